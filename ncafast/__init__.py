@@ -1,0 +1,20 @@
+"""ncafast: fast neural cellular automata for PyTorch. A whole rollout is one operator, forward and backward."""
+
+from ncafast import backends, filters, models
+from ncafast.checkpoint import load, save
+from ncafast.functional import fire_mask, rollout
+from ncafast.nca import NCA
+from ncafast.rule import Alive, Rule
+
+__all__ = [
+    "NCA",
+    "Alive",
+    "Rule",
+    "backends",
+    "filters",
+    "fire_mask",
+    "load",
+    "models",
+    "rollout",
+    "save",
+]

@@ -1,0 +1,96 @@
+"""Backends: interchangeable ways to run a rollout, fastest first, and the choice between them.
+
+A backend is a module with
+    unavailable() -> reason or None        whether this machine has it
+    can_run(rule, x) -> reason or None     whether it takes this rule and state
+    forward(rule, x, params, extra, fire_mask, seed, plan) -> x_T, history, stats
+    backward(rule, grad_out, grad_history, x, history, params, extra, fire_mask, seed, plan, needs) -> gradients
+as `reference` defines them. The same two answers serve to choose, to list and to refuse.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+
+from torch import Tensor
+
+from ncafast.backends import reference
+from ncafast.rule import Rule
+
+_BACKENDS: dict[str, ModuleType] = {"reference": reference}  # fastest first
+
+_forced: str | None = None  # a plain global, since torch.compile cannot trace a ContextVar
+
+
+def names() -> tuple[str, ...]:
+    """All backends that this version knows, fastest first."""
+    return tuple(_BACKENDS)
+
+
+def get(name: str) -> ModuleType:
+    """The backend of that name.
+
+    Raises:
+        ValueError: no such backend.
+    """
+    if name not in _BACKENDS:
+        raise ValueError(f"backend={name!r} is not known: choose from {', '.join(_BACKENDS)}")
+    return _BACKENDS[name]
+
+
+def available() -> list[str]:
+    """Names of the backends that this machine can run, fastest first."""
+    return [name for name, backend in _BACKENDS.items() if backend.unavailable() is None]
+
+
+def explain(rule: Rule, x: Tensor) -> dict[str, str | None]:
+    """For every backend, fastest first: None if it can run this rule on this state, else the reason why not.
+
+    Args:
+        rule: the step.
+        x: a state [B, C, *S]; only its shape, dtype and device matter.
+    """
+    return {name: _reason(name, rule, x) for name in _BACKENDS}
+
+
+@contextmanager
+def use(name: str) -> Iterator[None]:
+    """Run every rollout inside the `with` block on this backend; one that cannot run a rollout raises its reason.
+
+    It holds for all threads of the process. The environment variable NCAFAST_BACKEND does the same from outside.
+
+    Raises:
+        ValueError: no such backend.
+    """
+    global _forced
+    get(name)
+    before, _forced = _forced, name
+    try:
+        yield
+    finally:
+        _forced = before
+
+
+def choose(rule: Rule, x: Tensor, name: str | None = None) -> str:
+    """The name asked for (argument, `use`, NCAFAST_BACKEND), else the fastest backend that can run this.
+
+    Raises:
+        ValueError: an unknown name.
+        RuntimeError: the backend asked for cannot run this; the message says why.
+    """
+    wanted = name or _forced or os.environ.get("NCAFAST_BACKEND")
+    if wanted:
+        get(wanted)
+        reason = _reason(wanted, rule, x)
+        if reason is not None:
+            raise RuntimeError(f"backend {wanted!r} cannot run this: {reason}")
+        return wanted
+    return next(candidate for candidate in _BACKENDS if _reason(candidate, rule, x) is None)
+
+
+def _reason(name: str, rule: Rule, x: Tensor) -> str | None:
+    backend = _BACKENDS[name]
+    return backend.unavailable() or backend.can_run(rule, x)

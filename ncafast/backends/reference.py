@@ -1,0 +1,326 @@
+"""The reference backend: one NCA step in plain PyTorch. The definition, the oracle, and the fallback for every rule.
+
+Forward keeps states only. Backward walks the steps in reverse, computes each again from its state and lets autograd
+differentiate that one step, so it needs the memory of one step, whatever the length of the rollout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ncafast import philox
+from ncafast.backends.plan import Plan
+from ncafast.rule import Alive, Rule, layer_name
+
+Params = dict[str, Tensor]
+
+_CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+_ACTIVATE: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "elu": F.elu,
+    "gelu": F.gelu,
+    "silu": F.silu,
+    "tanh": torch.tanh,
+    "identity": lambda z: z,
+}
+_MAX_POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
+
+
+def unavailable() -> str | None:
+    """Why this machine cannot run the backend; None, since it runs wherever torch does."""
+    return None
+
+
+def can_run(rule: Rule, x: Tensor) -> str | None:
+    """Why this rule and state cannot run; None, since all do."""
+    return None
+
+
+def step(
+    rule: Rule,
+    x: Tensor,  # [B, C, *S]
+    params: Params,
+    extra: Tensor | None,  # [B or 1, E, *(S or 1)]
+    fired: Tensor | None,  # [B or 1, 1, *S], None: every cell
+    noise: Tensor | None,  # [B, M, *S] standard normal
+) -> tuple[Tensor, Tensor | None]:
+    """One step of `rule`: the next state [B, C, *S], and the batch statistics [2, sum H] if norm is "batch"."""
+    d, stats = _mlp(rule, _perceive(rule, x, params, extra).flatten(2), params)
+    d = d.unflatten(2, x.shape[2:])  # [B, M, *S]
+    if rule.noise == "update" and noise is not None:
+        d = d + rule.noise_std * noise
+    scale = rule.step_size / rule.fire_rate if rule.fire_rescale else rule.step_size
+    if scale != 1.0:
+        d = d * scale
+    if fired is not None:
+        d = d * fired.to(d.dtype)
+    moved = x[:, rule.lo : rule.hi] + d
+    if rule.noise == "state" and noise is not None:
+        moved = moved + rule.noise_std * noise
+    new = torch.cat((x[:, : rule.lo], moved, x[:, rule.hi :]), 1)
+    if rule.alive is not None:
+        new = new * _alive(rule.alive, x, new).to(new.dtype)
+    if rule.restore is not None:
+        lo, hi = rule.restore
+        new = torch.cat((new[:, :lo], x[:, lo:hi], new[:, hi:]), 1)
+    return new, stats
+
+
+def forward(
+    rule: Rule,
+    x: Tensor,  # [B, C, *S]
+    params: list[Tensor],
+    extra: Tensor | None,
+    fire_mask: Tensor | None,  # [T, B or 1, 1, *S]
+    seed: Tensor,  # [1] int64
+    plan: Plan,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """All steps. Returns x_T [B, C, *S], kept states [kept, B, C, *S], statistics [T or 0, 2, sum H]."""
+    inputs = _Inputs(rule, x, params, extra, fire_mask, seed, plan)
+    history = x.new_empty((plan.kept, *x.shape))
+    stats = x.new_zeros(stats_shape(rule, plan.steps), dtype=stats_dtype(x))
+    with torch.no_grad():
+        state = x
+        for t in range(plan.steps):
+            state, found = inputs.step(t, state)
+            if found is not None:
+                stats[t] = found
+            index, rest = divmod(t + 1, plan.every) if plan.every else (0, 1)
+            if rest == 0 and index <= plan.kept:
+                history[index - 1] = state
+    return state.clone() if state is x else state.contiguous(), history, stats
+
+
+def backward(
+    rule: Rule,
+    grad_out: Tensor | None,  # [B, C, *S]
+    grad_history: Tensor | None,  # [kept, B, C, *S]
+    x: Tensor,  # [B, C, *S]
+    history: Tensor,  # [kept, B, C, *S]
+    params: list[Tensor],
+    extra: Tensor | None,
+    fire_mask: Tensor | None,
+    seed: Tensor,
+    plan: Plan,
+    needs: list[bool],  # x, extra, *params
+) -> tuple[Tensor, Tensor | None, list[Tensor | None]]:
+    """Gradients of x (always), of extra and of each parameter (None where `needs` says no)."""
+    inputs = _Inputs(rule, x, params, extra, fire_mask, seed, plan)
+    grads = _Gradients(inputs, needs)
+    g = torch.zeros_like(x) if grad_out is None else grad_out
+    for t, state in inputs.states_in_reverse(history):
+        index, rest = divmod(t + 1, plan.every) if plan.every else (0, 1)
+        if grad_history is not None and rest == 0 and index <= plan.kept:
+            g = g + grad_history[index - 1]
+        g = grads.step(t, state, g)
+    return g.clone() if g is grad_out else g, grads.extra, grads.params
+
+
+def stats_shape(rule: Rule, steps: int) -> tuple[int, int, int]:
+    """Shape of the statistics: mean and biased variance per step and hidden unit; empty unless norm is "batch"."""
+    return (steps if rule.norm == "batch" else 0, 2, sum(rule.hidden))
+
+
+def stats_dtype(x: Tensor) -> torch.dtype:
+    """float32, or float64 for a float64 state."""
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+class _Inputs:
+    """The arguments of a rollout, cut into what one step needs."""
+
+    def __init__(
+        self,
+        rule: Rule,
+        x: Tensor,
+        params: list[Tensor],
+        extra: Tensor | None,
+        fire_mask: Tensor | None,
+        seed: Tensor,
+        plan: Plan,
+    ) -> None:
+        self.rule, self.x, self.plan, self.seed = rule, x, plan, seed
+        self.params = dict(zip(rule.param_shapes(), params, strict=True))
+        self.extra, self.fire_mask = extra, fire_mask
+        self.extra_per_step = extra is not None and extra.dim() == x.dim() + 1
+
+    def step(self, t: int, state: Tensor) -> tuple[Tensor, Tensor | None]:
+        return step(self.rule, state, self.params, self.extra_at(t), self.fired(t), self.noise(t))
+
+    def extra_at(self, t: int) -> Tensor | None:
+        return self.extra[t] if self.extra is not None and self.extra_per_step else self.extra
+
+    def fired(self, t: int) -> Tensor | None:
+        if self.fire_mask is not None:
+            return self.fire_mask[t] != 0
+        if self.rule.fire_rate >= 1.0:
+            return None
+        return philox.fire_mask(
+            self.x.shape[0],
+            tuple(self.x.shape[2:]),
+            self.rule.fire_rate,
+            self.seed,
+            step=self.plan.first_step + t,
+            first_sample=self.plan.first_sample,
+            device=self.x.device,
+        )
+
+    def noise(self, t: int) -> Tensor | None:
+        if self.rule.noise == "none" or self.rule.noise_std == 0.0:
+            return None
+        return philox.normal(
+            self.x.shape[0],
+            self.rule.hi - self.rule.lo,
+            tuple(self.x.shape[2:]),
+            self.seed,
+            step=self.plan.first_step + t,
+            first_sample=self.plan.first_sample,
+            dtype=self.x.dtype,
+            device=self.x.device,
+        )
+
+    def states_in_reverse(self, history: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """(t, x_t) for t = T-1 ... 0; states between the kept ones are computed again, one segment at a time."""
+        every = self.plan.every or max(self.plan.steps, 1)
+        for start in reversed(range(0, self.plan.steps, every)):
+            states = [self.x if start == 0 else history[start // every - 1]]
+            with torch.no_grad():
+                for t in range(start, min(start + every, self.plan.steps) - 1):
+                    states.append(self.step(t, states[-1])[0])
+            while states:
+                yield start + len(states) - 1, states.pop()
+
+
+class _Gradients:
+    """Sums of the parameters' and extra's gradients over the steps, in at least float32."""
+
+    def __init__(self, inputs: _Inputs, needs: list[bool]) -> None:
+        self.inputs = inputs
+        _, need_extra, *need_params = needs
+        names = zip(inputs.params, need_params, strict=True)
+        self.sums = {name: _accumulator(inputs.params[name]) for name, need in names if need}
+        self.extra_sum = _accumulator(inputs.extra) if need_extra and inputs.extra is not None else None
+
+    def step(self, t: int, state: Tensor, g: Tensor) -> Tensor:
+        """Add step t's share; return dL/dx_t from g = dL/dx_(t+1)."""
+        inputs, sums = self.inputs, self.sums
+        with _autograd_inside_operator():
+            x = state.detach().requires_grad_()
+            params = {name: p.detach().requires_grad_(name in sums) for name, p in inputs.params.items()}
+            extra = inputs.extra_at(t)
+            wanted = [x, *(params[name] for name in sums)]
+            if extra is not None and self.extra_sum is not None:
+                extra = extra.detach().requires_grad_()
+                wanted.append(extra)
+            out, _ = step(inputs.rule, x, params, extra, inputs.fired(t), inputs.noise(t))
+            found = list(torch.autograd.grad(out, wanted, g, allow_unused=True, materialize_grads=True))
+        for total, grad in zip(sums.values(), found[1:], strict=False):
+            total += grad
+        if self.extra_sum is not None:
+            target = self.extra_sum[t] if inputs.extra_per_step else self.extra_sum
+            target += found[-1]
+        return found[0]
+
+    @property
+    def params(self) -> list[Tensor | None]:
+        totals = ((self.sums.get(name), p) for name, p in self.inputs.params.items())
+        return [None if total is None else total.to(p.dtype) for total, p in totals]
+
+    @property
+    def extra(self) -> Tensor | None:
+        return None if self.extra_sum is None else self.extra_sum.to(self.inputs.x.dtype)
+
+
+@contextmanager
+def _autograd_inside_operator() -> Iterator[None]:
+    """Record gradients although torch switches autograd off below an operator that has a derivative of its own."""
+    key = torch._C.DispatchKey.AutogradFunctionality
+    with torch._C._SetExcludeDispatchKeyGuard(key, False), torch.enable_grad():
+        yield
+
+
+def _accumulator(like: Tensor) -> Tensor:
+    return torch.zeros(like.shape, device=like.device, dtype=torch.promote_types(like.dtype, torch.float32))
+
+
+def _perceive(rule: Rule, x: Tensor, params: Params, extra: Tensor | None) -> Tensor:
+    """[B, P, *S]: identity, filters (filter-major) or dense outputs, extra."""
+    parts = [x] if rule.identity else []
+    if rule.has_filters:
+        weight, bias = params["perceive.weight"], params.get("perceive.bias")
+        reach = [kernel // 2 for kernel in rule.kernel_size]
+        inside = reach if rule.padding == "zeros" else 0
+        padded = x if rule.padding == "zeros" else F.pad(x, _pad_pairs(reach), mode=rule.padding)
+        conv = _CONV[rule.ndim]
+        if rule.perception == "dense":
+            parts.append(_activate(rule.dense_activation, rule, conv(padded, weight, bias, padding=inside)))
+        else:
+            for f in range(rule.num_filters):
+                offset = None if bias is None else bias[f]
+                parts.append(conv(padded, weight[f][:, None], offset, padding=inside, groups=rule.channels))
+    if extra is not None:
+        parts.append(extra.expand(x.shape[0], -1, *x.shape[2:]))
+    return torch.cat(parts, 1)
+
+
+def _pad_pairs(reach: list[int]) -> list[int]:
+    """torch.nn.functional.pad wants (before, after) from the last axis to the first."""
+    return [size for size in reversed(reach) for _ in range(2)]
+
+
+def _mlp(rule: Rule, y: Tensor, params: Params) -> tuple[Tensor, Tensor | None]:
+    """[B, P, N] -> [B, M, N], and batch statistics [2, sum H]."""
+    stats = []
+    for layer in range(len(rule.hidden)):
+        name = layer_name("hidden", layer)
+        z = F.conv1d(y, params[f"{name}.weight"][:, :, None], params[f"{name}.bias"])  # [B, H, N]
+        z, found = _normalise(rule, z, params, layer_name("norm", layer))
+        y = _activate(rule.activation, rule, z)
+        if found is not None:
+            stats.append(found)
+    d = F.conv1d(y, params["update.weight"][:, :, None], params.get("update.bias"))
+    return d, torch.cat(stats, 1) if stats else None
+
+
+def _normalise(rule: Rule, z: Tensor, params: Params, name: str) -> tuple[Tensor, Tensor | None]:
+    """The hidden layer's norm on [B, H, N], and for "batch" its mean and biased variance [2, H]."""
+    weight, bias, eps = params.get(f"{name}.weight"), params.get(f"{name}.bias"), rule.norm_eps
+    if rule.norm == "batch":
+        out, mean, inverse = torch.native_batch_norm(z, weight, bias, None, None, True, 0.0, eps)
+        return out, torch.stack((mean, inverse.pow(-2) - eps)).detach()
+    if rule.norm == "running":
+        # Stored statistics are constants: no gradient flows into them.
+        mean, var = params[f"{name}.running_mean"].detach(), params[f"{name}.running_var"].detach()
+        return F.batch_norm(z, mean, var, weight, bias, False, 0.0, eps), None
+    if rule.norm == "group":
+        return F.group_norm(z, rule.norm_groups, weight, bias, eps), None
+    if rule.norm == "instance":
+        return F.group_norm(z, z.shape[1], weight, bias, eps), None
+    if rule.norm == "layer":
+        cells = F.layer_norm(z.transpose(1, 2), (z.shape[1],), weight, bias, eps)
+        return cells.transpose(1, 2), None
+    return z, None
+
+
+def _activate(name: str, rule: Rule, z: Tensor) -> Tensor:
+    if name == "leaky_relu":
+        return F.leaky_relu(z, rule.negative_slope)
+    return _ACTIVATE[name](z)
+
+
+def _alive(alive: Alive, before: Tensor, after: Tensor) -> Tensor:
+    """[B, 1, *S] bool: which cells live."""
+    masks = [x for x, use in ((before, alive.pre), (after, alive.post)) if use]
+    living = [_living(alive, x) for x in masks]
+    return living[0] if len(living) == 1 else living[0] & living[1]
+
+
+def _living(alive: Alive, x: Tensor) -> Tensor:
+    channel = x[:, alive.channel : alive.channel + 1].detach()
+    pool = _MAX_POOL[x.dim() - 2]
+    return pool(channel, alive.pool, stride=1, padding=alive.pool // 2) > alive.threshold

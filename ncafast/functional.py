@@ -1,0 +1,208 @@
+"""rollout() and fire_mask(): the functional interface, on any backend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from ncafast import backends, check, ops, philox
+from ncafast.rule import Rule
+
+States = Literal["all"] | int | None
+Memory = Literal["states", "sqrt"] | int
+
+
+class Trace(NamedTuple):
+    """All that a rollout leaves: the last state, kept states (or None), batch statistics per step."""
+
+    out: Tensor  # [B, C, *S]
+    states: Tensor | None  # [n, B, C, *S]
+    stats: Tensor  # [T or 0, 2, sum H]
+
+
+def rollout(
+    x: Tensor,  # [B, C, *S]
+    rule: Rule,
+    params: Mapping[str, Tensor],
+    steps: int,
+    *,
+    first_step: int = 0,
+    first_sample: int = 0,
+    seed: int | Tensor | None = None,
+    fire_mask: Tensor | None = None,  # [T, B or 1, 1, *S]
+    extra: Tensor | None = None,  # [B or 1, E, *(S or 1)] or [T, ...]
+    states: States = None,
+    memory: Memory = "states",
+    backend: str | None = None,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Run `steps` steps of `rule` from state `x`, differentiable in x, every parameter and extra.
+
+    Args:
+        x: state [B, C, *S], floating point, any memory format. B may be 0.
+        rule: what one step does.
+        params: tensors by name, exactly those of `rule.param_shapes()`, in x's dtype and on its device.
+        steps: number of steps T; 0 returns a copy of x.
+        first_step: absolute index of the first step. A rollout of 10 steps equals one of 4 followed by one of 6 with
+            first_step=4 and the same seed.
+        first_sample: absolute index of the first sample, for batches split over processes.
+        seed: 64-bit int or int64 tensor of one element. None draws one from torch's generator (of CUDA for a CUDA
+            state), so torch.manual_seed governs it.
+        fire_mask: which cells update, [T, B or 1, 1, *S], bool or 0/1, in place of drawing.
+        extra: the rule's extra channels, [B or 1, E, *(S or 1)], with a leading axis T when they change per step.
+        states: "all" or k: also return every (k-th) state, [T // k, B, C, *S]: x_k, x_2k, ... Differentiable.
+        memory: what is kept for backward. "states": every state, 4 C bytes per cell and step in float32. k: every
+            k-th state, the rest computed again. "sqrt": k = sqrt(T), the least memory.
+        backend: name of a backend; None takes the fastest that can run this.
+
+    Returns:
+        x_T [B, C, *S], contiguous; with `states`, the pair (x_T, states).
+
+    Raises:
+        TypeError, ValueError: a wrong argument; the message names it and says what is allowed.
+        RuntimeError: the backend asked for cannot run this.
+    """
+    done = trace(
+        x,
+        rule,
+        params,
+        steps,
+        first_step=first_step,
+        first_sample=first_sample,
+        seed=seed,
+        fire_mask=fire_mask,
+        extra=extra,
+        states=states,
+        memory=memory,
+        backend=backend,
+    )
+    return done.out if done.states is None else (done.out, done.states)
+
+
+def trace(
+    x: Tensor,
+    rule: Rule,
+    params: Mapping[str, Tensor],
+    steps: int,
+    *,
+    first_step: int = 0,
+    first_sample: int = 0,
+    seed: int | Tensor | None = None,
+    fire_mask: Tensor | None = None,
+    extra: Tensor | None = None,
+    states: States = None,
+    memory: Memory = "states",
+    backend: str | None = None,
+) -> Trace:
+    """`rollout` with everything it leaves: also the batch statistics, which running statistics are updated from."""
+    check.check_rollout(x, rule, params, steps, first_step, first_sample, fire_mask, extra)
+    check.check_states(states)
+    check.check_memory(memory)
+    values = [params[name] for name in rule.param_shapes()]
+    name = backends.choose(rule, x, backend)
+    _refuse_forward_mode(x, values, extra)
+    every, kept = _kept(steps, states, memory, _needs_grad(x, values, extra))
+    where = (steps, first_step, first_sample, every, kept)
+    drawn = _seed(seed, x, _is_random(rule, fire_mask))
+    out, history, stats = ops.rollout(x, values, extra, fire_mask, drawn, rule.to_json(), name, *where)
+    if states is None:
+        return Trace(out, None, stats)
+    stride = (1 if states == "all" else states) // every
+    return Trace(out, history[stride - 1 :: stride], stats)
+
+
+def fire_mask(
+    shape: Sequence[int],
+    fire_rate: float,
+    seed: int | Tensor,
+    *,
+    step: int = 0,
+    first_sample: int = 0,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """The fire mask that a rollout with this seed draws at an absolute step.
+
+    Args:
+        shape: of the state, [B, C, *S] (C does not matter).
+        fire_rate: probability that a cell updates, 0 to 1.
+        seed: 64-bit int or int64 tensor of one element.
+        step: absolute step, below 2**32.
+        first_sample: absolute index of the first sample.
+        device: where the mask is drawn; the bits do not depend on it.
+
+    Returns:
+        [B, 1, *S] bool.
+
+    Raises:
+        TypeError, ValueError: a wrong argument.
+    """
+    if len(shape) < 3:
+        raise ValueError(f"shape={tuple(shape)} must be that of a state, [B, C, *S]")
+    rate = Rule(fire_rate=fire_rate).fire_rate
+    check.check_count("step", step)
+    check.check_seed(seed)
+    device = torch.device("cpu" if device is None else device)
+    batch, spatial = shape[0], tuple(shape[2:])
+    drawn = _seed_tensor(seed, device)
+    return philox.fire_mask(batch, spatial, rate, drawn, step=step, first_sample=first_sample, device=device)
+
+
+def _kept(steps: int, states: States, memory: Memory, training: bool) -> tuple[int, int]:
+    """(every, kept): which states the operator returns, for backward, for the caller, or for both."""
+    asked = 0 if states is None else 1 if states == "all" else states
+    needed = 0
+    if training:
+        needed = 1 if memory == "states" else _root(steps) if memory == "sqrt" else memory
+    every, rest = asked, needed
+    while rest:  # greatest common divisor, spelled out: torch.compile cannot trace math.gcd on symbolic sizes
+        every, rest = rest, every % rest
+    if every == 0:
+        return 0, 0
+    # The last state is returned in any case; among the kept ones it is only wanted by the caller.
+    return every, steps // every if asked else max(steps - 1, 0) // every
+
+
+def _root(steps: int) -> int:
+    """floor(sqrt(steps)), at least 1; a loop for the same reason."""
+    root = 1
+    while (root + 1) * (root + 1) <= steps:
+        root += 1
+    return root
+
+
+def _needs_grad(x: Tensor, params: list[Tensor], extra: Tensor | None) -> bool:
+    tensors = (x, *params) if extra is None else (x, *params, extra)
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+
+
+def _refuse_forward_mode(x: Tensor, params: list[Tensor], extra: Tensor | None) -> None:
+    """torch.func.jvp would silently return a zero tangent for an operator without a forward derivative."""
+    if forward_ad._current_level < 0:
+        return
+    tensors = (x, *params) if extra is None else (x, *params, extra)
+    if any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors):
+        raise NotImplementedError("rollout has no forward-mode derivative (jvp); use backward() or torch.autograd.grad")
+
+
+def _is_random(rule: Rule, fire_mask: Tensor | None) -> bool:
+    return (fire_mask is None and rule.fire_rate < 1.0) or rule.noise != "none"
+
+
+def _seed(seed: int | Tensor | None, x: Tensor, random: bool) -> Tensor:
+    """[1] int64: the given seed, a fresh one, or zeros where nothing is drawn."""
+    if seed is not None:
+        check.check_seed(seed)
+        return _seed_tensor(seed, x.device)
+    if not random:
+        return torch.zeros(1, dtype=torch.int64, device=x.device)
+    return torch.randint(-(2**63), 2**63 - 1, (1,), dtype=torch.int64, device=x.device)
+
+
+def _seed_tensor(seed: int | Tensor, device: torch.device) -> Tensor:
+    """Seeds from 2**63 on are stored as their two's complement."""
+    if isinstance(seed, Tensor):
+        return seed.reshape(1).to(device)
+    return torch.tensor([seed - 2**64 if seed >= 2**63 else seed], dtype=torch.int64, device=device)

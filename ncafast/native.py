@@ -1,0 +1,104 @@
+"""The compiled extension, found or not: loading it, saying why it is missing, and its fire mask.
+
+Importing this never fails. What is missing is a reason for a backend to say no, not an error.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch  # before the extension, so that both use the one OpenMP runtime that torch ships
+from torch import Tensor
+
+from ncafast.philox import check_counter, threshold
+
+
+def _import() -> tuple[ModuleType | None, str | None]:
+    try:
+        return importlib.import_module("ncafast._C"), None
+    except ImportError as error:
+        return None, str(error)
+
+
+_module, _import_error = _import()
+
+
+def load() -> ModuleType | None:
+    """Return the extension module `ncafast._C`, or None when it is missing (see `reason`)."""
+    return _module
+
+
+def reason() -> str | None:
+    """Return why the extension is missing, the compiler's message where there is one, or None."""
+    if _module is not None:
+        return None
+    cpu = build_info().get("cpu", {})
+    if cpu.get("built", True):
+        return f"ncafast._C cannot be imported: {_import_error}"
+    return f"ncafast._C was not built: {cpu.get('reason')}"
+
+
+def build_info() -> dict[str, Any]:
+    """Return what the build recorded: keys version, python, platform, cpu, cuda.
+
+    `cpu` and `cuda` are dicts with `built` and, where that is False, `reason`. Where there is no
+    record, the only key is `reason`.
+    """
+    try:
+        info = json.loads(Path(__file__).with_name("_build.json").read_text())
+    except (OSError, ValueError) as error:
+        return {"reason": f"no build record ({error}); the package was not installed by pip"}
+    return info if isinstance(info, dict) else {"reason": "the build record is damaged"}
+
+
+def fire_mask(
+    batch: int,
+    spatial: tuple[int, ...],
+    fire_rate: float,
+    seed: Tensor,  # [1] int64, the 64-bit seed in two's complement
+    *,
+    step: int = 0,
+    first_sample: int = 0,
+    device: torch.device | str | None = None,
+) -> Tensor:  # [B, 1, *S] bool
+    """Draw the same mask as `philox.fire_mask`, bit for bit, in C++ on the CPU.
+
+    Raises ValueError as that does, and for a device that is not the CPU; RuntimeError when the
+    extension is missing.
+    """
+    if torch.device("cpu" if device is None else device).type != "cpu":
+        raise ValueError(f"device is {device}; the C++ fire mask is drawn on the CPU only")
+    cells = math.prod(spatial)
+    mask = fire_cells(batch, 0, cells, fire_rate, seed, step=step, first_sample=first_sample)
+    return mask.reshape(batch, 1, *spatial)
+
+
+def fire_cells(
+    batch: int,
+    first_cell: int,
+    cells: int,
+    fire_rate: float,
+    seed: Tensor,  # [1] int64
+    *,
+    step: int = 0,
+    first_sample: int = 0,
+) -> Tensor:  # [B, cells] bool
+    """Draw the mask of the cells [first_cell, first_cell + cells) of a grid of any size.
+
+    A cell's number is its row-major place in the whole grid. Raises as `fire_mask` does.
+    """
+    if first_cell < 0:
+        raise ValueError(f"first_cell is {first_cell}; cells are numbered from 0")
+    limit = threshold(fire_rate)
+    check_counter(batch, first_cell + cells, step, first_sample)
+    if _module is None:
+        raise RuntimeError(reason())
+    mask = torch.empty((batch, cells), dtype=torch.bool)
+    word = int(seed.item()) & 0xFFFFFFFFFFFFFFFF
+    _module.fire_mask(mask.data_ptr(), first_sample, batch, first_cell, cells, word, step, limit)
+    return mask

@@ -1,0 +1,151 @@
+"""Checkpoints: round trips, metadata, atomic writes, and one clear line for every kind of damage."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+import ncafast
+from ncafast import NCA, checkpoint, models
+
+MODULES = {
+    "NCA fixed": lambda: NCA(4, 6, alive=(3, 0.1)),
+    "NCA learned": lambda: NCA(4, (6, 5), ndim=3, filters="learned", norm="running", immutable=1),
+    "NCA no filters": lambda: NCA.from_rule(ncafast.Rule(channels=4, num_filters=0)),
+    "MaxNCA": lambda: models.MaxNCA(8, 0.3, hidden_size=12, num_classes=5),
+    "NCA2D": lambda: models.NCA2D(6, 8, 3, 0.7),
+    "MedNCA": lambda: models.MedNCA(6, 8, (5, 3), (3, 2), 2, image_channels=2, classes=3),
+    "TextureNCA": lambda: models.TextureNCA(6, 8),
+    "GrowingNCA": lambda: models.GrowingNCA(),
+    "SelfClassifyingNCA": lambda: models.SelfClassifyingNCA(channel_size=12, hidden_layer_sizes=(9, 8)),
+}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_round_trip(name, tmp_path):
+    module = MODULES[name]()
+    for parameter in module.parameters():
+        nn.init.normal_(parameter)
+    path = tmp_path / "new folder" / "model.safetensors"
+    ncafast.save(path, module, task="test")
+    again = ncafast.load(path)
+    assert type(again) is type(module) and not again.training
+    assert again.config() == module.config()
+    theirs = again.state_dict()
+    assert list(theirs) == list(module.state_dict())
+    assert all(torch.equal(value, theirs[key]) for key, value in module.state_dict().items())
+    if hasattr(module, "rule"):
+        assert again.rule == module.rule
+    header = checkpoint.describe(path)
+    assert header["task"] == "test" and header["model"] == type(module).__name__
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_the_rule_stands_in_the_metadata(tmp_path):
+    nca = NCA(4, 6)
+    ncafast.save(tmp_path / "a", nca)
+    config = json.loads(checkpoint.describe(tmp_path / "a")["config"])
+    assert ncafast.Rule.from_json(config["rule"]) == nca.rule
+
+
+def damaged(tmp_path, **changes):
+    """A checkpoint with other metadata, or other tensors."""
+    nca = NCA(4, 6)
+    header = {
+        "format": "ncafast",
+        "format_version": "1",
+        "model": "NCA",
+        "config": json.dumps(nca.config()),
+    }
+    tensors = {key: value.contiguous() for key, value in nca.state_dict().items()} | changes.pop("tensors", {})
+    save_file(tensors, tmp_path / "damaged", header | changes)
+    return tmp_path / "damaged"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": "other"}, "was not written by ncafast.save"),
+        ({"format_version": "9"}, "has format version 9, this ncafast reads 1"),
+        ({"model": "Transformer"}, "holds a 'Transformer', known are NCA"),
+        ({"config": "{"}, "does not fit its own description"),
+        (
+            {"config": '{"rule": "{\\"chanels\\": 3}", "fixed_filters": false}'},
+            "unknown rule field chanels",
+        ),
+        ({"config": '{"size": 3}'}, "does not fit its own description"),
+        ({"tensors": {"hidden.bias": torch.zeros(7)}}, "does not fit its own description"),
+        ({"tensors": {"surplus": torch.zeros(7)}}, "surplus"),
+    ],
+)
+def test_files_that_are_not_what_they_say(tmp_path, changes, message):
+    path = damaged(tmp_path, **changes)
+    with pytest.raises(ValueError) as error:
+        ncafast.load(path)
+    assert message in str(error.value) and str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_truncated_and_foreign_files(tmp_path):
+    ncafast.save(tmp_path / "good", NCA(4, 6))
+    data = (tmp_path / "good").read_bytes()
+    for content in (b"", b"hello", data[:20], data[: len(data) // 2], data[:-1]):
+        (tmp_path / "bad").write_bytes(content)
+        with pytest.raises(ValueError, match="bad is damaged or not a safetensors file"):
+            ncafast.load(tmp_path / "bad")
+    with pytest.raises(FileNotFoundError, match="no checkpoint at"):
+        ncafast.load(tmp_path / "missing")
+
+
+def test_what_cannot_be_saved(tmp_path):
+    with pytest.raises(TypeError, match="cannot save a Linear: known are NCA"):
+        ncafast.save(tmp_path / "a", nn.Linear(2, 2))
+    with pytest.raises(TypeError, match="metadata epoch=3 must be text, got int"):
+        ncafast.save(tmp_path / "a", NCA(4, 6), epoch=3)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    ncafast.save(tmp_path / "a", NCA(4, 6))
+    before = (tmp_path / "a").read_bytes()
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(checkpoint.os, "fsync", fail)
+    with pytest.raises(OSError, match="disk full"):
+        ncafast.save(tmp_path / "a", NCA(4, 8))
+    assert (tmp_path / "a").read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_training_state(tmp_path):
+    state = {"step": 3, "weights": {"a": torch.randn(3)}, "history": [{"loss": 0.5}], "name": "x"}
+    checkpoint.save_resume(tmp_path / "resume.pt", state)
+    again = checkpoint.load_resume(tmp_path / "resume.pt")
+    assert torch.equal(again["weights"].pop("a"), state["weights"].pop("a")) and again == state
+    data = (tmp_path / "resume.pt").read_bytes()
+    for content in (b"", b"hello", data[:100], data[:-30]):
+        (tmp_path / "bad.pt").write_bytes(content)
+        with pytest.raises(ValueError, match="damaged or not a training state"):
+            checkpoint.load_resume(tmp_path / "bad.pt")
+    torch.save([1], tmp_path / "list.pt")
+    with pytest.raises(ValueError, match="holds a list"):
+        checkpoint.load_resume(tmp_path / "list.pt")
+    with pytest.raises(FileNotFoundError, match="no training state at"):
+        checkpoint.load_resume(tmp_path / "none.pt")
+
+
+class Evil:
+    def __reduce__(self):
+        return (print, ("executed",))
+
+
+def test_nothing_is_unpickled(tmp_path, capsys):
+    torch.save({"x": Evil()}, tmp_path / "evil.pt")
+    with pytest.raises(ValueError, match="damaged or not a training state"):
+        checkpoint.load_resume(tmp_path / "evil.pt")
+    assert "executed" not in capsys.readouterr().out

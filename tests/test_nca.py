@@ -1,0 +1,154 @@
+"""NCA: parameters, initialisation, modes, statistics."""
+
+from __future__ import annotations
+
+import oracle
+import pytest
+import torch
+
+from ncafast import NCA, Alive, Rule, filters
+
+
+def test_parameters_have_the_documented_names():
+    nca = NCA(8, 16, filters="learned", filter_bias=True, norm="batch", update_bias=True)
+    names = [
+        "perceive.weight",
+        "perceive.bias",
+        "hidden.weight",
+        "hidden.bias",
+        "norm.weight",
+        "norm.bias",
+    ]
+    assert [name for name, _ in nca.named_parameters()] == [*names, "update.weight", "update.bias"]
+    assert {name: tuple(p.shape) for name, p in nca.named_parameters()} == nca.rule.param_shapes()
+
+
+def test_fixed_filters_are_a_buffer():
+    nca = NCA(8, 16)
+    assert "perceive.weight" not in dict(nca.named_parameters())
+    want = filters.bank("sobel", 2)[:, None].expand(2, 8, 3, 3)
+    assert torch.equal(nca.state_dict()["perceive.weight"], want)
+
+
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_sobel_in_every_dimension(ndim):
+    nca = NCA(4, 8, ndim=ndim, zero_init=False).double()
+    x = torch.randn(2, 4, *(4, 5, 6)[:ndim], dtype=torch.float64)
+    want = oracle.rollout(nca.rule.replace(fire_rate=1.0), x, nca.params(), None, 2)[-1]
+    mask = torch.ones(2, 1, 1, *x.shape[2:])
+    torch.testing.assert_close(nca(x, steps=2, fire_mask=mask), want, rtol=1e-11, atol=1e-11)
+
+
+def test_an_untrained_nca_stands_still():
+    x = torch.randn(1, 8, 5, 5)
+    assert torch.equal(NCA(8, 16)(x, steps=3), x)
+    assert not torch.equal(NCA(8, 16, zero_init=False)(x, steps=3), x)
+
+
+def test_initialisation_is_that_of_torchs_layers():
+    nca = NCA(16, 4096, filters="learned", filter_bias=True, zero_init=False, kernel_size=5, num_filters=8)
+    bounds = {"perceive": 1 / 5, "hidden": (16 * 9) ** -0.5, "update": 4096**-0.5}
+    for module, bound in bounds.items():
+        weight = getattr(nca, module).weight
+        assert bound * 0.98 < weight.abs().max() <= bound
+        assert abs(weight.std() / (bound / 3**0.5) - 1) < 0.05
+    assert nca.hidden.bias.abs().max() <= bounds["hidden"]
+
+
+def test_given_filters():
+    kernel = torch.randn(3, 5, 5)
+    assert NCA(4, 8, filters=kernel).rule.kernel_size == (5, 5)
+    assert torch.equal(NCA(4, 8, filters=kernel).perceive.weight, kernel[:, None].expand(3, 4, 5, 5))
+    per_channel = torch.randn(2, 4, 3, 3)
+    assert torch.equal(NCA(4, 8, filters=per_channel).perceive.weight, per_channel)
+    with pytest.raises(ValueError, match=r"filters has shape \[2, 5, 3, 3\], the rule needs \[2, 4, 3, 3\]"):
+        NCA(4, 8, filters=torch.randn(2, 5, 3, 3))
+    with pytest.raises(ValueError, match="allowed is"):
+        NCA(4, 8, filters=torch.randn(3, 3))
+    with pytest.raises(ValueError, match="num_filters=5 does not fit"):
+        NCA(4, 8, filters="sobel", num_filters=5)
+
+
+def test_running_statistics_are_those_of_batchnorm():
+    """After a training rollout the buffers equal those of torch's own layer fed the same hidden values."""
+    nca = NCA(4, 6, norm="running", zero_init=False).double()
+    x = torch.randn(2, 4, 5, 6, dtype=torch.float64)
+    masks = torch.rand(3, 2, 1, 5, 6) < 0.5
+    layer = torch.nn.BatchNorm2d(6, dtype=torch.float64)
+    rule, params = nca.rule.replace(norm="batch"), nca.params()
+    state = x
+    for t in range(3):
+        z = torch.einsum("hp,bp...->bh...", params["hidden.weight"], oracle.perceive(rule, state, params, None))
+        layer(z + params["hidden.bias"].reshape(1, -1, 1, 1))
+        state = oracle.one_step(rule, state, params, masks[t])
+    torch.testing.assert_close(nca(x, steps=3, fire_mask=masks), state, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(nca.norm.running_mean, layer.running_mean, rtol=1e-9, atol=1e-10)
+    torch.testing.assert_close(nca.norm.running_var, layer.running_var, rtol=1e-9, atol=1e-10)
+    nca.eval()
+    want = oracle.rollout(nca.rule, x, nca.params(), masks, 3)[-1]
+    torch.testing.assert_close(nca(x, steps=3, fire_mask=masks), want, rtol=1e-10, atol=1e-10)
+
+
+def test_cell_dropout_in_training_and_none_in_evaluation():
+    nca = NCA(4, 6, fire_rescale=True, fire_in_eval=False, fire_rate=0.25, zero_init=False).double()
+    x = torch.randn(2, 4, 5, 6, dtype=torch.float64)
+    everywhere = oracle.rollout(Rule(channels=4, hidden=6, fire_rate=1.0), x, nca.params(), None, 1)[-1]
+    update = nca(x, steps=1, seed=1) - x
+    scaled = 4 * (everywhere - x)
+    fired = update.abs().sum(1, keepdim=True) > 0
+    torch.testing.assert_close(update, torch.where(fired, scaled, 0), rtol=1e-10, atol=1e-12)
+    assert 0 < fired.double().mean() < 0.5
+    torch.testing.assert_close(nca.eval()(x, steps=1), everywhere, rtol=1e-10, atol=1e-12)
+
+
+def test_options_reach_the_rule():
+    nca = NCA(
+        8,
+        (16, 4),
+        immutable=3,
+        alive=(3, 0.2),
+        step_size=0.5,
+        extra=1,
+        kernel_size=5,
+        filters="learned",
+    )
+    assert nca.rule == Rule(
+        channels=8,
+        hidden=(16, 4),
+        mutable=(3, 8),
+        alive=Alive(3, 0.2),
+        step_size=0.5,
+        extra=1,
+        kernel_size=5,
+    )
+    assert "channels=8" in repr(nca) and "fire_rate" not in repr(nca)
+    with pytest.raises(TypeError, match="unknown rule field stepsize"):
+        NCA(8, stepsize=1)
+    with pytest.raises(ValueError, match="not both"):
+        NCA(8, immutable=3, mutable=(0, 3))
+
+
+def test_from_rule():
+    rule = Rule(channels=4, hidden=6, perception="dense", dense_channels=3)
+    assert NCA.from_rule(rule).rule == rule
+    fixed = NCA.from_rule(Rule(channels=4, hidden=6), filters="sobel")
+    assert torch.equal(fixed.perceive.weight, NCA(4, 6).perceive.weight)
+    with pytest.raises(TypeError, match=r"rule must be an ncafast.Rule, got dict"):
+        NCA.from_rule({})
+
+
+def test_training_learns():
+    """Gradients do what gradients are for: the loss of a small regression falls by far."""
+    nca = NCA(4, 16, filters="learned")
+    optimiser = torch.optim.Adam(nca.parameters(), 1e-2)
+    x = torch.zeros(4, 4, 8, 8)
+    x[:, 0] = torch.rand(4, 8, 8)
+    target = 1 - x[:, 0]
+    losses = []
+    for i in range(60):
+        loss = (nca(x, steps=6, seed=i)[:, 1] - target).square().mean()
+        losses.append(loss.item())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert losses[-1] < 0.2 * losses[0]
