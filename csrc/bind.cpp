@@ -1,0 +1,33 @@
+// The only file that knows Python: pointers come in as integers, the GIL is released, and nothing
+// is checked here (ncafast/check.py and ncafast/native.py did).
+#include <pybind11/pybind11.h>
+
+#include <cstdint>
+
+#include "philox.h"
+#include "rollout.h"
+
+namespace py = pybind11;
+
+namespace {
+
+void fire_mask(uintptr_t mask, int64_t first_sample, int64_t batch, int64_t first_cell, int64_t cells, uint64_t seed,
+               uint32_t step, uint64_t fire_limit) {
+  ncafast::cpu::fire_mask(reinterpret_cast<uint8_t*>(mask), first_sample, batch, first_cell, cells, seed, step,
+                          fire_limit);
+}
+
+py::tuple philox4x32(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, uint64_t seed) {
+  const ncafast::Block out = ncafast::philox4x32({{c0, c1, c2, c3}}, seed);
+  return py::make_tuple(out.word[0], out.word[1], out.word[2], out.word[3]);
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_C, m, py::mod_gil_not_used()) {
+  m.doc() = "Kernels of ncafast. Arguments are not checked: call ncafast.native instead.";
+  m.def("fire_mask", &fire_mask, py::arg("mask"), py::arg("first_sample"), py::arg("batch"), py::arg("first_cell"),
+        py::arg("cells"), py::arg("seed"), py::arg("step"), py::arg("fire_limit"),
+        py::call_guard<py::gil_scoped_release>());
+  m.def("philox4x32", &philox4x32, py::arg("c0"), py::arg("c1"), py::arg("c2"), py::arg("c3"), py::arg("seed"));
+}

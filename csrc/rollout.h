@@ -1,0 +1,140 @@
+// The contract between the Python side and every kernel: plain structs, raw pointers, 64-bit
+// offsets. No torch, no Python: one binary serves every torch version.
+//
+// All arguments were checked before they come here; kernels assert nothing. Shapes stand behind
+// the members: B samples, C channels, *S three axes (leading ones are 1), P perception size,
+// H hidden width, F filters, M mutable channels, E extra channels, T steps. Arrays are contiguous
+// and float32 unless they say otherwise.
+#pragma once
+
+#include <cstdint>
+
+namespace ncafast {
+
+// The order is that of the name tuples in ncafast/rule.py.
+enum class Padding : int32_t { zeros, reflect, replicate, circular };
+enum class Activation : int32_t { relu, leaky_relu, elu, gelu, silu, tanh, identity };
+enum class Norm : int32_t { none, batch, running };
+
+constexpr int max_hidden_layers = 4;
+
+// The part of a grid that one call works on, and where it lies in the whole. Random numbers go by
+// the cell's row-major place in the whole grid, so a tile draws what the whole would.
+struct Grid {
+  int64_t batch;
+  int64_t size[3];    // cells here
+  int64_t whole[3];   // cells of the whole grid
+  int64_t origin[3];  // of this part in the whole grid
+};
+
+struct Alive {
+  int32_t channel;  // negative: no alive mask
+  int32_t pool;     // window, cells per axis
+  bool pre, post;
+  float threshold;
+};
+
+// One step, as ncafast.Rule says it.
+struct Rule {
+  int32_t channels;   // C
+  int32_t filters;    // F, or the outputs of the dense convolution
+  int32_t extra;      // E
+  int32_t kernel[3];  // odd; 1 on the leading axes that are not there
+  bool identity;      // the state itself is the first part of the perception
+  bool dense;         // full convolution instead of filters per channel
+  int32_t layers;     // hidden layers, at most max_hidden_layers
+  int32_t hidden[max_hidden_layers];
+  int32_t mutable_lo, mutable_hi;  // channels that the update changes
+  int32_t restore_lo, restore_hi;  // channels set back after the step; equal: none
+  Padding padding;
+  Activation activation, dense_activation;
+  Norm norm;
+  float negative_slope;
+  float norm_eps;
+  float update_scale;   // step size, divided by the fire rate where the rule rescales
+  uint64_t fire_limit;  // floor(fire rate * 2^32); 2^32 draws nothing
+  Alive alive;
+};
+
+// Parameters (T = const float) and their gradients (T = float). A tensor that the rule does not
+// have, or whose gradient nobody wants, is null.
+template <class T>
+struct Layer {
+  T* weight;        // [H, P], or [H, previous H]
+  T* bias;          // [H]
+  T* norm_weight;   // [H]
+  T* norm_bias;     // [H]
+  T* running_mean;  // [H]
+  T* running_var;   // [H]
+};
+
+template <class T>
+struct Parameters {
+  T* filters;      // [F, C, *k] depthwise and dense alike
+  T* filter_bias;  // [F, C], dense [F]
+  Layer<T> hidden[max_hidden_layers];
+  T* update_weight;  // [M, H]
+  T* update_bias;    // [M]
+};
+
+// Channels beside the state. A stride of 0 repeats the same values along that axis.
+template <class T>
+struct Extra {
+  T* values;  // [T or 1, B or 1, E, *(S or 1)], null when E is 0
+  int64_t step_stride, sample_stride, channel_stride, axis_stride[3];
+};
+
+// Which cells fire: drawn from the seed, or handed in by the caller.
+struct Fire {
+  const uint64_t* seed;  // [1], on the device of the kernel
+  const uint8_t* mask;   // [T, B or 1, *S] 0 or 1, null to draw it
+  int64_t step_stride, sample_stride;
+};
+
+// What a call does besides the rule, as ncafast.backends.plan.Plan says it.
+struct Plan {
+  int64_t steps;         // T
+  int64_t first_step;    // absolute number of the first step
+  int64_t first_sample;  // place of sample 0 in the whole batch
+  int64_t every, kept;   // states x_every, x_(2 every), ... go into the history
+};
+
+// All that a rollout reads, forward and backward.
+struct Inputs {
+  Grid grid;
+  Rule rule;
+  Plan plan;
+  Fire fire;
+  Parameters<const float> parameters;
+  Extra<const float> extra;
+  const float* x;  // [B, C, *S]
+};
+
+// All that the backward writes; a null pointer is a gradient nobody wants.
+struct Gradients {
+  Parameters<float> parameters;
+  Extra<float> extra;
+  float* x;  // [B, C, *S]
+};
+
+namespace cpu {
+
+// Draws the cells [first_cell, first_cell + cells) of the whole grid, for samples [first_sample,
+// first_sample + batch): 1 where a cell updates.
+void fire_mask(uint8_t* mask,  // [batch, cells]
+               int64_t first_sample, int64_t batch, int64_t first_cell, int64_t cells, uint64_t seed, uint32_t step,
+               uint64_t fire_limit);
+
+void forward(const Inputs& inputs,
+             float* out,      // [B, C, *S]
+             float* history,  // [kept, B, C, *S]
+             float* stats);   // [T, 2, sum of H] mean and variance, null unless norm is batch
+
+void backward(const Inputs& inputs,
+              const float* history,       // [kept, B, C, *S]
+              const float* grad_out,      // [B, C, *S] or null
+              const float* grad_history,  // [kept, B, C, *S] or null
+              const Gradients& gradients);
+
+}  // namespace cpu
+}  // namespace ncafast

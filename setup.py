@@ -1,0 +1,172 @@
+"""Builds the native part of ncafast and writes down what was built; all else is in pyproject.toml.
+
+Nothing here needs torch, and no part has to succeed: without a compiler the package installs as
+pure Python and `ncafast/_build.json` keeps the reason, which `ncafast info` prints.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+MSVC = ["/O2", "/std:c++17", "/EHsc"]
+UNIX = ["-O3", "-g0", "-std=c++17", "-fvisibility=hidden"]
+
+
+class BuildNative(build_ext):
+    """build_ext that survives a failing compiler and records what happened in _build.json."""
+
+    def run(self) -> None:
+        """Build, in place or not, and put the record beside the extension."""
+        self.cpu: dict[str, object] = {"built": False, "reason": "the build was skipped"}
+        super().run()
+        if not self.cpu["built"]:
+            for stale in self.package_dir().glob("_C.*"):  # an older build must not pass for this
+                stale.unlink()
+        record = {
+            "version": self.distribution.get_version(),
+            "python": platform.python_version(),
+            "platform": sysconfig.get_platform(),
+            "cpu": self.cpu,
+            "cuda": cuda_part(),
+        }
+        text = json.dumps(record, indent=2) + "\n"
+        self.package_dir().joinpath("_build.json").write_text(text)
+
+    def package_dir(self) -> Path:
+        """Return the folder that the extension goes to."""
+        source = self.get_finalized_command("build_py").get_package_dir("ncafast")
+        package = Path(source) if self.inplace else Path(self.build_lib, "ncafast")
+        package.mkdir(parents=True, exist_ok=True)
+        return package
+
+    def build_extension(self, ext: Extension) -> None:
+        """Compile and link; on failure go on without, loudly."""
+        printed: list[str] = []
+        try:
+            with kept_stderr(printed):
+                openmp = self.configure(ext)
+                super().build_extension(ext)
+        except Exception as error:  # a compiler can fail in more ways than can be listed
+            self.give_up(ext, "\n".join([str(error), *printed]).strip())
+        else:
+            self.cpu = {
+                "built": True,
+                "compiler": self.compiler_version(),
+                "flags": ext.extra_compile_args,
+                "openmp": openmp,
+            }
+
+    def configure(self, ext: Extension) -> bool:
+        """Set flags and include paths for the compiler at hand; return whether it has OpenMP."""
+        import pybind11
+
+        ext.include_dirs.append(pybind11.get_include())
+        msvc = self.compiler.compiler_type == "msvc"
+        openmp = "/openmp" if msvc else "-fopenmp"
+        found = self.links_with(openmp)
+        ext.extra_compile_args = (MSVC if msvc else UNIX) + [openmp] * found
+        ext.extra_link_args = [openmp] * (found and not msvc)
+        return found
+
+    def links_with(self, flag: str) -> bool:
+        """Return whether a shared library that calls OpenMP can be made with this flag."""
+        with tempfile.TemporaryDirectory() as folder, contextlib.suppress(Exception):
+            source = Path(folder, "probe.cpp")
+            source.write_text("#include <omp.h>\nint probe() { return omp_get_max_threads(); }\n")
+            with kept_stderr([]):
+                objects = self.compiler.compile([str(source)], output_dir=folder, extra_postargs=[flag])
+                link_args = [] if self.compiler.compiler_type == "msvc" else [flag]
+                self.compiler.link_shared_object(
+                    objects, str(Path(folder, "probe")), extra_postargs=link_args, target_lang="c++"
+                )
+            return True
+        return False
+
+    def give_up(self, ext: Extension, message: str) -> None:
+        """Record and say why the extension is missing."""
+        self.cpu = {"built": False, "compiler": self.compiler_version(), "reason": message}
+        print(
+            f"\nWARNING: {ext.name} could not be compiled. ncafast is installed without its C++ "
+            f"kernels and runs on the slower reference backend.\n{message}\n",
+            file=sys.stderr,
+        )
+
+    def compiler_version(self) -> str:
+        """First line of the compiler's --version, or its kind where it has none."""
+        command = getattr(self.compiler, "compiler_so_cxx", None) or ["cl"]
+        return first_line([command[0], "--version"]) or self.compiler.compiler_type
+
+
+def cuda_part() -> dict[str, object]:
+    """Return what happened to the CUDA kernels: there are none yet, so only why not."""
+    if os.environ.get("NCAFAST_CUDA") == "0":
+        return {"built": False, "reason": "switched off by NCAFAST_CUDA=0"}
+    nvcc = find_nvcc()
+    version = first_line([nvcc, "--version"], contains="release") if nvcc else None
+    return {
+        "built": False,
+        "reason": "no CUDA kernels in this version",
+        "nvcc": nvcc,
+        "nvcc_version": version,
+    }
+
+
+def find_nvcc() -> str | None:
+    """Return the CUDA compiler of $CUDA_HOME, else the one on PATH."""
+    home = os.environ.get("CUDA_HOME")
+    in_home = shutil.which("nvcc", path=str(Path(home, "bin"))) if home else None
+    return in_home or shutil.which("nvcc")
+
+
+def first_line(command: list[str], contains: str = "") -> str | None:
+    """Return the first line with `contains` that a command prints, None when it cannot be run."""
+    try:
+        text = subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return next((line.strip() for line in text.splitlines() if contains in line), None)
+
+
+@contextlib.contextmanager
+def kept_stderr(printed: list[str]) -> Iterator[None]:
+    """Append to `printed` what this process and the programs it starts write to stderr."""
+    sys.stderr.flush()
+    original = os.dup(2)
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(original, 2)
+            os.close(original)
+            file.seek(0)
+            printed.append(file.read().decode(errors="replace"))
+
+
+setup(
+    ext_modules=[
+        Extension(
+            "ncafast._C",
+            sources=sorted(str(path) for path in Path("csrc").rglob("*.cpp")),
+            depends=sorted(str(path) for path in Path("csrc").rglob("*.h")),
+            include_dirs=["csrc"],
+            language="c++",
+            optional=True,  # setuptools then accepts that the file is missing
+        )
+    ],
+    cmdclass={"build_ext": BuildNative},
+)

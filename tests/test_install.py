@@ -1,0 +1,167 @@
+"""What a user gets from pip: the wheel's contents and links, and an import with parts missing."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+import ncafast
+from ncafast import rule
+
+ROOT = Path(__file__).resolve().parents[1]
+SHIPPED = ["pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "CHANGELOG.md"]
+
+
+def run(*command: str | Path, cwd: Path = ROOT, **environment: str) -> str:
+    """Run a command; what it prints is the message when it fails."""
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def copy_source(folder: Path) -> Path:
+    """The source tree as a fresh clone has it, and leftovers of an older build in place."""
+    folder.mkdir()
+    for name in SHIPPED:
+        shutil.copy(ROOT / name, folder)
+    junk = shutil.ignore_patterns("__pycache__", "*.so", "_build.json")
+    for name in ("csrc", "ncafast", "tests"):
+        shutil.copytree(ROOT / name, folder / name, ignore=junk)
+    (folder / "ncafast" / "_C.older.so").write_text("stale")
+    (folder / "ncafast" / "_build.json").write_text('{"version": "stale"}')
+    return folder
+
+
+def build_wheel(source: Path, **environment: str) -> str:
+    """Build a wheel beside the source with pip, isolated; return what was printed."""
+    pip = (sys.executable, "-m", "pip", "wheel", "-v", "--no-deps")
+    return run(*pip, "-w", source.parent, source, **environment)
+
+
+def unpack(folder: Path) -> Path:
+    """Unpack the one wheel in a folder."""
+    (wheel,) = folder.glob("ncafast-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder / "installed")
+    return folder / "installed"
+
+
+def ask_native(folder: Path, expression: str) -> str:
+    """Evaluate an expression with the `ncafast.native` of the wheel unpacked in `folder`.
+
+    -S leaves .pth files unread: an editable install of the tree would fill the gaps of the wheel.
+    """
+    paths = [str(folder), *dict.fromkeys(sysconfig.get_path(key) for key in ("purelib", "platlib"))]
+    code = f"import sys; sys.path[:0] = {paths};from ncafast import native; print(native.__file__); print({expression})"
+    file, answer = run(sys.executable, "-S", "-c", code, cwd=folder).split("\n", 1)
+    assert Path(file).is_relative_to(folder)
+    return answer.strip()
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory) -> Path:
+    """The unpacked wheel of an isolated build, made from the source distribution."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = copy_source(folder / "source")
+    run(sys.executable, "-m", "build", "--outdir", folder, source)
+    return unpack(folder)
+
+
+def test_wheel_holds_the_package_and_nothing_else(installed):
+    assert {path.name.split("-")[0] for path in installed.iterdir()} == {"ncafast"}
+    package = installed / "ncafast"
+    source = {path.relative_to(ROOT) for path in (ROOT / "ncafast").rglob("*.py")}
+    assert {path.relative_to(installed) for path in package.rglob("*.py")} == source
+    assert (package / "py.typed").exists()
+    assert len(list(package.glob("_C.*"))) == 1
+    assert not (package / "_C.older.so").exists()
+
+
+def test_wheel_says_what_was_built(installed):
+    record = json.loads((installed / "ncafast" / "_build.json").read_text())
+    assert record["version"] == "0.1.0"
+    assert record["cpu"]["built"] is True
+    assert "-march=native" not in record["cpu"]["flags"]
+    assert "-ffast-math" not in record["cpu"]["flags"]
+    assert record["cuda"]["built"] is False
+    assert record["cuda"]["reason"]
+    assert ask_native(installed, "native.reason()") == "None"
+
+
+def test_extension_links_to_neither_torch_nor_cuda(installed):
+    (extension,) = (installed / "ncafast").glob("_C.*")
+    linked = extension.read_bytes()  # names of needed libraries stand in the file as they are
+    if shutil.which("ldd"):
+        linked += run("ldd", extension).encode()
+    for library in (b"libtorch", b"libc10", b"libcuda", b"libcudart", b"libpython"):
+        assert library not in linked
+
+
+def test_failing_compiler_still_installs_and_is_recorded(tmp_path):
+    source = copy_source(tmp_path / "source")
+    (source / "csrc" / "cpu" / "broken.cpp").write_text('#error "no such instruction"\n')
+    shown = build_wheel(source, NCAFAST_CUDA="0")
+    assert "WARNING: ncafast._C could not be compiled" in shown
+    installed = unpack(tmp_path)
+    assert not list((installed / "ncafast").glob("_C.*"))
+    record = json.loads((installed / "ncafast" / "_build.json").read_text())
+    assert record["cpu"]["built"] is False
+    assert "no such instruction" in record["cpu"]["reason"]
+    assert record["cuda"]["reason"] == "switched off by NCAFAST_CUDA=0"
+    assert "no such instruction" in ask_native(installed, "native.reason()")
+    assert ask_native(installed, "native.load()") == "None"
+
+
+def test_missing_compiler_still_installs(tmp_path):
+    compilers = dict.fromkeys(("CC", "CXX", "LDSHARED", "LDCXXSHARED"), "/no/such/compiler")
+    build_wheel(copy_source(tmp_path / "source"), **compilers)
+    installed = unpack(tmp_path)
+    assert not list((installed / "ncafast").glob("_C.*"))
+    record = json.loads((installed / "ncafast" / "_build.json").read_text())
+    assert record["cpu"]["built"] is False
+    assert "/no/such/compiler" in record["cpu"]["reason"]
+
+
+def test_import_and_rollout_without_extension_and_triton(tmp_path):
+    code = (
+        "import sys; sys.modules['triton'] = None; sys.modules['ncafast._C'] = None;"
+        "import ncafast, torch; torch.manual_seed(0);"
+        "nca = ncafast.NCA(channels=4, hidden=8, zero_init=False);"
+        f"torch.save(nca(torch.rand(1, 4, 5, 6), steps=2).detach(), {str(tmp_path / 'out.pt')!r});"
+        "from ncafast import native; print(native.load(), native.reason())"
+    )
+    shown = run(sys.executable, "-c", code)
+    assert shown.startswith("None ncafast._C cannot be imported")
+    torch.manual_seed(0)
+    with ncafast.backends.use("reference"):
+        nca = ncafast.NCA(channels=4, hidden=8, zero_init=False)
+        expected = nca(torch.rand(1, 4, 5, 6), steps=2)
+    assert torch.equal(torch.load(tmp_path / "out.pt"), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [("Padding", rule.PADDINGS), ("Activation", rule.ACTIVATIONS), ("Norm", rule.NORMS[:3])],
+)
+def test_cpp_enums_follow_the_rule(name, values):
+    header = (ROOT / "csrc" / "rollout.h").read_text()
+    found = re.search(rf"enum class {name} : int32_t {{([^}}]*)}};", header)
+    assert found is not None
+    assert tuple(found.group(1).replace(",", " ").split()) == values
