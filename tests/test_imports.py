@@ -20,9 +20,8 @@ ORDER = (
     {"nca"},
     {"models"},
     {"checkpoint"},
-    {"train", "viz"},
+    {"info", "train", "viz"},
     {"tasks"},
-    {"info"},
     {"cli"},
     {"__main__"},
 )

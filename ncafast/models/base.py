@@ -1,0 +1,122 @@
+"""What the published models share: a Rule that follows the fire rate, and the one call into `rollout`."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, overload
+
+from torch import Tensor, nn
+
+from ncafast.functional import rollout
+from ncafast.rule import Rule
+
+
+class Rate:
+    """A module's attribute that holds a rate of firing; setting it changes the module's rule at once.
+
+    So a forward pass finds its rule ready: building one is slow, and torch.compile cannot trace it.
+    """
+
+    def __init__(self, *, above: bool) -> None:
+        """`above`: a cell updates when a uniform number is above the rate, so with probability 1 - rate."""
+        self.above = above
+
+    def __set_name__(self, owner: type[RuleModule], name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, module: None, owner: type[RuleModule]) -> Rate: ...
+
+    @overload
+    def __get__(self, module: RuleModule, owner: type[RuleModule]) -> float: ...
+
+    def __get__(self, module: RuleModule | None, owner: type[RuleModule]) -> Rate | float:
+        return self if module is None else module._rate
+
+    def __set__(self, module: RuleModule, rate: float) -> None:
+        check_rate(self.name, rate)
+        module._rule = module._rule.replace(fire_rate=1.0 - rate if self.above else rate)
+        module._rate = rate
+
+
+class Rebuildable(nn.Module):
+    """A module that keeps each argument of its constructor in the attribute of that name, so that it can be saved."""
+
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments at their present values, as plain data: `type(module)(**config)` is its twin."""
+        names = inspect.signature(type(self)).parameters
+        return {name: getattr(self, name) for name in names if name != "device"}
+
+
+class RuleModule(Rebuildable):
+    """A module that owns a Rule and runs it.
+
+    Every model's `forward` passes further keyword options on to `ncafast.rollout`: seed, fire_mask
+    [steps, B or 1, 1, *S], first_step, first_sample, states ("all" or k), memory, backend.
+    """
+
+    _rule: Rule
+    _rate: float
+    _other_rule: Rule | None = None
+
+    @property
+    def rule(self) -> Rule:
+        """The step as a Rule, at the module's own rate of firing."""
+        return self._rule
+
+    def params(self) -> dict[str, Tensor]:
+        """The tensors of `rule.param_shapes()`, as differentiable views of the model's own parameters."""
+        raise NotImplementedError
+
+    def _rule_at(self, probability: float) -> Rule:
+        """The rule at another rate of firing; the last one is kept, so that a loop builds it once."""
+        if self._rule.fire_rate == probability:
+            return self._rule
+        if self._other_rule is None or self._other_rule.fire_rate != probability:
+            self._other_rule = self._rule.replace(fire_rate=probability)
+        return self._other_rule
+
+    def _run(
+        self,
+        x: Tensor,  # [B, C, *S]
+        rule: Rule,
+        params: dict[str, Tensor],
+        steps: int,
+        **options: Any,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Final state [B, C, *S], and the kept states [n, B, C, *S] or None."""
+        result = rollout(x, rule, params, steps, **options)
+        return (result, None) if isinstance(result, Tensor) else result
+
+
+def check_rate(name: str, rate: float) -> None:
+    """Raise a ValueError in the user's own terms (a model may turn the rate into 1 - rate) unless it is 0 to 1."""
+    if not 0.0 <= rate <= 1.0:
+        raise ValueError(f"{name}={rate!r} is not allowed: it must be 0 to 1")
+
+
+def channels_first(x: Tensor, channels: int, ndim: int, owner: str) -> Tensor:
+    """[B, *S, C] as a view [B, C, *S].
+
+    Raises:
+        ValueError: x has another rank or channel count.
+    """
+    if x.dim() != ndim + 2 or x.shape[-1] != channels:
+        axes = ", ".join("DHW"[-ndim:])
+        hint = ""
+        if x.dim() == ndim + 2 and x.shape[1] == channels:
+            hint = "; the channels are the last axis, x.movedim(1, -1) brings them there"
+        raise ValueError(f"{owner} takes x as [B, {axes}, {channels}], got shape {list(x.shape)}{hint}")
+    return x.movedim(-1, 1)
+
+
+def weight_of(layer: nn.Module) -> Tensor:
+    """The layer's weight, typed."""
+    assert isinstance(layer.weight, Tensor)
+    return layer.weight
+
+
+def bias_of(layer: nn.Module) -> Tensor:
+    """The layer's bias; for layers that were built with one."""
+    assert isinstance(layer.bias, Tensor)
+    return layer.bias

@@ -1,0 +1,130 @@
+"""MaxNCA: an image classifier that max-pools the state of an NCA.
+
+The class of the classification notebook of MECLabTUDA/NCA-tutorial, after Deutges et al., "Neural Cellular Automata
+for Lightweight, Robust and Explainable Classification of White Blood Cell Images" (2024, marrlab/WBC-NCA).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ncafast.models.base import Rate, RuleModule, bias_of, channels_first, check_rate
+from ncafast.rule import Rule
+
+
+class MaxNCA(RuleModule):
+    """Two learned 3x3 filters per channel (bias, reflect padding), batch norm, fixed image channels, max-pool head.
+
+    Layout: state x [B, H, W, channel_n] float, image in the first `input_channels` channels, the others usually 0.
+    `fire_rate` is the notebook's: a cell updates when a uniform number is ABOVE it, so with probability 1 - fire_rate.
+    Batch statistics normalise the hidden layer in training and in evaluation alike.
+
+    state_dict: p0.*, p1.* [channel_n, 1, 3, 3], fc0.* [hidden_size, 3 channel_n, 1, 1], bn.*, fc1.weight, fc2.*, fc3.*.
+
+    Args:
+        channel_n: channels of the state.
+        fire_rate: used where `forward` is given fire_rate=None. The attribute may be changed later.
+        device: kept in `self.device` (default: the first GPU, else the CPU); as in the notebook, nothing is moved.
+        hidden_size: width of the hidden layer.
+        input_channels: channels of the image; they never change.
+        init_method: kept for the notebook's signature, which has one method and does not look at it either.
+        num_classes: logits; 13 in the notebook.
+    """
+
+    fire_rate = Rate(above=True)
+
+    def __init__(
+        self,
+        channel_n: int = 16,
+        fire_rate: float = 0.5,
+        device: torch.device | str | None = None,
+        hidden_size: int = 128,
+        input_channels: int = 3,
+        init_method: str = "standard",
+        *,
+        num_classes: int = 13,
+    ) -> None:
+        super().__init__()
+        self.device = _device(device)
+        self.channel_n = channel_n
+        self.input_channels = input_channels
+        self.hidden_size = hidden_size
+        self.init_method = init_method
+        self.num_classes = num_classes
+        self._rule = Rule(
+            channels=channel_n,
+            num_filters=2,
+            kernel_size=(3,),
+            filter_bias=True,
+            padding="reflect",
+            hidden=(hidden_size,),
+            norm="batch",
+            mutable=(input_channels, channel_n),
+        )
+        self.fire_rate = fire_rate
+        self._rule_at(0.5)  # what forward takes by default: ready before torch.compile looks
+        # The order of these lines is the order of the random numbers: one seed, the notebook's weights.
+        self.p0 = _filters(channel_n)
+        self.p1 = _filters(channel_n)
+        self.fc0 = nn.Conv2d(3 * channel_n, hidden_size, kernel_size=1)
+        self.bn = nn.BatchNorm2d(hidden_size, track_running_stats=False)
+        self.fc1 = nn.Conv2d(hidden_size, channel_n, kernel_size=1, bias=False)
+        self.fc2 = nn.Linear(channel_n, 128)
+        self.fc3 = nn.Linear(128, num_classes)
+        nn.init.zeros_(self.fc1.weight)
+
+    def params(self) -> dict[str, Tensor]:
+        """The rollout's tensors. Rows of fc1 that would change the image take no part, so their gradient is 0."""
+        weights = torch.stack((self.p0.weight, self.p1.weight))  # [2, C, 1, 3, 3]
+        return {
+            "perceive.weight": weights.squeeze(2),
+            "perceive.bias": torch.stack((bias_of(self.p0), bias_of(self.p1))),
+            "hidden.weight": self.fc0.weight.flatten(1),
+            "hidden.bias": bias_of(self.fc0),
+            "norm.weight": self.bn.weight,
+            "norm.bias": self.bn.bias,
+            "update.weight": self.fc1.weight.flatten(1)[self.input_channels :],
+        }
+
+    def forward(self, x: Tensor, steps: int = 32, fire_rate: float | None = 0.5, **options: Any) -> tuple[Tensor, ...]:
+        """Run the automaton and classify its final state.
+
+        Args:
+            x: [B, H, W, channel_n].
+            steps: NCA steps.
+            fire_rate: a cell updates with probability 1 - fire_rate; None means the constructor's. The default is the
+                notebook's 0.5 whatever the constructor got, as there. torch.compile(fullgraph=True) takes these two,
+                and any other rate after one call with it outside.
+            **options: of `ncafast.rollout`: seed, fire_mask [steps, B or 1, 1, H, W], states, memory, ...
+
+        Returns:
+            (logits [B, num_classes], x [B, H, W, channel_n]); with states= a third, the kept states
+            [n, B, H, W, channel_n].
+
+        Raises:
+            ValueError: a wrong shape, a fire rate outside 0 to 1, or what `rollout` refuses.
+        """
+        state = channels_first(x, self.channel_n, 2, "MaxNCA")
+        rule = self._rule
+        if fire_rate is not None:
+            check_rate("fire_rate", fire_rate)
+            rule = self._rule_at(1.0 - fire_rate)
+        state, kept = self._run(state, rule, self.params(), steps, **options)
+        pooled = F.adaptive_max_pool2d(state, (1, 1)).flatten(1)
+        logits = self.fc3(F.relu(self.fc2(pooled)))
+        last = state.movedim(1, -1).contiguous()
+        return (logits, last) if kept is None else (logits, last, kept.movedim(2, -1))
+
+
+def _filters(channels: int) -> nn.Conv2d:
+    return nn.Conv2d(channels, channels, 3, padding=1, groups=channels, padding_mode="reflect")
+
+
+def _device(device: torch.device | str | None) -> torch.device:
+    if device is not None:
+        return torch.device(device)
+    return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
