@@ -163,7 +163,7 @@ setup(
             "ncafast._C",
             sources=sorted(str(path) for path in Path("csrc").rglob("*.cpp")),
             depends=sorted(str(path) for path in Path("csrc").rglob("*.h")),
-            include_dirs=["csrc"],
+            include_dirs=["csrc", "csrc/cpu"],
             language="c++",
             optional=True,  # setuptools then accepts that the file is missing
         )

@@ -125,16 +125,24 @@ void fire_mask(uint8_t* mask,  // [batch, cells]
                int64_t first_sample, int64_t batch, int64_t first_cell, int64_t cells, uint64_t seed, uint32_t step,
                uint64_t fire_limit);
 
-void forward(const Inputs& inputs,
-             float* out,      // [B, C, *S]
-             float* history,  // [kept, B, C, *S]
-             float* stats);   // [T, 2, sum of H] mean and variance, null unless norm is batch
+// States between steps are channels last, [B, *S, C]. The tape is what else backward will want of a step (batch
+// moments, alive cells): tape_bytes a step, or null where no backward will follow.
+int64_t tape_bytes(const Rule& rule, const Grid& grid);
 
-void backward(const Inputs& inputs,
-              const float* history,       // [kept, B, C, *S]
+void forward(const Inputs& inputs, int threads,
+             float* out,      // [B, C, *S]
+             float* history,  // [kept, B, *S, C]
+             float* stats,    // [T, 2, H] mean and variance of the hidden layer under batch norm
+             uint8_t* tape);  // [T, tape_bytes] or null
+
+void backward(const Inputs& inputs, int threads,
+              const float* history,       // [kept, B, *S, C]
+              uint8_t* tape,              // [T, tape_bytes], read only
               const float* grad_out,      // [B, C, *S] or null
               const float* grad_history,  // [kept, B, C, *S] or null
               const Gradients& gradients);
+
+const char* instruction_set();  // the kernels that run on this processor: avx512, avx2 or portable
 
 }  // namespace cpu
 }  // namespace ncafast

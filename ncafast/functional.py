@@ -107,7 +107,7 @@ def trace(
     every, kept = _kept(steps, states, memory, _needs_grad(x, values, extra))
     where = (steps, first_step, first_sample, every, kept)
     drawn = _seed(seed, x, _is_random(rule, fire_mask))
-    out, history, stats = ops.rollout(x, values, extra, fire_mask, drawn, rule.to_json(), name, *where)
+    out, history, stats, _ = ops.rollout(x, values, extra, fire_mask, drawn, rule.to_json(), name, *where)
     if states is None:
         return Trace(out, None, stats)
     stride = (1 if states == "all" else states) // every

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from ncafast import backends
-from ncafast.backends.plan import Plan
-from ncafast.backends.reference import stats_dtype, stats_shape
+from ncafast.backends.plan import Outputs, Plan
 from ncafast.rule import Rule
 
 _ARGS = (
@@ -21,9 +20,9 @@ _ARGS = (
     "SymInt steps, SymInt first_step, SymInt first_sample, SymInt every, SymInt kept"
 )
 _library = torch.library.Library("ncafast", "DEF")
-_library.define(f"rollout(Tensor x, {_ARGS}) -> (Tensor, Tensor, Tensor)")
+_library.define(f"rollout(Tensor x, {_ARGS}) -> (Tensor, Tensor, Tensor, Tensor)")
 _library.define(
-    "rollout_backward(Tensor? grad_out, Tensor? grad_history, Tensor x, Tensor history, "
+    "rollout_backward(Tensor? grad_out, Tensor? grad_history, Tensor x, Tensor history, Tensor tape, "
     f"{_ARGS}, bool[] needs) -> (Tensor, Tensor, Tensor[])"
 )
 
@@ -37,12 +36,12 @@ def _forward(
     rule: str,
     backend: str,
     *plan: int,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> Outputs:
     _same_dtype(x, params, extra)
     parsed, todo = Rule.from_json(rule), Plan(*map(int, plan))
     x, params, extra, fire_mask = _contiguous(x, params, extra, fire_mask)
     if x.shape[0] == 0:
-        return _nothing_to_do(parsed, x, todo)
+        return Outputs(*(tensor.zero_() for tensor in backends.get(backend).outputs(parsed, x, todo)))
     return backends.get(backend).forward(parsed, x, params, extra, fire_mask, seed, todo)  # type: ignore[no-any-return]
 
 
@@ -51,6 +50,7 @@ def _backward(
     grad_history: Tensor | None,
     x: Tensor,
     history: Tensor,
+    tape: Tensor,
     params: list[Tensor],
     extra: Tensor | None,
     fire_mask: Tensor | None,
@@ -67,9 +67,9 @@ def _backward(
         return torch.zeros_like(x), x.new_zeros(0 if extra is None else extra.shape), empty
     grad_out = None if grad_out is None else grad_out.contiguous()
     grad_history = None if grad_history is None else grad_history.contiguous()
-    grads = (grad_out, grad_history, x, history.contiguous())
-    grad_x, grad_extra, grad_params = backends.get(backend).backward(
-        parsed, *grads, params, extra, fire_mask, seed, todo, needs
+    run = backends.get(backend).backward
+    grad_x, grad_extra, grad_params = run(
+        parsed, grad_out, grad_history, x, history, tape, params, extra, fire_mask, seed, todo, needs
     )
     filled = [torch.zeros_like(p) if g is None else g for g, p in zip(grad_params, params, strict=True)]
     if grad_extra is None:
@@ -93,11 +93,6 @@ def _same_dtype(x: Tensor, params: list[Tensor], extra: Tensor | None) -> None:
             raise TypeError(f"ncafast::rollout got {tensor.dtype} beside a state of {x.dtype}")
 
 
-def _nothing_to_do(rule: Rule, x: Tensor, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
-    stats = x.new_zeros(stats_shape(rule, plan.steps), dtype=stats_dtype(x))
-    return x.clone(), x.new_zeros((plan.kept, *x.shape)), stats
-
-
 def _forward_fake(
     x: Tensor,
     params: list[Tensor],
@@ -107,10 +102,8 @@ def _forward_fake(
     rule: str,
     backend: str,
     *plan: Any,
-) -> tuple[Tensor, Tensor, Tensor]:
-    todo = Plan(*plan)
-    stats = x.new_empty(stats_shape(Rule.from_json(rule), todo.steps), dtype=stats_dtype(x))
-    return x.new_empty(x.shape), x.new_empty((todo.kept, *x.shape)), stats
+) -> Outputs:
+    return backends.get(backend).outputs(Rule.from_json(rule), x, Plan(*plan))  # type: ignore[no-any-return]
 
 
 def _backward_fake(
@@ -118,6 +111,7 @@ def _backward_fake(
     grad_history: Tensor | None,
     x: Tensor,
     history: Tensor,
+    tape: Tensor,
     params: list[Tensor],
     extra: Tensor | None,
     *rest: Any,
@@ -126,24 +120,24 @@ def _backward_fake(
     return x.new_empty(x.shape), grad_extra, [p.new_empty(p.shape) for p in params]
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Outputs) -> None:
     x, params, extra, fire_mask, seed, *ctx.rest = inputs
-    _, history, stats = output
+    _, history, stats, tape = output
     ctx.set_materialize_grads(False)
-    ctx.mark_non_differentiable(stats)
+    ctx.mark_non_differentiable(stats, tape)
     ctx.has_extra, ctx.has_mask = extra is not None, fire_mask is not None
     optional = [tensor for tensor in (extra, fire_mask) if tensor is not None]
-    ctx.save_for_backward(x, history, seed, *optional, *params)
+    ctx.save_for_backward(x, history, tape, seed, *optional, *params)
 
 
-def _autograd(ctx: Any, grad_out: Tensor | None, grad_history: Tensor | None, _: Any) -> tuple[Any, ...]:
-    x, history, seed, *others = ctx.saved_tensors
+def _autograd(ctx: Any, grad_out: Tensor | None, grad_history: Tensor | None, *_: Any) -> tuple[Any, ...]:
+    x, history, tape, seed, *others = ctx.saved_tensors
     extra = others.pop(0) if ctx.has_extra else None
     fire_mask = others.pop(0) if ctx.has_mask else None
     need_x, need_params, need_extra, *_ = ctx.needs_input_grad
     needs = [need_x, need_extra, *need_params]
     grad_x, grad_extra, grad_params = torch.ops.ncafast.rollout_backward(
-        grad_out, grad_history, x, history, others, extra, fire_mask, seed, *ctx.rest, needs
+        grad_out, grad_history, x, history, tape, others, extra, fire_mask, seed, *ctx.rest, needs
     )
     params = [grad if need else None for grad, need in zip(grad_params, need_params, strict=True)]
     nothing = (None,) * (2 + len(ctx.rest))

@@ -43,9 +43,9 @@ def test_opcheck_backward():
     x, params, extra, mask, *rest = op_args("extra")
     params = [p.detach() for p in params]
     x, extra = x.detach(), extra.detach()
-    _, history, _ = torch.ops.ncafast.rollout(x, params, extra, mask, *rest)
+    _, history, _, tape = torch.ops.ncafast.rollout(x, params, extra, mask, *rest)
     needs = [True, True] + [True] * len(params)
-    args = (x, history, x, history, params, extra, mask, *rest, needs)
+    args = (x, history, x, history, tape, params, extra, mask, *rest, needs)
     torch.library.opcheck(torch.ops.ncafast.rollout_backward.default, args)
 
 
@@ -62,7 +62,7 @@ def test_gradcheck_every_input(name):
 
     def run(x, *tensors):
         own = list(tensors[: len(params)])
-        out, history, _ = torch.ops.ncafast.rollout(x, own, tensors[-1] if extra is not None else None, mask, *rest)
+        out, history, *_ = torch.ops.ncafast.rollout(x, own, tensors[-1] if extra is not None else None, mask, *rest)
         return out, history
 
     inputs = (x[:1, :, :3].detach().requires_grad_(), *params)

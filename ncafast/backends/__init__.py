@@ -3,8 +3,9 @@
 A backend is a module with
     unavailable() -> reason or None        whether this machine has it
     can_run(rule, x) -> reason or None     whether it takes this rule and state
-    forward(rule, x, params, extra, fire_mask, seed, plan) -> x_T, history, stats
-    backward(rule, grad_out, grad_history, x, history, params, extra, fire_mask, seed, plan, needs) -> gradients
+    outputs(rule, x, plan) -> Outputs      uninitialised, for the fake operator
+    forward(rule, x, params, extra, fire_mask, seed, plan) -> Outputs
+    backward(rule, grad_out, grad_history, x, history, tape, params, extra, fire_mask, seed, plan, needs) -> gradients
 as `reference` defines them. The same two answers serve to choose, to list and to refuse.
 """
 
@@ -17,10 +18,10 @@ from types import ModuleType
 
 from torch import Tensor
 
-from ncafast.backends import reference
+from ncafast.backends import cpu, reference
 from ncafast.rule import Rule
 
-_BACKENDS: dict[str, ModuleType] = {"reference": reference}  # fastest first
+_BACKENDS: dict[str, ModuleType] = {"cpu": cpu, "reference": reference}  # fastest first
 
 _forced: str | None = None  # a plain global, since torch.compile cannot trace a ContextVar
 

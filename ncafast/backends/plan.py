@@ -1,6 +1,8 @@
-"""Plan: what a backend must do besides the rule, in plain integers."""
+"""What goes into a backend besides rule and tensors, and what comes out of it."""
 
 from typing import NamedTuple
+
+from torch import Tensor
 
 
 class Plan(NamedTuple):
@@ -19,3 +21,20 @@ class Plan(NamedTuple):
     first_sample: int
     every: int
     kept: int
+
+
+class Outputs(NamedTuple):
+    """What a backend's forward returns.
+
+    Attributes:
+        out: x_T [B, C, *S], contiguous.
+        history: the kept states [kept, B, C, *S], in the backend's own strides.
+        stats: mean and biased variance of the hidden layers per step, [T, 2, sum H]; [0, 2, sum H] unless the norm is
+            "batch".
+        tape: what else the backend's own backward wants to find again, uint8.
+    """
+
+    out: Tensor
+    history: Tensor
+    stats: Tensor
+    tape: Tensor

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ncafast import philox
-from ncafast.backends.plan import Plan
+from ncafast.backends.plan import Outputs, Plan
 from ncafast.rule import Alive, Rule, layer_name
 
 Params = dict[str, Tensor]
@@ -71,6 +71,13 @@ def step(
     return new, stats
 
 
+def outputs(rule: Rule, x: Tensor, plan: Plan) -> Outputs:
+    """Uninitialised tensors of the shapes, dtypes and strides that `forward` returns."""
+    wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+    stats = x.new_empty((plan.steps if rule.norm == "batch" else 0, 2, sum(rule.hidden)), dtype=wide)
+    return Outputs(x.new_empty(x.shape), x.new_empty((plan.kept, *x.shape)), stats, x.new_empty(0, dtype=torch.uint8))
+
+
 def forward(
     rule: Rule,
     x: Tensor,  # [B, C, *S]
@@ -79,11 +86,10 @@ def forward(
     fire_mask: Tensor | None,  # [T, B or 1, 1, *S]
     seed: Tensor,  # [1] int64
     plan: Plan,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """All steps. Returns x_T [B, C, *S], kept states [kept, B, C, *S], statistics [T or 0, 2, sum H]."""
+) -> Outputs:
+    """All steps."""
     inputs = _Inputs(rule, x, params, extra, fire_mask, seed, plan)
-    history = x.new_empty((plan.kept, *x.shape))
-    stats = x.new_zeros(stats_shape(rule, plan.steps), dtype=stats_dtype(x))
+    out, history, stats, tape = outputs(rule, x, plan)
     with torch.no_grad():
         state = x
         for t in range(plan.steps):
@@ -93,7 +99,7 @@ def forward(
             index, rest = divmod(t + 1, plan.every) if plan.every else (0, 1)
             if rest == 0 and index <= plan.kept:
                 history[index - 1] = state
-    return state.clone() if state is x else state.contiguous(), history, stats
+    return Outputs(out.copy_(state), history, stats, tape)
 
 
 def backward(
@@ -102,6 +108,7 @@ def backward(
     grad_history: Tensor | None,  # [kept, B, C, *S]
     x: Tensor,  # [B, C, *S]
     history: Tensor,  # [kept, B, C, *S]
+    tape: Tensor,  # nothing here: each step is computed again
     params: list[Tensor],
     extra: Tensor | None,
     fire_mask: Tensor | None,
@@ -119,16 +126,6 @@ def backward(
             g = g + grad_history[index - 1]
         g = grads.step(t, state, g)
     return g.clone() if g is grad_out else g, grads.extra, grads.params
-
-
-def stats_shape(rule: Rule, steps: int) -> tuple[int, int, int]:
-    """Shape of the statistics: mean and biased variance per step and hidden unit; empty unless norm is "batch"."""
-    return (steps if rule.norm == "batch" else 0, 2, sum(rule.hidden))
-
-
-def stats_dtype(x: Tensor) -> torch.dtype:
-    """float32, or float64 for a float64 state."""
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
 class _Inputs:

@@ -1,0 +1,279 @@
+// The whole rollout backward, step by step in reverse: each step is recomputed from its state on the fired cells only.
+//
+// Batch norm needs sums over all cells before the gradient of the perception is known. With da = dL/d(norm output) on
+// the fired cells, s = 1 / sqrt(var + eps), N cells in all, ym and G the perception's mean and central second moment:
+//   dbeta = sum da,  dgamma = s (rowsum(W1 o E) - (W1 ym) dbeta)  with E = sum da y^T
+//   m1 = dbeta gamma / N,  m2 = dgamma gamma / N
+//   dy  = W1^T (gamma s da) on fired cells + A (y - ym) + c on every cell,  A = -W1^T diag(s^2 m2) W1,  c = -W1^T (s
+//   m1) dW1 = (gamma s) E - N (s m1) ym^T - N diag(s^2 m2) W1 G
+// The first part is spread while the sums are taken, the second by a pass over all cells that does not see the MLP.
+#include <algorithm>
+#include <cstring>
+
+#include "engine.h"
+#include "life.h"
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+namespace ncafast::cpu {
+namespace {
+
+class Backward {
+ public:
+  Backward(const Inputs& in, int threads, uint8_t* tape, const Gradients& gradients)
+      : in_(in), engine_(in, threads), tape_(tape), gradients_(gradients), K_(engine_.kernels) {
+    for (int i = 0; i < threads; ++i)
+      sums_.push_back(std::make_unique<SumMemory>(in.rule, K_.width, engine_.geometry.taps));
+    const int64_t H = in.rule.hidden[0];
+    weight_.assign(H * engine_.P, 0.0);
+    bias_.assign(H, 0.0);
+    gamma_.assign(H, 0.0);
+    beta_.assign(H, 0.0);
+    if (engine_.alive) life_.resize(in.grid.batch * engine_.geometry.cells);
+  }
+
+  void run(const float* history, const float* grad_out, const float* grad_history) {
+    const int64_t batch = in_.grid.batch, C = in_.rule.channels, N = engine_.geometry.cells, size = batch * N * C;
+    const int threads = engine_.threads;
+    Floats first(size, false), g(size, false), next(size, false), added(grad_history ? size : 0, false);
+    to_channels_last(in_.x, first.data(), batch, C, N, threads);
+    if (grad_out)
+      to_channels_last(grad_out, g.data(), batch, C, N, threads);
+    else
+      g.clear();
+    const Plan& plan = in_.plan;
+    const int64_t every = plan.every ? plan.every : std::max<int64_t>(plan.steps, 1);
+    std::vector<Floats> segment;
+    for (int64_t i = 1; i < std::min(every, plan.steps); ++i) segment.emplace_back(size, false);
+    for (int64_t start = (plan.steps - 1) / every * every; start >= 0 && plan.steps; start -= every) {
+      const int64_t end = std::min(start + every, plan.steps);
+      const float* base = start ? history + (start / every - 1) * size : first.data();
+      for (int64_t t = start; t + 1 < end; ++t)
+        engine_.step_again(t, t == start ? base : segment[t - start - 1].data(), segment[t - start].data(), tape(t));
+      for (int64_t t = end - 1; t >= start; --t) {
+        const int64_t number = t + 1;
+        if (grad_history && plan.every && number % plan.every == 0 && number / plan.every <= plan.kept) {
+          to_channels_last(grad_history + (number / plan.every - 1) * size, added.data(), batch, C, N, threads);
+          for (int64_t i = 0; i < size; ++i) g[i] += added[i];
+        }
+        step(t, t == start ? base : segment[t - start - 1].data(), g.data(), next.data());
+        std::swap(g, next);
+      }
+    }
+    if (gradients_.x) to_channels_first(g.data(), gradients_.x, batch, C, N, threads);
+    finish();
+  }
+
+ private:
+  StepTape tape(int64_t t) const { return tape_at(in_.rule, in_.grid, tape_, t); }
+
+  void step(int64_t t, const float* x, float* g, float* next) {
+    Fold fold;
+    if (engine_.batch_norm) {
+      fold = engine_.normalise(tape(t));
+      for (const auto& sum : sums_) sum->clear_first_layer();
+    }
+    begin(t, g, next);
+    over_bands(t, x, g, next,
+               [&](const Job& job, const Scratch& s, const Sums& sums, int64_t sample, const Band& band) {
+                 const uint8_t* wanted = engine_.alive ? life_.data() + sample * engine_.geometry.cells : nullptr;
+                 K_.backward(job, s, sums, s.cells, engine_.list_cells(t, sample, band, wanted, s));
+               });
+    if (engine_.batch_norm) correct(t, x, g, next, fold);
+  }
+
+  // What of dL/dx_(t+1) passes the alive mask goes to g, and to next as the residual's share; restored channels have
+  // their own way past everything.
+  void begin(int64_t t, float* g, float* next) {
+    const int64_t C = in_.rule.channels, N = engine_.geometry.cells, cells = in_.grid.batch * N;
+    if (engine_.alive)
+      for (int64_t b = 0; b < in_.grid.batch; ++b)
+        unpack_bits(tape(t).life + b * ((N + 7) / 8), N, life_.data() + b * N);
+#pragma omp parallel for num_threads(engine_.threads) schedule(static)
+    for (int64_t i = 0; i < cells; ++i) {
+      const bool dead = engine_.alive && !life_[i];
+      for (int64_t c = 0; c < C; ++c) next[i * C + c] = dead ? 0.0f : g[i * C + c];
+      for (int64_t c = in_.rule.restore_lo; c < in_.rule.restore_hi; ++c) next[i * C + c] = g[i * C + c];
+    }
+  }
+
+  // Runs `work` on every band, colour by colour, so that no two threads reach the same cell's gradient.
+  template <class Work>
+  void over_bands(int64_t t, const float* x, const float* g, float* next, const Work& work) {
+    const int64_t per_sample = static_cast<int64_t>(engine_.bands.size()), size = engine_.floats_per_sample();
+    for (int colour = 0; colour < colours; ++colour) {
+      std::vector<int64_t> tasks;
+      for (int64_t i = 0; i < in_.grid.batch * per_sample; ++i)
+        if (engine_.bands[i % per_sample].colour == colour) tasks.push_back(i);
+      if (tasks.empty()) continue;
+      const int64_t count = static_cast<int64_t>(tasks.size());
+#pragma omp parallel for num_threads(engine_.threads) schedule(static)
+      for (int64_t i = 0; i < count; ++i) {
+#ifdef _OPENMP
+        const int me = omp_get_thread_num();
+#else
+        const int me = 0;
+#endif
+        const int64_t sample = tasks[i] / per_sample;
+        Job job = engine_.job(t, sample);
+        job.x = x + sample * size;
+        job.grad = g + sample * size;
+        job.grad_x = next + sample * size;
+        const Extra<float>& extra = gradients_.extra;
+        if (extra.values) job.grad_extra = extra.values + t * extra.step_stride + sample * extra.sample_stride;
+        work(job, engine_.scratch[me], sums_[me]->sums, sample, engine_.bands[tasks[i] % per_sample]);
+      }
+    }
+  }
+
+  // Batch norm: this step's share of dW1, dgamma and dbeta, and dy's part on every cell.
+  void correct(int64_t t, const float* x, const float* g, float* next, const Fold& fold) {
+    const Layer<const float>& layer = in_.parameters.hidden[0];
+    const StepTape here = tape(t);
+    const int64_t H = in_.rule.hidden[0], P = engine_.P, Hp = round_up(H, K_.width), Pp = round_up(P, K_.width);
+    const double N = static_cast<double>(in_.grid.batch * engine_.geometry.cells);
+    add_threads_first_layer();
+    const float *E = sums_[0]->sums.hidden[0], *da = sums_[0]->sums.hidden_bias[0];
+    Floats second(P * Pp), product(round_up(H, 24) * Pp), scaled(round_up(H, 24) * round_up(P, 24)), plain(H * Pp);
+    for (int64_t i = 0; i < P; ++i) std::copy_n(here.second + i * P, P, second.data() + i * Pp);
+    K_.matmul(H, Pp, P, layer.weight, P, 1, second.data(), Pp, product.data(), Pp);
+    std::vector<double> offset(P, 0.0);
+    const int64_t ld = round_up(P, 24);
+    for (int64_t h = 0; h < H; ++h) {
+      const float* w = layer.weight + h * P;
+      const double s = fold.inverse[h], gamma = layer.norm_weight ? layer.norm_weight[h] : 1.0;
+      double along = 0.0, mean = 0.0;
+      for (int64_t i = 0; i < P; ++i) {
+        along += static_cast<double>(w[i]) * E[i * Hp + h];
+        mean += static_cast<double>(w[i]) * here.mean[i];
+      }
+      const double dbeta = da[h], dgamma = s * (along - mean * dbeta);
+      beta_[h] += dbeta;
+      gamma_[h] += dgamma;
+      const double m1 = dbeta * gamma / N, m2 = dgamma * gamma / N;
+      for (int64_t i = 0; i < P; ++i) {
+        weight_[h * P + i] +=
+            gamma * s * E[i * Hp + h] - N * s * m1 * here.mean[i] - N * s * s * m2 * product[h * Pp + i];
+        scaled[h * ld + i] = static_cast<float>(-s * s * m2 * w[i]);
+        plain[h * Pp + i] = w[i];
+        offset[i] += s * m1 * -w[i];
+      }
+    }
+    Floats matrix(round_up(P, 24) * Pp), constant(Pp);
+    K_.matmul(P, Pp, H, scaled.data(), 1, ld, plain.data(), Pp, matrix.data(), Pp);
+    for (int64_t i = 0; i < P; ++i) {
+      double sum = offset[i];
+      for (int64_t j = 0; j < P; ++j) sum -= static_cast<double>(matrix[i * Pp + j]) * here.mean[j];
+      constant[i] = static_cast<float>(sum);
+    }
+    over_bands(t, x, g, next, [&](const Job& job, const Scratch& s, const Sums& sums, int64_t, const Band& band) {
+      K_.affine(job, s, sums, matrix.data(), constant.data(), s.cells, engine_.list_all(band, s));
+    });
+  }
+
+  void add_threads_first_layer() {
+    const int64_t Hp = round_up(in_.rule.hidden[0], K_.width), count = engine_.P * Hp;
+    for (size_t i = 1; i < sums_.size(); ++i) {
+      for (int64_t j = 0; j < count; ++j) sums_[0]->sums.hidden[0][j] += sums_[i]->sums.hidden[0][j];
+      for (int64_t j = 0; j < Hp; ++j) sums_[0]->sums.hidden_bias[0][j] += sums_[i]->sums.hidden_bias[0][j];
+    }
+  }
+
+  // A packed sum over the threads, in their order.
+  template <class Member>
+  double total(Member member, int64_t place) const {
+    double sum = 0.0;
+    for (const auto& memory : sums_) sum += member(memory->sums)[place];
+    return sum;
+  }
+
+  // From the packed layouts to the parameters' own.
+  void finish() {
+    finish_filters();
+    for (int layer = 0; layer < in_.rule.layers; ++layer) finish_hidden(layer);
+    const Rule& rule = in_.rule;
+    const int64_t H = rule.hidden[rule.layers - 1], Hp = round_up(H, K_.width);
+    const auto weight = [](const Sums& s) { return s.update; };
+    const auto bias = [](const Sums& s) { return s.update_bias; };
+    for (int64_t m = 0; m < rule.mutable_hi - rule.mutable_lo; ++m) {
+      const int64_t channel = rule.mutable_lo + m;
+      if (gradients_.parameters.update_bias)
+        gradients_.parameters.update_bias[m] = static_cast<float>(total(bias, channel));
+      if (gradients_.parameters.update_weight)
+        for (int64_t h = 0; h < H; ++h)
+          gradients_.parameters.update_weight[m * H + h] = static_cast<float>(total(weight, channel * Hp + h));
+    }
+  }
+
+  void finish_filters() {
+    const Parameters<float>& to = gradients_.parameters;
+    const int64_t C = in_.rule.channels, F = in_.rule.filters, taps = engine_.geometry.taps;
+    const int64_t Cp = round_up(C, K_.width), outputs = round_up(F, K_.width);
+    const bool dense = in_.rule.dense;
+    const auto weight = [dense](const Sums& s) { return dense ? s.conv : s.taps; };
+    const auto bias = [dense](const Sums& s) { return dense ? s.conv_bias : s.tap_bias; };
+    for (int64_t f = 0; f < F; ++f) {
+      if (to.filter_bias && dense) to.filter_bias[f] = static_cast<float>(total(bias, f));
+      for (int64_t c = 0; c < C; ++c) {
+        if (to.filter_bias && !dense) to.filter_bias[f * C + c] = static_cast<float>(total(bias, f * Cp + c));
+        for (int64_t t = 0; to.filters && t < taps; ++t) {
+          const int64_t place = dense ? (t * C + c) * outputs + f : (t * F + f) * Cp + c;
+          to.filters[(f * C + c) * taps + t] = static_cast<float>(total(weight, place));
+        }
+      }
+    }
+  }
+
+  void finish_hidden(int layer) {
+    const Layer<float>& to = gradients_.parameters.hidden[layer];
+    const Layer<const float>& from = in_.parameters.hidden[layer];
+    const int64_t H = in_.rule.hidden[layer], Hp = round_up(H, K_.width), K = engine_.weights.inputs(layer);
+    const auto weight = [layer](const Sums& s) { return s.hidden[layer]; };
+    const auto bias = [layer](const Sums& s) { return s.hidden_bias[layer]; };
+    for (int64_t h = 0; h < H; ++h) {
+      double scale = 1.0, da = 0.0, along = 0.0;
+      if (engine_.batch_norm) {
+        put(to.norm_weight, h, gamma_[h]);
+        put(to.norm_bias, h, beta_[h]);
+        put(to.bias, h, 0.0);  // a constant shift that the mean takes away again
+      } else {
+        da = total(bias, h);
+        if (in_.rule.norm == Norm::running) {
+          const double inverse = 1.0 / std::sqrt(static_cast<double>(from.running_var[h]) + in_.rule.norm_eps);
+          for (int64_t i = 0; i < K; ++i) along += from.weight[h * K + i] * total(weight, i * Hp + h);
+          scale = inverse * (from.norm_weight ? from.norm_weight[h] : 1.0);
+          put(to.norm_weight, h, inverse * (along + (from.bias[h] - static_cast<double>(from.running_mean[h])) * da));
+          put(to.norm_bias, h, da);
+        }
+        put(to.bias, h, scale * da);
+      }
+      for (int64_t i = 0; to.weight && i < K; ++i)
+        to.weight[h * K + i] =
+            static_cast<float>(engine_.batch_norm ? weight_[h * K + i] : scale * total(weight, i * Hp + h));
+    }
+  }
+
+  static void put(float* to, int64_t place, double value) {
+    if (to) to[place] = static_cast<float>(value);
+  }
+
+  const Inputs& in_;
+  Engine engine_;
+  uint8_t* tape_;
+  const Gradients& gradients_;
+  const Kernels& K_;
+  std::vector<std::unique_ptr<SumMemory>> sums_;
+  std::vector<double> weight_, bias_, gamma_, beta_;  // of the first hidden layer under batch norm, over the steps
+  std::vector<uint8_t> life_;                         // [B * cells] of the present step
+};
+
+}  // namespace
+
+void backward(const Inputs& in, int threads, const float* history, uint8_t* tape, const float* grad_out,
+              const float* grad_history, const Gradients& gradients) {
+  Backward(in, threads, tape, gradients).run(history, grad_out, grad_history);
+}
+
+}  // namespace ncafast::cpu

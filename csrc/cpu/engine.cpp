@@ -1,0 +1,327 @@
+// One step of the automaton on all samples: batch moments, tiles of fired cells, alive mask.
+#include "engine.h"
+
+#include <algorithm>
+#include <cstring>
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#include "life.h"
+
+namespace ncafast::cpu {
+namespace {
+
+int64_t moment_bytes(const Rule& rule) {
+  const int64_t p = perception_size(rule);
+  return rule.norm == Norm::batch ? 4 * (p + p * p) : 0;
+}
+
+int64_t life_bytes(const Rule& rule, const Grid& grid) {
+  if (rule.alive.channel < 0) return 0;
+  return grid.batch * ((grid.size[0] * grid.size[1] * grid.size[2] + 7) / 8);
+}
+
+int most_cells(const std::vector<Band>& bands) {
+  int most = 0;
+  for (const Band& band : bands) most = std::max(most, band.end - band.begin);
+  return most;
+}
+
+}  // namespace
+
+int64_t tape_bytes(const Rule& rule, const Grid& grid) {
+  return moment_bytes(rule) + round_up(life_bytes(rule, grid), 4);
+}
+
+StepTape tape_at(const Rule& rule, const Grid& grid, uint8_t* tape, int64_t step) {
+  if (!tape) return {};
+  tape += step * tape_bytes(rule, grid);
+  const int64_t p = perception_size(rule);
+  float* mean = rule.norm == Norm::batch ? reinterpret_cast<float*>(tape) : nullptr;
+  uint8_t* life = rule.alive.channel >= 0 ? tape + moment_bytes(rule) : nullptr;
+  return {mean, mean ? mean + p : nullptr, life};
+}
+
+Engine::Engine(const Inputs& in, int thread_count)
+    : inputs(in),
+      kernels(chosen_kernels()),
+      threads(thread_count),
+      tables(in.grid, in.rule),
+      geometry(tables.geometry),
+      weights(in.rule, in.parameters, kernels.width, geometry.taps),
+      P(weights.packed.perception),
+      bands(make_bands(geometry, in.rule.padding, in.grid.batch, thread_count)),
+      alive(in.rule.alive.channel >= 0),
+      restore(in.rule.restore_lo < in.rule.restore_hi),
+      batch_norm(in.rule.norm == Norm::batch) {
+  const Rule& rule = in.rule;
+  if (rule.norm == Norm::running)
+    for (int layer = 0; layer < rule.layers; ++layer) {
+      const Layer<const float>& l = in.parameters.hidden[layer];
+      const std::vector<double> mean(l.running_mean, l.running_mean + rule.hidden[layer]);
+      const std::vector<double> var(l.running_var, l.running_var + rule.hidden[layer]);
+      weights.pack_hidden(layer, fold_of(rule, l, rule.hidden[layer], mean.data(), var.data()));
+    }
+  touched_.resize(round_up(rule.channels, max_width));
+  for (int c = rule.mutable_lo; c < rule.mutable_hi; ++c)
+    if (c < rule.restore_lo || c >= rule.restore_hi) touched_[c] = 0xFFFFFFFFu;
+  shift_.resize(round_up(P, max_width) + max_width);
+  if (alive) {
+    pre_.resize(in.grid.batch * geometry.cells);
+    near_.resize(pre_.size());
+  }
+  const int64_t most = most_cells(bands), width = kernels.width;
+  int64_t widest = rule.dense ? round_up(rule.filters, width) : 0;
+  for (int layer = 0; layer < rule.layers; ++layer)
+    widest = std::max({widest, round_up(rule.hidden[layer], width), round_up(weights.inputs(layer), width)});
+  const int64_t ldy = round_up(P, 24) + width, seen = round_up(rule.filters, width);
+  for (int i = 0; i < threads; ++i) {
+    Scratch s{};
+    if (rule.dense) {
+      s.columns = floats(tile_cells * (round_up(geometry.taps * rule.channels, width) + width));
+      s.seen = floats(tile_cells * seen);
+      s.seen_slope = floats(tile_cells * seen);
+    }
+    s.perception = floats(tile_cells * ldy);
+    for (int layer = 0; layer < rule.layers; ++layer) {
+      s.value[layer] = floats(tile_cells * round_up(rule.hidden[layer], width));
+      s.slope[layer] = floats(tile_cells * round_up(rule.hidden[layer], width));
+    }
+    s.delta[0] = floats(tile_cells * widest);
+    s.delta[1] = floats(tile_cells * widest);
+    s.update = floats(tile_cells * round_up(rule.channels, width));
+    s.grad_perception = floats(tile_cells * ldy);
+    s.zeros = floats(round_up(rule.channels, width));
+    s.sink = floats(round_up(rule.channels, width));
+    fired_.emplace_back(most + 8 * max_width);
+    cells_.emplace_back(most);
+    s.fired = fired_.back().data();
+    s.cells = cells_.back().data();
+    scratch.push_back(s);
+  }
+}
+
+float* Engine::floats(int64_t count) {
+  memory_.emplace_back(count);
+  return memory_.back().data();
+}
+
+Job Engine::job(int64_t t, int64_t sample) const {
+  Job job{};
+  job.geometry = &geometry;
+  job.packed = &weights.packed;
+  job.scale = inputs.rule.update_scale;
+  job.touched = touched_.data();
+  const Extra<const float>& extra = inputs.extra;
+  if (extra.values) job.extra = extra.values + t * extra.step_stride + sample * extra.sample_stride;
+  job.extra_channel = extra.channel_stride;
+  for (int a = 0; a < 3; ++a) job.extra_axis[a] = extra.axis_stride[a];
+  return job;
+}
+
+int32_t Engine::list_cells(int64_t t, int64_t sample, const Band& band, const uint8_t* wanted, const Scratch& s) const {
+  const Fire& fire = inputs.fire;
+  const uint8_t* fired = nullptr;
+  if (fire.mask) {
+    fired = fire.mask + t * fire.step_stride + sample * fire.sample_stride + band.begin;
+  } else if (inputs.rule.fire_limit >> 32 == 0) {
+    const int64_t block = band.begin / 4;
+    kernels.draw(s.fired, block, (band.end + 3) / 4 - block, static_cast<uint32_t>(inputs.plan.first_sample + sample),
+                 static_cast<uint32_t>(inputs.plan.first_step + t), *fire.seed, inputs.rule.fire_limit);
+    fired = s.fired + band.begin % 4;
+  }
+  const int32_t line = geometry.size[2];
+  int32_t count = 0;
+  for (int32_t cell = band.begin, row = band.begin / line; cell < band.end; ++row)
+    for (const int32_t end = std::min((row + 1) * line, band.end); cell < end; ++cell) {
+      s.cells[count] = {cell, row};
+      const bool fires = !fired || fired[cell - band.begin];
+      count += fires && (!wanted || wanted[cell]);
+    }
+  return count;
+}
+
+int32_t Engine::list_all(const Band& band, const Scratch& s) const {
+  const int32_t line = geometry.size[2];
+  for (int32_t cell = band.begin; cell < band.end; ++cell) s.cells[cell - band.begin] = {cell, cell / line};
+  return band.end - band.begin;
+}
+
+void Engine::step(int64_t t, const float* x, float* next, const StepTape& tape) {
+  if (batch_norm) measure(x, t, tape);
+  run(t, x, next, tape);
+}
+
+void Engine::step_again(int64_t t, const float* x, float* next, const StepTape& tape) { run(t, x, next, tape); }
+
+// Mean and central second moment of the perception over every cell: sums about the last step's mean in float32 per
+// band, added up in float64.
+void Engine::measure(const float* x, int64_t t, const StepTape& tape) {
+  const int64_t Pp = round_up(P, kernels.width), rows = round_up(P, 24), size = Pp + rows * Pp;
+  const int64_t count = inputs.grid.batch * static_cast<int64_t>(bands.size());
+  if (t == 0) {
+    Floats sums(size);
+    Job first = job(t, 0);
+    first.x = x;
+    const int32_t cells = std::min<int32_t>(list_all(bands[0], scratch[0]), tile_cells);
+    kernels.moments(first, scratch[0], shift_.data(), sums.data(), sums.data() + Pp, scratch[0].cells, cells);
+    for (int32_t i = 0; i < P; ++i) shift_[i] = sums[i] / cells;
+  }
+  std::vector<std::vector<double>> totals(threads, std::vector<double>(size));
+#pragma omp parallel num_threads(threads)
+  {
+#ifdef _OPENMP
+    const int me = omp_get_thread_num();
+#else
+    const int me = 0;
+#endif
+    Floats sums(size);
+#pragma omp for schedule(static)
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t sample = i / static_cast<int64_t>(bands.size());
+      Job here = job(t, sample);
+      here.x = x + sample * floats_per_sample();
+      sums.clear();
+      const int32_t cells = list_all(bands[i % bands.size()], scratch[me]);
+      kernels.moments(here, scratch[me], shift_.data(), sums.data(), sums.data() + Pp, scratch[me].cells, cells);
+      for (int64_t j = 0; j < size; ++j) totals[me][j] += sums[j];
+    }
+  }
+  for (int i = 1; i < threads; ++i)
+    for (int64_t j = 0; j < size; ++j) totals[0][j] += totals[i][j];
+  const double N = static_cast<double>(inputs.grid.batch * geometry.cells);
+  const double *first = totals[0].data(), *second = first + Pp;
+  for (int32_t i = 0; i < P; ++i)
+    for (int32_t j = i; j < P; ++j) {
+      const double moment = second[i * Pp + j] / N - first[i] / N * (first[j] / N);
+      tape.second[i * P + j] = tape.second[j * P + i] = static_cast<float>(moment);
+    }
+  for (int32_t i = 0; i < P; ++i) shift_[i] = tape.mean[i] = static_cast<float>(shift_[i] + first[i] / N);
+}
+
+// Mean and variance of each hidden unit follow from those of the perception; see normalise.
+Fold Engine::normalise(const StepTape& tape) {
+  const Layer<const float>& layer = inputs.parameters.hidden[0];
+  const int64_t H = inputs.rule.hidden[0], Pp = round_up(P, kernels.width);
+  Floats second(P * Pp), product(round_up(H, 24) * Pp);
+  for (int32_t i = 0; i < P; ++i) std::copy_n(tape.second + i * P, P, second.data() + i * Pp);
+  kernels.matmul(H, Pp, P, layer.weight, P, 1, second.data(), Pp, product.data(), Pp);
+  hidden_mean.resize(H);
+  hidden_var.resize(H);
+  for (int64_t h = 0; h < H; ++h) {
+    double m = layer.bias[h], v = 0.0;
+    for (int32_t i = 0; i < P; ++i) {
+      const double weight = layer.weight[h * P + i];
+      m += weight * tape.mean[i];
+      v += weight * product[h * Pp + i];
+    }
+    hidden_mean[h] = m;
+    hidden_var[h] = std::max(v, 0.0);
+  }
+  Fold fold = fold_of(inputs.rule, layer, H, hidden_mean.data(), hidden_var.data());
+  weights.pack_hidden(0, fold);
+  return fold;
+}
+
+void Engine::run(int64_t t, const float* x, float* next, const StepTape& tape) {
+  if (batch_norm) normalise(tape);
+  const bool skip_dead = alive && inputs.rule.alive.pre;
+  if (alive) living(x, pre_);
+  const int64_t size = floats_per_sample(), C = inputs.rule.channels;
+  if (skip_dead) {
+#pragma omp parallel num_threads(threads)
+    {
+      std::vector<uint8_t> spare;
+#pragma omp for schedule(static)
+      for (int64_t b = 0; b < inputs.grid.batch; ++b)
+        // A cell that is dead before the step still counts for its neighbours' life after it.
+        dilate(geometry, inputs.rule.alive.pool / 2, pre_.data() + b * geometry.cells,
+               near_.data() + b * geometry.cells, spare);
+    }
+  }
+  const int64_t count = inputs.grid.batch * static_cast<int64_t>(bands.size());
+#pragma omp parallel for num_threads(threads) schedule(static)
+  for (int64_t i = 0; i < count; ++i) {
+#ifdef _OPENMP
+    const Scratch& s = scratch[omp_get_thread_num()];
+#else
+    const Scratch& s = scratch[0];
+#endif
+    const int64_t sample = i / static_cast<int64_t>(bands.size());
+    const Band& band = bands[i % bands.size()];
+    Job here = job(t, sample);
+    here.x = x + sample * size;
+    here.out = next + sample * size;
+    std::memcpy(here.out + band.begin * C, here.x + band.begin * C, 4 * (band.end - band.begin) * C);
+    const uint8_t* wanted = skip_dead ? near_.data() + sample * geometry.cells : nullptr;
+    kernels.forward(here, s, s.cells, list_cells(t, sample, band, wanted, s));
+  }
+  if (alive || restore) settle(x, next, tape);
+}
+
+// plane = whether the alive channel's largest value in each cell's window is above the threshold.
+void Engine::living(const float* x, std::vector<uint8_t>& plane) const {
+  const Alive& rule = inputs.rule.alive;
+  const int64_t C = inputs.rule.channels, N = geometry.cells;
+#pragma omp parallel num_threads(threads)
+  {
+    std::vector<uint8_t> above(N), spare;
+#pragma omp for schedule(static)
+    for (int64_t b = 0; b < inputs.grid.batch; ++b) {
+      for (int64_t n = 0; n < N; ++n) above[n] = x[(b * N + n) * C + rule.channel] > rule.threshold;
+      dilate(geometry, rule.pool / 2, above.data(), plane.data() + b * N, spare);
+    }
+  }
+}
+
+// The alive mask and the restored channels, after all cells have moved.
+void Engine::settle(const float* x, float* next, const StepTape& tape) {
+  const Rule& rule = inputs.rule;
+  const int64_t C = rule.channels, N = geometry.cells, cells = inputs.grid.batch * N;
+  std::vector<uint8_t> life;
+  if (alive) {
+    life.assign(cells, 1);
+    if (rule.alive.post) living(next, life);
+    if (rule.alive.pre)
+      for (int64_t i = 0; i < cells; ++i) life[i] &= pre_[i];
+    if (tape.life)
+      for (int64_t b = 0; b < inputs.grid.batch; ++b) pack_bits(life.data() + b * N, N, tape.life + b * ((N + 7) / 8));
+  }
+#pragma omp parallel for num_threads(threads) schedule(static)
+  for (int64_t i = 0; i < cells; ++i) {
+    if (alive && !life[i])
+      for (int64_t c = 0; c < C; ++c) next[i * C + c] *= 0.0f;
+    for (int32_t c = rule.restore_lo; c < rule.restore_hi; ++c) next[i * C + c] = x[i * C + c];
+  }
+}
+
+namespace {
+
+// [rows, columns] -> [columns, rows], in blocks that stay in the cache.
+void transpose(const float* from, float* to, int64_t rows, int64_t columns, int threads) {
+  constexpr int64_t block = 32;
+  const int64_t down = (rows + block - 1) / block, across = (columns + block - 1) / block;
+#pragma omp parallel for num_threads(threads) schedule(static)
+  for (int64_t i = 0; i < down * across; ++i) {
+    const int64_t r0 = i / across * block, c0 = i % across * block;
+    const int64_t r1 = std::min(r0 + block, rows), c1 = std::min(c0 + block, columns);
+    for (int64_t c = c0; c < c1; ++c)
+      for (int64_t r = r0; r < r1; ++r) to[c * rows + r] = from[r * columns + c];
+  }
+}
+
+}  // namespace
+
+void to_channels_last(const float* from, float* to, int64_t batch, int64_t channels, int64_t cells, int threads) {
+  for (int64_t b = 0; b < batch; ++b)
+    transpose(from + b * channels * cells, to + b * channels * cells, channels, cells, threads);
+}
+
+void to_channels_first(const float* from, float* to, int64_t batch, int64_t channels, int64_t cells, int threads) {
+  for (int64_t b = 0; b < batch; ++b)
+    transpose(from + b * channels * cells, to + b * channels * cells, cells, channels, threads);
+}
+
+}  // namespace ncafast::cpu

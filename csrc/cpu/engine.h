@@ -1,0 +1,76 @@
+// What forward and backward share: tables, packed weights, scratch per thread, and one step of the automaton.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "grid.h"
+#include "job.h"
+#include "memory.h"
+#include "weights.h"
+
+namespace ncafast::cpu {
+
+// What forward writes down of a step for backward. Null members are not wanted, or not there under this rule.
+struct StepTape {
+  float* mean;    // [P] of the perception over all cells
+  float* second;  // [P, P] central second moment
+  uint8_t* life;  // [B, ceil(cells / 8)] bits: cells that are alive after the step
+};
+
+StepTape tape_at(const Rule& rule, const Grid& grid, uint8_t* tape, int64_t step);
+
+class Engine {
+ public:
+  Engine(const Inputs& inputs, int threads);
+  Engine(const Engine&) = delete;
+
+  // next [B, *S, C] = one step from x; fills the tape.
+  void step(int64_t t, const float* x, float* next, const StepTape& tape);
+  // The same, with the moments taken from the tape instead of computed.
+  void step_again(int64_t t, const float* x, float* next, const StepTape& tape);
+
+  // Folds the batch norm of a step into the first hidden layer.
+  Fold normalise(const StepTape& tape);
+  std::vector<double> hidden_mean, hidden_var;  // [H] of the last step that was normalised
+
+  // The cells of a band that fire and may matter; returns their number. `wanted` [cells] or null.
+  int32_t list_cells(int64_t t, int64_t sample, const Band& band, const uint8_t* wanted, const Scratch& scratch) const;
+  int32_t list_all(const Band& band, const Scratch& scratch) const;
+
+  // A job for one sample of a step; pointers to states are set by the caller.
+  Job job(int64_t t, int64_t sample) const;
+
+  int64_t floats_per_sample() const { return geometry.cells * inputs.rule.channels; }
+
+  const Inputs& inputs;
+  const Kernels& kernels;
+  const int threads;
+  const GridTables tables;
+  const Geometry& geometry;
+  PackedWeights weights;
+  const int32_t P;
+  const std::vector<Band> bands;
+  std::vector<Scratch> scratch;
+  const bool alive, restore, batch_norm;
+
+ private:
+  void run(int64_t t, const float* x, float* next, const StepTape& tape);
+  void measure(const float* x, int64_t t, const StepTape& tape);
+  void settle(const float* x, float* next, const StepTape& tape);
+  void living(const float* x, std::vector<uint8_t>& plane) const;
+  float* floats(int64_t count);
+
+  std::vector<Floats> memory_;
+  std::vector<std::vector<uint8_t>> fired_;
+  std::vector<std::vector<Cell>> cells_;
+  std::vector<uint32_t> touched_;
+  std::vector<float> shift_;         // [Pp] about which moments are taken: the last step's mean
+  std::vector<uint8_t> pre_, near_;  // [B * cells] alive before the step; within reach of such a cell
+};
+
+// [B, C, N] -> [B, N, C] and back, in parallel.
+void to_channels_last(const float* from, float* to, int64_t batch, int64_t channels, int64_t cells, int threads);
+void to_channels_first(const float* from, float* to, int64_t batch, int64_t channels, int64_t cells, int threads);
+
+}  // namespace ncafast::cpu

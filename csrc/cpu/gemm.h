@@ -1,0 +1,100 @@
+// Small matrix products on packed operands: D [M, N] (+)= A [M, K] B [K, N], with a(m, k) = a[m * am + k * ak].
+// A is read by broadcast, B and D by vectors, so A may be transposed for free. Rows are done in groups that fill the
+// registers; the last group may write up to 23 rows past M, which the buffers have room for.
+
+enum class Start { zero, bias, add };
+
+// Rows of D held in registers beside NV vectors of columns; all divide 24.
+template <int NV>
+constexpr int rows_of() {
+#if NCAFAST_REGISTERS == 32
+  return NV == 1 ? 12 : NV == 2 ? 12 : NV == 3 ? 8 : 6;
+#else
+  return NV == 1 ? 8 : NV == 2 ? 6 : 4;
+#endif
+}
+
+template <int NV, Start START>
+NCAFAST_INLINE void micro(int64_t K, const float* a, int64_t am, int64_t ak, const float* b, int64_t ldb,
+                          const float* bias, float* d, int64_t ldd) {
+  constexpr int MR = rows_of<NV>();
+  vec sum[MR][NV];
+#pragma GCC unroll 16
+  for (int i = 0; i < MR; ++i)
+#pragma GCC unroll 4
+    for (int j = 0; j < NV; ++j) {
+      if constexpr (START == Start::zero) sum[i][j] = vec{};
+      if constexpr (START == Start::bias) sum[i][j] = load(bias + j * W);
+      if constexpr (START == Start::add) sum[i][j] = load(d + i * ldd + j * W);
+    }
+  for (int64_t k = 0; k < K; ++k, a += ak, b += ldb) {
+    vec column[NV];
+#pragma GCC unroll 4
+    for (int j = 0; j < NV; ++j) column[j] = load(b + j * W);
+#pragma GCC unroll 16
+    for (int i = 0; i < MR; ++i) {
+      const vec value = all(a[i * am]);
+#pragma GCC unroll 4
+      for (int j = 0; j < NV; ++j) sum[i][j] = value * column[j] + sum[i][j];
+    }
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < MR; ++i)
+#pragma GCC unroll 4
+    for (int j = 0; j < NV; ++j) store(d + i * ldd + j * W, sum[i][j]);
+}
+
+template <int NV, Start START>
+static void panel(int64_t M, int64_t K, const float* a, int64_t am, int64_t ak, const float* b, int64_t ldb,
+                  const float* bias, float* d, int64_t ldd) {
+  constexpr int MR = rows_of<NV>();
+  for (int64_t m = 0; m < M; m += MR) micro<NV, START>(K, a + m * am, am, ak, b, ldb, bias, d + m * ldd, ldd);
+}
+
+// N is a multiple of W.
+template <Start START>
+static void gemm(int64_t M, int64_t N, int64_t K, const float* a, int64_t am, int64_t ak, const float* b, int64_t ldb,
+                 const float* bias, float* d, int64_t ldd) {
+  int64_t left = N / W;
+  while (left > 0) {
+#if NCAFAST_REGISTERS == 32
+    // 5 and 6 vectors go as 3 + 2 and 3 + 3, so that no lone vector is left over.
+    const int64_t now = left > 6 || left == 4 ? 4 : left >= 3 ? 3 : left;
+#else
+    const int64_t now = left == 3 ? 3 : left >= 2 ? 2 : 1;
+#endif
+    switch (now) {
+#if NCAFAST_REGISTERS == 32
+      case 4:
+        panel<4, START>(M, K, a, am, ak, b, ldb, bias, d, ldd);
+        break;
+#endif
+      case 3:
+        panel<3, START>(M, K, a, am, ak, b, ldb, bias, d, ldd);
+        break;
+      case 2:
+        panel<2, START>(M, K, a, am, ak, b, ldb, bias, d, ldd);
+        break;
+      default:
+        panel<1, START>(M, K, a, am, ak, b, ldb, bias, d, ldd);
+    }
+    left -= now;
+    b += now * W;
+    d += now * W;
+    if constexpr (START == Start::bias) bias += now * W;
+  }
+}
+
+// sums [N] += columns of a [M, N].
+static void add_columns(int64_t M, int64_t N, const float* a, int64_t lda, float* sums) {
+  for (int64_t n = 0; n < N; n += W) {
+    vec even = load(sums + n), odd = vec{};
+    int64_t m = 0;
+    for (; m + 1 < M; m += 2) {
+      even += load(a + m * lda + n);
+      odd += load(a + (m + 1) * lda + n);
+    }
+    if (m < M) even += load(a + m * lda + n);
+    store(sums + n, even + odd);
+  }
+}

@@ -1,0 +1,128 @@
+// What the drivers hand to the tile kernels of one instruction set: plain structs only, so that those files need no
+// library code and no function compiled for a newer processor can be picked by the linker for an older one.
+//
+// Inside the CPU backend states are channels last, [B, *S, C]. W is the vector width in floats; Xp is X rounded up to
+// W.
+#pragma once
+
+#include <cstdint>
+
+#include "rollout.h"
+
+namespace ncafast::cpu {
+
+constexpr int max_width = 16;   // floats in the widest vector
+constexpr int tile_cells = 96;  // cells that go through the MLP together; a multiple of every micro-kernel's rows
+
+// One cell of a sample: its place, and the row (of the last axis) that it lies in.
+struct Cell {
+  int32_t index;
+  int32_t row;
+};
+
+// The grid of one sample and how filters see past its edges.
+struct Geometry {
+  int64_t cells;
+  int32_t size[3], radius[3], kernel[3];
+  int32_t taps;
+  int32_t channels;         // C
+  const int32_t* place[3];  // [size + 2 radius] index along an axis, -1 for a zero
+  const uint8_t* inner;     // [rows] whether a row is at least the radius away from the edges of the outer axes
+  const int64_t* offset;    // [taps] floats from a cell to its neighbour, away from every edge
+};
+
+// One 1x1 layer, packed: inputs K, outputs N.
+struct Dense {
+  int32_t inputs, outputs;
+  const float* forward;   // [K, Np]
+  const float* bias;      // [Np]
+  const float* backward;  // [N, Kp]
+};
+
+// All weights, packed for one step.
+struct Packed {
+  int32_t channels, filters, extra, layers;
+  int32_t perception;  // P
+  bool identity, dense;
+  Activation activation, dense_activation;
+  float slope;
+  const float* taps;      // [taps, F, Cp] depthwise filters
+  const float* tap_bias;  // [F, Cp]
+  Dense conv;             // dense perception: K = taps * C, N = dense channels
+  Dense hidden[max_hidden_layers];
+  Dense update;  // N = C: immutable channels have zero rows
+};
+
+// Sums of gradients of one thread, in the packed layouts.
+struct Sums {
+  float* taps;                       // [taps, F, Cp]
+  float* tap_bias;                   // [F, Cp]
+  float* conv;                       // [taps * C, Np]
+  float* conv_bias;                  // [Np]
+  float* hidden[max_hidden_layers];  // [K, Np]
+  float* hidden_bias[max_hidden_layers];
+  float* update;       // [C, Hp]
+  float* update_bias;  // [Cp]
+};
+
+// Memory of one thread; every row count is tile_cells.
+struct Scratch {
+  float* columns;                   // [, taps * C + W] what a dense convolution sees
+  float* seen;                      // [, Np] its outputs
+  float* seen_slope;                // [, Np] derivative of its activation
+  float* perception;                // [, Pp + W]
+  float* value[max_hidden_layers];  // [, Hp] after the activation
+  float* slope[max_hidden_layers];  // [, Hp] derivative of the activation
+  float* delta[2];                  // [, widest] gradients on their way back
+  float* update;                    // [, Cp]
+  float* grad_perception;           // [, Pp + W]
+  const float* zeros;               // [Cp] what lies outside under zero padding
+  float* sink;                      // [Cp] where its gradient goes
+  Cell* cells;                      // a band's cells
+  uint8_t* fired;                   // a band's mask
+};
+
+// One sample in one step.
+struct Job {
+  const Geometry* geometry;
+  const Packed* packed;
+  const float* x;           // [*S, C]
+  float* out;               // [*S, C] forward
+  const float* grad;        // [*S, C] backward: dL/dx_(t+1)
+  float* grad_x;            // [*S, C] backward: dL/dx_t, added to
+  float scale;              // of the update
+  const uint32_t* touched;  // [Cp] all ones on channels whose update counts
+  const float* extra;       // this sample and step, strides as below
+  int64_t extra_channel, extra_axis[3];
+  float* grad_extra;  // [E, *S] added to, or null
+};
+
+struct Kernels {
+  const char* name;
+  int32_t width;
+  // Blocks of four cells: 1 where a cell fires.
+  void (*draw)(uint8_t* fired, int64_t first_block, int64_t blocks, uint32_t sample, uint32_t step, uint64_t seed,
+               uint64_t limit);
+  // out += update at these cells.
+  void (*forward)(const Job&, const Scratch&, const Cell* cells, int32_t count);
+  // grad_x and the sums from these cells.
+  void (*backward)(const Job&, const Scratch&, const Sums&, const Cell* cells, int32_t count);
+  // first += sum of y - shift, second += sum of (y - shift)(y - shift)^T, upper blocks only.
+  void (*moments)(const Job&, const Scratch&, const float* shift, float* first, float* second, const Cell* cells,
+                  int32_t count);
+  // grad_x and the filters' sums from dy = matrix y + offset at these cells; matrix [Pp, P] is transposed.
+  void (*affine)(const Job&, const Scratch&, const Sums&, const float* matrix, const float* offset, const Cell* cells,
+                 int32_t count);
+  // d [M, N] = a [M, K] b [K, N]; a(m, k) = a[m * am + k * ak]; M a multiple of 24 in memory, N of the width.
+  void (*matmul)(int64_t M, int64_t N, int64_t K, const float* a, int64_t am, int64_t ak, const float* b, int64_t ldb,
+                 float* d, int64_t ldd);
+};
+
+const Kernels* portable_kernels();
+const Kernels* avx2_kernels();    // null where this compiler has no such target
+const Kernels* avx512_kernels();  // likewise
+const Kernels& chosen_kernels();  // the best for this processor, or what NCAFAST_CPU_ISA names
+
+inline int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+}  // namespace ncafast::cpu

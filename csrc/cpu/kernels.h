@@ -1,0 +1,11 @@
+// All of one instruction set's code, in reading order. Included inside that set's namespace, after its target was set;
+// the includer defines NCAFAST_NAME, NCAFAST_WIDTH and NCAFAST_REGISTERS.
+#include "simd.h"
+//
+#include "gemm.h"
+//
+#include "activation.h"
+//
+#include "perceive.h"
+//
+#include "tile.h"

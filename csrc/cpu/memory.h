@@ -1,0 +1,34 @@
+// Owned, aligned float memory with room past its end, since vectors may read over it.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <new>
+
+namespace ncafast::cpu {
+
+class Floats {
+ public:
+  Floats() = default;
+  explicit Floats(int64_t count, bool zero = true)
+      : memory_(static_cast<float*>(::operator new(4 * (count + slack), alignment))), count_(count) {
+    // The slack is always set, so that what is read there is a number.
+    std::memset(memory_.get() + (zero ? 0 : count), 0, 4 * (zero ? count + slack : slack));
+  }
+  float* data() const { return memory_.get(); }
+  int64_t count() const { return count_; }
+  void clear() const { std::memset(memory_.get(), 0, 4 * count_); }
+  float& operator[](int64_t i) const { return memory_.get()[i]; }
+
+ private:
+  static constexpr int64_t slack = 64;
+  static constexpr std::align_val_t alignment{64};
+  struct Free {
+    void operator()(float* p) const { ::operator delete(p, alignment); }
+  };
+  std::unique_ptr<float, Free> memory_;
+  int64_t count_ = 0;
+};
+
+}  // namespace ncafast::cpu

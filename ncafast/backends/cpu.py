@@ -1,0 +1,208 @@
+"""The CPU backend: the whole rollout in C++, forward and hand-written backward, on the cells that fired only.
+
+Here torch ends: tensors become pointers and plain numbers, which csrc/rollout.h describes. States between steps are
+channels last, so the history that this backend returns is a view with the channels innermost.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ncafast import native, philox
+from ncafast.backends.plan import Outputs, Plan
+from ncafast.rule import ACTIVATIONS, PADDINGS, Rule
+
+_NORMS = ("none", "batch", "running")  # in the order of csrc/rollout.h
+_MAX_LAYERS = 4
+_SLACK = 16  # floats that a vector may read past the last cell
+
+
+def unavailable() -> str | None:
+    """Why this machine cannot run the backend: the extension is missing, and why."""
+    return native.reason()
+
+
+def can_run(rule: Rule, x: Tensor) -> str | None:
+    """Why this rule and state cannot run here, or None."""
+    if x.device.type != "cpu":
+        return f"the state is on {x.device}, this backend runs on the CPU"
+    if x.dtype != torch.float32:
+        return f"the state is {x.dtype}, this backend computes in torch.float32"
+    if rule.norm not in _NORMS:
+        return f"norm={rule.norm!r} is not fused, only {', '.join(_NORMS)} are"
+    if rule.norm == "batch" and len(rule.hidden) > 1:
+        return "batch norm of more than one hidden layer is not fused"
+    if rule.noise != "none":
+        return "noise is not fused"
+    if len(rule.hidden) > _MAX_LAYERS:
+        return f"{len(rule.hidden)} hidden layers are too many, at most {_MAX_LAYERS} are fused"
+    if math.prod(x.shape[2:]) >= 2**31:
+        return "a sample has 2**31 cells or more"
+    return None
+
+
+def outputs(rule: Rule, x: Tensor, plan: Plan) -> Outputs:
+    """Uninitialised tensors of the shapes, dtypes and strides that `forward` returns."""
+    batch, channels, *size = x.shape
+    history = _channels_last(x, (plan.kept, batch), channels, size)
+    stats = x.new_empty((plan.steps if rule.norm == "batch" else 0, 2, sum(rule.hidden)))
+    # Where no state is kept no backward follows.
+    tape = x.new_empty((plan.steps if plan.every else 0, _tape_bytes(rule, batch, math.prod(size))), dtype=torch.uint8)
+    return Outputs(x.new_empty(x.shape), history, stats, tape)
+
+
+def forward(
+    rule: Rule,
+    x: Tensor,  # [B, C, *S]
+    params: list[Tensor],
+    extra: Tensor | None,
+    fire_mask: Tensor | None,  # [T, B or 1, 1, *S]
+    seed: Tensor,  # [1] int64
+    plan: Plan,
+) -> Outputs:
+    """All steps."""
+    done = outputs(rule, x, plan)
+    call = _call(rule, x, params, extra, fire_mask, seed, plan)
+    _module().forward(call, *(tensor.data_ptr() for tensor in done))
+    return done
+
+
+def backward(
+    rule: Rule,
+    grad_out: Tensor | None,  # [B, C, *S]
+    grad_history: Tensor | None,  # [kept, B, C, *S]
+    x: Tensor,  # [B, C, *S]
+    history: Tensor,  # [kept, B, C, *S]
+    tape: Tensor,  # [T, bytes]
+    params: list[Tensor],
+    extra: Tensor | None,
+    fire_mask: Tensor | None,
+    seed: Tensor,
+    plan: Plan,
+    needs: list[bool],  # x, extra, *params
+) -> tuple[Tensor, Tensor | None, list[Tensor | None]]:
+    """Gradients of x, of extra and of each parameter (None where `needs` says no)."""
+    need_x, need_extra, *need_params = needs
+    grad_x = torch.empty_like(x)
+    grads = [torch.empty_like(p) if need else None for p, need in zip(params, need_params, strict=True)]
+    grad_extra = _extra_sums(rule, x, extra, plan) if need_extra else None
+    call = _call(rule, x, params, extra, fire_mask, seed, plan)
+    names = rule.param_shapes()
+    call["gradients"] = {n: g.data_ptr() for n, g in zip(names, grads, strict=True) if g is not None} | {
+        "x": grad_x.data_ptr() if need_x else 0
+    }
+    if grad_extra is not None:
+        per_step = grad_extra.stride(0) if grad_extra.shape[0] > 1 else 0
+        call["gradients"]["extra"] = (grad_extra.data_ptr(), per_step, grad_extra.stride(1))
+    history = _with_slack(history)
+    where = [0 if grad is None else grad.data_ptr() for grad in (grad_out, grad_history)]
+    _module().backward(call, history.data_ptr(), tape.data_ptr(), *where)
+    for name, grad in zip(names, grads, strict=True):
+        if grad is not None and "running" in name:
+            grad.zero_()
+    return grad_x, None if grad_extra is None or extra is None else _like_extra(grad_extra, extra, x), grads
+
+
+def _module() -> Any:
+    module = native.load()
+    if module is None:
+        raise RuntimeError(native.reason())
+    return module
+
+
+def _channels_last(x: Tensor, lead: tuple[int, ...], channels: int, size: list[int]) -> Tensor:
+    """[*lead, C, *S] with the channels innermost in memory, and room for a vector past the end."""
+    count = math.prod(lead) * channels * math.prod(size)
+    return x.new_empty(count + _SLACK)[:count].view(*lead, *size, channels).movedim(-1, len(lead))
+
+
+def _with_slack(history: Tensor) -> Tensor:
+    """The history in the layout of `outputs`, copied if something in between has laid it out anew."""
+    kept, batch, channels, *size = history.shape
+    last = history.movedim(2, -1)
+    room = history.untyped_storage().nbytes() // 4 - history.storage_offset() - history.numel()
+    if last.is_contiguous() and room >= _SLACK:
+        return history
+    return _channels_last(history, (kept, batch), channels, size).copy_(history)
+
+
+def _tape_bytes(rule: Rule, batch: int, cells: int) -> int:
+    """Bytes of a step's tape: mean and second moment of the perception, one bit per cell that lives."""
+    p = rule.perception_size
+    moments = 4 * (p + p * p) if rule.norm == "batch" else 0
+    life = batch * ((cells + 7) // 8) if rule.alive is not None else 0
+    return moments + (life + 3) // 4 * 4
+
+
+def _call(
+    rule: Rule,
+    x: Tensor,
+    params: list[Tensor],
+    extra: Tensor | None,
+    fire_mask: Tensor | None,
+    seed: Tensor,
+    plan: Plan,
+) -> dict[str, Any]:
+    """All that a rollout reads, as numbers."""
+    size = [1] * (3 - rule.ndim) + list(x.shape[2:])
+    cells = math.prod(size)
+    call: dict[str, Any] = {
+        "threads": torch.get_num_threads(),
+        "batch": x.shape[0],
+        "size": size,
+        "plan": tuple(plan),
+        "rule": _rule(rule),
+        "x": x.data_ptr(),
+        "seed": seed.data_ptr(),
+        "params": {name: p.data_ptr() for name, p in zip(rule.param_shapes(), params, strict=True)},
+    }
+    if fire_mask is not None:
+        call["fire_mask"] = (fire_mask.data_ptr(), cells * fire_mask.shape[1], cells if fire_mask.shape[1] > 1 else 0)
+    if extra is not None:
+        full = extra if extra.dim() == x.dim() + 1 else extra[None]
+        strides = [s if n > 1 else 0 for n, s in zip(full.shape, full.stride(), strict=True)]
+        step, sample, channel, *axes = strides
+        call["extra"] = (full.data_ptr(), step, sample, full.stride(2), [0] * (3 - rule.ndim) + axes)
+    return call
+
+
+def _rule(rule: Rule) -> dict[str, Any]:
+    alive, restore = rule.alive, rule.restore or (0, 0)
+    dense = rule.perception == "dense"
+    return {
+        "channels": rule.channels,
+        "filters": rule.dense_channels if dense else rule.num_filters,
+        "extra": rule.extra,
+        "kernel": [1] * (3 - rule.ndim) + list(rule.kernel_size),
+        "identity": rule.identity,
+        "dense": dense,
+        "hidden": list(rule.hidden),
+        "mutable": (rule.lo, rule.hi),
+        "restore": restore,
+        "padding": PADDINGS.index(rule.padding),
+        "activation": ACTIVATIONS.index(rule.activation),
+        "dense_activation": ACTIVATIONS.index(rule.dense_activation),
+        "norm": _NORMS.index(rule.norm),
+        "negative_slope": rule.negative_slope,
+        "norm_eps": rule.norm_eps,
+        "update_scale": rule.step_size / (rule.fire_rate if rule.fire_rescale else 1.0),
+        "fire_limit": philox.threshold(rule.fire_rate),
+        "alive": None if alive is None else (alive.channel, alive.pool, alive.pre, alive.post, alive.threshold),
+    }
+
+
+def _extra_sums(rule: Rule, x: Tensor, extra: Tensor | None, plan: Plan) -> Tensor | None:
+    """[T or 1, B, E, *S] zeros: every cell has a place of its own, so that threads never meet."""
+    if extra is None:
+        return None
+    steps = plan.steps if extra.dim() == x.dim() + 1 else 1
+    return x.new_zeros((steps, x.shape[0], rule.extra, *x.shape[2:]))
+
+
+def _like_extra(sums: Tensor, extra: Tensor, x: Tensor) -> Tensor:
+    """The sums over whatever axes extra repeats itself along."""
+    return sums.sum_to_size(extra.shape) if extra.dim() == x.dim() + 1 else sums[0].sum_to_size(extra.shape)
