@@ -13,10 +13,6 @@
 #include "engine.h"
 #include "life.h"
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
 namespace ncafast::cpu {
 namespace {
 
@@ -35,34 +31,33 @@ class Backward {
   }
 
   void run(const float* history, const float* grad_out, const float* grad_history) {
-    const int64_t batch = in_.grid.batch, C = in_.rule.channels, N = engine_.geometry.cells, size = batch * N * C;
-    const int threads = engine_.threads;
-    Floats first(size, false), g(size, false), next(size, false), added(grad_history ? size : 0, false);
-    to_channels_last(in_.x, first.data(), batch, C, N, threads);
-    if (grad_out)
-      to_channels_last(grad_out, g.data(), batch, C, N, threads);
-    else
-      g.clear();
+    const int64_t size = in_.grid.batch * engine_.geometry.cells * in_.rule.channels;
+    Floats g = engine_.padded_floats(), next = engine_.padded_floats(), x = engine_.padded_floats();
+    Floats added = grad_history ? engine_.padded_floats() : Floats();
+    if (grad_out) engine_.pad_channels_first(grad_out, g.data());
     const Plan& plan = in_.plan;
     const int64_t every = plan.every ? plan.every : std::max<int64_t>(plan.steps, 1);
-    std::vector<Floats> segment;
-    for (int64_t i = 1; i < std::min(every, plan.steps); ++i) segment.emplace_back(size, false);
+    std::vector<Floats> segment;  // the states of a stretch after its first
+    for (int64_t i = 1; i < std::min(every, plan.steps); ++i) segment.push_back(engine_.padded_floats());
     for (int64_t start = (plan.steps - 1) / every * every; start >= 0 && plan.steps; start -= every) {
       const int64_t end = std::min(start + every, plan.steps);
-      const float* base = start ? history + (start / every - 1) * size : first.data();
-      for (int64_t t = start; t + 1 < end; ++t)
-        engine_.step_again(t, t == start ? base : segment[t - start - 1].data(), segment[t - start].data(), tape(t));
+      if (start)
+        engine_.pad_channels_last(history + (start / every - 1) * size, x.data());
+      else
+        engine_.pad_channels_first(in_.x, x.data());
+      const auto state = [&](int64_t t) { return t == start ? x.data() : segment[t - start - 1].data(); };
+      for (int64_t t = start; t + 1 < end; ++t) engine_.step_again(t, state(t), state(t + 1), tape(t));
       for (int64_t t = end - 1; t >= start; --t) {
         const int64_t number = t + 1;
         if (grad_history && plan.every && number % plan.every == 0 && number / plan.every <= plan.kept) {
-          to_channels_last(grad_history + (number / plan.every - 1) * size, added.data(), batch, C, N, threads);
-          for (int64_t i = 0; i < size; ++i) g[i] += added[i];
+          engine_.pad_channels_first(grad_history + (number / plan.every - 1) * size, added.data());
+          for (int64_t i = 0; i < g.count(); ++i) g[i] += added[i];
         }
-        step(t, t == start ? base : segment[t - start - 1].data(), g.data(), next.data());
+        step(t, state(t), g.data(), next.data());
         std::swap(g, next);
       }
     }
-    if (gradients_.x) to_channels_first(g.data(), gradients_.x, batch, C, N, threads);
+    if (gradients_.x) engine_.cut_channels_first(g.data(), gradients_.x);
     finish();
   }
 
@@ -82,27 +77,44 @@ class Backward {
                  K_.backward(job, s, sums, s.cells, engine_.list_cells(t, sample, band, wanted, s));
                });
     if (engine_.batch_norm) correct(t, x, g, next, fold);
+    engine_.tables.fold_border(next, in_.grid.batch, engine_.threads);
   }
 
-  // What of dL/dx_(t+1) passes the alive mask goes to g, and to next as the residual's share; restored channels have
-  // their own way past everything.
-  void begin(int64_t t, float* g, float* next) {
-    const int64_t C = in_.rule.channels, N = engine_.geometry.cells, cells = in_.grid.batch * N;
+  // The residual's share of dL/dx_t: what of dL/dx_(t+1) passes the alive mask; restored channels have a way of their
+  // own past everything. The border starts at zero.
+  void begin(int64_t t, const float* g, float* next) {
+    const int64_t C = in_.rule.channels, N = engine_.geometry.cells, line = engine_.geometry.padded[2];
+    const int32_t *r = engine_.geometry.radius, *n = engine_.geometry.padded;
     if (engine_.alive)
       for (int64_t b = 0; b < in_.grid.batch; ++b)
         unpack_bits(tape(t).life + b * ((N + 7) / 8), N, life_.data() + b * N);
+    const int64_t lines = in_.grid.batch * n[0] * n[1];
 #pragma omp parallel for num_threads(engine_.threads) schedule(static)
-    for (int64_t i = 0; i < cells; ++i) {
-      const bool dead = engine_.alive && !life_[i];
-      for (int64_t c = 0; c < C; ++c) next[i * C + c] = dead ? 0.0f : g[i * C + c];
-      for (int64_t c = in_.rule.restore_lo; c < in_.rule.restore_hi; ++c) next[i * C + c] = g[i * C + c];
+    for (int64_t i = 0; i < lines; ++i) {
+      const int64_t sample = i / (n[0] * n[1]), z = i / n[1] % n[0] - r[0], y = i % n[1] - r[1];
+      float* to = next + i * line * C;
+      const float* from = g + i * line * C;
+      const int32_t* size = engine_.geometry.size;
+      if (z < 0 || z >= size[0] || y < 0 || y >= size[1]) {
+        std::memset(to, 0, 4 * line * C);
+        continue;
+      }
+      std::memset(to, 0, 4 * r[2] * C);
+      std::memcpy(to + r[2] * C, from + r[2] * C, 4 * size[2] * C);
+      std::memset(to + (r[2] + size[2]) * C, 0, 4 * r[2] * C);
+      if (!engine_.alive) continue;
+      const uint8_t* life = life_.data() + sample * N + (z * size[1] + y) * size[2];
+      for (int64_t x = 0; x < size[2]; ++x)
+        if (!life[x])
+          for (int64_t c = 0; c < C; ++c)
+            if (c < in_.rule.restore_lo || c >= in_.rule.restore_hi) to[(r[2] + x) * C + c] = 0.0f;
     }
   }
 
   // Runs `work` on every band, colour by colour, so that no two threads reach the same cell's gradient.
   template <class Work>
   void over_bands(int64_t t, const float* x, const float* g, float* next, const Work& work) {
-    const int64_t per_sample = static_cast<int64_t>(engine_.bands.size()), size = engine_.floats_per_sample();
+    const int64_t per_sample = static_cast<int64_t>(engine_.bands.size()), size = engine_.padded_sample();
     for (int colour = 0; colour < colours; ++colour) {
       std::vector<int64_t> tasks;
       for (int64_t i = 0; i < in_.grid.batch * per_sample; ++i)
@@ -111,11 +123,7 @@ class Backward {
       const int64_t count = static_cast<int64_t>(tasks.size());
 #pragma omp parallel for num_threads(engine_.threads) schedule(static)
       for (int64_t i = 0; i < count; ++i) {
-#ifdef _OPENMP
-        const int me = omp_get_thread_num();
-#else
-        const int me = 0;
-#endif
+        const int me = this_thread();
         const int64_t sample = tasks[i] / per_sample;
         Job job = engine_.job(t, sample);
         job.x = x + sample * size;

@@ -52,7 +52,7 @@ Engine::Engine(const Inputs& in, int thread_count)
       geometry(tables.geometry),
       weights(in.rule, in.parameters, kernels.width, geometry.taps),
       P(weights.packed.perception),
-      bands(make_bands(geometry, in.rule.padding, in.grid.batch, thread_count)),
+      bands(make_bands(geometry, in.grid.batch, thread_count)),
       alive(in.rule.alive.channel >= 0),
       restore(in.rule.restore_lo < in.rule.restore_hi),
       batch_norm(in.rule.norm == Norm::batch) {
@@ -93,14 +93,25 @@ Engine::Engine(const Inputs& in, int thread_count)
     s.delta[1] = floats(tile_cells * widest);
     s.update = floats(tile_cells * round_up(rule.channels, width));
     s.grad_perception = floats(tile_cells * ldy);
-    s.zeros = floats(round_up(rule.channels, width));
-    s.sink = floats(round_up(rule.channels, width));
     fired_.emplace_back(most + 8 * max_width);
     cells_.emplace_back(most);
     s.fired = fired_.back().data();
     s.cells = cells_.back().data();
     scratch.push_back(s);
   }
+}
+
+int this_thread() {
+#ifdef _OPENMP
+  return omp_get_thread_num();
+#else
+  return 0;
+#endif
+}
+
+int64_t Engine::padded_place(int64_t cell) const {
+  const int64_t line = geometry.size[2];
+  return tables.padded_row(cell / line) + cell % line;
 }
 
 float* Engine::floats(int64_t count) {
@@ -132,20 +143,26 @@ int32_t Engine::list_cells(int64_t t, int64_t sample, const Band& band, const ui
                  static_cast<uint32_t>(inputs.plan.first_step + t), *fire.seed, inputs.rule.fire_limit);
     fired = s.fired + band.begin % 4;
   }
+  if (!fired && !wanted) return list_all(band, s);
   const int32_t line = geometry.size[2];
   int32_t count = 0;
-  for (int32_t cell = band.begin, row = band.begin / line; cell < band.end; ++row)
+  for (int32_t cell = band.begin, row = band.begin / line; cell < band.end; ++row) {
+    const int32_t shift = static_cast<int32_t>(tables.padded_row(row)) - row * line;
     for (const int32_t end = std::min((row + 1) * line, band.end); cell < end; ++cell) {
-      s.cells[count] = {cell, row};
-      const bool fires = !fired || fired[cell - band.begin];
-      count += fires && (!wanted || wanted[cell]);
+      s.cells[count] = {cell, cell + shift};
+      count += (!fired || fired[cell - band.begin]) && (!wanted || wanted[cell]);
     }
+  }
   return count;
 }
 
 int32_t Engine::list_all(const Band& band, const Scratch& s) const {
   const int32_t line = geometry.size[2];
-  for (int32_t cell = band.begin; cell < band.end; ++cell) s.cells[cell - band.begin] = {cell, cell / line};
+  for (int32_t cell = band.begin, row = band.begin / line; cell < band.end; ++row) {
+    const int32_t shift = static_cast<int32_t>(tables.padded_row(row)) - row * line;
+    for (const int32_t end = std::min((row + 1) * line, band.end); cell < end; ++cell)
+      s.cells[cell - band.begin] = {cell, cell + shift};
+  }
   return band.end - band.begin;
 }
 
@@ -160,7 +177,6 @@ void Engine::step_again(int64_t t, const float* x, float* next, const StepTape& 
 // band, added up in float64.
 void Engine::measure(const float* x, int64_t t, const StepTape& tape) {
   const int64_t Pp = round_up(P, kernels.width), rows = round_up(P, 24), size = Pp + rows * Pp;
-  const int64_t count = inputs.grid.batch * static_cast<int64_t>(bands.size());
   if (t == 0) {
     Floats sums(size);
     Job first = job(t, 0);
@@ -172,17 +188,13 @@ void Engine::measure(const float* x, int64_t t, const StepTape& tape) {
   std::vector<std::vector<double>> totals(threads, std::vector<double>(size));
 #pragma omp parallel num_threads(threads)
   {
-#ifdef _OPENMP
-    const int me = omp_get_thread_num();
-#else
-    const int me = 0;
-#endif
+    const int me = this_thread();
     Floats sums(size);
 #pragma omp for schedule(static)
-    for (int64_t i = 0; i < count; ++i) {
+    for (int64_t i = 0; i < tasks(); ++i) {
       const int64_t sample = i / static_cast<int64_t>(bands.size());
       Job here = job(t, sample);
-      here.x = x + sample * floats_per_sample();
+      here.x = x + sample * padded_sample();
       sums.clear();
       const int32_t cells = list_all(bands[i % bands.size()], scratch[me]);
       kernels.moments(here, scratch[me], shift_.data(), sums.data(), sums.data() + Pp, scratch[me].cells, cells);
@@ -229,7 +241,7 @@ void Engine::run(int64_t t, const float* x, float* next, const StepTape& tape) {
   if (batch_norm) normalise(tape);
   const bool skip_dead = alive && inputs.rule.alive.pre;
   if (alive) living(x, pre_);
-  const int64_t size = floats_per_sample(), C = inputs.rule.channels;
+  const int64_t size = padded_sample(), C = inputs.rule.channels;
   if (skip_dead) {
 #pragma omp parallel num_threads(threads)
     {
@@ -241,24 +253,21 @@ void Engine::run(int64_t t, const float* x, float* next, const StepTape& tape) {
                near_.data() + b * geometry.cells, spare);
     }
   }
-  const int64_t count = inputs.grid.batch * static_cast<int64_t>(bands.size());
 #pragma omp parallel for num_threads(threads) schedule(static)
-  for (int64_t i = 0; i < count; ++i) {
-#ifdef _OPENMP
-    const Scratch& s = scratch[omp_get_thread_num()];
-#else
-    const Scratch& s = scratch[0];
-#endif
+  for (int64_t i = 0; i < tasks(); ++i) {
+    const Scratch& s = scratch[this_thread()];
     const int64_t sample = i / static_cast<int64_t>(bands.size());
     const Band& band = bands[i % bands.size()];
     Job here = job(t, sample);
     here.x = x + sample * size;
     here.out = next + sample * size;
-    std::memcpy(here.out + band.begin * C, here.x + band.begin * C, 4 * (band.end - band.begin) * C);
+    const int64_t begin = padded_place(band.begin) * C, end = (padded_place(band.end - 1) + 1) * C;
+    std::memcpy(here.out + begin, here.x + begin, 4 * (end - begin));
     const uint8_t* wanted = skip_dead ? near_.data() + sample * geometry.cells : nullptr;
     kernels.forward(here, s, s.cells, list_cells(t, sample, band, wanted, s));
   }
   if (alive || restore) settle(x, next, tape);
+  tables.fill_border(next, inputs.grid.batch, threads);
 }
 
 // plane = whether the alive channel's largest value in each cell's window is above the threshold.
@@ -270,7 +279,8 @@ void Engine::living(const float* x, std::vector<uint8_t>& plane) const {
     std::vector<uint8_t> above(N), spare;
 #pragma omp for schedule(static)
     for (int64_t b = 0; b < inputs.grid.batch; ++b) {
-      for (int64_t n = 0; n < N; ++n) above[n] = x[(b * N + n) * C + rule.channel] > rule.threshold;
+      const float* sample = x + b * padded_sample() + rule.channel;
+      for (int64_t n = 0; n < N; ++n) above[n] = sample[padded_place(n) * C] > rule.threshold;
       dilate(geometry, rule.pool / 2, above.data(), plane.data() + b * N, spare);
     }
   }
@@ -289,39 +299,58 @@ void Engine::settle(const float* x, float* next, const StepTape& tape) {
     if (tape.life)
       for (int64_t b = 0; b < inputs.grid.batch; ++b) pack_bits(life.data() + b * N, N, tape.life + b * ((N + 7) / 8));
   }
+  each_row([&](int64_t, int64_t, int64_t cell, int64_t padded) {
+    for (int64_t i = 0; i < geometry.size[2]; ++i, ++cell, ++padded) {
+      if (alive && !life[cell])
+        for (int64_t c = 0; c < C; ++c) next[padded * C + c] *= 0.0f;
+      for (int32_t c = rule.restore_lo; c < rule.restore_hi; ++c) next[padded * C + c] = x[padded * C + c];
+    }
+  });
+}
+
+// Runs work(sample, row, place in [B, *S], place in the padded state) on every row of every sample.
+template <class Work>
+void Engine::each_row(const Work& work) const {
+  const int64_t rows = tables.rows(), line = geometry.size[2], batch = inputs.grid.batch;
 #pragma omp parallel for num_threads(threads) schedule(static)
-  for (int64_t i = 0; i < cells; ++i) {
-    if (alive && !life[i])
-      for (int64_t c = 0; c < C; ++c) next[i * C + c] *= 0.0f;
-    for (int32_t c = rule.restore_lo; c < rule.restore_hi; ++c) next[i * C + c] = x[i * C + c];
+  for (int64_t i = 0; i < batch * rows; ++i) {
+    const int64_t sample = i / rows, row = i % rows;
+    work(sample, row, sample * geometry.cells + row * line, sample * geometry.padded_cells + tables.padded_row(row));
   }
 }
 
-namespace {
-
-// [rows, columns] -> [columns, rows], in blocks that stay in the cache.
-void transpose(const float* from, float* to, int64_t rows, int64_t columns, int threads) {
-  constexpr int64_t block = 32;
-  const int64_t down = (rows + block - 1) / block, across = (columns + block - 1) / block;
-#pragma omp parallel for num_threads(threads) schedule(static)
-  for (int64_t i = 0; i < down * across; ++i) {
-    const int64_t r0 = i / across * block, c0 = i % across * block;
-    const int64_t r1 = std::min(r0 + block, rows), c1 = std::min(c0 + block, columns);
-    for (int64_t c = c0; c < c1; ++c)
-      for (int64_t r = r0; r < r1; ++r) to[c * rows + r] = from[r * columns + c];
-  }
+void Engine::pad_channels_last(const float* from, float* to) const {
+  const int64_t C = inputs.rule.channels, line = geometry.size[2];
+  each_row([&](int64_t, int64_t, int64_t cell, int64_t padded) {
+    std::memcpy(to + padded * C, from + cell * C, 4 * line * C);
+  });
+  tables.fill_border(to, inputs.grid.batch, threads);
 }
 
-}  // namespace
-
-void to_channels_last(const float* from, float* to, int64_t batch, int64_t channels, int64_t cells, int threads) {
-  for (int64_t b = 0; b < batch; ++b)
-    transpose(from + b * channels * cells, to + b * channels * cells, channels, cells, threads);
+void Engine::cut_channels_last(const float* from, float* to) const {
+  const int64_t C = inputs.rule.channels, line = geometry.size[2];
+  each_row([&](int64_t, int64_t, int64_t cell, int64_t padded) {
+    std::memcpy(to + cell * C, from + padded * C, 4 * line * C);
+  });
 }
 
-void to_channels_first(const float* from, float* to, int64_t batch, int64_t channels, int64_t cells, int threads) {
-  for (int64_t b = 0; b < batch; ++b)
-    transpose(from + b * channels * cells, to + b * channels * cells, cells, channels, threads);
+void Engine::pad_channels_first(const float* from, float* to) const {
+  const int64_t C = inputs.rule.channels, line = geometry.size[2], N = geometry.cells;
+  each_row([&](int64_t sample, int64_t row, int64_t, int64_t padded) {
+    const float* plane = from + sample * C * N + row * line;
+    for (int64_t x = 0; x < line; ++x)
+      for (int64_t c = 0; c < C; ++c) to[(padded + x) * C + c] = plane[c * N + x];
+  });
+  tables.fill_border(to, inputs.grid.batch, threads);
+}
+
+void Engine::cut_channels_first(const float* from, float* to) const {
+  const int64_t C = inputs.rule.channels, line = geometry.size[2], N = geometry.cells;
+  each_row([&](int64_t sample, int64_t row, int64_t, int64_t padded) {
+    float* plane = to + sample * C * N + row * line;
+    for (int64_t c = 0; c < C; ++c)
+      for (int64_t x = 0; x < line; ++x) plane[c * N + x] = from[(padded + x) * C + c];
+  });
 }
 
 }  // namespace ncafast::cpu

@@ -20,12 +20,13 @@ struct StepTape {
 
 StepTape tape_at(const Rule& rule, const Grid& grid, uint8_t* tape, int64_t step);
 
+// Inside the engine states are channels last and have a border, [B, P*, C] ("padded"); see grid.h.
 class Engine {
  public:
   Engine(const Inputs& inputs, int threads);
   Engine(const Engine&) = delete;
 
-  // next [B, *S, C] = one step from x; fills the tape.
+  // next = one step from x, both padded; fills the tape.
   void step(int64_t t, const float* x, float* next, const StepTape& tape);
   // The same, with the moments taken from the tape instead of computed.
   void step_again(int64_t t, const float* x, float* next, const StepTape& tape);
@@ -41,7 +42,16 @@ class Engine {
   // A job for one sample of a step; pointers to states are set by the caller.
   Job job(int64_t t, int64_t sample) const;
 
-  int64_t floats_per_sample() const { return geometry.cells * inputs.rule.channels; }
+  // Between the layouts: [B, C, *S], [B, *S, C] and padded. Those that make a state fill its border.
+  Floats padded_floats() const { return Floats(inputs.grid.batch * padded_sample()); }
+  void pad_channels_first(const float* from, float* to) const;
+  void pad_channels_last(const float* from, float* to) const;
+  void cut_channels_first(const float* from, float* to) const;
+  void cut_channels_last(const float* from, float* to) const;
+
+  int64_t padded_place(int64_t cell) const;
+  int64_t padded_sample() const { return geometry.padded_cells * inputs.rule.channels; }
+  int64_t tasks() const { return inputs.grid.batch * static_cast<int64_t>(bands.size()); }
 
   const Inputs& inputs;
   const Kernels& kernels;
@@ -60,6 +70,8 @@ class Engine {
   void settle(const float* x, float* next, const StepTape& tape);
   void living(const float* x, std::vector<uint8_t>& plane) const;
   float* floats(int64_t count);
+  template <class Work>
+  void each_row(const Work& work) const;
 
   std::vector<Floats> memory_;
   std::vector<std::vector<uint8_t>> fired_;
@@ -69,8 +81,6 @@ class Engine {
   std::vector<uint8_t> pre_, near_;  // [B * cells] alive before the step; within reach of such a cell
 };
 
-// [B, C, N] -> [B, N, C] and back, in parallel.
-void to_channels_last(const float* from, float* to, int64_t batch, int64_t channels, int64_t cells, int threads);
-void to_channels_first(const float* from, float* to, int64_t batch, int64_t channels, int64_t cells, int threads);
+int this_thread();
 
 }  // namespace ncafast::cpu

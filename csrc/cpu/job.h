@@ -14,21 +14,20 @@ namespace ncafast::cpu {
 constexpr int max_width = 16;   // floats in the widest vector
 constexpr int tile_cells = 96;  // cells that go through the MLP together; a multiple of every micro-kernel's rows
 
-// One cell of a sample: its place, and the row (of the last axis) that it lies in.
+// One cell of a sample: its place in the grid, and in the grid with its border.
 struct Cell {
   int32_t index;
-  int32_t row;
+  int32_t padded;
 };
 
-// The grid of one sample and how filters see past its edges.
+// The grid of one sample. The tile kernels see it with a border as wide as the filters reach, so that every cell has
+// all its neighbours at fixed offsets.
 struct Geometry {
-  int64_t cells;
-  int32_t size[3], radius[3], kernel[3];
+  int64_t cells, padded_cells;
+  int32_t size[3], radius[3], padded[3];
   int32_t taps;
-  int32_t channels;         // C
-  const int32_t* place[3];  // [size + 2 radius] index along an axis, -1 for a zero
-  const uint8_t* inner;     // [rows] whether a row is at least the radius away from the edges of the outer axes
-  const int64_t* offset;    // [taps] floats from a cell to its neighbour, away from every edge
+  int32_t channels;       // C
+  const int64_t* offset;  // [taps] floats from a cell to its neighbour
 };
 
 // One 1x1 layer, packed: inputs K, outputs N.
@@ -76,20 +75,18 @@ struct Scratch {
   float* delta[2];                  // [, widest] gradients on their way back
   float* update;                    // [, Cp]
   float* grad_perception;           // [, Pp + W]
-  const float* zeros;               // [Cp] what lies outside under zero padding
-  float* sink;                      // [Cp] where its gradient goes
   Cell* cells;                      // a band's cells
   uint8_t* fired;                   // a band's mask
 };
 
-// One sample in one step.
+// One sample in one step; P* stands for the padded axes.
 struct Job {
   const Geometry* geometry;
   const Packed* packed;
-  const float* x;           // [*S, C]
-  float* out;               // [*S, C] forward
-  const float* grad;        // [*S, C] backward: dL/dx_(t+1)
-  float* grad_x;            // [*S, C] backward: dL/dx_t, added to
+  const float* x;           // [P*, C]
+  float* out;               // [P*, C] forward: added to
+  const float* grad;        // [P*, C] backward: dL/dx_(t+1)
+  float* grad_x;            // [P*, C] backward: dL/dx_t, added to
   float scale;              // of the update
   const uint32_t* touched;  // [Cp] all ones on channels whose update counts
   const float* extra;       // this sample and step, strides as below

@@ -26,7 +26,7 @@ static void forward_tile(const Job& job, const Scratch& s, const Cell* cells, in
   gemm<Start::bias>(count, width, d.inputs, s.value[p.layers - 1], ld, 1, d.forward, width, d.bias, s.update, width);
   const vec scale = all(job.scale);
   for (int i = 0; i < count; ++i) {
-    float* to = job.out + static_cast<int64_t>(cells[i].index) * p.channels;
+    float* to = job.out + static_cast<int64_t>(cells[i].padded) * p.channels;
     const float* update = s.update + i * width;
     for (int c = 0; c < p.channels; c += W) {
       const int valid = p.channels - c < W ? p.channels - c : W;
@@ -54,7 +54,7 @@ static void backward_tile(const Job& job, const Scratch& s, const Sums& sums, co
   const int64_t Cp = round_up(p.channels, W);
   const vec scale = all(job.scale);
   for (int i = 0; i < count; ++i) {
-    const float* from = job.grad + static_cast<int64_t>(cells[i].index) * p.channels;
+    const float* from = job.grad + static_cast<int64_t>(cells[i].padded) * p.channels;
     for (int c = 0; c < p.channels; c += W) store(s.update + i * Cp + c, scale * keep(load(from + c), job.touched + c));
   }
   const int last = p.layers - 1;

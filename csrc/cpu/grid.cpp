@@ -1,0 +1,126 @@
+// Borders and bands; see grid.h.
+#include "grid.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace ncafast::cpu {
+namespace {
+
+int32_t neighbour(int32_t i, int32_t n, Padding padding) {
+  if (i >= 0 && i < n) return i;
+  switch (padding) {
+    case Padding::reflect:
+      return i < 0 ? -i : 2 * (n - 1) - i;
+    case Padding::circular:
+      return (i % n + n) % n;
+    default:
+      return i < 0 ? 0 : n - 1;
+  }
+}
+
+void add(const float* from, float* to, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) to[i] += from[i];
+}
+
+}  // namespace
+
+GridTables::GridTables(const Grid& grid, const Rule& rule) : padding_(rule.padding) {
+  geometry.cells = geometry.padded_cells = 1;
+  geometry.taps = 1;
+  geometry.channels = rule.channels;
+  for (int a = 0; a < 3; ++a) {
+    const int32_t n = static_cast<int32_t>(grid.size[a]), r = rule.filters ? rule.kernel[a] / 2 : 0;
+    geometry.size[a] = n;
+    geometry.radius[a] = r;
+    geometry.padded[a] = n + 2 * r;
+    geometry.cells *= n;
+    geometry.padded_cells *= n + 2 * r;
+    geometry.taps *= 2 * r + 1;
+    for (int32_t i = -r; i < n + r; ++i) place_[a].push_back(neighbour(i, n, rule.padding));
+  }
+  const int32_t *r = geometry.radius, *n = geometry.padded;
+  for (int64_t z = -r[0]; z <= r[0]; ++z)
+    for (int64_t y = -r[1]; y <= r[1]; ++y)
+      for (int64_t x = -r[2]; x <= r[2]; ++x) offset_.push_back(((z * n[1] + y) * n[2] + x) * rule.channels);
+  geometry.offset = offset_.data();
+}
+
+void GridTables::fill_border(float* states, int64_t batch, int threads) const {
+  const Geometry& g = geometry;
+  if (padding_ == Padding::zeros || g.taps == 1) return;
+  const int64_t C = g.channels, line = g.padded[2] * C;
+#pragma omp parallel for num_threads(threads) schedule(static)
+  for (int64_t i = 0; i < batch * g.size[0]; ++i) {
+    float* sample = states + i / g.size[0] * g.padded_cells * C;
+    const int64_t z = i % g.size[0];
+    for (int64_t y = 0; y < g.size[1]; ++y) {
+      float* row = sample + padded(z, y, -g.radius[2]) * C;
+      for (int64_t x = 0; x < g.padded[2]; ++x)
+        if (x < g.radius[2] || x >= g.size[2] + g.radius[2])
+          std::memcpy(row + x * C, row + (place_[2][x] + g.radius[2]) * C, 4 * C);
+    }
+    for (int64_t y = 0; y < g.padded[1]; ++y)
+      if (y < g.radius[1] || y >= g.size[1] + g.radius[1])
+        std::memcpy(sample + padded(z, y - g.radius[1], -g.radius[2]) * C,
+                    sample + padded(z, place_[1][y], -g.radius[2]) * C, 4 * line);
+  }
+  if (!g.radius[0]) return;
+  const int64_t plane = g.padded[1] * line;
+#pragma omp parallel for num_threads(threads) schedule(static)
+  for (int64_t i = 0; i < batch * g.padded[0]; ++i) {
+    float* sample = states + i / g.padded[0] * g.padded_cells * C;
+    const int64_t z = i % g.padded[0];
+    if (z < g.radius[0] || z >= g.size[0] + g.radius[0])
+      std::memcpy(sample + z * plane, sample + (place_[0][z] + g.radius[0]) * plane, 4 * plane);
+  }
+}
+
+void GridTables::fold_border(float* grads, int64_t batch, int threads) const {
+  const Geometry& g = geometry;
+  if (padding_ == Padding::zeros || g.taps == 1) return;
+  const int64_t C = g.channels, line = g.padded[2] * C, plane = g.padded[1] * line;
+  if (g.radius[0]) {
+    // Several border planes may go to one plane: each thread takes its own lines of all of them.
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t i = 0; i < batch * g.padded[1]; ++i) {
+      float* lines = grads + i / g.padded[1] * g.padded_cells * C + i % g.padded[1] * line;
+      for (int64_t z = 0; z < g.padded[0]; ++z)
+        if (z < g.radius[0] || z >= g.size[0] + g.radius[0])
+          add(lines + z * plane, lines + (place_[0][z] + g.radius[0]) * plane, line);
+    }
+  }
+#pragma omp parallel for num_threads(threads) schedule(static)
+  for (int64_t i = 0; i < batch * g.size[0]; ++i) {
+    float* sample = grads + i / g.size[0] * g.padded_cells * C;
+    const int64_t z = i % g.size[0];
+    for (int64_t y = 0; y < g.padded[1]; ++y)
+      if (y < g.radius[1] || y >= g.size[1] + g.radius[1])
+        add(sample + padded(z, y - g.radius[1], -g.radius[2]) * C, sample + padded(z, place_[1][y], -g.radius[2]) * C,
+            line);
+    for (int64_t y = 0; y < g.size[1]; ++y) {
+      float* row = sample + padded(z, y, -g.radius[2]) * C;
+      for (int64_t x = 0; x < g.padded[2]; ++x)
+        if (x < g.radius[2] || x >= g.size[2] + g.radius[2])
+          add(row + x * C, row + (place_[2][x] + g.radius[2]) * C, C);
+    }
+  }
+}
+
+std::vector<Band> make_bands(const Geometry& g, int64_t batch, int threads) {
+  int axis = 0;
+  while (axis < 2 && g.size[axis] == 1) ++axis;
+  const int64_t units = g.size[axis], unit_cells = g.cells / units;
+  // About 1000 cells fill the tiles and stay in the L2 cache; on small grids fewer, so that threads have work.
+  const int64_t share = g.cells * batch / (8 * threads);
+  const int64_t wanted = std::max<int64_t>(1, std::clamp<int64_t>(share, 128, 1024) / unit_cells);
+  const int64_t height = std::max<int64_t>(wanted, 2 * g.radius[axis]);
+  const int64_t count = std::max<int64_t>(1, units / height);
+  std::vector<Band> bands;
+  for (int64_t i = 0; i < count; ++i)
+    bands.push_back({static_cast<int32_t>(i * units / count * unit_cells),
+                     static_cast<int32_t>((i + 1) * units / count * unit_cells), static_cast<int32_t>(i % 2)});
+  return bands;
+}
+
+}  // namespace ncafast::cpu
