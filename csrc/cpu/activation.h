@@ -1,38 +1,28 @@
-// Activations in place, and their derivatives for backward. Tiles are [rows, Np] with rows * Np a multiple of W.
+// Activations in place, and their derivatives for backward. Tiles are [rows, Np], a multiple of W floats.
 
 template <class Function>
-NCAFAST_INLINE void each(int64_t count, float* values, Function function) {
-  for (int64_t i = 0; i < count; ++i) values[i] = function(values[i]);
+NCAFAST_INLINE void each(int64_t count, const float* from, float* to, Function function) {
+  for (int64_t i = 0; i < count; i += W) store(to + i, function(load(from + i)));
 }
+
+constexpr float sqrt_half = 0.707106781f;
 
 static void activate(Activation kind, float slope, int64_t count, float* z) {
   switch (kind) {
     case Activation::relu:
-      for (int64_t i = 0; i < count; i += W) {
-        const vec v = load(z + i);
-        store(z + i, v > 0.0f ? v : (v != v ? v : vec{}));  // a NaN stays one
-      }
-      break;
+      return each(count, z, z, [](vec v) { return v > 0.0f ? v : (v != v ? v : vec{}); });  // a NaN stays one
     case Activation::leaky_relu:
-      for (int64_t i = 0; i < count; i += W) {
-        const vec v = load(z + i);
-        store(z + i, v > 0.0f ? v : v * slope);
-      }
-      break;
+      return each(count, z, z, [slope](vec v) { return v > 0.0f ? v : v * slope; });
     case Activation::elu:
-      each(count, z, [](float v) { return v > 0.0f ? v : expm1f(v); });
-      break;
+      return each(count, z, z, [](vec v) { return v > 0.0f ? v : expm1(v); });
     case Activation::gelu:
-      each(count, z, [](float v) { return 0.5f * v * (1.0f + erff(v * 0.70710678f)); });
-      break;
+      return each(count, z, z, [](vec v) { return 0.5f * v * (1.0f + erf(v * sqrt_half)); });
     case Activation::silu:
-      each(count, z, [](float v) { return v / (1.0f + expf(-v)); });
-      break;
+      return each(count, z, z, [](vec v) { return v * sigmoid(v); });
     case Activation::tanh:
-      each(count, z, [](float v) { return tanhf(v); });
-      break;
+      return each(count, z, z, [](vec v) { return tanh(v); });
     case Activation::identity:
-      break;
+      return;
   }
 }
 
@@ -45,28 +35,22 @@ constexpr bool slope_from_value(Activation kind) {
 static void differentiate(Activation kind, int64_t count, const float* z, float* slopes) {
   switch (kind) {
     case Activation::elu:
-      for (int64_t i = 0; i < count; ++i) slopes[i] = z[i] > 0.0f ? 1.0f : expf(z[i]);
-      break;
+      return each(count, z, slopes, [](vec v) { return v > 0.0f ? all(1.0f) : exp(v); });
     case Activation::gelu:
-      for (int64_t i = 0; i < count; ++i) {
-        const float density = 0.39894228f * expf(-0.5f * z[i] * z[i]);
-        slopes[i] = 0.5f * (1.0f + erff(z[i] * 0.70710678f)) + z[i] * density;
-      }
-      break;
+      return each(count, z, slopes,
+                  [](vec v) { return 0.5f * (1.0f + erf(v * sqrt_half)) + v * (0.398942280f * exp(-0.5f * v * v)); });
     case Activation::silu:
-      for (int64_t i = 0; i < count; ++i) {
-        const float s = 1.0f / (1.0f + expf(-z[i]));
-        slopes[i] = s * (1.0f + z[i] * (1.0f - s));
-      }
-      break;
+      return each(count, z, slopes, [](vec v) {
+        const vec s = sigmoid(v);
+        return s * (1.0f + v * (1.0f - s));
+      });
     case Activation::tanh:
-      for (int64_t i = 0; i < count; ++i) {
-        const float t = tanhf(z[i]);
-        slopes[i] = 1.0f - t * t;
-      }
-      break;
+      return each(count, z, slopes, [](vec v) {
+        const vec t = tanh(v);
+        return 1.0f - t * t;
+      });
     default:
-      break;
+      return;
   }
 }
 

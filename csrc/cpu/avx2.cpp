@@ -1,5 +1,4 @@
 // The tile kernels for x86-64 processors with AVX2 and FMA.
-#include <math.h>
 
 #include "job.h"
 

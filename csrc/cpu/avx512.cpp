@@ -1,5 +1,4 @@
 // The tile kernels for x86-64 processors with AVX-512 (F, DQ, BW, VL).
-#include <math.h>
 
 #include "job.h"
 

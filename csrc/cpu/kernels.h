@@ -4,6 +4,8 @@
 //
 #include "gemm.h"
 //
+#include "functions.h"
+//
 #include "activation.h"
 //
 #include "perceive.h"

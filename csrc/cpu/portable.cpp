@@ -1,5 +1,4 @@
 // The tile kernels for any processor: four floats at a time, which is SSE2 on x86-64 and NEON on arm64.
-#include <math.h>
 
 #include "job.h"
 
