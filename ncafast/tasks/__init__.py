@@ -1,0 +1,5 @@
+"""Ready-made jobs on top of the models: data, loss, metrics and pictures, one folder per task.
+
+A task needs the extra packages of ``pip install ncafast[tasks]``; importing ``ncafast`` alone never
+does.
+"""

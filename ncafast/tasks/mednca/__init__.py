@@ -1,0 +1,52 @@
+"""Med-NCA on medical volumes: train on NIfTI pairs, write segmentations, score them.
+
+``train``, ``predict`` and ``evaluate`` each take one dataclass; the command line builds its options
+from the same classes. The three are imported on first use, so that ``--help`` needs none of the
+imaging packages.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from ncafast.tasks.mednca.config import EvaluateConfig, PredictConfig, TrainConfig
+
+if TYPE_CHECKING:
+    from ncafast.tasks.mednca.evaluation import Scores, evaluate
+    from ncafast.tasks.mednca.prediction import predict
+    from ncafast.tasks.mednca.training import Result, train
+
+_HOME = {
+    "train": "training",
+    "Result": "training",
+    "predict": "prediction",
+    "evaluate": "evaluation",
+    "Scores": "evaluation",
+}
+
+__all__ = [
+    "EvaluateConfig",
+    "PredictConfig",
+    "Result",
+    "Scores",
+    "TrainConfig",
+    "evaluate",
+    "predict",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        module = importlib.import_module(f"{__name__}.{_HOME[name]}")
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("ncafast"):
+            raise
+        raise ModuleNotFoundError(
+            f"the Med-NCA task needs the package {error.name!r}; run: pip install 'ncafast[tasks]'",
+            name=error.name,
+        ) from error
+    return getattr(module, name)

@@ -1,0 +1,110 @@
+"""Prepared slices on disk, one safetensors file per volume, so that reading and normalising happens
+once.
+
+A file's name carries a hash of the sources' sizes and dates and of the recipe: whatever changes
+makes a new file. Its content carries a checksum; a damaged file is made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+from torch import Tensor
+
+from ncafast.tasks.mednca.pairs import Pair
+from ncafast.tasks.mednca.slices import Recipe, tuples
+from ncafast.tasks.mednca.volumes import check_match, read_image, read_label
+
+_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class CachedVolume:
+    """The slices of one volume; they stay on disk until asked for."""
+
+    name: str
+    path: Path
+    spacing: tuple[float, float, float]  # mm along slices, rows, columns
+    foreground: tuple[int, ...]  # labelled pixels in each slice
+    labels: tuple[int, ...]  # label values that occur, background left out
+    checksum: int  # of the slices' content
+
+    def __len__(self) -> int:
+        return len(self.foreground)
+
+    def read(self, index: int | slice) -> tuple[Tensor, Tensor]:
+        """Images [n, C, H, W] float32 and class numbers [n, H, W] uint8 of some slices; an int
+        gives n = 1."""
+        where = slice(index, index + 1) if isinstance(index, int) else index
+        with safe_open(self.path, "numpy") as file:
+            image, label = file.get_slice("image")[where], file.get_slice("label")[where]
+        return torch.from_numpy(image.astype(np.float32)), torch.from_numpy(label.copy())
+
+
+def prepare(pair: Pair, recipe: Recipe, folder: Path, ignore_affine: bool = False) -> CachedVolume:
+    """The volume's slices from the cache, or from its files.
+
+    Raises VolumeError if the files cannot be used.
+    """
+    path = folder / f"{pair.name}-{_key(pair, recipe, ignore_affine)}.safetensors"
+    cached = _open(pair.name, path)
+    if cached is None:
+        _build(pair, recipe, path, ignore_affine)
+        cached = _open(pair.name, path)
+    if cached is None:
+        raise OSError(f"{path}: cannot be read back after writing; is the disk full or failing?")
+    return cached
+
+
+def _key(pair: Pair, recipe: Recipe, ignore_affine: bool) -> str:
+    sources = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in (pair.image, pair.label)]
+    content = json.dumps([_VERSION, sources, recipe.to_json(), ignore_affine])
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def _build(pair: Pair, recipe: Recipe, path: Path, ignore_affine: bool) -> None:
+    image, label = read_image(pair.image, recipe.channels), read_label(pair.label)
+    check_match(image, label, ignore_affine)
+    tensors = {"image": recipe.image_slices(image.data), "label": recipe.label_slices(label.data)}
+    header = {
+        "spacing": recipe.slice_spacing(image.spacing),
+        "foreground": np.count_nonzero(tensors["label"], axis=(1, 2)).tolist(),
+        "labels": [int(value) for value in np.unique(label.data) if value > 0],
+        "checksum": _checksum(tensors),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        scratch.write_bytes(save(tensors, {"ncafast": json.dumps(header)}))
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _open(name: str, path: Path) -> CachedVolume | None:
+    """The cached volume, or None if the file is missing or damaged."""
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, "numpy") as file:
+            header = json.loads(file.metadata()["ncafast"])
+            tensors = {key: file.get_tensor(key) for key in ("image", "label")}
+        if header["checksum"] != _checksum(tensors):
+            return None
+        return CachedVolume(name, path, **tuples(header))
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _checksum(tensors: dict[str, np.ndarray[Any, Any]]) -> int:
+    return zlib.crc32(tensors["label"].tobytes(), zlib.crc32(tensors["image"].tobytes()))

@@ -1,0 +1,210 @@
+"""The options of the Med-NCA task, as typed dataclasses. The text under a field is its help text.
+
+Only the standard library is imported here: a command line can show its help without torch or
+nibabel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Axis = Literal["sagittal", "coronal", "axial"]
+
+
+@dataclass
+class TrainConfig:
+    """Train a Med-NCA on NIfTI images and their label maps.
+
+    Runs until all epochs are done. If the run is stopped, even by a power cut, give the same
+    command again: it goes on where it was and ends with the same weights.
+    """
+
+    data: Path | None = None
+    """Folder with the training set: either imagesTr/ and labelsTr/ (or images/ and labels/) inside
+    it, or files named like case1_image.nii.gz and case1_label.nii.gz side by side."""
+
+    images: Path | None = None
+    """Folder with the images, if they are not under --data. Needs --labels."""
+
+    labels: Path | None = None
+    """Folder with the label maps: same file names as the images."""
+
+    out: Path = Path("mednca-run")
+    """Folder for checkpoints, curves, pictures and everything else the run writes."""
+
+    cache: Path | None = None
+    """Folder for the prepared slices; safe to delete. Left out: cache/ inside --out."""
+
+    axis: Axis | Literal["auto"] = "auto"
+    """Which slices to cut, in the patient's frame whatever the file's own orientation is. auto:
+    those in which the volumes are sharpest; coronal, if they are about as sharp in all directions.
+    """
+
+    channels: tuple[int, ...] = (0,)
+    """Which channels of a 4-D image to use, counted from 0. A 3-D image has channel 0 alone."""
+
+    classes: tuple[int, ...] = ()
+    """Label values to tell apart, for example 1 2. Left out: every label above 0 is one class."""
+
+    percentiles: tuple[float, float] = (0.5, 99.5)
+    """Intensities at these percentiles of each volume's non-zero voxels become 0 and 1; the rest is
+    clipped."""
+
+    ignore_affine: bool = False
+    """Accept an image and a label map whose positions in space differ, if their shapes agree."""
+
+    val_fraction: float = 0.2
+    """Part of the volumes held out to measure progress. Whole volumes are held out, never single
+    slices."""
+
+    train_list: Path | None = None
+    """Text file with the names of the training volumes, one per line. Left out: split by
+    --val-fraction."""
+
+    val_list: Path | None = None
+    """Text file with the names of the held-out volumes, one per line."""
+
+    skip_empty: bool = False
+    """Leave training slices out that hold no label at all."""
+
+    crop: int | None = None
+    """Train on random squares of this many pixels instead of whole slices; saves time on large
+    slices."""
+
+    flip: bool = False
+    """Mirror training slices at random along either side."""
+
+    state_channels: int = 16
+    """Numbers each cell keeps, the image's channels included."""
+
+    hidden: int = 64
+    """Width of the hidden layer of the update rule."""
+
+    kernel_sizes: tuple[int, int] = (7, 3)
+    """Reach of the perception in pixels, on the coarse and on the fine level (odd numbers)."""
+
+    steps: tuple[int, int] = (20, 20)
+    """Steps of the automaton on the coarse and on the fine level."""
+
+    scale: int = 2
+    """How many times smaller the coarse level is. 4 suits slices of some 200 pixels and more."""
+
+    fire_rate: float = 0.5
+    """Probability that a cell updates in a step."""
+
+    epochs: int | None = None
+    """Passes over the training slices. Left out: as many as make 1500 training steps, at least 3.
+    """
+
+    batch_size: int = 8
+    """Slices per training step."""
+
+    lr: float = 2e-3
+    """Learning rate of Adam at the start."""
+
+    lr_step: int | None = None
+    """The learning rate is multiplied by --lr-gamma every so many epochs. Left out: every third of
+    them."""
+
+    lr_gamma: float = 0.4
+    """See --lr-step. 1 keeps the learning rate as it is."""
+
+    clip: float = 1.0
+    """Largest norm of the gradient; longer ones are shortened to it. 0 switches this off."""
+
+    predict_batch: int = 16
+    """Slices of one volume that are segmented together. They share the statistics of the
+    normalisation."""
+
+    seed: int = 0
+    """Governs everything random: split, order, augmentation, first weights, firing cells."""
+
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:1. auto takes a GPU if there is one."""
+
+    threads: int | None = None
+    """CPU threads. Left out: torch's choice; a continued run keeps the number it began with."""
+
+    save_every: int = 100
+    """Training steps between two saves of the state that a killed run goes on from."""
+
+    pictures: int = 3
+    """Held-out slices drawn after every epoch, one per volume."""
+
+    tensorboard: bool = True
+    """Write TensorBoard files, if the tensorboard package is installed."""
+
+    progress: bool = True
+    """Show progress bars."""
+
+
+@dataclass
+class PredictConfig:
+    """Segment NIfTI images with a trained Med-NCA."""
+
+    model: Path
+    """Checkpoint (.safetensors), or the folder of a training run (its best checkpoint is taken)."""
+
+    input: Path
+    """A NIfTI image, or a folder of them."""
+
+    output: Path = Path("mednca-predictions")
+    """Folder for the results; for a single image it may also be a file name ending in .nii or
+    .nii.gz."""
+
+    runs: int = 1
+    """Segment this many times with different firing cells and average the probabilities."""
+
+    overlay: bool = True
+    """Also write a picture of the slice with the largest segmented area."""
+
+    seed: int = 0
+    """Governs which cells fire."""
+
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:1. auto takes a GPU if there is one."""
+
+    progress: bool = True
+    """Show progress bars."""
+
+
+@dataclass
+class EvaluateConfig:
+    """Score a trained Med-NCA on NIfTI images with known labels: Dice, IoU and Hausdorff distance
+    per volume."""
+
+    model: Path
+    """Checkpoint (.safetensors), or the folder of a training run (its best checkpoint is taken)."""
+
+    data: Path | None = None
+    """Folder with images and labels, laid out as for training."""
+
+    images: Path | None = None
+    """Folder with the images, if they are not under --data. Needs --labels."""
+
+    labels: Path | None = None
+    """Folder with the label maps: same file names as the images."""
+
+    subset: Literal["auto", "held-out", "train", "all"] = "auto"
+    """Which volumes to score. auto: those held out, if the model was trained on this data;
+    otherwise all."""
+
+    output: Path = Path("mednca-evaluation")
+    """Folder for scores.csv and the overlays of the worst, the middle and the best volume."""
+
+    runs: int = 1
+    """Segment this many times with different firing cells and average the probabilities."""
+
+    ignore_affine: bool = False
+    """Accept an image and a label map whose positions in space differ, if their shapes agree."""
+
+    seed: int = 0
+    """Governs which cells fire."""
+
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:1. auto takes a GPU if there is one."""
+
+    progress: bool = True
+    """Show progress bars."""

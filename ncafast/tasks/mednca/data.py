@@ -1,0 +1,176 @@
+"""From cached volumes to training batches: order, augmentation and padding.
+
+Slices of any size share a batch: they are padded with zeros at the bottom and on the right to a
+common size that the coarse level divides, and `valid` tells the loss which pixels are real.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
+from ncafast.tasks.mednca.cache import CachedVolume, prepare
+from ncafast.tasks.mednca.config import TrainConfig
+from ncafast.tasks.mednca.pairs import Pair, Skipped
+from ncafast.tasks.mednca.seeds import generator
+from ncafast.tasks.mednca.slices import Recipe
+from ncafast.tasks.mednca.split import split_volumes
+from ncafast.tasks.mednca.volumes import VolumeError
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Slices padded to one size."""
+
+    image: Tensor  # [B, C, H, W] float32
+    target: Tensor  # [B, K, H, W] float32, one plane of 0 and 1 per class
+    valid: Tensor  # [B, 1, H, W] float32, 0 where padded
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on another device."""
+        return Batch(self.image.to(device), self.target.to(device), self.valid.to(device))
+
+
+def load_volumes(
+    pairs: Sequence[Pair], recipe: Recipe, cache: Path, ignore_affine: bool = False
+) -> Iterator[CachedVolume | Skipped]:
+    """Prepare pairs one by one; one that cannot be used comes back as Skipped."""
+    for pair in pairs:
+        try:
+            yield prepare(pair, recipe, cache, ignore_affine)
+        except VolumeError as error:
+            yield Skipped(pair.image, str(error))
+
+
+def load_sides(
+    config: TrainConfig, recipe: Recipe, pairs: Sequence[Pair], unpaired: Sequence[Skipped]
+) -> tuple[list[CachedVolume], list[CachedVolume], list[Skipped]]:
+    """Training volumes, held-out volumes and the files that were left out."""
+    skipped = list(unpaired)
+    prepared = load_volumes(pairs, recipe, config.cache or config.out / "cache", config.ignore_affine)
+    volumes = {}
+    for item in tqdm(prepared, "preparing slices", len(pairs), unit="volume", disable=not config.progress):
+        if isinstance(item, Skipped):
+            skipped.append(item)
+        else:
+            volumes[item.name] = item
+    for item in skipped:
+        tqdm.write(f"skipped: {item.reason}")
+    if not volumes:
+        raise ValueError(f"none of the {len(pairs)} pairs of image and label map can be used; see the lines above")
+    split = split_volumes(sorted(volumes), config.val_fraction, config.seed, config.train_list, config.val_list)
+    train = [volumes[name] for name in split.train]
+    require_classes(train, recipe)
+    return train, [volumes[name] for name in split.held_out], skipped
+
+
+def require_classes(volumes: Sequence[CachedVolume], recipe: Recipe) -> None:
+    """Raise ValueError if a class to learn occurs in none of the volumes."""
+    found = {value for volume in volumes for value in volume.labels}
+    missing = [value for value in recipe.classes if value not in found]
+    if missing or not found:
+        have = ", ".join(map(str, sorted(found))) or "only background (0)"
+        wanted = f"the value {missing[0]}" if missing else "a value above 0"
+        raise ValueError(f"no training label holds {wanted}; they hold {have}: choose --classes among these")
+
+
+def pad_to(image: Tensor, height: int, width: int) -> Tensor:
+    """[..., h, w] -> [..., height, width] with zeros at the bottom and on the right."""
+    return F.pad(image, (0, width - image.shape[-1], 0, height - image.shape[-2]))
+
+
+def padded_size(size: int, multiple: int) -> int:
+    """The next multiple."""
+    return -(-size // multiple) * multiple
+
+
+def collate(samples: Sequence[tuple[Tensor, Tensor]], classes: int, multiple: int) -> Batch:
+    """Pad images [C, h, w] and class numbers [h, w] of different sizes into one batch."""
+    height = padded_size(max(label.shape[0] for _, label in samples), multiple)
+    width = padded_size(max(label.shape[1] for _, label in samples), multiple)
+    numbers = torch.arange(1, classes + 1, dtype=torch.uint8)[:, None, None]
+    planes = [(label == numbers).float() for _, label in samples]
+    valid = [torch.ones(1, *label.shape) for _, label in samples]
+    return Batch(
+        *(
+            torch.stack([pad_to(item, height, width) for item in items])
+            for items in ([image for image, _ in samples], planes, valid)
+        )
+    )
+
+
+class TrainingSlices:
+    """All training slices; `batches` walks through them in an order that depends on seed and epoch
+    alone."""
+
+    def __init__(
+        self,
+        volumes: Sequence[CachedVolume],
+        *,
+        classes: int,
+        multiple: int,
+        batch_size: int,
+        seed: int,
+        skip_empty: bool = False,
+        crop: int | None = None,
+        flip: bool = False,
+    ) -> None:
+        self._places = [
+            (volume, index)
+            for volume in volumes
+            for index, count in enumerate(volume.foreground)
+            if count or not skip_empty
+        ]
+        if not self._places:
+            raise ValueError("no training slice holds a label; leave --skip-empty out or check the labels")
+        self._classes, self._multiple, self._batch_size = classes, multiple, batch_size
+        self._seed, self._crop, self._flip = seed, crop, flip
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @property
+    def steps(self) -> int:
+        """Batches per epoch; the last one may be smaller."""
+        return -(-len(self) // self._batch_size)
+
+    def batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """The epoch's batches, from the one numbered ``first`` on."""
+        order = torch.randperm(len(self), generator=generator("order", self._seed, epoch)).tolist()
+        for step in range(first, self.steps):
+            start = step * self._batch_size
+            chosen = order[start : start + self._batch_size]
+            samples = [self._sample(epoch, start + k, place) for k, place in enumerate(chosen)]
+            yield collate(samples, self._classes, self._multiple)
+
+    def _sample(self, epoch: int, position: int, place: int) -> tuple[Tensor, Tensor]:
+        volume, index = self._places[place]
+        images, labels = volume.read(index)
+        dice = generator("augment", self._seed, epoch, position)
+        return augment(images[0], labels[0], dice, self._crop, self._flip)
+
+
+def augment(
+    image: Tensor,  # [C, H, W]
+    label: Tensor,  # [H, W]
+    random: torch.Generator,
+    crop: int | None,
+    flip: bool,
+) -> tuple[Tensor, Tensor]:
+    """A random square of ``crop`` pixels (shorter sides stay whole), mirrored at random."""
+    if crop is not None:
+        for axis in (-2, -1):
+            size = min(crop, label.shape[axis])
+            start = int(torch.randint(label.shape[axis] - size + 1, (), generator=random))
+            image, label = image.narrow(axis, start, size), label.narrow(axis, start, size)
+    if flip:
+        for axis in (-2, -1):
+            if torch.rand((), generator=random) < 0.5:
+                image, label = image.flip(axis), label.flip(axis)
+    return image, label

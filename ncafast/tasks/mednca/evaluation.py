@@ -1,0 +1,161 @@
+"""Scoring a model on volumes with known labels: a table, a CSV file, and pictures of the worst and
+best volume."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from ncafast.tasks.mednca import pictures
+from ncafast.tasks.mednca.config import EvaluateConfig
+from ncafast.tasks.mednca.device import resolve_device
+from ncafast.tasks.mednca.metrics import score
+from ncafast.tasks.mednca.model_file import TrainedModel, load_model
+from ncafast.tasks.mednca.pairs import Pair, Skipped, find_pairs, resolve_folders
+from ncafast.tasks.mednca.prediction import draw, segment
+from ncafast.tasks.mednca.run_folder import read_split, write_text
+from ncafast.tasks.mednca.slices import Array
+from ncafast.tasks.mednca.volumes import VolumeError, check_match, read_image, read_label
+
+_COLUMNS = ("dice", "iou", "hd95_mm")
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """One row per volume and class, their means, and the files that were left out."""
+
+    rows: tuple[dict[str, Any], ...]
+    """volume, label, dice, iou, hd95_mm, voxels_true, voxels_found"""
+    mean: dict[str, float]
+    """Of dice, iou and hd95_mm over all rows."""
+    csv: Path
+    skipped: tuple[Skipped, ...]
+
+    def table(self) -> str:
+        """The rows and the mean as text in columns."""
+        lines = [("volume", "label", "Dice", "IoU", "HD95 mm")]
+        for row in (*self.rows, {"volume": "mean", "label": "", **self.mean}):
+            numbers = (f"{row['dice']:.4f}", f"{row['iou']:.4f}", f"{row['hd95_mm']:.2f}")
+            lines.append((row["volume"], str(row["label"]), *numbers))
+        widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
+        text = [
+            "  ".join(
+                cell.ljust(width) if k == 0 else cell.rjust(width)
+                for k, (cell, width) in enumerate(zip(line, widths, strict=True))
+            )
+            for line in lines
+        ]
+        rule = "-" * len(text[0])
+        return "\n".join([text[0], rule, *text[1:-1], rule, text[-1]])
+
+
+def evaluate(config: EvaluateConfig) -> Scores:
+    """Segment volumes, compare with their labels, print the table and write scores.csv.
+
+    Raises ValueError if no volume can be scored.
+    """
+    if config.runs < 1:
+        raise ValueError(f"runs={config.runs} is not allowed; give a whole number from 1")
+    trained = load_model(config.model, resolve_device(config.device))
+    pairs, skipped = find_pairs(*resolve_folders(config.data, config.images, config.labels))
+    chosen = _choose(pairs, config)
+    scored: list[tuple[float, Pair]] = []
+    rows: list[dict[str, Any]] = []
+    for pair in tqdm(chosen, "scoring", unit="volume", disable=not config.progress):
+        try:
+            own = _score(trained, pair, config)
+        except VolumeError as error:
+            skipped.append(Skipped(pair.image, str(error)))
+            continue
+        rows += own
+        scored.append((math.fsum(row["dice"] for row in own) / len(own), pair))
+    for item in skipped:
+        tqdm.write(f"skipped: {item.reason}")
+    if not rows:
+        raise ValueError(f"none of the {len(chosen)} chosen volumes can be scored; see the lines above")
+    mean = {key: math.fsum(row[key] for row in rows) / len(rows) for key in _COLUMNS}
+    scores = Scores(tuple(rows), mean, config.output / "scores.csv", tuple(skipped))
+    _write_csv(scores)
+    scored.sort(key=lambda item: item[0])
+    for name, place in (("worst", 0), ("middle", len(scored) // 2), ("best", -1)):
+        _draw(trained, *scored[place], config, name)
+    tqdm.write(scores.table())
+    return scores
+
+
+def _choose(pairs: Sequence[Pair], config: EvaluateConfig) -> list[Pair]:
+    """The pairs of the wanted subset."""
+    split = read_split(config.model)
+    subset = config.subset
+    if subset == "auto":
+        known = split is not None and any(pair.name in split["train"] for pair in pairs)
+        subset = "held-out" if known else "all"
+    if subset == "all":
+        return list(pairs)
+    if split is None:
+        raise ValueError(
+            f"{config.model}: has no split.json beside it, so its {subset} volumes are not known; use --subset all"
+        )
+    wanted = set(split[subset.replace("-", "_")])
+    chosen = [pair for pair in pairs if pair.name in wanted]
+    if not chosen:
+        raise ValueError(f"none of the model's {len(wanted)} {subset} volumes is in this data; use --subset all")
+    tqdm.write(f"scoring the {subset} volumes: {len(chosen)} of {len(pairs)}")
+    return chosen
+
+
+def _read(
+    trained: TrainedModel, pair: Pair, config: EvaluateConfig
+) -> tuple[Array, Array, Array, tuple[float, float, float]]:
+    """Image slices, class numbers found and true, voxel size."""
+    image, label = read_image(pair.image, trained.recipe.channels), read_label(pair.label)
+    check_match(image, label, config.ignore_affine)
+    images = trained.recipe.image_slices(image.data).astype(np.float32)
+    found = segment(trained, images, seed=config.seed, runs=config.runs)
+    truth = trained.recipe.label_slices(label.data)
+    return images, found, truth, trained.recipe.slice_spacing(image.spacing)
+
+
+def _score(trained: TrainedModel, pair: Pair, config: EvaluateConfig) -> list[dict[str, Any]]:
+    _, found, truth, spacing = _read(trained, pair, config)
+    rows = []
+    for number, value in enumerate(trained.recipe.values, start=1):
+        ours, theirs = found == number, truth == number
+        result = score(ours, theirs, spacing)
+        rows.append(
+            {
+                "volume": pair.name,
+                "label": value,
+                "dice": result.dice,
+                "iou": result.iou,
+                "hd95_mm": result.hd95,
+                "voxels_true": int(theirs.sum()),
+                "voxels_found": int(ours.sum()),
+            }
+        )
+    return rows
+
+
+def _draw(trained: TrainedModel, dice: float, pair: Pair, config: EvaluateConfig, name: str) -> None:
+    images, found, truth, spacing = _read(trained, pair, config)
+    title = f"{name}: {pair.name}, Dice {dice:.3f}"
+    picture = draw(trained, images, found, truth, spacing[1:], title)
+    pictures.write_png(config.output / f"{name}.png", picture)
+
+
+def _write_csv(scores: Scores) -> None:
+    """The rows, and a last one named mean."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(scores.rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(scores.rows)
+    writer.writerow({"volume": "mean", **scores.mean})
+    write_text(scores.csv, text.getvalue())

@@ -1,0 +1,140 @@
+"""The folder of a training run: what lies where, and whether a run in it may be continued.
+
+config.json and split.json are written first, once. resume.pt holds everything a continued run
+needs; all other files can be made again from it, so it is always written last.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ncafast import checkpoint
+from ncafast.tasks.mednca.config import TrainConfig
+
+# Options that may differ when a run is continued: they do not change a weight, or what they lead to
+# is compared itself (the volumes' contents). A run may also be made longer.
+_FREE = {"out", "cache", "epochs", "save_every", "pictures", "tensorboard", "progress"}
+_FREE |= {"data", "images", "labels", "train_list", "val_list", "val_fraction", "ignore_affine"}
+
+
+class RunFolder:
+    """Paths and files of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.best = path / "best.safetensors"
+        self.last = path / "last.safetensors"
+        self.split = path / "split.json"
+        self.curves = path / "curves.png"
+        self.pictures = path / "pictures"
+        self.tensorboard = path / "tensorboard"
+        self._config = path / "config.json"
+        self._resume = path / "resume.pt"
+        self._history = path / "history.csv"
+
+    def settled(self) -> dict[str, Any]:
+        """The options of the run in this folder, with all that was left open settled; empty if there is none."""
+        return _read_json(self._config) if self._config.exists() else {}
+
+    def claim(self, config: TrainConfig, volumes: dict[str, dict[str, int]]) -> dict[str, Any] | None:
+        """Start a run here (None), or return the state to continue the one that was begun here.
+
+        ``volumes`` gives each volume's checksum by name, for "train" and for "held_out".
+        Raises ValueError if the run in the folder had other options, other volumes, or its files
+        are damaged.
+        """
+        wanted = _plain(config)
+        if self._config.exists():
+            self._compare(wanted, _read_json(self._config), volumes)
+            if self._resume.exists():
+                return checkpoint.load_resume(self._resume)
+        elif self.path.exists() and any(self.path.glob("*.safetensors")):
+            raise ValueError(f"{self.path}: holds checkpoints but no config.json; give another folder with --out")
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_text(self.split, json.dumps(volumes, indent=1))
+        write_text(self._config, json.dumps(wanted, indent=1))
+        return None
+
+    def save_resume(self, state: dict[str, Any]) -> None:
+        """Write the state to continue from. Call it after every other file of the same moment is in
+        place."""
+        checkpoint.save_resume(self._resume, state)
+
+    def write_history(self, history: Sequence[dict[str, Any]]) -> None:
+        """One row per epoch in history.csv."""
+        if not history:
+            return
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(history[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(history)
+        write_text(self._history, text.getvalue())
+
+    def _compare(self, wanted: dict[str, Any], found: dict[str, Any], volumes: dict[str, Any]) -> None:
+        different = [
+            f"{key} (here {found.get(key)!r}, asked {value!r})"
+            for key, value in wanted.items()
+            if key not in _FREE and found.get(key) != value
+        ]
+        if different:
+            raise ValueError(
+                f"{self.path}: holds a run with other options: {', '.join(different)}; "
+                "give the same options to continue it, or another folder with --out"
+            )
+        if self.split.exists() and _read_json(self.split) != volumes:
+            raise ValueError(
+                f"{self.path}: holds a run on other volumes or another split (see "
+                f"{self.split.name}); "
+                "bring the data back to continue it, or give another folder with --out"
+            )
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file that appears under its name only when complete."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        scratch.write_text(text, encoding="utf-8")
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def find_checkpoint(model: Path) -> Path:
+    """The checkpoint that a file or a run folder stands for. Raises ValueError if there is none."""
+    if model.is_file():
+        return model
+    for name in ("best.safetensors", "last.safetensors"):
+        if (model / name).is_file():
+            return model / name
+    raise ValueError(f"{model}: is no checkpoint and no folder with best.safetensors; give one with --model")
+
+
+def read_split(model: Path) -> dict[str, list[str]] | None:
+    """Names of the "train" and "held_out" volumes of the run that a checkpoint or folder belongs
+    to, if known."""
+    path = (model if model.is_dir() else model.parent) / "split.json"
+    return {side: sorted(names) for side, names in _read_json(path).items()} if path.is_file() else None
+
+
+def _plain(config: TrainConfig) -> dict[str, Any]:
+    """The options as JSON can hold them."""
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config), default=str))
+    return plain
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: is damaged ({error}); give another folder with --out") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: is damaged; give another folder with --out")
+    return content

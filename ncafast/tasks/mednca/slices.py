@@ -1,0 +1,130 @@
+"""From volumes to slices: normalised intensities, labels as class numbers, the slicing axis first.
+
+`Recipe` holds every choice that shapes the numbers a model sees, so that prediction repeats what
+training did.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from ncafast.tasks.mednca.config import Axis, TrainConfig
+from ncafast.tasks.mednca.volumes import read_spacing
+
+Array = np.ndarray[Any, Any]
+
+_AXES: dict[str, int] = {"sagittal": 0, "coronal": 1, "axial": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a volume becomes the slices of a model."""
+
+    axis: Axis = "coronal"
+    channels: tuple[int, ...] = (0,)
+    classes: tuple[int, ...] = ()
+    percentiles: tuple[float, float] = (0.5, 99.5)
+
+    def __post_init__(self) -> None:
+        if self.axis not in _AXES:
+            raise ValueError(f"axis={self.axis!r} is not known; choose sagittal, coronal or axial")
+        if not self.channels or min(self.channels) < 0:
+            raise ValueError(f"channels={self.channels} is not allowed; give one or more numbers from 0")
+        if len(set(self.classes)) != len(self.classes) or not all(1 <= c <= 255 for c in self.classes):
+            raise ValueError(f"classes={self.classes} is not allowed; give different label values from 1 to 255")
+        low, high = self.percentiles
+        if not 0 <= low < high <= 100:
+            raise ValueError(f"percentiles={self.percentiles} is not allowed; give two rising numbers from 0 to 100")
+
+    @classmethod
+    def of(cls, config: TrainConfig, images: Sequence[Path]) -> Recipe:
+        """The recipe that a training configuration asks for; axis "auto" is settled by looking at
+        the images."""
+        axis = sharpest_axis(images) if config.axis == "auto" else config.axis
+        return cls(axis, tuple(config.channels), tuple(config.classes), config.percentiles)
+
+    @classmethod
+    def from_json(cls, text: str) -> Recipe:
+        """The recipe that to_json wrote."""
+        return cls(**tuples(json.loads(text)))
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """The label value written for each class; 1 where all labels were merged."""
+        return self.classes or (1,)
+
+    @property
+    def slice_axis(self) -> int:
+        """The canonical axis that is cut along."""
+        return _AXES[self.axis]
+
+    def image_slices(self, data: Array) -> Array:
+        """[C, X, Y, Z] raw intensities -> [S, C, H, W] float16 in 0..1.
+
+        Every channel is scaled on its own: its percentiles over non-zero voxels become 0 and 1, the
+        rest is clipped. A channel without contrast becomes 0. float16 (steps of 1/2048 at most)
+        halves the cache.
+        """
+        scaled = np.stack([_normalise(channel, self.percentiles) for channel in data])
+        moved = np.moveaxis(scaled, self.slice_axis + 1, 0)
+        return np.ascontiguousarray(moved, dtype=np.float16)
+
+    def label_slices(self, data: Array) -> Array:
+        """[1, X, Y, Z] label values -> [S, H, W] uint8: 0 for background, k for the k-th class."""
+        index = np.zeros(data.shape[1:], np.uint8)
+        if self.classes:
+            for k, value in enumerate(self.classes, start=1):
+                index[data[0] == value] = k
+        else:
+            index[data[0] > 0] = 1
+        return np.ascontiguousarray(np.moveaxis(index, self.slice_axis, 0))
+
+    def to_volume(self, index: Array) -> Array:
+        """[S, H, W] class numbers -> [X, Y, Z] uint8 label values in canonical orientation."""
+        table = np.array((0, *self.values), np.uint8)
+        return np.moveaxis(table[index], 0, self.slice_axis)
+
+    def slice_spacing(self, spacing: tuple[float, float, float]) -> tuple[float, float, float]:
+        """Voxel size in mm along slices, rows and columns, from that along X, Y, Z."""
+        rest = [size for axis, size in enumerate(spacing) if axis != self.slice_axis]
+        return (spacing[self.slice_axis], rest[0], rest[1])
+
+
+def tuples(fields: dict[str, Any]) -> dict[str, Any]:
+    """JSON's lists as the tuples they were."""
+    return {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
+
+
+def sharpest_axis(images: Sequence[Path]) -> Axis:
+    """The slices perpendicular to the coarsest direction, if that is 1.5 times coarser than the
+    finest; else coronal.
+
+    Judged by the median voxel size of the images; those whose header cannot be read do not count.
+    """
+    sizes = [spacing for spacing in map(read_spacing, images) if spacing is not None]
+    if sizes:
+        median = np.median(np.array(sizes), axis=0)
+        if median.max() > 1.5 * median.min():
+            return cast(Axis, list(_AXES)[int(median.argmax())])
+    return "coronal"
+
+
+def _normalise(channel: Array, percentiles: tuple[float, float]) -> Array:
+    inside = channel[channel != 0]
+    if not inside.size:
+        return np.zeros_like(channel)
+    low, high = (np.float32(value) for value in np.percentile(inside, percentiles))
+    if not high > low:
+        return np.zeros_like(channel)
+    return np.clip((channel - low) / (high - low), 0, 1)

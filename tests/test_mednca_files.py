@@ -1,0 +1,267 @@
+"""Med-NCA's files: which belong together, what is read from them, and the line each bad one gets."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from nifti import affine_of, blob, write, write_set
+
+from ncafast.tasks.mednca.pairs import find_pairs, list_nifti, resolve_folders
+from ncafast.tasks.mednca.volumes import (
+    VolumeError,
+    check_match,
+    read_image,
+    read_label,
+    read_spacing,
+    write_labels,
+)
+
+ORIENTATIONS = ["RAS", "LPS", "PSR", "SAL", "IRP"]
+
+
+def _touch(folder: Path, *names: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).write_bytes(b"x")
+    return folder
+
+
+def _one_line(error: pytest.ExceptionInfo[VolumeError], path: Path) -> str:
+    text = str(error.value)
+    assert "\n" not in text
+    assert str(path) in text
+    return text
+
+
+def test_pairs_of_two_folders_match_by_name(tmp_path):
+    images = _touch(tmp_path / "a", "x_0000.nii.gz", "y.nii", "z_img.nii.gz", "._x.nii.gz", "t.txt")
+    labels = _touch(tmp_path / "b", "x.nii.gz", "y.nii.gz", "z_seg.nii", "._y.nii.gz")
+    pairs, skipped = find_pairs(images, labels)
+    assert [(p.name, p.image.name, p.label.name) for p in pairs] == [
+        ("x", "x_0000.nii.gz", "x.nii.gz"),
+        ("y", "y.nii", "y.nii.gz"),
+        ("z", "z_img.nii.gz", "z_seg.nii"),
+    ]
+    assert skipped == []
+
+
+def test_pairs_of_one_folder_match_by_ending(tmp_path):
+    folder = _touch(tmp_path, "p_image.nii.gz", "p_label.nii.gz", "q.nii.gz", "q_gt.nii.gz")
+    pairs, skipped = find_pairs(folder, folder)
+    assert [(p.name, p.image.name, p.label.name) for p in pairs] == [
+        ("p", "p_image.nii.gz", "p_label.nii.gz"),
+        ("q", "q.nii.gz", "q_gt.nii.gz"),
+    ]
+    assert skipped == []
+
+
+def test_files_without_a_clear_partner_are_named(tmp_path):
+    images = _touch(tmp_path / "a", "ok.nii.gz", "alone.nii.gz", "twice.nii", "twice.nii.gz")
+    labels = _touch(tmp_path / "b", "ok.nii.gz", "orphan.nii.gz", "twice.nii.gz")
+    pairs, skipped = find_pairs(images, labels)
+    assert [pair.name for pair in pairs] == ["ok"]
+    reasons = {item.path.name: item.reason for item in skipped}
+    assert "has no label map called alone.nii.gz" in reasons["alone.nii.gz"]
+    assert "label map without an image called orphan.nii.gz" in reasons["orphan.nii.gz"]
+    assert "twice.nii, twice.nii.gz" in reasons["twice.nii"]
+
+
+def test_empty_and_missing_folders_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"holds no \.nii or \.nii\.gz file"):
+        list_nifti(tmp_path)
+    with pytest.raises(ValueError, match="there is no such folder"):
+        list_nifti(tmp_path / "nowhere")
+    _touch(tmp_path, "a.nii.gz", "b.nii.gz")
+    with pytest.raises(ValueError, match="2 images and 0 label maps"):
+        find_pairs(tmp_path, tmp_path)
+    labels = _touch(tmp_path / "labels", "c.nii.gz")
+    with pytest.raises(ValueError, match=r"none of its 2 images .* \(such as a\.nii\.gz and c\.nii"):
+        find_pairs(tmp_path, labels)
+
+
+def test_a_missing_package_is_named():
+    code = "import sys; sys.modules['nibabel'] = None; import ncafast.tasks.mednca as m; m.PredictConfig; m.predict"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1].endswith(
+        "the Med-NCA task needs the package 'nibabel'; run: pip install 'ncafast[tasks]'"
+    )
+
+
+def test_folders_from_options(tmp_path):
+    assert resolve_folders(tmp_path, None, None) == (tmp_path, tmp_path)
+    write_set(tmp_path, 1)
+    assert resolve_folders(tmp_path, None, None) == (tmp_path / "imagesTr", tmp_path / "labelsTr")
+    assert resolve_folders(None, tmp_path, tmp_path / "b") == (tmp_path, tmp_path / "b")
+    for options in [(tmp_path, tmp_path, tmp_path), (None, None, None), (None, tmp_path, None)]:
+        with pytest.raises(ValueError, match="--"):
+            resolve_folders(*options)
+
+
+@pytest.mark.parametrize("axes", ORIENTATIONS)
+def test_every_orientation_reads_the_same(tmp_path, axes):
+    image, _ = blob((5, 6, 7))
+    plain = nib.Nifti1Image(image, affine_of("RAS", (1.0, 2.0, 3.0)))
+    ornt = nib.orientations.axcodes2ornt(axes)
+    turned = plain.as_reoriented(nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), ornt))
+    assert nib.aff2axcodes(turned.affine) == tuple(axes)
+    nib.save(turned, tmp_path / "turned.nii.gz")
+    volume = read_image(tmp_path / "turned.nii.gz")
+    np.testing.assert_array_equal(volume.data[0], image)
+    np.testing.assert_allclose(volume.affine, plain.affine, atol=1e-5)
+    assert volume.spacing == pytest.approx((1, 2, 3))
+    assert read_spacing(tmp_path / "turned.nii.gz") == pytest.approx((1, 2, 3))
+
+
+def test_channels_of_4d_and_vector_images(tmp_path):
+    data = np.arange(3 * 4 * 5 * 3, dtype=np.int16).reshape(3, 4, 5, 3)
+    four = write(tmp_path / "four.nii.gz", data)
+    five = write(tmp_path / "five.nii", data[:, :, :, None, :])
+    for path in (four, five):
+        np.testing.assert_array_equal(read_image(path, (2, 0)).data[0], data[..., 2])
+        np.testing.assert_array_equal(read_image(path, (2, 0)).data[1], data[..., 0])
+    with pytest.raises(VolumeError) as error:
+        read_image(four, (3,))
+    assert "channels 0 to 2, but [3] is wanted" in _one_line(error, four)
+    flat = write(tmp_path / "flat.nii.gz", data[..., 0, 0])
+    assert read_image(flat).data.shape == (1, 3, 4, 1)
+
+
+def test_slope_and_intercept_are_applied(tmp_path):
+    stored = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
+    image = nib.Nifti1Image(stored, affine_of())
+    image.header.set_slope_inter(0.5, -3.0)
+    nib.save(image, tmp_path / "scaled.nii.gz")
+    # nibabel scales what it is given; write the raw numbers back to have them multiplied on reading
+    raw = nib.load(tmp_path / "scaled.nii.gz")
+    expected = np.asarray(raw.dataobj.get_unscaled()) * raw.dataobj.slope + raw.dataobj.inter
+    assert raw.dataobj.slope == 0.5
+    np.testing.assert_allclose(read_image(tmp_path / "scaled.nii.gz").data[0], expected)
+
+
+def _bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
+    image, label = blob()
+    whole = write(folder / "whole.nii.gz", image).read_bytes()
+    cut = folder / "cut.nii.gz"
+    cut.write_bytes(whole[: len(whole) // 2])
+    raw = write(folder / "raw.nii", image).read_bytes()
+    cut_raw = folder / "cut_raw.nii"
+    cut_raw.write_bytes(raw[: len(raw) // 2])
+    header_only = folder / "header_only.nii"
+    header_only.write_bytes(raw[:200])
+    plain_named_gz = folder / "plain.nii.gz"
+    plain_named_gz.write_bytes(raw)
+    gz_named_plain = folder / "zipped.nii"
+    gz_named_plain.write_bytes(whole)
+    text = folder / "text.nii"
+    text.write_text("no image at all")
+    zipped_text = folder / "text.nii.gz"
+    zipped_text.write_bytes(gzip.compress(b"no image at all" * 100))
+    empty = folder / "empty.nii.gz"
+    empty.write_bytes(b"")
+    holes = image.copy()
+    holes[1, 2, 3] = np.nan
+    holes[0, 0, 0] = np.inf
+    holes[2, 2, 2] = -3.4e38
+    flat = affine_of()
+    flat[:3, 0] = 0
+    rgb = np.zeros((3, 3, 3), np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")]))
+    return {
+        "truncated gz": (cut, "truncated or damaged"),
+        "truncated nii": (cut_raw, "truncated or damaged"),
+        "cut header": (header_only, "no readable NIfTI"),
+        "nii named gz": (plain_named_gz, r"rename it to end in \.nii"),
+        "gz named nii": (gz_named_plain, r"rename it to end in \.nii\.gz"),
+        "text": (text, "no readable NIfTI"),
+        "zipped text": (zipped_text, "no readable NIfTI"),
+        "empty": (empty, "empty"),
+        "missing": (folder / "missing.nii.gz", "no such file"),
+        "nan": (write(folder / "nan.nii.gz", holes), "3 of 1080 voxels are NaN, infinite or beyond"),
+        "rgb": (write(folder / "rgb.nii.gz", rgb), "real numbers"),
+        "singular": (_with_sform(folder / "flat.nii.gz", image, flat), "cannot be inverted"),
+        "6-D": (write(folder / "six.nii.gz", np.zeros((2, 2, 2, 2, 2, 2), "u1")), "has shape"),
+    }
+
+
+def _with_sform(path: Path, data: np.ndarray, affine: np.ndarray) -> Path:
+    image = nib.Nifti1Image(data, None)
+    image.header["sform_code"] = 1
+    for row, name in enumerate(("srow_x", "srow_y", "srow_z")):
+        image.header[name] = affine[row]
+    raw = image.header.binaryblock + b"\0" * 4 + data.tobytes(order="F")
+    path.write_bytes(gzip.compress(raw))
+    return path
+
+
+def test_every_kind_of_bad_file_gets_one_line_that_names_it(tmp_path):
+    for kind, (path, expected) in _bad_files(tmp_path).items():
+        with pytest.raises(VolumeError) as error:
+            read_image(path)
+        assert re.search(expected, _one_line(error, path)), (kind, str(error.value))
+
+
+def test_label_maps_hold_whole_numbers(tmp_path):
+    _, label = blob()
+    kept = read_label(write(tmp_path / "float.nii.gz", label.astype(np.float32)))
+    np.testing.assert_array_equal(kept.data[0], label)
+    soft = write(tmp_path / "soft.nii.gz", label.astype(np.float32) * 0.5)
+    with pytest.raises(VolumeError, match=r"holds the value 0\.5; a label map holds whole numbers"):
+        read_label(soft)
+    four = write(tmp_path / "four.nii.gz", np.stack([label, label], -1))
+    with pytest.raises(VolumeError, match="4-D with 2 channels"):
+        read_label(four)
+    np.testing.assert_array_equal(read_label(write(tmp_path / "one.nii.gz", label[..., None])).data[0], label)
+
+
+def test_image_and_label_must_lie_on_each_other(tmp_path):
+    image, label = blob()
+    volume = read_image(write(tmp_path / "image.nii.gz", image))
+    check_match(volume, read_label(write(tmp_path / "same.nii.gz", label)))
+
+    near = affine_of()
+    near[0, 3] += 0.4
+    check_match(volume, read_label(write(tmp_path / "near.nii.gz", label, near)))
+
+    far = affine_of()
+    far[0, 3] += 3
+    shifted = read_label(write(tmp_path / "far.nii.gz", label, far))
+    with pytest.raises(VolumeError, match="lies 3 mm away from its image image.nii.gz"):
+        check_match(volume, shifted)
+    check_match(volume, shifted, ignore_affine=True)
+
+    smaller = read_label(write(tmp_path / "smaller.nii.gz", label[:-1]))
+    with pytest.raises(VolumeError, match="9x12x9 voxels but its image image.nii.gz has 10x12x9"):
+        check_match(volume, smaller, ignore_affine=True)
+
+
+@pytest.mark.parametrize("axes", ORIENTATIONS)
+@pytest.mark.parametrize("channels", [None, 3])
+def test_written_labels_keep_the_images_geometry(tmp_path, axes, channels):
+    image, label = blob((5, 6, 7))
+    data = image if channels is None else np.stack([image] * channels, -1)
+    affine = affine_of(axes, (0.5, 0.7, 4.0))
+    affine[:3, :3] += 0.02  # oblique
+    source = nib.Nifti1Image(data, affine)
+    source.header.set_xyzt_units("mm", "sec")
+    source.set_qform(affine, 1)
+    source.set_sform(affine, 2)
+    nib.save(source, tmp_path / "in.nii.gz")
+    canonical = read_label(write(tmp_path / "l.nii.gz", label, affine)).data[0]
+
+    write_labels(tmp_path / "out" / "done.nii.gz", canonical, tmp_path / "in.nii.gz")
+
+    back, original = nib.load(tmp_path / "out" / "done.nii.gz"), nib.load(tmp_path / "in.nii.gz")
+    np.testing.assert_array_equal(np.asarray(back.dataobj), label)
+    np.testing.assert_array_equal(back.affine, original.affine)
+    assert back.shape == original.shape[:3]
+    assert back.get_data_dtype() == np.uint8
+    assert back.header.get_zooms() == original.header.get_zooms()[:3]
+    for field in ("sform_code", "qform_code", "quatern_b", "qoffset_x", "srow_x", "xyzt_units"):
+        np.testing.assert_array_equal(back.header[field], original.header[field])
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["done.nii.gz"]

@@ -1,0 +1,79 @@
+"""Med-NCA's pictures: right colours at the right places, sizes that hold together."""
+
+from __future__ import annotations
+
+import imageio.v3 as iio
+import numpy as np
+import torch
+
+from ncafast.models import MedNCA
+from ncafast.tasks.mednca.pictures import animation, curves, overlay, write_gif, write_png
+
+GREEN, PINK = (53, 208, 127), (255, 93, 143)
+
+
+def _near(picture: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
+    return np.abs(picture.astype(int) - colour).max(-1) < 40
+
+
+def _disc(shape: tuple[int, int], centre: tuple[int, int], radius: float) -> np.ndarray:
+    rows, columns = np.ogrid[: shape[0], : shape[1]]
+    return ((rows - centre[0]) ** 2 + (columns - centre[1]) ** 2 < radius**2).astype(np.uint8)
+
+
+def test_contours_lie_where_the_labels_do():
+    # The first slice axis runs to the right and the second upwards: low rows are left, low columns below.
+    image = np.full((60, 40), 0.5, np.float32)
+    truth, found = _disc(image.shape, (10, 8), 5), _disc(image.shape, (50, 32), 5)
+    picture = overlay(image, found, truth, title="two discs")
+    assert picture.dtype == np.uint8
+    middle = picture.shape[1] // 2
+    panel = picture[: int(picture.shape[0] * 0.87), middle:]  # the legend below has both colours too
+    centres = []
+    for colour in (GREEN, PINK):
+        rows, columns = np.nonzero(_near(panel, colour))
+        assert len(rows) > 50
+        centres.append((rows.mean(), columns.mean()))
+    (green_down, green_right), (pink_down, pink_right) = centres
+    assert green_down > pink_down
+    assert green_right < pink_right
+    assert not _near(picture[:, :middle][: int(picture.shape[0] * 0.8)], GREEN).any()
+
+
+def test_a_slice_without_truth_or_label_is_drawn():
+    image = np.random.default_rng(0).random((30, 30)).astype(np.float32)
+    picture = overlay(image, np.zeros((30, 30), np.uint8))
+    assert not _near(picture, GREEN).any()
+    several = overlay(image, _disc((30, 30), (9, 9), 4) * 2, _disc((30, 30), (9, 9), 6) * 1, names=("a", "b"))
+    assert several.shape[1] == picture.shape[1]
+
+
+def test_pixels_keep_their_shape_in_mm():
+    image = np.zeros((20, 20), np.float32)
+    image[:] = 1.0
+    blank = np.zeros((20, 20), np.uint8)
+    tall = overlay(image, blank, pixel=(1.0, 1.5))
+    even = overlay(image, blank)
+    assert tall.shape[0] > even.shape[0]
+
+
+def test_curves_mark_the_best_epoch():
+    rows = [{"epoch": n, "loss": 1 / n, "dice_loss": 0.5 / n, "val_dice": 0.5 + 0.1 * (n % 3)} for n in range(1, 6)]
+    picture = curves(rows, best_epoch=2)
+    orange = _near(picture[:, picture.shape[1] // 2 :], (248, 150, 30))
+    assert orange.sum() > 30
+    unscored = curves([row | {"val_dice": None} for row in rows], best_epoch=2)
+    assert unscored.shape == picture.shape
+
+
+def test_animation_shows_both_levels_step_by_step(tmp_path):
+    model = MedNCA(channels=4, hidden=8, kernel_sizes=(3, 3), steps=(4, 6), scale=2)
+    frames = animation(model, torch.rand(1, 13, 10), every=2, seed=1)
+    assert len(frames) == 2 + 3
+    assert len({frame.shape for frame in frames}) == 1
+    assert all((a != b).any() for a, b in zip(frames, frames[1:], strict=False))
+    write_gif(tmp_path / "a.gif", frames, seconds=1)
+    back = iio.imread(tmp_path / "a.gif", index=None)
+    assert back.shape[0] == 5
+    write_png(tmp_path / "a.png", frames[0])
+    np.testing.assert_array_equal(iio.imread(tmp_path / "a.png"), frames[0])

@@ -1,0 +1,182 @@
+"""Predicting and scoring with a trained Med-NCA, on files of every shape and orientation."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from nifti import affine_of, blob, tiny, write, write_set
+
+from ncafast.tasks.mednca import EvaluateConfig, PredictConfig, evaluate, predict, train
+from ncafast.tasks.mednca.inference import groups, probabilities
+from ncafast.tasks.mednca.model_file import load_model
+from ncafast.tasks.mednca.seeds import mix
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_set(tmp_path_factory.mktemp("data"), 5)
+
+
+@pytest.fixture(scope="module")
+def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that has learned a little; groups of 4 slices, so that every volume needs several."""
+    out = tmp_path_factory.mktemp("run")
+    train(tiny(data, out, steps=(5, 5), hidden=16, epochs=4, lr=0.01, lr_gamma=1.0, predict_batch=4))
+    return out
+
+
+def _predict(run: Path, source: Path, target: Path, **options: object) -> np.ndarray:
+    predict(PredictConfig(run, source, target, progress=False, overlay=False, **options))  # type: ignore[arg-type]
+    return np.asarray(nib.load(target).dataobj)
+
+
+@pytest.mark.parametrize("axes", ["LPS", "PSR", "SAL"])
+def test_a_turned_image_gets_the_turned_prediction(run, tmp_path, axes):
+    image, _ = blob((9, 13, 7), seed=8)
+    plain = nib.Nifti1Image(image, affine_of("RAS", (1.0, 1.5, 3.0)))
+    ornt = nib.orientations.axcodes2ornt
+    turn = nib.orientations.ornt_transform(ornt("RAS"), ornt(axes))
+    nib.save(plain, tmp_path / "plain.nii.gz")
+    nib.save(plain.as_reoriented(turn), tmp_path / "turned.nii")
+    expected = _predict(run, tmp_path / "plain.nii.gz", tmp_path / "p.nii.gz")
+    assert 10 < expected.sum() < expected.size / 2
+    found = _predict(run, tmp_path / "turned.nii", tmp_path / "t.nii")
+    np.testing.assert_array_equal(found, nib.orientations.apply_orientation(expected, turn))
+    np.testing.assert_array_equal(nib.load(tmp_path / "t.nii").affine, nib.load(tmp_path / "turned.nii").affine)
+
+
+def test_a_4d_image_gets_the_3d_prediction_of_its_channel(run, tmp_path):
+    image, _ = blob((9, 13, 7), seed=8)
+    one = write(tmp_path / "one.nii.gz", image)
+    four = write(tmp_path / "four.nii.gz", np.stack([image, -image, image * 0], -1))
+    found = _predict(run, four, tmp_path / "f.nii.gz")
+    assert found.shape == image.shape
+    np.testing.assert_array_equal(found, _predict(run, one, tmp_path / "o.nii.gz"))
+
+
+def test_a_flat_image_keeps_its_shape(run, tmp_path):
+    image, _ = blob((9, 13, 7), seed=8)
+    flat = write(tmp_path / "flat.nii.gz", image[:, :, 3])
+    assert _predict(run, flat, tmp_path / "f.nii.gz").shape == (9, 13)
+
+
+def test_a_folder_is_predicted_file_by_file(run, data, tmp_path, capsys):
+    inputs = tmp_path / "in"
+    for number in (0, 3):
+        name = f"case_{number}.nii.gz"
+        (inputs / name).parent.mkdir(exist_ok=True)
+        (inputs / name).write_bytes((data / "imagesTr" / name).read_bytes())
+    (inputs / "bad.nii.gz").write_bytes(b"\x1f\x8bjunk")
+    done = predict(PredictConfig(run, inputs, tmp_path / "out", progress=False))
+    assert [item.labels.name for item in done.written] == ["case_0.nii.gz", "case_3.nii.gz"]
+    assert "bad.nii.gz" in capsys.readouterr().out
+    assert [item.path.name for item in done.skipped] == ["bad.nii.gz"]
+    for item in done.written:
+        alone = _predict(run, item.image, tmp_path / "alone.nii.gz")
+        found = np.asarray(nib.load(item.labels).dataobj)
+        np.testing.assert_array_equal(found, alone)
+        assert item.voxels == {1: int(found.sum())}
+        assert item.overlay == item.labels.with_name(item.labels.name.replace(".nii.gz", ".png"))
+        assert item.overlay.stat().st_size > 5000
+
+
+def test_what_predict_refuses(run, tmp_path):
+    source = write(tmp_path / "in" / "a.nii.gz", blob()[0])
+    for options, reason in (
+        ((run, source, tmp_path / "in"), "would overwrite the image itself"),
+        ((run, tmp_path / "in", tmp_path / "o.nii.gz"), "--output must be a folder"),
+        ((run, tmp_path / "no.nii.gz", tmp_path / "o"), "there is no such file"),
+        ((tmp_path, source, tmp_path / "o"), "no folder with best.safetensors"),
+        ((source, source, tmp_path / "o"), "a.nii.gz"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            predict(PredictConfig(*options, progress=False))
+    with pytest.raises(ValueError, match="runs=0"):
+        predict(PredictConfig(run, source, tmp_path / "o", runs=0))
+
+
+def test_probabilities_average_runs_and_depend_on_the_volume_alone(run):
+    trained = load_model(run, torch.device("cpu"))
+    images = torch.rand(6, 1, 9, 11)
+    model, size = trained.model, 4
+    expected = torch.zeros(6, 1, 9, 11)
+    with torch.no_grad():
+        for number, members in enumerate(groups(6, size)):
+            padded = torch.nn.functional.pad(images[list(members)], (0, 1, 0, 1))
+            for draw in range(3):
+                logits = model(padded, seed=mix("predict", 5, draw, number))
+                expected[list(members)] += logits[..., :9, :11].sigmoid() / 3
+    found = probabilities(model, images, seed=5, runs=3, group=size)
+    torch.testing.assert_close(found, expected)
+    assert not torch.equal(found, probabilities(model, images, seed=6, runs=3, group=size))
+
+
+def _dice(a: np.ndarray, b: np.ndarray) -> float:
+    return 2 * float((a & b).sum()) / float(a.sum() + b.sum())
+
+
+def test_scores_are_those_of_the_written_predictions(run, data, tmp_path, capsys):
+    scores = evaluate(EvaluateConfig(run, data, subset="all", output=tmp_path / "e", progress=False))
+    assert [row["volume"] for row in scores.rows] == [f"case_{n}" for n in range(5)]
+    for row in scores.rows:
+        name = f"{row['volume']}.nii.gz"
+        found = _predict(run, data / "imagesTr" / name, tmp_path / name) > 0
+        truth = np.asarray(nib.load(data / "labelsTr" / name).dataobj) > 0
+        assert row["dice"] == pytest.approx(_dice(found, truth))
+        assert row["iou"] == pytest.approx((found & truth).sum() / (found | truth).sum())
+        assert (row["voxels_found"], row["voxels_true"]) == (found.sum(), truth.sum())
+        assert 0 <= row["hd95_mm"] < 20
+    with scores.csv.open() as file:
+        rows = list(csv.DictReader(file))
+    assert rows[-1]["volume"] == "mean"
+    for key in ("dice", "iou", "hd95_mm"):
+        mean = np.mean([row[key] for row in scores.rows])
+        assert scores.mean[key] == pytest.approx(mean)
+        assert float(rows[-1][key]) == scores.mean[key]
+    said = capsys.readouterr().out
+    assert f"{scores.mean['dice']:.4f}" in said
+    assert all(f"case_{n}" in said for n in range(5))
+    assert {path.name for path in (tmp_path / "e").iterdir()} == {
+        "scores.csv", "worst.png", "middle.png", "best.png"
+    }  # fmt: skip
+
+
+def test_held_out_scores_repeat_the_training_log(run, data, tmp_path):
+    scores = evaluate(EvaluateConfig(run, data, output=tmp_path, progress=False))
+    with (run / "history.csv").open() as file:
+        best = max(float(row["val_dice"]) for row in csv.DictReader(file))
+    assert len(scores.rows) == 1
+    assert scores.mean["dice"] == pytest.approx(best)
+
+
+def test_subsets(run, data, tmp_path):
+    def names(**options: object) -> list[str]:
+        config = EvaluateConfig(run, output=tmp_path / "e", progress=False, **options)  # type: ignore[arg-type]
+        return [row["volume"] for row in evaluate(config).rows]
+
+    held_out, trained = names(data=data), names(data=data, subset="train")
+    assert sorted(held_out + trained) == [f"case_{n}" for n in range(5)]
+    other = tmp_path / "other"
+    image, label = blob(seed=50)
+    write(other / "new_image.nii.gz", image)
+    write(other / "new_mask.nii.gz", label)
+    assert names(data=other) == ["new"]
+    with pytest.raises(ValueError, match="none of the model's 1 held-out volumes is in this data"):
+        names(data=other, subset="held-out")
+    alone = tmp_path / "alone.safetensors"
+    alone.write_bytes((run / "best.safetensors").read_bytes())
+    with pytest.raises(ValueError, match=r"has no split\.json beside it"):
+        evaluate(EvaluateConfig(alone, data, subset="train", output=tmp_path / "e"))
+
+
+def test_scoring_skips_what_cannot_be_scored(run, tmp_path, capsys):
+    data = write_set(tmp_path / "data", 2)
+    write(data / "labelsTr" / "case_1.nii.gz", blob((4, 4, 4))[1])
+    scores = evaluate(EvaluateConfig(run, data, subset="all", output=tmp_path / "e", progress=False))
+    assert [row["volume"] for row in scores.rows] == ["case_0"]
+    assert "4x4x4 voxels but its image case_1.nii.gz has 11x13x9" in capsys.readouterr().out
