@@ -102,6 +102,9 @@ def trace(
     check.check_states(states)
     check.check_memory(memory)
     values = [params[name] for name in rule.param_shapes()]
+    if torch.is_autocast_enabled(x.device.type):  # as the operator's own rule does, but before a backend is chosen
+        x, *values = (_widened(tensor) for tensor in (x, *values))
+        extra = None if extra is None else _widened(extra)
     name = backends.choose(rule, x, backend)
     _refuse_forward_mode(x, values, extra)
     every, kept = _kept(steps, states, memory, _needs_grad(x, values, extra))
@@ -148,6 +151,10 @@ def fire_mask(
     batch, spatial = shape[0], tuple(shape[2:])
     drawn = _seed_tensor(seed, device)
     return philox.fire_mask(batch, spatial, rate, drawn, step=step, first_sample=first_sample, device=device)
+
+
+def _widened(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 def _kept(steps: int, states: States, memory: Memory, training: bool) -> tuple[int, int]:

@@ -40,7 +40,7 @@ def can_run(rule: Rule, x: Tensor) -> str | None:
         return "noise is not fused"
     if len(rule.hidden) > _MAX_LAYERS:
         return f"{len(rule.hidden)} hidden layers are too many, at most {_MAX_LAYERS} are fused"
-    if math.prod(n + 6 for n in x.shape[2:]) >= 2**31:
+    if math.prod([n + 6 for n in x.shape[2:]]) >= 2**31:
         return "a sample has 2**31 cells or more, its border included"
     return None
 
