@@ -99,12 +99,15 @@ class Backward {
         std::memset(to, 0, 4 * line * C);
         continue;
       }
+      const uint8_t* life = engine_.alive ? life_.data() + sample * N + (z * size[1] + y) * size[2] : nullptr;
+      if (life && !engine_.restore && !std::memchr(life, 1, size[2])) {
+        std::memset(to, 0, 4 * line * C);
+        continue;
+      }
       std::memset(to, 0, 4 * r[2] * C);
       std::memcpy(to + r[2] * C, from + r[2] * C, 4 * size[2] * C);
       std::memset(to + (r[2] + size[2]) * C, 0, 4 * r[2] * C);
-      if (!engine_.alive) continue;
-      const uint8_t* life = life_.data() + sample * N + (z * size[1] + y) * size[2];
-      for (int64_t x = 0; x < size[2]; ++x)
+      for (int64_t x = 0; life && x < size[2]; ++x)
         if (!life[x])
           for (int64_t c = 0; c < C; ++c)
             if (c < in_.rule.restore_lo || c >= in_.rule.restore_hi) to[(r[2] + x) * C + c] = 0.0f;

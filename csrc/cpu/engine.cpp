@@ -133,6 +133,7 @@ Job Engine::job(int64_t t, int64_t sample) const {
 }
 
 int32_t Engine::list_cells(int64_t t, int64_t sample, const Band& band, const uint8_t* wanted, const Scratch& s) const {
+  if (wanted && !std::memchr(wanted + band.begin, 1, band.end - band.begin)) return 0;
   const Fire& fire = inputs.fire;
   const uint8_t* fired = nullptr;
   if (fire.mask) {
@@ -273,14 +274,17 @@ void Engine::run(int64_t t, const float* x, float* next, const StepTape& tape) {
 // plane = whether the alive channel's largest value in each cell's window is above the threshold.
 void Engine::living(const float* x, std::vector<uint8_t>& plane) const {
   const Alive& rule = inputs.rule.alive;
-  const int64_t C = inputs.rule.channels, N = geometry.cells;
+  const int64_t C = inputs.rule.channels, N = geometry.cells, line = geometry.size[2];
 #pragma omp parallel num_threads(threads)
   {
     std::vector<uint8_t> above(N), spare;
 #pragma omp for schedule(static)
     for (int64_t b = 0; b < inputs.grid.batch; ++b) {
       const float* sample = x + b * padded_sample() + rule.channel;
-      for (int64_t n = 0; n < N; ++n) above[n] = sample[padded_place(n) * C] > rule.threshold;
+      for (int64_t row = 0; row < tables.rows(); ++row) {
+        const float* cells = sample + tables.padded_row(row) * C;
+        for (int64_t i = 0; i < line; ++i) above[row * line + i] = cells[i * C] > rule.threshold;
+      }
       dilate(geometry, rule.pool / 2, above.data(), plane.data() + b * N, spare);
     }
   }
@@ -290,21 +294,27 @@ void Engine::living(const float* x, std::vector<uint8_t>& plane) const {
 void Engine::settle(const float* x, float* next, const StepTape& tape) {
   const Rule& rule = inputs.rule;
   const int64_t C = rule.channels, N = geometry.cells, cells = inputs.grid.batch * N;
-  std::vector<uint8_t> life;
   if (alive) {
-    life.assign(cells, 1);
-    if (rule.alive.post) living(next, life);
-    if (rule.alive.pre)
-      for (int64_t i = 0; i < cells; ++i) life[i] &= pre_[i];
-    if (tape.life)
-      for (int64_t b = 0; b < inputs.grid.batch; ++b) pack_bits(life.data() + b * N, N, tape.life + b * ((N + 7) / 8));
+    life_.assign(cells, 1);
+    if (rule.alive.post) living(next, life_);
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t b = 0; b < inputs.grid.batch; ++b) {
+      uint8_t* life = life_.data() + b * N;
+      if (rule.alive.pre)
+        for (int64_t i = 0; i < N; ++i) life[i] &= pre_[b * N + i];
+      if (tape.life) pack_bits(life, N, tape.life + b * ((N + 7) / 8));
+    }
   }
   each_row([&](int64_t, int64_t, int64_t cell, int64_t padded) {
-    for (int64_t i = 0; i < geometry.size[2]; ++i, ++cell, ++padded) {
-      if (alive && !life[cell])
-        for (int64_t c = 0; c < C; ++c) next[padded * C + c] *= 0.0f;
-      for (int32_t c = rule.restore_lo; c < rule.restore_hi; ++c) next[padded * C + c] = x[padded * C + c];
+    const int64_t line = geometry.size[2];
+    for (int64_t i = 0; alive && i < line; ++i) {
+      const int64_t begin = i;
+      while (i < line && !life_[cell + i]) ++i;
+      float* dead = next + (padded + begin) * C;
+      for (int64_t j = 0; j < (i - begin) * C; ++j) dead[j] *= 0.0f;
     }
+    for (int64_t i = 0; restore && i < line; ++i)
+      for (int32_t c = rule.restore_lo; c < rule.restore_hi; ++c) next[(padded + i) * C + c] = x[(padded + i) * C + c];
   });
 }
 

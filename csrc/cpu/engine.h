@@ -77,8 +77,8 @@ class Engine {
   std::vector<std::vector<uint8_t>> fired_;
   std::vector<std::vector<Cell>> cells_;
   std::vector<uint32_t> touched_;
-  std::vector<float> shift_;         // [Pp] about which moments are taken: the last step's mean
-  std::vector<uint8_t> pre_, near_;  // [B * cells] alive before the step; within reach of such a cell
+  std::vector<float> shift_;                // [Pp] about which moments are taken: the last step's mean
+  std::vector<uint8_t> pre_, near_, life_;  // [B * cells] alive before the step; near such a cell; alive after it
 };
 
 int this_thread();

@@ -10,20 +10,18 @@ namespace ncafast::cpu {
 
 // to = whether any cell within `reach` along every axis is set; both [z, y, x] of one sample.
 inline void dilate(const Geometry& g, int reach, const uint8_t* from, uint8_t* to, std::vector<uint8_t>& spare) {
-  spare.assign(from, from + g.cells);
-  int64_t inner = g.cells;  // cells of all axes from the present one inwards
+  std::copy_n(from, g.cells, to);
+  int64_t inner = g.cells;  // cells of the present axis and those inside it
   for (int axis = 0; axis < 3; ++axis) {
     const int64_t n = g.size[axis], stride = inner / n;
+    spare.assign(to, to + g.cells);
     for (int64_t outer = 0; outer < g.cells; outer += inner)
-      for (int64_t i = 0; i < n; ++i) {
-        uint8_t* line = to + outer + i * stride;
+      for (int64_t shift = stride; shift <= std::min<int64_t>(reach, n - 1) * stride; shift += stride) {
         const uint8_t* near = spare.data() + outer;
-        const int64_t first = std::max<int64_t>(0, i - reach), last = std::min<int64_t>(n - 1, i + reach);
-        std::copy_n(near + first * stride, stride, line);
-        for (int64_t j = first + 1; j <= last; ++j)
-          for (int64_t k = 0; k < stride; ++k) line[k] |= near[j * stride + k];
+        uint8_t* line = to + outer;
+        for (int64_t i = 0; i < inner - shift; ++i) line[i] |= near[i + shift];
+        for (int64_t i = shift; i < inner; ++i) line[i] |= near[i - shift];
       }
-    std::copy_n(to, g.cells, spare.data());
     inner = stride;
   }
 }

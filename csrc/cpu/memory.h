@@ -6,13 +6,31 @@
 #include <memory>
 #include <new>
 
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
 namespace ncafast::cpu {
+
+// Asks for large pages where memory is written for the first time: a page fault for every 4 KB costs as much as a
+// tenth of the work on it.
+inline void use_large_pages(void* memory, int64_t bytes) {
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+  constexpr uintptr_t page = uintptr_t{1} << 21;
+  const uintptr_t begin = (reinterpret_cast<uintptr_t>(memory) + page - 1) / page * page;
+  const uintptr_t end = (reinterpret_cast<uintptr_t>(memory) + static_cast<uintptr_t>(bytes)) / page * page;
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+#else
+  (void)memory, (void)bytes;
+#endif
+}
 
 class Floats {
  public:
   Floats() = default;
   explicit Floats(int64_t count, bool zero = true)
       : memory_(static_cast<float*>(::operator new(4 * (count + slack), alignment))), count_(count) {
+    use_large_pages(memory_.get(), 4 * count);
     // The slack is always set, so that what is read there is a number.
     std::memset(memory_.get() + (zero ? 0 : count), 0, 4 * (zero ? count + slack : slack));
   }

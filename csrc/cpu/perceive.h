@@ -194,8 +194,63 @@ static void spread_run(const Job& job, const Sums& sums, const Cell* cells, int 
   for (; i < count; ++i) spread_cells<1, F>(job, sums, cells + i, first, channel, dy + i * ldy, ldy);
 }
 
-static void spread_depthwise(const Job& job, const Sums& sums, const Cell* cells, int count, const float* dy,
-                             int64_t ldy) {
+// Cells side by side that are spread together, those that did not fire as zeros: their neighbours' gradients are then
+// added up in registers, where cell by cell each addition would wait for the one before to reach memory.
+constexpr int block_cells = NCAFAST_REGISTERS == 32 ? 8 : 4;
+
+// One filter of the block of cells that starts at the padded place; u is their gradient. K is the filters' width.
+template <int K>
+static void spread_block(const Job& job, const Sums& sums, int64_t place, int filter, int channel, const vec* u) {
+  const Packed& p = *job.packed;
+  const Geometry& g = *job.geometry;
+  constexpr int N = block_cells, reach = N + K - 1;
+  const int64_t C = p.channels, Cp = round_up(C, W), tap_stride = Cp * p.filters;
+  const float* taps = p.taps + filter * Cp + channel;
+  float* sum = sums.taps + filter * Cp + channel;
+  for (int t = 0; t < g.taps; t += K, taps += K * tap_stride, sum += K * tap_stride) {
+    float* to = job.grad_x + place * C + g.offset[t] + channel;
+    const float* from = job.x + place * C + g.offset[t] + channel;
+    vec back[reach] = {}, value[reach];
+#pragma GCC unroll 8
+    for (int d = 0; d < K; ++d) {
+      const vec weight = load(taps + d * tap_stride);
+#pragma GCC unroll 8
+      for (int n = 0; n < N; ++n) back[n + d] = weight * u[n] + back[n + d];
+    }
+#pragma GCC unroll 16
+    for (int j = 0; j < reach; ++j) store(to + j * C, load(to + j * C) + back[j]);
+#pragma GCC unroll 16
+    for (int j = 0; j < reach; ++j) value[j] = load(from + j * C);
+#pragma GCC unroll 8
+    for (int d = 0; d < K; ++d) {
+      vec total = load(sum + d * tap_stride);
+#pragma GCC unroll 8
+      for (int n = 0; n < N; ++n) total = value[n + d] * u[n] + total;
+      store(sum + d * tap_stride, total);
+    }
+  }
+}
+
+// All filters of the cells [0, count), which lie in one block; `column` is the first one's place in it.
+template <int K>
+static void spread_together(const Job& job, const Sums& sums, const Cell* cells, int count, int column, const float* dy,
+                            int64_t ldy) {
+  const Packed& p = *job.packed;
+  const int64_t Cp = round_up(p.channels, W);
+  for (int filter = 0; filter < p.filters; ++filter)
+    for (int channel = 0; channel < p.channels; channel += W) {
+      vec u[block_cells] = {}, total = load(sums.tap_bias + filter * Cp + channel);
+      for (int i = 0; i < count; ++i) {
+        const vec v = load(dy + i * ldy + filter * static_cast<int64_t>(p.channels) + channel);
+        u[column + cells[i].index - cells[0].index] = v;
+        total += v;
+      }
+      store(sums.tap_bias + filter * Cp + channel, total);
+      spread_block<K>(job, sums, cells[0].padded - column, filter, channel, u);
+    }
+}
+
+static void spread_apart(const Job& job, const Sums& sums, const Cell* cells, int count, const float* dy, int64_t ldy) {
   const Packed& p = *job.packed;
   for (int channel = 0; channel < p.channels; channel += W)
     for (int first = 0; first < p.filters;) {
@@ -207,6 +262,30 @@ static void spread_depthwise(const Job& job, const Sums& sums, const Cell* cells
         first += 1;
       }
     }
+}
+
+static void spread_depthwise(const Job& job, const Sums& sums, const Cell* cells, int count, const float* dy,
+                             int64_t ldy) {
+  const Geometry& g = *job.geometry;
+  const int line = g.size[2], width = 2 * g.radius[2] + 1;
+  // Blocks are written in whole vectors, and never past the end of a row, where another thread may be at work.
+  if (job.packed->channels % W != 0 || width == 1) return spread_apart(job, sums, cells, count, dy, ldy);
+  for (int i = 0; i < count;) {
+    const int x = cells[i].index % line, column = x % block_cells;
+    int together = 1;
+    if (x - column + block_cells <= line)
+      while (i + together < count && cells[i + together].index - cells[i].index < block_cells - column) ++together;
+    const float* rows = dy + i * ldy;
+    if (4 * together <= block_cells)
+      spread_apart(job, sums, cells + i, together, rows, ldy);
+    else if (width == 3)
+      spread_together<3>(job, sums, cells + i, together, column, rows, ldy);
+    else if (width == 5)
+      spread_together<5>(job, sums, cells + i, together, column, rows, ldy);
+    else
+      spread_together<7>(job, sums, cells + i, together, column, rows, ldy);
+    i += together;
+  }
 }
 
 // Back through the dense convolution: dy [count, outputs].
