@@ -1,0 +1,7 @@
+"""`python -m ncafast` is the same as the command `ncafast`."""
+
+import sys
+
+from ncafast.cli import main
+
+sys.exit(main())

@@ -1,0 +1,177 @@
+"""What `ncafast info` prints: versions, backends, built parts, missing packages; or what a checkpoint holds.
+
+Needs the core dependencies only. Everything that is missing is said with its reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import platform
+from collections.abc import Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ncafast import backends, checkpoint, native
+from ncafast.rule import Rule
+
+_NOT_INSTALLED = "not installed"
+_CORE = ("torch", "numpy", "safetensors", "triton")
+_IMPORT_NAMES = {"pillow": "PIL"}
+_EXTRAS = {
+    "tasks": (
+        "imageio",
+        "matplotlib",
+        "nibabel",
+        "pillow",
+        "scipy",
+        "tensorboard",
+        "torchmetrics",
+        "tqdm",
+        "tyro",
+    ),
+    "demo": ("nilearn",),
+}
+_MAIN_FIELDS = ("channels", "fire_rate", "hidden", "kernel_size", "norm", "padding")
+
+
+def main(words: Sequence[str]) -> int:
+    """`ncafast info [FILE]`. Returns the exit code; errors of a file as in `checkpoint.describe`."""
+    parser = argparse.ArgumentParser(
+        prog="ncafast info",
+        description="Versions, backends and why one cannot run, what was built and what was not.",
+    )
+    parser.add_argument(
+        "file",
+        nargs="?",
+        type=Path,
+        metavar="FILE",
+        help="a checkpoint (.safetensors): print its class, rule and metadata instead",
+    )
+    file = parser.parse_args(list(words)).file
+    print("\n".join(_machine() if file is None else _checkpoint(file)))
+    return 0
+
+
+def version() -> str:
+    """ncafast's version: of the installed package, else of the last build in place, else "unknown"."""
+    found = package_version("ncafast")
+    return str(native.build_info().get("version", "unknown")) if found == _NOT_INSTALLED else found
+
+
+def package_version(name: str) -> str:
+    """The version of an installed package, or "not installed"."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return _NOT_INSTALLED
+
+
+def versions() -> dict[str, str]:
+    """Versions of ncafast, Python and the core packages, by name."""
+    core = {name: package_version(name) for name in _CORE}
+    return {"ncafast": version(), "python": platform.python_version(), **core, "cuda": _cuda()}
+
+
+def _cuda() -> str:
+    return torch.version.cuda or "none (this torch was built without)"
+
+
+def _machine() -> list[str]:
+    blocks = {
+        "versions": versions().items(),
+        "machine": _devices(),
+        "backends, fastest first": _backends(),
+        "compiled parts": _parts(),
+        "optional packages": _extras(),
+    }
+    return [line for title, rows in blocks.items() for line in (*_block(title, rows), "")][:-1]
+
+
+def _block(title: str, rows: Any) -> Iterator[str]:
+    yield title
+    rows = [(name, str(text).splitlines() or [""]) for name, text in rows]
+    width = max((len(name) for name, _ in rows), default=0)
+    for name, (first, *more) in rows:
+        yield f"  {name:<{width}}  {first}"
+        yield from (f"  {'':<{width}}  {line}" for line in more)
+
+
+def _devices() -> Iterator[tuple[str, str]]:
+    threads, cores = torch.get_num_threads(), os.cpu_count()
+    features = torch.backends.cpu.get_cpu_capability()
+    yield "cpu", f"{platform.machine()}, {features}, {cores} cores; torch uses {threads} of them"
+    if not torch.cuda.is_available():
+        yield "gpu", "none that torch can use"
+    for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        found = torch.cuda.get_device_properties(index)
+        memory = found.total_memory / 2**30
+        yield f"gpu {index}", f"{found.name}, sm_{found.major}{found.minor}, {memory:.0f} GiB"
+
+
+def _backends() -> Iterator[tuple[str, str]]:
+    for name in backends.names():
+        reason = backends.get(name).unavailable()
+        yield name, "yes" if reason is None else f"no: {reason}"
+
+
+def _parts() -> Iterator[tuple[str, str]]:
+    """What the build recorded, and whether the extension could be loaded."""
+    record = native.build_info()
+    reason = native.reason()
+    if reason is not None:
+        yield "C++", f"no: {reason}"
+    else:
+        cpu = record.get("cpu", {})
+        threads = "with OpenMP" if cpu.get("openmp") else "without OpenMP"
+        yield "C++", f"yes: {cpu['compiler']}, {threads}" if "compiler" in cpu else "yes"
+    cuda = record.get("cuda", {"built": False, "reason": record.get("reason", "not recorded")})
+    nvcc = f" ({cuda['nvcc_version']})" if cuda.get("nvcc_version") else ""
+    yield "CUDA", f"yes{nvcc}" if cuda.get("built") else f"no: {cuda.get('reason')}{nvcc}"
+
+
+def _extras() -> Iterator[tuple[str, str]]:
+    for extra, packages in _EXTRAS.items():
+        missing = [p for p in packages if importlib.util.find_spec(_IMPORT_NAMES.get(p, p)) is None]
+        advice = f"missing {', '.join(missing)}; run: pip install 'ncafast[{extra}]'"
+        yield extra, advice if missing else "yes"
+
+
+def _checkpoint(path: Path) -> Iterator[str]:
+    """Class, constructor arguments, rules and further metadata of a checkpoint."""
+    header = checkpoint.describe(path)
+    config = json.loads(header.pop("config"))
+    module = checkpoint.load(path)
+    count = sum(parameter.numel() for parameter in module.parameters())
+    kind = {"model": header.pop("model"), "parameters": f"{count:,}", "ncafast": header["ncafast"]}
+    yield from _block(str(path), kind.items())
+    yield ""
+    arguments = {key: value for key, value in config.items() if key != "rule"}
+    yield from _block("constructor arguments", arguments.items())
+    for name, rule in _rules(module):
+        yield ""
+        yield from _block(f"rule{name} (fields not shown have their default)", _shown(rule))
+    own = ("format", "format_version", "ncafast")
+    rest = {key: value for key, value in header.items() if key not in own}
+    if rest:
+        yield ""
+        yield from _block("metadata", rest.items())
+
+
+def _rules(module: torch.nn.Module) -> Iterator[tuple[str, Rule]]:
+    several = getattr(module, "rules", None)
+    if several is None:
+        yield "", module.rule  # type: ignore[misc]
+    else:
+        yield from ((f" {number}", rule) for number, rule in enumerate(several, start=1))
+
+
+def _shown(rule: Rule) -> list[tuple[str, str]]:
+    """The main fields, and whatever differs from the default."""
+    mine, plain = json.loads(rule.to_json()), json.loads(Rule().to_json())
+    return [(k, json.dumps(v)) for k, v in mine.items() if k in _MAIN_FIELDS or v != plain[k]]

@@ -1,0 +1,87 @@
+"""The demo's data: a T1 brain template cut into two training volumes and, between them, a held-out one.
+
+The template (MNI ICBM 152 2009a, 1 mm, skull-stripped) and its white-matter map come inside the nilearn package. It
+is cut into coronal slices; the held-out ones go through thalamus and putamen, where grey matter is nearly as bright as
+white matter, so that intensity alone does not tell them apart. Neighbouring slices are nearly copies of each other: a
+held-out slice right beside a training slice would be a leak. So the held-out slices are one block with a gap on either
+side.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nilearn import datasets
+
+Array = np.ndarray[Any, Any]
+
+GAP = 8  # slices between training and held-out ones; a slice is 1 mm
+HELD_OUT = "middle"
+BLOCKS = {"back": (30, 96), HELD_OUT: (104, 128), "front": (136, 206)}  # slices [start, stop)
+QUICK_BLOCKS = {"back": (86, 96), HELD_OUT: (104, 110), "front": (136, 146)}
+IN_PLANE = (slice(24, 174), slice(0, 156))  # left-right and bottom-top; outside is empty
+WHITE = 0.5  # a voxel is white matter where its map is above
+
+
+@dataclass(frozen=True)
+class Brain:
+    """The template, its white matter, and the blocks cut from it."""
+
+    image: nib.Nifti1Image  # [197, 233, 189] intensities 0..1
+    white: Array  # [197, 233, 189] bool
+    blocks: dict[str, tuple[int, int]]
+
+    def region(self, name: str) -> tuple[slice, slice, slice]:
+        """Where a block lies in the template."""
+        return IN_PLANE[0], slice(*self.blocks[name]), IN_PLANE[1]
+
+    def intensities(self, name: str) -> Array:
+        """A block's intensities [X, Y, Z] float32."""
+        return self.image.get_fdata(dtype=np.float32)[self.region(name)]
+
+    def truth(self, name: str) -> Array:
+        """A block's white matter [X, Y, Z] bool."""
+        return self.white[self.region(name)]
+
+    @property
+    def training(self) -> list[str]:
+        """Names of the training blocks."""
+        return [name for name in self.blocks if name != HELD_OUT]
+
+
+def load(quick: bool = False) -> Brain:
+    """Read the template from the nilearn package; nothing is downloaded."""
+    image = datasets.load_mni152_template(resolution=1)
+    white = datasets.load_mni152_wm_template(resolution=1)
+    found = white.get_fdata(dtype=np.float32) > WHITE
+    return Brain(image, found, QUICK_BLOCKS if quick else BLOCKS)
+
+
+def write_volumes(brain: Brain, folder: Path) -> Path:
+    """Write every block as imagesTr/NAME.nii.gz and labelsTr/NAME.nii.gz, as `ncafast train mednca` reads them.
+
+    Returns the list file that names the held-out volume.
+    """
+    for name in brain.blocks:
+        where = brain.image.slicer[brain.region(name)].affine
+        for kind, data in (("imagesTr", brain.intensities(name)), ("labelsTr", brain.truth(name))):
+            path = folder / kind / f"{name}.nii.gz"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stored = data.astype(np.float32 if kind == "imagesTr" else np.uint8)
+            nib.save(nib.Nifti1Image(stored, where), path)
+    names = folder / "held-out.txt"
+    names.write_text(f"{HELD_OUT}\n", encoding="utf-8")
+    return names
+
+
+def write_prediction(brain: Brain, found: Array, path: Path) -> None:
+    """Write the held-out block's segmentation [X, Y, Z] in the template's own space; 0 outside the block."""
+    whole = np.zeros(brain.image.shape, np.uint8)
+    whole[brain.region(HELD_OUT)] = found
+    image = nib.Nifti1Image(whole, brain.image.affine)
+    image.header["descrip"] = b"white matter, ncafast demo"
+    nib.save(image, path)

@@ -1,0 +1,77 @@
+"""summary.json and the same as a table for people."""
+
+from __future__ import annotations
+
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import nilearn
+import torch
+
+from ncafast import info
+from ncafast.models import MedNCA
+from ncafast.tasks.demo.brain import GAP, HELD_OUT, Brain
+from ncafast.tasks.demo.config import DemoConfig
+
+FILES = {
+    "model.safetensors": "the trained model",
+    "white-matter.nii.gz": "the segmentation, in the template's space",
+    "overlay.png": "held-out slices with contours",
+    "curves.png": "loss and held-out Dice",
+    "automaton.gif": "the automaton at work on a held-out slice",
+    "summary.json": "this table",
+}
+
+
+def surroundings(config: DemoConfig, model: MedNCA, brain: Brain) -> dict[str, Any]:
+    """What the figures belong to: data, options, machine and versions."""
+    return {
+        "held_out_slices": list(brain.blocks[HELD_OUT]),
+        "training_slices": [list(brain.blocks[name]) for name in brain.training],
+        "gap": GAP,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "seed": config.seed,
+        "quick": config.quick,
+        "device": f"{platform.machine()} CPU, {torch.get_num_threads()} threads",
+        "versions": {**info.versions(), "nilearn": nilearn.__version__},
+    }
+
+
+def write(folder: Path, facts: dict[str, Any]) -> None:
+    """Write summary.json."""
+    (folder / "summary.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+
+def table(facts: dict[str, Any], folder: Path) -> str:
+    """The summary as text."""
+    batch, _, height, width = facts["speed_shape"]
+    first, stop = facts["held_out_slices"]
+    quality = [
+        (f"Dice, held-out slices {first} to {stop - 1}", f"{facts['dice']:.3f}"),
+        ("  best plain intensity threshold", f"{facts['threshold_dice']:.3f}"),
+        ("  labels of the nearest training slice", f"{facts['copy_dice']:.3f}"),
+        ("surface distance (95 % within)", f"{facts['hd95_mm']:.1f} mm"),
+        ("parameters of the model", f"{facts['parameters']:,}"),
+        ("training, all of the demo", f"{facts['seconds']['train']:.0f} s, {facts['seconds']['total']:.0f} s"),
+    ]
+    speed = [
+        ("forward, per step", *_pair(facts, "ms_per_step_forward", "ms"), _times(facts["speedup_forward"])),
+        ("forward and backward, per step", *_pair(facts, "ms_per_step", "ms"), _times(facts["speedup_train"])),
+        ("kept for backward", *_pair(facts, "memory_mib", "MiB"), f"{facts['memory_ratio']:.1f}x less"),
+    ]
+    lines = ["", "white matter", *(f"  {name:<40} {value}" for name, value in quality), ""]
+    lines += [f"speed of the fine level on {batch} x {height} x {width} cells ({facts['device']})"]
+    lines += [f"  {'':<32} {'ncafast: ' + facts['backend']:>20} {'plain PyTorch':>16}"]
+    lines += [f"  {name:<32} {ours:>20} {plain:>16}   {ratio}" for name, ours, plain, ratio in speed]
+    lines += ["", f"files in {folder}/", *(f"  {name:<22} {what}" for name, what in FILES.items())]
+    return "\n".join(lines)
+
+
+def _pair(facts: dict[str, Any], name: str, unit: str) -> tuple[str, str]:
+    return f"{facts[name]:.2f} {unit}", f"{facts[name + '_eager']:.2f} {unit}"
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.2f}x as fast"

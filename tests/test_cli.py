@@ -1,0 +1,320 @@
+"""The command line: exit codes, one-line errors, help, typed options, and starting with the core packages alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+import ncafast
+from ncafast import backends, cli, native
+from ncafast.tasks import mednca
+from ncafast.tasks.demo import DemoConfig
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10; pytest brings the same under its old name there
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parents[1]
+EXTRAS = ("tyro", "nibabel", "nilearn", "matplotlib", "imageio", "PIL", "scipy", "tensorboard")
+EXTRAS += ("torchmetrics", "tqdm")
+OPTIONS = {
+    "demo": DemoConfig,
+    "train mednca": mednca.TrainConfig,
+    "evaluate mednca": mednca.EvaluateConfig,
+    "predict mednca": mednca.PredictConfig,
+}
+
+
+def start(*words: str | Path, code: str = "", **environment: str) -> subprocess.Popen:
+    """Start `ncafast` in a process of its own, after `code`, with SIGINT as a terminal has it."""
+    script = f"import sys\n{code}\nfrom ncafast.cli import main\nsys.exit(main())"
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *map(str, words)],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+def run(*words: str | Path, code: str = "", **environment: str) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr."""
+    process = start(*words, code=code, **environment)
+    out, err = process.communicate(timeout=120)
+    return process.returncode, out, err
+
+
+def assert_one_line(err: str) -> None:
+    assert err.startswith("ncafast: error: ")
+    assert err.count("\n") == 1 and err.endswith("\n")
+    assert "Traceback" not in err
+
+
+def without(*packages: str) -> str:
+    return f"sys.modules.update(dict.fromkeys({packages}))"
+
+
+@pytest.mark.parametrize("word", ["-h", "--help"])
+def test_help_names_every_command(capsys, word):
+    assert cli.main([word]) == 0
+    shown = capsys.readouterr().out
+    for name in ("info", *OPTIONS):
+        assert f"\n  {name} " in shown
+    assert "--traceback" in shown and "NCAFAST_TRACEBACK" in shown
+
+
+def test_no_command_is_wrong_usage_and_shows_help(capsys):
+    assert cli.main([]) == 2
+    assert "commands:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["trian", "mednca"], "did you mean 'train'?"),
+        (["xyz"], "there are demo, evaluate, info, predict, train"),
+        (["train"], "ncafast train mednca --help"),
+        (["predict", "--help"], "ncafast predict mednca --help"),
+        (["train", "texture"], "train has no task 'texture'; it has mednca"),
+    ],
+)
+def test_wrong_command_is_one_line_and_exit_2(capsys, words, said):
+    assert cli.main(words) == 2
+    err = capsys.readouterr().err
+    assert_one_line(err)
+    assert said in err
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_help_of_a_command_explains_every_option(capsys, monkeypatch, name):
+    monkeypatch.setenv("COLUMNS", "100")
+    assert cli.main([*name.split(), "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.translate({ord(c): " " for c in "│╭╮╰╯─"}).split())
+    assert f"usage: ncafast {name}" in shown
+    texts = field_texts(OPTIONS[name])
+    for field in dataclasses.fields(OPTIONS[name]):
+        assert f"--{field.name.replace('_', '-')}" in shown
+        assert len(texts[field.name]) > 10
+        assert texts[field.name] in shown
+    assert "{None}" not in shown
+
+
+def field_texts(options: type) -> dict[str, str]:
+    """The text under every field of a dataclass, read from its source."""
+    import ast
+    import inspect
+    import textwrap
+
+    body = ast.parse(textwrap.dedent(inspect.getsource(options))).body[0].body
+    pairs = zip(body, body[1:], strict=False)
+    return {
+        field.target.id: " ".join(text.value.value.split()) for field, text in pairs if isinstance(field, ast.AnnAssign)
+    }
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "mednca", "--no-such-option", "1"],
+        ["train", "mednca", "--epochs", "three"],
+        ["train", "mednca", "--axis", "diagonal"],
+        ["predict", "mednca", "--input", "x.nii.gz"],
+        ["demo", "--epochs"],
+        ["info", "a.safetensors", "b.safetensors"],
+    ],
+)
+def test_wrong_options_exit_2(capsys, words):
+    assert cli.main(words) == 2
+    shown = capsys.readouterr()
+    assert shown.out + shown.err
+    assert "Traceback" not in shown.out + shown.err
+
+
+def test_options_arrive_typed(monkeypatch, capsys):
+    seen = []
+    best = SimpleNamespace(best=Path("run/best.safetensors"), best_epoch=2, best_dice=0.875)
+    monkeypatch.setattr(mednca, "train", lambda c: seen.append(c) or best, raising=False)
+    words = ["--data", "brains", "--steps", "5", "6", "--channels", "0", "2", "--lr", "1e-3"]
+    assert cli.main(["train", "mednca", *words, "--no-progress", "--crop", "64"]) == 0
+    assert isinstance(seen[0], mednca.TrainConfig)
+    expected = dataclasses.replace(
+        mednca.TrainConfig(),
+        data=Path("brains"),
+        steps=(5, 6),
+        channels=(0, 2),
+        lr=1e-3,
+        progress=False,
+        crop=64,
+    )
+    assert dataclasses.asdict(seen[0]) == dataclasses.asdict(expected)
+    assert "run/best.safetensors (epoch 2, Dice 0.8750)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("skipped", "code"), [((), 0), (("a file",), 1)])
+def test_predict_fails_when_an_image_was_left_out(monkeypatch, capsys, skipped, code):
+    written = (SimpleNamespace(labels=Path("out/a.nii.gz"), overlay=None),)
+    result = SimpleNamespace(written=written, skipped=skipped)
+    monkeypatch.setattr(mednca, "predict", lambda config: result, raising=False)
+    assert cli.main(["predict", "mednca", "--model", "m", "--input", "folder"]) == code
+    assert "written: out/a.nii.gz" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("steps=0 is not allowed;\ngive one\n  or more"),
+        TypeError("seed must be an int"),
+        FileNotFoundError("no checkpoint at x"),
+        RuntimeError("backend 'cuda' cannot run this"),
+    ],
+)
+def test_an_expected_error_is_one_line_and_exit_1(monkeypatch, capsys, error):
+    def fail(words):
+        raise error
+
+    monkeypatch.setattr("ncafast.info.main", fail)
+    monkeypatch.delenv("NCAFAST_TRACEBACK", raising=False)
+    assert cli.main(["info"]) == 1
+    err = capsys.readouterr().err
+    assert_one_line(err)
+    assert " ".join(str(error).split()) in err
+    for words, value in ((["info", "--traceback"], "0"), (["--traceback", "info"], ""), (["info"], "1")):
+        monkeypatch.setenv("NCAFAST_TRACEBACK", value)
+        assert cli.main(words) == 1
+        err = capsys.readouterr().err
+        assert "Traceback" in err and ", in fail" in err
+        assert err.splitlines()[-1].startswith("ncafast: error: ")
+
+
+def test_a_bug_is_not_dressed_up_as_a_users_error(monkeypatch):
+    monkeypatch.setattr("ncafast.info.main", lambda words: {}["key"])
+    with pytest.raises(KeyError):
+        cli.main(["info"])
+
+
+def test_bad_data_is_one_line_and_exit_1_for_real(tmp_path):
+    words = ("train", "mednca", "--data", tmp_path / "none", "--out", tmp_path / "run")
+    code, _, err = run(*words)
+    assert code == 1
+    assert_one_line(err)
+    assert str(tmp_path / "none") in err
+
+
+def test_ctrl_c_stops_with_130_and_one_line(tmp_path):
+    process = start("demo", "--quick", "--no-progress", "--out", tmp_path)
+    assert "white matter" in process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == "ncafast: stopped"
+    assert "Traceback" not in err
+
+
+def test_a_closed_pipe_is_no_error():
+    process = start("info")
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(timeout=60) == 0
+    process.stderr.close()
+
+
+def test_info_needs_the_core_packages_only_and_loads_no_others():
+    code, out, err = run("info", code=without(*EXTRAS))
+    assert (code, err) == (0, "")
+    for shown in (torch.__version__, "reference  yes", "missing ", "pip install 'ncafast[tasks]'"):
+        assert shown in out
+    heavy = set(EXTRAS) - {"tqdm"}  # torch itself imports that one
+    look = f"import atexit; atexit.register(lambda: print('LOADED', {heavy} & set(sys.modules)))"
+    code, out, _ = run("info", code=look)
+    assert code == 0
+    assert out.splitlines()[-1] == "LOADED set()"
+
+
+@pytest.mark.parametrize(("name", "extra"), [("demo", "demo"), ("train mednca", "tasks")])
+def test_a_missing_package_is_named_with_its_remedy(tmp_path, name, extra):
+    words = [*name.split(), "--out", tmp_path]
+    code, out, err = run(*words, code=without("tyro"))
+    assert (code, out) == (2, "")
+    assert_one_line(err)
+    assert f"pip install 'ncafast[{extra}]'" in err and "tyro" in err
+    code, _, err = run(*words, code=without("nibabel"))
+    assert code == 2
+    assert_one_line(err)
+    assert f"pip install 'ncafast[{extra}]'" in err and "nibabel" in err
+
+
+def test_version_and_entry_points(capsys):
+    assert cli.main(["--version"]) == 0
+    shown = capsys.readouterr().out
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert shown == f"ncafast {project['version']}\n"
+    assert project["scripts"]["ncafast"] == "ncafast.cli:main"
+    done = subprocess.run([sys.executable, "-m", "ncafast", "--version"], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, shown)
+
+
+def test_info_lists_the_extras_as_they_are_declared(capsys):
+    from ncafast import info
+
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for extra, packages in info._EXTRAS.items():
+        assert set(packages) == {p for p in declared[extra] if not p.startswith("ncafast")}
+
+
+def test_info_gives_the_reason_for_every_missing_part(monkeypatch, capsys):
+    absent = SimpleNamespace(unavailable=lambda: "this machine has no such chip")
+    monkeypatch.setitem(backends._BACKENDS, "imaginary", absent)
+    monkeypatch.setattr(native, "reason", lambda: "ncafast._C was not built: error 1\nerror 2")
+    record = {"cuda": {"built": False, "reason": "no nvcc", "nvcc_version": "release 13.0"}}
+    monkeypatch.setattr(native, "build_info", lambda: record)
+    assert cli.main(["info"]) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "imaginary no: this machine has no such chip" in lines
+    assert lines.index("reference yes") > lines.index("backends, fastest first")
+    assert lines[lines.index("C++ no: ncafast._C was not built: error 1") + 1] == "error 2"
+    assert "CUDA no: no nvcc (release 13.0)" in lines
+    monkeypatch.setattr(native, "build_info", lambda: {"reason": "no build record"})
+    assert cli.main(["info"]) == 0
+    assert "no: no build record" in capsys.readouterr().out
+
+
+def test_info_describes_a_checkpoint(tmp_path, capsys):
+    nca = ncafast.NCA(channels=6, hidden=9, norm="batch", alive=(3, 0.2), padding="circular")
+    ncafast.save(tmp_path / "model.safetensors", nca, task="texture", note="from a test")
+    assert cli.main(["info", str(tmp_path / "model.safetensors")]) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    count = sum(p.numel() for p in nca.parameters())
+    for line in ("model NCA", f"parameters {count}", "channels 6", "hidden [9]", 'norm "batch"'):
+        assert line in lines
+    for line in ('padding "circular"', "fixed_filters True", "task texture", "note from a test"):
+        assert line in lines
+    assert "fire_rate 0.5" in lines  # shown although it is the default
+    assert not any(line.startswith("step_size") for line in lines)
+
+
+def test_info_describes_a_cascade_with_both_rules(tmp_path, capsys):
+    model = ncafast.models.MedNCA(channels=8, hidden=12, steps=(3, 2), scale=2)
+    ncafast.save(tmp_path / "model.safetensors", model)
+    assert cli.main(["info", str(tmp_path / "model.safetensors")]) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "model MedNCA" in lines and "steps [3, 2]" in lines
+    assert "kernel_size [7, 7]" in lines and "kernel_size [3, 3]" in lines
+
+
+def test_info_on_a_damaged_file_is_one_line(tmp_path, capsys):
+    (tmp_path / "model.safetensors").write_bytes(b"not a model")
+    assert cli.main(["info", str(tmp_path / "model.safetensors")]) == 1
+    err = capsys.readouterr().err
+    assert_one_line(err)
+    assert "model.safetensors" in err
