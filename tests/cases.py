@@ -88,15 +88,15 @@ CASES: dict[str, tuple[Rule, tuple[int, ...]]] = {
 }
 
 
-def make_state(rule: Rule, size: tuple[int, ...], dtype: torch.dtype, batch: int = 2) -> Tensor:
-    """A random state [B, C, *S] from a fixed seed."""
-    generator = torch.Generator().manual_seed(7)
+def make_state(rule: Rule, size: tuple[int, ...], dtype: torch.dtype, batch: int = 2, seed: int = 7) -> Tensor:
+    """A random state [B, C, *S]."""
+    generator = torch.Generator().manual_seed(seed)
     return torch.randn(batch, rule.channels, *size, generator=generator, dtype=torch.float64).to(dtype)
 
 
-def make_params(rule: Rule, dtype: torch.dtype) -> dict[str, Tensor]:
+def make_params(rule: Rule, dtype: torch.dtype, seed: int = 11) -> dict[str, Tensor]:
     """Random parameters of sensible size, none of them zero."""
-    generator = torch.Generator().manual_seed(11)
+    generator = torch.Generator().manual_seed(seed)
     params = {}
     for name, shape in rule.param_shapes().items():
         value = torch.randn(shape, generator=generator, dtype=torch.float64)
@@ -121,9 +121,18 @@ def make_masks(rule: Rule, steps: int, size: tuple[int, ...], batch: int = 2) ->
     return torch.rand(steps, batch, 1, *size, generator=generator) < rule.fire_rate
 
 
-def make_extra(rule: Rule, size: tuple[int, ...], dtype: torch.dtype, batch: int = 2) -> Tensor | None:
-    """Extra channels [B, E, *S], or None."""
+def make_extra(
+    rule: Rule,
+    size: tuple[int, ...],
+    dtype: torch.dtype,
+    batch: int = 2,
+    *,
+    shape: tuple[int, ...] | None = None,
+    seed: int = 17,
+) -> Tensor | None:
+    """Extra channels [B, E, *S] or of another shape, or None."""
     if not rule.extra:
         return None
-    generator = torch.Generator().manual_seed(17)
-    return torch.randn(batch, rule.extra, *size, generator=generator, dtype=torch.float64).to(dtype)
+    generator = torch.Generator().manual_seed(seed)
+    shape = shape or (batch, rule.extra, *size)
+    return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)

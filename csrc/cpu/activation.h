@@ -62,7 +62,7 @@ static void through_activation(Activation kind, float slope, int64_t count, cons
     const vec g = load(delta + i);
     vec out;
     if (kind == Activation::relu)
-      out = load(value + i) > 0.0f ? g : vec{};
+      out = load(value + i) <= 0.0f ? vec{} : g;  // a NaN lets g through, as in torch
     else if (kind == Activation::leaky_relu)
       out = load(value + i) > 0.0f ? g : g * slope;
     else

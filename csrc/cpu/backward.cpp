@@ -9,6 +9,7 @@
 // The first part is spread while the sums are taken, the second by a pass over all cells that does not see the MLP.
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "engine.h"
 #include "life.h"
@@ -66,15 +67,14 @@ class Backward {
 
   void step(int64_t t, const float* x, float* g, float* next) {
     Fold fold;
-    if (engine_.batch_norm) {
-      fold = engine_.normalise(tape(t));
-      for (const auto& sum : sums_) sum->clear_first_layer();
-    }
+    if (engine_.batch_norm) fold = engine_.normalise(tape(t));
     begin(t, g, next);
     over_bands(t, x, g, next,
                [&](const Job& job, const Scratch& s, const Sums& sums, int64_t sample, const Band& band) {
                  const uint8_t* wanted = engine_.alive ? life_.data() + sample * engine_.geometry.cells : nullptr;
-                 K_.backward(job, s, sums, s.cells, engine_.list_cells(t, sample, band, wanted, s));
+                 const int32_t count = engine_.list_cells(t, sample, band, wanted, s);
+                 K_.backward(job, s, sums, s.cells, count);
+                 return count;
                });
     if (engine_.batch_norm) correct(t, x, g, next, fold);
     engine_.tables.fold_border(next, in_.grid.batch, engine_.threads);
@@ -114,7 +114,8 @@ class Backward {
     }
   }
 
-  // Runs `work` on every band, colour by colour, so that no two threads reach the same cell's gradient.
+  // Runs `work`, which returns how many cells it saw, on every band, colour by colour, so that no two threads reach the
+  // same cell's gradient.
   template <class Work>
   void over_bands(int64_t t, const float* x, const float* g, float* next, const Work& work) {
     const int64_t per_sample = static_cast<int64_t>(engine_.bands.size()), size = engine_.padded_sample();
@@ -134,7 +135,8 @@ class Backward {
         job.grad_x = next + sample * size;
         const Extra<float>& extra = gradients_.extra;
         if (extra.values) job.grad_extra = extra.values + t * extra.step_stride + sample * extra.sample_stride;
-        work(job, engine_.scratch[me], sums_[me]->sums, sample, engine_.bands[tasks[i] % per_sample]);
+        SumMemory& memory = *sums_[me];
+        memory.added(work(job, engine_.scratch[me], memory.sums, sample, engine_.bands[tasks[i] % per_sample]));
       }
     }
   }
@@ -145,8 +147,8 @@ class Backward {
     const StepTape here = tape(t);
     const int64_t H = in_.rule.hidden[0], P = engine_.P, Hp = round_up(H, K_.width), Pp = round_up(P, K_.width);
     const double N = static_cast<double>(in_.grid.batch * engine_.geometry.cells);
-    add_threads_first_layer();
-    const float *E = sums_[0]->sums.hidden[0], *da = sums_[0]->sums.hidden_bias[0];
+    const std::vector<double> E = take_totals([](const Sums& s) { return s.hidden[0]; }, P * Hp);
+    const std::vector<double> da = take_totals([](const Sums& s) { return s.hidden_bias[0]; }, H);
     Floats second(P * Pp), product(round_up(H, 24) * Pp), scaled(round_up(H, 24) * round_up(P, 24)), plain(H * Pp);
     for (int64_t i = 0; i < P; ++i) std::copy_n(here.second + i * P, P, second.data() + i * Pp);
     K_.matmul(H, Pp, P, layer.weight, P, 1, second.data(), Pp, product.data(), Pp);
@@ -157,7 +159,7 @@ class Backward {
       const double s = fold.inverse[h], gamma = layer.norm_weight ? layer.norm_weight[h] : 1.0;
       double along = 0.0, mean = 0.0;
       for (int64_t i = 0; i < P; ++i) {
-        along += static_cast<double>(w[i]) * E[i * Hp + h];
+        along += w[i] * E[i * Hp + h];
         mean += static_cast<double>(w[i]) * here.mean[i];
       }
       const double dbeta = da[h], dgamma = s * (along - mean * dbeta);
@@ -180,28 +182,35 @@ class Backward {
       constant[i] = static_cast<float>(sum);
     }
     over_bands(t, x, g, next, [&](const Job& job, const Scratch& s, const Sums& sums, int64_t, const Band& band) {
-      K_.affine(job, s, sums, matrix.data(), constant.data(), s.cells, engine_.list_all(band, s));
+      const int32_t count = engine_.list_all(band, s);
+      K_.affine(job, s, sums, matrix.data(), constant.data(), s.cells, count);
+      return count;
     });
   }
 
-  void add_threads_first_layer() {
-    const int64_t Hp = round_up(in_.rule.hidden[0], K_.width), count = engine_.P * Hp;
-    for (size_t i = 1; i < sums_.size(); ++i) {
-      for (int64_t j = 0; j < count; ++j) sums_[0]->sums.hidden[0][j] += sums_[i]->sums.hidden[0][j];
-      for (int64_t j = 0; j < Hp; ++j) sums_[0]->sums.hidden_bias[0][j] += sums_[i]->sums.hidden_bias[0][j];
+  // A sum over the threads, in their order, which starts anew.
+  template <class Member>
+  std::vector<double> take_totals(Member member, int64_t count) {
+    std::vector<double> all(count, 0.0);
+    for (const auto& memory : sums_) {
+      memory->flush();
+      double* part = memory->total(member(memory->sums));
+      for (int64_t i = 0; i < count; ++i) all[i] += std::exchange(part[i], 0.0);
     }
+    return all;
   }
 
   // A packed sum over the threads, in their order.
   template <class Member>
   double total(Member member, int64_t place) const {
     double sum = 0.0;
-    for (const auto& memory : sums_) sum += member(memory->sums)[place];
+    for (const auto& memory : sums_) sum += memory->total(member(memory->sums))[place];
     return sum;
   }
 
   // From the packed layouts to the parameters' own.
   void finish() {
+    for (const auto& memory : sums_) memory->flush();
     finish_filters();
     for (int layer = 0; layer < in_.rule.layers; ++layer) finish_hidden(layer);
     const Rule& rule = in_.rule;

@@ -64,9 +64,10 @@ Engine::Engine(const Inputs& in, int thread_count)
       const std::vector<double> var(l.running_var, l.running_var + rule.hidden[layer]);
       weights.pack_hidden(layer, fold_of(rule, l, rule.hidden[layer], mean.data(), var.data()));
     }
-  touched_.resize(round_up(rule.channels, max_width));
-  for (int c = rule.mutable_lo; c < rule.mutable_hi; ++c)
-    if (c < rule.restore_lo || c >= rule.restore_hi) touched_[c] = 0xFFFFFFFFu;
+  moved_.resize(round_up(rule.channels, max_width));
+  std::fill(moved_.begin() + rule.mutable_lo, moved_.begin() + rule.mutable_hi, 0xFFFFFFFFu);
+  touched_ = moved_;
+  std::fill(touched_.begin() + rule.restore_lo, touched_.begin() + rule.restore_hi, 0u);
   shift_.resize(round_up(P, max_width) + max_width);
   if (alive) {
     pre_.resize(in.grid.batch * geometry.cells);
@@ -124,6 +125,7 @@ Job Engine::job(int64_t t, int64_t sample) const {
   job.geometry = &geometry;
   job.packed = &weights.packed;
   job.scale = inputs.rule.update_scale;
+  job.moved = moved_.data();
   job.touched = touched_.data();
   const Extra<const float>& extra = inputs.extra;
   if (extra.values) job.extra = extra.values + t * extra.step_stride + sample * extra.sample_stride;
@@ -174,8 +176,8 @@ void Engine::step(int64_t t, const float* x, float* next, const StepTape& tape) 
 
 void Engine::step_again(int64_t t, const float* x, float* next, const StepTape& tape) { run(t, x, next, tape); }
 
-// Mean and central second moment of the perception over every cell: sums about the last step's mean in float32 per
-// band, added up in float64.
+// Mean and central second moment of the perception over every cell. Sums are taken about the last step's mean; where
+// the mean has moved much further than cells differ, that costs digits, and they are taken again about the new one.
 void Engine::measure(const float* x, int64_t t, const StepTape& tape) {
   const int64_t Pp = round_up(P, kernels.width), rows = round_up(P, 24), size = Pp + rows * Pp;
   if (t == 0) {
@@ -186,6 +188,12 @@ void Engine::measure(const float* x, int64_t t, const StepTape& tape) {
     kernels.moments(first, scratch[0], shift_.data(), sums.data(), sums.data() + Pp, scratch[0].cells, cells);
     for (int32_t i = 0; i < P; ++i) shift_[i] = sums[i] / cells;
   }
+  if (!measure_about_shift(x, t, tape)) measure_about_shift(x, t, tape);
+}
+
+// Sums in float32 per band, added up in float64. Moves shift_ to the mean; returns whether it was near enough before.
+bool Engine::measure_about_shift(const float* x, int64_t t, const StepTape& tape) {
+  const int64_t Pp = round_up(P, kernels.width), rows = round_up(P, 24), size = Pp + rows * Pp;
   std::vector<std::vector<double>> totals(threads, std::vector<double>(size));
 #pragma omp parallel num_threads(threads)
   {
@@ -211,7 +219,13 @@ void Engine::measure(const float* x, int64_t t, const StepTape& tape) {
       const double moment = second[i * Pp + j] / N - first[i] / N * (first[j] / N);
       tape.second[i * P + j] = tape.second[j * P + i] = static_cast<float>(moment);
     }
-  for (int32_t i = 0; i < P; ++i) shift_[i] = tape.mean[i] = static_cast<float>(shift_[i] + first[i] / N);
+  double moved = 0.0, spread = 0.0;
+  for (int32_t i = 0; i < P; ++i) {
+    moved += first[i] / N * (first[i] / N);
+    spread += tape.second[i * P + i];
+    shift_[i] = tape.mean[i] = static_cast<float>(shift_[i] + first[i] / N);
+  }
+  return moved <= 16.0 * spread;
 }
 
 // Mean and variance of each hidden unit follow from those of the perception; see normalise.
@@ -283,9 +297,14 @@ void Engine::living(const float* x, std::vector<uint8_t>& plane) const {
       const float* sample = x + b * padded_sample() + rule.channel;
       for (int64_t row = 0; row < tables.rows(); ++row) {
         const float* cells = sample + tables.padded_row(row) * C;
-        for (int64_t i = 0; i < line; ++i) above[row * line + i] = cells[i * C] > rule.threshold;
+        for (int64_t i = 0; i < line; ++i) {
+          const float value = cells[i * C];
+          above[row * line + i] = value > rule.threshold ? 1 : value != value ? 2 : 0;
+        }
       }
-      dilate(geometry, rule.pool / 2, above.data(), plane.data() + b * N, spare);
+      uint8_t* mask = plane.data() + b * N;
+      dilate(geometry, rule.pool / 2, above.data(), mask, spare);
+      for (int64_t n = 0; n < N; ++n) mask[n] = mask[n] == 1;  // the largest of some values and a NaN is a NaN
     }
   }
 }

@@ -67,6 +67,7 @@ class Engine {
  private:
   void run(int64_t t, const float* x, float* next, const StepTape& tape);
   void measure(const float* x, int64_t t, const StepTape& tape);
+  bool measure_about_shift(const float* x, int64_t t, const StepTape& tape);
   void settle(const float* x, float* next, const StepTape& tape);
   void living(const float* x, std::vector<uint8_t>& plane) const;
   float* floats(int64_t count);
@@ -76,7 +77,7 @@ class Engine {
   std::vector<Floats> memory_;
   std::vector<std::vector<uint8_t>> fired_;
   std::vector<std::vector<Cell>> cells_;
-  std::vector<uint32_t> touched_;
+  std::vector<uint32_t> moved_, touched_;
   std::vector<float> shift_;                // [Pp] about which moments are taken: the last step's mean
   std::vector<uint8_t> pre_, near_, life_;  // [B * cells] alive before the step; near such a cell; alive after it
 };

@@ -88,7 +88,8 @@ struct Job {
   const float* grad;        // [P*, C] backward: dL/dx_(t+1)
   float* grad_x;            // [P*, C] backward: dL/dx_t, added to
   float scale;              // of the update
-  const uint32_t* touched;  // [Cp] all ones on channels whose update counts
+  const uint32_t* moved;    // [Cp] all ones on the mutable channels
+  const uint32_t* touched;  // [Cp] all ones on those of them whose update counts in the end
   const float* extra;       // this sample and step, strides as below
   int64_t extra_channel, extra_axis[3];
   float* grad_extra;  // [E, *S] added to, or null

@@ -30,7 +30,7 @@ static void forward_tile(const Job& job, const Scratch& s, const Cell* cells, in
     const float* update = s.update + i * width;
     for (int c = 0; c < p.channels; c += W) {
       const int valid = p.channels - c < W ? p.channels - c : W;
-      const vec moved = load(to + c) + scale * load(update + c);
+      const vec moved = load(to + c) + keep(scale * load(update + c), job.moved + c);
       if (valid == W)
         store(to + c, moved);
       else

@@ -143,45 +143,63 @@ class PackedWeights {
   Layer1x1 conv_, hidden_[max_hidden_layers], update_;
 };
 
-// One thread's sums of gradients.
+// One thread's sums of gradients: over some cells in float32, over all of them in float64. Float32 alone would lose
+// digits where a million cells add up.
 class SumMemory {
  public:
   SumMemory(const Rule& rule, int width, int64_t taps) {
-    const int64_t c = rule.channels, f = rule.filters, cp = round_up(c, width);
-    const int64_t outputs = round_up(f, width);
-    taps_ = Floats(rule.dense ? 0 : taps * f * cp);
-    tap_bias_ = Floats(rule.dense ? 0 : f * cp);
-    conv_ = Floats(rule.dense ? round_up(taps * c, 24) * outputs : 0);
-    conv_bias_ = Floats(rule.dense ? outputs : 0);
-    int64_t k = perception_size(rule);
-    for (int layer = 0; layer < rule.layers; ++layer) {
-      const int64_t n = round_up(rule.hidden[layer], width);
-      hidden_[layer] = Floats(round_up(k, 24) * n);
-      hidden_bias_[layer] = Floats(n);
-      sums.hidden[layer] = hidden_[layer].data();
-      sums.hidden_bias[layer] = hidden_bias_[layer].data();
-      k = rule.hidden[layer];
-    }
-    update_ = Floats(round_up(c, 24) * round_up(k, width));
-    update_bias_ = Floats(cp);
-    sums.taps = taps_.data();
-    sums.tap_bias = tap_bias_.data();
-    sums.conv = conv_.data();
-    sums.conv_bias = conv_bias_.data();
-    sums.update = update_.data();
-    sums.update_bias = update_bias_.data();
+    place(rule, width, taps);  // only counts: there is no memory yet
+    memory_ = Floats(count_);
+    totals_.assign(count_, 0.0);
+    place(rule, width, taps);
   }
 
-  void clear_first_layer() const {
-    hidden_[0].clear();
-    hidden_bias_[0].clear();
+  // Says that `cells` more went into the sums, which go to the totals when it is time.
+  void added(int64_t cells) {
+    if ((cells_ += cells) >= most_cells) flush();
   }
+
+  void flush() {
+    for (int64_t i = 0; i < count_; ++i) totals_[i] += memory_[i];
+    memory_.clear();
+    cells_ = 0;
+  }
+
+  // The total that belongs to sum[0], sum being one of `sums`.
+  double* total(const float* sum) { return totals_.data() + (sum - memory_.data()); }
 
   Sums sums{};
 
  private:
-  Floats taps_, tap_bias_, conv_, conv_bias_, hidden_[max_hidden_layers], hidden_bias_[max_hidden_layers];
-  Floats update_, update_bias_;
+  static constexpr int64_t most_cells = 1024;
+
+  void place(const Rule& rule, int width, int64_t taps) {
+    const int64_t c = rule.channels, f = rule.filters, cp = round_up(c, width), outputs = round_up(f, width);
+    count_ = 0;
+    sums.taps = take(rule.dense ? 0 : taps * f * cp);
+    sums.tap_bias = take(rule.dense ? 0 : f * cp);
+    sums.conv = take(rule.dense ? round_up(taps * c, 24) * outputs : 0);
+    sums.conv_bias = take(rule.dense ? outputs : 0);
+    int64_t k = perception_size(rule);
+    for (int layer = 0; layer < rule.layers; ++layer) {
+      const int64_t n = round_up(rule.hidden[layer], width);
+      sums.hidden[layer] = take(round_up(k, 24) * n);
+      sums.hidden_bias[layer] = take(n);
+      k = rule.hidden[layer];
+    }
+    sums.update = take(round_up(c, 24) * round_up(k, width));
+    sums.update_bias = take(cp);
+  }
+
+  float* take(int64_t count) {
+    const int64_t start = count_;
+    count_ += round_up(count, max_width);
+    return memory_.data() ? memory_.data() + start : nullptr;
+  }
+
+  Floats memory_;
+  std::vector<double> totals_;
+  int64_t count_ = 0, cells_ = 0;
 };
 
 }  // namespace ncafast::cpu

@@ -7,6 +7,7 @@ channels last, so the history that this backend returns is a view with the chann
 from __future__ import annotations
 
 import math
+import os
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from ncafast.rule import ACTIVATIONS, PADDINGS, Rule
 
 _NORMS = ("none", "batch", "running")  # in the order of csrc/rollout.h
 _MAX_LAYERS = 4
+_INSTRUCTION_SETS = ("avx512", "avx2", "portable")  # of NCAFAST_CPU_ISA
 _SLACK = 16  # floats that a vector may read past the last cell
 
 
@@ -40,6 +42,8 @@ def can_run(rule: Rule, x: Tensor) -> str | None:
         return "noise is not fused"
     if len(rule.hidden) > _MAX_LAYERS:
         return f"{len(rule.hidden)} hidden layers are too many, at most {_MAX_LAYERS} are fused"
+    if rule.negative_slope < 0 and "leaky_relu" in (rule.activation, _dense_activation(rule)):
+        return f"leaky_relu with a negative_slope below 0 ({rule.negative_slope}) is not fused"
     if math.prod([n + 6 for n in x.shape[2:]]) >= 2**31:
         return "a sample has 2**31 cells or more, its border included"
     return None
@@ -107,10 +111,21 @@ def backward(
     return grad_x, None if grad_extra is None or extra is None else _like_extra(grad_extra, extra, x), grads
 
 
+def _dense_activation(rule: Rule) -> str | None:
+    return rule.dense_activation if rule.perception == "dense" else None
+
+
 def _module() -> Any:
     module = native.load()
     if module is None:
         raise RuntimeError(native.reason())
+    wanted, found = os.environ.get("NCAFAST_CPU_ISA"), module.instruction_set()
+    if wanted and wanted != found:
+        allowed = ", ".join(_INSTRUCTION_SETS)
+        raise ValueError(
+            f"NCAFAST_CPU_ISA={wanted!r} cannot run here: allowed are {allowed} where the processor has them; "
+            f"the best that this one has is {found}"
+        )
     return module
 
 
