@@ -1,7 +1,7 @@
-"""The command line: `ncafast info | demo | train mednca | evaluate mednca | predict mednca`.
+"""The command line: `ncafast info | demo | bench | train mednca | evaluate mednca | predict mednca`.
 
 A command is a typed dataclass of options and a function that takes it; tyro makes the options. Both are imported when
-the command is called, so that `ncafast info` runs with the core dependencies alone.
+the command is called, so that `ncafast info` and `bench` run with the core dependencies alone.
 """
 
 from __future__ import annotations
@@ -43,6 +43,10 @@ _COMMANDS = {
         "train a small Med-NCA on a brain template, segment held-out slices, measure the speed",
         "ncafast.tasks.demo:run",
         "ncafast.tasks.demo:DemoConfig",
+    ),
+    "bench": _Command(
+        "measure speed, memory and error beside plain PyTorch, torch.compile and others",
+        "ncafast.bench:main",
     ),
     "train mednca": _Command(
         "train a segmentation model on NIfTI volumes with label maps",

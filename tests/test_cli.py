@@ -83,7 +83,7 @@ def test_no_command_is_wrong_usage_and_shows_help(capsys):
     ("words", "said"),
     [
         (["trian", "mednca"], "did you mean 'train'?"),
-        (["xyz"], "there are demo, evaluate, info, predict, train"),
+        (["xyz"], "there are bench, demo, evaluate, info, predict, train"),
         (["train"], "ncafast train mednca --help"),
         (["predict", "--help"], "ncafast predict mednca --help"),
         (["train", "texture"], "train has no task 'texture'; it has mednca"),

@@ -21,6 +21,7 @@ ORDER = (
     {"models"},
     {"checkpoint"},
     {"info", "train", "viz"},
+    {"bench"},
     {"tasks"},
     {"cli"},
     {"__main__"},

@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 
-import originals
 import pytest
 import torch
 from torch import Tensor, nn
 
 import ncafast
 from ncafast import models
+from ncafast.bench import originals
 
 Build = Callable[[], nn.Module]
 

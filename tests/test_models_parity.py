@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import originals
 import pytest
 import torch
 from torch import Tensor, nn
 
 from ncafast import models
+from ncafast.bench import originals
 
 Run = Callable[[nn.Module, Tensor, list[Tensor]], tuple[Tensor, ...]]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 
-import originals
 import pytest
 import torch
 from torch import Tensor, nn
 
 from ncafast import models
+from ncafast.bench import originals
 
 
 def lively(model: nn.Module) -> nn.Module:

@@ -6,12 +6,12 @@ import re
 import shlex
 from pathlib import Path
 
-import originals
 import pytest
 import torch
 
 import ncafast
 from ncafast import backends, cli
+from ncafast.bench import originals
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -149,9 +149,8 @@ class Backward {
     const double N = static_cast<double>(in_.grid.batch * engine_.geometry.cells);
     const std::vector<double> E = take_totals([](const Sums& s) { return s.hidden[0]; }, P * Hp);
     const std::vector<double> da = take_totals([](const Sums& s) { return s.hidden_bias[0]; }, H);
-    Floats second(P * Pp), product(round_up(H, 24) * Pp), scaled(round_up(H, 24) * round_up(P, 24)), plain(H * Pp);
-    for (int64_t i = 0; i < P; ++i) std::copy_n(here.second + i * P, P, second.data() + i * Pp);
-    K_.matmul(H, Pp, P, layer.weight, P, 1, second.data(), Pp, product.data(), Pp);
+    const Floats product = engine_.times_second_moment(here);
+    Floats scaled(round_up(H, 24) * round_up(P, 24)), plain(H * Pp);
     std::vector<double> offset(P, 0.0);
     const int64_t ld = round_up(P, 24);
     for (int64_t h = 0; h < H; ++h) {

@@ -228,13 +228,20 @@ bool Engine::measure_about_shift(const float* x, int64_t t, const StepTape& tape
   return moved <= 16.0 * spread;
 }
 
-// Mean and variance of each hidden unit follow from those of the perception; see normalise.
+Floats Engine::times_second_moment(const StepTape& tape) const {
+  const int64_t H = inputs.rule.hidden[0], Pp = round_up(P, kernels.width), rows = round_up(H, 24);
+  Floats weight(rows * P), second(P * Pp), product(rows * Pp);
+  std::copy_n(inputs.parameters.hidden[0].weight, H * P, weight.data());  // the kernel reads rows past the last
+  for (int32_t i = 0; i < P; ++i) std::copy_n(tape.second + i * P, P, second.data() + i * Pp);
+  kernels.matmul(H, Pp, P, weight.data(), P, 1, second.data(), Pp, product.data(), Pp);
+  return product;
+}
+
+// Mean and variance of each hidden unit follow from those of the perception.
 Fold Engine::normalise(const StepTape& tape) {
   const Layer<const float>& layer = inputs.parameters.hidden[0];
   const int64_t H = inputs.rule.hidden[0], Pp = round_up(P, kernels.width);
-  Floats second(P * Pp), product(round_up(H, 24) * Pp);
-  for (int32_t i = 0; i < P; ++i) std::copy_n(tape.second + i * P, P, second.data() + i * Pp);
-  kernels.matmul(H, Pp, P, layer.weight, P, 1, second.data(), Pp, product.data(), Pp);
+  const Floats product = times_second_moment(tape);
   hidden_mean.resize(H);
   hidden_var.resize(H);
   for (int64_t h = 0; h < H; ++h) {

@@ -31,6 +31,8 @@ class Engine {
   // The same, with the moments taken from the tape instead of computed.
   void step_again(int64_t t, const float* x, float* next, const StepTape& tape);
 
+  // W1 times the second moment: [H, Pp].
+  Floats times_second_moment(const StepTape& tape) const;
   // Folds the batch norm of a step into the first hidden layer.
   Fold normalise(const StepTape& tape);
   std::vector<double> hidden_mean, hidden_var;  // [H] of the last step that was normalised

@@ -111,7 +111,8 @@ struct Kernels {
   // grad_x and the filters' sums from dy = matrix y + offset at these cells; matrix [Pp, P] is transposed.
   void (*affine)(const Job&, const Scratch&, const Sums&, const float* matrix, const float* offset, const Cell* cells,
                  int32_t count);
-  // d [M, N] = a [M, K] b [K, N]; a(m, k) = a[m * am + k * ak]; M a multiple of 24 in memory, N of the width.
+  // d [M, N] = a [M, K] b [K, N]; a(m, k) = a[m * am + k * ak]; M of a and d a multiple of 24 in memory, N of the
+  // width.
   void (*matmul)(int64_t M, int64_t N, int64_t K, const float* a, int64_t am, int64_t ak, const float* b, int64_t ldb,
                  float* d, int64_t ldd);
 };

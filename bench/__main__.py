@@ -1,0 +1,38 @@
+"""`python -m bench` in a checkout: the options of `ncafast bench`, or one word that turns results into something.
+
+plot draws pictures, readme writes the README's section, `table FOLDER` prints a short table of the results in FOLDER.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from ncafast import cli
+from ncafast.bench import plots, readme, report, results
+from ncafast.bench.chosen import Chosen, files
+
+HERE = Path(__file__).resolve().parent
+
+
+def main(words: list[str]) -> int:
+    """Run one command. Returns the exit code."""
+    if words[:1] == ["plot"]:
+        for path in plots.draw(HERE / "results"):
+            print(path.relative_to(HERE.parent))
+        return 0
+    if words[:1] == ["readme"]:
+        changed = readme.update(HERE.parent / "README.md", HERE / "results")
+        print("README.md: performance section " + ("written anew" if changed else "is up to date"))
+        return 0
+    if words[:1] == ["table"]:
+        for path in files(Path(words[1]) if words[1:] else HERE / "results"):
+            rows = results.read(path)
+            print(f"{rows[-1].device}, {rows[-1].threads} threads; milliseconds per step\n")
+            print(report.summary(Chosen(rows, quick=True)))
+        return 0
+    return cli.main(["bench", *words])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

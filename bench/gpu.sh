@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# Everything that a bare GPU machine can tell, within eight minutes: build in place, GPU tests, ceilings, baselines and
+# our backends. CSV and log go to the folder named by OUT (else ./bench-out), a short table is printed last. Without a
+# GPU the CPU parts run. Needs no network; PYTHON names the interpreter that has torch. Unverified on hardware.
+set -uo pipefail
+
+python=${PYTHON:-python3}
+root=$(cd "$(dirname "$0")/.." && pwd)
+out=${OUT:-$PWD/bench-out}
+limit=${LIMIT_S:-460}
+mkdir -p "$out"
+out=$(cd "$out" && pwd)
+cd "$root" || exit 1
+export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
+exec > >(tee "$out/log.txt") 2>&1
+
+step() { # name, most seconds, command...: runs while time is left, and says how it ended
+  local name=$1 most=$2 left=$((limit - SECONDS)) start=$SECONDS code
+  shift 2
+  if [ "$left" -lt 10 ]; then
+    printf '\n== %s: left out, no time\n' "$name"
+    return
+  fi
+  printf '\n== %s\n' "$name"
+  timeout "$((most < left ? most : left))" "$@"
+  code=$?
+  printf '== %s: exit code %d after %d s\n' "$name" "$code" "$((SECONDS - start))"
+}
+
+# A machine that cannot fetch pybind11 still has the copy inside torch.
+if ! "$python" -c 'import pybind11' 2>/dev/null; then
+  shim=$(mktemp -d)
+  trap 'rm -rf "$shim"' EXIT
+  cat > "$shim/pybind11.py" <<'SHIM'
+import importlib.util, os
+def get_include():
+    return os.path.join(os.path.dirname(importlib.util.find_spec("torch").origin), "include")
+SHIM
+  PYTHONPATH=$shim:$PYTHONPATH
+fi
+
+gpu=$("$python" -c 'import torch; print(int(torch.cuda.is_available()))')
+step machine 60 bash -c 'nvidia-smi; nvcc --version; '"$python"' --version'
+step build 240 "$python" setup.py build_ext --inplace
+step info 60 "$python" -m ncafast info
+
+bench() { # name, most seconds, options...
+  step "$1" "$2" "$python" -m bench --out "$out" "${@:3}"
+}
+main=(maxnca maxnca-bn med-fine texture growing 3d-k3)
+if [ "${gpu:-0}" = 1 ]; then
+  step tests 120 "$python" -m pytest -q -x tests -k 'gpu or cuda or triton'
+  bench 'eager and ncafast' 150 --provider eager ncafast --rounds 7
+  bench 'torch.compile' 200 --provider eager compile ncafast --rounds 7 --case "${main[@]}"
+  bench 'torch.compile with CUDA graphs' 200 --provider eager compile-max ncafast --rounds 7 --case "${main[@]}"
+else
+  echo 'no GPU: the CPU parts only'
+  step tests 120 "$python" -m pytest -q -x tests/test_bench.py -k 'equal or broken'
+  bench 'quick CPU run' 200 --quick
+fi
+
+printf '\n'
+"$python" -m bench table "$out"
+printf 'CSV and log: %s, %d s\n' "$out" "$SECONDS"

@@ -1,0 +1,8 @@
+"""The benchmark: honest numbers against what a user would pick instead. `ncafast bench`, `python -m bench`.
+
+cases x providers x modes; parity is checked before anything is timed, times are taken in turns, results are CSV rows.
+"""
+
+from ncafast.bench.run import main
+
+__all__ = ["main"]

@@ -1,0 +1,185 @@
+"""Measuring one case: parity first, then times in turns, then memory. What fails is said and not timed."""
+
+from __future__ import annotations
+
+import gc
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from ncafast.bench import parity, work
+from ncafast.bench.case import FORWARD, INFERENCE, MEMORY, TRAIN, Case, Size
+from ncafast.bench.launches import count_launches
+from ncafast.bench.memory import peak_bytes
+from ncafast.bench.parity import Verdict
+from ncafast.bench.problem import Problem
+from ncafast.bench.providers import Provider, Runner
+from ncafast.bench.timing import Call, Ceilings, Spread, interleave, spread
+
+_MIB = 2**20
+_ORDER = (TRAIN, FORWARD, INFERENCE, MEMORY)
+
+
+@dataclass
+class Outcome:
+    """What was found about one provider in one mode.
+
+    Attributes:
+        values: metric -> (figure, unit).
+        absent: why nothing was measured, or None.
+        wrong: in what its parity check failed, or None; then there is no time.
+        note: what else has to be known.
+    """
+
+    provider: str
+    mode: str
+    values: dict[str, tuple[Spread | float, str]] = field(default_factory=dict)
+    absent: str | None = None
+    wrong: str | None = None
+    note: str = ""
+
+
+class Measurement:
+    """One case at one size with all of its providers."""
+
+    def __init__(
+        self, case: Case, size: Size, providers: Sequence[Provider], device: torch.device, ceilings: Ceilings
+    ) -> None:
+        self.problem = Problem(case, size, device)
+        self.providers, self.device, self.ceilings = providers, device, ceilings
+        self.runners: dict[str, Runner] = {}
+        self.broken: dict[str, str] = {}  # providers that could not be opened or run, and why
+        self.verdicts: dict[tuple[str, bool], Verdict] = {}
+
+    def run(self, modes: Sequence[str], rounds: int) -> list[Outcome]:
+        """Outcomes of the modes; what the machine could do in the same rounds is one of a provider "machine".
+
+        Training comes first, since plain PyTorch's forward is far slower in a process that has not trained; memory
+        comes last, since measuring it hands freed memory back.
+        """
+        done: list[tuple[Outcome, Call | None]] = []
+        limits = []
+        for mode in sorted(modes, key=_ORDER.index):
+            ready = list(self._prepared(mode))
+            calls = {outcome.provider: call for outcome, call in ready if call is not None}
+            if calls and mode != MEMORY:
+                self._warm(modes)
+                limits.append(self._time(mode, rounds, calls, {o.provider: o for o, _ in ready}))
+            done += ready
+        for outcome, call in done:
+            if call is not None:
+                self._remember(outcome, call)
+        return [*limits, *(outcome for outcome, _ in done)]
+
+    def _prepared(self, mode: str) -> Iterator[tuple[Outcome, Call | None]]:
+        """Every provider that has the mode: its outcome so far, and its call if it is to be measured."""
+        for provider in self.providers:
+            if mode not in provider.modes:
+                continue
+            outcome = Outcome(provider.name, mode)
+            call = None
+            outcome.absent = self.broken.get(provider.name) or provider.why_not(self.problem, mode)
+            if outcome.absent is None:
+                try:
+                    call = self._checked(provider, outcome)
+                except Exception as error:  # other people's code fails in ways that cannot be listed
+                    outcome.absent = self.broken[provider.name] = _first_line(error)
+            yield outcome, call
+
+    def _checked(self, provider: Provider, outcome: Outcome) -> Call | None:
+        """The call, after it has run twice; None when the provider is wrong."""
+        runner = self.runners.get(provider.name)
+        if runner is None:
+            runner = self.runners[provider.name] = provider.open(self.problem)
+        if runner.unchecked is not None:
+            outcome.note = f"parity not checked: {runner.unchecked}"
+        else:
+            self._judge(provider, runner, outcome)
+            if outcome.wrong is not None:
+                return None
+        call = runner.call(outcome.mode)
+        first, second = _seconds(call, 0), _seconds(call, 1)
+        if provider.compiles:
+            outcome.values["compile"] = max(0.0, first - second), "s"
+        return call
+
+    def _judge(self, provider: Provider, runner: Runner, outcome: Outcome) -> None:
+        training = outcome.mode != INFERENCE
+        verdict = self.verdicts.get((provider.name, training))
+        if verdict is None:
+            plain, exact = self.problem.answer(training, provider.every_cell)
+            cells, complete = self.problem.check_size.cells, not provider.state_only
+            verdict = parity.judge(runner.check(training), plain, exact, cells, complete)
+            self.verdicts[provider.name, training] = verdict
+        outcome.wrong = verdict.wrong
+        for name, error in (("error", verdict.state), ("gradient error", verdict.gradient)):
+            if not math.isnan(error):
+                outcome.values[name] = error, "relative"
+
+    def _warm(self, modes: Sequence[str]) -> None:
+        """One training call of each provider where training itself is not asked for."""
+        if TRAIN in modes or TRAIN not in self.problem.case.modes:
+            return
+        for provider in self.providers:
+            if provider.name in self.runners and TRAIN in provider.modes and not provider.compiles:
+                self.runners[provider.name].call(TRAIN)(0)
+
+    def _time(self, mode: str, rounds: int, calls: dict[str, Call], outcomes: dict[str, Outcome]) -> Outcome:
+        """Fill in times and rates; return what the machine could do in the same rounds."""
+        seconds = interleave({**calls, **self.ceilings.calls()}, rounds)
+        matmul = spread(seconds.pop("matmul")).under(self.ceilings.flop)
+        copy = spread(seconds.pop("copy")).under(self.ceilings.bytes)
+        for name, found in seconds.items():
+            self._rates(outcomes[name], spread(found), matmul.p50, copy.p50)
+        limits = Outcome("machine", mode)
+        limits.values = {"matmul": (matmul.scaled(1e-9), "GFLOP/s"), "copy": (copy.scaled(1e-9), "GB/s")}
+        return limits
+
+    def _rates(self, outcome: Outcome, taken: Spread, flops: float, bandwidth: float) -> None:
+        size, rule = self.problem.size, self.problem.rule
+        per_step = taken.scaled(1 / size.steps)
+        outcome.values["time"] = per_step.scaled(1e3), "ms/step"
+        outcome.values["rate"] = per_step.under(size.cells), "cells*steps/s"
+        if self.problem.case.dead_cells():
+            return
+        if outcome.mode == INFERENCE:
+            rule = rule.for_eval()
+        todo = work.train(rule, self.problem.learned_filters) if outcome.mode == TRAIN else work.forward(rule)
+        outcome.values["arithmetic"] = per_step.under(todo.flop * size.cells * 1e-9), "GFLOP/s"
+        outcome.values["traffic"] = per_step.under(todo.bytes * size.cells * 1e-9), "GB/s"
+        floor = todo.floor(flops, bandwidth) * size.cells
+        outcome.values["share"] = per_step.under(100 * floor), "% of the roofline floor"
+
+    def _remember(self, outcome: Outcome, call: Call) -> None:
+        """Memory of one more call, and on a GPU its kernel launches."""
+        runner, size = self.runners[outcome.provider], self.problem.size
+        if outcome.mode in (TRAIN, MEMORY):
+            kept = runner.kept()
+            if kept is not None:
+                outcome.values["kept"] = kept / (size.cells * size.steps), "B/cell/step"
+        peak = peak_bytes(lambda: call(0), self.device)
+        if peak is not None:
+            outcome.values["peak"] = peak / _MIB, "MiB"
+        launches = count_launches(lambda: call(0), self.device)
+        if launches is not None:
+            outcome.values["launches"] = launches / size.steps, "launches/step"
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self.runners.clear()
+        self.problem.answer.cache_clear()  # type: ignore[attr-defined]
+        gc.collect()
+
+
+def _seconds(call: Call, number: int) -> float:
+    start = time.perf_counter()
+    call(number)
+    return time.perf_counter() - start
+
+
+def _first_line(error: Exception) -> str:
+    text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return f"{type(error).__name__}: {text}"[:200]

@@ -1,0 +1,114 @@
+"""The options of `ncafast bench`, as a parser of the standard library: a bare machine has no other."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ncafast.bench.case import FORWARD, INFERENCE, MEMORY, SIZES, TRAIN
+
+QUICK_CASES = ("maxnca", "maxnca-bn", "med-fine", "med-coarse", "texture", "growing", "selfclass-mnist", "3d-k3")
+_QUICK_ROUNDS, _ROUNDS = 5, 7
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure and how. The fields are the options of the same name."""
+
+    case: tuple[str, ...]
+    provider: tuple[str, ...]
+    mode: tuple[str, ...]
+    size: str
+    rounds: int
+    threads: int
+    device: torch.device
+    out: Path
+    quick: bool = False
+    ncalab: Path | None = None
+    octreenca: Path | None = None
+    mine: str | None = None
+    drop_in: str | None = None
+    mine_shape: str = ""
+    mine_steps: int = 0
+    mine_args: str = "{}"
+
+
+def parse(words: Sequence[str]) -> Options:
+    """Options from words.
+
+    Raises:
+        SystemExit: --help, or an option that is unknown or makes no sense.
+        ValueError: values that contradict each other or the machine.
+    """
+    given = _parser().parse_args(list(words))
+    if given.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda: torch finds no GPU here")
+    device = torch.device(given.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if given.mine and not given.mine_shape:
+        raise ValueError("--mine needs --mine-shape, the shape of the input, such as 8,64,64,16")
+    providers = tuple(given.provider or ())
+    if given.quick and not providers:
+        providers = ("eager", "ncafast", "cax", "ncalab", "octreenca")
+    return Options(
+        case=tuple(given.case or (QUICK_CASES if given.quick else ("main",))),
+        provider=providers,
+        mode=tuple(given.mode or (TRAIN, FORWARD, INFERENCE, MEMORY)),
+        size=given.size or ("quick" if given.quick else "gpu" if device.type == "cuda" else "full"),
+        rounds=given.rounds or (_QUICK_ROUNDS if given.quick else _ROUNDS),
+        threads=given.threads or torch.get_num_threads(),
+        device=device,
+        out=given.out or default_folder(),
+        quick=given.quick,
+        ncalab=given.ncalab,
+        octreenca=given.octreenca,
+        mine=given.mine,
+        drop_in=given.drop_in,
+        mine_shape=given.mine_shape,
+        mine_steps=given.mine_steps,
+        mine_args=given.mine_args,
+    )
+
+
+def default_folder() -> Path:
+    """bench/results of a checkout that one stands in, else ./ncafast-bench."""
+    checkout = Path("bench", "results")
+    return checkout if checkout.is_dir() else Path("ncafast-bench")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ncafast bench",
+        description="Measure ncafast beside plain PyTorch, torch.compile, CAX and others: time, memory, error.",
+        epilog="Results are appended to OUT/<device>.csv. A provider whose parity check fails is red and not timed; "
+        "the exit code is 1 then.",
+    )
+    add = parser.add_argument
+    add("--quick", action="store_true", help="small sizes, eight cases, no torch.compile: about two minutes")
+    add("--case", nargs="+", metavar="NAME", help="cases, or main, grid, steps, all (default: main)")
+    add("--size", choices=SIZES, help="default: full on a CPU, gpu on a GPU")
+    add("--provider", nargs="+", metavar="NAME", help="eager, compile, ncafast, ncafast:cpu, cax, ... (default: all)")
+    add("--mode", nargs="+", choices=(TRAIN, FORWARD, INFERENCE, MEMORY), help="default: all that a case has")
+    add("--rounds", type=_count, help=f"rounds of timing (default: {_ROUNDS}, with --quick {_QUICK_ROUNDS})")
+    add("--threads", type=_count, help="CPU threads (default: torch's)")
+    add("--device", choices=("cpu", "cuda"), help="default: a GPU if there is one")
+    add("--out", type=Path, metavar="FOLDER", help="default: bench/results in a checkout, else ncafast-bench")
+    add("--ncalab", type=Path, metavar="PATH", help="a checkout of MECLabTUDA/NCALab, to measure it too")
+    add("--octreenca", type=Path, metavar="PATH", help="a checkout of MECLabTUDA/OctreeNCA, for its CUDA kernel")
+    mine = parser.add_argument_group("your own automaton")
+    mine.add_argument("--mine", metavar="MODULE:CLASS", help="time your module beside a drop-in with its weights")
+    mine.add_argument("--drop-in", metavar="NAME", help="class in ncafast.models (default: of your class's name)")
+    mine.add_argument("--mine-shape", default="", metavar="N,N,...", help="shape of the input that your module takes")
+    mine.add_argument("--mine-steps", type=_count, default=12, help="steps per call (default: 12)")
+    mine.add_argument("--mine-args", default="{}", metavar="JSON", help="arguments of both constructors")
+    return parser
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is below 1")
+    return value

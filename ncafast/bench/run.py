@@ -1,0 +1,147 @@
+"""`ncafast bench`: every chosen case with every provider, printed as it comes and appended to the results."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from ncafast import backends
+from ncafast.bench import machine, mine, report, results
+from ncafast.bench.case import Case, Size
+from ncafast.bench.cases import select
+from ncafast.bench.cax import Cax
+from ncafast.bench.foreign import NcaLab, OctreeKernel
+from ncafast.bench.measure import Measurement, Outcome
+from ncafast.bench.options import Options, parse
+from ncafast.bench.providers import Compiled, CompiledMax, Eager, Fused, Provider
+from ncafast.bench.results import Row
+from ncafast.bench.timing import Ceilings
+
+_BUSY = 0.5  # load per core before the start, above which times are not to be trusted
+
+
+@dataclass(frozen=True)
+class Run:
+    """What all rows of one run share."""
+
+    date: str
+    revision: str
+    device: str
+    threads: str
+    size: str
+    rounds: str
+    versions: str
+
+
+def main(words: Sequence[str]) -> int:
+    """Run the benchmark with command line words. Returns 1 when a provider failed its parity check, else 0."""
+    return run(parse(words))
+
+
+def run(options: Options) -> int:
+    """Run the benchmark. Returns as `main`."""
+    with _threads(options.threads):
+        return _run(options)
+
+
+def providers(options: Options) -> list[Provider]:
+    """Every provider that was asked for; "ncafast" stands for all of its backends.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    fused = [Fused(name) for name in backends.names()]
+    fused += [Fused(name, "sqrt") for name in backends.names() if name != "reference"]
+    found: list[Provider] = [Eager(), Compiled(), CompiledMax(), *fused]
+    found += [Cax(), NcaLab(options.ncalab), OctreeKernel(options.octreenca)]
+    if not options.provider:
+        return found
+    known = {provider.name for provider in found} | {"ncafast"}
+    unknown = [name for name in options.provider if name not in known]
+    if unknown:
+        raise ValueError(f"provider={unknown[0]!r} is not known: choose from {', '.join(sorted(known))}")
+    wanted = set(options.provider)
+    return [p for p in found if p.name in wanted or p.name.split(":")[0] in wanted]
+
+
+def _run(options: Options) -> int:
+    cases = _cases(options)
+    asked = providers(options)
+    shared = Run(
+        machine.now(),
+        machine.revision(),
+        machine.device_name(options.device),
+        str(options.threads),
+        options.size,
+        str(options.rounds),
+        machine.versions(),
+    )
+    path = options.out / f"{machine.slug(shared.device)}.csv"
+    busy = machine.load()
+    print(report.heading(shared.device, shared.threads, shared.rounds, shared.versions))
+    if busy is not None and busy > _BUSY * machine.usable_cores():
+        print(report.warning(f"others keep this machine busy (load {busy:.1f}): the times below will be too long\n"))
+    ceilings = Ceilings(options.device)
+    wrong = []
+    said: set[tuple[str, str]] = set()
+    for case in cases:
+        size = case.sizes[options.size]
+        print(report.title(case, size), flush=True)
+        outcomes = _measure(case, size, asked, options, ceilings)
+        print(report.table(outcomes, said), flush=True)
+        results.append(path, rows(shared, case, size, outcomes))
+        wrong += [f"{case.name} {outcome.provider}" for outcome in outcomes if outcome.wrong]
+    results.append(path, _surroundings(shared, busy))
+    print(report.ending(path, wrong))
+    return 1 if wrong else 0
+
+
+def _cases(options: Options) -> list[Case]:
+    if options.mine is None:
+        return select(options.case)
+    return [mine.case(options.mine, options.drop_in, options.mine_shape, options.mine_steps, options.mine_args)]
+
+
+def _measure(case: Case, size: Size, asked: Sequence[Provider], options: Options, ceilings: Ceilings) -> list[Outcome]:
+    chosen = [p for p in asked if case.providers is None or p.name in case.providers]
+    measurement = Measurement(case, size, chosen, options.device, ceilings)
+    try:
+        return measurement.run([mode for mode in case.modes if mode in options.mode], options.rounds)
+    finally:
+        measurement.close()
+
+
+def rows(shared: Run, case: Case, size: Size, outcomes: Iterable[Outcome]) -> Iterator[Row]:
+    """The outcomes as rows. What is wrong or absent has one row that says so."""
+    common = dataclasses.asdict(shared)
+    for outcome in outcomes:
+        where = {**common, "case": case.name, "shape": str(size), "provider": outcome.provider, "mode": outcome.mode}
+        if outcome.absent is not None:
+            yield Row(**where, metric=results.ABSENT, note=outcome.absent)
+        if outcome.wrong is not None:
+            yield Row(**where, metric=results.WRONG, note=outcome.wrong)
+        for metric, (value, unit) in outcome.values.items():
+            yield Row(**where, metric=metric, unit=unit, note=outcome.note, **results.figures(value))
+
+
+def _surroundings(shared: Run, busy: float | None) -> Iterator[Row]:
+    """The processor's clock at the end, and how busy the machine was before the start."""
+    where = {**dataclasses.asdict(shared), "case": "", "shape": "", "provider": results.MACHINE, "mode": ""}
+    for metric, unit, value in (("clock", "MHz", machine.clock_mhz()), ("load", "processes", busy)):
+        if value is not None:
+            yield Row(**where, metric=metric, unit=unit, **results.figures(value))
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """torch's thread count for the time being."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,105 @@
+"""Timing: everything that is compared takes turns (A B A B ...), so that drift of the machine meets all alike."""
+
+from __future__ import annotations
+
+import gc
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import torch
+
+Call = Callable[[int], object]  # runs once on input number i and returns when it is done
+
+
+class Spread(NamedTuple):
+    """20th, 50th and 80th percentile."""
+
+    p20: float
+    p50: float
+    p80: float
+
+    def scaled(self, factor: float) -> Spread:
+        """All three times `factor`."""
+        return Spread(*(factor * value for value in self))
+
+    def under(self, factor: float) -> Spread:
+        """`factor` divided by each, in rising order again: times to rates."""
+        return Spread(factor / self.p80, factor / self.p50, factor / self.p20)
+
+
+def spread(values: list[float]) -> Spread:
+    """Percentiles with linear interpolation.
+
+    Raises:
+        ValueError: no values.
+    """
+    if not values:
+        raise ValueError("no values to summarise")
+    ordered = sorted(values)
+    return Spread(*(_quantile(ordered, q) for q in (0.2, 0.5, 0.8)))
+
+
+def _quantile(ordered: list[float], q: float) -> float:
+    place = q * (len(ordered) - 1)
+    low = math.floor(place)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (place - low) * (ordered[high] - ordered[low])
+
+
+def interleave(
+    calls: Mapping[str, Call], rounds: int, *, warm: int = 1, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, list[float]]:
+    """Seconds of every call, `rounds` each, in turns after `warm` rounds that are thrown away.
+
+    Round i runs on input number i, so that no call finds its input in the cache from the call before.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(warm + rounds):
+            for name, call in calls.items():
+                start = clock()
+                call(number)
+                taken = clock() - start
+                if number >= warm:
+                    seconds[name].append(taken)
+    finally:
+        gc.enable()
+    return seconds
+
+
+class Ceilings:
+    """What the machine can do: the rate of a large matmul and of a large copy, measured beside the rest."""
+
+    def __init__(self, device: torch.device, side: int = 0) -> None:
+        """`side` of the square matrices; 0 takes 1536 on a CPU, 8192 on a GPU."""
+        side = side or (8192 if device.type == "cuda" else 1536)
+        self.device = device
+        self.flop = 2.0 * side**3
+        self._a, self._b = (torch.randn(side, side, device=device) for _ in range(2))
+        self._out = torch.empty(side, side, device=device)
+        count = 2**28 if device.type == "cuda" else 2**25
+        self._from, self._to = torch.ones(count, device=device), torch.empty(count, device=device)
+        self.bytes = 2.0 * 4 * count
+
+    def calls(self) -> dict[str, Call]:
+        """To be interleaved with what they are the ceilings of."""
+        return {"matmul": self._matmul, "copy": self._copy}
+
+    def _matmul(self, number: int) -> None:
+        with torch.no_grad():
+            torch.matmul(self._a, self._b, out=self._out)
+        synchronize(self.device)
+
+    def _copy(self, number: int) -> None:
+        self._to.copy_(self._from)
+        synchronize(self.device)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
