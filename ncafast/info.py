@@ -75,6 +75,7 @@ def package_version(name: str) -> str:
 def versions() -> dict[str, str]:
     """Versions of ncafast, Python and the core packages, by name."""
     core = {name: package_version(name) for name in _CORE}
+    core["torch"] = torch.__version__  # it names the CUDA version it was built for, which the package's does not
     return {"ncafast": version(), "python": platform.python_version(), **core, "cuda": _cuda()}
 
 
