@@ -9,8 +9,6 @@ from torch import nn
 
 from ncafast import NCA, backends, rollout
 
-torch_deprecates_itself = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
-
 
 @pytest.fixture(autouse=True)
 def on_cpu():
@@ -39,7 +37,6 @@ def test_opcheck(name, permuted):
     torch.library.opcheck(torch.ops.ncafast.rollout.default, args)
 
 
-@torch_deprecates_itself
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
 def test_compile_forward_and_backward_at_two_sizes(backend):
     nca = model()

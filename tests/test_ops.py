@@ -11,7 +11,6 @@ from torch import nn
 from ncafast import NCA, backends, rollout
 
 SEED = torch.tensor([3])
-torch_deprecates_itself = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +78,6 @@ def model(**options):
     return NCA(5, 7, zero_init=False, **(settings | options)).double()
 
 
-@torch_deprecates_itself
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
 def test_compile_fullgraph_forward_and_backward_at_two_sizes(backend):
     nca = model()
@@ -261,7 +259,6 @@ def test_two_processes_give_the_gradients_of_one(tmp_path):
             torch.testing.assert_close(ours, parameter.grad, rtol=1e-11, atol=1e-12)
 
 
-@torch_deprecates_itself
 def test_what_torch_func_refuses_is_refused_loudly():
     """torch.func.grad wants setup_context of every operator; jvp would return zeros if it were let through."""
     nca = model()
