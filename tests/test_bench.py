@@ -70,10 +70,12 @@ def test_a_case_is_two_equal_automata(case, backend):
     assert provider.why_not(problem, TRAIN) is None
     runner = provider.open(problem)
     for training in (True, False):
-        plain, exact = problem.answer(training, False)
-        found = runner.check(training)
+        check = problem.strict[0]
+        assert check.size == case.tiny()
+        plain, exact = problem.answer(check, training, False)
+        found = runner.check(check, training)
         assert found.keys() == exact.keys()
-        assert parity.judge(found, plain, exact, problem.check_size.cells, True).wrong is None
+        assert parity.judge(found, plain, exact, check.size.cells, True).wrong is None
         for name, tensor in found.items():
             # Far looser and in another norm than the verdict, so that it does not rest on itself.
             size = max(t.abs().max() for key, t in exact.items() if (key == STATE) == (name == STATE))
@@ -165,6 +167,32 @@ def broken(rule, grad_out, grad_history, x, *rest):
 RIGHT = cpu.backward
 
 
+def test_loosely_a_gradient_may_be_off_by_a_hundredth_and_a_state_may_not():
+    exact = tensors(state=1.0, weight=1.0)
+    assert parity.judge(tensors(state=1.0, weight=1.009), exact, exact, 1, True, loose=True).wrong is None
+    assert parity.judge(tensors(state=1.0, weight=1.011), exact, exact, 1, True, loose=True).wrong is not None
+    assert parity.judge(tensors(state=1.001, weight=1.0), exact, exact, 1, True, loose=True).wrong is not None
+
+
+@pytest.mark.parametrize(("off_at", "wrong"), [((), False), ((2,), False), ((2, 3), False), ((2, 3, 4), True)])
+def test_one_hidden_value_at_a_kink_is_forgiven_and_a_wrong_kernel_is_not(off_at, wrong):
+    """Gradients that are off by a thousandth on some of the three small inputs, which have seeds 2, 3 and 4."""
+    case = BY_NAME["maxnca"]
+    found = measure.Measurement(case, case.tiny(), [], CPU, timing.Ceilings(CPU, 8))
+    provider = Fused("reference")
+    runner = provider.open(found.problem)
+    right = runner.check
+
+    def check(which, training):
+        tensors = right(which, training)
+        if which in found.problem.strict and which.seed in off_at:
+            tensors["hidden.weight"] = tensors["hidden.weight"] * 1.001
+        return tensors
+
+    runner.check = check
+    assert (found._verdict(provider, runner, True).wrong is not None) == wrong
+
+
 @pytest.mark.skipif(cpu.unavailable() is not None, reason="needs the C++ extension")
 def test_broken_kernel_is_red_and_not_timed(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(cpu, "backward", broken)
@@ -237,6 +265,29 @@ def test_calls_take_turns_and_inputs_rotate():
     found = timing.interleave({"a": call("a", 2.0), "b": call("b", 3.0)}, 2, warm=1, clock=lambda: now[0])
     assert seen == [("a", 0), ("b", 0), ("a", 1), ("b", 1), ("a", 2), ("b", 2)]
     assert found == {"a": [2.0, 2.0], "b": [3.0, 3.0]}
+
+
+def test_a_slow_call_drops_out_after_fewer_rounds():
+    calls = {name: lambda number: None for name in ("a", "b")}
+    found = timing.interleave(calls, 5, fewer={"b": 2, "a": 9})
+    assert {name: len(seconds) for name, seconds in found.items()} == {"a": 5, "b": 2}
+
+
+@pytest.mark.parametrize(("budget", "rounds"), [(0.0, 3), (1e9, None)])
+def test_a_provider_over_its_budget_takes_part_in_three_rounds(budget, rounds, monkeypatch):
+    monkeypatch.setattr(measure, "_BUDGET", budget)
+    case = BY_NAME["texture"]
+    found = measure.Measurement(case, case.tiny(), [Fused("reference")], CPU, timing.Ceilings(CPU, 8))
+    assert found.run([FORWARD], 4)[1].rounds == rounds
+
+
+def test_a_provider_that_takes_too_long_is_not_measured(monkeypatch):
+    monkeypatch.setattr(measure, "_PATIENCE", -1.0)
+    case = BY_NAME["texture"]
+    found = measure.Measurement(case, case.tiny(), [Fused("reference")], CPU, timing.Ceilings(CPU, 8))
+    (outcome,) = found.run([FORWARD], 4)
+    assert outcome.absent == "one call takes 0 s"
+    assert "time" not in outcome.values
 
 
 def test_percentiles():
@@ -336,21 +387,38 @@ def test_compiled_step_has_the_eager_state(monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda function, **_: torch._dynamo.optimize("eager")(function))
     torch.compiler.reset()
     problem = tiny("maxnca")
-    plain, exact = problem.answer(True, False)
-    found = Compiled().open(problem).check(True)
+    plain, _ = problem.answer(problem.whole, True, False)
+    found = Compiled().open(problem).check(problem.whole, True)
     assert found.keys() == {STATE}
     torch.testing.assert_close(found[STATE], plain[STATE])
 
 
-@pytest.mark.skipif(importlib.util.find_spec("cax") is None, reason="needs cax and jax")
+needs_cax = pytest.mark.skipif(importlib.util.find_spec("cax") is None, reason="needs cax and jax")
+
+
+@needs_cax
+def test_cax_trains_few_steps_a_call_and_has_reasons():
+    case = BY_NAME["texture"]
+    problem = Problem(case, Size(1, (8, 9), 6), CPU)
+    assert [Cax().open(problem).steps(mode) for mode in (TRAIN, FORWARD)] == [4, 6]
+    assert "CAX has no batch norm" in (Cax().why_not(tiny("med-fine"), TRAIN) or "")
+    assert "dead cells" in (Cax().why_not(tiny("growing-seed"), TRAIN) or "")
+    found = measure.Measurement(case, problem.size, [Cax()], CPU, timing.Ceilings(CPU, 8))
+    if Cax().why_not(problem, TRAIN) is None:
+        _, outcome = found.run([TRAIN], 1)
+        assert outcome.note == "4 steps per call" and "time" in outcome.values and "compile" in outcome.values
+
+
+@needs_cax
 @pytest.mark.parametrize("name", ["maxnca", "texture", "growing", "selfclass-mnist", "large-2d"])
 def test_cax_is_the_same_automaton(name):
     problem = tiny(name)
     for training in (True, False):
-        plain, exact = problem.answer(training, True)
-        found = Cax().open(problem).check(training)
+        check = problem.strict[0]
+        plain, exact = problem.answer(check, training, True)
+        found = Cax().open(problem).check(check, training)
         assert set(found) == ({STATE, STATE_GRADIENT} if training else {STATE})
-        assert parity.judge(found, plain, exact, problem.check_size.cells, False).wrong is None
+        assert parity.judge(found, plain, exact, check.size.cells, False).wrong is None
 
 
 # A user's own automaton.
@@ -427,6 +495,17 @@ def test_quick_run_prints_and_appends(tmp_path, capsys):
         assert row.device == machine.device_name(CPU) and row.threads == str(torch.get_num_threads())
         assert f"torch {torch.__version__}" in row.versions
     assert {row.metric for row in rows if row.provider == "machine"} >= {"matmul", "copy"}
+
+
+def test_the_reference_backend_takes_part_only_where_asked_for_or_alone(monkeypatch):
+    def names(*words):
+        return {provider.name for provider in run.providers(options.parse(words))}
+
+    assert "ncafast:reference" in names("--provider", "ncafast")
+    monkeypatch.setattr(backends, "available", lambda: ["cpu", "reference"])
+    assert "ncafast:reference" not in names() and "ncafast:cpu" in names()
+    monkeypatch.setattr(backends, "available", lambda: ["reference"])
+    assert "ncafast:reference" in names()
 
 
 def test_threads_are_set_and_put_back(tmp_path):

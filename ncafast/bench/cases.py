@@ -129,7 +129,7 @@ CASES: tuple[Case, ...] = (
         "med-fine-b16",
         "Med-NCA fine, batch of 16",
         3,
-        {"quick": Size(2, (96, 96), 4), "full": Size(16, (320, 320), 2), "gpu": Size(16, (320, 320), 20)},
+        {"quick": Size(2, (96, 96), 4), "full": Size(16, (320, 320), 1), "gpu": Size(16, (320, 320), 20)},
     ),
     _med(
         "med-coarse",
@@ -141,7 +141,7 @@ CASES: tuple[Case, ...] = (
         "med-coarse-b16",
         "Med-NCA coarse, batch of 16",
         7,
-        {"quick": Size(2, (80, 80), 4), "full": Size(16, (80, 80), 6), "gpu": Size(16, (80, 80), 40)},
+        {"quick": Size(2, (80, 80), 4), "full": Size(16, (80, 80), 4), "gpu": Size(16, (80, 80), 40)},
     ),
     _texture(
         "texture",
@@ -153,7 +153,7 @@ CASES: tuple[Case, ...] = (
         "texture-c128",
         128,
         128,
-        {"quick": Size(1, (48, 48), 3), "full": Size(1, (128, 128), 4), "gpu": Size(8, (128, 128), 16)},
+        {"quick": Size(1, (48, 48), 3), "full": Size(1, (128, 128), 2), "gpu": Size(8, (128, 128), 16)},
     ),
     Case(
         "growing",

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ncafast.bench.case import FORWARD, INFERENCE, TRAIN
-from ncafast.bench.problem import Problem
+from ncafast.bench.problem import Check, Problem
 from ncafast.bench.providers import Provider, Runner, TorchRunner
 from ncafast.bench.timing import Call, synchronize
 
@@ -110,8 +110,8 @@ class _OctreeRunner(Runner):
 
         return once
 
-    def check(self, training: bool) -> dict[str, Tensor]:
-        return self.problem.traced(self.module, self._rollout, False)
+    def check(self, check: Check, training: bool) -> dict[str, Tensor]:
+        return self.problem.traced(self.module, self._rollout, check, False)
 
     @torch.no_grad()
     def _rollout(self, x: Tensor, steps: int, masks: Tensor | None) -> Tensor:

@@ -15,11 +15,13 @@ from ncafast.bench.case import FORWARD, INFERENCE, MEMORY, TRAIN, Case, Size
 from ncafast.bench.launches import count_launches
 from ncafast.bench.memory import peak_bytes
 from ncafast.bench.parity import Verdict
-from ncafast.bench.problem import Problem
+from ncafast.bench.problem import Check, Problem
 from ncafast.bench.providers import Provider, Runner
 from ncafast.bench.timing import Call, Ceilings, Spread, interleave, spread
 
 _MIB = 2**20
+_PATIENCE = 60.0  # seconds: a provider whose call takes longer is not measured
+_BUDGET, _LEAST_ROUNDS = 30.0, 3  # a provider may take so many seconds of a mode's rounds, and gets so many rounds
 _ORDER = (TRAIN, FORWARD, INFERENCE, MEMORY)
 
 
@@ -32,6 +34,8 @@ class Outcome:
         absent: why nothing was measured, or None.
         wrong: in what its parity check failed, or None; then there is no time.
         note: what else has to be known.
+        seconds: of the call that came before the timing.
+        rounds: in how many rounds it took part, or None for all.
     """
 
     provider: str
@@ -40,6 +44,8 @@ class Outcome:
     absent: str | None = None
     wrong: str | None = None
     note: str = ""
+    seconds: float = 0.0
+    rounds: int | None = None
 
 
 class Measurement:
@@ -90,7 +96,7 @@ class Measurement:
             yield outcome, call
 
     def _checked(self, provider: Provider, outcome: Outcome) -> Call | None:
-        """The call, after it has run twice; None when the provider is wrong."""
+        """The call, after it has run (which compiles it where that is its way); None when the provider is wrong."""
         runner = self.runners.get(provider.name)
         if runner is None:
             runner = self.runners[provider.name] = provider.open(self.problem)
@@ -101,18 +107,22 @@ class Measurement:
             if outcome.wrong is not None:
                 return None
         call = runner.call(outcome.mode)
-        first, second = _seconds(call, 0), _seconds(call, 1)
+        first = outcome.seconds = _seconds(call, 0)
         if provider.compiles:
-            outcome.values["compile"] = max(0.0, first - second), "s"
+            outcome.seconds = _seconds(call, 1)
+            outcome.values["compile"] = max(0.0, first - outcome.seconds), "s"
+        if runner.steps(outcome.mode) < self.problem.size.steps:
+            outcome.note = f"{runner.steps(outcome.mode)} steps per call"
+        if outcome.seconds > _PATIENCE:
+            outcome.absent = f"one call takes {outcome.seconds:.0f} s"
+            return None
         return call
 
     def _judge(self, provider: Provider, runner: Runner, outcome: Outcome) -> None:
         training = outcome.mode != INFERENCE
         verdict = self.verdicts.get((provider.name, training))
         if verdict is None:
-            plain, exact = self.problem.answer(training, provider.every_cell)
-            cells, complete = self.problem.check_size.cells, not provider.state_only
-            verdict = parity.judge(runner.check(training), plain, exact, cells, complete)
+            verdict = self._verdict(provider, runner, training)
             self.verdicts[provider.name, training] = verdict
         outcome.wrong = verdict.wrong
         for name, error in (("error", verdict.state), ("gradient error", verdict.gradient)):
@@ -127,9 +137,29 @@ class Measurement:
             if provider.name in self.runners and TRAIN in provider.modes and not provider.compiles:
                 self.runners[provider.name].call(TRAIN)(0)
 
+    def _verdict(self, provider: Provider, runner: Runner, training: bool) -> Verdict:
+        """At the size that is timed, gradients loosely; then gradients strictly, on any of several small inputs."""
+        whole = self._compared(provider, runner, self.problem.whole, training, loose=True)
+        if whole.wrong is not None or not training or math.isnan(whole.gradient):
+            return whole
+        for check in self.problem.strict:
+            small = self._compared(provider, runner, check, training, loose=False)
+            if small.wrong is None:
+                break
+        return Verdict(whole.state, small.gradient, small.wrong)
+
+    def _compared(self, provider: Provider, runner: Runner, check: Check, training: bool, loose: bool) -> Verdict:
+        plain, exact = self.problem.answer(check, training, provider.every_cell)
+        found = runner.check(check, training)
+        return parity.judge(found, plain, exact, check.size.cells, not provider.state_only, loose)
+
     def _time(self, mode: str, rounds: int, calls: dict[str, Call], outcomes: dict[str, Outcome]) -> Outcome:
         """Fill in times and rates; return what the machine could do in the same rounds."""
-        seconds = interleave({**calls, **self.ceilings.calls()}, rounds)
+        for name in calls:
+            possible = max(_LEAST_ROUNDS, int(_BUDGET / max(outcomes[name].seconds, 1e-9)))
+            outcomes[name].rounds = possible if possible < rounds else None
+        fewer = {name: outcomes[name].rounds or rounds for name in calls}
+        seconds = interleave({**calls, **self.ceilings.calls()}, rounds, fewer=fewer)
         matmul = spread(seconds.pop("matmul")).under(self.ceilings.flop)
         copy = spread(seconds.pop("copy")).under(self.ceilings.bytes)
         for name, found in seconds.items():
@@ -140,7 +170,7 @@ class Measurement:
 
     def _rates(self, outcome: Outcome, taken: Spread, flops: float, bandwidth: float) -> None:
         size, rule = self.problem.size, self.problem.rule
-        per_step = taken.scaled(1 / size.steps)
+        per_step = taken.scaled(1 / self.runners[outcome.provider].steps(outcome.mode))
         outcome.values["time"] = per_step.scaled(1e3), "ms/step"
         outcome.values["rate"] = per_step.under(size.cells), "cells*steps/s"
         if self.problem.case.dead_cells():
@@ -165,7 +195,7 @@ class Measurement:
             outcome.values["peak"] = peak / _MIB, "MiB"
         launches = count_launches(lambda: call(0), self.device)
         if launches is not None:
-            outcome.values["launches"] = launches / size.steps, "launches/step"
+            outcome.values["launches"] = launches / runner.steps(outcome.mode), "launches/step"
 
     def close(self) -> None:
         """Let go of everything."""

@@ -75,8 +75,7 @@ def parse(words: Sequence[str]) -> Options:
 
 def default_folder() -> Path:
     """bench/results of a checkout that one stands in, else ./ncafast-bench."""
-    checkout = Path("bench", "results")
-    return checkout if checkout.is_dir() else Path("ncafast-bench")
+    return Path("bench", "results") if Path("bench", "gpu.sh").is_file() else Path("ncafast-bench")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -90,7 +89,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--quick", action="store_true", help="small sizes, eight cases, no torch.compile: about two minutes")
     add("--case", nargs="+", metavar="NAME", help="cases, or main, grid, steps, all (default: main)")
     add("--size", choices=SIZES, help="default: full on a CPU, gpu on a GPU")
-    add("--provider", nargs="+", metavar="NAME", help="eager, compile, ncafast, ncafast:cpu, cax, ... (default: all)")
+    add(
+        "--provider",
+        nargs="+",
+        metavar="NAME",
+        help="eager, compile, ncafast, ncafast:cpu, cax, ...; default: all but ncafast:reference",
+    )
     add("--mode", nargs="+", choices=(TRAIN, FORWARD, INFERENCE, MEMORY), help="default: all that a case has")
     add("--rounds", type=_count, help=f"rounds of timing (default: {_ROUNDS}, with --quick {_QUICK_ROUNDS})")
     add("--threads", type=_count, help="CPU threads (default: torch's)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -14,10 +15,19 @@ from ncafast.bench.originals import Original
 from ncafast.bench.parity import STATE, STATE_GRADIENT
 from ncafast.rule import Rule
 
-CHECKED_CELLS = 2**18  # the float64 answer is worked out on no more cells than these
+_CHECKED = 2**18  # the float64 answer is worked out on no more cells than these
+_STRICT = 2**13  # and gradients are compared strictly on no more: of more, some hidden value surely is at a kink
 _CACHE = 2**27  # bytes of inputs that surely do not fit into a cache
 
 Rollout = Callable[[Tensor, int, "Tensor | None"], Tensor]  # published layout; masks [T, B, 1, *S] or None
+
+
+@dataclass(frozen=True)
+class Check:
+    """What parity is judged on: a size, which may be smaller than the one that is timed, and a seed of the input."""
+
+    size: Size
+    seed: int
 
 
 class Problem:
@@ -27,6 +37,8 @@ class Problem:
         rule: the case's step; `learned_filters` says whether its filters are trained.
         channels_last: whether the published layout is [B, *S, C].
         inputs: states in that layout.
+        whole: the check at the size that is timed, or near it.
+        strict: checks that are small enough for gradients; one that fails may have a hidden value at a ReLU's kink.
     """
 
     def __init__(self, case: Case, size: Size, device: torch.device) -> None:
@@ -39,7 +51,9 @@ class Problem:
         one = size.cells * self.rule.channels * 4
         states = [case.state(size, self.rule.channels, generator) for _ in range(max(1, min(64, _CACHE // one)))]
         self.inputs = [self.laid_out(state.to(device)).contiguous() for state in states]
-        self.check_size = _smaller(Size(size.batch, size.grid, min(size.steps, case.check_steps)))
+        few = Size(size.batch, size.grid, min(size.steps, case.check_steps))
+        self.whole = Check(_smaller(few, _CHECKED), 2)
+        self.strict = [Check(_smaller(few, _STRICT), seed) for seed in (2, 3, 4)]
         self.answer = cache(self._answer)
 
     def original(self) -> Original:
@@ -54,10 +68,10 @@ class Problem:
         """[B, C, *S] as a view in the published layout."""
         return x.movedim(1, -1) if self.channels_last else x
 
-    def check_input(self, every_cell: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """For the parity check: state [B, C, *S], weights of the loss of that shape, masks [T, B, 1, *S] bool."""
-        generator = torch.Generator().manual_seed(2)
-        size = self.check_size
+    def check_input(self, check: Check, every_cell: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """State [B, C, *S], weights of the loss of that shape, masks [T, B, 1, *S] bool."""
+        generator = torch.Generator().manual_seed(check.seed)
+        size = check.size
         state = self.case.state(size, self.rule.channels, generator)
         weight = torch.randn(state.shape, generator=generator)
         drawn = torch.rand(size.steps, size.batch, 1, *size.grid, generator=generator)
@@ -68,12 +82,12 @@ class Problem:
         )
         return state.to(self.device), weight.to(self.device), masks.to(self.device)
 
-    def _answer(self, training: bool, every_cell: bool) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def _answer(self, check: Check, training: bool, every_cell: bool) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """(plain PyTorch in float32, the same in float64), on the CPU, gradients under the counterpart's names."""
         found = []
         for dtype in (torch.float32, torch.float64):
             module = self.original().to(dtype)
-            result = self.traced(module, plain(module), training, every_cell, dtype)
+            result = self.traced(module, plain(module), check, training, every_cell, dtype)
             found.append({name: tensor.cpu() for name, tensor in self.renamed(result).items()})
         return found[0], found[1]
 
@@ -87,19 +101,20 @@ class Problem:
         self,
         module: nn.Module,
         rollout: Rollout,
+        check: Check,
         training: bool,
         every_cell: bool = False,
         dtype: torch.dtype = torch.float32,
         gradients: bool = True,
     ) -> dict[str, Tensor]:
         """The state after the check's steps, and in training the gradients of x and of every parameter in use."""
-        x, weight, masks = self.check_input(every_cell)
+        x, weight, masks = self.check_input(check, every_cell)
         x, weight = x.to(dtype), weight.to(dtype)
         module.train(training)
         want = training and gradients
         x.requires_grad_(want)
         with torch.set_grad_enabled(want):
-            out = rollout(self.laid_out(x), self.check_size.steps, masks)
+            out = rollout(self.laid_out(x), check.size.steps, masks)
             out = out.movedim(-1, 1) if self.channels_last else out
         found = {STATE: out.detach()}
         if want:
@@ -127,10 +142,10 @@ def _gradient(tensor: Tensor) -> Tensor:
     return tensor.grad.clone()
 
 
-def _smaller(size: Size) -> Size:
-    """The size with fewer samples, then shorter axes, until few enough cells are left."""
+def _smaller(size: Size, most: int) -> Size:
+    """The size with fewer samples, then shorter axes, until there are at most so many cells."""
     batch, grid = size.batch, size.grid
-    while Size(batch, grid, 1).cells > CHECKED_CELLS:
+    while Size(batch, grid, 1).cells > most:
         if batch > 2:
             batch //= 2
         else:

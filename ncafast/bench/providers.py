@@ -14,7 +14,7 @@ from ncafast import backends
 from ncafast.bench import machine, work
 from ncafast.bench.case import FORWARD, INFERENCE, MEMORY, TRAIN
 from ncafast.bench.memory import kept_bytes
-from ncafast.bench.problem import Problem, Rollout, plain
+from ncafast.bench.problem import Check, Problem, Rollout, plain
 from ncafast.bench.timing import Call, synchronize
 from ncafast.nca import NCA
 
@@ -25,13 +25,18 @@ class Runner:
     """One provider at one problem."""
 
     unchecked: str | None = None  # why parity cannot be checked
+    problem: Problem
 
     def call(self, mode: str) -> Call:
         """The work of a mode as one call; it returns when the device is done."""
         raise NotImplementedError
 
-    def check(self, training: bool) -> dict[str, Tensor]:
-        """State and gradients after the problem's check, by the counterpart's names; gradients may be left out."""
+    def steps(self, mode: str) -> int:
+        """NCA steps that a call of this mode takes."""
+        return self.problem.size.steps
+
+    def check(self, check: Check, training: bool) -> dict[str, Tensor]:
+        """State and gradients, by the counterpart's names; gradients may be left out."""
         raise NotImplementedError
 
     def kept(self) -> int | None:
@@ -84,9 +89,9 @@ class TorchRunner(Runner):
 
         return once
 
-    def check(self, training: bool) -> dict[str, Tensor]:
+    def check(self, check: Check, training: bool) -> dict[str, Tensor]:
         """See `Runner`."""
-        return self.problem.traced(self.module, self.rollout, training, gradients=self.gradients)
+        return self.problem.traced(self.module, self.rollout, check, training, gradients=self.gradients)
 
     def kept(self) -> int | None:
         """See `Runner`."""
@@ -114,8 +119,9 @@ class TorchRunner(Runner):
 class _Renamed(TorchRunner):
     """A runner of the original, whose gradients are renamed."""
 
-    def check(self, training: bool) -> dict[str, Tensor]:
-        return self.problem.renamed(super().check(training)) if self.gradients else super().check(training)
+    def check(self, check: Check, training: bool) -> dict[str, Tensor]:
+        found = super().check(check, training)
+        return self.problem.renamed(found) if self.gradients else found
 
 
 class Eager(Provider):

@@ -51,6 +51,9 @@ def run(options: Options) -> int:
 def providers(options: Options) -> list[Provider]:
     """Every provider that was asked for; "ncafast" stands for all of its backends.
 
+    Where none was asked for, the reference backend takes part only if it is the only one: it is the definition, and
+    nobody's choice beside a faster one.
+
     Raises:
         ValueError: an unknown name.
     """
@@ -59,7 +62,8 @@ def providers(options: Options) -> list[Provider]:
     found: list[Provider] = [Eager(), Compiled(), CompiledMax(), *fused]
     found += [Cax(), NcaLab(options.ncalab), OctreeKernel(options.octreenca)]
     if not options.provider:
-        return found
+        faster = len(backends.available()) > 1
+        return [provider for provider in found if not (faster and provider.name == "ncafast:reference")]
     known = {provider.name for provider in found} | {"ncafast"}
     unknown = [name for name in options.provider if name not in known]
     if unknown:
@@ -120,6 +124,7 @@ def rows(shared: Run, case: Case, size: Size, outcomes: Iterable[Outcome]) -> It
     common = dataclasses.asdict(shared)
     for outcome in outcomes:
         where = {**common, "case": case.name, "shape": str(size), "provider": outcome.provider, "mode": outcome.mode}
+        where["rounds"] = str(outcome.rounds or shared.rounds)
         if outcome.absent is not None:
             yield Row(**where, metric=results.ABSENT, note=outcome.absent)
         if outcome.wrong is not None:

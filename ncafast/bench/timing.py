@@ -49,18 +49,27 @@ def _quantile(ordered: list[float], q: float) -> float:
 
 
 def interleave(
-    calls: Mapping[str, Call], rounds: int, *, warm: int = 1, clock: Callable[[], float] = time.perf_counter
+    calls: Mapping[str, Call],
+    rounds: int,
+    *,
+    warm: int = 1,
+    fewer: Mapping[str, int] | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Seconds of every call, `rounds` each, in turns after `warm` rounds that are thrown away.
 
-    Round i runs on input number i, so that no call finds its input in the cache from the call before.
+    Round i runs on input number i, so that no call finds its input in the cache from the call before. A call named in
+    `fewer` drops out after so many rounds.
     """
+    last = {name: warm + min(rounds, (fewer or {}).get(name, rounds)) for name in calls}
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     gc.collect()
     gc.disable()
     try:
         for number in range(warm + rounds):
             for name, call in calls.items():
+                if number >= last[name]:
+                    continue
                 start = clock()
                 call(number)
                 taken = clock() - start
