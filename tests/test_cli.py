@@ -212,7 +212,7 @@ def test_bad_data_is_one_line_and_exit_1_for_real(tmp_path):
 
 
 def test_ctrl_c_stops_with_130_and_one_line(tmp_path):
-    process = start("demo", "--quick", "--no-progress", "--out", tmp_path)
+    process = start("demo", "--quick", "--no-progress", "--out", tmp_path / "out")
     assert "white matter" in process.stdout.readline()
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)

@@ -105,6 +105,25 @@ def test_nan_in_the_alive_channel_kills_its_window(pool, isa):
     assert (got == 0).sum() == 5 * pool**2 - 1
 
 
+@pytest.mark.parametrize("pool", [1, 3, 5])
+def test_a_dead_cell_can_keep_its_neighbour_alive(pool):
+    """Dead cells are skipped, but not those that count for a living neighbour after the step."""
+    reach = pool // 2
+    rule = Rule(channels=4, hidden=(1,), num_filters=0, activation="identity", alive=Alive(threshold=0.0, pool=pool))
+    params = {
+        "hidden.weight": torch.eye(4)[3:],
+        "hidden.bias": torch.zeros(1),
+        "update.weight": -2 * torch.eye(4)[:, 3:],
+    }
+    x = torch.full((1, 4, 7, 11), -1.0)
+    x[0, 3, 3, 1] = 1.0  # the only cell above the threshold: it falls, and the one two windows on rises
+    masks = torch.zeros(1, 1, 1, 7, 11, dtype=torch.bool)
+    masks[..., 3, 1] = masks[..., 3, 1 + 2 * reach] = True
+    want, got = (rollout(x, rule, params, 1, fire_mask=masks, backend=name) for name in ("reference", "cpu"))
+    assert torch.equal(got, want)
+    assert (got[0, 0, 3, 1 + reach] == -1) == (pool > 1)
+
+
 def gradients(rule, leaves, size, names, backend="cpu", **options):
     """Gradients by name of those of x, extra and the parameters that `names` holds."""
     own = {name: value.detach().clone().requires_grad_(name in names) for name, value in leaves.items()}

@@ -124,13 +124,16 @@ def test_no_training_slice_is_near_a_held_out_one(blocks):
 
 def test_volumes_lie_where_the_template_has_them(tmp_path):
     data = brain.load(quick=True)
-    assert brain.write_volumes(data, tmp_path).read_text().split() == [HELD_OUT]
+    assert brain.write_volumes(data, tmp_path).read_text().split() == [brain.WATCHED]
+    in_training = {path.name for path in (tmp_path / "imagesTr").iterdir()}
+    assert in_training == {f"{name}.nii.gz" for name in (*data.training, brain.WATCHED)}
     template = datasets.load_mni152_template(resolution=1)
     white = datasets.load_mni152_wm_template(resolution=1).get_fdata() > 0.5
     outside = template.get_fdata() > 0
     for name in data.blocks:
-        image = nib.load(tmp_path / "imagesTr" / f"{name}.nii.gz")
-        label = nib.load(tmp_path / "labelsTr" / f"{name}.nii.gz")
+        part = "Ts" if name == HELD_OUT else "Tr"
+        image = nib.load(tmp_path / f"images{part}" / f"{name}.nii.gz")
+        label = nib.load(tmp_path / f"labels{part}" / f"{name}.nii.gz")
         corner = np.linalg.inv(template.affine) @ image.affine @ [0, 0, 0, 1]
         x, y, z = corner[:3].round().astype(int)
         where = tuple(slice(o, o + n) for o, n in zip((x, y, z), image.shape, strict=True))
@@ -147,12 +150,23 @@ def test_epochs_below_one_are_refused(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_folder_with_other_files_is_left_alone(tmp_path, capsys):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "mine.txt").write_text("precious")
+    assert cli.main(["demo", "--quick", "--out", str(tmp_path)]) == 1
+    assert "not from this demo" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.rglob("*")] == ["data", "mine.txt"]
+
+
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory):
     """Folder and printed text of a quick demo, run over the leavings of an earlier one."""
     folder = tmp_path_factory.mktemp("demo") / "out"
     (folder / "training").mkdir(parents=True)
     (folder / "training" / "last.safetensors").write_text("from an earlier demo")
+    (folder / "data" / "imagesTr").mkdir(parents=True)
+    (folder / "data" / "imagesTr" / "old.nii.gz").write_text("from an earlier demo")
+    (folder / ".ncafast-demo").touch()
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         code = cli.main(["demo", "--quick", "--no-progress", "--seed", "5", "--out", str(folder)])
     assert code == 0
@@ -162,6 +176,8 @@ def quick(tmp_path_factory):
 def test_quick_demo_leaves_the_promised_files(quick):
     folder, _ = quick
     assert set(summary.FILES) <= {path.name for path in folder.iterdir()}
+    assert not list(folder.rglob("old.nii.gz"))
+    assert "epoch 2: loss" in (folder / "training" / "log.txt").read_text()
 
 
 def test_quick_demo_segmentation_is_in_the_templates_space(quick):
@@ -214,3 +230,14 @@ def test_quick_demo_pictures_can_be_seen(quick):
     assert isinstance(model, MedNCA)
     assert frames.shape[0] == sum(model.steps)
     assert (frames[0] != frames[-1]).any()
+
+
+def test_progress_is_drawn_from_held_out_slices(tmp_path):
+    data = brain.load(quick=True)
+    brain.write_volumes(data, tmp_path)
+    sample = nib.load(tmp_path / "imagesTr" / f"{brain.WATCHED}.nii.gz")
+    whole = nib.load(tmp_path / "imagesTs" / f"{HELD_OUT}.nii.gz")
+    assert np.array_equal(sample.get_fdata(), whole.get_fdata()[:, :: brain.WATCHED_EVERY])
+    assert sample.header.get_zooms() == (1.0, brain.WATCHED_EVERY, 1.0)
+    labels = nib.load(tmp_path / "labelsTr" / f"{brain.WATCHED}.nii.gz").get_fdata() > 0
+    assert np.array_equal(labels, data.truth(HELD_OUT)[:, :: brain.WATCHED_EVERY])

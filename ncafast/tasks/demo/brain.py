@@ -5,6 +5,9 @@ is cut into coronal slices; the held-out ones go through thalamus and putamen, w
 white matter, so that intensity alone does not tell them apart. Neighbouring slices are nearly copies of each other: a
 held-out slice right beside a training slice would be a leak. So the held-out slices are one block with a gap on either
 side.
+
+The task scales each volume by percentiles of its own, which move with the share of white matter; the training blocks
+end where they would no longer agree with the held-out block's.
 """
 
 from __future__ import annotations
@@ -21,7 +24,8 @@ Array = np.ndarray[Any, Any]
 
 GAP = 8  # slices between training and held-out ones; a slice is 1 mm
 HELD_OUT = "middle"
-BLOCKS = {"back": (30, 96), HELD_OUT: (104, 128), "front": (136, 206)}  # slices [start, stop)
+WATCHED, WATCHED_EVERY = "middle-sample", 6  # some held-out slices, to draw the Dice over the epochs from
+BLOCKS = {"back": (46, 96), HELD_OUT: (104, 128), "front": (136, 170)}  # slices [start, stop)
 QUICK_BLOCKS = {"back": (86, 96), HELD_OUT: (104, 110), "front": (136, 146)}
 IN_PLANE = (slice(24, 174), slice(0, 156))  # left-right and bottom-top; outside is empty
 WHITE = 0.5  # a voxel is white matter where its map is above
@@ -62,20 +66,29 @@ def load(quick: bool = False) -> Brain:
 
 
 def write_volumes(brain: Brain, folder: Path) -> Path:
-    """Write every block as imagesTr/NAME.nii.gz and labelsTr/NAME.nii.gz, as `ncafast train mednca` reads them.
+    """Write the blocks as NIfTI files, as `ncafast train mednca` reads them.
 
-    Returns the list file that names the held-out volume.
+    The training blocks go to imagesTr/ and labelsTr/, together with every few slices of the held-out block, from which
+    training reports its progress; the whole held-out block goes to imagesTs/ and labelsTs/. Returns the list file that
+    keeps those few slices out of training.
     """
-    for name in brain.blocks:
-        where = brain.image.slicer[brain.region(name)].affine
-        for kind, data in (("imagesTr", brain.intensities(name)), ("labelsTr", brain.truth(name))):
-            path = folder / kind / f"{name}.nii.gz"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            stored = data.astype(np.float32 if kind == "imagesTr" else np.uint8)
-            nib.save(nib.Nifti1Image(stored, where), path)
+    for name in brain.training:
+        _write_pair(brain, folder, "Tr", name, brain.region(name))
+    across, (start, stop), up = IN_PLANE[0], brain.blocks[HELD_OUT], IN_PLANE[1]
+    _write_pair(brain, folder, "Tr", WATCHED, (across, slice(start, stop, WATCHED_EVERY), up))
+    _write_pair(brain, folder, "Ts", HELD_OUT, brain.region(HELD_OUT))
     names = folder / "held-out.txt"
-    names.write_text(f"{HELD_OUT}\n", encoding="utf-8")
+    names.write_text(f"{WATCHED}\n", encoding="utf-8")
     return names
+
+
+def _write_pair(brain: Brain, folder: Path, part: str, name: str, region: tuple[slice, slice, slice]) -> None:
+    affine = brain.image.slicer[region].affine
+    image = brain.image.get_fdata(dtype=np.float32)[region]
+    for kind, data in (("images", image), ("labels", brain.white[region].astype(np.uint8))):
+        path = folder / f"{kind}{part}" / f"{name}.nii.gz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nib.save(nib.Nifti1Image(data, affine), path)
 
 
 def write_prediction(brain: Brain, found: Array, path: Path) -> None:

@@ -17,7 +17,7 @@ class DemoConfig:
     out: Path = Path("ncafast-demo")
     """Folder for everything the demo writes. An earlier demo in it is replaced."""
 
-    epochs: int = 16
+    epochs: int = 120
     """Passes over the training slices."""
 
     seed: int = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shutil
 import time
@@ -14,32 +15,32 @@ from tqdm import tqdm
 
 from ncafast.tasks.demo import baselines, brain, gallery, speed, summary
 from ncafast.tasks.demo.config import DemoConfig
-from ncafast.tasks.mednca import PredictConfig, TrainConfig, predict, train
+from ncafast.tasks.mednca import PredictConfig, Result, TrainConfig, predict, train
 from ncafast.tasks.mednca.device import resolve_device
 from ncafast.tasks.mednca.metrics import score
 from ncafast.tasks.mednca.model_file import TrainedModel, load_model
 
-BATCH, CROP = 2, 96
+BATCH, CROP = 2, 48  # slices at once, and the side of the random squares cut from them
 RUNS = 5  # a cell fires by chance: the segmentation is the mean over so many runs
-ROUNDS, QUICK_ROUNDS = 15, 3
+SPEED, QUICK_SPEED = (2, 96, 15), (2, 48, 3)  # batch, side in cells, rounds
 
 
 def run(config: DemoConfig) -> None:
     """Run the demo and leave its files in `config.out`.
 
     Raises:
-        ValueError: epochs below 1.
+        ValueError: epochs below 1, or the folder holds something else.
         OSError: the folder cannot be written.
     """
     if config.epochs < 1:
         raise ValueError(f"epochs={config.epochs} is not allowed; give a whole number from 1")
     clock = _Clock()
+    _claim(config.out)
     data = brain.load(config.quick)
     tqdm.write(_intention(config, data))
-    options = _training(config, brain.write_volumes(data, config.out / "data"))
+    options = _options(config, brain.write_volumes(data, config.out / "data"))
     clock.lap("prepare")
-    shutil.rmtree(options.out, ignore_errors=True)  # an earlier demo's: this one starts from the beginning
-    result = train(options)
+    result = _train(options)
     shutil.copyfile(result.last, config.out / "model.safetensors")
     clock.lap("train")
     trained = load_model(config.out / "model.safetensors", resolve_device("cpu"))
@@ -49,8 +50,7 @@ def run(config: DemoConfig) -> None:
     gallery.write(config.out, data, trained, found, result.history, quality["dice"], config.seed)
     clock.lap("draw")
     tqdm.write("measuring the speed beside plain PyTorch")
-    rounds = QUICK_ROUNDS if config.quick else ROUNDS
-    speeds = speed.compare(trained.model, BATCH, options.crop or CROP, rounds)
+    speeds = speed.compare(trained.model, *(QUICK_SPEED if config.quick else SPEED))
     clock.lap("measure")
     facts = quality | speeds | summary.surroundings(config, trained.model, data)
     facts["epochs"] = len(result.history)
@@ -59,17 +59,32 @@ def run(config: DemoConfig) -> None:
     print(summary.table(facts, config.out), flush=True)
 
 
+def _claim(out: Path) -> None:
+    """Take the folder, and clear away an earlier demo's data and training: this one starts from the beginning.
+
+    The marker file tells them from a user's own folders, which are never touched.
+    """
+    marker = out / ".ncafast-demo"
+    if not marker.exists() and out.exists() and any(out.iterdir()):
+        raise ValueError(f"{out}: holds files that are not from this demo; give another folder with --out")
+    out.mkdir(parents=True, exist_ok=True)
+    marker.touch()
+    for name in ("data", "training"):
+        if (out / name).exists():
+            shutil.rmtree(out / name)
+
+
 def _intention(config: DemoConfig, data: brain.Brain) -> str:
     count = sum(stop - start for start, stop in (data.blocks[name] for name in data.training))
     first, last = data.blocks[brain.HELD_OUT]
     return (
         f"Learning to find white matter in {count} coronal slices of a brain template, to find it in {last - first} "
         f"others (slices {first} to {last - 1}, {brain.GAP} mm or more from any training slice).\n"
-        f"Everything goes to {config.out}/"
+        f"Everything goes to {config.out}/; training writes its lines to {config.out}/training/log.txt"
     )
 
 
-def _training(config: DemoConfig, held_out: Path) -> TrainConfig:
+def _options(config: DemoConfig, held_out: Path) -> TrainConfig:
     options = TrainConfig(
         data=held_out.parent,
         out=config.out / "training",
@@ -77,13 +92,13 @@ def _training(config: DemoConfig, held_out: Path) -> TrainConfig:
         axis="coronal",
         crop=CROP,
         flip=True,
-        steps=(12, 8),
+        steps=(8, 8),
         scale=4,
         epochs=config.epochs,
         batch_size=BATCH,
         lr=4e-3,
         lr_step=1,
-        lr_gamma=0.05 ** (1 / config.epochs),
+        lr_gamma=0.03 ** (1 / config.epochs),
         seed=config.seed,
         device="cpu",
         pictures=0,
@@ -91,8 +106,15 @@ def _training(config: DemoConfig, held_out: Path) -> TrainConfig:
         progress=config.progress,
     )
     if config.quick:
-        return dataclasses.replace(options, crop=48, steps=(4, 3), epochs=2)
+        return dataclasses.replace(options, steps=(4, 3), epochs=2)
     return options
+
+
+def _train(options: TrainConfig) -> Result:
+    """`ncafast train mednca` with its lines, one per epoch, in a file; progress bar and errors show as ever."""
+    options.out.mkdir(parents=True, exist_ok=True)
+    with (options.out / "log.txt").open("w", encoding="utf-8") as log, contextlib.redirect_stdout(log):
+        return train(options)
 
 
 def _segment(config: DemoConfig, trained: TrainedModel, data: brain.Brain) -> brain.Array:
@@ -101,7 +123,7 @@ def _segment(config: DemoConfig, trained: TrainedModel, data: brain.Brain) -> br
     predict(
         PredictConfig(
             model=trained.path,
-            input=config.out / "data" / "imagesTr" / f"{brain.HELD_OUT}.nii.gz",
+            input=config.out / "data" / "imagesTs" / f"{brain.HELD_OUT}.nii.gz",
             output=labels,
             runs=1 if config.quick else RUNS,
             overlay=False,
