@@ -10,7 +10,7 @@ constexpr float sqrt_half = 0.707106781f;
 static void activate(Activation kind, float slope, int64_t count, float* z) {
   switch (kind) {
     case Activation::relu:
-      return each(count, z, z, [](vec v) { return v > 0.0f ? v : (v != v ? v : vec{}); });  // a NaN stays one
+      return each(count, z, z, relu);
     case Activation::leaky_relu:
       return each(count, z, z, [slope](vec v) { return v > 0.0f ? v : v * slope; });
     case Activation::elu:
@@ -62,7 +62,7 @@ static void through_activation(Activation kind, float slope, int64_t count, cons
     const vec g = load(delta + i);
     vec out;
     if (kind == Activation::relu)
-      out = load(value + i) <= 0.0f ? vec{} : g;  // a NaN lets g through, as in torch
+      out = relu_slope(load(value + i), g);
     else if (kind == Activation::leaky_relu)
       out = load(value + i) > 0.0f ? g : g * slope;
     else

@@ -28,6 +28,7 @@ class Backward {
     bias_.assign(H, 0.0);
     gamma_.assign(H, 0.0);
     beta_.assign(H, 0.0);
+    if (engine_.keeps_seen) given_ = Floats(in.grid.batch * engine_.geometry.cells * engine_.P);
     if (engine_.alive) life_.resize(in.grid.batch * engine_.geometry.cells);
   }
 
@@ -69,16 +70,28 @@ class Backward {
     Fold fold;
     if (engine_.batch_norm) fold = engine_.normalise(tape(t));
     begin(t, g, next);
-    over_bands(t, x, g, next,
-               [&](const Job& job, const Scratch& s, const Sums& sums, int64_t sample, const Band& band) {
-                 const uint8_t* wanted = engine_.alive ? life_.data() + sample * engine_.geometry.cells : nullptr;
-                 const int32_t count = engine_.list_cells(t, sample, band, wanted, s);
-                 K_.backward(job, s, sums, s.cells, count);
-                 return count;
-               });
+    over_bands(t, x, g, next, [&](Job& job, const Scratch& s, const Sums& sums, int64_t sample, const Band& band) {
+      if (engine_.keeps_seen) look(job, s, sample, band);
+      const uint8_t* wanted = engine_.alive ? life_.data() + sample * engine_.geometry.cells : nullptr;
+      const int32_t count = engine_.list_cells(t, sample, band, wanted, s);
+      K_.backward(job, s, sums, s.cells, count);
+      return count;
+    });
     if (engine_.batch_norm) correct(t, x, g, next, fold);
     engine_.tables.fold_border(next, in_.grid.batch, engine_.threads);
   }
+
+  // Where the filters are dear, a band's cells look once for both passes over them, and the fired cells' gradient is
+  // spread together with the second pass's.
+  void look(Job& job, const Scratch& s, int64_t sample, const Band& band) {
+    engine_.keep_seen(job, sample, false);
+    K_.see(job, s, s.cells, engine_.list_all(band, s));
+    job.seen_known = true;
+    job.given = given_at(sample);
+    std::fill(job.given + band.begin * int64_t{engine_.P}, job.given + band.end * int64_t{engine_.P}, 0.0f);
+  }
+
+  float* given_at(int64_t sample) { return given_.data() + sample * engine_.geometry.cells * engine_.P; }
 
   // The residual's share of dL/dx_t: what of dL/dx_(t+1) passes the alive mask; restored channels have a way of their
   // own past everything. The border starts at zero.
@@ -180,7 +193,9 @@ class Backward {
       for (int64_t j = 0; j < P; ++j) sum -= static_cast<double>(matrix[i * Pp + j]) * here.mean[j];
       constant[i] = static_cast<float>(sum);
     }
-    over_bands(t, x, g, next, [&](const Job& job, const Scratch& s, const Sums& sums, int64_t, const Band& band) {
+    over_bands(t, x, g, next, [&](Job& job, const Scratch& s, const Sums& sums, int64_t sample, const Band& band) {
+      engine_.keep_seen(job, sample, true);
+      if (engine_.keeps_seen) job.given = given_at(sample);
       const int32_t count = engine_.list_all(band, s);
       K_.affine(job, s, sums, matrix.data(), constant.data(), s.cells, count);
       return count;
@@ -236,7 +251,9 @@ class Backward {
     for (int64_t f = 0; f < F; ++f) {
       if (to.filter_bias && dense) to.filter_bias[f] = static_cast<float>(total(bias, f));
       for (int64_t c = 0; c < C; ++c) {
-        if (to.filter_bias && !dense) to.filter_bias[f * C + c] = static_cast<float>(total(bias, f * Cp + c));
+        // Batch norm takes away what is the same in every cell, so that such a bias has no gradient but rounding.
+        if (to.filter_bias && !dense)
+          put(to.filter_bias, f * C + c, engine_.batch_norm ? 0.0 : total(bias, f * Cp + c));
         for (int64_t t = 0; to.filters && t < taps; ++t) {
           const int64_t place = dense ? (t * C + c) * outputs + f : (t * F + f) * Cp + c;
           to.filters[(f * C + c) * taps + t] = static_cast<float>(total(weight, place));
@@ -286,6 +303,7 @@ class Backward {
   std::vector<std::unique_ptr<SumMemory>> sums_;
   std::vector<double> weight_, bias_, gamma_, beta_;  // of the first hidden layer under batch norm, over the steps
   std::vector<uint8_t> life_;                         // [B * cells] of the present step
+  Floats given_;                                      // [B, cells, P] see look
 };
 
 }  // namespace

@@ -26,8 +26,8 @@ class Engine {
   Engine(const Inputs& inputs, int threads);
   Engine(const Engine&) = delete;
 
-  // next = one step from x, both padded; fills the tape.
-  void step(int64_t t, const float* x, float* next, const StepTape& tape);
+  // next = one step from x, both padded; fills the tape, and `kept` [B, *S, C] with the same state unless it is null.
+  void step(int64_t t, const float* x, float* next, const StepTape& tape, float* kept);
   // The same, with the moments taken from the tape instead of computed.
   void step_again(int64_t t, const float* x, float* next, const StepTape& tape);
 
@@ -43,6 +43,8 @@ class Engine {
 
   // A job for one sample of a step; pointers to states are set by the caller.
   Job job(int64_t t, int64_t sample) const;
+  // Has what the filters give kept between the passes of a step.
+  void keep_seen(Job& job, int64_t sample, bool known);
 
   // Between the layouts: [B, C, *S], [B, *S, C] and padded. Those that make a state fill its border.
   Floats padded_floats() const { return Floats(inputs.grid.batch * padded_sample()); }
@@ -64,10 +66,11 @@ class Engine {
   const int32_t P;
   const std::vector<Band> bands;
   std::vector<Scratch> scratch;
-  const bool alive, restore, batch_norm;
+  const bool alive, restore, batch_norm, keeps_seen;
 
  private:
-  void run(int64_t t, const float* x, float* next, const StepTape& tape);
+  void run(int64_t t, const float* x, float* next, const StepTape& tape, bool measured, float* kept);
+  void cut_band(int64_t sample, const Band& band, const float* padded, float* to) const;
   void measure(const float* x, int64_t t, const StepTape& tape);
   bool measure_about_shift(const float* x, int64_t t, const StepTape& tape);
   void settle(const float* x, float* next, const StepTape& tape);
@@ -77,6 +80,7 @@ class Engine {
   void each_row(const Work& work) const;
 
   std::vector<Floats> memory_;
+  Floats seen_;  // [B, cells, F * C]
   std::vector<std::vector<uint8_t>> fired_;
   std::vector<std::vector<Cell>> cells_;
   std::vector<uint32_t> moved_, touched_;

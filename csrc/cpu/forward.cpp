@@ -20,11 +20,10 @@ void forward(const Inputs& in, int threads, float* out, float* history, float* s
   uint8_t* own_tape = reinterpret_cast<uint8_t*>(own.data());
   for (int64_t t = 0; t < plan.steps; ++t) {
     const StepTape here = tape ? tape_at(in.rule, in.grid, tape, t) : tape_at(in.rule, in.grid, own_tape, 0);
-    engine.step(t, x.data(), next.data(), here);
-    std::swap(x, next);
     const int64_t number = t + 1;
-    if (plan.every && number % plan.every == 0 && number / plan.every <= plan.kept)
-      engine.cut_channels_last(x.data(), history + (number / plan.every - 1) * size);
+    const bool keep = plan.every && number % plan.every == 0 && number / plan.every <= plan.kept;
+    engine.step(t, x.data(), next.data(), here, keep ? history + (number / plan.every - 1) * size : nullptr);
+    std::swap(x, next);
     if (engine.batch_norm) {
       const int64_t H = in.rule.hidden[0];
       std::copy_n(engine.hidden_mean.data(), H, stats + 2 * t * H);

@@ -1,8 +1,14 @@
 // Small matrix products on packed operands: D [M, N] (+)= A [M, K] B [K, N], with a(m, k) = a[m * am + k * ak].
 // A is read by broadcast, B and D by vectors, so A may be transposed for free. Rows are done in groups that fill the
-// registers; the last group may write up to 23 rows past M, which the buffers have room for.
+// registers; the last group may write up to 23 rows past M, which the buffers have room for. `gate` lies as D does.
 
 enum class Start { zero, bias, add };
+enum class End { none, relu, relu_slope };  // the last one: times the derivative of ReLU where it gave `gate`
+
+NCAFAST_INLINE vec relu(vec v) { return v < 0.0f ? vec{} : v; }  // a NaN stays one
+NCAFAST_INLINE vec relu_slope(vec gate, vec g) {
+  return gate <= 0.0f ? vec{} : g;
+}  // a NaN lets g through, as in torch
 
 // Rows of D held in registers beside NV vectors of columns; all divide 24.
 template <int NV>
@@ -14,10 +20,14 @@ constexpr int rows_of() {
 #endif
 }
 
-template <int NV, Start START>
+template <int N>
+struct Rows {
+  static constexpr int value = N;
+};
+
+template <int NV, int MR, Start START, End END>
 NCAFAST_INLINE void micro(int64_t K, const float* a, int64_t am, int64_t ak, const float* b, int64_t ldb,
-                          const float* bias, float* d, int64_t ldd) {
-  constexpr int MR = rows_of<NV>();
+                          const float* bias, float* d, int64_t ldd, const float* gate) {
   vec sum[MR][NV];
 #pragma GCC unroll 16
   for (int i = 0; i < MR; ++i)
@@ -41,20 +51,33 @@ NCAFAST_INLINE void micro(int64_t K, const float* a, int64_t am, int64_t ak, con
 #pragma GCC unroll 16
   for (int i = 0; i < MR; ++i)
 #pragma GCC unroll 4
-    for (int j = 0; j < NV; ++j) store(d + i * ldd + j * W, sum[i][j]);
+    for (int j = 0; j < NV; ++j) {
+      if constexpr (END == End::relu) sum[i][j] = relu(sum[i][j]);
+      if constexpr (END == End::relu_slope) sum[i][j] = relu_slope(load(gate + i * ldd + j * W), sum[i][j]);
+      store(d + i * ldd + j * W, sum[i][j]);
+    }
 }
 
-template <int NV, Start START>
+template <int NV, Start START, End END>
 static void panel(int64_t M, int64_t K, const float* a, int64_t am, int64_t ak, const float* b, int64_t ldb,
-                  const float* bias, float* d, int64_t ldd) {
-  constexpr int MR = rows_of<NV>();
-  for (int64_t m = 0; m < M; m += MR) micro<NV, START>(K, a + m * am, am, ak, b, ldb, bias, d + m * ldd, ldd);
+                  const float* bias, float* d, int64_t ldd, const float* gate) {
+  const auto rows = [&](auto group) {
+    constexpr int MR = decltype(group)::value;
+    for (int64_t m = 0; m < M; m += MR)
+      micro<NV, MR, START, END>(K, a + m * am, am, ak, b, ldb, bias, d + m * ldd, ldd,
+                                END == End::relu_slope ? gate + m * ldd : nullptr);
+  };
+  constexpr int most = rows_of<NV>();
+  if (most == 12 && (M + 7) / 8 * 8 < (M + 11) / 12 * 12)
+    rows(Rows<8>{});
+  else
+    rows(Rows<most>{});
 }
 
 // N is a multiple of W.
-template <Start START>
+template <Start START, End END = End::none>
 static void gemm(int64_t M, int64_t N, int64_t K, const float* a, int64_t am, int64_t ak, const float* b, int64_t ldb,
-                 const float* bias, float* d, int64_t ldd) {
+                 const float* bias, float* d, int64_t ldd, const float* gate = nullptr) {
   int64_t left = N / W;
   while (left > 0) {
 #if NCAFAST_REGISTERS == 32
@@ -66,22 +89,23 @@ static void gemm(int64_t M, int64_t N, int64_t K, const float* a, int64_t am, in
     switch (now) {
 #if NCAFAST_REGISTERS == 32
       case 4:
-        panel<4, START>(M, K, a, am, ak, b, ldb, bias, d, ldd);
+        panel<4, START, END>(M, K, a, am, ak, b, ldb, bias, d, ldd, gate);
         break;
 #endif
       case 3:
-        panel<3, START>(M, K, a, am, ak, b, ldb, bias, d, ldd);
+        panel<3, START, END>(M, K, a, am, ak, b, ldb, bias, d, ldd, gate);
         break;
       case 2:
-        panel<2, START>(M, K, a, am, ak, b, ldb, bias, d, ldd);
+        panel<2, START, END>(M, K, a, am, ak, b, ldb, bias, d, ldd, gate);
         break;
       default:
-        panel<1, START>(M, K, a, am, ak, b, ldb, bias, d, ldd);
+        panel<1, START, END>(M, K, a, am, ak, b, ldb, bias, d, ldd, gate);
     }
     left -= now;
     b += now * W;
     d += now * W;
     if constexpr (START == Start::bias) bias += now * W;
+    if constexpr (END == End::relu_slope) gate += now * W;
   }
 }
 

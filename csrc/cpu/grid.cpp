@@ -115,7 +115,10 @@ std::vector<Band> make_bands(const Geometry& g, int64_t batch, int threads) {
   const int64_t share = g.cells * batch / (8 * threads);
   const int64_t wanted = std::max<int64_t>(1, std::clamp<int64_t>(share, 128, 1024) / unit_cells);
   const int64_t height = std::max<int64_t>(wanted, 2 * g.radius[axis]);
-  const int64_t count = std::max<int64_t>(1, units / height);
+  int64_t count = std::max<int64_t>(1, units / height);
+  // As many for each thread and colour, where that costs no more than a few bands.
+  const int64_t even = colours * threads;
+  if (count * batch % even != 0 && count > even) count = count / even * even;
   std::vector<Band> bands;
   for (int64_t i = 0; i < count; ++i)
     bands.push_back({static_cast<int32_t>(i * units / count * unit_cells),

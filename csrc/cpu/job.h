@@ -93,6 +93,9 @@ struct Job {
   const float* extra;       // this sample and step, strides as below
   int64_t extra_channel, extra_axis[3];
   float* grad_extra;  // [E, *S] added to, or null
+  float* seen;        // [cells, F * C] what the depthwise filters give, where it is kept between passes, or null
+  bool seen_known;    // it was written by an earlier pass
+  float* given;       // [cells, P] dL/dy of the fired cells, where a later pass is to spread it, or null
 };
 
 struct Kernels {
@@ -103,12 +106,14 @@ struct Kernels {
                uint64_t limit);
   // out += update at these cells.
   void (*forward)(const Job&, const Scratch&, const Cell* cells, int32_t count);
-  // grad_x and the sums from these cells.
+  // job.seen at these cells.
+  void (*see)(const Job&, const Scratch&, const Cell* cells, int32_t count);
+  // grad_x (or given) and the sums from these cells.
   void (*backward)(const Job&, const Scratch&, const Sums&, const Cell* cells, int32_t count);
   // first += sum of y - shift, second += sum of (y - shift)(y - shift)^T, upper blocks only.
   void (*moments)(const Job&, const Scratch&, const float* shift, float* first, float* second, const Cell* cells,
                   int32_t count);
-  // grad_x and the filters' sums from dy = matrix y + offset at these cells; matrix [Pp, P] is transposed.
+  // grad_x and the filters' sums from dy = matrix y + offset (+ given) at these cells; matrix [Pp, P] is transposed.
   void (*affine)(const Job&, const Scratch&, const Sums&, const float* matrix, const float* offset, const Cell* cells,
                  int32_t count);
   // d [M, N] = a [M, K] b [K, N]; a(m, k) = a[m * am + k * ak]; M of a and d a multiple of 24 in memory, N of the

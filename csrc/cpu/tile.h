@@ -9,9 +9,13 @@ static void run_hidden(const Job& job, const Scratch& s, int count, bool slopes)
     const Dense& d = p.hidden[layer];
     const int64_t width = round_up(d.outputs, W);
     float* z = s.value[layer];
-    gemm<Start::bias>(count, width, d.inputs, input, ld, 1, d.forward, width, d.bias, z, width);
-    if (slopes) differentiate(p.activation, count * width, z, s.slope[layer]);
-    activate(p.activation, p.slope, count * width, z);
+    if (p.activation == Activation::relu) {
+      gemm<Start::bias, End::relu>(count, width, d.inputs, input, ld, 1, d.forward, width, d.bias, z, width);
+    } else {
+      gemm<Start::bias>(count, width, d.inputs, input, ld, 1, d.forward, width, d.bias, z, width);
+      if (slopes) differentiate(p.activation, count * width, z, s.slope[layer]);
+      activate(p.activation, p.slope, count * width, z);
+    }
     input = z;
     ld = width;
   }
@@ -44,6 +48,21 @@ static void forward(const Job& job, const Scratch& s, const Cell* cells, int32_t
     forward_tile(job, s, cells + i, count - i < tile_cells ? count - i : tile_cells);
 }
 
+// to = dL/dz of a hidden layer, from dL/d(output) [count, ld] of the layer above it.
+static void delta_through_hidden(const Job& job, const Scratch& s, int layer, int count, const float* from, int64_t ld,
+                                 const Dense& above, float* to) {
+  const Packed& p = *job.packed;
+  const int64_t width = round_up(above.inputs, W);
+  const float* value = s.value[layer];
+  if (p.activation == Activation::relu) {
+    gemm<Start::zero, End::relu_slope>(count, width, above.outputs, from, ld, 1, above.backward, width, nullptr, to,
+                                       width, value);
+  } else {
+    gemm<Start::zero>(count, width, above.outputs, from, ld, 1, above.backward, width, nullptr, to, width);
+    through_activation(p.activation, p.slope, count * width, value, s.slope[layer], to);
+  }
+}
+
 static void backward_tile(const Job& job, const Scratch& s, const Sums& sums, const Cell* cells, int count) {
   const Packed& p = *job.packed;
   const bool slopes = !slope_from_value(p.activation);
@@ -62,23 +81,36 @@ static void backward_tile(const Job& job, const Scratch& s, const Sums& sums, co
   add_columns(count, Cp, s.update, Cp, sums.update_bias);
   gemm<Start::add>(p.channels, top, count, s.update, 1, Cp, s.value[last], top, nullptr, sums.update, top);
   float* delta = s.delta[0];
-  gemm<Start::zero>(count, top, p.channels, s.update, Cp, 1, p.update.backward, top, nullptr, delta, top);
+  delta_through_hidden(job, s, last, count, s.update, Cp, p.update, delta);
 
   for (int layer = last; layer >= 0; --layer) {
     const Dense& d = p.hidden[layer];
     const int64_t width = round_up(d.outputs, W);
-    through_activation(p.activation, p.slope, count * width, s.value[layer], s.slope[layer], delta);
     add_columns(count, width, delta, width, sums.hidden_bias[layer]);
     const float* input = layer ? s.value[layer - 1] : s.perception;
     const int64_t ld = layer ? round_up(d.inputs, W) : perception_stride(p);
     gemm<Start::add>(d.inputs, width, count, input, 1, ld, delta, width, nullptr, sums.hidden[layer], width);
-    const int64_t inputs = round_up(d.inputs, W);
-    float* next = layer ? s.delta[delta == s.delta[0]] : s.grad_perception;
-    const int64_t ldn = layer ? inputs : perception_stride(p);
-    gemm<Start::zero>(count, inputs, d.outputs, delta, width, 1, d.backward, inputs, nullptr, next, ldn);
-    delta = next;
+    if (layer) {
+      float* below = s.delta[delta == s.delta[0]];
+      delta_through_hidden(job, s, layer - 1, count, delta, width, d, below);
+      delta = below;
+    } else {
+      const int64_t inputs = round_up(d.inputs, W);
+      gemm<Start::zero>(count, inputs, d.outputs, delta, width, 1, d.backward, inputs, nullptr, s.grad_perception,
+                        perception_stride(p));
+    }
   }
-  spread_back(job, s, sums, cells, count, s.grad_perception, perception_stride(p));
+  const int64_t ldy = perception_stride(p);
+  if (!job.given) return spread_back(job, s, sums, cells, count, s.grad_perception, ldy);
+  for (int i = 0; i < count; ++i)
+    copy(job.given + cells[i].index * static_cast<int64_t>(p.perception), s.grad_perception + i * ldy, p.perception);
+}
+
+static void see(const Job& job, const Scratch& s, const Cell* cells, int32_t count) {
+  const int own = job.packed->identity ? job.packed->channels : 0;
+  for (int32_t i = 0; i < count; i += tile_cells)
+    see_or_recall(job, cells + i, count - i < tile_cells ? count - i : tile_cells, s.perception + own,
+                  perception_stride(*job.packed));
 }
 
 static void backward(const Job& job, const Scratch& s, const Sums& sums, const Cell* cells, int32_t count) {
@@ -91,21 +123,33 @@ static void moments(const Job& job, const Scratch& s, const float* shift, float*
                     const Cell* cells, int32_t count) {
   const Packed& p = *job.packed;
   const int64_t ldy = perception_stride(p), Pp = round_up(p.perception, W);
-  constexpr int block = W < 24 ? 24 : W;
+  constexpr int block = W < 16 ? 24 : W;
   for (int32_t i = 0; i < count; i += tile_cells) {
     const int now = count - i < tile_cells ? count - i : tile_cells;
     perceive(job, s, cells + i, now, false);
-    for (int n = 0; n < now; ++n)
-      for (int64_t c = 0; c < Pp; c += W)
-        store(s.perception + n * ldy + c, load(s.perception + n * ldy + c) - load(shift + c));
-    for (int n = 0; n < now; ++n)  // columns past P hold rubbish that must not become NaN times zero later
-      for (int64_t c = p.perception; c < Pp; ++c) s.perception[n * ldy + c] = 0.0f;
-    add_columns(now, Pp, s.perception, ldy, first);
+    for (int64_t c = 0; c < Pp; c += W) {
+      const vec about = load(shift + c);
+      vec sum = load(first + c);
+      // Columns past P hold rubbish that must not become NaN times zero later.
+      const int valid = valid_of(p.perception, c);
+      for (int n = 0; n < now; ++n) {
+        float* y = s.perception + n * ldy + c;
+        const vec v = read_first(y, valid) - about;
+        sum += v;
+        store(y, v);
+      }
+      store(first + c, sum);
+    }
     for (int64_t r = 0; r < p.perception; r += block) {
-      const int64_t from = r / W * W;
       const int64_t rows = p.perception - r < block ? p.perception - r : block;
-      gemm<Start::add>(rows, Pp - from, now, s.perception + r, 1, ldy, s.perception + from, ldy, nullptr,
-                       second + r * Pp + from, Pp);
+      // Two or three vectors of columns at once: the rows that their kernels hold divide a block, whose next one must
+      // not be added to twice.
+      for (int64_t from = r / W * W, columns; from < Pp; from += columns) {
+        const int64_t left = Pp - from;
+        columns = left == 2 * W || left == 4 * W ? 2 * W : left < 3 * W ? left : 3 * W;
+        gemm<Start::add>(rows, columns, now, s.perception + r, 1, ldy, s.perception + from, ldy, nullptr,
+                         second + r * Pp + from, Pp);
+      }
     }
   }
 }
@@ -118,6 +162,11 @@ static void affine(const Job& job, const Scratch& s, const Sums& sums, const flo
     const int now = count - i < tile_cells ? count - i : tile_cells;
     perceive(job, s, cells + i, now, p.dense && !slope_from_value(p.dense_activation));
     gemm<Start::bias>(now, Pp, p.perception, s.perception, ldy, 1, matrix, Pp, offset, s.grad_perception, ldy);
+    for (int n = 0; job.given && n < now; ++n) {
+      const float* given = job.given + cells[i + n].index * static_cast<int64_t>(p.perception);
+      float* dy = s.grad_perception + n * ldy;
+      for (int c = 0; c < p.perception; c += W) add_first(dy + c, load(given + c), valid_of(p.perception, c));
+    }
     spread_back(job, s, sums, cells + i, now, s.grad_perception, ldy);
   }
 }
@@ -158,4 +207,4 @@ static void draw(uint8_t* fired, int64_t first_block, int64_t blocks, uint32_t s
   }
 }
 
-static const Kernels kernels = {NCAFAST_NAME, W, draw, forward, backward, moments, affine, matmul};
+static const Kernels kernels = {NCAFAST_NAME, W, draw, forward, see, backward, moments, affine, matmul};
