@@ -23,7 +23,7 @@ SHARED = {
     "device": "Some CPU",
     "threads": "2",
     "size": "full",
-    "shape": "1 x 8 x 8, 2 steps",
+    "shape": "1 x 8 x 8, 8 steps",
     "rounds": "7",
     "versions": "torch 2",
 }

@@ -41,7 +41,8 @@ def test_published_model_takes_the_originals_weights(tmp_path, monkeypatch):
     assert names["logits"].shape == (2, 13) and names["x"].shape == (2, 64, 64, 16)
     for name, p in model.named_parameters():
         assert p.grad is not None
-        assert p.grad.abs().sum() > 0 or name == "fc0.bias"  # which batch norm takes away again
+        # Batch norm takes away what is added before it: the gradients of those biases are 0 up to rounding.
+        assert p.grad.abs().sum() > 0 or name in ("p0.bias", "p1.bias", "fc0.bias")
     x = torch.rand(2, 9, 10, 16)
     expected, _ = original(x, steps=5, fire_rate=0.0)  # 0 in its sense: every cell updates
     torch.testing.assert_close(model(x, steps=5, fire_rate=0.0)[0], expected, rtol=1e-4, atol=1e-4)

@@ -159,6 +159,8 @@ class Compiled(Eager):
     def open(self, problem: Problem) -> Runner:
         """See `Provider`."""
         torch.compiler.reset()
+        # Each mode is a compilation of its own, and past the limit (8) torch silently runs the step uncompiled.
+        torch._dynamo.config.recompile_limit = 64
         module = problem.original()
         module.compile_step()
         return _Renamed(problem, module, plain(module), gradients=False)
