@@ -49,7 +49,8 @@ bench() { # name, most seconds, options...
 }
 main=(maxnca maxnca-bn med-fine texture growing 3d-k3)
 if [ "${gpu:-0}" = 1 ]; then
-  step tests 120 "$python" -m pytest -q -x tests -k 'gpu or cuda or triton'
+  step kernels 150 env NCAFAST_BACKEND=triton "$python" -m pytest -q tests/triton_suite/kernels.py
+  step tests 60 "$python" -m pytest -q tests -k '(gpu or cuda or triton) and not compile and not kernels'
   bench 'eager and ncafast' 150 --provider eager ncafast --rounds 7
   bench 'torch.compile' 200 --provider eager compile ncafast --rounds 7 --case "${main[@]}"
   bench 'torch.compile with CUDA graphs' 200 --provider eager compile-max ncafast --rounds 7 --case "${main[@]}"

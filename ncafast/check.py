@@ -5,17 +5,19 @@ Messages name the argument, its value and what is allowed. TypeError for a wrong
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ncafast.rule import Rule
+from ncafast.rule import Rule, as_int, shown
 
 _COUNTER = 2**32  # step and sample are 32-bit words of the random counter
 _ELEMENTS = 2**63  # offsets are signed 64-bit
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_AUTOCAST = _DTYPES[:3]  # what autocast mixes: like torch's own layers it leaves float64 alone
 
 
 def check_rollout(
@@ -27,34 +29,32 @@ def check_rollout(
     first_sample: int,
     fire_mask: Tensor | None,
     extra: Tensor | None,
-) -> None:
-    """Raise unless these arguments describe a rollout that every backend may run."""
+) -> tuple[int, int, int]:
+    """Raise unless every backend may run this; return steps, first_step and first_sample as plain ints."""
     if not isinstance(rule, Rule):
         raise TypeError(f"rule must be an ncafast.Rule, got {type(rule).__name__}")
     check_state(x, rule)
-    check_count("steps", steps)
-    check_count("first_step", first_step)
-    check_count("first_sample", first_sample)
+    steps = check_count("steps", steps)
+    first_step = check_count("first_step", first_step)
+    first_sample = check_count("first_sample", first_sample)
     if prod(x.shape) * (steps + 1) >= _ELEMENTS:
         raise ValueError(
-            f"x of shape {_shape(x)} over steps={steps} has more than 2**63 elements; run fewer steps at a time"
+            f"x of shape {_shape(x)} over steps={shown(steps)} has more than 2**63 elements; run fewer steps at a time"
         )
     if first_step + steps > _COUNTER:
-        raise ValueError(f"first_step + steps = {first_step + steps} must not exceed 2**32")
+        raise ValueError(f"first_step + steps = {shown(first_step + steps)} must not exceed 2**32")
     if first_sample + x.shape[0] > _COUNTER:
-        raise ValueError(f"first_sample + batch = {first_sample + x.shape[0]} must not exceed 2**32")
+        raise ValueError(f"first_sample + batch = {shown(first_sample + x.shape[0])} must not exceed 2**32")
     check_params(x, rule, params)
     if fire_mask is not None:
         check_fire_mask(x, steps, fire_mask)
     check_extra(x, rule, steps, extra)
+    return steps, first_step, first_sample
 
 
 def check_state(x: Tensor, rule: Rule) -> None:
     """The state's kind, rank, channels, size and padding."""
-    if not isinstance(x, Tensor):
-        raise TypeError(f"x must be a torch.Tensor, got {type(x).__name__}")
-    if not x.is_floating_point():
-        raise TypeError(f"x must be floating point, got {x.dtype}; convert it with x.float()")
+    check_floating("x", x)
     rank = rule.ndim + 2
     if x.dim() != rank:
         axes = ", ".join("DHW"[-rule.ndim :])
@@ -84,7 +84,8 @@ def check_params(x: Tensor, rule: Rule, params: Mapping[str, Tensor]) -> None:
     unknown = [name for name in params if name not in shapes]
     if missing or unknown:
         parts = [f"missing {', '.join(missing)}"] if missing else []
-        parts += [f"unknown {', '.join(unknown)}"] if unknown else []
+        if unknown:
+            parts.append(f"unknown {', '.join(name if isinstance(name, str) else shown(name) for name in unknown)}")
         raise ValueError(f"params: {'; '.join(parts)}. This rule takes {', '.join(shapes)}")
     for name, shape in shapes.items():
         check_tensor(f"params[{name!r}]", params[name], x)
@@ -92,20 +93,40 @@ def check_params(x: Tensor, rule: Rule, params: Mapping[str, Tensor]) -> None:
             raise ValueError(f"params[{name!r}] has shape {_shape(params[name])}, the rule needs {list(shape)}")
 
 
-def check_tensor(name: str, value: Any, x: Tensor) -> None:
-    """A floating tensor that lives where x lives, in x's dtype (autocast may mix)."""
+def check_dense(name: str, value: Any) -> None:
+    """A tensor whose elements lie in memory by strides; what torch.compile traces with looks like one."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
+    if value.layout is not torch.strided or value.is_nested:
+        kind = "nested" if value.is_nested else str(value.layout).removeprefix("torch.").removeprefix("_")
+        raise TypeError(f"{name} must be a dense tensor, got a {kind} one; convert it, for example with to_dense()")
+
+
+def check_floating(name: str, value: Any) -> None:
+    """A dense tensor of a dtype to compute in, with memory."""
+    check_dense(name, value)
+    if not value.is_floating_point():
+        raise TypeError(f"{name} must be floating point, got {value.dtype}; convert it with {name}.float()")
+    if value.dtype not in _DTYPES:
+        raise TypeError(f"{name} must be float16, bfloat16, float32 or float64, got {value.dtype}")
+    if value.is_meta:
+        raise TypeError(f"{name} is on the meta device, which holds no numbers; move it to the CPU or a GPU")
+
+
+def check_tensor(name: str, value: Any, x: Tensor) -> None:
+    """A dense floating tensor that lives where x lives, in x's dtype (autocast may mix)."""
+    check_dense(name, value)
     if value.device != x.device:
         raise ValueError(f"{name} is on {value.device}, but x is on {x.device}; move one of them")
-    if value.dtype != x.dtype and not (value.is_floating_point() and torch.is_autocast_enabled(x.device.type)):
+    if value.dtype != x.dtype and not (
+        value.dtype in _AUTOCAST and x.dtype in _AUTOCAST and torch.is_autocast_enabled(x.device.type)
+    ):
         raise TypeError(f"{name} is {value.dtype}, but x is {x.dtype}; convert one of them")
 
 
 def check_fire_mask(x: Tensor, steps: int, mask: Tensor) -> None:
     """[steps, B or 1, 1, *S] of bool, or of any dtype that holds 0 and 1."""
-    if not isinstance(mask, Tensor):
-        raise TypeError(f"fire_mask must be a torch.Tensor, got {type(mask).__name__}")
+    check_dense("fire_mask", mask)
     batch, *spatial = x.shape[0], *x.shape[2:]
     fits = mask.dim() == x.dim() + 1 and mask.shape[0] == steps and mask.shape[1] in (batch, 1)
     if not fits or list(mask.shape[2:]) != [1, *spatial]:
@@ -141,42 +162,78 @@ def check_extra(x: Tensor, rule: Rule, steps: int, extra: Tensor | None) -> None
         )
 
 
-def check_count(name: str, value: Any, low: int = 0) -> None:
-    """A whole number of at least `low` (a symbolic one under torch.compile)."""
-    if isinstance(value, bool) or not isinstance(value, (int, torch.SymInt)):
-        raise TypeError(f"{name} must be an int, got {type(value).__name__} {value!r}")
-    if value < low:
-        raise ValueError(f"{name}={value} is not allowed: it must be >= {low}")
+def check_count(name: str, value: Any, low: int = 0) -> int:
+    """A whole number of at least `low`, as an int (a symbolic one under torch.compile)."""
+    found = _int(value)
+    if found is None:
+        raise TypeError(f"{name} must be an int, got {type(value).__name__} {shown(value)}")
+    if found < low:
+        raise ValueError(f"{name}={shown(found)} is not allowed: it must be >= {low}")
+    return found
 
 
-def check_memory(memory: Any) -> None:
-    """'states', 'sqrt', or an int >= 1."""
+def check_memory(memory: Any) -> Any:
+    """'states', 'sqrt', or an int >= 1; returned with a plain int."""
     if isinstance(memory, str) and memory in ("states", "sqrt"):
-        return
-    if isinstance(memory, (str, bool)) or not isinstance(memory, int):
-        raise ValueError(f"memory={memory!r} is not allowed: choose 'states', 'sqrt' or an int >= 1")
-    check_count("memory", memory, 1)
+        return memory
+    return _period("memory", memory, "'states', 'sqrt'")
 
 
-def check_states(states: Any) -> None:
-    """None, 'all', or an int >= 1."""
+def check_states(states: Any) -> Any:
+    """None, 'all', or an int >= 1; returned with a plain int."""
     if states is None or (isinstance(states, str) and states == "all"):
-        return
-    if isinstance(states, (str, bool)) or not isinstance(states, int):
-        raise ValueError(f"states={states!r} is not allowed: choose None, 'all' or an int >= 1")
-    check_count("states", states, 1)
+        return states
+    return _period("states", states, "None, 'all'")
 
 
-def check_seed(seed: Any) -> None:
-    """An int of 64 bits, or an int64 tensor with one element."""
+def check_seed(seed: Any) -> int | Tensor:
+    """An int of 64 bits, or an int64 tensor with one element; returned with a plain int."""
     if isinstance(seed, Tensor):
+        check_dense("seed", seed)
         if seed.dtype != torch.int64 or seed.numel() != 1:
             raise TypeError(f"seed must be an int or an int64 tensor of one element, got {seed.dtype} {_shape(seed)}")
-        return
-    if isinstance(seed, bool) or not isinstance(seed, int):
+        if seed.is_meta:
+            raise TypeError("seed is on the meta device, which holds no numbers; move it to the CPU or a GPU")
+        return seed
+    found = _int(seed)
+    if found is None:
         raise TypeError(f"seed must be an int or an int64 tensor of one element, got {type(seed).__name__}")
-    if not 0 <= seed < 2**64:
-        raise ValueError(f"seed={seed} is not allowed: it must be 0 to 2**64 - 1")
+    if not 0 <= found < 2**64:
+        raise ValueError(f"seed={shown(found)} is not allowed: it must be 0 to 2**64 - 1")
+    return found
+
+
+def check_shape(shape: Any) -> tuple[int, tuple[int, ...]]:
+    """The sizes of a state, [B, C, *S]; returned as B and S."""
+    if isinstance(shape, str) or not isinstance(shape, Iterable):
+        raise TypeError(f"shape must be that of a state, [B, C, *S], got {type(shape).__name__} {shown(shape)}")
+    sizes = tuple(shape)
+    if len(sizes) < 3:
+        raise ValueError(f"shape={shown(sizes)} must be that of a state, [B, C, *S]")
+    batch, _, *spatial = (check_count(f"shape[{axis}]", size) for axis, size in enumerate(sizes))
+    return batch, tuple(spatial)
+
+
+def check_device(device: Any) -> torch.device:
+    """A device as torch.device takes it; None is the CPU."""
+    try:
+        return torch.device("cpu" if device is None else device)
+    except (RuntimeError, TypeError):
+        raise ValueError(f"device={shown(device)} is not a device: give one such as 'cpu' or 'cuda:0'") from None
+
+
+def _period(name: str, value: Any, words: str) -> int:
+    found = _int(value)
+    if found is None:
+        raise ValueError(f"{name}={shown(value)} is not allowed: choose {words} or an int >= 1")
+    return check_count(name, found, 1)
+
+
+def _int(value: Any) -> int | None:
+    """The value as an int, or None if it is none; the symbolic one of torch.compile stays what it is."""
+    if isinstance(value, (int, torch.SymInt)):
+        return None if isinstance(value, bool) else value  # type: ignore[return-value]
+    return as_int(value)
 
 
 def _shape(x: Tensor) -> list[int]:

@@ -19,16 +19,16 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
-from torch import nn
+from torch import Tensor, nn
 
 from ncafast import models
 from ncafast.nca import NCA
 
 FORMAT = "ncafast"
 FORMAT_VERSION = "1"
-_CLASSES: dict[str, Callable[..., nn.Module]] = {"NCA": NCA.from_config} | {
-    name: getattr(models, name) for name in models.__all__
-}
+_CLASSES: dict[str, type[nn.Module]] = {"NCA": NCA} | {name: getattr(models, name) for name in models.__all__}
+_OWN = ("format", "format_version", "ncafast", "model", "config")  # metadata that `save` writes itself
+_DAMAGE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, MemoryError)
 
 
 def save(path: str | os.PathLike[str], module: nn.Module, **metadata: str) -> None:
@@ -41,14 +41,18 @@ def save(path: str | os.PathLike[str], module: nn.Module, **metadata: str) -> No
 
     Raises:
         TypeError: a module of another class, or metadata that is not text.
+        ValueError: metadata under a name that the file needs itself.
         OSError: the file cannot be written.
     """
     name = type(module).__name__
-    if name not in _CLASSES:
+    if type(module) is not _CLASSES.get(name):
+        own = f"{type(module).__module__}.{name}" if name in _CLASSES else name
         raise TypeError(
-            f"cannot save a {name}: known are {', '.join(_CLASSES)}; for others use torch.save(module.state_dict())"
+            f"cannot save a {own}: known are {', '.join(_CLASSES)}; for others use torch.save(module.state_dict())"
         )
     for key, value in metadata.items():
+        if key in _OWN:
+            raise ValueError(f"metadata {key}={value!r} is not allowed: the names {', '.join(_OWN)} are taken")
         if not isinstance(value, str):
             raise TypeError(f"metadata {key}={value!r} must be text, got {type(value).__name__}")
     header = {
@@ -64,7 +68,7 @@ def save(path: str | os.PathLike[str], module: nn.Module, **metadata: str) -> No
 
 
 def load(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> nn.Module:
-    """Build the module that `save` wrote, with its weights, in evaluation mode.
+    """Build the module that `save` wrote, with its weights in the dtype they had, in evaluation mode.
 
     Args:
         path: the file.
@@ -76,13 +80,31 @@ def load(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> nn
     """
     header = describe(path)
     try:
-        module = _CLASSES[header["model"]](**json.loads(header["config"]))
+        module = _build(header["model"], json.loads(header["config"]))
         with safe_open(path, "pt") as file:
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
-        module.load_state_dict(tensors)
-    except (ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
+            # Clones, since the file's own memory changes when someone writes into the file.
+            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118 - not a dict
+        _take(module, tensors)
+    except (*_DAMAGE, SafetensorError) as error:
         raise ValueError(f"{path} does not fit its own description: {_one_line(error)}") from None
     return module.to(device).eval()
+
+
+def _build(name: str, config: dict[str, Any]) -> nn.Module:
+    build: Callable[..., nn.Module] = NCA.from_config if name == "NCA" else _CLASSES[name]
+    return build(**config)
+
+
+def _take(module: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Give the module these tensors in their own dtypes, and what a file does not hold in the one they share."""
+    for key, own in module.state_dict().items():
+        found = tensors.get(key, own)
+        if found.dtype != own.dtype and not (found.is_floating_point() and own.is_floating_point()):
+            raise ValueError(f"{key} holds {found.dtype}, and {own.dtype} is needed")
+    dtypes = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
+    if len(dtypes) == 1:
+        module.to(dtypes.pop())
+    module.load_state_dict(tensors, assign=True)
 
 
 def describe(path: str | os.PathLike[str]) -> dict[str, str]:
@@ -107,6 +129,8 @@ def describe(path: str | os.PathLike[str]) -> dict[str, str]:
         )
     if header.get("model") not in _CLASSES:
         raise ValueError(f"{path} holds a {header.get('model')!r}, known are {', '.join(_CLASSES)}")
+    if "config" not in header:
+        raise ValueError(f"{path} is damaged: its metadata has no config")
     return header
 
 

@@ -206,11 +206,11 @@ def _evaluate_mednca(options: Any) -> None:
 
 def _predict_mednca(options: Any) -> int:
     """FAILED when an image got no segmentation, as `cp` does when it could not copy a file."""
-    from ncafast.tasks.mednca import predict
+    from ncafast.tasks.mednca import predict, texts
 
     done = predict(options)
     for item in done.written:
-        print(f"written: {item.labels}" + (f", {item.overlay.name}" if item.overlay else ""))
+        print(texts.printable(f"written: {item.labels}" + (f", {item.overlay.name}" if item.overlay else "")))
     return FAILED if done.skipped else DONE
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from ncafast import backends, check, ops, philox
-from ncafast.rule import Rule
+from ncafast.rule import Rule, number
 
 States = Literal["all"] | int | None
 Memory = Literal["states", "sqrt"] | int
@@ -98,9 +98,9 @@ def trace(
     backend: str | None = None,
 ) -> Trace:
     """`rollout` with everything it leaves: also the batch statistics, which running statistics are updated from."""
-    check.check_rollout(x, rule, params, steps, first_step, first_sample, fire_mask, extra)
-    check.check_states(states)
-    check.check_memory(memory)
+    checked = check.check_rollout(x, rule, params, steps, first_step, first_sample, fire_mask, extra)
+    steps, first_step, first_sample = checked
+    states, memory = check.check_states(states), check.check_memory(memory)
     values = [params[name] for name in rule.param_shapes()]
     if torch.is_autocast_enabled(x.device.type):  # as the operator's own rule does, but before a backend is chosen
         x, *values = (_widened(tensor) for tensor in (x, *values))
@@ -113,7 +113,10 @@ def trace(
     out, history, stats, _ = ops.rollout(x, values, extra, fire_mask, drawn, rule.to_json(), name, *where)
     if states is None:
         return Trace(out, None, stats)
-    stride = (1 if states == "all" else states) // every
+    stride = 1 if states == "all" else states
+    if stride > steps:
+        return Trace(out, history[:0], stats)
+    stride //= every
     return Trace(out, history[stride - 1 :: stride], stats)
 
 
@@ -142,15 +145,12 @@ def fire_mask(
     Raises:
         TypeError, ValueError: a wrong argument.
     """
-    if len(shape) < 3:
-        raise ValueError(f"shape={tuple(shape)} must be that of a state, [B, C, *S]")
-    rate = Rule(fire_rate=fire_rate).fire_rate
-    check.check_count("step", step)
-    check.check_seed(seed)
-    device = torch.device("cpu" if device is None else device)
-    batch, spatial = shape[0], tuple(shape[2:])
-    drawn = _seed_tensor(seed, device)
-    return philox.fire_mask(batch, spatial, rate, drawn, step=step, first_sample=first_sample, device=device)
+    batch, spatial = check.check_shape(shape)
+    rate = number("fire_rate", fire_rate, 0.0, 1.0)
+    step, first_sample = check.check_count("step", step), check.check_count("first_sample", first_sample)
+    place = check.check_device(device)
+    drawn = _seed_tensor(check.check_seed(seed), place)
+    return philox.fire_mask(batch, spatial, rate, drawn, step=step, first_sample=first_sample, device=place)
 
 
 def _widened(tensor: Tensor) -> Tensor:
@@ -160,9 +160,12 @@ def _widened(tensor: Tensor) -> Tensor:
 def _kept(steps: int, states: States, memory: Memory, training: bool) -> tuple[int, int]:
     """(every, kept): which states the operator returns, for backward, for the caller, or for both."""
     asked = 0 if states is None else 1 if states == "all" else states
+    asked = 0 if asked > steps else asked  # no state is ever due
     needed = 0
     if training:
         needed = 1 if memory == "states" else _root(steps) if memory == "sqrt" else memory
+        if needed >= steps:  # one segment: backward needs no state beside those that the caller asks for
+            needed = asked or max(steps, 1)
     every, rest = asked, needed
     while rest:  # greatest common divisor, spelled out: torch.compile cannot trace math.gcd on symbolic sizes
         every, rest = rest, every % rest
@@ -201,8 +204,7 @@ def _is_random(rule: Rule, fire_mask: Tensor | None) -> bool:
 def _seed(seed: int | Tensor | None, x: Tensor, random: bool) -> Tensor:
     """[1] int64: the given seed, a fresh one, or zeros where nothing is drawn."""
     if seed is not None:
-        check.check_seed(seed)
-        return _seed_tensor(seed, x.device)
+        return _seed_tensor(check.check_seed(seed), x.device)
     if not random:
         return torch.zeros(1, dtype=torch.int64, device=x.device)
     return torch.randint(-(2**63), 2**63 - 1, (1,), dtype=torch.int64, device=x.device)

@@ -117,8 +117,10 @@ def _devices() -> Iterator[tuple[str, str]]:
 
 def _backends() -> Iterator[tuple[str, str]]:
     for name in backends.names():
-        reason = backends.get(name).unavailable()
-        yield name, "yes" if reason is None else f"no: {reason}"
+        backend = backends.get(name)
+        reason = backend.unavailable()
+        doubt = f" ({backend.UNVERIFIED})" if backend.UNVERIFIED else ""
+        yield name, ("yes" if reason is None else f"no: {reason}") + doubt
 
 
 def _parts() -> Iterator[tuple[str, str]]:
@@ -146,10 +148,10 @@ def _extras() -> Iterator[tuple[str, str]]:
 def _checkpoint(path: Path) -> Iterator[str]:
     """Class, constructor arguments, rules and further metadata of a checkpoint."""
     header = checkpoint.describe(path)
+    module = checkpoint.load(path)  # which says in one line what a damaged file lacks
     config = json.loads(header.pop("config"))
-    module = checkpoint.load(path)
     count = sum(parameter.numel() for parameter in module.parameters())
-    kind = {"model": header.pop("model"), "parameters": f"{count:,}", "ncafast": header["ncafast"]}
+    kind = {"model": header.pop("model"), "parameters": f"{count:,}", "ncafast": header.get("ncafast", "unknown")}
     yield from _block(str(path), kind.items())
     yield ""
     arguments = {key: value for key, value in config.items() if key != "rule"}

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ncafast import check
 from ncafast import filters as _filters
 from ncafast.functional import Memory, States, trace
-from ncafast.rule import Alive, Rule
+from ncafast.rule import MAX_KERNEL, Alive, Rule, flag, shown, whole
 
 _STATISTICS = ("running_mean", "running_var")
 
@@ -28,8 +29,8 @@ class NCA(nn.Module):
         ndim: spatial axes, 1 to 3.
         filters: "learned"; or fixed ones: "sobel", "laplacian", "identity", a sequence of these names, or a tensor
             [F, *k] or [F, C, *k].
-        num_filters: F, for learned filters only (default 2); fixed filters bring their number.
-        kernel_size: of learned filters, odd, 1 to 7.
+        num_filters: F of learned filters, default 2; fixed filters bring their number.
+        kernel_size: of learned filters, odd, 1 to 7, default 3; fixed filters bring their size.
         identity: whether the state itself is part of the perception.
         filter_bias: whether the filters have a (learned) bias.
         padding: "zeros", "reflect", "replicate" or "circular".
@@ -56,7 +57,7 @@ class NCA(nn.Module):
         ndim: int = 2,
         filters: str | Sequence[str] | Tensor = "sobel",
         num_filters: int | None = None,
-        kernel_size: int | Sequence[int] = 3,
+        kernel_size: int | Sequence[int] | None = None,
         identity: bool = True,
         filter_bias: bool = False,
         padding: str = "zeros",
@@ -69,26 +70,31 @@ class NCA(nn.Module):
         zero_init: bool = True,
         **rule_fields: Any,
     ) -> None:
-        learned = isinstance(filters, str) and filters == "learned"
+        flag("zero_init", zero_init)
+        plain = Rule(channels=channels, ndim=ndim)
         fixed = None
-        if not learned and rule_fields.get("perception", "depthwise") == "depthwise":
-            fixed = _fixed_filters(filters, ndim)
-            if num_filters not in (None, fixed.shape[0], 2):
+        if rule_fields.get("perception", "depthwise") != "depthwise":
+            if not isinstance(filters, str) or filters not in ("learned", "sobel"):  # the default stands for none given
                 raise ValueError(
-                    f"num_filters={num_filters} does not fit filters={filters!r}, which are {fixed.shape[0]}"
+                    "filters= goes with perception='depthwise' only; NCA.from_rule takes a tensor for others"
                 )
-            num_filters = fixed.shape[0]
-            kernel_size = tuple(fixed.shape[-ndim:])
+        elif not _is_learned(filters):
+            fixed = _fixed_filters(filters, plain.ndim)
+            num_filters, kernel_size = _own_sizes(filters, fixed, plain.ndim, num_filters, kernel_size)
         mutable = rule_fields.pop("mutable", None)
-        if immutable:
+        if whole("immutable", immutable, 0, plain.channels - 1):
             if mutable is not None:
                 raise ValueError("give either immutable= or mutable=, not both")
             mutable = (immutable, channels)
+        if isinstance(alive, tuple):
+            if len(alive) != 2:
+                raise ValueError(f"alive={shown(alive)} is not allowed: give (channel, threshold), an Alive or None")
+            alive = Alive(*alive)
         rule = Rule().replace(
             channels=channels,
             ndim=ndim,
             num_filters=2 if num_filters is None else num_filters,
-            kernel_size=kernel_size,
+            kernel_size=3 if kernel_size is None else kernel_size,
             identity=identity,
             filter_bias=filter_bias,
             padding=padding,
@@ -98,7 +104,7 @@ class NCA(nn.Module):
             fire_rate=fire_rate,
             update_bias=update_bias,
             mutable=mutable,
-            alive=Alive(*alive) if isinstance(alive, tuple) else alive,
+            alive=alive,
             **rule_fields,
         )
         super().__init__()
@@ -115,10 +121,10 @@ class NCA(nn.Module):
         """An NCA of exactly this rule. `filters` as in the constructor: learned, or fixed ones of the rule's shape."""
         if not isinstance(rule, Rule):
             raise TypeError(f"rule must be an ncafast.Rule, got {type(rule).__name__}")
+        flag("zero_init", zero_init)
+        fixed = None if _is_learned(filters) or not rule.has_filters else _fixed_filters(filters, rule.ndim)
         nca = cls.__new__(cls)
         nn.Module.__init__(nca)
-        learned = (isinstance(filters, str) and filters == "learned") or not rule.has_filters
-        fixed = None if learned else _fixed_filters(filters, rule.ndim)
         nca._build(rule, fixed, zero_init)
         return nca
 
@@ -229,14 +235,51 @@ class NCA(nn.Module):
                 holder.running_var.lerp_((var * unbias).to(holder.running_var.dtype), self.momentum)
 
 
+def _is_learned(filters: str | Sequence[str] | Tensor) -> bool:
+    return isinstance(filters, str) and filters == "learned"
+
+
 def _fixed_filters(filters: str | Sequence[str] | Tensor, ndim: int) -> Tensor:
     if isinstance(filters, Tensor):
-        if filters.dim() not in (ndim + 1, ndim + 2):
-            raise ValueError(
-                f"filters has shape {list(filters.shape)}; allowed is [F, *k] or [F, C, *k] with {ndim}-D k"
-            )
-        return filters.detach().float()
-    return _filters.bank(filters, ndim)
+        return _given_filters(filters, ndim)
+    names = [filters] if isinstance(filters, str) else list(filters) if isinstance(filters, Sequence) else [None]
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError(f"filters must be 'learned', one or several names, or a tensor, got {shown(filters)}")
+    if not names:
+        raise ValueError(f"filters={shown(filters)} names no filter; for none give filters='learned', num_filters=0")
+    return _filters.bank(names, ndim)
+
+
+def _given_filters(filters: Tensor, ndim: int) -> Tensor:
+    check.check_dense("filters", filters)
+    sizes = list(filters.shape)
+    if filters.dim() not in (ndim + 1, ndim + 2):
+        raise ValueError(f"filters has shape {sizes}; allowed is [F, *k] or [F, C, *k] with {ndim}-D k")
+    if any(size % 2 == 0 or size > MAX_KERNEL for size in sizes[-ndim:]) or not sizes[0]:
+        raise ValueError(f"filters has shape {sizes}; F must be at least 1, and k odd, 1 to {MAX_KERNEL} per axis")
+    if filters.is_complex():
+        raise TypeError(f"filters must be real, got {filters.dtype}")
+    own = filters.detach().float()
+    if not (own.is_meta or own.isfinite().all()):
+        raise ValueError("filters has values that are not finite in float32")
+    return own
+
+
+def _own_sizes(
+    filters: str | Sequence[str] | Tensor,
+    fixed: Tensor,  # [F, *k] or [F, C, *k]
+    ndim: int,
+    num_filters: int | None,
+    kernel_size: int | Sequence[int] | None,
+) -> tuple[int, tuple[int, ...]]:
+    """Number and size of fixed filters; what the caller says of them must agree."""
+    number, size = fixed.shape[0], tuple(fixed.shape[-ndim:])
+    spelled = "a tensor" if isinstance(filters, Tensor) else shown(filters)
+    if num_filters is not None and num_filters != number:
+        raise ValueError(f"num_filters={shown(num_filters)} does not fit filters={spelled}, which are {number}")
+    if kernel_size is not None and Rule(ndim=ndim, kernel_size=kernel_size).kernel_size != size:  # type: ignore[arg-type]
+        raise ValueError(f"kernel_size={shown(kernel_size)} does not fit filters={spelled}, which are of size {size}")
+    return number, size
 
 
 def _per_channel(fixed: Tensor, shape: tuple[int, ...]) -> Tensor:

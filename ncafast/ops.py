@@ -161,21 +161,24 @@ def _vmap_backward(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Any
 
 
 def _loop(op: Any, size: int, in_dims: tuple[Any, ...], args: tuple[Any, ...]) -> tuple[Any, Any]:
-    results = [op(*(_slice(a, dim, i) for a, dim in zip(args, in_dims, strict=True))) for i in range(size)]
-    stacked = tuple(_stack(parts) for parts in zip(*results, strict=True))
+    # Of no slices one of zeros is run all the same, for the shapes of the results and their place in the graph.
+    results = [op(*(_slice(a, dim, i) for a, dim in zip(args, in_dims, strict=True))) for i in range(max(size, 1))]
+    stacked = tuple(_stack(parts, size) for parts in zip(*results, strict=True))
     return stacked, tuple([0] * len(part) if isinstance(part, list) else 0 for part in stacked)
 
 
 def _slice(value: Any, dim: Any, index: int) -> Any:
     if isinstance(value, (list, tuple)) and isinstance(dim, (list, tuple)):
         return [_slice(v, d, index) for v, d in zip(value, dim, strict=True)]
-    return value if dim is None else value.select(dim, index)
+    if dim is None:
+        return value
+    return value.select(dim, index) if value.shape[dim] else value.sum(dim, dtype=value.dtype)
 
 
-def _stack(parts: tuple[Any, ...]) -> Any:
+def _stack(parts: tuple[Any, ...], size: int) -> Any:
     if isinstance(parts[0], (list, tuple)):
-        return [torch.stack(column) for column in zip(*parts, strict=True)]
-    return torch.stack(parts)
+        return [torch.stack(column)[:size] for column in zip(*parts, strict=True)]
+    return torch.stack(parts)[:size]
 
 
 _library.impl("rollout", _forward, "CompositeExplicitAutograd")

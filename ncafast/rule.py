@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
@@ -18,6 +19,9 @@ ACTIVATIONS = ("relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "identity")
 NORMS = ("none", "batch", "running", "group", "instance", "layer")
 PERCEPTIONS = ("depthwise", "dense")
 NOISES = ("none", "update", "state")
+MAX_KERNEL = 7  # cells per axis of a filter
+_MAX_POOL = 63  # cells per axis of the alive mask's window
+_LARGEST = 2**31 - 1  # kernels count channels and widths in 32 bits
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,7 @@ class Alive:
     """Which cells live. Dead cells are set to zero in every channel.
 
     A cell lives when the largest value of `channel` in a window of `pool` cells per axis is above `threshold`, measured
-    before the update (`pre`), after it (`post`), or both. Cells outside the grid never count.
+    before the update (`pre`), after it (`post`), or both. Cells outside the grid never count. `pool` is odd, 1 to 63.
     """
 
     channel: int = 3
@@ -35,11 +39,11 @@ class Alive:
     post: bool = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "channel", _int("alive.channel", self.channel, 0))
-        object.__setattr__(self, "threshold", _finite("alive.threshold", self.threshold))
-        object.__setattr__(self, "pool", _odd("alive.pool", self.pool))
-        _flag("alive.pre", self.pre)
-        _flag("alive.post", self.post)
+        object.__setattr__(self, "channel", whole("alive.channel", self.channel, 0))
+        object.__setattr__(self, "threshold", number("alive.threshold", self.threshold))
+        object.__setattr__(self, "pool", odd("alive.pool", self.pool, _MAX_POOL))
+        flag("alive.pre", self.pre)
+        flag("alive.post", self.post)
         if not (self.pre or self.post):
             raise ValueError("alive: pre and post are both off; use alive=None for no alive mask")
 
@@ -236,13 +240,13 @@ def _param_shapes(rule: Rule) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 def _normalised(rule: Rule) -> Iterator[tuple[str, Any]]:
     """Each field by itself: type, range, int-or-tuple made a tuple."""
-    ndim = _int("ndim", rule.ndim, 1, 3)
+    ndim = whole("ndim", rule.ndim, 1, 3)
     yield "ndim", ndim
-    yield "channels", _int("channels", rule.channels, 1)
+    yield "channels", whole("channels", rule.channels, 1)
     yield "kernel_size", _kernel(rule.kernel_size, ndim)
-    yield "hidden", _widths(rule.hidden)
+    yield "hidden", widths("hidden", rule.hidden)
     for name, low in (("num_filters", 0), ("dense_channels", 0), ("extra", 0), ("norm_groups", 1)):
-        yield name, _int(name, getattr(rule, name), low)
+        yield name, whole(name, getattr(rule, name), low)
     for name, allowed in (
         ("perception", PERCEPTIONS),
         ("dense_activation", ACTIVATIONS),
@@ -260,12 +264,12 @@ def _normalised(rule: Rule) -> Iterator[tuple[str, Any]]:
         "fire_rescale",
         "fire_in_eval",
     ):
-        yield name, _flag(name, getattr(rule, name))
-    yield "negative_slope", _finite("negative_slope", rule.negative_slope)
-    yield "step_size", _finite("step_size", rule.step_size)
-    yield "norm_eps", _finite("norm_eps", rule.norm_eps, low=0.0)
-    yield "noise_std", _finite("noise_std", rule.noise_std, low=0.0)
-    yield "fire_rate", _finite("fire_rate", rule.fire_rate, low=0.0, high=1.0)
+        yield name, flag(name, getattr(rule, name))
+    yield "negative_slope", number("negative_slope", rule.negative_slope)
+    yield "step_size", number("step_size", rule.step_size)
+    yield "norm_eps", number("norm_eps", rule.norm_eps, low=0.0)
+    yield "noise_std", number("noise_std", rule.noise_std, low=0.0)
+    yield "fire_rate", number("fire_rate", rule.fire_rate, low=0.0, high=1.0)
     yield "mutable", _channel_range("mutable", rule.mutable, rule.channels)
     yield "restore", _channel_range("restore", rule.restore, rule.channels)
 
@@ -289,21 +293,73 @@ def _check_together(rule: Rule) -> None:
             raise ValueError(f"alive.channel={rule.alive.channel} must be below channels={rule.channels}")
 
 
-def _int(name: str, value: Any, low: int, high: int | None = None) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} must be an int, got {type(value).__name__} {value!r}")
-    value = int(value)
-    if value < low or (high is not None and value > high):
-        allowed = f">= {low}" if high is None else f"{low} to {high}"
-        raise ValueError(f"{name}={value} is not allowed: it must be {allowed}")
-    return value
+def as_int(value: Any) -> int | None:
+    """The value as an int, also if it is one of numpy or a tensor of one whole number; None for anything else."""
+    if isinstance(value, bool) or "bool" in str(getattr(value, "dtype", "")):
+        return None
+    try:
+        return operator.index(value)
+    except (TypeError, RuntimeError):  # the last from tensors without memory
+        return None
 
 
-def _odd(name: str, value: Any, high: int | None = None) -> int:
-    value = _int(name, value, 1, high)
+def whole(name: str, value: Any, low: int, high: int | None = None) -> int:
+    """The value as an int, or an error that names the argument and what is allowed."""
+    found = as_int(value)
+    if found is None:
+        raise TypeError(f"{name} must be an int, got {type(value).__name__} {shown(value)}")
+    if found < low or found > (_LARGEST if high is None else high):
+        allowed = f"{low} to {high}" if high is not None else f">= {low}" if found < low else "below 2**31"
+        raise ValueError(f"{name}={shown(found)} is not allowed: it must be {allowed}")
+    return found
+
+
+def odd(name: str, value: Any, high: int) -> int:
+    """An odd int from 1 to `high`, or an error that names the argument."""
+    value = whole(name, value, 1, high)
     if value % 2 == 0:
         raise ValueError(f"{name}={value} is even; an odd size is needed so that the window has a centre")
     return value
+
+
+def widths(name: str, value: Any) -> tuple[int, ...]:
+    """One int or a sequence of them, each at least 1, as a tuple; or an error that names the argument."""
+    sizes = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value,)
+    if not sizes:
+        raise ValueError(f"{name}=() is not allowed: at least one hidden layer is needed")
+    return tuple(whole(name, size, 1) for size in sizes)
+
+
+def flag(name: str, value: Any) -> bool:
+    """True or False, or an error that names the argument."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {type(value).__name__} {shown(value)}")
+    return value
+
+
+def number(name: str, value: Any, low: float | None = None, high: float | None = None) -> float:
+    """The value as a finite float, or an error that names the argument and what is allowed."""
+    try:
+        found = None if isinstance(value, (bool, str, bytes)) else float(value)
+    except OverflowError:
+        found = math.inf
+    except (TypeError, ValueError, RuntimeError):  # the last two come from tensors of several elements, or complex
+        found = None
+    if found is None:
+        raise TypeError(f"{name} must be a number, got {type(value).__name__} {shown(value)}")
+    inside = math.isfinite(found) and (low is None or found >= low) and (high is None or found <= high)
+    if not inside:
+        allowed = "finite" if low is None else f">= {low:g}" if high is None else f"{low:g} to {high:g}"
+        raise ValueError(f"{name}={shown(value) if math.isinf(found) else found} is not allowed: it must be {allowed}")
+    return found
+
+
+def shown(value: Any) -> str:
+    """A value as an error shows it: on one line, cut where it gets long."""
+    if isinstance(value, int) and value.bit_length() > 256:  # Python refuses to spell the longest out
+        return f"(an int of {value.bit_length()} bits)"
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _kernel(value: Any, ndim: int) -> tuple[int, ...]:
@@ -311,46 +367,22 @@ def _kernel(value: Any, ndim: int) -> tuple[int, ...]:
     if len(sizes) == 1:
         sizes *= ndim
     if len(sizes) != ndim:
-        raise ValueError(f"kernel_size={value!r} must be one int or {ndim} ints, one per spatial axis")
-    return tuple(_odd("kernel_size", size, 7) for size in sizes)
-
-
-def _widths(value: Any) -> tuple[int, ...]:
-    widths = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value,)
-    if not widths:
-        raise ValueError("hidden=() is not allowed: at least one hidden layer is needed")
-    return tuple(_int("hidden", width, 1) for width in widths)
+        raise ValueError(f"kernel_size={shown(value)} must be one int or {ndim} ints, one per spatial axis")
+    return tuple(odd("kernel_size", size, MAX_KERNEL) for size in sizes)
 
 
 def _one_of(name: str, value: Any, allowed: tuple[str, ...]) -> str:
-    if value not in allowed:
-        raise ValueError(f"{name}={value!r} is not allowed: choose one of {', '.join(allowed)}")
+    if not isinstance(value, str) or value not in allowed:
+        raise ValueError(f"{name}={shown(value)} is not allowed: choose one of {', '.join(allowed)}")
     return str(value)
-
-
-def _flag(name: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError(f"{name} must be True or False, got {type(value).__name__} {value!r}")
-    return value
-
-
-def _finite(name: str, value: Any, low: float | None = None, high: float | None = None) -> float:
-    if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):
-        raise TypeError(f"{name} must be a number, got {type(value).__name__} {value!r}")
-    value = float(value)
-    inside = math.isfinite(value) and (low is None or value >= low) and (high is None or value <= high)
-    if not inside:
-        allowed = "finite" if low is None else f">= {low:g}" if high is None else f"{low:g} to {high:g}"
-        raise ValueError(f"{name}={value} is not allowed: it must be {allowed}")
-    return value
 
 
 def _channel_range(name: str, value: Any, channels: int) -> tuple[int, int] | None:
     if value is None:
         return None
     if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
-        raise TypeError(f"{name} must be (first, end) channels or None, got {value!r}")
-    lo, hi = _int(name, value[0], 0), _int(name, value[1], 1)
+        raise TypeError(f"{name} must be (first, end) channels or None, got {shown(value)}")
+    lo, hi = whole(name, value[0], 0), whole(name, value[1], 1)
     if not lo < hi <= channels:
         raise ValueError(f"{name}=({lo}, {hi}) must satisfy 0 <= first < end <= channels={channels}")
     return lo, hi

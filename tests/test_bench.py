@@ -65,7 +65,9 @@ def test_the_table_has_the_workloads_that_speed_is_promised_for():
 @every_backend
 def test_a_case_is_two_equal_automata(case, backend):
     """On a tiny grid, forward and every gradient, against the published step in float64."""
-    problem = Problem(case, case.tiny(), CPU)
+    if backend == "triton" and not torch.cuda.is_available():
+        pytest.skip("there is no GPU; tests/triton_suite has the kernels' own parity tests")
+    problem = Problem(case, case.tiny(), torch.device("cuda") if backend == "triton" else CPU)
     provider = Fused(backend)
     assert provider.why_not(problem, TRAIN) is None
     runner = provider.open(problem)
@@ -459,21 +461,70 @@ def test_mine_is_compared_with_its_drop_in(compares, off, code, tmp_path, monkey
     assert ("PARITY FAILED" in out) == bool(code)
 
 
+LINEAR = ("--mine", "torch.nn:Linear", "--drop-in", "NCA2D")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["--mine", "math:sqrt"], "--mine needs --mine-shape"),
         (["--mine", "math", "--mine-shape", "1,2,3"], "--mine takes module:Class, got 'math'"),
         (["--mine", "no_module:X", "--mine-shape", "1,2,3"], "No module named 'no_module'"),
-        (["--mine", "math:sqrt", "--mine-shape", "1,2,3"], "there is no drop-in called 'sqrt'"),
-        (["--mine", "torch:Tensor", "--drop-in", "NCA2D", "--mine-shape", "2,x"], "--mine-shape takes numbers like"),
-        (["--mine", "torch:Tensor", "--drop-in", "NCA2D", "--mine-shape", "2,3"], "at least one axis"),
+        (["--mine", "no_module:X", "--mine-shape", "1,2,3"], "--mine no_module:X"),
+        (["--mine", ":X", "--mine-shape", "1,2,3"], "--mine :X"),
+        (["--mine", "os:getcwd", "--mine-shape", "1,2,3"], "--mine os:getcwd: is no class of modules"),
+        (["--mine", "torch:Tensor", "--mine-shape", "1,2,3"], "--mine torch:Tensor: is no class of modules"),
+        (["--mine", "torch.nn:Linear", "--mine-shape", "1,2,3"], "there is no drop-in called 'Linear'"),
+        ([*LINEAR, "--mine-shape", "2,x"], "--mine-shape takes numbers like"),
+        ([*LINEAR, "--mine-shape", "2,3"], "at least one axis"),
+        ([*LINEAR, "--mine-shape", "2,3,4,5", "--mine-args", "[1]"], "--mine-args takes a JSON object"),
+        ([*LINEAR, "--mine-shape", "2,3,4,5", "--mine-args", "{"], "--mine-args takes a JSON object"),
+        ([*LINEAR, "--mine-shape", "2,3,4,5"], "--mine torch.nn:Linear with --mine-args {}: TypeError: "),
+        (
+            [
+                "--mine",
+                "torch.nn:Identity",
+                "--drop-in",
+                "NCA2D",
+                "--mine-shape",
+                "2,3,4,5",
+                "--mine-args",
+                '{"no": 1}',
+            ],
+            '--drop-in NCA2D with --mine-args {"no": 1}: TypeError: ',
+        ),
         (["--case", "none"], "case='none' is not known"),
         (["--provider", "none"], "provider='none' is not known"),
     ],
 )
 def test_wrong_words_are_explained(words, said, capsys):
     assert cli.main(["bench", *words]) == 1
+    err = capsys.readouterr().err
+    assert said in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("body", ["1 / 0", "import sys; sys.exit(3)", "def", "class NCA2D(No): pass"])
+def test_a_module_of_the_user_that_fails_is_named(body, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("my_broken_nca.py").write_text(body)
+    before = list(sys.path)
+    assert cli.main(["bench", "--mine", "my_broken_nca:NCA2D", "--mine-shape", "2,8,9,10"]) == 1
+    err = capsys.readouterr().err
+    assert "--mine my_broken_nca:NCA2D: " in err and err.count("\n") == 1
+    assert sys.path == before
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--threads", "1025"], "argument --threads: 1025 is above 1024"),
+        (["--threads", "1000000"], "argument --threads: 1000000 is above 1024"),
+        (["--threads", "0"], "argument --threads: 0 is below 1"),
+        (["--rounds", "many"], "argument --rounds: 'many' is no whole number"),
+    ],
+)
+def test_wrong_counts_are_explained(words, said, capsys):
+    assert cli.main(["bench", *words]) == 2
     assert said in capsys.readouterr().err
 
 
@@ -495,6 +546,35 @@ def test_quick_run_prints_and_appends(tmp_path, capsys):
         assert row.device == machine.device_name(CPU) and row.threads == str(torch.get_num_threads())
         assert f"torch {torch.__version__}" in row.versions
     assert {row.metric for row in rows if row.provider == "machine"} >= {"matmul", "copy"}
+
+
+def test_a_mode_that_no_case_has_is_an_error(tmp_path, capsys):
+    words = ["bench", "--quick", "--case", "maxnca", "--mode", "memory", "--provider", "eager", "ncafast"]
+    assert cli.main([*words, "--out", str(tmp_path / "out")]) == 1
+    shown = capsys.readouterr()
+    assert "--mode memory: no chosen case has this with a chosen provider (maxnca has" in shown.err
+    assert shown.out == "" and not (tmp_path / "out").exists()
+
+
+def test_nothing_measured_is_an_error(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(Eager, "why_not", lambda self, problem, mode: "the moon is full")
+    words = ["--quick", "--case", "texture", "--rounds", "1", "--out", str(tmp_path)]
+    assert run.main([*words, "--provider", "eager"]) == 1
+    out = capsys.readouterr().out
+    assert "not measured: the moon is full" in out
+    assert out.splitlines()[-1] == "nothing was measured: no provider could run; the reasons are above"
+    assert run.main([*words, "--provider", "eager", "ncafast:reference", "--mode", "forward"]) == 0
+    assert "nothing was measured" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("where", ["file", "file/folder"])
+def test_an_output_that_cannot_be_is_said_before_measuring(where, tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(run, "_measure", lambda *_: pytest.fail("measured"))
+    assert cli.main(["bench", "--quick", "--out", str(tmp_path / where)]) == 1
+    shown = capsys.readouterr()
+    assert f"--out {tmp_path / where}: cannot be written (" in shown.err
+    assert shown.err.count("\n") == 1 and shown.out == ""
 
 
 def test_the_reference_backend_takes_part_only_where_asked_for_or_alone(monkeypatch):

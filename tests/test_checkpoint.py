@@ -80,6 +80,11 @@ def damaged(tmp_path, **changes):
         ({"config": '{"size": 3}'}, "does not fit its own description"),
         ({"tensors": {"hidden.bias": torch.zeros(7)}}, "does not fit its own description"),
         ({"tensors": {"surplus": torch.zeros(7)}}, "surplus"),
+        ({"tensors": {"hidden.bias": torch.zeros(6, dtype=torch.int32)}}, "hidden.bias holds torch.int32"),
+        ({"config": "[1]"}, "does not fit its own description"),
+        ({"config": "[" * 100000}, "does not fit its own description"),
+        ({"model": "MedNCA", "config": '{"kernel_sizes": [3]}'}, "does not fit its own description"),
+        ({"model": "NCA2D", "config": '{"fire_rate": "often"}'}, "does not fit its own description"),
     ],
 )
 def test_files_that_are_not_what_they_say(tmp_path, changes, message):
@@ -87,6 +92,44 @@ def test_files_that_are_not_what_they_say(tmp_path, changes, message):
     with pytest.raises(ValueError) as error:
         ncafast.load(path)
     assert message in str(error.value) and str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_file_without_config_is_refused(tmp_path):
+    save_file(NCA(4, 6).state_dict(), tmp_path / "a", {"format": "ncafast", "format_version": "1", "model": "NCA"})
+    for read in (ncafast.load, checkpoint.describe):
+        with pytest.raises(ValueError, match="a is damaged: its metadata has no config"):
+            read(tmp_path / "a")
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", MODULES)
+def test_the_dtype_is_kept(name, dtype, tmp_path):
+    module = MODULES[name]().to(dtype)
+    ncafast.save(tmp_path / "a", module)
+    again = ncafast.load(tmp_path / "a")
+    theirs = dict(again.named_parameters()) | dict(again.named_buffers())
+    for key, value in (dict(module.named_parameters()) | dict(module.named_buffers())).items():
+        assert theirs[key].dtype == value.dtype, key
+        assert torch.equal(theirs[key], value), key
+    assert [p.requires_grad for p in again.parameters()] == [p.requires_grad for p in MODULES[name]().parameters()]
+
+
+def test_a_module_of_two_dtypes_comes_back_as_it_was(tmp_path):
+    nca = NCA(4, 6)
+    nca.hidden.double()
+    ncafast.save(tmp_path / "a", nca)
+    theirs = ncafast.load(tmp_path / "a").state_dict()
+    for key, value in nca.state_dict().items():
+        assert theirs[key].dtype == value.dtype and torch.equal(theirs[key], value)
+
+
+def test_loaded_weights_do_not_change_with_the_file(tmp_path):
+    nca = NCA(4, 6)
+    ncafast.save(tmp_path / "a", nca)
+    again = ncafast.load(tmp_path / "a")
+    with open(tmp_path / "a", "r+b") as file:
+        file.write(b"\xff" * (tmp_path / "a").stat().st_size)
+    assert all(torch.equal(value, again.state_dict()[key]) for key, value in nca.state_dict().items())
 
 
 def test_truncated_and_foreign_files(tmp_path):
@@ -105,6 +148,12 @@ def test_what_cannot_be_saved(tmp_path):
         ncafast.save(tmp_path / "a", nn.Linear(2, 2))
     with pytest.raises(TypeError, match="metadata epoch=3 must be text, got int"):
         ncafast.save(tmp_path / "a", NCA(4, 6), epoch=3)
+    for key in ("format", "format_version", "ncafast", "model", "config"):
+        with pytest.raises(ValueError, match=f"metadata {key}='x' is not allowed: the names format, .* are taken"):
+            ncafast.save(tmp_path / "a", NCA(4, 6), **{key: "x"})
+    namesake = type("NCA", (nn.Linear,), {"config": lambda self: {}})(2, 2)
+    with pytest.raises(TypeError, match=r"cannot save a test_checkpoint\.NCA: known are NCA"):
+        ncafast.save(tmp_path / "a", namesake)
     assert not list(tmp_path.iterdir())
 
 

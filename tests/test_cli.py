@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import ncafast
 from ncafast import backends, cli, native
@@ -273,7 +274,7 @@ def test_info_lists_the_extras_as_they_are_declared(capsys):
 
 
 def test_info_gives_the_reason_for_every_missing_part(monkeypatch, capsys):
-    absent = SimpleNamespace(unavailable=lambda: "this machine has no such chip")
+    absent = SimpleNamespace(unavailable=lambda: "this machine has no such chip", UNVERIFIED=None)
     monkeypatch.setitem(backends._BACKENDS, "imaginary", absent)
     monkeypatch.setattr(native, "reason", lambda: "ncafast._C was not built: error 1\nerror 2")
     record = {"cuda": {"built": False, "reason": "no nvcc", "nvcc_version": "release 13.0"}}
@@ -318,3 +319,45 @@ def test_info_on_a_damaged_file_is_one_line(tmp_path, capsys):
     err = capsys.readouterr().err
     assert_one_line(err)
     assert "model.safetensors" in err
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"config": None}, "its metadata has no config"),
+        ({"config": "{"}, "does not fit its own description"),
+        ({"config": "[1]"}, "does not fit its own description"),
+        ({"config": '{"steps": 5}'}, "does not fit its own description"),
+        ({"config": '{"kernel_sizes": [3]}'}, "does not fit its own description"),
+        ({"model": None}, "holds a None, known are NCA"),
+    ],
+)
+def test_info_on_damaged_metadata_is_one_line_with_the_file(tmp_path, capsys, changes, said):
+    model = ncafast.models.MedNCA(channels=8, hidden=12, steps=(3, 2), scale=2)
+    ncafast.save(tmp_path / "good", model)
+    header = ncafast.checkpoint.describe(tmp_path / "good") | changes
+    kept = {key: value for key, value in header.items() if value is not None}
+    save_file(model.state_dict(), tmp_path / "damaged", kept)
+    assert cli.main(["info", str(tmp_path / "damaged")]) == 1
+    err = capsys.readouterr().err
+    assert_one_line(err)
+    assert str(tmp_path / "damaged") in err and said in err
+
+
+def test_info_does_not_need_to_know_who_wrote_a_file(tmp_path, capsys):
+    nca = ncafast.NCA(4, 6)
+    ncafast.save(tmp_path / "good", nca)
+    header = ncafast.checkpoint.describe(tmp_path / "good")
+    del header["ncafast"]
+    save_file(nca.state_dict(), tmp_path / "other", header)
+    assert cli.main(["info", str(tmp_path / "other")]) == 0
+    assert "ncafast unknown" in [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+
+
+@pytest.mark.parametrize("words", [["train", "mednca", "--data", "d", "--out"], ["demo", "--quick", "--out"]])
+def test_an_output_that_cannot_be_names_its_option(tmp_path, capsys, words):
+    (tmp_path / "file").touch()
+    assert cli.main([*words, str(tmp_path / "file")]) == 1
+    err = capsys.readouterr().err
+    assert_one_line(err)
+    assert f"--out {tmp_path / 'file'}: " in err and "is not a folder" in err

@@ -255,10 +255,11 @@ def inputs(call):
     return x, params, extra, masks
 
 
-def results(call, backend, x, params, extra, masks):
+def results(call, backend, x, params, extra, masks, device="cpu"):
     """Name -> tensor: out, states, and the gradients asked for."""
     given = {"x": x, **({} if extra is None else {"extra": extra}), **params}
-    given = {name: value.detach().clone() for name, value in given.items()}
+    given = {name: value.detach().to(device, copy=True) for name, value in given.items()}
+    masks = None if masks is None else masks.to(device)
     learned = [name for name in given if "running" not in name]
     leaves = [name for i, name in enumerate(learned) if call.wanted[i % len(call.wanted)]]
     for name in leaves:
@@ -279,14 +280,14 @@ def results(call, backend, x, params, extra, masks):
     generator = torch.Generator().manual_seed(call.seed + 1)
     loss = 0.0
     for name, value in (("out", out), ("states", states)):
-        weight = torch.randn(value.shape, generator=generator, dtype=torch.float64).to(value.dtype)
+        weight = torch.randn(value.shape, generator=generator, dtype=torch.float64).to(value)
         if call.loss_of in (name, "both"):
             loss = loss + (value * weight).sum()
     named = {"out": out.detach(), "states": states.detach()}
     if leaves and loss.requires_grad:
         grads = torch.autograd.grad(loss, [given[name] for name in leaves])
         named |= {f"d{name}": grad for name, grad in zip(leaves, grads, strict=True)}
-    return named
+    return {name: value.cpu() for name, value in named.items()}
 
 
 def shaken(value, generator):
@@ -295,7 +296,7 @@ def shaken(value, generator):
     return value.double() * (1 + noise * 2**-23)
 
 
-def compare(call):
+def compare(call, backend="cpu", device="cpu"):
     """Asserts of every tensor that its error is like that of PyTorch in float32."""
     x, params, extra, masks = inputs(call)
 
@@ -314,7 +315,7 @@ def compare(call):
     with batch_norm(rounded_moments):
         nudged = results(call, "reference", *wide(lambda value: shaken(value, generator)))
     with forced(call.isa, call.threads):
-        ours = results(call, "cpu", x, params, extra, masks)
+        ours = results(call, backend, x, params, extra, masks, device)
     assert list(ours) == list(exact)
     for name, want in exact.items():
         if not want.numel():

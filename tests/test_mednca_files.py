@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import re
 import subprocess
 import sys
@@ -13,12 +14,14 @@ import numpy as np
 import pytest
 from nifti import affine_of, blob, write, write_set
 
+from ncafast.tasks.mednca.outputs import check_folder
 from ncafast.tasks.mednca.pairs import find_pairs, list_nifti, resolve_folders
 from ncafast.tasks.mednca.volumes import (
     VolumeError,
     check_match,
     read_image,
     read_label,
+    read_shape,
     read_spacing,
     write_labels,
 )
@@ -60,6 +63,11 @@ def test_pairs_of_one_folder_match_by_ending(tmp_path):
         ("q", "q.nii.gz", "q_gt.nii.gz"),
     ]
     assert skipped == []
+
+
+def test_names_may_hold_line_breaks(tmp_path):
+    folder = _touch(tmp_path, "a\nb.nii.gz", "c.nii", "c.nii\n", ".\nd.nii")
+    assert [path.name for path in list_nifti(folder)] == ["a\nb.nii.gz", "c.nii"]
 
 
 def test_files_without_a_clear_partner_are_named(tmp_path):
@@ -204,6 +212,41 @@ def test_every_kind_of_bad_file_gets_one_line_that_names_it(tmp_path):
         with pytest.raises(VolumeError) as error:
             read_image(path)
         assert re.search(expected, _one_line(error, path)), (kind, str(error.value))
+
+
+def test_too_little_memory_is_no_damage(tmp_path, monkeypatch):
+    path = write(tmp_path / "large.nii.gz", blob((5, 6, 7))[0])
+
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(nib.arrayproxy.ArrayProxy, "__getitem__", fail)
+    with pytest.raises(VolumeError) as error:
+        read_image(path)
+    text = _one_line(error, path)
+    assert "its 5x6x7 voxels do not fit into the memory" in text and "damaged" not in text
+
+
+@pytest.mark.parametrize("axes", ORIENTATIONS)
+def test_shape_runs_along_the_canonical_axes(tmp_path, axes):
+    path = write(tmp_path / "a.nii.gz", np.zeros((5, 6, 7, 2), np.uint8), affine_of(axes))
+    assert read_shape(path) == read_image(path).data.shape[1:]
+    assert read_shape(tmp_path / "none.nii.gz") is None
+
+
+def test_a_place_that_cannot_be_written_is_named_with_its_option(tmp_path):
+    check_folder("--out", tmp_path / "new" / "folder")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "file" / "in"):
+        with pytest.raises(ValueError, match=f"^--out {re.escape(str(place))}: .*file is not a folder; give"):
+            check_folder("--out", place)
+
+
+def test_a_place_without_permission_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(ValueError, match=r"--output .*new: no permission to write in"):
+        check_folder("--output", tmp_path / "new")
 
 
 def test_label_maps_hold_whole_numbers(tmp_path):

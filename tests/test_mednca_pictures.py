@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import imageio.v3 as iio
 import numpy as np
+import pytest
 import torch
 
 from ncafast.models import MedNCA
@@ -77,3 +78,24 @@ def test_animation_shows_both_levels_step_by_step(tmp_path):
     assert back.shape[0] == 5
     write_png(tmp_path / "a.png", frames[0])
     np.testing.assert_array_equal(iio.imread(tmp_path / "a.png"), frames[0])
+
+
+@pytest.mark.parametrize(
+    "title", [r"a$\frac$", "50% $", "脑", "a\tb\nc", b"caf\xe9".decode("utf-8", "surrogateescape")]
+)
+def test_any_file_name_can_be_a_title(title):
+    image = np.random.default_rng(0).random((30, 30)).astype(np.float32)
+    blank = np.zeros((30, 30), np.uint8)
+    plain, titled = overlay(image, blank, title=""), overlay(image, blank, title=title)
+    assert titled.shape == plain.shape
+    different = (plain != titled).any((1, 2))
+    assert different.any() and not different[plain.shape[0] // 5 :].any()  # one line at the top
+
+
+def test_a_title_is_not_read_as_a_formula():
+    image, blank = np.ones((30, 30), np.float32), np.zeros((30, 30), np.uint8)
+    assert not np.array_equal(overlay(image, blank, title="$x$"), overlay(image, blank, title="x"))
+    formula = overlay(image, blank, title="$x$") < 128
+    assert formula[: formula.shape[0] // 10].any(0).sum() > (
+        (overlay(image, blank, title="x") < 128)[: formula.shape[0] // 10].any(0).sum() * 2
+    )

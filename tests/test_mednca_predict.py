@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import nibabel as nib
@@ -10,7 +11,9 @@ import numpy as np
 import pytest
 import torch
 from nifti import affine_of, blob, tiny, write, write_set
+from safetensors.torch import load_file, save_file
 
+from ncafast import checkpoint
 from ncafast.tasks.mednca import EvaluateConfig, PredictConfig, evaluate, predict, train
 from ncafast.tasks.mednca.inference import groups, probabilities
 from ncafast.tasks.mednca.model_file import load_model
@@ -83,6 +86,143 @@ def test_a_folder_is_predicted_file_by_file(run, data, tmp_path, capsys):
         assert item.voxels == {1: int(found.sum())}
         assert item.overlay == item.labels.with_name(item.labels.name.replace(".nii.gz", ".png"))
         assert item.overlay.stat().st_size > 5000
+
+
+STRANGE = (r"a$\frac$", "50% $", "脑", "a\tb\nc", b"caf\xe9".decode("utf-8", "surrogateescape"))
+
+
+def test_any_file_name_is_segmented_and_scored(run, tmp_path, capsys):
+    image, label = blob((9, 13, 7), seed=8)
+    plain = write(tmp_path / "plain.nii.gz", image)
+    data = tmp_path / "data"
+    for name in STRANGE:
+        write(data / "images" / f"{name}.nii.gz", image)
+        write(data / "labels" / f"{name}.nii.gz", label)
+    (data / "images" / "no\nimage.nii").write_bytes(b"junk")
+    done = predict(PredictConfig(run, data / "images", tmp_path / "out", progress=False))
+    assert "/no image.nii: " in capsys.readouterr().out  # one line
+    expected = _predict(run, plain, tmp_path / "p.nii.gz")
+    assert {item.image.name.removesuffix(".nii.gz") for item in done.written} == set(STRANGE)
+    for item in done.written:
+        np.testing.assert_array_equal(np.asarray(nib.load(item.labels).dataobj), expected)
+        assert item.overlay.name == item.image.name.replace(".nii.gz", ".png") and item.overlay.is_file()
+
+    scores = evaluate(EvaluateConfig(run, data, output=tmp_path / "e", progress=False))
+    assert {row["volume"] for row in scores.rows} == set(STRANGE)
+    names = {r"a$\frac$", "50% $", "脑", "a b c", "caf?", "mean"}
+    with scores.csv.open(encoding="utf-8") as file:
+        assert {row["volume"] for row in csv.DictReader(file)} == names
+    said = capsys.readouterr().out.splitlines()
+    assert all(any(line.startswith(name) for line in said) for name in names)
+
+
+def test_two_files_of_one_stem_get_two_overlays(run, tmp_path):
+    image, _ = blob((9, 13, 7), seed=8)
+    for name in ("a.nii", "a.nii.gz", "b.nii"):
+        write(tmp_path / "in" / name, image)
+    done = predict(PredictConfig(run, tmp_path / "in", tmp_path / "out", progress=False))
+    overlays = {item.image.name: item.overlay.name for item in done.written}
+    assert overlays == {"a.nii": "a.nii.png", "a.nii.gz": "a.nii.gz.png", "b.nii": "b.png"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {*overlays, *overlays.values()}
+
+
+def damaged(run: Path, folder: Path, tensors: dict[str, torch.Tensor] | None = None, **changes: str | None) -> Path:
+    """The run's best checkpoint with other tensors or metadata; None leaves an entry out."""
+    path = folder / "damaged.safetensors"
+    header = checkpoint.describe(run / "best.safetensors") | changes
+    content = load_file(run / "best.safetensors") | (tensors or {})
+    save_file(content, path, {key: value for key, value in header.items() if value is not None})
+    return path
+
+
+def config_of(run: Path, **changes: object) -> str:
+    return json.dumps(json.loads(checkpoint.describe(run / "best.safetensors")["config"]) | changes)
+
+
+def recipe_of(run: Path, **changes: object) -> str:
+    return json.dumps(json.loads(checkpoint.describe(run / "best.safetensors")["recipe"]) | changes)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(run, tmp_path, value):
+    name, weight = next(iter(load_file(run / "best.safetensors").items()))
+    weight.view(-1)[-1] = value
+    path = damaged(run, tmp_path, {name: weight})
+    with pytest.raises(ValueError, match=f"damaged.safetensors: is damaged \\({name} holds NaN or infinite"):
+        load_model(path, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"group": "-5"}, "group=-5 is not allowed: a whole number from 1"),
+        ({"group": "0"}, "group=0 is not allowed"),
+        ({"group": "x"}, "'x'"),
+        ({"group": None}, "'group' is missing"),
+        ({"recipe": None}, "'recipe' is missing"),
+        ({"recipe": "{"}, "is damaged"),
+        ({"recipe": "[1]"}, "is no recipe"),
+        ({"recipe": "null"}, "is no recipe"),
+        ({"recipe": '{"foo": 1}'}, "foo"),
+        ({"recipe": '{"percentiles": [1]}'}, "is damaged"),
+        ({"recipe": '{"channels": "ab"}'}, "channels"),
+        ({"recipe": {"classes": [1, 2, 3]}}, "the model has classes=1, but its recipe names [1, 2, 3]"),
+        ({"recipe": {"channels": [0, 1]}}, "the model has image_channels=1, but its recipe names [0, 1]"),
+        ({"recipe": {"channels": [0.5]}}, "channels=(0.5,) is not allowed"),
+        ({"recipe": {"classes": [1.5]}}, "classes=(1.5,) is not allowed"),
+        ({"config": {"steps": [5]}}, "steps must be"),
+        ({"config": {"steps": ["a", "b"]}}, "steps must be"),
+        ({"config": {"scale": 1e9}}, "scale must be"),
+        ({"config": {"scale": 10**9}}, "scale=1000000000 is not allowed"),
+        ({"config": {"classes": 1.0}}, "classes must be"),
+        ({"config": "{"}, "does not fit its own description"),
+        ({"config": None}, "its metadata has no config"),
+    ],
+)
+def test_damaged_metadata_is_one_line_that_names_the_file(run, tmp_path, changes, said):
+    make = {"config": config_of, "recipe": recipe_of}
+    changes = {key: make[key](run, **value) if isinstance(value, dict) else value for key, value in changes.items()}
+    path = damaged(run, tmp_path, **changes)
+    with pytest.raises(ValueError) as error:
+        load_model(path, torch.device("cpu"))
+    text = str(error.value)
+    assert str(path) in text and said in text and "\n" not in text
+
+
+def test_weights_stored_as_whole_numbers_are_refused(run, tmp_path):
+    name, weight = next(iter(load_file(run / "best.safetensors").items()))
+    with pytest.raises(ValueError, match=f"damaged.safetensors .* {name} holds torch.int32"):
+        load_model(damaged(run, tmp_path, {name: weight.int()}), torch.device("cpu"))
+
+
+def test_a_model_of_another_dtype_works_in_float32(run, tmp_path):
+    doubled = {key: value.double() for key, value in load_file(run / "best.safetensors").items()}
+    model = load_model(damaged(run, tmp_path, doubled), torch.device("cpu")).model
+    for key, value in load_model(run, torch.device("cpu")).model.state_dict().items():
+        assert torch.equal(model.state_dict()[key], value) and value.dtype == torch.float32
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"train": 3, "held_out": {}}', '{"train": {}, "held_out": null}'])
+def test_a_damaged_split_is_one_line_and_not_needed_for_all(run, data, tmp_path, text):
+    (tmp_path / "best.safetensors").write_bytes((run / "best.safetensors").read_bytes())
+    (tmp_path / "split.json").write_text(text)
+    for subset in ("auto", "train", "held-out"):
+        with pytest.raises(ValueError, match=r"split\.json: is damaged.*; use --subset all"):
+            evaluate(EvaluateConfig(tmp_path, data, subset=subset, output=tmp_path / "e", progress=False))
+    scores = evaluate(EvaluateConfig(tmp_path, data, subset="all", output=tmp_path / "e", progress=False))
+    assert len(scores.rows) == 5
+
+
+def test_an_output_that_cannot_be_is_said_before_any_work(run, data, tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.nii.gz").mkdir()
+    source = data / "imagesTr" / "case_0.nii.gz"
+    for output, reason in (("file", "file is not a folder"), ("file/a.nii", "file is not a folder"),
+                           ("folder.nii.gz", "folder.nii.gz is a folder")):  # fmt: skip
+        with pytest.raises(ValueError, match=f"^--output .*{reason}"):
+            predict(PredictConfig(tmp_path / "no model", source, tmp_path / output))
+    with pytest.raises(ValueError, match="^--output .*file is not a folder"):
+        evaluate(EvaluateConfig(tmp_path / "no model", data, output=tmp_path / "file"))
 
 
 def test_what_predict_refuses(run, tmp_path):

@@ -83,6 +83,9 @@ def test_labels_are_merged_or_chosen():
         {"axis": "up"},
         {"channels": ()},
         {"channels": (-1,)},
+        {"channels": (0.5,)},
+        {"channels": (True,)},
+        {"classes": (1.5,)},
         {"classes": (0,)},
         {"classes": (1, 1)},
         {"classes": (256,)},
@@ -109,6 +112,33 @@ def test_automatic_axis_is_across_the_coarsest_direction(tmp_path):
     assert sharpest_axis([even]) == "coronal"
     assert Recipe.of(TrainConfig(), [thick]).axis == "axial"
     assert Recipe.of(TrainConfig(axis="sagittal"), [thick]).axis == "sagittal"
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "axis"),
+    [((35, 51, 1), "RAS", "axial"), ((35, 51), "RAS", "axial"), ((35, 51, 1), "PSR", "sagittal"),
+     ((1, 35, 51), "RSA", "sagittal"), ((35, 1, 51), "RAS", "coronal")],
+)  # fmt: skip
+def test_flat_images_are_one_slice(tmp_path, shape, axes, axis):
+    image = np.random.default_rng(0).random(shape).astype(np.float32)
+    affine = affine_of(axes, (4.0, 1.0, 1.0))
+    pair = Pair(
+        "a",
+        write(tmp_path / "a.nii.gz", image, affine),
+        write(tmp_path / "l.nii.gz", (image > 0.5).astype("u1"), affine),
+    )
+    recipe = Recipe.of(TrainConfig(), [pair.image])
+    assert recipe.axis == axis
+    images, labels = prepare(pair, recipe, tmp_path / "cache").read(slice(None))
+    assert images.shape[:2] == (1, 1) and sorted(labels.shape[1:]) == [35, 51]
+
+
+def test_slices_one_pixel_wide_are_refused(tmp_path):
+    image = np.ones((35, 51, 1), np.uint8)
+    pair = Pair("a", write(tmp_path / "a.nii.gz", image), write(tmp_path / "l.nii.gz", image))
+    (skipped,) = load_volumes([pair], Recipe("coronal"), tmp_path)
+    assert isinstance(skipped, Skipped)
+    assert f"{pair.image}: its coronal slices are 35x1 pixels, and 2 are needed each way" in skipped.reason
 
 
 def test_cache_returns_what_the_recipe_makes_and_is_used_again(pairs, tmp_path):
@@ -202,6 +232,9 @@ def test_split_from_lists(tmp_path):
     assert both.held_out == ("case_07",)
     assert split_volumes(NAMES, val_list=held_out).train == tuple(n for n in NAMES if n != "case_07")
     assert len(split_volumes(NAMES, train_list=train).held_out) == 18
+
+    held_out.write_text("case_07\n", encoding="utf-8-sig")  # as Windows editors write it
+    assert split_volumes(NAMES, train_list=train, val_list=held_out) == both
 
     held_out.write_text("case_01\n")
     with pytest.raises(ValueError, match="case_01 stands in the training list too"):

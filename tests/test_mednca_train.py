@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 from pathlib import Path
 
@@ -221,6 +222,107 @@ def test_a_damaged_resume_file_is_named(data, tmp_path):
         train(config)
 
 
+def _without(key: str):
+    return lambda state: state.pop(key)
+
+
+def _replaced(value: object, *keys: str):
+    """A change that puts a value where the keys lead."""
+
+    def change(state):
+        for key in keys[:-1]:
+            state = state[key]
+        state[keys[-1]] = value
+
+    return change
+
+
+DAMAGE = {
+    "step=10**6": _replaced(10**6, "step"),
+    "step=-1": _replaced(-1, "step"),
+    "step=3.5": _replaced(3.5, "step"),
+    "epoch=-3": _replaced(-3, "epoch"),
+    "epoch=x": _replaced("x", "epoch"),
+    "epoch=10**6": _replaced(10**6, "epoch"),
+    "no epoch": _without("epoch"),
+    "sums={}": _replaced({}, "sums"),
+    "sums=None": _replaced(None, "sums"),
+    "sums.bce=nan": _replaced(float("nan"), "sums", "bce"),
+    "history=None": _replaced(None, "history"),
+    "history=[1]": _replaced([1], "history"),
+    "history.loss=x": lambda state: state["history"][0].update(loss="x"),
+    "best={}": _replaced({}, "best"),
+    "best.value=nan": _replaced(float("nan"), "best", "value"),
+    "best.epoch=7": _replaced(7, "best", "epoch"),
+    "optimiser=None": _replaced(None, "optimiser"),
+    "optimiser=[1]": _replaced([1], "optimiser"),
+    "optimiser.lr=x": lambda state: state["optimiser"]["param_groups"][0].update(lr="x"),
+    "optimiser.exp_avg": lambda state: state["optimiser"]["state"][0].update(exp_avg=torch.zeros(3)),
+    "schedule=None": _replaced(None, "schedule"),
+    "schedule={}": _replaced({}, "schedule"),
+    "schedule.last_epoch": _replaced(5, "schedule", "last_epoch"),
+    "model=None": _replaced(None, "model"),
+    "model={}": _replaced({}, "model"),
+}
+
+
+@pytest.fixture(scope="module")
+def halfway(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of one epoch, to be made longer."""
+    folder = tmp_path_factory.mktemp("halfway") / "run"
+    train(tiny(data, folder, epochs=1))
+    return folder
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_resume_file_that_does_not_fit_is_named(data, halfway, tmp_path, kind):
+    shutil.copytree(halfway, tmp_path / "run")
+    resume = tmp_path / "run" / "resume.pt"
+    state = checkpoint.load_resume(resume)
+    DAMAGE[kind](state)
+    checkpoint.save_resume(resume, state)
+    before = {path: path.read_bytes() for path in (tmp_path / "run").glob("*.*")}
+    for epochs in (1, 2):
+        with pytest.raises(ValueError) as error:
+            train(tiny(data, tmp_path / "run", epochs=epochs))
+        text = str(error.value)
+        assert text.startswith(f"{resume}: is damaged") and text.endswith("delete it to start the run anew")
+        assert "\n" not in text and len(text) < 500
+    assert {path: path.read_bytes() for path in (tmp_path / "run").glob("*.*")} == before
+    resume.unlink()  # as it says
+    assert len(train(tiny(data, tmp_path / "run", epochs=2)).history) == 2
+
+
+@pytest.mark.parametrize("value", ["x", -1, 0, 2.5, 10**6, [1]])
+def test_damaged_options_of_a_run_are_named(data, tmp_path, value):
+    config = tiny(data, tmp_path / "run", epochs=1)
+    RunFolder(config.out).claim(config, {})
+    path = config.out / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"threads": value}))
+    with pytest.raises(ValueError, match=r"config\.json: is damaged \(threads=.*\); give another folder with --out"):
+        train(dataclasses.replace(config, threads=None))
+
+
+def test_a_place_that_cannot_be_written_is_said_before_any_work(data, tmp_path):
+    (tmp_path / "file").touch()
+    for options, said in (({"out": tmp_path / "file" / "run"}, "--out"), ({"cache": tmp_path / "file"}, "--cache")):
+        with pytest.raises(ValueError, match=f"^{said} .*file is not a folder"):
+            train(dataclasses.replace(tiny(data, tmp_path / "run"), **options))
+    assert not (tmp_path / "run").exists()
+
+
+def test_volumes_of_any_name_are_trained_on(tmp_path):
+    names = [r"a$\frac$", b"caf\xe9".decode("utf-8", "surrogateescape"), "b\nc"]
+    for number, name in enumerate(names):
+        image, label = blob(seed=number)
+        write(tmp_path / "d" / f"{name}_image.nii.gz", image)
+        write(tmp_path / "d" / f"{name}_seg.nii.gz", label)
+    options = {"epochs": 1, "val_fraction": 0.7, "pictures": 2, "tensorboard": True, "steps": (1, 1)}
+    result = train(tiny(tmp_path / "d", tmp_path / "run", **options))
+    assert sorted(result.train + result.held_out) == sorted(names) and len(result.held_out) == 2
+    assert {path.stem for path in (tmp_path / "run" / "pictures").iterdir()} == set(result.held_out)
+
+
 @pytest.mark.parametrize("culprit", ["loss", "gradient"])
 def test_nan_stops_with_the_last_good_weights(data, tmp_path, monkeypatch, culprit):
     original, calls = training.dice_bce, 0
@@ -271,7 +373,8 @@ def test_nothing_usable_is_an_error(tmp_path):
 @pytest.mark.parametrize(
     ("option", "value"),
     [("epochs", 0), ("batch_size", 0), ("lr", 0.0), ("lr", float("nan")), ("clip", -1.0), ("device", "abacus"),
-     ("val_fraction", 1.0), ("crop", 0), ("threads", 0), ("fire_rate", 2.0), ("classes", (9,))],
+     ("val_fraction", 1.0), ("crop", 0), ("threads", 0), ("threads", 1025), ("scale", 1025), ("fire_rate", 2.0),
+     ("classes", (9,))],
 )  # fmt: skip
 def test_wrong_options_are_refused(data, tmp_path, option, value):
     with pytest.raises(ValueError, match=f"{option}|{value}"):

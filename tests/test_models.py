@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -251,14 +252,45 @@ def test_growing_grows_from_a_seed_and_leaves_the_dead_alone() -> None:
         (lambda: models.GrowingNCA(fire_rate=2.0), "fire_rate=2.0"),
         (lambda: models.NCA2D(fire_rate=float("nan")), "fire_rate=nan"),
         (lambda: models.SelfClassifyingNCA(cell_dropout_rate=-1.0), "cell_dropout_rate=-1.0"),
-        (lambda: models.NCA2D(k=4), "kernel_size=4 is even"),
-        (lambda: models.NCA2D(c=4, input_channels=4), "mutable"),
-        (lambda: models.GrowingNCA(channel_n=3), "alive.channel=3"),
+        (lambda: models.NCA2D(k=4), "^k=4 is even"),
+        (lambda: models.NCA2D(c=4, input_channels=4), "input_channels=4 is not allowed: it must be 0 to 3"),
+        (lambda: models.MaxNCA(input_channels=99), "input_channels=99 is not allowed: it must be 0 to 15"),
+        (lambda: models.GrowingNCA(channel_n=3), "channel_n=3 is not allowed: it must be >= 4"),
+        (lambda: models.TextureNCA(0, 8), "num_channels=0"),
+        (lambda: models.SelfClassifyingNCA(hidden_layer_sizes=()), r"hidden_layer_sizes=\(\)"),
+        (lambda: models.MaxNCA(device="foo"), "device='foo' is not a device"),
     ],
 )
 def test_mistakes_are_named(call: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: models.MaxNCA(fire_rate="x"), "fire_rate must be a number, got str 'x'"),
+        (lambda: models.NCA2D(fire_rate=None), "fire_rate must be a number, got NoneType"),
+        (lambda: models.GrowingNCA()(torch.rand(1, 5, 5, 16), 1, "x"), "fire_rate must be a number, got str 'x'"),
+        (lambda: models.SelfClassifyingNCA(cell_dropout_rate=[]), "cell_dropout_rate must be a number, got list"),
+        (lambda: models.MaxNCA()(np.zeros((1, 5, 5, 16))), "x must be a torch.Tensor, got ndarray"),
+        (lambda: models.GrowingNCA()(np.zeros((1, 5, 5, 16))), "x must be a torch.Tensor, got ndarray"),
+        (lambda: models.NCA2D()(np.zeros((1, 16, 5, 5))), "x must be a torch.Tensor, got ndarray"),
+        (lambda: models.SelfClassifyingNCA()(np.zeros((1, 5, 5, 20))), "state must be a torch.Tensor, got ndarray"),
+        (lambda: models.TextureNCA(8.0, 16), "num_channels must be an int, got float"),
+    ],
+)
+def test_wrong_kinds_are_named(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        call()
+
+
+def test_numbers_of_numpy_become_plain_ones() -> None:
+    """A checkpoint holds them as JSON."""
+    model = models.MaxNCA(np.int64(8), np.float32(0.25), hidden_size=np.int64(6))
+    config = model.config()
+    assert (config["channel_n"], config["hidden_size"], config["fire_rate"]) == (8, 6, 0.25)
+    assert {type(config[name]) for name in ("channel_n", "hidden_size", "fire_rate")} == {int, float}
 
 
 def test_an_unknown_option_is_refused() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -45,6 +47,14 @@ def test_levels_draw_from_one_seed_at_different_steps() -> None:
     model, image = small(), torch.rand(2, 1, 12, 16)
     given = masks((3, 4), range(3), 9), masks((12, 16), range(3, 5), 9)
     assert torch.equal(model(image, seed=9), model(image, fire_masks=given))
+
+
+def test_a_later_first_step_moves_both_levels() -> None:
+    """The two never share a step, and so never a fire mask."""
+    model, image = small(), torch.rand(2, 1, 12, 16)
+    given = masks((3, 4), range(4, 7), 9), masks((12, 16), range(7, 9), 9)
+    assert torch.equal(model(image, seed=9, first_step=4), model(image, fire_masks=given))
+    assert not torch.equal(model(image, seed=9, first_step=4), model(image, seed=9))
 
 
 @pytest.mark.parametrize("size", [(13, 19), (4, 5), (7, 8), (16, 12)])
@@ -101,8 +111,12 @@ def test_memory_and_mode_change_no_gradient() -> None:
         ({"classes": 0}, "classes=0 is not allowed: 1 to 5 fit"),
         ({"classes": 6}, "classes=6 is not allowed: 1 to 5 fit"),
         ({"scale": 0}, "scale=0"),
-        ({"kernel_sizes": (6, 3)}, "kernel_size=6 is even"),
+        ({"kernel_sizes": (6, 3)}, "kernel_sizes=6 is even"),
         ({"fire_rate": 1.2}, "fire_rate=1.2"),
+        ({"kernel_sizes": (3,)}, r"kernel_sizes must be a pair \(coarse, fine\), got 1 values: \(3,\)"),
+        ({"steps": (1,)}, r"steps must be a pair \(coarse, fine\), got 1 values: \(1,\)"),
+        ({"steps": (1, -2)}, "steps=-2 is not allowed"),
+        ({"image_channels": 6}, "image_channels=6 is not allowed: it must be 1 to 5"),
     ],
 )
 def test_wrong_arguments_are_named(arguments: dict, message: str) -> None:
@@ -121,3 +135,20 @@ def test_wrong_arguments_are_named(arguments: dict, message: str) -> None:
 def test_wrong_images_are_named(shape: tuple[int, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         small()(torch.rand(shape))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: small(steps=5), r"steps must be a pair \(coarse, fine\), got int"),
+        (lambda: small(scale=2.5), "scale must be an int, got float 2.5"),
+        (lambda: small()(torch.ones(1, 1, 12, 16, dtype=torch.int64)), "image must be floating point, got torch.int64"),
+        (lambda: small()([[0.0]]), "image must be a torch.Tensor, got list"),
+        (lambda: small()(torch.rand(1, 1, 8, 8), fire_masks=torch.ones(2, 1)), "fire_masks must be a pair"),
+        (lambda: small()(torch.rand(1, 1, 8, 8), fire_mask=torch.ones(2, 1)), "takes fire_masks=.coarse, fine"),
+        (lambda: small()(torch.rand(1, 1, 8, 8), first_step="a"), "first_step must be an int, got str 'a'"),
+    ],
+)
+def test_wrong_kinds_are_named(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        call()

@@ -69,6 +69,43 @@ def test_given_filters():
         NCA(4, 8, filters="sobel", num_filters=5)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"filters": []}, ValueError, "filters=[] names no filter"),
+        ({"filters": None}, TypeError, "filters must be 'learned', one or several names, or a tensor, got None"),
+        ({"filters": 3}, TypeError, "filters must be 'learned', one or several names, or a tensor, got 3"),
+        ({"filters": ["sobel", ["x"]]}, TypeError, "filters must be 'learned', one or several names"),
+        ({"filters": torch.full((1, 3, 3), float("nan"))}, ValueError, "filters has values that are not finite"),
+        ({"filters": torch.ones(1, 3, 3, dtype=torch.float64) * 1e300}, ValueError, "not finite in float32"),
+        ({"filters": torch.ones(1, 4, 4)}, ValueError, "filters has shape [1, 4, 4]; F must be at least 1, and k odd"),
+        ({"filters": torch.ones(0, 3, 3)}, ValueError, "filters has shape [0, 3, 3]; F must be at least 1"),
+        ({"filters": torch.ones(1, 3, 3).to_sparse()}, TypeError, "filters must be a dense tensor"),
+        ({"kernel_size": 5}, ValueError, "kernel_size=5 does not fit filters='sobel', which are of size (3, 3)"),
+        ({"filters": "laplacian", "num_filters": 2}, ValueError, "num_filters=2 does not fit filters='laplacian'"),
+        ({"filters": torch.ones(3, 3, 3), "num_filters": 2}, ValueError, "does not fit filters=a tensor, which are 3"),
+        ({"filters": "laplacian", "perception": "dense", "dense_channels": 3}, ValueError, "filters= goes with"),
+        ({"zero_init": "no"}, TypeError, "zero_init must be True or False, got str 'no'"),
+        ({"immutable": 5}, ValueError, "immutable=5 is not allowed: it must be 0 to 3"),
+        ({"immutable": "a"}, TypeError, "immutable must be an int, got str 'a'"),
+        ({"alive": (1, 2, 3, True, True, 4)}, ValueError, "alive=(1, 2, 3, True, True, 4) is not allowed"),
+        ({"ndim": "2"}, TypeError, "ndim must be an int, got str '2'"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments, error, message):
+    with pytest.raises(error) as raised:
+        NCA(4, 6, **arguments)
+    assert message in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_what_is_said_of_fixed_filters_may_agree_with_them():
+    nca = NCA(4, 6, filters=torch.ones(2, 1, 5), num_filters=2, kernel_size=(1, 5))
+    assert nca.rule.kernel_size == (1, 5) and nca.rule.num_filters == 2
+    assert NCA(4, 6, kernel_size=3, num_filters=2).rule == NCA(4, 6).rule
+    with pytest.raises(TypeError, match="zero_init must be True or False"):
+        NCA.from_rule(Rule(channels=4, hidden=6), zero_init=None)
+
+
 def test_running_statistics_are_those_of_batchnorm():
     """After a training rollout the buffers equal those of torch's own layer fed the same hidden values."""
     nca = NCA(4, 6, norm="running", zero_init=False).double()

@@ -164,6 +164,37 @@ def test_gradient_through_vmap():
         torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-12)
 
 
+def test_vmap_over_nothing_is_empty_and_differentiable():
+    rule, size = CASES["2d"]
+    params = {key: p.requires_grad_() for key, p in make_params(rule, torch.float64).items()}
+    xs = torch.zeros(2, 0, rule.channels, *size, dtype=torch.float64, requires_grad=True)
+    masks = torch.zeros(0, 3, 2, 1, *size, dtype=torch.bool)
+
+    def run(x, mask):
+        return rollout(x, rule, params, 3, fire_mask=mask, states=1)
+
+    out, states = torch.vmap(run, in_dims=(1, 0))(xs, masks)
+    assert out.shape == (0, 2, rule.channels, *size) and states.shape == (0, 3, 2, rule.channels, *size)
+    (out.sum() + states.sum()).backward()
+    assert xs.grad.shape == xs.shape
+    assert all(not p.grad.any() for p in params.values())
+
+
+def test_compile_with_periods_longer_than_the_rollout():
+    nca, x = model(), torch.randn(2, 5, 6, 7, dtype=torch.float64, requires_grad=True)
+
+    def run(x):
+        return nca(x, steps=4, seed=8, states=9, memory=6)
+
+    results = []
+    for call in (run, torch.compile(run, fullgraph=True, backend="aot_eager")):
+        out, states = call(x)
+        results.append((out, states, *torch.autograd.grad(out.square().sum(), [x, *nca.parameters()])))
+    assert results[0][1].shape == (0, *x.shape)
+    for eager, traced in zip(*results, strict=True):
+        torch.testing.assert_close(traced, eager, rtol=1e-11, atol=1e-12)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_autocast_runs_in_float32(dtype):
     """Half precision made by autocast elsewhere is widened before any memory is read as float32."""

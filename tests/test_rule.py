@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
+import torch
 from cases import CASES
 
 from ncafast import Alive, Rule
@@ -74,6 +76,9 @@ def test_shapes_of_two_layers_dense_and_running():
         ({"activation": "swish"}, "activation='swish' is not allowed"),
         ({"fire_rate": 1.5}, "fire_rate=1.5 is not allowed: it must be 0 to 1"),
         ({"fire_rate": float("nan")}, "fire_rate=nan is not allowed"),
+        ({"fire_rate": 10**400}, "fire_rate=(an int of 1329 bits) is not allowed: it must be 0 to 1"),
+        ({"channels": 2**70}, "channels=1180591620717411303424 is not allowed: it must be below 2**31"),
+        ({"padding": np.array(["zeros"])}, "choose one of zeros, reflect"),
         ({"step_size": float("inf")}, "step_size=inf is not allowed: it must be finite"),
         ({"hidden": ()}, "at least one hidden layer"),
         ({"mutable": (3, 3)}, "mutable=(3, 3) must satisfy"),
@@ -99,6 +104,9 @@ def test_wrong_values_are_named(fields, message):
         ({"hidden": 12.0}, "hidden must be an int, got float"),
         ({"identity": 1}, "identity must be True or False, got int 1"),
         ({"fire_rate": "half"}, "fire_rate must be a number, got str"),
+        ({"fire_rate": torch.tensor([0.5, 0.5])}, "fire_rate must be a number, got Tensor tensor([0.5000, 0.5000])"),
+        ({"hidden": torch.tensor([3, 4])}, "hidden must be an int, got Tensor tensor([3, 4])"),
+        ({"step_size": torch.zeros(9, 9)}, "step_size must be a number, got Tensor tensor([[0., 0., 0."),
         ({"mutable": 3}, "mutable must be (first, end)"),
         ({"alive": (3, 0.1)}, "alive must be an Alive or None, got tuple"),
     ],
@@ -106,7 +114,13 @@ def test_wrong_values_are_named(fields, message):
 def test_wrong_kinds_are_named(fields, message):
     with pytest.raises(TypeError) as error:
         Rule(**fields)
-    assert message in str(error.value)
+    assert message in str(error.value) and "\n" not in str(error.value) and len(str(error.value)) < 200
+
+
+def test_whole_numbers_of_other_libraries_are_ints():
+    rule = Rule(channels=np.int64(8), hidden=(np.int32(5), torch.tensor(6)), fire_rate=np.float32(0.25))
+    assert rule == Rule(channels=8, hidden=(5, 6), fire_rate=0.25)
+    assert type(rule.channels) is type(rule.hidden[1]) is int and type(rule.fire_rate) is float
 
 
 def test_alive_checks_itself():
@@ -114,6 +128,9 @@ def test_alive_checks_itself():
         Alive(pre=False, post=False)
     with pytest.raises(ValueError, match="alive.pool=4 is even"):
         Alive(pool=4)
+    with pytest.raises(ValueError, match="alive.pool=1180591620717411303425 is not allowed: it must be 1 to 63"):
+        Alive(3, 0.1, 2**70 + 1)
+    assert Alive(pool=63).pool == 63
 
 
 @pytest.mark.parametrize(

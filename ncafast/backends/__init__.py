@@ -1,6 +1,7 @@
 """Backends: interchangeable ways to run a rollout, fastest first, and the choice between them.
 
 A backend is a module with
+    UNVERIFIED: what is not yet known of it, else None; such a backend is only taken when asked for by name
     unavailable() -> reason or None        whether this machine has it
     can_run(rule, x) -> reason or None     whether it takes this rule and state
     outputs(rule, x, plan) -> Outputs      uninitialised, for the fake operator
@@ -18,10 +19,10 @@ from types import ModuleType
 
 from torch import Tensor
 
-from ncafast.backends import cpu, reference
+from ncafast.backends import cpu, reference, triton
 from ncafast.rule import Rule
 
-_BACKENDS: dict[str, ModuleType] = {"cpu": cpu, "reference": reference}  # fastest first
+_BACKENDS: dict[str, ModuleType] = {"triton": triton, "cpu": cpu, "reference": reference}  # fastest first
 
 _forced: str | None = None  # a plain global, since torch.compile cannot trace a ContextVar
 
@@ -48,13 +49,16 @@ def available() -> list[str]:
 
 
 def explain(rule: Rule, x: Tensor) -> dict[str, str | None]:
-    """For every backend, fastest first: None if it can run this rule on this state, else the reason why not.
+    """For every backend, fastest first: None if it may be chosen for this rule and state, else the reason why not.
+
+    A backend that has not been verified on hardware is never chosen by itself; its reason says so, and `choose`
+    takes it by name.
 
     Args:
         rule: the step.
         x: a state [B, C, *S]; only its shape, dtype and device matter.
     """
-    return {name: _reason(name, rule, x) for name in _BACKENDS}
+    return {name: _reason(name, rule, x) or _unverified(name) for name in _BACKENDS}
 
 
 @contextmanager
@@ -89,9 +93,14 @@ def choose(rule: Rule, x: Tensor, name: str | None = None) -> str:
         if reason is not None:
             raise RuntimeError(f"backend {wanted!r} cannot run this: {reason}")
         return wanted
-    return next(candidate for candidate in _BACKENDS if _reason(candidate, rule, x) is None)
+    return next(name for name, reason in explain(rule, x).items() if reason is None)
 
 
 def _reason(name: str, rule: Rule, x: Tensor) -> str | None:
     backend = _BACKENDS[name]
     return backend.unavailable() or backend.can_run(rule, x)
+
+
+def _unverified(name: str) -> str | None:
+    doubt = _BACKENDS[name].UNVERIFIED
+    return f"{doubt}: not chosen by itself, only where backend={name!r} asks for it" if doubt else None

@@ -14,9 +14,11 @@ import torch
 from torch import Tensor
 
 from ncafast import native, philox
+from ncafast.backends import extras
 from ncafast.backends.plan import Outputs, Plan
 from ncafast.rule import ACTIVATIONS, PADDINGS, Rule
 
+UNVERIFIED: str | None = None
 _NORMS = ("none", "batch", "running")  # in the order of csrc/rollout.h
 _MAX_LAYERS = 4
 _INSTRUCTION_SETS = ("avx512", "avx2", "portable")  # of NCAFAST_CPU_ISA
@@ -32,6 +34,13 @@ def can_run(rule: Rule, x: Tensor) -> str | None:
     """Why this rule and state cannot run here, or None."""
     if x.device.type != "cpu":
         return f"the state is on {x.device}, this backend runs on the CPU"
+    if math.prod([n + 6 for n in x.shape[2:]]) >= 2**31:
+        return "a sample has 2**31 cells or more, its border included"
+    return can_fuse(rule, x)
+
+
+def can_fuse(rule: Rule, x: Tensor) -> str | None:
+    """Why no fused kernel takes this rule, on whatever device, or None."""
     if x.dtype != torch.float32:
         return f"the state is {x.dtype}, this backend computes in torch.float32"
     if rule.norm not in _NORMS:
@@ -44,8 +53,6 @@ def can_run(rule: Rule, x: Tensor) -> str | None:
         return f"{len(rule.hidden)} hidden layers are too many, at most {_MAX_LAYERS} are fused"
     if rule.negative_slope < 0 and "leaky_relu" in (rule.activation, _dense_activation(rule)):
         return f"leaky_relu with a negative_slope below 0 ({rule.negative_slope}) is not fused"
-    if math.prod([n + 6 for n in x.shape[2:]]) >= 2**31:
-        return "a sample has 2**31 cells or more, its border included"
     return None
 
 
@@ -93,7 +100,7 @@ def backward(
     need_x, need_extra, *need_params = needs
     grad_x = torch.empty_like(x)
     grads = [torch.empty_like(p) if need else None for p, need in zip(params, need_params, strict=True)]
-    grad_extra = _extra_sums(rule, x, extra, plan) if need_extra else None
+    grad_extra = extras.sums(rule, x, extra, plan) if need_extra and extra is not None else None
     call = _call(rule, x, params, extra, fire_mask, seed, plan)
     names = rule.param_shapes()
     call["gradients"] = {n: g.data_ptr() for n, g in zip(names, grads, strict=True) if g is not None} | {
@@ -108,7 +115,7 @@ def backward(
     for name, grad in zip(names, grads, strict=True):
         if grad is not None and "running" in name:
             grad.zero_()
-    return grad_x, None if grad_extra is None or extra is None else _like_extra(grad_extra, extra, x), grads
+    return grad_x, None if grad_extra is None or extra is None else extras.folded(grad_extra, extra, x), grads
 
 
 def _dense_activation(rule: Rule) -> str | None:
@@ -178,10 +185,7 @@ def _call(
     if fire_mask is not None:
         call["fire_mask"] = (fire_mask.data_ptr(), cells * fire_mask.shape[1], cells if fire_mask.shape[1] > 1 else 0)
     if extra is not None:
-        full = extra if extra.dim() == x.dim() + 1 else extra[None]
-        strides = [s if n > 1 else 0 for n, s in zip(full.shape, full.stride(), strict=True)]
-        step, sample, channel, *axes = strides
-        call["extra"] = (full.data_ptr(), step, sample, full.stride(2), [0] * (3 - rule.ndim) + axes)
+        call["extra"] = (extra.data_ptr(), *extras.strides(rule, x, extra))
     return call
 
 
@@ -208,16 +212,3 @@ def _rule(rule: Rule) -> dict[str, Any]:
         "fire_limit": philox.threshold(rule.fire_rate),
         "alive": None if alive is None else (alive.channel, alive.pool, alive.pre, alive.post, alive.threshold),
     }
-
-
-def _extra_sums(rule: Rule, x: Tensor, extra: Tensor | None, plan: Plan) -> Tensor | None:
-    """[T or 1, B, E, *S] zeros: every cell has a place of its own, so that threads never meet."""
-    if extra is None:
-        return None
-    steps = plan.steps if extra.dim() == x.dim() + 1 else 1
-    return x.new_zeros((steps, x.shape[0], rule.extra, *x.shape[2:]))
-
-
-def _like_extra(sums: Tensor, extra: Tensor, x: Tensor) -> Tensor:
-    """The sums over whatever axes extra repeats itself along."""
-    return sums.sum_to_size(extra.shape) if extra.dim() == x.dim() + 1 else sums[0].sum_to_size(extra.shape)

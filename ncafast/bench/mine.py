@@ -39,17 +39,19 @@ def case(where: str, drop_in: str | None, shape: str, steps: int, arguments: str
         ValueError: a part that cannot be understood or found.
     """
     own = _load(where)
+    options = _options(arguments)
     fused = _DROP_INS.get(drop_in or own.__name__)
     if fused is None:
         known = ", ".join(_DROP_INS)
         raise ValueError(f"there is no drop-in called {drop_in or own.__name__!r}: name one of {known} with --drop-in")
     try:
         lengths = [int(length) for length in shape.split(",")]
-        options = json.loads(arguments)
     except ValueError as error:
-        raise ValueError(f"--mine-shape takes numbers like 8,64,64,16 and --mine-args a JSON object: {error}") from None
+        raise ValueError(f"--mine-shape takes numbers like 8,64,64,16: {error}") from None
     if len(lengths) < 3 or min(lengths) < 1:
         raise ValueError(f"--mine-shape {shape}: batch, channels and at least one axis are needed, each above 0")
+    _try(f"--mine {where}", own, options, arguments)
+    _try(f"--drop-in {fused.__name__}", fused, options, arguments)
     last = fused in _CHANNELS_LAST
     grid = tuple(lengths[1:-1] if last else lengths[2:])
     size = Size(lengths[0], grid, steps)
@@ -132,15 +134,36 @@ def _state(result: Any, x: Tensor) -> Tensor:
     return next(part for part in result if isinstance(part, Tensor) and part.shape == x.shape)
 
 
+def _options(arguments: str) -> dict[str, Any]:
+    try:
+        options = json.loads(arguments)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f'--mine-args takes a JSON object such as {{"hidden": 32}}: {error}') from None
+    if not isinstance(options, dict):
+        raise ValueError(f'--mine-args takes a JSON object such as {{"hidden": 32}}, got {arguments}')
+    return options
+
+
+def _try(option: str, build: type[nn.Module], options: dict[str, Any], arguments: str) -> None:
+    """Raise ValueError, naming the option, if the constructor does not take the arguments."""
+    try:
+        build(**options)
+    except Exception as error:  # a user's code fails in ways that cannot be listed
+        raise ValueError(f"{option} with --mine-args {arguments}: {type(error).__name__}: {error}") from error
+
+
 def _load(where: str) -> type[nn.Module]:
     module, _, name = where.partition(":")
     if not name:
         raise ValueError(f"--mine takes module:Class, got {where!r}")
-    sys.path.insert(0, os.getcwd())
+    here = os.getcwd()
+    sys.path.insert(0, here)
     try:
         found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"--mine {where}: {error}") from None
+    except (Exception, SystemExit) as error:  # a user's module may do anything
+        raise ValueError(f"--mine {where}: {type(error).__name__}: {error}") from error
     finally:
-        sys.path.remove(os.getcwd())
-    return found  # type: ignore[no-any-return]
+        sys.path.remove(here)
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise ValueError(f"--mine {where}: is no class of modules; name a subclass of torch.nn.Module")
+    return found

@@ -13,6 +13,7 @@ from ncafast.bench.case import FORWARD, INFERENCE, MEMORY, SIZES, TRAIN
 
 QUICK_CASES = ("maxnca", "maxnca-bn", "med-fine", "med-coarse", "texture", "growing", "selfclass-mnist", "3d-k3")
 _QUICK_ROUNDS, _ROUNDS = 5, 7
+_MOST_THREADS = 1024  # torch accepts more, and the interpreter dies when they are started
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="ncafast bench",
         description="Measure ncafast beside plain PyTorch, torch.compile, CAX and others: time, memory, error.",
         epilog="Results are appended to OUT/<device>.csv. A provider whose parity check fails is red and not timed; "
-        "the exit code is 1 then.",
+        "the exit code is 1 then, and where nothing could be measured.",
     )
     add = parser.add_argument
     add("--quick", action="store_true", help="small sizes, eight cases, no torch.compile: about two minutes")
@@ -97,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--mode", nargs="+", choices=(TRAIN, FORWARD, INFERENCE, MEMORY), help="default: all that a case has")
     add("--rounds", type=_count, help=f"rounds of timing (default: {_ROUNDS}, with --quick {_QUICK_ROUNDS})")
-    add("--threads", type=_count, help="CPU threads (default: torch's)")
+    add("--threads", type=_threads, help="CPU threads (default: torch's)")
     add("--device", choices=("cpu", "cuda"), help="default: a GPU if there is one")
     add("--out", type=Path, metavar="FOLDER", help="default: bench/results in a checkout, else ncafast-bench")
     add("--ncalab", type=Path, metavar="PATH", help="a checkout of MECLabTUDA/NCALab, to measure it too")
@@ -111,8 +112,18 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _threads(text: str) -> int:
+    value = _count(text)
+    if value > _MOST_THREADS:
+        raise argparse.ArgumentTypeError(f"{value} is above {_MOST_THREADS}")
+    return value
+
+
 def _count(text: str) -> int:
-    value = int(text)
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is below 1")
     return value

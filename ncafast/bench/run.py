@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -38,7 +39,7 @@ class Run:
 
 
 def main(words: Sequence[str]) -> int:
-    """Run the benchmark with command line words. Returns 1 when a provider failed its parity check, else 0."""
+    """Run the benchmark with command line words. Returns 1 when a parity check failed or nothing could be measured."""
     return run(parse(words))
 
 
@@ -75,6 +76,7 @@ def providers(options: Options) -> list[Provider]:
 def _run(options: Options) -> int:
     cases = _cases(options)
     asked = providers(options)
+    _check_modes(cases, asked, options)
     shared = Run(
         machine.now(),
         machine.revision(),
@@ -85,12 +87,13 @@ def _run(options: Options) -> int:
         machine.versions(),
     )
     path = options.out / f"{machine.slug(shared.device)}.csv"
+    _check_out(path, options)
     busy = machine.load()
     print(report.heading(shared.device, shared.threads, shared.rounds, shared.versions))
     if busy is not None and busy > _BUSY * machine.usable_cores():
         print(report.warning(f"others keep this machine busy (load {busy:.1f}): the times below will be too long\n"))
     ceilings = Ceilings(options.device)
-    wrong = []
+    wrong, measured = [], False
     said: set[tuple[str, str]] = set()
     for case in cases:
         size = case.sizes[options.size]
@@ -98,10 +101,39 @@ def _run(options: Options) -> int:
         outcomes = _measure(case, size, asked, options, ceilings)
         print(report.table(outcomes, said), flush=True)
         results.append(path, rows(shared, case, size, outcomes))
+        measured |= any(map(_measured, outcomes))
         wrong += [f"{case.name} {outcome.provider}" for outcome in outcomes if outcome.wrong]
     results.append(path, _surroundings(shared, busy))
     print(report.ending(path, wrong))
-    return 1 if wrong else 0
+    if not measured and not wrong:
+        print(report.warning("nothing was measured: no provider could run; the reasons are above"))
+    return 1 if wrong or not measured else 0
+
+
+def _measured(outcome: Outcome) -> bool:
+    there = outcome.absent is None and outcome.wrong is None
+    return there and bool(outcome.values) and outcome.provider != results.MACHINE
+
+
+def _check_modes(cases: Sequence[Case], asked: Sequence[Provider], options: Options) -> None:
+    """Raise ValueError where no case has a mode that was asked for with a provider that has it."""
+    wanted = set(options.mode)
+    if any(wanted & set(case.modes) & set(p.modes) for case in cases for p in _chosen(case, asked)):
+        return
+    has = "; ".join(f"{case.name} has {', '.join(case.modes)}" for case in cases)
+    raise ValueError(f"--mode {' '.join(options.mode)}: no chosen case has this with a chosen provider ({has})")
+
+
+def _check_out(path: Path, options: Options) -> None:
+    """Raise ValueError before anything is measured if the results cannot be written."""
+    try:
+        results.append(path, ())
+    except OSError as error:
+        raise ValueError(f"--out {options.out}: cannot be written ({error.strerror}); give another folder") from None
+
+
+def _chosen(case: Case, asked: Sequence[Provider]) -> list[Provider]:
+    return [p for p in asked if case.providers is None or p.name in case.providers]
 
 
 def _cases(options: Options) -> list[Case]:
@@ -111,8 +143,7 @@ def _cases(options: Options) -> list[Case]:
 
 
 def _measure(case: Case, size: Size, asked: Sequence[Provider], options: Options, ceilings: Ceilings) -> list[Outcome]:
-    chosen = [p for p in asked if case.providers is None or p.name in case.providers]
-    measurement = Measurement(case, size, chosen, options.device, ceilings)
+    measurement = Measurement(case, size, _chosen(case, asked), options.device, ceilings)
     try:
         return measurement.run([mode for mode in case.modes if mode in options.mode], options.rounds)
     finally:

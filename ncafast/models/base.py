@@ -7,8 +7,9 @@ from typing import Any, overload
 
 from torch import Tensor, nn
 
+from ncafast import check
 from ncafast.functional import rollout
-from ncafast.rule import Rule
+from ncafast.rule import Rule, number
 
 
 class Rate:
@@ -34,7 +35,7 @@ class Rate:
         return self if module is None else module._rate
 
     def __set__(self, module: RuleModule, rate: float) -> None:
-        check_rate(self.name, rate)
+        rate = check_rate(self.name, rate)
         module._rule = module._rule.replace(fire_rate=1.0 - rate if self.above else rate)
         module._rate = rate
 
@@ -89,18 +90,21 @@ class RuleModule(Rebuildable):
         return (result, None) if isinstance(result, Tensor) else result
 
 
-def check_rate(name: str, rate: float) -> None:
-    """Raise a ValueError in the user's own terms (a model may turn the rate into 1 - rate) unless it is 0 to 1."""
-    if not 0.0 <= rate <= 1.0:
-        raise ValueError(f"{name}={rate!r} is not allowed: it must be 0 to 1")
+def check_rate(name: str, rate: Any) -> float:
+    """The rate as a float from 0 to 1, or an error in the user's own terms (a model may turn it into 1 - rate)."""
+    if isinstance(rate, float) and 0.0 <= rate <= 1.0:  # all that torch.compile needs to trace
+        return rate
+    return number(name, rate, 0.0, 1.0)
 
 
 def channels_first(x: Tensor, channels: int, ndim: int, owner: str) -> Tensor:
     """[B, *S, C] as a view [B, C, *S].
 
     Raises:
+        TypeError: x is no dense floating point tensor.
         ValueError: x has another rank or channel count.
     """
+    check.check_floating("x", x)
     if x.dim() != ndim + 2 or x.shape[-1] != channels:
         axes = ", ".join("DHW"[-ndim:])
         hint = ""

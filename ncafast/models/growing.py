@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ncafast import check
 from ncafast.filters import sobel
 from ncafast.models.base import Rate, RuleModule, bias_of, channels_first, check_rate
-from ncafast.rule import Alive, Rule
+from ncafast.rule import Alive, Rule, whole
 
 
 class GrowingNCA(RuleModule):
@@ -48,9 +49,9 @@ class GrowingNCA(RuleModule):
         hidden_size: int = 128,
     ) -> None:
         super().__init__()
-        self.device = torch.device("cpu" if device is None else device)
-        self.channel_n = channel_n
-        self.hidden_size = hidden_size
+        self.device = check.check_device(device)
+        self.channel_n = channel_n = whole("channel_n", channel_n, 4)
+        self.hidden_size = hidden_size = whole("hidden_size", hidden_size, 1)
         self._rule = Rule(
             channels=channel_n,
             num_filters=2,
@@ -100,8 +101,7 @@ class GrowingNCA(RuleModule):
         state = channels_first(x, self.channel_n, 2, "GrowingNCA")
         rule = self._rule
         if fire_rate is not None:
-            check_rate("fire_rate", fire_rate)
-            rule = self._rule_at(1.0 - fire_rate)
+            rule = self._rule_at(1.0 - check_rate("fire_rate", fire_rate))
         state, kept = self._run(state, rule, self.params(angle), steps, **options)
         last = state.movedim(1, -1).contiguous()
         return last if kept is None else (last, kept.movedim(2, -1))

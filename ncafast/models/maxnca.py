@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ncafast import check
 from ncafast.models.base import Rate, RuleModule, bias_of, channels_first, check_rate
-from ncafast.rule import Rule
+from ncafast.rule import Rule, whole
 
 
 class MaxNCA(RuleModule):
@@ -50,11 +51,11 @@ class MaxNCA(RuleModule):
     ) -> None:
         super().__init__()
         self.device = _device(device)
-        self.channel_n = channel_n
-        self.input_channels = input_channels
-        self.hidden_size = hidden_size
+        self.channel_n = channel_n = whole("channel_n", channel_n, 1)
+        self.input_channels = input_channels = whole("input_channels", input_channels, 0, channel_n - 1)
+        self.hidden_size = hidden_size = whole("hidden_size", hidden_size, 1)
         self.init_method = init_method
-        self.num_classes = num_classes
+        self.num_classes = num_classes = whole("num_classes", num_classes, 1)
         self._rule = Rule(
             channels=channel_n,
             num_filters=2,
@@ -111,8 +112,7 @@ class MaxNCA(RuleModule):
         state = channels_first(x, self.channel_n, 2, "MaxNCA")
         rule = self._rule
         if fire_rate is not None:
-            check_rate("fire_rate", fire_rate)
-            rule = self._rule_at(1.0 - fire_rate)
+            rule = self._rule_at(1.0 - check_rate("fire_rate", fire_rate))
         state, kept = self._run(state, rule, self.params(), steps, **options)
         pooled = F.adaptive_max_pool2d(state, (1, 1)).flatten(1)
         logits = self.fc3(F.relu(self.fc2(pooled)))
@@ -126,5 +126,5 @@ def _filters(channels: int) -> nn.Conv2d:
 
 def _device(device: torch.device | str | None) -> torch.device:
     if device is not None:
-        return torch.device(device)
+        return check.check_device(device)
     return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")

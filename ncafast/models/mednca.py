@@ -12,10 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ncafast import check
 from ncafast.functional import Memory, States
 from ncafast.models.base import Rebuildable
 from ncafast.models.nca2d import NCA2D
-from ncafast.rule import Rule
+from ncafast.rule import MAX_KERNEL, Rule, odd, shown, whole
 
 
 class MedNCA(Rebuildable):
@@ -51,21 +52,21 @@ class MedNCA(Rebuildable):
         classes: int = 1,
     ) -> None:
         super().__init__()
-        if classes < 1 or image_channels + classes > channels:
+        channels, hidden = whole("channels", channels, 2), whole("hidden", hidden, 1)
+        image_channels = whole("image_channels", image_channels, 1, channels - 1)
+        if not 1 <= whole("classes", classes, -(2**31)) <= channels - image_channels:
             raise ValueError(
                 f"classes={classes} is not allowed: 1 to {channels - image_channels} fit beside "
                 f"image_channels={image_channels} into channels={channels}"
             )
-        if scale < 1:
-            raise ValueError(f"scale={scale} is not allowed: it must be >= 1")
+        coarse, fine = (odd("kernel_sizes", size, MAX_KERNEL) for size in _pair("kernel_sizes", kernel_sizes))
         self.channels = channels
         self.hidden = hidden
-        self.kernel_sizes = tuple(kernel_sizes)
-        self.steps = tuple(steps)
-        self.scale = scale
+        self.kernel_sizes = coarse, fine
+        self.steps = tuple(whole("steps", count, 0) for count in _pair("steps", steps))
+        self.scale = whole("scale", scale, 1)
         self.image_channels = image_channels
         self.classes = classes
-        coarse, fine = kernel_sizes
         self.model1 = NCA2D(channels, hidden, coarse, fire_rate, input_channels=image_channels)
         self.model2 = NCA2D(channels, hidden, fine, fire_rate, input_channels=image_channels)
 
@@ -95,6 +96,7 @@ class MedNCA(Rebuildable):
         fire_masks: tuple[Tensor, Tensor] | None = None,
         states: States = None,
         memory: Memory = "states",
+        first_step: int = 0,
         **options: Any,
     ) -> Tensor | tuple[Tensor, list[Tensor]]:
         """Segment images.
@@ -105,6 +107,7 @@ class MedNCA(Rebuildable):
             fire_masks: (coarse, fine) masks [steps, B or 1, 1, *size of the level] instead of drawn ones.
             states: "all" or k: also return every (k-th) state.
             memory: as in `ncafast.rollout`.
+            first_step: absolute index of the coarse level's first step; the fine level starts steps[0] later.
             **options: of `ncafast.rollout`: first_sample, backend.
 
         Returns:
@@ -114,24 +117,29 @@ class MedNCA(Rebuildable):
             ValueError: a wrong shape, or what `rollout` refuses.
         """
         self._check(image)
-        coarse_mask, fine_mask = fire_masks if fire_masks is not None else (None, None)
+        if "fire_mask" in options:
+            raise TypeError("MedNCA takes fire_masks=(coarse, fine), one for each level, not fire_mask=")
+        first_step = check.check_count("first_step", first_step)
+        coarse_mask, fine_mask = (None, None) if fire_masks is None else _pair("fire_masks", fire_masks)
         options |= {"seed": seed, "states": states, "memory": memory}
         kept: list[Tensor] = []
 
         small = [size // self.scale for size in image.shape[2:]]
         shrunk = F.interpolate(image, size=small, mode="bilinear")
         hidden = shrunk.new_zeros(image.shape[0], self.channels - self.image_channels, *small)
-        state = _level(self.model1, shrunk, hidden, self.steps[0], kept, fire_mask=coarse_mask, **options)
+        where: dict[str, Any] = {"first_step": first_step, "fire_mask": coarse_mask}
+        state = _level(self.model1, shrunk, hidden, self.steps[0], kept, **where, **options)
 
         hidden = state[:, self.image_channels :]
         hidden = F.interpolate(hidden, size=image.shape[2:], mode="bilinear")
-        options["first_step"] = self.steps[0]
-        state = _level(self.model2, image, hidden, self.steps[1], kept, fire_mask=fine_mask, **options)
+        where = {"first_step": first_step + self.steps[0], "fire_mask": fine_mask}
+        state = _level(self.model2, image, hidden, self.steps[1], kept, **where, **options)
 
         logits = state[:, self.image_channels : self.image_channels + self.classes]
         return logits if states is None else (logits, kept)
 
     def _check(self, image: Tensor) -> None:
+        check.check_floating("image", image)
         if image.dim() != 4 or image.shape[1] != self.image_channels:
             raise ValueError(
                 f"image must be [B, image_channels={self.image_channels}, H, W], got shape {list(image.shape)}"
@@ -141,6 +149,15 @@ class MedNCA(Rebuildable):
                 f"image of {image.shape[2]} x {image.shape[3]} cells is too small: "
                 f"each side must be at least scale={self.scale}"
             )
+
+
+def _pair(name: str, value: Any) -> tuple[Any, Any]:
+    """What is given for the two levels."""
+    if not isinstance(value, (tuple, list)):
+        raise TypeError(f"{name} must be a pair (coarse, fine), got {type(value).__name__}")
+    if len(value) != 2:
+        raise ValueError(f"{name} must be a pair (coarse, fine), got {len(value)} values: {shown(value)}")
+    return value[0], value[1]
 
 
 def _level(model: NCA2D, image: Tensor, hidden: Tensor, steps: int, kept: list[Tensor], **options: Any) -> Tensor:

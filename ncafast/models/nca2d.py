@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ncafast.models.base import Rate, RuleModule, bias_of
-from ncafast.rule import Rule
+from ncafast.rule import MAX_KERNEL, Rule, odd, whole
 
 
 class NCA2D(RuleModule):
@@ -41,10 +41,10 @@ class NCA2D(RuleModule):
         self, c: int = 16, h: int = 64, k: int = 1, fire_rate: float = 0.5, *, input_channels: int = 1
     ) -> None:
         super().__init__()
-        self.c = c
-        self.h = h
-        self.k = k
-        self.input_channels = input_channels
+        self.c = c = whole("c", c, 1)
+        self.h = h = whole("h", h, 1)
+        self.k = k = odd("k", k, MAX_KERNEL)
+        self.input_channels = input_channels = whole("input_channels", input_channels, 0, c - 1)
         self._rule = Rule(
             channels=c,
             num_filters=1,

@@ -11,8 +11,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ncafast import check
 from ncafast.models.base import Rate, RuleModule, bias_of, channels_first, weight_of
-from ncafast.rule import Alive, Rule, layer_name
+from ncafast.rule import Alive, Rule, layer_name, number, whole, widths
 
 _CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
@@ -55,12 +56,12 @@ class SelfClassifyingNCA(RuleModule):
         alive_threshold: float = 0.1,
     ) -> None:
         super().__init__()
-        self.channel_size = channel_size
-        self.perception_size = perception_size
-        self.hidden_layer_sizes = tuple(hidden_layer_sizes)
-        self.ndim = ndim
-        self.step_size = step_size
-        self.alive_threshold = alive_threshold
+        self.channel_size = channel_size = whole("channel_size", channel_size, 1)
+        self.perception_size = perception_size = whole("perception_size", perception_size, 1)
+        self.hidden_layer_sizes = hidden_layer_sizes = widths("hidden_layer_sizes", hidden_layer_sizes)
+        self.ndim = ndim = whole("ndim", ndim, 1, 3)
+        self.step_size = step_size = number("step_size", step_size)
+        self.alive_threshold = alive_threshold = number("alive_threshold", alive_threshold)
         image = channel_size - 1
         self._rule = Rule(
             channels=channel_size,
@@ -70,7 +71,7 @@ class SelfClassifyingNCA(RuleModule):
             dense_channels=perception_size,
             dense_activation="relu",
             filter_bias=True,
-            hidden=tuple(hidden_layer_sizes),
+            hidden=hidden_layer_sizes,
             update_bias=True,
             fire_rescale=True,
             fire_in_eval=False,
@@ -114,6 +115,7 @@ class SelfClassifyingNCA(RuleModule):
         Raises:
             ValueError: a wrong shape, a dropout rate outside 0 to 1 (or 1 itself), or what `rollout` refuses.
         """
+        check.check_floating("state", state)
         ndim = self._rule.ndim
         lead, cells = state.shape[: -ndim - 1], state.shape[-ndim - 1 :]
         x = channels_first(state.reshape(math.prod(lead), *cells), self.channel_size, ndim, "SelfClassifyingNCA")

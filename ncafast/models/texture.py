@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ncafast.models.base import Rate, RuleModule, bias_of, weight_of
-from ncafast.rule import Rule
+from ncafast.rule import Rule, whole
 
 _FILTERS = (
     ((-1, 0, 1), (-2, 0, 2), (-1, 0, 1)),  # x gradient
@@ -42,8 +42,8 @@ class TextureNCA(RuleModule):
 
     def __init__(self, num_channels: int, hidden_neurons: int, *, fire_rate: float = 0.5) -> None:
         super().__init__()
-        self.num_channels = num_channels
-        self.hidden_neurons = hidden_neurons
+        self.num_channels = num_channels = whole("num_channels", num_channels, 1)
+        self.hidden_neurons = hidden_neurons = whole("hidden_neurons", hidden_neurons, 1)
         self._rule = Rule(
             channels=num_channels,
             num_filters=3,

@@ -19,6 +19,7 @@ from ncafast.tasks.mednca import PredictConfig, Result, TrainConfig, predict, tr
 from ncafast.tasks.mednca.device import resolve_device
 from ncafast.tasks.mednca.metrics import score
 from ncafast.tasks.mednca.model_file import TrainedModel, load_model
+from ncafast.tasks.mednca.outputs import check_folder
 
 BATCH, CROP = 2, 48  # slices at once, and the side of the random squares cut from them
 RUNS = 5  # a cell fires by chance: the segmentation is the mean over so many runs
@@ -64,6 +65,7 @@ def _claim(out: Path) -> None:
 
     The marker file tells them from a user's own folders, which are never touched.
     """
+    check_folder("--out", out)
     marker = out / ".ncafast-demo"
     if not marker.exists() and out.exists() and any(out.iterdir()):
         raise ValueError(f"{out}: holds files that are not from this demo; give another folder with --out")

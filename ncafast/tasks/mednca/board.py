@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from ncafast.tasks.mednca.texts import printable
+
 
 class Board:
     """A TensorBoard writer that drops what an earlier, killed run had written beyond
@@ -34,7 +36,7 @@ class Board:
     def picture(self, step: int, name: str, pixels: np.ndarray[Any, Any]) -> None:
         """Add a picture [height, width, 3] uint8."""
         if self._writer is not None:
-            self._writer.add_image(name, pixels, step, dataformats="HWC")
+            self._writer.add_image(printable(name), pixels, step, dataformats="HWC")
 
     def __enter__(self) -> Board:
         return self

@@ -75,7 +75,7 @@ def _key(pair: Pair, recipe: Recipe, ignore_affine: bool) -> str:
 def _build(pair: Pair, recipe: Recipe, path: Path, ignore_affine: bool) -> None:
     image, label = read_image(pair.image, recipe.channels), read_label(pair.label)
     check_match(image, label, ignore_affine)
-    tensors = {"image": recipe.image_slices(image.data), "label": recipe.label_slices(label.data)}
+    tensors = {"image": recipe.slices_of(image), "label": recipe.label_slices(label.data)}
     header = {
         "spacing": recipe.slice_spacing(image.spacing),
         "foreground": np.count_nonzero(tensors["label"], axis=(1, 2)).tolist(),

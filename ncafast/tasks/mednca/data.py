@@ -21,6 +21,7 @@ from ncafast.tasks.mednca.pairs import Pair, Skipped
 from ncafast.tasks.mednca.seeds import generator
 from ncafast.tasks.mednca.slices import Recipe
 from ncafast.tasks.mednca.split import split_volumes
+from ncafast.tasks.mednca.texts import printable
 from ncafast.tasks.mednca.volumes import VolumeError
 
 
@@ -61,7 +62,7 @@ def load_sides(
         else:
             volumes[item.name] = item
     for item in skipped:
-        tqdm.write(f"skipped: {item.reason}")
+        tqdm.write(printable(f"skipped: {item.reason}"))
     if not volumes:
         raise ValueError(f"none of the {len(pairs)} pairs of image and label map can be used; see the lines above")
     split = split_volumes(sorted(volumes), config.val_fraction, config.seed, config.train_list, config.val_list)

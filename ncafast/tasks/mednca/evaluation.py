@@ -19,10 +19,12 @@ from ncafast.tasks.mednca.config import EvaluateConfig
 from ncafast.tasks.mednca.device import resolve_device
 from ncafast.tasks.mednca.metrics import score
 from ncafast.tasks.mednca.model_file import TrainedModel, load_model
+from ncafast.tasks.mednca.outputs import check_folder
 from ncafast.tasks.mednca.pairs import Pair, Skipped, find_pairs, resolve_folders
 from ncafast.tasks.mednca.prediction import draw, segment
 from ncafast.tasks.mednca.run_folder import read_split, write_text
 from ncafast.tasks.mednca.slices import Array
+from ncafast.tasks.mednca.texts import printable
 from ncafast.tasks.mednca.volumes import VolumeError, check_match, read_image, read_label
 
 _COLUMNS = ("dice", "iou", "hd95_mm")
@@ -44,7 +46,7 @@ class Scores:
         lines = [("volume", "label", "Dice", "IoU", "HD95 mm")]
         for row in (*self.rows, {"volume": "mean", "label": "", **self.mean}):
             numbers = (f"{row['dice']:.4f}", f"{row['iou']:.4f}", f"{row['hd95_mm']:.2f}")
-            lines.append((row["volume"], str(row["label"]), *numbers))
+            lines.append((printable(row["volume"]), str(row["label"]), *numbers))
         widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
         text = [
             "  ".join(
@@ -64,6 +66,7 @@ def evaluate(config: EvaluateConfig) -> Scores:
     """
     if config.runs < 1:
         raise ValueError(f"runs={config.runs} is not allowed; give a whole number from 1")
+    check_folder("--output", config.output)
     trained = load_model(config.model, resolve_device(config.device))
     pairs, skipped = find_pairs(*resolve_folders(config.data, config.images, config.labels))
     chosen = _choose(pairs, config)
@@ -78,7 +81,7 @@ def evaluate(config: EvaluateConfig) -> Scores:
         rows += own
         scored.append((math.fsum(row["dice"] for row in own) / len(own), pair))
     for item in skipped:
-        tqdm.write(f"skipped: {item.reason}")
+        tqdm.write(printable(f"skipped: {item.reason}"))
     if not rows:
         raise ValueError(f"none of the {len(chosen)} chosen volumes can be scored; see the lines above")
     mean = {key: math.fsum(row[key] for row in rows) / len(rows) for key in _COLUMNS}
@@ -93,8 +96,10 @@ def evaluate(config: EvaluateConfig) -> Scores:
 
 def _choose(pairs: Sequence[Pair], config: EvaluateConfig) -> list[Pair]:
     """The pairs of the wanted subset."""
-    split = read_split(config.model)
     subset = config.subset
+    if subset == "all":
+        return list(pairs)
+    split = read_split(config.model)
     if subset == "auto":
         known = split is not None and any(pair.name in split["train"] for pair in pairs)
         subset = "held-out" if known else "all"
@@ -118,7 +123,7 @@ def _read(
     """Image slices, class numbers found and true, voxel size."""
     image, label = read_image(pair.image, trained.recipe.channels), read_label(pair.label)
     check_match(image, label, config.ignore_affine)
-    images = trained.recipe.image_slices(image.data).astype(np.float32)
+    images = trained.recipe.slices_of(image).astype(np.float32)
     found = segment(trained, images, seed=config.seed, runs=config.runs)
     truth = trained.recipe.label_slices(label.data)
     return images, found, truth, trained.recipe.slice_spacing(image.spacing)
@@ -156,6 +161,6 @@ def _write_csv(scores: Scores) -> None:
     text = io.StringIO()
     writer = csv.DictWriter(text, list(scores.rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(scores.rows)
+    writer.writerows(row | {"volume": printable(row["volume"])} for row in scores.rows)
     writer.writerow({"volume": "mean", **scores.mean})
     write_text(scores.csv, text.getvalue())

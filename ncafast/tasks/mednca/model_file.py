@@ -15,6 +15,8 @@ from ncafast.models import MedNCA
 from ncafast.tasks.mednca.run_folder import find_checkpoint
 from ncafast.tasks.mednca.slices import Recipe
 
+MOST_SCALE = 1024  # slices are padded to a multiple of it, which needs the memory of its square
+
 
 @dataclass(frozen=True, slots=True)
 class TrainedModel:
@@ -39,13 +41,38 @@ def save_model(path: Path, model: MedNCA, recipe: Recipe, group: int, **facts: A
 
 
 def load_model(path: Path, device: torch.device) -> TrainedModel:
-    """Read a checkpoint, or the best one of a run folder. Raises ValueError if it is none of this
-    task."""
+    """Read a checkpoint, or the best one of a run folder.
+
+    Raises ValueError, one line that names the file, if it is none of this task or damaged.
+    """
     path = find_checkpoint(path)
     metadata = checkpoint.describe(path)
     if metadata.get("task") != "mednca":
         raise ValueError(f"{path}: is a checkpoint, but not of ncafast train mednca; give one that is")
-    model = checkpoint.load(path).to(device)
+    model = checkpoint.load(path, device).float()  # as the slices are
     if not isinstance(model, MedNCA):
         raise ValueError(f"{path}: holds a {type(model).__name__}, not a MedNCA; give another checkpoint")
-    return TrainedModel(model, Recipe.from_json(metadata["recipe"]), int(metadata["group"]), path)
+    try:
+        recipe, group = Recipe.from_json(metadata["recipe"]), int(metadata["group"])
+        _check(model, recipe, group)
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        what = f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
+        raise ValueError(f"{path}: is damaged ({what}); give another checkpoint or train again") from error
+    return TrainedModel(model, recipe, group, path)
+
+
+def _check(model: MedNCA, recipe: Recipe, group: int) -> None:
+    """Raise ValueError for what would only be noticed later, or never."""
+    for name, tensor in model.state_dict().items():
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"{name} holds NaN or infinite weights")
+    if model.scale > MOST_SCALE:
+        raise ValueError(f"scale={model.scale} is not allowed: a whole number from 1 to {MOST_SCALE} is needed")
+    if group < 1:
+        raise ValueError(f"group={group} is not allowed: a whole number from 1 is needed")
+    for wanted, count, found in (
+        ("classes", model.classes, recipe.values),
+        ("image_channels", model.image_channels, recipe.channels),
+    ):
+        if len(found) != count:
+            raise ValueError(f"the model has {wanted}={count}, but its recipe names {list(found)}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _LAYOUTS = (("imagesTr", "labelsTr"), ("images", "labels"))
+_NIFTI = re.compile(r"[^.].*\.nii(\.gz)?", re.IGNORECASE | re.DOTALL)  # a name may hold line breaks
 _IMAGE_ENDING = re.compile(r"(_0000|[_-](image|img))$", re.IGNORECASE)
 _LABEL_ENDING = re.compile(r"[_-](label|labels|seg|mask|gt)$", re.IGNORECASE)
 
@@ -40,11 +41,7 @@ def list_nifti(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise ValueError(f"{folder}: there is no such folder; give one that holds NIfTI files")
-    files = [
-        path
-        for path in sorted(folder.iterdir())
-        if re.search(r"^[^.].*\.nii(\.gz)?$", path.name, re.IGNORECASE) and not path.is_dir()
-    ]
+    files = [path for path in sorted(folder.iterdir()) if _NIFTI.fullmatch(path.name) and not path.is_dir()]
     if not files:
         raise ValueError(f"{folder}: holds no .nii or .nii.gz file; give the folder that holds them")
     return files

@@ -6,6 +6,7 @@ name the sides.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from matplotlib.patheffects import withStroke
 from ncafast.models import MedNCA
 from ncafast.tasks.mednca.config import Axis
 from ncafast.tasks.mednca.data import pad_to, padded_size
+from ncafast.tasks.mednca.texts import printable
 
 Array = np.ndarray[Any, Any]
 History = Sequence[dict[str, Any]]
@@ -82,7 +84,7 @@ def overlay(
             _contour(drawn, labels == number, line)
             handles.append(line)
     figure.legend(handles=handles, loc="lower center", ncols=min(4, len(handles)), frameon=False, fontsize=10)
-    figure.suptitle(title, fontsize=12)
+    figure.suptitle(printable(title), fontsize=12, parse_math=False)  # it holds a file's name
     figure.subplots_adjust(0.02, 0.13, 0.98, 0.86, wspace=0.04)
     return _pixels(figure)
 
@@ -227,5 +229,7 @@ def _frame(image: Array, plane: Array, text: str, axis: Axis, pixel: tuple[float
 
 def _pixels(figure: Figure) -> Array:
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
+    with warnings.catch_warnings():  # a file's name may hold letters that the font lacks; they become boxes
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+        canvas.draw()
     return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])

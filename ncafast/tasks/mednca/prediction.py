@@ -3,6 +3,7 @@ look at."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,10 @@ from ncafast.tasks.mednca.config import PredictConfig
 from ncafast.tasks.mednca.device import resolve_device
 from ncafast.tasks.mednca.inference import decide, probabilities
 from ncafast.tasks.mednca.model_file import TrainedModel, load_model
+from ncafast.tasks.mednca.outputs import check_folder
 from ncafast.tasks.mednca.pairs import Skipped, list_nifti, stem
 from ncafast.tasks.mednca.slices import Array
+from ncafast.tasks.mednca.texts import printable
 from ncafast.tasks.mednca.volumes import VolumeError, read_image, write_labels
 
 
@@ -49,17 +52,17 @@ def predict(config: PredictConfig) -> Predictions:
     """
     if config.runs < 1:
         raise ValueError(f"runs={config.runs} is not allowed; give a whole number from 1")
-    trained = load_model(config.model, resolve_device(config.device))
     jobs = _jobs(config)
+    trained = load_model(config.model, resolve_device(config.device))
     written: list[Prediction] = []
     skipped: list[Skipped] = []
-    for source, target in tqdm(jobs, "segmenting", unit="volume", disable=not config.progress):
+    for source, target, overlay in tqdm(jobs, "segmenting", unit="volume", disable=not config.progress):
         try:
-            written.append(_segment(trained, source, target, config))
+            written.append(_segment(trained, source, target, overlay, config))
         except VolumeError as error:
             skipped.append(Skipped(source, str(error)))
             if len(jobs) > 1:
-                tqdm.write(f"skipped: {error}")
+                tqdm.write(printable(f"skipped: {error}"))
     if not written:
         raise ValueError(
             skipped[0].reason if len(jobs) == 1 else f"none of the {len(jobs)} images can be used; see the lines above"
@@ -67,8 +70,8 @@ def predict(config: PredictConfig) -> Predictions:
     return Predictions(tuple(written), tuple(skipped))
 
 
-def _jobs(config: PredictConfig) -> list[tuple[Path, Path]]:
-    """(image, label map to write) for every image."""
+def _jobs(config: PredictConfig) -> list[tuple[Path, Path, Path]]:
+    """(image, label map to write, overlay to write) for every image."""
     one_file = config.output.name.lower().endswith((".nii", ".nii.gz"))
     if config.input.is_dir():
         if one_file:
@@ -77,25 +80,32 @@ def _jobs(config: PredictConfig) -> list[tuple[Path, Path]]:
     else:
         target = config.output if one_file else config.output / config.input.name
         jobs = [(config.input, target)]
+    check_folder("--output", config.output.parent if one_file else config.output)
     for source, target in jobs:
         if target.resolve() == source.resolve():
             raise ValueError(f"{target}: would overwrite the image itself; choose another --output")
-    return jobs
+        if target.is_dir():
+            raise ValueError(f"--output {config.output}: {target} is a folder; choose another place for the label map")
+    stems = Counter(stem(target) for _, target in jobs)
+    return [(source, target, _overlay(target, stems[stem(target)] > 1)) for source, target in jobs]
 
 
-def _segment(trained: TrainedModel, source: Path, target: Path, config: PredictConfig) -> Prediction:
+def _overlay(target: Path, shared: bool) -> Path:
+    """Where the picture beside a label map goes: a.png, but a.nii.png where there is an a.nii.gz too."""
+    return target.with_name(f"{target.name if shared else stem(target)}.png")
+
+
+def _segment(trained: TrainedModel, source: Path, target: Path, overlay: Path, config: PredictConfig) -> Prediction:
     recipe = trained.recipe
     volume = read_image(source, recipe.channels)
-    images = recipe.image_slices(volume.data).astype(np.float32)
+    images = recipe.slices_of(volume).astype(np.float32)
     found = segment(trained, images, seed=config.seed, runs=config.runs)
     write_labels(target, recipe.to_volume(found), source)
-    overlay = None
     if config.overlay:
-        overlay = target.with_name(f"{stem(target)}.png")
         pixel = recipe.slice_spacing(volume.spacing)[1:]
         pictures.write_png(overlay, draw(trained, images, found, None, pixel, source.name))
     counts = {value: int((found == k).sum()) for k, value in enumerate(recipe.values, start=1)}
-    return Prediction(source, target, overlay, counts)
+    return Prediction(source, target, overlay if config.overlay else None, counts)
 
 
 def segment(trained: TrainedModel, images: Array, *, seed: int, runs: int) -> Array:

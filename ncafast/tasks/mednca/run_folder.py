@@ -10,6 +10,7 @@ import csv
 import dataclasses
 import io
 import json
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from typing import Any
 
 from ncafast import checkpoint
 from ncafast.tasks.mednca.config import TrainConfig
+
+MOST_THREADS = 1024  # torch accepts more, and the interpreter dies when they are started
 
 # Options that may differ when a run is continued: they do not change a weight, or what they lead to
 # is compared itself (the volumes' contents). A run may also be made longer.
@@ -36,12 +39,21 @@ class RunFolder:
         self.pictures = path / "pictures"
         self.tensorboard = path / "tensorboard"
         self._config = path / "config.json"
-        self._resume = path / "resume.pt"
+        self.resume = path / "resume.pt"
         self._history = path / "history.csv"
 
     def settled(self) -> dict[str, Any]:
-        """The options of the run in this folder, with all that was left open settled; empty if there is none."""
-        return _read_json(self._config) if self._config.exists() else {}
+        """The options of the run in this folder, with all that was left open settled; empty if there is none.
+
+        Raises ValueError if they are damaged.
+        """
+        found = _read_json(self._config) if self._config.exists() else {}
+        for name in ("threads", "epochs", "lr_step"):
+            value = found.get(name)
+            most = MOST_THREADS if name == "threads" else math.inf
+            if value is not None and not (type(value) is int and 1 <= value <= most):
+                raise ValueError(f"{self._config}: is damaged ({name}={value!r}); give another folder with --out")
+        return found
 
     def claim(self, config: TrainConfig, volumes: dict[str, dict[str, int]]) -> dict[str, Any] | None:
         """Start a run here (None), or return the state to continue the one that was begun here.
@@ -53,8 +65,8 @@ class RunFolder:
         wanted = _plain(config)
         if self._config.exists():
             self._compare(wanted, _read_json(self._config), volumes)
-            if self._resume.exists():
-                return checkpoint.load_resume(self._resume)
+            if self.resume.exists():
+                return checkpoint.load_resume(self.resume)
         elif self.path.exists() and any(self.path.glob("*.safetensors")):
             raise ValueError(f"{self.path}: holds checkpoints but no config.json; give another folder with --out")
         self.path.mkdir(parents=True, exist_ok=True)
@@ -65,7 +77,7 @@ class RunFolder:
     def save_resume(self, state: dict[str, Any]) -> None:
         """Write the state to continue from. Call it after every other file of the same moment is in
         place."""
-        checkpoint.save_resume(self._resume, state)
+        checkpoint.save_resume(self.resume, state)
 
     def write_history(self, history: Sequence[dict[str, Any]]) -> None:
         """One row per epoch in history.csv."""
@@ -119,9 +131,15 @@ def find_checkpoint(model: Path) -> Path:
 
 def read_split(model: Path) -> dict[str, list[str]] | None:
     """Names of the "train" and "held_out" volumes of the run that a checkpoint or folder belongs
-    to, if known."""
+    to, if known. Raises ValueError if the file that says so is damaged."""
     path = (model if model.is_dir() else model.parent) / "split.json"
-    return {side: sorted(names) for side, names in _read_json(path).items()} if path.is_file() else None
+    if not path.is_file():
+        return None
+    found = _read_json(path, "use --subset all")
+    for side in ("train", "held_out"):
+        if not isinstance(found.get(side), dict):
+            raise ValueError(f"{path}: is damaged ({side} is no list of volumes); use --subset all")
+    return {side: sorted(found[side]) for side in ("train", "held_out")}
 
 
 def _plain(config: TrainConfig) -> dict[str, Any]:
@@ -130,11 +148,11 @@ def _plain(config: TrainConfig) -> dict[str, Any]:
     return plain
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path, remedy: str = "give another folder with --out") -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: is damaged ({error}); give another folder with --out") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: is damaged ({error}); {remedy}") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path}: is damaged; give another folder with --out")
+        raise ValueError(f"{path}: is damaged; {remedy}")
     return content

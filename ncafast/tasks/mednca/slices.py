@@ -16,7 +16,7 @@ from typing import Any, cast
 import numpy as np
 
 from ncafast.tasks.mednca.config import Axis, TrainConfig
-from ncafast.tasks.mednca.volumes import read_spacing
+from ncafast.tasks.mednca.volumes import Volume, VolumeError, read_shape, read_spacing
 
 Array = np.ndarray[Any, Any]
 
@@ -35,9 +35,10 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.axis not in _AXES:
             raise ValueError(f"axis={self.axis!r} is not known; choose sagittal, coronal or axial")
-        if not self.channels or min(self.channels) < 0:
-            raise ValueError(f"channels={self.channels} is not allowed; give one or more numbers from 0")
-        if len(set(self.classes)) != len(self.classes) or not all(1 <= c <= 255 for c in self.classes):
+        if not self.channels or not _whole(self.channels) or min(self.channels) < 0:
+            raise ValueError(f"channels={self.channels} is not allowed; give one or more whole numbers from 0")
+        different = _whole(self.classes) and len(set(self.classes)) == len(self.classes)
+        if not different or not all(1 <= c <= 255 for c in self.classes):
             raise ValueError(f"classes={self.classes} is not allowed; give different label values from 1 to 255")
         low, high = self.percentiles
         if not 0 <= low < high <= 100:
@@ -52,8 +53,11 @@ class Recipe:
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
-        """The recipe that to_json wrote."""
-        return cls(**tuples(json.loads(text)))
+        """The recipe that to_json wrote. Raises ValueError or TypeError for other text."""
+        fields = json.loads(text)
+        if not isinstance(fields, dict):
+            raise ValueError(f"{text[:80]} is no recipe")
+        return cls(**tuples(fields))
 
     def to_json(self) -> str:
         """One line of JSON."""
@@ -68,6 +72,17 @@ class Recipe:
     def slice_axis(self) -> int:
         """The canonical axis that is cut along."""
         return _AXES[self.axis]
+
+    def slices_of(self, volume: Volume) -> Array:
+        """`image_slices` of a volume that was read. Raises VolumeError if they would be mere strips."""
+        sizes = volume.data.shape[1:]
+        height, width = (size for axis, size in enumerate(sizes) if axis != self.slice_axis)
+        if min(height, width) < 2:
+            raise VolumeError(
+                f"{volume.path}: its {self.axis} slices are {height}x{width} pixels, and 2 are needed each way; "
+                "leave it out, or train with the --axis across which it is flat"
+            )
+        return self.image_slices(volume.data)
 
     def image_slices(self, data: Array) -> Array:
         """[C, X, Y, Z] raw intensities -> [S, C, H, W] float16 in 0..1.
@@ -108,16 +123,25 @@ def tuples(fields: dict[str, Any]) -> dict[str, Any]:
 
 def sharpest_axis(images: Sequence[Path]) -> Axis:
     """The slices perpendicular to the coarsest direction, if that is 1.5 times coarser than the
-    finest; else coronal.
+    finest; else coronal. Flat images are one slice.
 
-    Judged by the median voxel size of the images; those whose header cannot be read do not count.
+    Judged by the median shape and voxel size of the images; those whose header cannot be read do not count.
     """
+    shapes = [shape for shape in map(read_shape, images) if shape is not None]
+    if shapes:
+        middle = np.median(np.array(shapes), axis=0)
+        if middle.min() == 1:
+            return cast(Axis, list(_AXES)[int(middle.argmin())])
     sizes = [spacing for spacing in map(read_spacing, images) if spacing is not None]
     if sizes:
         median = np.median(np.array(sizes), axis=0)
         if median.max() > 1.5 * median.min():
             return cast(Axis, list(_AXES)[int(median.argmax())])
     return "coronal"
+
+
+def _whole(values: Sequence[Any]) -> bool:
+    return all(isinstance(value, int) and not isinstance(value, bool) for value in values)
 
 
 def _normalise(channel: Array, percentiles: tuple[float, float]) -> Array:

@@ -66,7 +66,7 @@ def _from_lists(known: list[str], train_list: Path | None, val_list: Path | None
 
 def _read(path: Path, known: list[str]) -> set[str]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()  # Windows editors mark the start
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: cannot be read as a text file with one volume name per line ({error})") from error
     names = {line.strip() for line in lines if line.strip() and not line.startswith("#")}

@@ -28,11 +28,14 @@ from ncafast.tasks.mednca.config import TrainConfig
 from ncafast.tasks.mednca.data import Batch, TrainingSlices, load_sides
 from ncafast.tasks.mednca.device import resolve_device
 from ncafast.tasks.mednca.loss import dice_bce
-from ncafast.tasks.mednca.model_file import save_model
+from ncafast.tasks.mednca.model_file import MOST_SCALE, save_model
+from ncafast.tasks.mednca.outputs import check_folder
 from ncafast.tasks.mednca.pairs import Skipped, find_pairs, resolve_folders
-from ncafast.tasks.mednca.run_folder import RunFolder
+from ncafast.tasks.mednca.resume import check_optimiser, check_progress
+from ncafast.tasks.mednca.run_folder import MOST_THREADS, RunFolder
 from ncafast.tasks.mednca.seeds import mix
 from ncafast.tasks.mednca.slices import Array, Recipe
+from ncafast.tasks.mednca.texts import printable
 from ncafast.tasks.mednca.validation import validate
 
 _STEPS = 1500  # of the default length: 1803 steps on 96 hippocampi reach a held-out Dice of 0.857
@@ -240,15 +243,22 @@ class _Trainer:
 
     def _restore(self, state: dict[str, Any]) -> None:
         try:
+            check_progress(state, self.slices.steps)
             self.model.load_state_dict(state["model"])
             self.optimiser.load_state_dict(state["optimiser"])
+            check_optimiser(self.optimiser)
+            if set(state["schedule"]) != set(self.schedule.state_dict()) or (
+                state["schedule"]["last_epoch"] != state["epoch"]
+            ):
+                raise ValueError("the learning rate's schedule does not fit")
             self.schedule.load_state_dict(state["schedule"])
-            self.epoch, self.step = state["epoch"], state["step"]
-            self.sums, self.history, self.best = state["sums"], state["history"], state["best"]
-        except (KeyError, RuntimeError, ValueError) as error:
+        except (LookupError, RuntimeError, ValueError, TypeError, AttributeError) as error:
+            what = f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
             raise ValueError(
-                f"{self.folder.path}: its resume.pt was not written by this version; give another --out"
+                f"{self.folder.resume}: is damaged or not of this run ({what}); delete it to start the run anew"
             ) from error
+        self.epoch, self.step = state["epoch"], state["step"]
+        self.sums, self.history, self.best = state["sums"], state["history"], state["best"]
 
     def _result(self) -> Result:
         return Result(
@@ -285,6 +295,12 @@ def _check(config: TrainConfig) -> None:
         value = getattr(config, name)
         if value is not None and value < 1:
             raise ValueError(f"{name}={value} is not allowed; give a whole number from 1")
+    for name, most in (("threads", MOST_THREADS), ("scale", MOST_SCALE)):
+        if (getattr(config, name) or 0) > most:
+            raise ValueError(f"{name}={getattr(config, name)} is not allowed; give a whole number from 1 to {most}")
+    check_folder("--out", config.out)
+    if config.cache is not None:
+        check_folder("--cache", config.cache)
     if not (config.lr > 0 and math.isfinite(config.lr)):
         raise ValueError(f"lr={config.lr} is not allowed; give a number above 0, such as 0.002")
     for name in ("lr_gamma", "clip"):
@@ -303,4 +319,4 @@ def _threads(number: int) -> Iterator[None]:
 
 
 def _say(text: str) -> None:
-    tqdm.write(text)
+    tqdm.write(printable(text))

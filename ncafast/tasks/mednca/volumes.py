@@ -30,7 +30,6 @@ _READ_ERRORS = (
     zlib.error,
     struct.error,
     OverflowError,
-    MemoryError,
 )
 
 
@@ -102,6 +101,18 @@ def read_spacing(path: Path) -> tuple[float, float, float] | None:
         return _geometry(image, _spatial_shape(path, image))[0]
     except VolumeError:
         return None
+
+
+def read_shape(path: Path) -> tuple[int, int, int] | None:
+    """Number of voxels along the canonical axes, from the header; None if it cannot be read."""
+    try:
+        image = _open(path)
+        shape = _spatial_shape(path, image)
+    except VolumeError:
+        return None
+    to_ras = orientations.io_orientation(image.affine)
+    x, y, z = (shape[list(to_ras[:, 0]).index(axis)] for axis in range(3))
+    return x, y, z
 
 
 def check_match(image: Volume, label: Volume, ignore_affine: bool = False) -> None:
@@ -208,6 +219,11 @@ def _voxels(path: Path, image: nib.Nifti1Image, channel: int) -> Array:
     try:
         with np.errstate(over="ignore", invalid="ignore"):
             return np.asarray(image.dataobj[where]).astype(np.float32)
+    except MemoryError:
+        raise VolumeError(
+            f"{path}: its {_by(tuple(image.shape))} voxels do not fit into the memory that is free; "
+            "shrink or crop it, or use a machine with more"
+        ) from None
     except _READ_ERRORS as error:
         raise VolumeError(f"{path}: is truncated or damaged ({_short(error)}); copy it again") from error
 

@@ -1,0 +1,26 @@
+"""Extra channels in the terms of a kernel: strides on the way in, sums per cell on the way back."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ncafast.backends.plan import Plan
+from ncafast.rule import Rule
+
+
+def strides(rule: Rule, x: Tensor, extra: Tensor) -> tuple[int, int, int, list[int]]:
+    """Elements per step, sample, channel and axis (three of them); 0 where extra repeats itself."""
+    full = extra if extra.dim() == x.dim() + 1 else extra[None]
+    step, sample, _, *axes = [s if n > 1 else 0 for n, s in zip(full.shape, full.stride(), strict=True)]
+    return step, sample, full.stride(2), [0] * (3 - rule.ndim) + axes
+
+
+def sums(rule: Rule, x: Tensor, extra: Tensor, plan: Plan) -> Tensor:
+    """[T or 1, B, E, *S] zeros: every cell has a place of its own, so that threads never meet."""
+    steps = plan.steps if extra.dim() == x.dim() + 1 else 1
+    return x.new_zeros((steps, x.shape[0], rule.extra, *x.shape[2:]))
+
+
+def folded(found: Tensor, extra: Tensor, x: Tensor) -> Tensor:
+    """The sums over whatever axes extra repeats itself along."""
+    return found.sum_to_size(extra.shape) if extra.dim() == x.dim() + 1 else found[0].sum_to_size(extra.shape)

@@ -1,0 +1,52 @@
+"""How GPU kernels round the operands of their matrix products. Sums are float32 always; the CPU computes in float32."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+PRECISIONS = ("ieee", "tf32", "tf32x3", "bf16")
+
+_forced: str | None = None
+
+
+@contextmanager
+def use_precision(name: str) -> Iterator[None]:
+    """Run GPU rollouts inside the `with` block with this precision. NCAFAST_PRECISION does the same from outside.
+
+    Args:
+        name: "ieee" (float32), "tf32" (10 bits of mantissa), "tf32x3" (three TF32 products, about float32) or "bf16"
+            (7 bits). Left alone, it is what torch's own convolutions use: tf32 where
+            `torch.backends.cudnn.allow_tf32` is on, which is torch's default, else ieee.
+
+    Raises:
+        ValueError: no such precision.
+    """
+    global _forced
+    _check(name, "precision")
+    before, _forced = _forced, name
+    try:
+        yield
+    finally:
+        _forced = before
+
+
+def precision() -> str:
+    """The precision that a GPU rollout started now would have.
+
+    Raises:
+        ValueError: NCAFAST_PRECISION names no precision.
+    """
+    wanted = _forced or os.environ.get("NCAFAST_PRECISION")
+    if wanted:
+        return _check(wanted, "NCAFAST_PRECISION")
+    return "tf32" if torch.backends.cudnn.allow_tf32 else "ieee"
+
+
+def _check(name: str, what: str) -> str:
+    if name not in PRECISIONS:
+        raise ValueError(f"{what}={name!r} is not known: choose from {', '.join(PRECISIONS)}")
+    return name

@@ -1,0 +1,133 @@
+"""The Triton backend: the whole rollout in fused GPU kernels, forward and hand-written backward.
+
+Needs no compiler on the user's machine: PyTorch for CUDA brings Triton. Kernels and what launches them are in
+`triton_kernels`. UNVERIFIED ON HARDWARE: they were run in Triton's interpreter and compiled for sm_80, sm_90 and
+sm_100, but have not yet run on a GPU.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+
+import torch
+from torch import Tensor
+
+from ncafast.backends import extras
+from ncafast.backends.cpu import can_fuse
+from ncafast.backends.plan import Outputs, Plan
+from ncafast.rule import Rule
+
+UNVERIFIED: str | None = "unverified on hardware"
+_MAX_CHANNELS = 128
+_MAX_HIDDEN = 256
+_MAX_DEEP_HIDDEN = 128  # of several hidden layers, whose square weights must fit a tile
+_MAX_DENSE = 128
+
+
+def unavailable() -> str | None:
+    """Why this machine cannot run the backend."""
+    if importlib.util.find_spec("triton") is None:
+        return "Triton is not installed; PyTorch for CUDA on Linux brings it"
+    if _interpreted():
+        return None
+    if not torch.cuda.is_available():
+        return "torch finds no GPU"
+    major, minor = torch.cuda.get_device_capability()
+    return f"the GPU is sm_{major}{minor}, sm_80 or newer is needed" if major < 8 else None
+
+
+def can_run(rule: Rule, x: Tensor) -> str | None:
+    """Why this rule and state cannot run here, or None."""
+    device = "cpu" if _interpreted() else "cuda"
+    if x.device.type != device:
+        return f"the state is on {x.device}, this backend runs on GPUs"
+    reason = can_fuse(rule, x)
+    if reason is not None:
+        return reason
+    if rule.channels > _MAX_CHANNELS:
+        return f"{rule.channels} channels are too many, at most {_MAX_CHANNELS} are fused"
+    most = _MAX_HIDDEN if len(rule.hidden) == 1 else _MAX_DEEP_HIDDEN
+    if max(rule.hidden) > most:
+        return f"a hidden layer of {max(rule.hidden)} is too wide, at most {most} are fused with this many layers"
+    if rule.perception == "dense" and rule.dense_channels > _MAX_DENSE:
+        return f"dense_channels={rule.dense_channels} are too many, at most {_MAX_DENSE} are fused"
+    if x.shape[0] * math.prod(x.shape[2:]) >= 2**31:
+        return "the batch has 2**31 cells or more"
+    return None
+
+
+def outputs(rule: Rule, x: Tensor, plan: Plan) -> Outputs:
+    """Uninitialised tensors of the shapes, dtypes and strides that `forward` returns."""
+    batch, channels, *size = x.shape
+    history = x.new_empty((plan.kept, batch, *size, channels)).movedim(-1, 2)
+    stats = x.new_empty((plan.steps if rule.norm == "batch" else 0, 2, sum(rule.hidden)))
+    # Where no state is kept no backward follows.
+    width = tape_bytes(rule, batch * math.prod(size))
+    tape = x.new_empty((plan.steps if plan.every else 0, width), dtype=torch.uint8)
+    return Outputs(x.new_empty(x.shape), history, stats, tape)
+
+
+def tape_bytes(rule: Rule, cells: int) -> int:
+    """Bytes of a step's tape: mean and second moment of the perception, a byte per cell that lives."""
+    p = rule.perception_size
+    moments = 4 * (p + p * p) if rule.norm == "batch" else 0
+    return moments + (cells + 3) // 4 * 4 * (rule.alive is not None)
+
+
+def forward(
+    rule: Rule,
+    x: Tensor,  # [B, C, *S]
+    params: list[Tensor],
+    extra: Tensor | None,
+    fire_mask: Tensor | None,  # [T, B or 1, 1, *S]
+    seed: Tensor,  # [1] int64
+    plan: Plan,
+) -> Outputs:
+    """All steps."""
+    from ncafast.backends.triton_kernels import rollout
+
+    done = outputs(rule, x, plan)
+    with _on(x):
+        rollout.forward(rollout.Rollout(rule, x, params, extra, fire_mask, seed, plan), done)
+    return done
+
+
+def backward(
+    rule: Rule,
+    grad_out: Tensor | None,  # [B, C, *S]
+    grad_history: Tensor | None,  # [kept, B, C, *S]
+    x: Tensor,  # [B, C, *S]
+    history: Tensor,  # [kept, B, C, *S]
+    tape: Tensor,  # [T, bytes]
+    params: list[Tensor],
+    extra: Tensor | None,
+    fire_mask: Tensor | None,
+    seed: Tensor,
+    plan: Plan,
+    needs: list[bool],  # x, extra, *params
+) -> tuple[Tensor, Tensor | None, list[Tensor | None]]:
+    """Gradients of x, of extra and of each parameter (None where `needs` says no)."""
+    from ncafast.backends.triton_kernels import rollout, rollout_back
+
+    _, need_extra, *need_params = needs
+    grad_extra = extras.sums(rule, x, extra, plan) if need_extra and extra is not None else None
+    with _on(x):
+        own = rollout.Rollout(rule, x, params, extra, fire_mask, seed, plan)
+        wanted = dict(zip(rule.param_shapes(), need_params, strict=True))
+        back = rollout_back.Backward(own, tape, wanted, grad_extra)
+        grad_x = back.run(history, grad_out, grad_history)
+        found = back.parameters()
+    grads = [found[name] if need else None for name, need in wanted.items()]
+    return grad_x, None if grad_extra is None or extra is None else extras.folded(grad_extra, extra, x), grads
+
+
+def _interpreted() -> bool:
+    """Whether Triton's interpreter is to run the kernels, on the CPU and very slowly: only if both are asked for."""
+    return os.environ.get("TRITON_INTERPRET") == "1" and os.environ.get("NCAFAST_BACKEND") == "triton"
+
+
+def _on(x: Tensor) -> torch.cuda.device:
+    """Kernels are launched on the current device, which need not be the state's."""
+    return torch.cuda.device(x.device if x.device.type == "cuda" else -1)

@@ -1,0 +1,358 @@
+"""One step backward, in two passes: through the MLP on the cells that fired, then from the perception to its sources.
+
+Between them stands dL/dy [cells, P], 0 where nothing fired. The hidden layer is never written to memory.
+"""
+
+import triton
+import triton.language as tl
+
+from ncafast.backends.triton_kernels.cells import tile_cells
+from ncafast.backends.triton_kernels.mlp import activate, load_matrix, product, slope_at, upper_layer
+from ncafast.backends.triton_kernels.perception import along, see, see_dense, tap_offset
+
+
+@triton.jit
+def add_to(place, value, mask, FRESH: tl.constexpr):
+    """Adds to memory that this program alone owns, or starts it anew."""
+    if not FRESH:
+        value += tl.load(place, mask=mask, other=0.0)
+    tl.store(place, value, mask=mask)
+
+
+@triton.jit
+def hidden_layers(
+    x, cell, live, taps, tap_bias, extra, first_weight, biases, upper, Z, Y, X,
+    extra_sample, extra_channel, extra_z, extra_y, extra_x,
+    C: tl.constexpr, CP: tl.constexpr, P: tl.constexpr, OWN: tl.constexpr, SEEN: tl.constexpr, E: tl.constexpr,
+    DENSE: tl.constexpr, DENSE_ACT: tl.constexpr, KZ: tl.constexpr, KY: tl.constexpr, KX: tl.constexpr,
+    PADDING: tl.constexpr, HP: tl.constexpr, UP_TO: tl.constexpr, ACT: tl.constexpr, SLOPE: tl.constexpr,
+    BLOCK: tl.constexpr, KB: tl.constexpr, CHUNKS: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Hidden layer UP_TO before its activation [BLOCK, HP], and the last chunk of the perception [BLOCK, KB]."""
+    h = tl.arange(0, HP)
+    z = tl.zeros([BLOCK, HP], tl.float32) + tl.load(biases + h)[None, :]
+    y = tl.zeros([BLOCK, KB], tl.float32)
+    for chunk in range(CHUNKS):
+        y = see(
+            x, taps, tap_bias, extra, cell, live, chunk * KB, Z, Y, X,
+            extra_sample, extra_channel, extra_z, extra_y, extra_x,
+            C, CP, OWN, SEEN, E, DENSE, DENSE_ACT, SLOPE, KZ, KY, KX, PADDING, BLOCK, KB, PRECISION,
+        )  # fmt: skip
+        z = product(y, load_matrix(first_weight, chunk * KB + tl.arange(0, KB), h, P, HP, HP), z, PRECISION)
+    for layer in tl.static_range(1, UP_TO + 1):
+        z = upper_layer(z, layer, upper, biases, ACT, SLOPE, HP, PRECISION)
+    return z, y
+
+
+@triton.jit
+def through_upper(
+    dz, x, cell, live, taps, tap_bias, extra, first_weight, biases, upper,
+    sum_biases,  # [LAYERS, HP] of this program
+    sum_upper,  # [LAYERS - 1, HP, HP]
+    Z, Y, X, extra_sample, extra_channel, extra_z, extra_y, extra_x,
+    C: tl.constexpr, CP: tl.constexpr, P: tl.constexpr, OWN: tl.constexpr, SEEN: tl.constexpr, E: tl.constexpr,
+    DENSE: tl.constexpr, DENSE_ACT: tl.constexpr, KZ: tl.constexpr, KY: tl.constexpr, KX: tl.constexpr,
+    PADDING: tl.constexpr, HP: tl.constexpr, LAYER: tl.constexpr, ACT: tl.constexpr, SLOPE: tl.constexpr,
+    BLOCK: tl.constexpr, KB: tl.constexpr, CHUNKS: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """dL/dz of the layer below from that of hidden layer LAYER >= 1, whose gradients are added to the sums."""
+    below, _ = hidden_layers(
+        x, cell, live, taps, tap_bias, extra, first_weight, biases, upper, Z, Y, X,
+        extra_sample, extra_channel, extra_z, extra_y, extra_x,
+        C, CP, P, OWN, SEEN, E, DENSE, DENSE_ACT, KZ, KY, KX, PADDING, HP, LAYER - 1, ACT, SLOPE,
+        BLOCK, KB, CHUNKS, PRECISION,
+    )  # fmt: skip
+    h = tl.arange(0, HP)
+    add_to(sum_biases + LAYER * HP + h, tl.sum(dz, 0), h < HP, False)
+    share = product(tl.trans(activate(below, ACT, SLOPE)), dz, tl.zeros([HP, HP], tl.float32), PRECISION)
+    square = (LAYER - 1) * HP * HP + h[:, None] * HP + h[None, :]
+    add_to(sum_upper + square, share, (h < HP)[:, None] & (h < HP)[None, :], False)
+    back = tl.trans(tl.load(upper + square))
+    return product(dz, back, tl.zeros([BLOCK, HP], tl.float32), PRECISION) * slope_at(below, ACT, SLOPE)
+
+
+@triton.jit
+def through_mlp(
+    x, g,  # [cells, C] the state, dL/dx of the next one
+    lives,  # [cells] uint8
+    dy,  # [cells, P] written
+    lists, count, cells, tiles,
+    taps, tap_bias, extra, first_weight, biases, upper, update_weight,
+    touched,  # [C] 1.0 on the channels whose update counts
+    sum_first,  # [programs, P, HP]
+    sum_biases,  # [programs, LAYERS, HP]
+    sum_upper,  # [programs, LAYERS - 1, HP, HP]
+    sum_update,  # [programs, HP, C]
+    sum_update_bias,  # [programs, C]
+    sum_tap_bias,  # [programs, P]
+    scale, Z, Y, X, extra_sample, extra_channel, extra_z, extra_y, extra_x,
+    C: tl.constexpr, CP: tl.constexpr, P: tl.constexpr, OWN: tl.constexpr, SEEN: tl.constexpr, E: tl.constexpr,
+    DENSE: tl.constexpr, DENSE_ACT: tl.constexpr, KZ: tl.constexpr, KY: tl.constexpr, KX: tl.constexpr,
+    PADDING: tl.constexpr, HP: tl.constexpr, LAYERS: tl.constexpr, ACT: tl.constexpr, SLOPE: tl.constexpr,
+    LISTED: tl.constexpr, ALIVE: tl.constexpr,
+    FRESH: tl.constexpr,  # sums of the first layer start anew (batch norm takes them step by step)
+    FINISH: tl.constexpr,  # no later pass adds to dy, so that the dense activation's slope is applied here
+    BLOCK: tl.constexpr, KB: tl.constexpr, CHUNKS: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """dL/dy of every cell, and this program's share of the gradients of the MLP."""
+    program, programs = tl.program_id(0), tl.num_programs(0)
+    active = cells
+    if LISTED:
+        active = tl.load(count)
+    c, h, k = tl.arange(0, CP), tl.arange(0, HP), tl.arange(0, KB)
+    mine = program.to(tl.int64)
+    first = sum_first + mine * (P * HP)
+    d_first = tl.zeros([KB, HP], tl.float32)
+    d_bias = tl.zeros([HP], tl.float32)
+    d_update = tl.zeros([HP, CP], tl.float32)
+    d_update_bias = tl.zeros([CP], tl.float32)
+    d_tap_bias = tl.zeros([KB], tl.float32)
+    if CHUNKS > 1 and FRESH:
+        for chunk in range(CHUNKS):
+            row = chunk * KB + k
+            tl.store(first + row[:, None] * HP + h[None, :], d_first, mask=(row < P)[:, None])
+    for tile in range(program, tiles, programs):
+        cell, exists, live = tile_cells(tile, lists, active, cells, LISTED, BLOCK)
+        if tile * BLOCK < active:
+            z, y = hidden_layers(
+                x, cell, live, taps, tap_bias, extra, first_weight, biases, upper, Z, Y, X,
+                extra_sample, extra_channel, extra_z, extra_y, extra_x,
+                C, CP, P, OWN, SEEN, E, DENSE, DENSE_ACT, KZ, KY, KX, PADDING, HP, LAYERS - 1, ACT, SLOPE,
+                BLOCK, KB, CHUNKS, PRECISION,
+            )  # fmt: skip
+            counts = live
+            if ALIVE:
+                counts = counts & (tl.load(lives + cell, mask=live, other=0) != 0)
+            reached = counts[:, None] & (tl.load(touched + c, mask=c < C, other=0.0) != 0.0)[None, :]
+            du = scale * tl.load(g + cell.to(tl.int64)[:, None] * C + c[None, :], mask=reached, other=0.0)
+            d_update = product(tl.trans(activate(z, ACT, SLOPE)), du, d_update, PRECISION)
+            d_update_bias += tl.sum(du, 0)
+            update_back = tl.trans(load_matrix(update_weight, h, c, HP, C, C))  # [CP, HP]
+            da = product(du, update_back, tl.zeros([BLOCK, HP], tl.float32), PRECISION)
+            dz = da * slope_at(z, ACT, SLOPE)
+            for down in tl.static_range(1, LAYERS):
+                dz = through_upper(
+                    dz, x, cell, live, taps, tap_bias, extra, first_weight, biases, upper,
+                    sum_biases + mine * LAYERS * HP, sum_upper + mine * (LAYERS - 1) * HP * HP, Z, Y, X,
+                    extra_sample, extra_channel, extra_z, extra_y, extra_x,
+                    C, CP, P, OWN, SEEN, E, DENSE, DENSE_ACT, KZ, KY, KX, PADDING, HP, LAYERS - down, ACT, SLOPE,
+                    BLOCK, KB, CHUNKS, PRECISION,
+                )  # fmt: skip
+            d_bias += tl.sum(dz, 0)
+            for chunk in range(CHUNKS):
+                if CHUNKS > 1:
+                    y = see(
+                        x, taps, tap_bias, extra, cell, live, chunk * KB, Z, Y, X,
+                        extra_sample, extra_channel, extra_z, extra_y, extra_x,
+                        C, CP, OWN, SEEN, E, DENSE, DENSE_ACT, SLOPE, KZ, KY, KX, PADDING, BLOCK, KB, PRECISION,
+                    )  # fmt: skip
+                row = chunk * KB + k
+                if CHUNKS > 1:
+                    share = product(tl.trans(y), dz, tl.zeros([KB, HP], tl.float32), PRECISION)
+                    add_to(first + row[:, None] * HP + h[None, :], share, (row < P)[:, None], False)
+                else:
+                    d_first = product(tl.trans(y), dz, d_first, PRECISION)
+                first_back = tl.trans(load_matrix(first_weight, row, h, P, HP, HP))  # [HP, KB]
+                given = product(dz, first_back, tl.zeros([BLOCK, KB], tl.float32), PRECISION)
+                if FINISH and DENSE:
+                    given = through_dense(
+                        given, x, taps, tap_bias, cell, live, chunk * KB, Z, Y, X,
+                        C, CP, OWN, SEEN, DENSE_ACT, SLOPE, KZ, KY, KX, PADDING, BLOCK, KB, PRECISION,
+                    )  # fmt: skip
+                given = tl.where(live[:, None], given, 0.0)
+                if FINISH:
+                    if CHUNKS > 1:
+                        add_to(sum_tap_bias + mine * P + row, tl.sum(given, 0), row < P, False)
+                    else:
+                        d_tap_bias += tl.sum(given, 0)
+                where = exists[:, None] & (row < P)[None, :]
+                tl.store(dy + cell.to(tl.int64)[:, None] * P + row[None, :], given, mask=where)
+        else:
+            for chunk in range(CHUNKS):
+                row = chunk * KB + k
+                where = exists[:, None] & (row < P)[None, :]
+                nothing = tl.zeros([BLOCK, KB], tl.float32)
+                tl.store(dy + cell.to(tl.int64)[:, None] * P + row[None, :], nothing, mask=where)
+    if CHUNKS == 1:
+        add_to(first + k[:, None] * HP + h[None, :], d_first, (k < P)[:, None], FRESH)
+        if FINISH:
+            add_to(sum_tap_bias + mine * P + k, d_tap_bias, k < P, False)
+    add_to(sum_biases + mine * LAYERS * HP + h, d_bias, h < HP, FRESH)
+    add_to(sum_update + mine * HP * C + h[:, None] * C + c[None, :], d_update, (c < C)[None, :], False)
+    add_to(sum_update_bias + mine * C + c, d_update_bias, c < C, False)
+
+
+@triton.jit
+def through_dense(
+    given, x, taps, tap_bias, cell, live, first, Z, Y, X,
+    C: tl.constexpr, CP: tl.constexpr, OWN: tl.constexpr, SEEN: tl.constexpr,
+    DENSE_ACT: tl.constexpr, SLOPE: tl.constexpr, KZ: tl.constexpr, KY: tl.constexpr, KX: tl.constexpr,
+    PADDING: tl.constexpr, BLOCK: tl.constexpr, KB: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """dL/dy through the activation of the dense convolution; other columns stay."""
+    if DENSE_ACT != 6:
+        column = first + tl.arange(0, KB)
+        seen = (column >= OWN) & (column < OWN + SEEN)
+        z = see_dense(
+            x, taps, tap_bias, cell, live, first, Z, Y, X, C, CP, OWN, SEEN, KZ, KY, KX, PADDING, BLOCK, KB, PRECISION
+        )
+        given = tl.where(seen[None, :], given * slope_at(z, DENSE_ACT, SLOPE), given)
+    return given
+
+
+@triton.jit
+def through_norm(
+    x, dy, cells, tiles,
+    matrix,  # [P, P]
+    offset,  # [P]
+    taps, tap_bias, extra,
+    sum_tap_bias,  # [programs, P]
+    Z, Y, X, extra_sample, extra_channel, extra_z, extra_y, extra_x,
+    C: tl.constexpr, CP: tl.constexpr, P: tl.constexpr, OWN: tl.constexpr, SEEN: tl.constexpr, E: tl.constexpr,
+    DENSE: tl.constexpr, DENSE_ACT: tl.constexpr, KZ: tl.constexpr, KY: tl.constexpr, KX: tl.constexpr,
+    PADDING: tl.constexpr, SLOPE: tl.constexpr,
+    BLOCK: tl.constexpr, KB: tl.constexpr, CHUNKS: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """What flows through the batch's mean and variance: dy += y matrix + offset on every cell; axis 1: chunks."""
+    program, programs, chunk = tl.program_id(0), tl.num_programs(0), tl.program_id(1)
+    column = chunk * KB + tl.arange(0, KB)
+    d_tap_bias = tl.zeros([KB], tl.float32)
+    for tile in range(program, tiles, programs):
+        cell = tile * BLOCK + tl.arange(0, BLOCK)
+        live = cell < cells
+        there = live[:, None] & (column < P)[None, :]
+        place = dy + cell.to(tl.int64)[:, None] * P + column[None, :]
+        given = tl.load(place, mask=there, other=0.0)
+        given += tl.load(offset + column, mask=column < P, other=0.0)[None, :]
+        for other in range(CHUNKS):
+            y = see(
+                x, taps, tap_bias, extra, cell, live, other * KB, Z, Y, X,
+                extra_sample, extra_channel, extra_z, extra_y, extra_x,
+                C, CP, OWN, SEEN, E, DENSE, DENSE_ACT, SLOPE, KZ, KY, KX, PADDING, BLOCK, KB, PRECISION,
+            )  # fmt: skip
+            given = product(y, load_matrix(matrix, other * KB + tl.arange(0, KB), column, P, P, P), given, PRECISION)
+        if DENSE:
+            given = through_dense(
+                given, x, taps, tap_bias, cell, live, chunk * KB, Z, Y, X,
+                C, CP, OWN, SEEN, DENSE_ACT, SLOPE, KZ, KY, KX, PADDING, BLOCK, KB, PRECISION,
+            )  # fmt: skip
+        given = tl.where(live[:, None], given, 0.0)
+        d_tap_bias += tl.sum(given, 0)
+        tl.store(place, given, mask=there)
+    add_to(sum_tap_bias + program * P + column, d_tap_bias, column < P, False)
+
+
+@triton.jit
+def seers(d, PADDING: tl.constexpr):
+    """How many padded places number border_source knows along an axis for a tap d cells away."""
+    return 1 if PADDING == 0 else 1 + (d if d > 0 else -d)
+
+
+@triton.jit
+def border_source(n, size, number, d, PADDING: tl.constexpr):
+    """The cells whose tap, d cells away along an axis, shows cell n there, and whether they do.
+
+    Number 0 are those that see it where it lies; 1, 2 ... see a place past the edge, so many cells away from it, where
+    the padding shows n.
+    """
+    place = n
+    if PADDING != 0:
+        past = size - 1 + number if d > 0 else -number
+        place = tl.where(number == 0, n, n * 0 + past)
+    shown, ok = along(place, size, PADDING)
+    cell = place - d
+    return cell, ok & (shown == n) & (cell >= 0) & (cell < size)
+
+
+@triton.jit
+def add_seer(
+    total, own, line, ok, taps, sums, tap,
+    C: tl.constexpr, CP: tl.constexpr, SEEN: tl.constexpr, SP: tl.constexpr, DENSE: tl.constexpr,
+    LEARNED: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """What one tap gives back [BLOCK, CP], from rows of dL/dy that start at `line`; and its own gradient."""
+    c, s = tl.arange(0, CP), tl.arange(0, SP)
+    if DENSE:
+        value = tl.load(line + s[None, :], mask=ok[:, None] & (s < SEEN)[None, :], other=0.0)
+        weight = load_matrix(taps + tap * C * SEEN, c, s, C, SEEN, SEEN)  # [CP, SP]
+        total = product(value, tl.trans(weight), total, PRECISION)
+        if LEARNED:
+            share = product(tl.trans(own), value, tl.zeros([CP, SP], tl.float32), PRECISION)
+            place = sums + tap * C * SEEN + c[:, None] * SEEN + s[None, :]
+            add_to(place, share, (c < C)[:, None] & (s < SEEN)[None, :], False)
+    else:
+        for f in range(SEEN // C):
+            column = f * C + c
+            value = tl.load(line + column[None, :], mask=ok[:, None] & (c < C)[None, :], other=0.0)
+            weight = tl.load(taps + tap * SEEN + column, mask=c < C, other=0.0)
+            total += weight[None, :] * value
+            if LEARNED:
+                add_to(sums + tap * SEEN + column, tl.sum(own * value, 0), c < C, False)
+    return total
+
+
+@triton.jit
+def to_sources(
+    x, g, lives, dy,
+    dx,  # [cells, C] written
+    cells, tiles, taps,
+    sum_taps,  # [programs, TAPS, C, SEEN] dense, else [programs, TAPS, SEEN]
+    restored,  # [C] 1.0 on the channels that are set back after the step
+    Z, Y, X,
+    C: tl.constexpr, CP: tl.constexpr, P: tl.constexpr, OWN: tl.constexpr, SEEN: tl.constexpr, SP: tl.constexpr,
+    DENSE: tl.constexpr, KZ: tl.constexpr, KY: tl.constexpr, KX: tl.constexpr, PADDING: tl.constexpr,
+    ALIVE: tl.constexpr, LEARNED: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """dL/dx: the residual, the identity, and what every filter that sees a cell gives back; and the filters' own."""
+    program, programs = tl.program_id(0), tl.num_programs(0)
+    c = tl.arange(0, CP)
+    TAPS: tl.constexpr = KZ * KY * KX
+    sums = sum_taps + program.to(tl.int64) * (TAPS * SEEN * (C if DENSE else 1))
+    for tile in range(program, tiles, programs):
+        cell = tile * BLOCK + tl.arange(0, BLOCK)
+        exists = cell < cells
+        there = exists[:, None] & (c < C)[None, :]
+        place = cell.to(tl.int64)[:, None] * C + c[None, :]
+        total = tl.load(g + place, mask=there, other=0.0)
+        if ALIVE:
+            alive = tl.load(lives + cell, mask=exists, other=0) != 0
+            always = tl.load(restored + c, mask=c < C, other=0.0) != 0.0
+            total = tl.where(alive[:, None] | always[None, :], total, 0.0)
+        if OWN > 0:
+            total += tl.load(dy + cell.to(tl.int64)[:, None] * P + c[None, :], mask=there, other=0.0)
+        if SEEN > 0:
+            own = tl.load(x + place, mask=there, other=0.0)
+            nx, row = cell % X, cell // X
+            ny, plane = row % Y, row // Y
+            nz, sample = plane % Z, plane // Z
+            for tap in range(TAPS):
+                dz, dy_, dx_ = tap_offset(tap, KZ, KY, KX)
+                for iz in range(seers(dz, PADDING)):
+                    mz, in_z = border_source(nz, Z, iz, dz, PADDING)
+                    for iy in range(seers(dy_, PADDING)):
+                        my, in_y = border_source(ny, Y, iy, dy_, PADDING)
+                        for ix in range(seers(dx_, PADDING)):
+                            mx, in_x = border_source(nx, X, ix, dx_, PADDING)
+                            ok = exists & in_z & in_y & in_x
+                            if tl.max(ok.to(tl.int32), 0) > 0:
+                                from_cell = tl.where(ok, ((sample * Z + mz) * Y + my) * X + mx, 0)
+                                line = dy + from_cell.to(tl.int64)[:, None] * P + OWN
+                                total = add_seer(
+                                    total, own, line, ok, taps, sums, tap, C, CP, SEEN, SP, DENSE, LEARNED, PRECISION
+                                )
+        tl.store(dx + place, total, mask=there)
+
+
+@triton.jit
+def add_extra(
+    dy, grad, cells, per_sample, grad_sample, P: tl.constexpr, E: tl.constexpr, EP: tl.constexpr, BLOCK: tl.constexpr
+):  # fmt: skip
+    """dL/d(extra) [B, E, N]: every cell adds to a place of its own."""
+    cell = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    exists = cell < cells
+    e = tl.arange(0, EP)
+    there = exists[:, None] & (e < E)[None, :]
+    value = tl.load(dy + cell.to(tl.int64)[:, None] * P + (P - E) + e[None, :], mask=there, other=0.0)
+    sample, local = cell // per_sample, cell % per_sample
+    start = grad + sample.to(tl.int64) * grad_sample
+    add_to(start[:, None] + e.to(tl.int64)[None, :] * per_sample + local[:, None], value, there, False)

@@ -1,0 +1,72 @@
+"""Products and activations on tiles. Every activation of 0 is 0, so padded columns stay 0."""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def product(a, b, total, PRECISION: tl.constexpr):
+    """total + a b, summed in float32; the operands are rounded as PRECISION says."""
+    if PRECISION == "bf16":
+        total = tl.dot(a.to(tl.bfloat16), b.to(tl.bfloat16), total)
+    else:
+        total = tl.dot(a, b, total, input_precision=PRECISION)
+    return total
+
+
+@triton.jit
+def activate(z, ACT: tl.constexpr, SLOPE: tl.constexpr):
+    """The activation of that index in ncafast.rule.ACTIVATIONS. A NaN stays one."""
+    if ACT == 0:
+        z = tl.where(z < 0.0, 0.0, z)
+    elif ACT == 1:
+        z = tl.where(z > 0.0, z, SLOPE * z)
+    elif ACT == 2:
+        z = tl.where(z > 0.0, z, tl.exp(tl.minimum(z, 0.0)) - 1.0)
+    elif ACT == 3:
+        z = 0.5 * z * (1.0 + tl.erf(z * 0.7071067811865476))
+    elif ACT == 4:
+        z = z * tl.sigmoid(z)
+    elif ACT == 5:
+        z = 2.0 * tl.sigmoid(2.0 * z) - 1.0
+    return z
+
+
+@triton.jit
+def slope_at(z, ACT: tl.constexpr, SLOPE: tl.constexpr):
+    """The activation's derivative at z."""
+    if ACT == 0:
+        slope = tl.where(z <= 0.0, 0.0, 1.0)
+    elif ACT == 1:
+        slope = tl.where(z > 0.0, 1.0, SLOPE)
+    elif ACT == 2:
+        slope = tl.where(z > 0.0, 1.0, tl.exp(tl.minimum(z, 0.0)))
+    elif ACT == 3:
+        slope = 0.5 * (1.0 + tl.erf(z * 0.7071067811865476)) + z * 0.3989422804014327 * tl.exp(-0.5 * z * z)
+    elif ACT == 4:
+        s = tl.sigmoid(z)
+        slope = s * (1.0 + z * (1.0 - s))
+    elif ACT == 5:
+        t = 2.0 * tl.sigmoid(2.0 * z) - 1.0
+        slope = 1.0 - t * t
+    else:
+        slope = z * 0.0 + 1.0
+    return slope
+
+
+@triton.jit
+def load_matrix(place, row, column, rows, columns, stride):
+    """[row, column] of a row-major matrix, 0 past its edges."""
+    there = (row < rows)[:, None] & (column < columns)[None, :]
+    return tl.load(place + row[:, None] * stride + column[None, :], mask=there, other=0.0)
+
+
+@triton.jit
+def upper_layer(
+    z, layer, weights, biases, ACT: tl.constexpr, SLOPE: tl.constexpr, HP: tl.constexpr, PRECISION: tl.constexpr
+):  # fmt: skip
+    """The next hidden layer before its activation; weights [LAYERS - 1, HP, HP], biases [LAYERS, HP]."""
+    h = tl.arange(0, HP)
+    weight = tl.load(weights + (layer - 1) * HP * HP + h[:, None] * HP + h[None, :])
+    bias = tl.load(biases + layer * HP + h)
+    return product(activate(z, ACT, SLOPE), weight, z * 0.0 + bias[None, :], PRECISION)

@@ -1,0 +1,342 @@
+"""What launches the kernels: weights packed once, lists of cells, and one step of the automaton."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ncafast import philox
+from ncafast.backends import extras
+from ncafast.backends.plan import Outputs, Plan
+from ncafast.backends.precision import precision
+from ncafast.backends.triton_kernels import cells, life, moments, sizes
+from ncafast.backends.triton_kernels import forward as forward_kernels
+from ncafast.rule import ACTIVATIONS, PADDINGS, Rule, layer_name
+
+_LIST = 1024  # cells per program that makes lists
+_LIFE = 256  # cells per program of the alive mask
+_STEPS_LISTED = 16  # steps whose lists are made at once
+_MOMENT_BYTES = 1 << 25  # of the partial second moments
+
+# Left alone, the compiler aims at a rounder number of registers and spills a few; given leave to take more it spills
+# none. (sm_80 to sm_100, Triton 3.8, 2026-11-24: `to_sources` 72 to 168 registers instead of 40 to 80.)
+REGISTERS = 255
+
+
+class Rollout:
+    """The inputs of a rollout, ready for the kernels. States are [cells, C], cells = B * N."""
+
+    def __init__(
+        self,
+        rule: Rule,
+        x: Tensor,  # [B, C, *S]
+        params: list[Tensor],
+        extra: Tensor | None,
+        fire_mask: Tensor | None,
+        seed: Tensor,
+        plan: Plan,
+    ) -> None:
+        self.rule, self.x, self.plan, self.seed = rule, x, plan, seed
+        self.params = dict(zip(rule.param_shapes(), params, strict=True))
+        self.size = [1] * (3 - rule.ndim) + list(x.shape[2:])
+        self.per_sample = math.prod(self.size)
+        self.cells = x.shape[0] * self.per_sample
+        self.nothing = x.new_zeros(1)
+        self.extra, self.fire_mask = extra, fire_mask
+        self.programs = _programs(x.device)
+        dense = rule.perception == "dense"
+        self.dense, self.taps_count = dense, math.prod(rule.kernel_size)
+        self.seen = rule.dense_channels if dense else rule.num_filters * rule.channels
+        self.hidden = sizes.padded(max(rule.hidden))
+        self.channels = sizes.padded(rule.channels)
+        self.precision = precision()
+        self._pack()
+        self._facts()
+        self.batch_norm = rule.norm == "batch"
+        if self.batch_norm:
+            self.shift = x.new_zeros(rule.perception_size)
+            self.folded_weight, self.folded_bias = torch.empty_like(self.first), torch.empty_like(self.biases)
+        self.draws = fire_mask is None and rule.fire_rate < 1
+        self.listed = self.draws or fire_mask is not None or rule.alive is not None
+        self._lists: tuple[int, Tensor, Tensor] | None = None
+
+    def _pack(self) -> None:
+        """Weights in the kernels' layouts; a running norm is folded into its layer."""
+        rule, x = self.rule, self.x
+        weight = self.params.get("perceive.weight")
+        if weight is None:
+            self.taps, self.tap_bias = self.nothing, self.nothing
+        else:
+            flat = weight.flatten(2)  # [F, C, taps]
+            self.taps = (flat.permute(2, 1, 0) if self.dense else flat.permute(2, 0, 1)).contiguous()
+            bias = self.params.get("perceive.bias")
+            self.tap_bias = x.new_zeros(self.seen) if bias is None else bias.reshape(-1)
+        layers, wide = len(rule.hidden), self.hidden
+        self.first = x.new_zeros((rule.perception_size, wide))
+        self.upper = x.new_zeros((max(layers - 1, 1), wide, wide))
+        self.biases = x.new_zeros((layers, wide))
+        for layer, width in enumerate(rule.hidden):
+            name = layer_name("hidden", layer)
+            w, b = self.params[f"{name}.weight"], self.params[f"{name}.bias"]
+            if rule.norm == "running":
+                scale, b = self.fold_running(layer, b)
+                w = w * scale[:, None]
+            target = self.first if layer == 0 else self.upper[layer - 1]
+            target[: w.shape[1], :width] = w.t()
+            self.biases[layer, :width] = b
+        lo, hi = rule.lo, rule.hi
+        self.update = x.new_zeros((wide, rule.channels))
+        self.update[: rule.hidden[-1], lo:hi] = self.params["update.weight"].t()
+        self.update_bias = x.new_zeros(rule.channels)
+        if "update.bias" in self.params:
+            self.update_bias[lo:hi] = self.params["update.bias"]
+        self.moved = x.new_zeros(rule.channels)
+        self.moved[lo:hi] = 1.0
+        self.restored = x.new_zeros(rule.channels)
+        if rule.restore is not None:
+            self.restored[slice(*rule.restore)] = 1.0
+        self.touched = self.moved * (1.0 - self.restored)
+
+    def fold_running(self, layer: int, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """The factor of a layer's weights, and its bias, with the stored statistics folded in."""
+        name = layer_name("norm", layer)
+        scale = torch.rsqrt(self.params[f"{name}.running_var"] + self.rule.norm_eps)
+        shift = bias - self.params[f"{name}.running_mean"]
+        if self.rule.norm_affine:
+            scale = scale * self.params[f"{name}.weight"]
+            return scale, shift * scale + self.params[f"{name}.bias"]
+        return scale, shift * scale
+
+    def norm_affine(self) -> tuple[Tensor, Tensor]:
+        """Batch norm's weight and bias, padded to the hidden width; the padding's weight is 0."""
+        width = self.rule.hidden[0]
+        gamma, beta = self.x.new_zeros(self.hidden), self.x.new_zeros(self.hidden)
+        gamma[:width] = self.params["norm.weight"] if self.rule.norm_affine else 1.0
+        beta[:width] = self.params["norm.bias"] if self.rule.norm_affine else 0.0
+        return gamma, beta
+
+    def _facts(self) -> None:
+        """The constants and arguments that kernels share; see the package's docstring."""
+        rule = self.rule
+        kz, ky, kx = [1] * (3 - rule.ndim) + list(rule.kernel_size if rule.has_filters else [1] * rule.ndim)
+        p = rule.perception_size
+        self.perception: dict[str, Any] = {
+            "C": rule.channels,
+            "CP": self.channels,
+            "P": p,
+            "OWN": rule.channels if rule.identity else 0,
+            "SEEN": self.seen,
+            "E": rule.extra,
+            "DENSE": self.dense,
+            "DENSE_ACT": ACTIVATIONS.index(rule.dense_activation),
+            "KZ": kz,
+            "KY": ky,
+            "KX": kx,
+            "PADDING": PADDINGS.index(rule.padding),
+            "SLOPE": rule.negative_slope,
+        }
+        self.mlp: dict[str, Any] = {
+            "HP": self.hidden,
+            "LAYERS": len(rule.hidden),
+            "ACT": ACTIVATIONS.index(rule.activation),
+        }
+        self.grid = dict(zip("ZYX", self.size, strict=True))
+        self.scale = rule.step_size / (rule.fire_rate if rule.fire_rescale else 1.0)
+        widest = max(self.channels, sizes.padded(self.seen) if self.dense else 1)
+        layers = len(rule.hidden)
+        self.forward_tiles = sizes.forward(p, self.hidden, widest, layers)
+        self.backward_tiles = sizes.backward(p, self.hidden, widest, layers, self.dense, capability(self.x.device))
+        self.moment_tiles = sizes.moments(p)
+        self.spread_tiles = sizes.spread(widest)
+        if rule.alive is not None:
+            window = [1] * (3 - rule.ndim) + [rule.alive.pool] * rule.ndim
+            self.window = dict(zip(("NZ", "NY", "NX"), window, strict=True))
+
+    def seen_by(self, t: int) -> dict[str, Any]:
+        """Arguments of a step that say what cells see."""
+        found: dict[str, Any] = {"taps": self.taps, "tap_bias": self.tap_bias, "extra": self.nothing, **self.grid}
+        step, sample, channel, axes = 0, 0, 0, [0, 0, 0]
+        if self.extra is not None:
+            step, sample, channel, axes = extras.strides(self.rule, self.x, self.extra)
+            found["extra"] = self.extra[t] if step else self.extra
+        names = ("extra_sample", "extra_channel", "extra_z", "extra_y", "extra_x")
+        return found | dict(zip(names, (sample, channel, *axes), strict=True))
+
+    def empty_state(self) -> Tensor:
+        """[cells, C], uninitialised."""
+        return self.x.new_empty((self.cells, self.rule.channels))
+
+    def channels_last(self, x: Tensor) -> Tensor:
+        """[B, C, *S] -> [cells, C], contiguous."""
+        return x.movedim(1, -1).reshape(self.cells, self.rule.channels).contiguous()
+
+    def channels_first(self, state: Tensor) -> Tensor:
+        """[cells, C] -> [B, C, *S], a view."""
+        return state.view(self.x.shape[0], *self.x.shape[2:], self.rule.channels).movedim(-1, 1)
+
+    def lists(self, t: int, wanted: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Step t's cells, those that fire (and are wanted) first, and their number [1]."""
+        if not self.listed:
+            return self.nothing, self.nothing
+        if wanted is not None:
+            found, counts = self._make_lists(t, 1, wanted)
+            return found[0], counts[0]
+        start = t // _STEPS_LISTED * _STEPS_LISTED
+        if self._lists is None or self._lists[0] != start:
+            self._lists = (start, *self._make_lists(start, min(_STEPS_LISTED, self.plan.steps - start), None))
+        _, found, counts = self._lists
+        return found[t - start], counts[t - start]
+
+    def _make_lists(self, t: int, steps: int, wanted: Tensor | None) -> tuple[Tensor, Tensor]:
+        """[steps, cells] and [steps, 1], int32."""
+        blocks = -(-self.cells // _LIST)
+        mask, mask_step, mask_sample = self.nothing, 0, 0
+        if self.fire_mask is not None:
+            mask = self.fire_mask[t:].view(torch.uint8)
+            mask_step = self.per_sample * self.fire_mask.shape[1]
+            mask_sample = self.per_sample if self.fire_mask.shape[1] > 1 else 0
+        # Their order is that of the kernels' arguments after the two outputs.
+        counters = (
+            self.seed, mask, self.nothing if wanted is None else wanted, self.cells, self.per_sample,
+            self.plan.first_sample, self.plan.first_step + t, min(philox.threshold(self.rule.fire_rate), philox.WORD),
+            mask_step, mask_sample,
+        )  # fmt: skip
+        flags = {"DRAWN": self.draws, "MASKED": self.fire_mask is not None, "WANTED": wanted is not None, "LIST": _LIST}
+        counts = torch.empty((steps, blocks), dtype=torch.int32, device=self.x.device)
+        cells.count_active[(blocks, steps)](counts, *counters, **flags)
+        ends = counts.cumsum(1, dtype=torch.int32)
+        found = torch.empty((steps, self.cells), dtype=torch.int32, device=self.x.device)
+        cells.list_active[(blocks, steps)](found, ends, *counters, **flags)
+        return found, ends[:, -1:].contiguous()
+
+    def measure(self, t: int, x: Tensor, mean: Tensor, moment: Tensor) -> None:
+        """Mean [P] and central second moment [P, P] of the perception over all cells."""
+        p, tiles = self.rule.perception_size, self.moment_tiles
+        programs = max(1, min(self.programs, -(-self.cells // tiles.block), _MOMENT_BYTES // (4 * p * p)))
+        first, second = x.new_empty((programs, p)), x.new_empty((programs, p, p))
+        # Before the first step no mean is known to sum about.
+        for _ in range(2 if t == 0 else 1):
+            moments.sum_moments[(programs, tiles.chunks**2)](
+                x, self.shift, first, second, self.cells, **self.seen_by(t), **self.perception,
+                PRECISION=self.precision, **launch(tiles),
+            )  # fmt: skip
+            moved = torch.empty_like(self.shift)
+            moments.finish_moments[(p,)](
+                first, second, programs, self.shift, self.cells, mean, moment, moved,
+                P=p, PP=sizes.padded(p), KB=tiles.chunk,
+            )  # fmt: skip
+            self.shift = moved
+
+    def fold(self, mean: Tensor, moment: Tensor, stats: Tensor) -> None:
+        """Folds the batch norm of a step into the first hidden layer; stats [2, H] are written."""
+        gamma, beta = self.norm_affine()
+        tiles = self.moment_tiles
+        moments.fold_norm[(self.hidden // 16,)](
+            mean, moment, self.first, self.biases, gamma, beta, self.rule.norm_eps, self.rule.hidden[0],
+            self.folded_weight, self.folded_bias, stats,
+            P=self.rule.perception_size, HP=self.hidden, KB=tiles.chunk, CHUNKS=tiles.chunks,
+        )  # fmt: skip
+
+    def first_layer(self) -> tuple[Tensor, Tensor]:
+        """The first layer's weight [P, HP] and all biases [LAYERS, HP], batch norm folded in."""
+        return (self.folded_weight, self.folded_bias) if self.batch_norm else (self.first, self.biases)
+
+    def step(self, t: int, x: Tensor, out: Tensor, lives: Tensor) -> None:
+        """out = one step from x; where the rule has an alive mask, lives [cells] becomes who lives after it."""
+        alive, tiles = self.rule.alive, self.forward_tiles
+        blocks = (-(-self.cells // _LIFE),)
+        place = {"cells": self.cells, **self.grid}
+        before, near = lives, None
+        if alive is not None and alive.pre:
+            before, near = torch.empty_like(lives), torch.empty_like(lives)
+            limits = {"channel": alive.channel, "threshold": alive.threshold, "C": self.rule.channels}
+            life.living[blocks](x, before, **place, **limits, **self.window, BLOCK=_LIFE)
+            life.grow[blocks](before, near, **place, **self.window, BLOCK=_LIFE)
+        lists, count = self.lists(t, near)
+        first, biases = self.first_layer()
+        settles = alive is not None
+        raw = torch.empty_like(out) if settles else out
+        forward_kernels.step[(-(-self.cells // tiles.block),)](
+            x, raw, lists, count, self.cells, first_weight=first, biases=biases, upper=self.upper,
+            update_weight=self.update, update_bias=self.update_bias, moved=self.moved if settles else self.touched,
+            scale=self.scale, **self.seen_by(t), **self.perception, **self.mlp, LISTED=self.listed,
+            PRECISION=self.precision, **launch(tiles),
+        )  # fmt: skip
+        if alive is not None:
+            lo, hi = self.rule.restore or (0, 0)
+            life.settle[blocks](
+                x, raw, out, before, lives, **place, channel=alive.channel, threshold=alive.threshold,
+                restore_lo=lo, restore_hi=hi, ALIVE=True, PRE=alive.pre, POST=alive.post,
+                C=self.rule.channels, CP=self.channels, **self.window, BLOCK=_LIFE,
+            )  # fmt: skip
+
+
+def launch(tiles: sizes.Tiles) -> dict[str, int]:
+    """Tile sizes as a kernel takes them."""
+    return {
+        "BLOCK": tiles.block,
+        "KB": tiles.chunk,
+        "CHUNKS": tiles.chunks,
+        "num_warps": tiles.warps,
+        "num_stages": tiles.stages,
+        "maxnreg": REGISTERS,
+    }
+
+
+def capability(device: torch.device) -> int:
+    """The GPU's major compute capability; 9 for the interpreter."""
+    return 9 if device.type == "cpu" else torch.cuda.get_device_capability(device)[0]
+
+
+def _programs(device: torch.device) -> int:
+    """Programs of a kernel that goes through its tiles in a loop: fixed, so that sums are always taken alike."""
+    if device.type == "cpu":  # the interpreter
+        return 3
+    return 2 * torch.cuda.get_device_properties(device).multi_processor_count
+
+
+class Tape:
+    """What forward writes down of each step, as tensors; see ncafast.backends.triton.tape_bytes."""
+
+    def __init__(self, rollout: Rollout, tape: Tensor | None) -> None:
+        self.rollout, self.tape = rollout, tape
+
+    def moments(self, t: int) -> tuple[Tensor, Tensor]:
+        """Mean [P] and second moment [P, P] of the perception."""
+        p, x = self.rollout.rule.perception_size, self.rollout.x
+        if self.tape is None:
+            return x.new_empty(p), x.new_empty((p, p))
+        floats = self.tape[t, : 4 * (p + p * p)].view(torch.float32)
+        return floats[:p], floats[p:].view(p, p)
+
+    def lives(self, t: int) -> Tensor:
+        """[cells] uint8: who lives after step t."""
+        if self.rollout.rule.alive is None:
+            return self.rollout.nothing
+        if self.tape is None:
+            return torch.empty(self.rollout.cells, dtype=torch.uint8, device=self.rollout.x.device)
+        p = self.rollout.rule.perception_size
+        start = 4 * (p + p * p) if self.rollout.batch_norm else 0
+        return self.tape[t, start : start + self.rollout.cells]
+
+
+def forward(rollout: Rollout, done: Outputs) -> None:
+    """All steps into `done`."""
+    plan, last = rollout.plan, done.history.movedim(2, -1)
+    tape = Tape(rollout, done.tape if plan.every else None)
+    state = rollout.channels_last(rollout.x)
+    free = [rollout.empty_state() for _ in range(2)] if plan.steps else []
+    for t in range(plan.steps):
+        index, rest = divmod(t + 1, plan.every) if plan.every else (0, 1)
+        kept = rest == 0 and index <= plan.kept
+        out = last[index - 1].view(state.shape) if kept else next(f for f in free if f is not state)
+        if rollout.batch_norm:
+            mean, moment = tape.moments(t)
+            rollout.measure(t, state, mean, moment)
+            rollout.fold(mean, moment, done.stats[t])
+        rollout.step(t, state, out, tape.lives(t))
+        state = out
+    done.out.copy_(rollout.channels_first(state))

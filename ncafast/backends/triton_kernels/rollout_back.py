@@ -1,0 +1,167 @@
+"""The rollout backward: step by step in reverse, each from its state; the parameters' gradients summed per program."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ncafast.backends.triton_kernels import backward as kernels
+from ncafast.backends.triton_kernels import norm_back, sizes
+from ncafast.backends.triton_kernels.rollout import REGISTERS, Rollout, Tape, launch
+from ncafast.rule import layer_name
+
+
+class Backward:
+    """Gradients of one rollout. Every program owns its sums and its tiles, so two runs give the same bits."""
+
+    def __init__(self, rollout: Rollout, tape: Tensor, wanted: dict[str, bool], grad_extra: Tensor | None) -> None:
+        self.rollout, self.tape, self.grad_extra = rollout, Tape(rollout, tape), grad_extra
+        self.learned = wanted.get("perceive.weight", False)
+        rule, x = rollout.rule, rollout.x
+        n, wide, layers, p = rollout.programs, rollout.hidden, len(rule.hidden), rule.perception_size
+        self.sums = {
+            "sum_first": x.new_zeros((n, p, wide)),
+            "sum_biases": x.new_zeros((n, layers, wide)),
+            "sum_upper": x.new_zeros((n, max(layers - 1, 1), wide, wide) if layers > 1 else 1),
+            "sum_update": x.new_zeros((n, wide, rule.channels)),
+            "sum_update_bias": x.new_zeros((n, rule.channels)),
+            "sum_tap_bias": x.new_zeros((n, p)),
+        }
+        shape = (rule.channels, rollout.seen) if rollout.dense else (rollout.seen,)
+        self.sum_taps = x.new_zeros((n, rollout.taps_count, *shape)) if self.learned else rollout.nothing
+        self.dy = x.new_empty((rollout.cells, p))
+        if rollout.batch_norm:
+            self.d_weight, self.matrix, self.offset = x.new_zeros((p, wide)), x.new_empty((p, p)), x.new_empty(p)
+            self.d_gamma, self.d_beta, self.by_two, self.by_one = x.new_zeros((4, wide))
+            self.stats = x.new_empty((2, rule.hidden[0]))
+
+    def run(self, history: Tensor, grad_out: Tensor | None, grad_history: Tensor | None) -> Tensor:
+        """dL/dx [B, C, *S]."""
+        rollout, plan = self.rollout, self.rollout.plan
+        last = history.movedim(2, -1).contiguous()  # [kept, B, *S, C]
+        g = torch.zeros_like(rollout.x) if grad_out is None else grad_out
+        g = rollout.channels_last(g)
+        every = plan.every or max(plan.steps, 1)
+        for start in reversed(range(0, plan.steps, every)):
+            first = rollout.channels_last(rollout.x) if start == 0 else last[start // every - 1].view(g.shape)
+            states = [first]
+            for t in range(start, min(start + every, plan.steps) - 1):
+                states.append(rollout.empty_state())
+                self._fold(t)
+                rollout.step(t, states[t - start], states[-1], self._spare_lives())
+            while states:
+                t = start + len(states) - 1
+                index, rest = divmod(t + 1, plan.every) if plan.every else (0, 1)
+                if grad_history is not None and rest == 0 and index <= plan.kept:
+                    g = g + rollout.channels_last(grad_history[index - 1])
+                g = self._step(t, states.pop(), g)
+        return rollout.channels_first(g).contiguous()
+
+    def _spare_lives(self) -> Tensor:
+        """Where a state that is computed again says who lives, which the tape knows already."""
+        return torch.empty_like(self.tape.lives(0))
+
+    def _fold(self, t: int) -> None:
+        if self.rollout.batch_norm:
+            self.rollout.fold(*self.tape.moments(t), self.stats)
+
+    def _step(self, t: int, x: Tensor, g: Tensor) -> Tensor:
+        """dL/dx_t from dL/dx_(t+1)."""
+        rollout, rule = self.rollout, self.rollout.rule
+        self._fold(t)
+        lives = self.tape.lives(t)
+        alive = rule.alive is not None
+        lists, count = rollout.lists(t, lives if alive else None)
+        first, biases = rollout.first_layer()
+        seen, tiles = rollout.seen_by(t), rollout.backward_tiles
+        blocks = -(-rollout.cells // tiles.block)
+        kernels.through_mlp[(rollout.programs,)](
+            x, g, lives, self.dy, lists, count, rollout.cells, blocks, first_weight=first, biases=biases,
+            upper=rollout.upper, update_weight=rollout.update, touched=rollout.touched, **self.sums,
+            scale=rollout.scale, **seen, **rollout.perception, **rollout.mlp, LISTED=rollout.listed, ALIVE=alive,
+            FRESH=rollout.batch_norm, FINISH=not rollout.batch_norm,
+            PRECISION=rollout.precision, **launch(tiles),
+        )  # fmt: skip
+        if rollout.batch_norm:
+            self._through_norm(t, x)
+        dx, tiles = torch.empty_like(x), rollout.spread_tiles
+        facts = {name: value for name, value in rollout.perception.items() if name not in ("E", "DENSE_ACT", "SLOPE")}
+        kernels.to_sources[(rollout.programs,)](
+            x, g, lives, self.dy, dx, rollout.cells, -(-rollout.cells // tiles.block), rollout.taps, self.sum_taps,
+            rollout.restored, **rollout.grid, **facts, SP=sizes.padded(max(rollout.seen, 1)) if rollout.dense else 16,
+            ALIVE=alive, LEARNED=self.learned, BLOCK=tiles.block, PRECISION=rollout.precision, num_warps=tiles.warps,
+            maxnreg=REGISTERS,
+        )  # fmt: skip
+        if self.grad_extra is not None:
+            target = self.grad_extra[t if self.grad_extra.shape[0] > 1 else 0]
+            kernels.add_extra[(-(-rollout.cells // 256),)](
+                self.dy, target, rollout.cells, rollout.per_sample, rule.extra * rollout.per_sample,
+                P=rule.perception_size, E=rule.extra, EP=1 << (rule.extra - 1).bit_length(), BLOCK=256,
+            )  # fmt: skip
+        return dx
+
+    def _through_norm(self, t: int, x: Tensor) -> None:
+        """The step's share of the first layer's and the norm's gradients, and what every cell gets through the norm."""
+        rollout, p = self.rollout, self.rollout.rule.perception_size
+        mean, moment = self.tape.moments(t)
+        gamma, _ = rollout.norm_affine()
+        tiles = rollout.moment_tiles
+        norm_back.norm_gradients[(rollout.hidden // 16,)](
+            self.sums["sum_first"], self.sums["sum_biases"], rollout.programs, mean, moment, rollout.first, gamma,
+            self.stats, rollout.rule.norm_eps, rollout.rule.hidden[0], rollout.cells, self.d_weight, self.d_gamma,
+            self.d_beta, self.by_two, self.by_one, P=p, HP=rollout.hidden, KB=tiles.chunk, CHUNKS=tiles.chunks,
+        )  # fmt: skip
+        norm_back.norm_map[(-(-p // 16), -(-p // 16))](
+            rollout.first, self.by_two, self.by_one, self.matrix, self.offset, P=p, HP=rollout.hidden
+        )
+        blocks = -(-rollout.cells // tiles.block)
+        kernels.through_norm[(rollout.programs, tiles.chunks)](
+            x, self.dy, rollout.cells, blocks, self.matrix, self.offset, sum_tap_bias=self.sums["sum_tap_bias"],
+            **rollout.seen_by(t), **rollout.perception,
+            PRECISION=rollout.precision, **launch(tiles),
+        )  # fmt: skip
+
+    def parameters(self) -> dict[str, Tensor]:
+        """Gradients by name, from the packed layouts to the parameters' own."""
+        rollout, rule = self.rollout, self.rollout.rule
+        sums = {name: value.sum(0) for name, value in self.sums.items()}
+        found: dict[str, Tensor] = {}
+        for layer, width in enumerate(rule.hidden):
+            first = sums["sum_first"] if layer == 0 else sums["sum_upper"][layer - 1]
+            inputs = rule.perception_size if layer == 0 else rule.hidden[layer - 1]
+            self._layer(found, layer, first[:inputs, :width].t(), sums["sum_biases"][layer, :width])
+        own, seen = rule.channels if rule.identity else 0, rollout.seen
+        if rule.has_filters:
+            shape = rule.param_shapes()["perceive.weight"]
+            taps = self.sum_taps.sum(0) if self.learned else rollout.x.new_zeros(rollout.taps.shape)
+            taps = taps.permute(2, 1, 0) if rollout.dense else taps.view(rollout.taps.shape).permute(1, 2, 0)
+            found["perceive.weight"] = taps.reshape(shape)
+            if rule.filter_bias:
+                bias = sums["sum_tap_bias"][own : own + seen].reshape(rule.param_shapes()["perceive.bias"])
+                # Batch norm takes away what is the same in every cell; a dense convolution's activation comes between.
+                found["perceive.bias"] = bias * (rollout.dense or not rollout.batch_norm)
+        found["update.weight"] = sums["sum_update"][: rule.hidden[-1], rule.lo : rule.hi].t()
+        found["update.bias"] = sums["sum_update_bias"][rule.lo : rule.hi]
+        return {name: grad.contiguous() for name, grad in found.items()}
+
+    def _layer(self, found: dict[str, Tensor], layer: int, weight: Tensor, bias: Tensor) -> None:
+        """A hidden layer's gradients from the raw sums [H, inputs] and [H], which stand behind the folded norm."""
+        rollout, rule = self.rollout, self.rollout.rule
+        hidden, norm = layer_name("hidden", layer), layer_name("norm", layer)
+        found[f"{hidden}.weight"], found[f"{hidden}.bias"] = weight, bias
+        if rollout.batch_norm:
+            width = rule.hidden[0]
+            found[f"{norm}.weight"], found[f"{norm}.bias"] = self.d_gamma[:width], self.d_beta[:width]
+            found[f"{hidden}.weight"] = self.d_weight[:, :width].t()
+            found[f"{hidden}.bias"] = torch.zeros_like(bias)  # a constant that the mean takes away again
+        if rule.norm == "running":
+            params = rollout.params
+            own, var = params[f"{hidden}.weight"], params[f"{norm}.running_var"]
+            inverse = torch.rsqrt(var + rule.norm_eps)
+            shift = params[f"{hidden}.bias"] - params[f"{norm}.running_mean"]
+            scale, _ = rollout.fold_running(layer, params[f"{hidden}.bias"])
+            found[f"{norm}.weight"] = inverse * ((own * weight).sum(1) + shift * bias)
+            found[f"{norm}.bias"] = bias
+            found[f"{hidden}.weight"], found[f"{hidden}.bias"] = scale[:, None] * weight, scale * bias
+            found[f"{norm}.running_mean"] = torch.zeros_like(bias)
+            found[f"{norm}.running_var"] = torch.zeros_like(bias)

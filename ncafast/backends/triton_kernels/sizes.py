@@ -1,0 +1,66 @@
+"""Tile sizes. Chosen so that what a tile holds stays in registers (no spills, see tests/test_triton.py).
+
+Found by compiling for sm_80, sm_90 and sm_100 with Triton 3.8, 2026-11-24; not tuned for speed on a GPU yet.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+_MIN = 16  # the smallest side of a tl.dot operand
+
+
+class Tiles(NamedTuple):
+    """Cells per tile, perception columns per chunk, chunks, warps, stages of the compiler's loop pipelining."""
+
+    block: int
+    chunk: int = 0
+    chunks: int = 0
+    warps: int = 4
+    stages: int = 3
+
+
+def padded(width: int) -> int:
+    """The power of two, at least 16, that a width is rounded up to."""
+    return max(_MIN, 1 << (width - 1).bit_length())
+
+
+def forward(perception: int, hidden: int, channels: int, layers: int) -> Tiles:
+    """Of the forward step: chunks of 16, 32 or 64 columns, those that leave the least padding."""
+    chunk = min((16, 32, 64), key=lambda size: (-(-perception // size) * size, -size))
+    block = _cells(max(hidden, chunk, channels))
+    small = layers == 1 and hidden * max(block, chunk, channels) <= 8192
+    return Tiles(block, chunk, -(-perception // chunk), 4 if small else 8)
+
+
+def backward(perception: int, hidden: int, channels: int, layers: int, dense: bool, capability: int) -> Tiles:
+    """Of the pass through the MLP: one chunk where the first layer's gradient fits the registers.
+
+    Before sm_90 (capability 9) operands of products pass through registers, which leaves room for 16 cells only.
+    """
+    block, chunk, stages = 32, padded(perception), 3
+    if dense:
+        block, chunk, stages = 16, 16 if capability >= 9 else 32, 1
+    elif layers > 1:
+        chunk = 32
+    elif chunk * hidden > 8192:
+        block, chunk = (32, 64) if hidden <= 128 else (16, 32)
+    else:
+        block = max(_MIN, _cells(max(hidden, chunk, channels)) // 2)
+    return Tiles(block if capability >= 9 else _MIN, chunk, -(-perception // chunk), 8, stages)
+
+
+def moments(perception: int) -> Tiles:
+    """Of the sums for batch norm and of the map back through it."""
+    chunk = min(padded(perception), 64)
+    return Tiles(64, chunk, -(-perception // chunk))
+
+
+def spread(channels: int) -> Tiles:
+    """Of the pass from the perception to its sources."""
+    return Tiles(max(_MIN, 512 // channels))
+
+
+def _cells(widest: int) -> int:
+    """Cells of a tile whose widest value holds 8192 numbers at most."""
+    return min(128, max(_MIN, 8192 // widest))

@@ -1,0 +1,17 @@
+"""Whether a result can be written, looked at before any work is done."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def check_folder(option: str, folder: Path) -> None:
+    """Raise ValueError, naming the option, unless files can be made in the folder. Makes nothing itself."""
+    place = folder
+    while not os.path.lexists(place) and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        raise ValueError(f"{option} {folder}: {place} is not a folder; give a folder that is or can be made")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise ValueError(f"{option} {folder}: no permission to write in {place}; give another folder")

@@ -1,0 +1,56 @@
+"""The bound that every fused backend is held to, on the case table: shared by the tests of all of them."""
+
+from __future__ import annotations
+
+import torch
+from cases import CASES, make_extra, make_masks, make_params, make_state
+
+from ncafast import rollout
+
+STEPS = 3
+
+
+def run(backend, rule, x, params, masks, extra, weight, device="cpu", **options):
+    """(x_T, states, gradients of x, the parameters and extra), on the CPU."""
+    x, masks, extra = (None if value is None else value.to(device) for value in (x, masks, extra))
+    params = {name: value.to(device) for name, value in params.items()}
+    leaves = [x, *(p for key, p in params.items() if "running" not in key)] + ([] if extra is None else [extra])
+    leaves = [leaf.detach().requires_grad_() for leaf in leaves]
+    x, *rest = leaves
+    extra = None if extra is None else rest.pop()
+    params |= dict(zip((key for key in params if "running" not in key), rest, strict=True))
+    options = {"states": "all", **options}
+    out, states = rollout(x, rule, params, len(weight), fire_mask=masks, extra=extra, backend=backend, **options)
+    weight = weight.to(device)
+    loss = (states * weight[: len(states)]).sum() + (out * weight[0]).sum()
+    return [value.cpu() for value in (out, states, *torch.autograd.grad(loss, leaves))]
+
+
+def inputs(name, dtype, steps=STEPS):
+    """State, parameters, fire masks and extra channels of a case: float32 numbers in that dtype."""
+    rule, size = CASES[name]
+    x, extra = (make(rule, size, torch.float32) for make in (make_state, make_extra))
+    params = {key: p.to(dtype) for key, p in make_params(rule, torch.float32).items()}
+    return x.to(dtype), params, make_masks(rule, steps, size), None if extra is None else extra.to(dtype)
+
+
+def check(ours, plain, exact, small=1e-6):
+    """Error at most twice that of the reference in float32, plus a little of the tensor's own scale."""
+    largest = max(c.abs().max().item() for c in exact)
+    for a, b, c in zip(ours, plain, exact, strict=True):
+        scale = c.abs().max().item()
+        if scale < 1e-9 * largest:  # zero but for rounding: what a norm takes away again
+            scale = largest
+        error, theirs = (a.double() - c).abs().max().item(), (b.double() - c).abs().max().item()
+        assert error <= 2 * theirs + small * scale + 1e-7, (error, theirs, scale)
+
+
+def check_case(backend, name, steps=STEPS, device="cpu", small=1e-6, **options):
+    """A case of the table on a backend, with random weights on every state."""
+    rule, size = CASES[name]
+    shape = (steps, 2, rule.channels, *size)
+    weight = torch.randn(shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    exact = run("reference", rule, *inputs(name, torch.float64, steps), weight, **options)
+    plain = run("reference", rule, *inputs(name, torch.float32, steps), weight.float(), **options)
+    ours = run(backend, rule, *inputs(name, torch.float32, steps), weight.float(), device=device, **options)
+    check(ours, plain, exact, small)

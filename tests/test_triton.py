@@ -1,0 +1,149 @@
+"""The Triton backend without a GPU: its kernels in Triton's interpreter, and compiled for GPUs that are not there.
+
+Both run in processes of their own, since the interpreter has to be switched on before Triton is imported.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+
+from ncafast import Rule, backends, info
+from ncafast.backends import triton as backend
+from ncafast.backends.precision import precision, use_precision
+
+SUITE = Path(__file__).with_name("triton_suite")
+needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
+
+# Bytes of stack per thread that go to memory in the pass through the MLP, where a tile holds more than the registers:
+# all else, the published models on sm_80 and sm_90 among them, keeps everything in registers.
+SPILLS = {
+    ("texture 128", 80): 240,
+    ("texture 128", 90): 264,  # with Triton 3.6; with 3.8 none
+    ("wide", 80): 112,
+    ("digits", 90): 8,
+    ("digits", 100): 24,
+    ("deep", 100): 8,
+}
+
+
+def run(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """A Python process on the suite, one thread each for its two parts at once."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("NCAFAST_", "TRITON_"))}
+    return subprocess.run(
+        [sys.executable, *words],
+        env=environment | {"OMP_NUM_THREADS": "1"} | variables,
+        cwd=SUITE.parents[1],
+        capture_output=True,
+        text=True,
+    )
+
+
+@needs_triton
+def test_kernels_agree_with_float64():
+    import triton
+
+    old = tuple(map(int, triton.__version__.split(".")[:2])) < (3, 8)
+    if old and tuple(map(int, numpy.__version__.split(".")[:2])) >= (2, 4):
+        pytest.skip("Triton's interpreter before 3.8 does not run beside NumPy 2.4 and newer")
+    found = run(
+        "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "ignore:Conversion of an array:DeprecationWarning",
+        str(SUITE / "kernels.py"), TRITON_INTERPRET="1", NCAFAST_BACKEND="triton",
+    )  # fmt: skip
+    assert found.returncode == 0, found.stdout[-6000:] + found.stderr[-2000:]
+    assert " passed" in found.stdout.splitlines()[-1]
+
+
+@needs_triton
+@pytest.mark.parametrize("architecture", [80, 90, 100])
+def test_kernels_compile_without_spills(architecture, tmp_path):
+    """Every variant that the published models launch; registers suffice, and products run on tensor cores."""
+    found = run(str(SUITE / "compiled.py"), str(architecture), "--json", TRITON_CACHE_DIR=str(tmp_path))
+    assert found.returncode == 0, found.stderr[-3000:]
+    rows = [json.loads(line) for line in found.stdout.splitlines()]
+    assert {"step", "through_mlp", "to_sources", "sum_moments", "through_norm"} <= {row["kernel"] for row in rows}
+    shared = {80: 163, 90: 227, 100: 227}[architecture] * 1024
+    for row in rows:
+        allowed = SPILLS.get((row["rule"], architecture), 0) if row["kernel"] == "through_mlp" else 0
+        assert row["stack"] <= allowed, row
+        assert row["shared"] <= shared, row
+        assert row["registers"] * row["warps"] * 32 <= 65536, row
+        if row["kernel"] in ("step", "through_mlp", "sum_moments", "through_norm"):
+            assert row["tensor"] > 0, row
+
+
+@needs_triton
+@pytest.mark.parametrize("precision", ["ieee", "tf32x3", "bf16"])
+def test_kernels_compile_in_every_precision(precision, tmp_path):
+    """Plain float32 products run on no tensor core, the others on them."""
+    words = ("90", "maxnca", precision, "--json")
+    found = run(str(SUITE / "compiled.py"), *words, TRITON_CACHE_DIR=str(tmp_path))
+    assert found.returncode == 0, found.stderr[-3000:]
+    rows = [json.loads(line) for line in found.stdout.splitlines()]
+    steps = [row for row in rows if row["kernel"] in ("step", "through_mlp")]
+    assert steps
+    assert all((row["tensor"] > 0) == (precision != "ieee") for row in steps)
+
+
+def test_it_is_never_chosen_by_itself_and_says_why(capsys):
+    assert info.main([]) == 0
+    assert backend.UNVERIFIED is not None  # until bench/results holds rows from a GPU
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.strip().startswith("triton ")]
+    assert "unverified on hardware" in lines[-1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backend, "unavailable", lambda: None)
+        patch.setattr(backend, "can_run", lambda rule, x: None)
+        x = torch.zeros(1, 16, 4, 4)
+        assert "unverified on hardware" in backends.explain(Rule(), x)["triton"]
+        assert backends.choose(Rule(), x) == "cpu"
+        assert backends.choose(Rule(), x, "triton") == "triton"
+
+
+def test_reasons(monkeypatch):
+    rule, x = Rule(), torch.zeros(1, 16, 4, 4)
+    assert "this backend runs on GPUs" in backend.can_run(rule, x)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert "Triton is not installed" in backend.unavailable()
+    with pytest.raises(RuntimeError, match="backend 'triton' cannot run this: Triton is not installed"):
+        backends.choose(rule, x, "triton")
+
+
+@pytest.mark.parametrize(
+    ("rule", "size", "reason"),
+    [
+        (Rule(channels=129), (4, 4), "129 channels are too many"),
+        (Rule(hidden=257), (4, 4), "a hidden layer of 257 is too wide"),
+        (Rule(hidden=(129, 8)), (4, 4), "a hidden layer of 129 is too wide"),
+        (Rule(perception="dense", dense_channels=129), (4, 4), "dense_channels=129 are too many"),
+        (Rule(norm="layer"), (4, 4), "norm='layer' is not fused"),
+        (Rule(), (2**16, 2**15), "2\\*\\*31 cells or more"),
+    ],
+)
+def test_what_it_does_not_run(rule, size, reason, monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "device", property(lambda x: torch.device("cuda")), raising=False)
+    x = torch.empty(1).expand(1, 1, *size)
+    assert re.search(reason, backend.can_run(rule, x))
+
+
+def test_precision_follows_torch_and_is_checked(monkeypatch):
+    monkeypatch.delenv("NCAFAST_PRECISION", raising=False)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    assert precision() == "tf32"
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    assert precision() == "ieee"
+    with use_precision("bf16"):
+        assert precision() == "bf16"
+    monkeypatch.setenv("NCAFAST_PRECISION", "half")
+    with pytest.raises(ValueError, match="NCAFAST_PRECISION='half' is not known: choose from ieee, tf32"):
+        precision()
+    with pytest.raises(ValueError, match="precision='fp8' is not known"), use_precision("fp8"):
+        pass
