@@ -9,6 +9,7 @@
 #endif
 
 #include "life.h"
+#include "transpose.h"
 
 namespace ncafast::cpu {
 namespace {
@@ -403,9 +404,7 @@ void Engine::cut_channels_last(const float* from, float* to) const {
 void Engine::pad_channels_first(const float* from, float* to) const {
   const int64_t C = inputs.rule.channels, line = geometry.size[2], N = geometry.cells;
   each_row([&](int64_t sample, int64_t row, int64_t, int64_t padded) {
-    const float* plane = from + sample * C * N + row * line;
-    for (int64_t x = 0; x < line; ++x)
-      for (int64_t c = 0; c < C; ++c) to[(padded + x) * C + c] = plane[c * N + x];
+    transpose(from + sample * C * N + row * line, N, to + padded * C, C, C, line);
   });
   tables.fill_border(to, inputs.grid.batch, threads);
 }
@@ -413,9 +412,7 @@ void Engine::pad_channels_first(const float* from, float* to) const {
 void Engine::cut_channels_first(const float* from, float* to) const {
   const int64_t C = inputs.rule.channels, line = geometry.size[2], N = geometry.cells;
   each_row([&](int64_t sample, int64_t row, int64_t, int64_t padded) {
-    float* plane = to + sample * C * N + row * line;
-    for (int64_t c = 0; c < C; ++c)
-      for (int64_t x = 0; x < line; ++x) plane[c * N + x] = from[(padded + x) * C + c];
+    transpose(from + padded * C, C, to + sample * C * N + row * line, N, line, C);
   });
 }
 

@@ -121,6 +121,13 @@ static void filter_together(const Job& job, const Cell* cells, int count, int co
   }
   const int valid = valid_of(p.channels, channel);
   float* target = y + first * C + channel;
+  if (count == N && valid == W) {  // the whole block, straight from the registers
+#pragma GCC unroll 8
+    for (int n = 0; n < N; ++n)
+#pragma GCC unroll 4
+      for (int f = 0; f < F; ++f) store(target + n * ldy + f * C, sum[n][f]);
+    return;
+  }
   vec seen[N][F];
   __builtin_memcpy(seen, sum, sizeof seen);  // the sums themselves stay in registers
   for (int i = 0; i < count; ++i, target += ldy)
