@@ -133,6 +133,17 @@ def test_update_writes_between_the_markers_only(tmp_path):
         readme.update(path, tmp_path / "bench")
 
 
+def test_the_device_measured_last_is_shown_in_full_and_others_by_a_line(tmp_path):
+    results.append(tmp_path / "old.csv", [dataclasses.replace(r, device="Old CPU") for r in measured()])
+    newer = [dataclasses.replace(r, device="New CPU", date="2026-02-02 00:00:00") for r in measured()]
+    results.append(tmp_path / "new.csv", newer)
+    text = readme.section(tmp_path, tmp_path)
+    assert text.startswith("Measured 2026-02-02 on New CPU")
+    (line,) = [line for line in text.splitlines() if "Old CPU" in line]
+    assert line.startswith("Also measured, 2026-01-02 on Old CPU, revision `abc`: training 3 to 4 times as fast")
+    assert "[results](old.csv)" in line
+
+
 def test_readme_agrees_with_the_results():
     """After new results: python -m bench plot, python -m bench readme."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")

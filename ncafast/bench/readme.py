@@ -23,9 +23,15 @@ _TITLES = {case.name: case.title for case in CASES}
 
 
 def section(folder: Path, root: Path) -> str:
-    """The text between the markers, from all files of results in `folder`; picture paths are relative to `root`."""
+    """The text between the markers, from the results in `folder`; picture paths are relative to `root`.
+
+    The device measured last is shown in full, the others by a line and their pictures' and results' places.
+    """
     found = [(path, Chosen(results.read(path))) for path in files(folder)]
-    parts = [_device(path, chosen, root) for path, chosen in found if chosen.cases()]
+    measured = [(path, chosen) for path, chosen in found if chosen.cases()]
+    measured.sort(key=lambda item: max(row.date for row in item[1].rows), reverse=True)
+    parts = [_device(path, chosen, root) for path, chosen in measured[:1]]
+    parts += [_earlier(path, chosen, root) for path, chosen in measured[1:]]
     if not parts:
         parts = ["Nothing has been measured with this version yet."]
     if not any(row.mode and "NVIDIA" in row.device for _, chosen in found for row in chosen.rows):
@@ -81,6 +87,24 @@ def _device(path: Path, chosen: Chosen, root: Path) -> str:
     return "\n\n".join(
         part for part in (head, "\n".join(lines), note, _kept(chosen), pictures, _absent(chosen)) if part
     )
+
+
+def _earlier(path: Path, chosen: Chosen, root: Path) -> str:
+    """Where the results of a device that was not measured last are, and how they compare."""
+    row = max(chosen.rows, key=lambda row: row.date)
+    found = [
+        chosen.speedup(case, best, TRAIN, over)
+        for over in ("eager", "compile")
+        for case in chosen.cases()
+        if (best := chosen.fastest(case, TRAIN)) is not None
+    ]
+    ratios = sorted(ratio for ratio in found if ratio is not None)
+    span = f": training {short(ratios[0])} to {short(ratios[-1])} times as fast as plain PyTorch or torch.compile" if ratios else ""
+    picture = picture_path(path, "speedup")
+    places = [f"[results]({path.relative_to(root).as_posix()})"]
+    if picture.exists():
+        places.append(f"[picture]({picture.relative_to(root).as_posix()})")
+    return f"Also measured, {row.date[:10]} on {row.device}, revision `{row.revision}`{span} ({', '.join(places)})."
 
 
 def _line(chosen: Chosen, case: str, mode: str) -> str:

@@ -4,8 +4,8 @@ import triton
 import triton.language as tl
 
 from ncafast.backends.triton_kernels.cells import tile_cells
-from ncafast.backends.triton_kernels.mlp import activate, load_matrix, product, upper_layer
-from ncafast.backends.triton_kernels.perception import see
+from ncafast.backends.triton_kernels.hidden import hidden_layers
+from ncafast.backends.triton_kernels.mlp import activate, load_matrix, product
 
 
 @triton.jit
@@ -38,17 +38,12 @@ def step(
     own = tl.load(x + place, mask=there, other=0.0)
     if tile * BLOCK < active:
         h = tl.arange(0, HP)
-        z = tl.zeros([BLOCK, HP], tl.float32) + tl.load(biases + h)[None, :]
-        for chunk in range(CHUNKS):
-            y = see(
-                x, taps, tap_bias, extra, cell, live, chunk * KB, Z, Y, X,
-                extra_sample, extra_channel, extra_z, extra_y, extra_x,
-                C, CP, OWN, SEEN, E, DENSE, DENSE_ACT, SLOPE, KZ, KY, KX, PADDING, BLOCK, KB, PRECISION,
-            )  # fmt: skip
-            weight = load_matrix(first_weight, chunk * KB + tl.arange(0, KB), h, P, HP, HP)
-            z = product(y, weight, z, PRECISION)
-        for layer in tl.static_range(1, LAYERS):
-            z = upper_layer(z, layer, upper, biases, ACT, SLOPE, HP, PRECISION)
+        z, _ = hidden_layers(
+            x, cell, live, taps, tap_bias, extra, first_weight, biases, upper, Z, Y, X,
+            extra_sample, extra_channel, extra_z, extra_y, extra_x,
+            C, CP, P, OWN, SEEN, E, DENSE, DENSE_ACT, KZ, KY, KX, PADDING, HP, LAYERS - 1, ACT, SLOPE,
+            BLOCK, KB, CHUNKS, PRECISION,
+        )  # fmt: skip
         start = tl.load(update_bias + c, mask=c < C, other=0.0)
         d = tl.zeros([BLOCK, CP], tl.float32) + start[None, :]
         d = product(activate(z, ACT, SLOPE), load_matrix(update_weight, h, c, HP, C, C), d, PRECISION)

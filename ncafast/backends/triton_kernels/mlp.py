@@ -59,14 +59,3 @@ def load_matrix(place, row, column, rows, columns, stride):
     """[row, column] of a row-major matrix, 0 past its edges."""
     there = (row < rows)[:, None] & (column < columns)[None, :]
     return tl.load(place + row[:, None] * stride + column[None, :], mask=there, other=0.0)
-
-
-@triton.jit
-def upper_layer(
-    z, layer, weights, biases, ACT: tl.constexpr, SLOPE: tl.constexpr, HP: tl.constexpr, PRECISION: tl.constexpr
-):  # fmt: skip
-    """The next hidden layer before its activation; weights [LAYERS - 1, HP, HP], biases [LAYERS, HP]."""
-    h = tl.arange(0, HP)
-    weight = tl.load(weights + (layer - 1) * HP * HP + h[:, None] * HP + h[None, :])
-    bias = tl.load(biases + layer * HP + h)
-    return product(activate(z, ACT, SLOPE), weight, z * 0.0 + bias[None, :], PRECISION)

@@ -58,6 +58,10 @@ class Rollout:
         self.batch_norm = rule.norm == "batch"
         if self.batch_norm:
             self.shift = x.new_zeros(rule.perception_size)
+            self.gamma, self.beta = x.new_zeros((2, self.hidden))  # of the padding 0
+            self.gamma[: rule.hidden[0]] = self.params["norm.weight"] if rule.norm_affine else 1.0
+            if rule.norm_affine:
+                self.beta[: rule.hidden[0]] = self.params["norm.bias"]
             self.folded_weight, self.folded_bias = torch.empty_like(self.first), torch.empty_like(self.biases)
         self.draws = fire_mask is None and rule.fire_rate < 1
         self.listed = self.draws or fire_mask is not None or rule.alive is not None
@@ -109,14 +113,6 @@ class Rollout:
             scale = scale * self.params[f"{name}.weight"]
             return scale, shift * scale + self.params[f"{name}.bias"]
         return scale, shift * scale
-
-    def norm_affine(self) -> tuple[Tensor, Tensor]:
-        """Batch norm's weight and bias, padded to the hidden width; the padding's weight is 0."""
-        width = self.rule.hidden[0]
-        gamma, beta = self.x.new_zeros(self.hidden), self.x.new_zeros(self.hidden)
-        gamma[:width] = self.params["norm.weight"] if self.rule.norm_affine else 1.0
-        beta[:width] = self.params["norm.bias"] if self.rule.norm_affine else 0.0
-        return gamma, beta
 
     def _facts(self) -> None:
         """The constants and arguments that kernels share; see the package's docstring."""
@@ -232,10 +228,9 @@ class Rollout:
 
     def fold(self, mean: Tensor, moment: Tensor, stats: Tensor) -> None:
         """Folds the batch norm of a step into the first hidden layer; stats [2, H] are written."""
-        gamma, beta = self.norm_affine()
         tiles = self.moment_tiles
         moments.fold_norm[(self.hidden // 16,)](
-            mean, moment, self.first, self.biases, gamma, beta, self.rule.norm_eps, self.rule.hidden[0],
+            mean, moment, self.first, self.biases, self.gamma, self.beta, self.rule.norm_eps, self.rule.hidden[0],
             self.folded_weight, self.folded_bias, stats,
             P=self.rule.perception_size, HP=self.hidden, KB=tiles.chunk, CHUNKS=tiles.chunks,
         )  # fmt: skip

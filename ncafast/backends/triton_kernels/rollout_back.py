@@ -104,12 +104,12 @@ class Backward:
         """The step's share of the first layer's and the norm's gradients, and what every cell gets through the norm."""
         rollout, p = self.rollout, self.rollout.rule.perception_size
         mean, moment = self.tape.moments(t)
-        gamma, _ = rollout.norm_affine()
         tiles = rollout.moment_tiles
         norm_back.norm_gradients[(rollout.hidden // 16,)](
-            self.sums["sum_first"], self.sums["sum_biases"], rollout.programs, mean, moment, rollout.first, gamma,
-            self.stats, rollout.rule.norm_eps, rollout.rule.hidden[0], rollout.cells, self.d_weight, self.d_gamma,
-            self.d_beta, self.by_two, self.by_one, P=p, HP=rollout.hidden, KB=tiles.chunk, CHUNKS=tiles.chunks,
+            self.sums["sum_first"], self.sums["sum_biases"], rollout.programs, mean, moment, rollout.first,
+            rollout.gamma, self.stats, rollout.rule.norm_eps, rollout.rule.hidden[0], rollout.cells,
+            self.d_weight, self.d_gamma, self.d_beta, self.by_two, self.by_one,
+            P=p, HP=rollout.hidden, KB=tiles.chunk, CHUNKS=tiles.chunks,
         )  # fmt: skip
         norm_back.norm_map[(-(-p // 16), -(-p // 16))](
             rollout.first, self.by_two, self.by_one, self.matrix, self.offset, P=p, HP=rollout.hidden
