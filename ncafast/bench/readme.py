@@ -77,7 +77,7 @@ def _device(path: Path, chosen: Chosen, root: Path) -> str:
     note = (
         '"train" is forward, backward and Adam. "of floor" is the time that the arithmetic which has to be done '
         "would take, as a share of ncafast's, at the rate of a large matmul measured in the same rounds (median "
-        f"{_middle(chosen.ceiling('matmul'))} GFLOP/s)."
+        f"{_middle(chosen.ceiling('matmul'))} GFLOP/s); above 100 % the matmul was disturbed more than ncafast."
     )
     pictures = "\n".join(
         f"![{title}]({picture_path(path, name).relative_to(root).as_posix()})"
@@ -92,14 +92,16 @@ def _device(path: Path, chosen: Chosen, root: Path) -> str:
 def _earlier(path: Path, chosen: Chosen, root: Path) -> str:
     """Where the results of a device that was not measured last are, and how they compare."""
     row = max(chosen.rows, key=lambda row: row.date)
-    found = [
-        chosen.speedup(case, best, TRAIN, over)
-        for over in ("eager", "compile")
-        for case in chosen.cases()
-        if (best := chosen.fastest(case, TRAIN)) is not None
-    ]
-    ratios = sorted(ratio for ratio in found if ratio is not None)
-    span = f": training {short(ratios[0])} to {short(ratios[-1])} times as fast as plain PyTorch or torch.compile" if ratios else ""
+    ratios = []
+    for case in chosen.cases():
+        best = chosen.fastest(case, TRAIN)
+        for over in ("eager", "compile"):
+            ratio = None if best is None else chosen.speedup(case, best, TRAIN, over)
+            ratios += [] if ratio is None else [ratio]
+    span = ""
+    if ratios:
+        low, high = short(min(ratios)), short(max(ratios))
+        span = f": training {low} to {high} times as fast as plain PyTorch or torch.compile"
     picture = picture_path(path, "speedup")
     places = [f"[results]({path.relative_to(root).as_posix()})"]
     if picture.exists():
