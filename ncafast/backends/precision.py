@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -20,7 +21,7 @@ def use_precision(name: str) -> Iterator[None]:
     Args:
         name: "ieee" (float32), "tf32" (10 bits of mantissa), "tf32x3" (three TF32 products, about float32) or "bf16"
             (7 bits). Left alone, it is what torch's own convolutions use: tf32 where
-            `torch.backends.cudnn.allow_tf32` is on, which is torch's default, else ieee.
+            `torch.backends.cudnn.conv.fp32_precision` says so, which is torch's default, else ieee.
 
     Raises:
         ValueError: no such precision.
@@ -43,7 +44,8 @@ def precision() -> str:
     wanted = _forced or os.environ.get("NCAFAST_PRECISION")
     if wanted:
         return _check(wanted, "NCAFAST_PRECISION")
-    return "tf32" if torch.backends.cudnn.allow_tf32 else "ieee"
+    cudnn: Any = torch.backends.cudnn
+    return "tf32" if cudnn.conv.fp32_precision == "tf32" else "ieee"
 
 
 def _check(name: str, what: str) -> str:

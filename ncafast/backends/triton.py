@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import os
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from torch import Tensor
 from ncafast.backends import extras
 from ncafast.backends.cpu import can_fuse
 from ncafast.backends.plan import Outputs, Plan
+from ncafast.backends.precision import PRECISIONS, precision
 from ncafast.rule import Rule
 
 UNVERIFIED: str | None = "unverified on hardware"
@@ -24,6 +26,8 @@ _MAX_CHANNELS = 128
 _MAX_HIDDEN = 256
 _MAX_DEEP_HIDDEN = 128  # of several hidden layers, whose square weights must fit a tile
 _MAX_DENSE = 128
+_MAX_PERCEPTION = 2048
+_MAX_CELLS = 2**31 - 2**16  # cells are counted in 32 bits, a tile past the last one included
 
 
 def unavailable() -> str | None:
@@ -32,6 +36,8 @@ def unavailable() -> str | None:
         return "Triton is not installed; PyTorch for CUDA on Linux brings it"
     if _interpreted():
         return None
+    if torch.version.hip is not None:
+        return "this PyTorch is for AMD GPUs, the kernels were written for NVIDIA's"
     if not torch.cuda.is_available():
         return "torch finds no GPU"
     major, minor = torch.cuda.get_device_capability()
@@ -51,10 +57,14 @@ def can_run(rule: Rule, x: Tensor) -> str | None:
     most = _MAX_HIDDEN if len(rule.hidden) == 1 else _MAX_DEEP_HIDDEN
     if max(rule.hidden) > most:
         return f"a hidden layer of {max(rule.hidden)} is too wide, at most {most} are fused with this many layers"
+    if rule.perception_size > _MAX_PERCEPTION:
+        return f"a perception of {rule.perception_size} is too wide, at most {_MAX_PERCEPTION} are fused"
+    if _small_shared(x) and rule.channels > 64 and max(rule.hidden) > 128 // len(rule.hidden):
+        return f"{rule.channels} channels and {max(rule.hidden)} hidden need more shared memory than this GPU has"
     if rule.perception == "dense" and rule.dense_channels > _MAX_DENSE:
         return f"dense_channels={rule.dense_channels} are too many, at most {_MAX_DENSE} are fused"
-    if x.shape[0] * math.prod(x.shape[2:]) >= 2**31:
-        return "the batch has 2**31 cells or more"
+    if x.shape[0] * math.prod(x.shape[2:]) >= _MAX_CELLS:
+        return "the batch has about 2**31 cells or more"
     return None
 
 
@@ -64,7 +74,7 @@ def outputs(rule: Rule, x: Tensor, plan: Plan) -> Outputs:
     history = x.new_empty((plan.kept, batch, *size, channels)).movedim(-1, 2)
     stats = x.new_empty((plan.steps if rule.norm == "batch" else 0, 2, sum(rule.hidden)))
     # Where no state is kept no backward follows.
-    width = tape_bytes(rule, batch * math.prod(size))
+    width = tape_bytes(rule, batch * math.prod(size)) + 16 * PRECISIONS.index(precision())
     tape = x.new_empty((plan.steps if plan.every else 0, width), dtype=torch.uint8)
     return Outputs(x.new_empty(x.shape), history, stats, tape)
 
@@ -73,7 +83,14 @@ def tape_bytes(rule: Rule, cells: int) -> int:
     """Bytes of a step's tape: mean and second moment of the perception, a byte per cell that lives."""
     p = rule.perception_size
     moments = 4 * (p + p * p) if rule.norm == "batch" else 0
-    return moments + (cells + 3) // 4 * 4 * (rule.alive is not None)
+    return (moments + cells * (rule.alive is not None) + 15) // 16 * 16
+
+
+def _precision_of(tape: Tensor, rule: Rule, cells: int) -> str:
+    """The precision that forward had: the tape's width tells it without a look at the GPU's memory."""
+    if not tape.shape[0]:
+        return precision()
+    return PRECISIONS[(tape.shape[1] - tape_bytes(rule, cells)) // 16]
 
 
 def forward(
@@ -90,7 +107,7 @@ def forward(
 
     done = outputs(rule, x, plan)
     with _on(x):
-        rollout.forward(rollout.Rollout(rule, x, params, extra, fire_mask, seed, plan), done)
+        rollout.forward(rollout.Rollout(rule, x, params, extra, fire_mask, seed, plan, precision()), done)
     return done
 
 
@@ -114,7 +131,8 @@ def backward(
     _, need_extra, *need_params = needs
     grad_extra = extras.sums(rule, x, extra, plan) if need_extra and extra is not None else None
     with _on(x):
-        own = rollout.Rollout(rule, x, params, extra, fire_mask, seed, plan)
+        same = _precision_of(tape, rule, x.shape[0] * math.prod(x.shape[2:]))
+        own = rollout.Rollout(rule, x, params, extra, fire_mask, seed, plan, same)
         wanted = dict(zip(rule.param_shapes(), need_params, strict=True))
         back = rollout_back.Backward(own, tape, wanted, grad_extra)
         grad_x = back.run(history, grad_out, grad_history)
@@ -126,6 +144,14 @@ def backward(
 def _interpreted() -> bool:
     """Whether Triton's interpreter is to run the kernels, on the CPU and very slowly: only if both are asked for."""
     return os.environ.get("TRITON_INTERPRET") == "1" and os.environ.get("NCAFAST_BACKEND") == "triton"
+
+
+def _small_shared(x: Tensor) -> bool:
+    """Whether a block gets 99 KiB of shared memory, as on sm_86, sm_89 and sm_120, and not 163 or more."""
+    if x.device.type != "cuda" or not torch.cuda.is_available():
+        return False
+    properties: Any = torch.cuda.get_device_properties(x.device)
+    return bool(properties.shared_memory_per_block_optin < 160 * 1024)
 
 
 def _on(x: Tensor) -> torch.cuda.device:

@@ -87,7 +87,7 @@ class _CaxRunner(Runner):
         self.system = _build(rule, params_of(problem.fused()), self.order)
         inputs = [x if problem.channels_last else x.movedim(1, -1) for x in problem.inputs]
         self.inputs = [jnp.asarray(x[..., self.order].cpu().numpy()) for x in inputs]
-        learned = nnx.Param
+        learned: Any = nnx.Param
         if not problem.learned_filters:
             learned = nnx.All(nnx.Param, nnx.Not(nnx.PathContains("perceive")))
         optimiser = nnx.Optimizer(self.system, optax.adam(LEARNING_RATE), wrt=learned)

@@ -25,7 +25,7 @@ from triton.runtime.jit import JITFunction
 from ncafast import Alive, Rule
 from ncafast.backends import triton as backend
 from ncafast.backends.plan import Plan
-from ncafast.backends.precision import use_precision
+from ncafast.backends.precision import precision, use_precision
 from ncafast.backends.triton_kernels import rollout, rollout_back
 
 # The published models' rules, and one that takes several chunks; sizes are those of the benchmark.
@@ -66,7 +66,7 @@ def launches(rule: Rule, size: tuple[int, ...], architecture: int) -> list[tuple
         extra = torch.zeros(1, rule.extra, *size) if rule.extra else None
         plan = Plan(2, 0, 0, 1, 1)
         done = backend.outputs(rule, x, plan)
-        ready = rollout.Rollout(rule, x, params, extra, None, torch.zeros(1, dtype=torch.int64), plan)
+        ready = rollout.Rollout(rule, x, params, extra, None, torch.zeros(1, dtype=torch.int64), plan, precision())
         ready.programs = 264
         rollout.forward(ready, done)
         wanted = {name: "running" not in name for name in rule.param_shapes()}
@@ -117,12 +117,12 @@ def resources(cubin: bytes) -> dict[str, int]:
             "tensor": len(re.findall(r"\b(?:HMMA|HGMMA|UTCHMMA|UTC\w*MMA)", sass))}  # fmt: skip
 
 
-def table(architectures: list[int], names: list[str], precision: str) -> list[dict[str, Any]]:
+def table(architectures: list[int], names: list[str], rounding: str) -> list[dict[str, Any]]:
     """A row for each kernel variant that is not the same as one before."""
     rows, done = [], set()
     for name in names:
         for architecture in architectures:
-            with use_precision(precision):
+            with use_precision(rounding):
                 found = launches(*RULES[name], architecture)
             for kernel, given in found:
                 src, options = source(kernel, given)
@@ -132,7 +132,7 @@ def table(architectures: list[int], names: list[str], precision: str) -> list[di
                 done.add(key)
                 compiled = triton.compile(src, target=GPUTarget("cuda", architecture, 32), options=options)
                 rows.append(
-                    {"rule": name, "kernel": kernel.__name__, "sm": architecture, "precision": precision,
+                    {"rule": name, "kernel": kernel.__name__, "sm": architecture, "precision": rounding,
                      "shared": compiled.metadata.shared, "warps": compiled.metadata.num_warps,
                      **resources(compiled.asm["cubin"])}
                 )  # fmt: skip
@@ -143,9 +143,9 @@ def main() -> None:
     """Prints the table as text, or with --json as one JSON line per row."""
     words = [word for word in sys.argv[1:] if word not in ("--json",)]
     numbers = [int(word) for word in words if word.isdigit()] or [80, 90, 100]
-    precision = next((word for word in words if word in ("ieee", "tf32", "tf32x3", "bf16")), "tf32")
+    rounding = next((word for word in words if word in ("ieee", "tf32", "tf32x3", "bf16")), "tf32")
     names = [word for word in words if word in RULES] or list(RULES)
-    rows = table(numbers, names, precision)
+    rows = table(numbers, names, rounding)
     if "--json" in sys.argv:
         print("\n".join(json.dumps(row) for row in rows))
         return

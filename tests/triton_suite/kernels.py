@@ -42,6 +42,7 @@ CASES["dense chunks, norm"] = (
     ),
     (3, 4),
 )  # fmt: skip
+CASES["no eps"] = (Rule(channels=4, hidden=(20,), norm="batch", norm_eps=0.0, fire_rate=1.0), (6, 7))
 CASES["many cells"] = (Rule(channels=3, hidden=(5,), num_filters=1, norm="batch"), (23, 29))
 CASES["alive, deep, restore"] = (
     Rule(channels=4, hidden=(6, 5), alive=Alive(threshold=0.5), restore=(1, 3), norm="running", fire_rate=0.7),
@@ -61,7 +62,9 @@ def test_parity_with_float64(name):
     check_case("triton", name, LONG.get(name, 3), DEVICE, small=3e-6)
 
 
-@pytest.mark.parametrize("name", ["chunks", "chunks, norm", "dense chunks, norm", "many cells", "alive, deep, restore"])
+@pytest.mark.parametrize(
+    "name", ["chunks", "chunks, norm", "dense chunks, norm", "no eps", "many cells", "alive, deep, restore"]
+)
 def test_parity_where_tiles_and_chunks_are_several(name):
     check_case("triton", name, 2, DEVICE, small=3e-6)
 
@@ -100,7 +103,7 @@ def test_lists_hold_the_cells_of_the_mask(seed, first_step, first_sample, rate):
     x = torch.zeros(2, 1, *size, device=DEVICE)
     params = [torch.zeros(shape, device=DEVICE) for shape in rule.param_shapes().values()]
     plan = Plan(2, first_step, first_sample, 0, 0)
-    own = Rollout(rule, x, params, None, None, torch.tensor([seed], device=DEVICE), plan)
+    own = Rollout(rule, x, params, None, None, torch.tensor([seed], device=DEVICE), plan, "ieee")
     for t in range(2):
         cells, count = own.lists(t, None)
         step = first_step + t
@@ -142,6 +145,18 @@ def test_nan_stays_where_cells_do_not_fire():
     assert torch.equal(out.cpu().isnan(), x.isnan())
     out.nansum().backward()
     assert all(p.grad.isfinite().all() for p in params.values())
+
+
+def test_backward_has_the_precision_of_forward(monkeypatch):
+    seen = []
+    before = Rollout.__init__
+    monkeypatch.setattr(Rollout, "__init__", lambda self, *args: seen.append(args[-1]) or before(self, *args))
+    rule, size = CASES["batch norm"]
+    params = {key: p.to(DEVICE).requires_grad_() for key, p in make_params(rule, torch.float32).items()}
+    with use_precision("tf32x3"):
+        out = rollout(make_state(rule, size, torch.float32).to(DEVICE), rule, params, 2, backend="triton")
+    out.sum().backward()
+    assert seen == ["tf32x3", "tf32x3"]
 
 
 def test_zero_steps_and_zero_batch():

@@ -14,28 +14,33 @@ from ncafast.backends.triton_kernels.perception import along, see, see_dense, ta
 
 @triton.jit
 def add_to(place, value, mask, FRESH: tl.constexpr):
-    """Adds to memory that this program alone owns, or starts it anew."""
+    """Adds to memory that this program alone owns, or starts it anew.
+
+    Its threads need not be those that wrote there before, and the compiler orders no accesses to global memory.
+    """
     if not FRESH:
+        tl.debug_barrier()
         value += tl.load(place, mask=mask, other=0.0)
     tl.store(place, value, mask=mask)
 
 
 @triton.jit
 def through_upper(
-    dz, x, cell, live, taps, tap_bias, extra, first_weight, biases, upper,
+    dz, x, cell, live, taps, tap_bias, extra, centre, first_weight, biases, upper,
     sum_biases,  # [LAYERS, HP] of this program
     sum_upper,  # [LAYERS - 1, HP, HP]
     Z, Y, X, extra_sample, extra_channel, extra_z, extra_y, extra_x,
     C: tl.constexpr, CP: tl.constexpr, P: tl.constexpr, OWN: tl.constexpr, SEEN: tl.constexpr, E: tl.constexpr,
     DENSE: tl.constexpr, DENSE_ACT: tl.constexpr, KZ: tl.constexpr, KY: tl.constexpr, KX: tl.constexpr,
-    PADDING: tl.constexpr, HP: tl.constexpr, LAYER: tl.constexpr, ACT: tl.constexpr, SLOPE: tl.constexpr,
+    PADDING: tl.constexpr, CENTRED: tl.constexpr, HP: tl.constexpr, LAYER: tl.constexpr,
+    ACT: tl.constexpr, SLOPE: tl.constexpr,
     BLOCK: tl.constexpr, KB: tl.constexpr, CHUNKS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """dL/dz of the layer below from that of hidden layer LAYER >= 1, whose gradients are added to the sums."""
     below, _ = hidden_layers(
-        x, cell, live, taps, tap_bias, extra, first_weight, biases, upper, Z, Y, X,
+        x, cell, live, taps, tap_bias, extra, centre, first_weight, biases, upper, Z, Y, X,
         extra_sample, extra_channel, extra_z, extra_y, extra_x,
-        C, CP, P, OWN, SEEN, E, DENSE, DENSE_ACT, KZ, KY, KX, PADDING, HP, LAYER - 1, ACT, SLOPE,
+        C, CP, P, OWN, SEEN, E, DENSE, DENSE_ACT, KZ, KY, KX, PADDING, CENTRED, HP, LAYER - 1, ACT, SLOPE,
         BLOCK, KB, CHUNKS, PRECISION,
     )  # fmt: skip
     h = tl.arange(0, HP)
@@ -53,7 +58,7 @@ def through_mlp(
     lives,  # [cells] uint8
     dy,  # [cells, P] written
     lists, count, cells, tiles,
-    taps, tap_bias, extra, first_weight, biases, upper, update_weight,
+    taps, tap_bias, extra, centre, first_weight, biases, upper, update_weight,
     touched,  # [C] 1.0 on the channels whose update counts
     sum_first,  # [programs, P, HP]
     sum_biases,  # [programs, LAYERS, HP]
@@ -64,7 +69,8 @@ def through_mlp(
     scale, Z, Y, X, extra_sample, extra_channel, extra_z, extra_y, extra_x,
     C: tl.constexpr, CP: tl.constexpr, P: tl.constexpr, OWN: tl.constexpr, SEEN: tl.constexpr, E: tl.constexpr,
     DENSE: tl.constexpr, DENSE_ACT: tl.constexpr, KZ: tl.constexpr, KY: tl.constexpr, KX: tl.constexpr,
-    PADDING: tl.constexpr, HP: tl.constexpr, LAYERS: tl.constexpr, ACT: tl.constexpr, SLOPE: tl.constexpr,
+    PADDING: tl.constexpr, CENTRED: tl.constexpr, HP: tl.constexpr, LAYERS: tl.constexpr,
+    ACT: tl.constexpr, SLOPE: tl.constexpr,
     LISTED: tl.constexpr, ALIVE: tl.constexpr,
     FRESH: tl.constexpr,  # sums of the first layer start anew (batch norm takes them step by step)
     FINISH: tl.constexpr,  # no later pass adds to dy, so that the dense activation's slope is applied here
@@ -91,9 +97,9 @@ def through_mlp(
         cell, exists, live = tile_cells(tile, lists, active, cells, LISTED, BLOCK)
         if tile * BLOCK < active:
             z, y = hidden_layers(
-                x, cell, live, taps, tap_bias, extra, first_weight, biases, upper, Z, Y, X,
+                x, cell, live, taps, tap_bias, extra, centre, first_weight, biases, upper, Z, Y, X,
                 extra_sample, extra_channel, extra_z, extra_y, extra_x,
-                C, CP, P, OWN, SEEN, E, DENSE, DENSE_ACT, KZ, KY, KX, PADDING, HP, LAYERS - 1, ACT, SLOPE,
+                C, CP, P, OWN, SEEN, E, DENSE, DENSE_ACT, KZ, KY, KX, PADDING, CENTRED, HP, LAYERS - 1, ACT, SLOPE,
                 BLOCK, KB, CHUNKS, PRECISION,
             )  # fmt: skip
             counts = live
@@ -108,19 +114,20 @@ def through_mlp(
             dz = da * slope_at(z, ACT, SLOPE)
             for down in tl.static_range(1, LAYERS):
                 dz = through_upper(
-                    dz, x, cell, live, taps, tap_bias, extra, first_weight, biases, upper,
+                    dz, x, cell, live, taps, tap_bias, extra, centre, first_weight, biases, upper,
                     sum_biases + mine * LAYERS * HP, sum_upper + mine * (LAYERS - 1) * HP * HP, Z, Y, X,
                     extra_sample, extra_channel, extra_z, extra_y, extra_x,
-                    C, CP, P, OWN, SEEN, E, DENSE, DENSE_ACT, KZ, KY, KX, PADDING, HP, LAYERS - down, ACT, SLOPE,
-                    BLOCK, KB, CHUNKS, PRECISION,
+                    C, CP, P, OWN, SEEN, E, DENSE, DENSE_ACT, KZ, KY, KX, PADDING, CENTRED, HP, LAYERS - down,
+                    ACT, SLOPE, BLOCK, KB, CHUNKS, PRECISION,
                 )  # fmt: skip
             d_bias += tl.sum(dz, 0)
             for chunk in range(CHUNKS):
                 if CHUNKS > 1:
                     y = see(
-                        x, taps, tap_bias, extra, cell, live, chunk * KB, Z, Y, X,
+                        x, taps, tap_bias, extra, centre, cell, live, chunk * KB, Z, Y, X,
                         extra_sample, extra_channel, extra_z, extra_y, extra_x,
-                        C, CP, OWN, SEEN, E, DENSE, DENSE_ACT, SLOPE, KZ, KY, KX, PADDING, BLOCK, KB, PRECISION,
+                        C, CP, OWN, SEEN, E, DENSE, DENSE_ACT, SLOPE, KZ, KY, KX, PADDING, CENTRED,
+                        BLOCK, KB, PRECISION,
                     )  # fmt: skip
                 row = chunk * KB + k
                 if CHUNKS > 1:
@@ -181,15 +188,15 @@ def through_norm(
     x, dy, cells, tiles,
     matrix,  # [P, P]
     offset,  # [P]
-    taps, tap_bias, extra,
+    taps, tap_bias, extra, centre,
     sum_tap_bias,  # [programs, P]
     Z, Y, X, extra_sample, extra_channel, extra_z, extra_y, extra_x,
     C: tl.constexpr, CP: tl.constexpr, P: tl.constexpr, OWN: tl.constexpr, SEEN: tl.constexpr, E: tl.constexpr,
     DENSE: tl.constexpr, DENSE_ACT: tl.constexpr, KZ: tl.constexpr, KY: tl.constexpr, KX: tl.constexpr,
-    PADDING: tl.constexpr, SLOPE: tl.constexpr,
+    PADDING: tl.constexpr, CENTRED: tl.constexpr, SLOPE: tl.constexpr,
     BLOCK: tl.constexpr, KB: tl.constexpr, CHUNKS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """What flows through the batch's mean and variance: dy += y matrix + offset on every cell; axis 1: chunks."""
+    """What flows through the batch's statistics: dy += (y - ym) matrix + offset on every cell; axis 1: chunks."""
     program, programs, chunk = tl.program_id(0), tl.num_programs(0), tl.program_id(1)
     column = chunk * KB + tl.arange(0, KB)
     d_tap_bias = tl.zeros([KB], tl.float32)
@@ -202,9 +209,10 @@ def through_norm(
         given += tl.load(offset + column, mask=column < P, other=0.0)[None, :]
         for other in range(CHUNKS):
             y = see(
-                x, taps, tap_bias, extra, cell, live, other * KB, Z, Y, X,
+                x, taps, tap_bias, extra, centre, cell, live, other * KB, Z, Y, X,
                 extra_sample, extra_channel, extra_z, extra_y, extra_x,
-                C, CP, OWN, SEEN, E, DENSE, DENSE_ACT, SLOPE, KZ, KY, KX, PADDING, BLOCK, KB, PRECISION,
+                C, CP, OWN, SEEN, E, DENSE, DENSE_ACT, SLOPE, KZ, KY, KX, PADDING, CENTRED,
+                BLOCK, KB, PRECISION,
             )  # fmt: skip
             given = product(y, load_matrix(matrix, other * KB + tl.arange(0, KB), column, P, P, P), given, PRECISION)
         if DENSE:

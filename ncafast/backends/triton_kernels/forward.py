@@ -13,7 +13,7 @@ def step(
     x,  # [cells, C]
     out,  # [cells, C]
     lists, count, cells,
-    taps, tap_bias, extra,
+    taps, tap_bias, extra, centre,
     first_weight,  # [P, HP]
     biases,  # [LAYERS, HP]
     upper,  # [LAYERS - 1, HP, HP]
@@ -23,7 +23,8 @@ def step(
     scale, Z, Y, X, extra_sample, extra_channel, extra_z, extra_y, extra_x,
     C: tl.constexpr, CP: tl.constexpr, P: tl.constexpr, OWN: tl.constexpr, SEEN: tl.constexpr, E: tl.constexpr,
     DENSE: tl.constexpr, DENSE_ACT: tl.constexpr, KZ: tl.constexpr, KY: tl.constexpr, KX: tl.constexpr,
-    PADDING: tl.constexpr, HP: tl.constexpr, LAYERS: tl.constexpr, ACT: tl.constexpr, SLOPE: tl.constexpr,
+    PADDING: tl.constexpr, CENTRED: tl.constexpr, HP: tl.constexpr, LAYERS: tl.constexpr,
+    ACT: tl.constexpr, SLOPE: tl.constexpr,
     LISTED: tl.constexpr, BLOCK: tl.constexpr, KB: tl.constexpr, CHUNKS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Write out: x plus the update of the active cells."""
@@ -39,9 +40,9 @@ def step(
     if tile * BLOCK < active:
         h = tl.arange(0, HP)
         z, _ = hidden_layers(
-            x, cell, live, taps, tap_bias, extra, first_weight, biases, upper, Z, Y, X,
+            x, cell, live, taps, tap_bias, extra, centre, first_weight, biases, upper, Z, Y, X,
             extra_sample, extra_channel, extra_z, extra_y, extra_x,
-            C, CP, P, OWN, SEEN, E, DENSE, DENSE_ACT, KZ, KY, KX, PADDING, HP, LAYERS - 1, ACT, SLOPE,
+            C, CP, P, OWN, SEEN, E, DENSE, DENSE_ACT, KZ, KY, KX, PADDING, CENTRED, HP, LAYERS - 1, ACT, SLOPE,
             BLOCK, KB, CHUNKS, PRECISION,
         )  # fmt: skip
         start = tl.load(update_bias + c, mask=c < C, other=0.0)

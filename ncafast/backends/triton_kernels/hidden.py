@@ -20,11 +20,12 @@ def upper_layer(
 
 @triton.jit
 def hidden_layers(
-    x, cell, live, taps, tap_bias, extra, first_weight, biases, upper, Z, Y, X,
+    x, cell, live, taps, tap_bias, extra, centre, first_weight, biases, upper, Z, Y, X,
     extra_sample, extra_channel, extra_z, extra_y, extra_x,
     C: tl.constexpr, CP: tl.constexpr, P: tl.constexpr, OWN: tl.constexpr, SEEN: tl.constexpr, E: tl.constexpr,
     DENSE: tl.constexpr, DENSE_ACT: tl.constexpr, KZ: tl.constexpr, KY: tl.constexpr, KX: tl.constexpr,
-    PADDING: tl.constexpr, HP: tl.constexpr, UP_TO: tl.constexpr, ACT: tl.constexpr, SLOPE: tl.constexpr,
+    PADDING: tl.constexpr, CENTRED: tl.constexpr, HP: tl.constexpr, UP_TO: tl.constexpr,
+    ACT: tl.constexpr, SLOPE: tl.constexpr,
     BLOCK: tl.constexpr, KB: tl.constexpr, CHUNKS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Hidden layer UP_TO before its activation [BLOCK, HP], and the last chunk of the perception [BLOCK, KB]."""
@@ -33,9 +34,10 @@ def hidden_layers(
     y = tl.zeros([BLOCK, KB], tl.float32)
     for chunk in range(CHUNKS):
         y = see(
-            x, taps, tap_bias, extra, cell, live, chunk * KB, Z, Y, X,
+            x, taps, tap_bias, extra, centre, cell, live, chunk * KB, Z, Y, X,
             extra_sample, extra_channel, extra_z, extra_y, extra_x,
-            C, CP, OWN, SEEN, E, DENSE, DENSE_ACT, SLOPE, KZ, KY, KX, PADDING, BLOCK, KB, PRECISION,
+            C, CP, OWN, SEEN, E, DENSE, DENSE_ACT, SLOPE, KZ, KY, KX, PADDING, CENTRED,
+            BLOCK, KB, PRECISION,
         )  # fmt: skip
         z = product(y, load_matrix(first_weight, chunk * KB + tl.arange(0, KB), h, P, HP, HP), z, PRECISION)
     for layer in tl.static_range(1, UP_TO + 1):

@@ -13,13 +13,14 @@ from ncafast.backends.triton_kernels.perception import see
 
 @triton.jit
 def sum_moments(
-    x, shift,  # [P]
+    x,
+    centre,  # [P] the shift
     first,  # [programs, P]
     second,  # [programs, P, P] chunks on and above the diagonal
     cells, taps, tap_bias, extra, Z, Y, X, extra_sample, extra_channel, extra_z, extra_y, extra_x,
     C: tl.constexpr, CP: tl.constexpr, P: tl.constexpr, OWN: tl.constexpr, SEEN: tl.constexpr, E: tl.constexpr,
     DENSE: tl.constexpr, DENSE_ACT: tl.constexpr, KZ: tl.constexpr, KY: tl.constexpr, KX: tl.constexpr,
-    PADDING: tl.constexpr, SLOPE: tl.constexpr,
+    PADDING: tl.constexpr, CENTRED: tl.constexpr, SLOPE: tl.constexpr,
     BLOCK: tl.constexpr, KB: tl.constexpr, CHUNKS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Sums of y - shift and of (y - shift)(y - shift)^T over the tiles of each program; axis 1: pairs of chunks."""
@@ -27,27 +28,23 @@ def sum_moments(
     i, j = pair // CHUNKS, pair % CHUNKS
     if i <= j:
         row, column = i * KB + tl.arange(0, KB), j * KB + tl.arange(0, KB)
-        about_row = tl.load(shift + row, mask=row < P, other=0.0)
-        about_column = tl.load(shift + column, mask=column < P, other=0.0)
         once = tl.zeros([KB], tl.float32)
         twice = tl.zeros([KB, KB], tl.float32)
         for tile in range(program, (cells + BLOCK - 1) // BLOCK, programs):
             cell = tile * BLOCK + tl.arange(0, BLOCK)
             live = cell < cells
-            y = see(
-                x, taps, tap_bias, extra, cell, live, i * KB, Z, Y, X,
+            left = see(
+                x, taps, tap_bias, extra, centre, cell, live, i * KB, Z, Y, X,
                 extra_sample, extra_channel, extra_z, extra_y, extra_x,
-                C, CP, OWN, SEEN, E, DENSE, DENSE_ACT, SLOPE, KZ, KY, KX, PADDING, BLOCK, KB, PRECISION,
+                C, CP, OWN, SEEN, E, DENSE, DENSE_ACT, SLOPE, KZ, KY, KX, PADDING, CENTRED, BLOCK, KB, PRECISION,
             )  # fmt: skip
-            left = tl.where(live[:, None], y - about_row[None, :], 0.0)
             right = left
             if i != j:
-                y = see(
-                    x, taps, tap_bias, extra, cell, live, j * KB, Z, Y, X,
+                right = see(
+                    x, taps, tap_bias, extra, centre, cell, live, j * KB, Z, Y, X,
                     extra_sample, extra_channel, extra_z, extra_y, extra_x,
-                    C, CP, OWN, SEEN, E, DENSE, DENSE_ACT, SLOPE, KZ, KY, KX, PADDING, BLOCK, KB, PRECISION,
+                    C, CP, OWN, SEEN, E, DENSE, DENSE_ACT, SLOPE, KZ, KY, KX, PADDING, CENTRED, BLOCK, KB, PRECISION,
                 )  # fmt: skip
-                right = tl.where(live[:, None], y - about_column[None, :], 0.0)
             once += tl.sum(left, 0)
             twice = product(tl.trans(left), right, twice, PRECISION)
         if i == j:
@@ -58,26 +55,23 @@ def sum_moments(
 
 @triton.jit
 def finish_moments(
-    first, second, programs, shift, cells,
+    first,  # [P] the sums of all programs
+    second,  # [P, P]
+    shift, cells,
     mean,  # [P]
     moment,  # [P, P]
     new_shift,  # [P]
     P: tl.constexpr, PP: tl.constexpr, KB: tl.constexpr,
 ):  # fmt: skip
-    """Mean and central second moment of one row of the perception from the programs' sums; moves the shift."""
+    """Mean and central second moment of one row of the perception from the sums; moves the shift."""
     i = tl.program_id(0)
     j = tl.arange(0, PP)
-    place = tl.where(i // KB <= j // KB, i * P + j, j * P + i)  # of a pair of chunks one half was summed
-    own = tl.zeros([PP], tl.float32)
-    one = 0.0
-    both = tl.zeros([PP], tl.float32)
-    for program in range(programs):
-        both += tl.load(second + program * P * P + place, mask=j < P, other=0.0)
-        own += tl.load(first + program * P + j, mask=j < P, other=0.0)
-        one += tl.load(first + program * P + i)
     number = cells * 1.0
-    one = one / number
-    tl.store(moment + i * P + j, both / number - own / number * one, mask=j < P)
+    place = tl.where(i // KB <= j // KB, i * P + j, j * P + i)  # of a pair of chunks one half was summed
+    both = tl.load(second + place, mask=j < P, other=0.0) / number
+    own = tl.load(first + j, mask=j < P, other=0.0) / number
+    one = tl.load(first + i) / number
+    tl.store(moment + i * P + j, both - own * one, mask=j < P)
     middle = tl.load(shift + i) + one
     tl.store(mean + i, middle)
     tl.store(new_shift + i, middle)
@@ -124,11 +118,11 @@ def fold_norm(
     b = tl.load(bias + h)
     tl.store(stats + h, along + b, mask=h < hidden)
     tl.store(stats + hidden + h, var, mask=h < hidden)
-    factor = tl.load(gamma + h) / tl.sqrt(var + eps)
+    factor = tl.load(gamma + h) / tl.sqrt(tl.where(h < hidden, var + eps, 1.0))  # eps may be 0
     for chunk in range(CHUNKS):
         row = chunk * KB + tl.arange(0, KB)
         place = row[:, None] * HP + h[None, :]
         w = tl.load(weight + place, mask=(row < P)[:, None], other=0.0)
         tl.store(folded_weight + place, w * factor[None, :], mask=(row < P)[:, None])
-    # z - mean_z = W1 (y - ym): the bias cancels.
-    tl.store(folded_bias + h, tl.load(beta + h) - factor * along)
+    # z - mean_z = W1 (y - ym): the bias cancels, and the mean is taken off the perception itself.
+    tl.store(folded_bias + h, tl.load(beta + h))

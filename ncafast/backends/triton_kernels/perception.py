@@ -94,14 +94,17 @@ def see_filters(
 
 @triton.jit
 def see(
-    x, taps, bias, extra, cell, live, first, Z, Y, X,
+    x, taps, bias, extra, centre, cell, live, first, Z, Y, X,
     extra_sample, extra_channel, extra_z, extra_y, extra_x,
     C: tl.constexpr, CP: tl.constexpr, OWN: tl.constexpr, SEEN: tl.constexpr, E: tl.constexpr,
     DENSE: tl.constexpr, DENSE_ACT: tl.constexpr, SLOPE: tl.constexpr,
-    KZ: tl.constexpr, KY: tl.constexpr, KX: tl.constexpr, PADDING: tl.constexpr,
+    KZ: tl.constexpr, KY: tl.constexpr, KX: tl.constexpr, PADDING: tl.constexpr, CENTRED: tl.constexpr,
     BLOCK: tl.constexpr, KB: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Columns [first, first + KB) of the perception: [BLOCK, KB]. Rows that are not live, and columns past P, are 0."""
+    """Columns [first, first + KB) of the perception: [BLOCK, KB]. Rows that are not live, and columns past P, are 0.
+
+    CENTRED: less centre [P], so that the rounding of products goes by how far cells differ, not by their mean.
+    """
     column = first + tl.arange(0, KB)
     y = tl.zeros([BLOCK, KB], tl.float32)
     if SEEN > 0:
@@ -126,4 +129,7 @@ def see(
         channel = column - OWN - SEEN
         there = live[:, None] & ((channel >= 0) & (channel < E))[None, :]
         y += tl.load(extra + place[:, None] + channel.to(tl.int64)[None, :] * extra_channel, mask=there, other=0.0)
+    if CENTRED:
+        inside = column < OWN + SEEN + E
+        y = tl.where(live[:, None], y - tl.load(centre + column, mask=inside, other=0.0)[None, :], 0.0)
     return y

@@ -11,7 +11,6 @@ from torch import Tensor
 from ncafast import philox
 from ncafast.backends import extras
 from ncafast.backends.plan import Outputs, Plan
-from ncafast.backends.precision import precision
 from ncafast.backends.triton_kernels import cells, life, moments, sizes
 from ncafast.backends.triton_kernels import forward as forward_kernels
 from ncafast.rule import ACTIVATIONS, PADDINGS, Rule, layer_name
@@ -38,8 +37,9 @@ class Rollout:
         fire_mask: Tensor | None,
         seed: Tensor,
         plan: Plan,
+        precision: str,
     ) -> None:
-        self.rule, self.x, self.plan, self.seed = rule, x, plan, seed
+        self.rule, self.x, self.plan, self.seed, self.precision = rule, x, plan, seed, precision
         self.params = dict(zip(rule.param_shapes(), params, strict=True))
         self.size = [1] * (3 - rule.ndim) + list(x.shape[2:])
         self.per_sample = math.prod(self.size)
@@ -52,10 +52,10 @@ class Rollout:
         self.seen = rule.dense_channels if dense else rule.num_filters * rule.channels
         self.hidden = sizes.padded(max(rule.hidden))
         self.channels = sizes.padded(rule.channels)
-        self.precision = precision()
         self._pack()
         self._facts()
         self.batch_norm = rule.norm == "batch"
+        self.mean = self.nothing  # of the perception at the step that was folded last
         if self.batch_norm:
             self.shift = x.new_zeros(rule.perception_size)
             self.gamma, self.beta = x.new_zeros((2, self.hidden))  # of the padding 0
@@ -132,6 +132,7 @@ class Rollout:
             "KY": ky,
             "KX": kx,
             "PADDING": PADDINGS.index(rule.padding),
+            "CENTRED": rule.norm == "batch",
             "SLOPE": rule.negative_slope,
         }
         self.mlp: dict[str, Any] = {
@@ -221,14 +222,14 @@ class Rollout:
             )  # fmt: skip
             moved = torch.empty_like(self.shift)
             moments.finish_moments[(p,)](
-                first, second, programs, self.shift, self.cells, mean, moment, moved,
+                first.sum(0), second.sum(0), self.shift, self.cells, mean, moment, moved,
                 P=p, PP=sizes.padded(p), KB=tiles.chunk,
             )  # fmt: skip
             self.shift = moved
 
     def fold(self, mean: Tensor, moment: Tensor, stats: Tensor) -> None:
         """Folds the batch norm of a step into the first hidden layer; stats [2, H] are written."""
-        tiles = self.moment_tiles
+        tiles, self.mean = self.moment_tiles, mean
         moments.fold_norm[(self.hidden // 16,)](
             mean, moment, self.first, self.biases, self.gamma, self.beta, self.rule.norm_eps, self.rule.hidden[0],
             self.folded_weight, self.folded_bias, stats,
@@ -255,7 +256,7 @@ class Rollout:
         settles = alive is not None
         raw = torch.empty_like(out) if settles else out
         forward_kernels.step[(-(-self.cells // tiles.block),)](
-            x, raw, lists, count, self.cells, first_weight=first, biases=biases, upper=self.upper,
+            x, raw, lists, count, self.cells, centre=self.mean, first_weight=first, biases=biases, upper=self.upper,
             update_weight=self.update, update_bias=self.update_bias, moved=self.moved if settles else self.touched,
             scale=self.scale, **self.seen_by(t), **self.perception, **self.mlp, LISTED=self.listed,
             PRECISION=self.precision, **launch(tiles),

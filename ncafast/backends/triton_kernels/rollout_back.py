@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -9,6 +11,8 @@ from ncafast.backends.triton_kernels import backward as kernels
 from ncafast.backends.triton_kernels import norm_back, sizes
 from ncafast.backends.triton_kernels.rollout import REGISTERS, Rollout, Tape, launch
 from ncafast.rule import layer_name
+
+_TAP_BYTES = 1 << 28  # of the filters' partial gradients; large dense convolutions get fewer programs
 
 
 class Backward:
@@ -28,7 +32,9 @@ class Backward:
             "sum_tap_bias": x.new_zeros((n, p)),
         }
         shape = (rule.channels, rollout.seen) if rollout.dense else (rollout.seen,)
-        self.sum_taps = x.new_zeros((n, rollout.taps_count, *shape)) if self.learned else rollout.nothing
+        each = 4 * rollout.taps_count * math.prod(shape)
+        self.spreaders = max(1, min(n, _TAP_BYTES // max(each, 1))) if self.learned else n
+        self.sum_taps = x.new_zeros((self.spreaders, rollout.taps_count, *shape)) if self.learned else rollout.nothing
         self.dy = x.new_empty((rollout.cells, p))
         if rollout.batch_norm:
             self.d_weight, self.matrix, self.offset = x.new_zeros((p, wide)), x.new_empty((p, p)), x.new_empty(p)
@@ -55,7 +61,8 @@ class Backward:
                 if grad_history is not None and rest == 0 and index <= plan.kept:
                     g = g + rollout.channels_last(grad_history[index - 1])
                 g = self._step(t, states.pop(), g)
-        return rollout.channels_first(g).contiguous()
+        # Without a step, g may be the caller's own gradient.
+        return rollout.channels_first(g).contiguous() if plan.steps else rollout.channels_first(g).clone()
 
     def _spare_lives(self) -> Tensor:
         """Where a state that is computed again says who lives, which the tape knows already."""
@@ -76,17 +83,22 @@ class Backward:
         seen, tiles = rollout.seen_by(t), rollout.backward_tiles
         blocks = -(-rollout.cells // tiles.block)
         kernels.through_mlp[(rollout.programs,)](
-            x, g, lives, self.dy, lists, count, rollout.cells, blocks, first_weight=first, biases=biases,
-            upper=rollout.upper, update_weight=rollout.update, touched=rollout.touched, **self.sums,
-            scale=rollout.scale, **seen, **rollout.perception, **rollout.mlp, LISTED=rollout.listed, ALIVE=alive,
+            x, g, lives, self.dy, lists, count, rollout.cells, blocks, centre=rollout.mean,
+            first_weight=first, biases=biases, upper=rollout.upper, update_weight=rollout.update,
+            touched=rollout.touched, **self.sums, scale=rollout.scale, **seen,
+            **rollout.perception, **rollout.mlp, LISTED=rollout.listed, ALIVE=alive,
             FRESH=rollout.batch_norm, FINISH=not rollout.batch_norm,
             PRECISION=rollout.precision, **launch(tiles),
         )  # fmt: skip
         if rollout.batch_norm:
             self._through_norm(t, x)
         dx, tiles = torch.empty_like(x), rollout.spread_tiles
-        facts = {name: value for name, value in rollout.perception.items() if name not in ("E", "DENSE_ACT", "SLOPE")}
-        kernels.to_sources[(rollout.programs,)](
+        facts = {
+            name: value
+            for name, value in rollout.perception.items()
+            if name not in ("E", "DENSE_ACT", "SLOPE", "CENTRED")
+        }
+        kernels.to_sources[(self.spreaders,)](
             x, g, lives, self.dy, dx, rollout.cells, -(-rollout.cells // tiles.block), rollout.taps, self.sum_taps,
             rollout.restored, **rollout.grid, **facts, SP=sizes.padded(max(rollout.seen, 1)) if rollout.dense else 16,
             ALIVE=alive, LEARNED=self.learned, BLOCK=tiles.block, PRECISION=rollout.precision, num_warps=tiles.warps,
@@ -103,20 +115,20 @@ class Backward:
     def _through_norm(self, t: int, x: Tensor) -> None:
         """The step's share of the first layer's and the norm's gradients, and what every cell gets through the norm."""
         rollout, p = self.rollout, self.rollout.rule.perception_size
-        mean, moment = self.tape.moments(t)
+        _, moment = self.tape.moments(t)
         tiles = rollout.moment_tiles
         norm_back.norm_gradients[(rollout.hidden // 16,)](
-            self.sums["sum_first"], self.sums["sum_biases"], rollout.programs, mean, moment, rollout.first,
-            rollout.gamma, self.stats, rollout.rule.norm_eps, rollout.rule.hidden[0], rollout.cells,
-            self.d_weight, self.d_gamma, self.d_beta, self.by_two, self.by_one,
-            P=p, HP=rollout.hidden, KB=tiles.chunk, CHUNKS=tiles.chunks,
+            self.sums["sum_first"].sum(0), self.sums["sum_biases"].sum(0), moment, rollout.first, rollout.gamma,
+            self.stats, rollout.rule.norm_eps, rollout.rule.hidden[0], rollout.cells, self.d_weight, self.d_gamma,
+            self.d_beta, self.by_two, self.by_one, P=p, HP=rollout.hidden, KB=tiles.chunk, CHUNKS=tiles.chunks,
         )  # fmt: skip
         norm_back.norm_map[(-(-p // 16), -(-p // 16))](
             rollout.first, self.by_two, self.by_one, self.matrix, self.offset, P=p, HP=rollout.hidden
         )
         blocks = -(-rollout.cells // tiles.block)
         kernels.through_norm[(rollout.programs, tiles.chunks)](
-            x, self.dy, rollout.cells, blocks, self.matrix, self.offset, sum_tap_bias=self.sums["sum_tap_bias"],
+            x, self.dy, rollout.cells, blocks, self.matrix, self.offset,
+            centre=rollout.mean, sum_tap_bias=self.sums["sum_tap_bias"],
             **rollout.seen_by(t), **rollout.perception,
             PRECISION=rollout.precision, **launch(tiles),
         )  # fmt: skip
