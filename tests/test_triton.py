@@ -29,7 +29,7 @@ needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, re
 SPILLS = {
     ("texture 128", 80): 240,
     ("texture 128", 90): 264,  # with Triton 3.6; with 3.8 none
-    ("wide", 80): 112,
+    ("wide", 80): 128,
     ("digits", 90): 8,
     ("digits", 100): 24,
     ("deep", 100): 8,
