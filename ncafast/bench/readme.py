@@ -61,8 +61,8 @@ def _device(path: Path, chosen: Chosen, root: Path) -> str:
     revisions = ", ".join(dict.fromkeys(f"`{r.revision or 'no checkout'}`" for r in chosen.rows))
     head = (
         f"Measured {first if first == last else f'{first} to {last}'} on {row.device}, {row.threads} threads, float32, "
-        f"revision {revisions} ({row.versions}). Medians of {row.rounds} rounds in which all took turns, in a process "
-        "that had trained before; every row passed a parity check against float64 first."
+        f"revision {revisions} ({row.versions}). Medians of {_rounds(chosen)} rounds in which all took turns, in a "
+        "process that had trained before; every row passed a parity check against float64 first."
     )
     lines = [
         "| ms per step | mode | plain PyTorch | torch.compile | CAX | ncafast | x PyTorch | x compile | of floor |",
@@ -122,6 +122,12 @@ def _line(chosen: Chosen, case: str, mode: str) -> str:
 
 def _cell(value: float | None) -> str:
     return "" if value is None else short(value)
+
+
+def _rounds(chosen: Chosen) -> str:
+    """How many rounds there were, which may differ from run to run."""
+    found = sorted({int(row.rounds) for row in chosen.rows if row.rounds})
+    return " to ".join(str(count) for count in dict.fromkeys((found[0], found[-1]))) if found else "?"
 
 
 def _kept(chosen: Chosen) -> str:

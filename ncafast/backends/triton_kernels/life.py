@@ -55,7 +55,7 @@ def settle(
     before,  # [cells] uint8: which cells of x live
     lives,  # [cells] uint8: which live after the step
     cells, Z, Y, X, channel, threshold, restore_lo, restore_hi,
-    ALIVE: tl.constexpr, PRE: tl.constexpr, POST: tl.constexpr, C: tl.constexpr, CP: tl.constexpr,
+    PRE: tl.constexpr, POST: tl.constexpr, C: tl.constexpr, CP: tl.constexpr,
     NZ: tl.constexpr, NY: tl.constexpr, NX: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """out: raw where cells live, else 0; restored channels as in x."""
@@ -65,14 +65,13 @@ def settle(
     there = exists[:, None] & (c < C)[None, :]
     place = cell.to(tl.int64)[:, None] * C + c[None, :]
     value = tl.load(raw + place, mask=there, other=0.0)
-    if ALIVE:
-        alive = exists
-        if PRE:
-            alive = alive & (tl.load(before + cell, mask=exists, other=0) != 0)
-        if POST:
-            alive = alive & window_lives(raw, cell, exists, Z, Y, X, channel, threshold, C, NZ, NY, NX, BLOCK)
-        tl.store(lives + cell, alive.to(tl.uint8), mask=exists)
-        value = tl.where(alive[:, None], value, value * 0.0)
+    alive = exists
+    if PRE:
+        alive = alive & (tl.load(before + cell, mask=exists, other=0) != 0)
+    if POST:
+        alive = alive & window_lives(raw, cell, exists, Z, Y, X, channel, threshold, C, NZ, NY, NX, BLOCK)
+    tl.store(lives + cell, alive.to(tl.uint8), mask=exists)
+    value = tl.where(alive[:, None], value, value * 0.0)
     restored = (c >= restore_lo) & (c < restore_hi)
     value = tl.where(restored[None, :], tl.load(x + place, mask=there, other=0.0), value)
     tl.store(out + place, value, mask=there)

@@ -253,19 +253,18 @@ class Rollout:
             life.grow[blocks](before, near, **place, **self.window, BLOCK=_LIFE)
         lists, count = self.lists(t, near)
         first, biases = self.first_layer()
-        settles = alive is not None
-        raw = torch.empty_like(out) if settles else out
+        raw = out if alive is None else torch.empty_like(out)
         forward_kernels.step[(-(-self.cells // tiles.block),)](
             x, raw, lists, count, self.cells, centre=self.mean, first_weight=first, biases=biases, upper=self.upper,
-            update_weight=self.update, update_bias=self.update_bias, moved=self.moved if settles else self.touched,
-            scale=self.scale, **self.seen_by(t), **self.perception, **self.mlp, LISTED=self.listed,
-            PRECISION=self.precision, **launch(tiles),
+            update_weight=self.update, update_bias=self.update_bias, scale=self.scale,
+            moved=self.touched if alive is None else self.moved, **self.seen_by(t),
+            **self.perception, **self.mlp, LISTED=self.listed, PRECISION=self.precision, **launch(tiles),
         )  # fmt: skip
         if alive is not None:
             lo, hi = self.rule.restore or (0, 0)
             life.settle[blocks](
                 x, raw, out, before, lives, **place, channel=alive.channel, threshold=alive.threshold,
-                restore_lo=lo, restore_hi=hi, ALIVE=True, PRE=alive.pre, POST=alive.post,
+                restore_lo=lo, restore_hi=hi, PRE=alive.pre, POST=alive.post,
                 C=self.rule.channels, CP=self.channels, **self.window, BLOCK=_LIFE,
             )  # fmt: skip
 
