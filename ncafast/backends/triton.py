@@ -10,12 +10,13 @@ from __future__ import annotations
 import importlib.util
 import math
 import os
+from collections.abc import Hashable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ncafast.backends import extras
+from ncafast.backends import extras, graphs, tuning
 from ncafast.backends.cpu import can_fuse
 from ncafast.backends.plan import Outputs, Plan
 from ncafast.backends.precision import PRECISIONS, precision
@@ -105,10 +106,16 @@ def forward(
     """All steps."""
     from ncafast.backends.triton_kernels import rollout
 
-    done = outputs(rule, x, plan)
+    rounding = precision()
+
+    def run(tensors: graphs.Tensors) -> list[Tensor]:
+        x, extra, fire_mask, seed, *params = tensors
+        done = outputs(rule, x, plan)
+        rollout.forward(rollout.Rollout(rule, x, params, extra, fire_mask, seed, plan, rounding), done)
+        return list(done)
+
     with _on(x):
-        rollout.forward(rollout.Rollout(rule, x, params, extra, fire_mask, seed, plan, precision()), done)
-    return done
+        return Outputs(*_run(x, plan, ("forward", rule, plan, rounding), [x, extra, fire_mask, seed, *params], run))
 
 
 def backward(
@@ -129,16 +136,32 @@ def backward(
     from ncafast.backends.triton_kernels import rollout, rollout_back
 
     _, need_extra, *need_params = needs
-    grad_extra = extras.sums(rule, x, extra, plan) if need_extra and extra is not None else None
-    with _on(x):
-        same = _precision_of(tape, rule, x.shape[0] * math.prod(x.shape[2:]))
-        own = rollout.Rollout(rule, x, params, extra, fire_mask, seed, plan, same)
-        wanted = dict(zip(rule.param_shapes(), need_params, strict=True))
+    need_extra = need_extra and extra is not None
+    wanted = dict(zip(rule.param_shapes(), need_params, strict=True))
+    rounding = _precision_of(tape, rule, x.shape[0] * math.prod(x.shape[2:]))
+
+    def run(tensors: graphs.Tensors) -> list[Tensor]:
+        grad_out, grad_history, x, history, tape, extra, fire_mask, seed, *params = tensors
+        grad_extra = extras.sums(rule, x, extra, plan) if need_extra else None
+        own = rollout.Rollout(rule, x, params, extra, fire_mask, seed, plan, rounding)
         back = rollout_back.Backward(own, tape, wanted, grad_extra)
         grad_x = back.run(history, grad_out, grad_history)
         found = back.parameters()
-    grads = [found[name] if need else None for name, need in wanted.items()]
-    return grad_x, None if grad_extra is None or extra is None else extras.folded(grad_extra, extra, x), grads
+        folded = [] if grad_extra is None or extra is None else [extras.folded(grad_extra, extra, x)]
+        return [grad_x, *folded, *(found[name] for name, need in wanted.items() if need)]
+
+    inputs = [grad_out, grad_history, x, history, tape, extra, fire_mask, seed, *params]
+    with _on(x):
+        grad_x, *grads = _run(x, plan, ("backward", rule, plan, rounding, tuple(needs)), inputs, run)
+    grad_extra = grads.pop(0) if need_extra else None
+    return grad_x, grad_extra, [grads.pop(0) if need else None for need in need_params]
+
+
+def _run(x: Tensor, plan: Plan, what: Hashable, inputs: graphs.Tensors, run: graphs.Run) -> list[Tensor]:
+    """The call, through a recorded CUDA graph where launching would take longer than running."""
+    if tuning.wanted() or not graphs.worth(x, plan.kept):
+        return run(inputs)
+    return graphs.shared.call(what, inputs, run)
 
 
 def _interpreted() -> bool:

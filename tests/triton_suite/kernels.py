@@ -17,8 +17,10 @@ import torch
 from cases import CASES, make_params, make_state
 from hypothesis import HealthCheck, assume, given, settings
 from parity import check_case, run
+from recorder import record
 
 from ncafast import Alive, Rule, backends, philox, rollout
+from ncafast.backends import graphs
 from ncafast.backends.plan import Plan
 from ncafast.backends.precision import use_precision
 from ncafast.backends.triton_kernels.rollout import Rollout
@@ -132,6 +134,24 @@ def test_two_runs_give_the_same_bits_and_strides_do_not_matter():
     permuted = x.movedim(1, -1).contiguous().movedim(-1, 1)
     again = run("triton", rule, permuted, params, None, None, weight, device=DEVICE, seed=1)
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+
+
+@pytest.mark.parametrize("name", ["batch norm", "alive", "extra"])
+def test_recorded_rollouts_give_the_same_bits(name, monkeypatch):
+    if INTERPRETED:
+        monkeypatch.setattr(graphs, "worth", lambda x, kept: True)
+        monkeypatch.setattr(graphs, "shared", graphs.Graphs(record))
+    rule, size = CASES[name]
+    weight = torch.randn(3, 2, rule.channels, *size)
+    found = {}
+    for number in range(4):  # the last two from a graph
+        x, params = make_state(rule, size, torch.float32) + number % 2, make_params(rule, torch.float32)
+        extra = torch.randn(2, rule.extra, *size, generator=torch.Generator().manual_seed(0)) if rule.extra else None
+        inputs = rule, x, params, None, extra, weight
+        found[number] = run("triton", *inputs, device=DEVICE, seed=number % 2)
+    assert len(graphs.shared._recorded) == 2
+    for number in (0, 1):
+        assert all(torch.equal(a, b) for a, b in zip(found[number], found[number + 2], strict=True))
 
 
 def test_nan_stays_where_cells_do_not_fire():

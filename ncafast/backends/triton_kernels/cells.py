@@ -7,6 +7,9 @@ the number of programs never has to be known on the host.
 import triton
 import triton.language as tl
 
+# What changes from call to call must not have kernels compiled anew.
+_VARIED = ["first_step", "first_sample", "limit", "first_mask", "mask_step", "mask_sample"]
+
 
 @triton.jit
 def fires(seed, cell, sample, step, limit):
@@ -23,10 +26,13 @@ def fires(seed, cell, sample, step, limit):
 
 @triton.jit
 def active_cells(
-    block, t, seed, mask, wanted, cells, per_sample, first_sample, first_step, limit, mask_step, mask_sample,
-    DRAWN: tl.constexpr, MASKED: tl.constexpr, WANTED: tl.constexpr, LIST: tl.constexpr,
+    block, t, seed, mask, wanted, cells, per_sample, first_sample, first_step, limit, first_mask,
+    mask_step, mask_sample, DRAWN: tl.constexpr, MASKED: tl.constexpr, WANTED: tl.constexpr, LIST: tl.constexpr,
 ):  # fmt: skip
-    """Cells of a block of LIST, whether they are in the grid, and whether they fire and are wanted."""
+    """Cells of a block of LIST, whether they are in the grid, and whether they fire and are wanted.
+
+    Steps are counted from 0 here: first_step numbers them for the random source, first_mask in the given masks.
+    """
     cell = block * LIST + tl.arange(0, LIST)
     inside = cell < cells
     sample, local = cell // per_sample, cell % per_sample
@@ -34,46 +40,47 @@ def active_cells(
     if DRAWN:
         active = active & fires(seed, local, sample + first_sample, first_step + t, limit)
     if MASKED:
-        place = mask + t.to(tl.int64) * mask_step + sample.to(tl.int64) * mask_sample + local
+        place = mask + (first_mask + t).to(tl.int64) * mask_step + sample.to(tl.int64) * mask_sample + local
         active = active & (tl.load(place, mask=inside, other=0) != 0)
     if WANTED:
         active = active & (tl.load(wanted + cell, mask=inside, other=0) != 0)
     return cell, inside, active
 
 
-@triton.jit(do_not_specialize=["first_step", "first_sample", "limit", "mask_step", "mask_sample"])
+@triton.jit(do_not_specialize=_VARIED)
 def count_active(
     counts,  # [steps, blocks] int32
-    seed, mask, wanted, cells, per_sample, first_sample, first_step, limit, mask_step, mask_sample,
-    DRAWN: tl.constexpr, MASKED: tl.constexpr, WANTED: tl.constexpr, LIST: tl.constexpr,
+    seed, mask, wanted, cells, per_sample, first_sample, first_step, limit, first_mask,
+    mask_step, mask_sample, DRAWN: tl.constexpr, MASKED: tl.constexpr, WANTED: tl.constexpr, LIST: tl.constexpr,
 ):  # fmt: skip
     """How many cells of each block are active."""
     block, t = tl.program_id(0), tl.program_id(1)
     _, _, active = active_cells(
-        block, t, seed, mask, wanted, cells, per_sample, first_sample, first_step, limit, mask_step, mask_sample,
-        DRAWN, MASKED, WANTED, LIST,
+        block, t, seed, mask, wanted, cells, per_sample, first_sample, first_step, limit, first_mask,
+        mask_step, mask_sample, DRAWN, MASKED, WANTED, LIST,
     )  # fmt: skip
     tl.store(counts + t * tl.num_programs(0) + block, tl.sum(active.to(tl.int32), 0))
 
 
-@triton.jit(do_not_specialize=["first_step", "first_sample", "limit", "mask_step", "mask_sample"])
+@triton.jit(do_not_specialize=_VARIED)
 def list_active(
-    lists,  # [steps, cells] int32
+    lists,  # [steps, row] int32
+    row,  # cells, rounded up for the alignment of what follows
     ends,  # [steps, blocks] int32, cumulative counts
-    seed, mask, wanted, cells, per_sample, first_sample, first_step, limit, mask_step, mask_sample,
-    DRAWN: tl.constexpr, MASKED: tl.constexpr, WANTED: tl.constexpr, LIST: tl.constexpr,
+    seed, mask, wanted, cells, per_sample, first_sample, first_step, limit, first_mask,
+    mask_step, mask_sample, DRAWN: tl.constexpr, MASKED: tl.constexpr, WANTED: tl.constexpr, LIST: tl.constexpr,
 ):  # fmt: skip
     """Active cells in ascending order from the front of the list, all others from its end."""
     block, t = tl.program_id(0), tl.program_id(1)
     cell, inside, active = active_cells(
-        block, t, seed, mask, wanted, cells, per_sample, first_sample, first_step, limit, mask_step, mask_sample,
-        DRAWN, MASKED, WANTED, LIST,
+        block, t, seed, mask, wanted, cells, per_sample, first_sample, first_step, limit, first_mask,
+        mask_step, mask_sample, DRAWN, MASKED, WANTED, LIST,
     )  # fmt: skip
     number = active.to(tl.int32)
     end = tl.load(ends + t * tl.num_programs(0) + block)
     before = end - tl.sum(number, 0) + tl.cumsum(number, 0) - number  # active cells in front of each
     place = tl.where(active, before, cells - 1 - (cell - before))
-    tl.store(lists + t.to(tl.int64) * cells + place, cell, mask=inside)
+    tl.store(lists + t.to(tl.int64) * row + place, cell, mask=inside)
 
 
 @triton.jit

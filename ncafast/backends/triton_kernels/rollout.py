@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ncafast import philox
-from ncafast.backends import extras
+from ncafast.backends import extras, tuning
 from ncafast.backends.plan import Outputs, Plan
 from ncafast.backends.triton_kernels import cells, life, moments, sizes
 from ncafast.backends.triton_kernels import forward as forward_kernels
@@ -144,10 +145,20 @@ class Rollout:
         self.scale = rule.step_size / (rule.fire_rate if rule.fire_rescale else 1.0)
         widest = max(self.channels, sizes.padded(self.seen) if self.dense else 1)
         layers = len(rule.hidden)
-        self.forward_tiles = sizes.forward(p, self.hidden, widest, layers)
-        self.backward_tiles = sizes.backward(p, self.hidden, widest, layers, self.dense, capability(self.x.device))
-        self.moment_tiles = sizes.moments(p)
-        self.spread_tiles = sizes.spread(widest)
+        back = sizes.backward(p, self.hidden, widest, layers, self.dense, capability(self.x.device))
+        fixed = {
+            "step": sizes.forward(p, self.hidden, widest, layers),
+            "through_mlp": back,
+            "sum_moments": sizes.moments(p),
+            "through_norm": sizes.moments(p),
+            "to_sources": sizes.spread(widest),
+        }
+        facts = f"C{rule.channels} P{p} H{self.hidden} x{layers} k{kz}x{ky}x{kx} {rule.perception} {self.precision}"
+        about = max(self.cells - 1, 0).bit_length()
+        self.kernels = {name: f"{name} {facts} 2^{about} cells" for name in fixed}
+        measured = {name: tuning.known(self.x.device, self.kernels[name], fixed[name]) for name in fixed}
+        self.tiles = {name: measured[name] or fixed[name] for name in fixed}
+        self.untuned = {name for name in fixed if measured[name] is None} if tuning.wanted() else set()
         if rule.alive is not None:
             window = [1] * (3 - rule.ndim) + [rule.alive.pool] * rule.ndim
             self.window = dict(zip(("NZ", "NY", "NX"), window, strict=True))
@@ -161,6 +172,15 @@ class Rollout:
             found["extra"] = self.extra[t] if step else self.extra
         names = ("extra_sample", "extra_channel", "extra_z", "extra_y", "extra_x")
         return found | dict(zip(names, (sample, channel, *axes), strict=True))
+
+    def launch(self, kernel: str, run: Callable[[sizes.Tiles], None], *sums: Tensor) -> None:
+        """Launches a kernel with its tile sizes, measured first where that is wanted; `sums` it adds to."""
+        if kernel in self.untuned and not _capturing(self.x.device):
+            self.untuned.discard(kernel)
+            self.tiles[kernel] = tuning.measure(
+                self.x.device, self.kernels[kernel], self.tiles[kernel], run, [total for total in sums if total.numel()]
+            )
+        run(self.tiles[kernel])
 
     def empty_state(self) -> Tensor:
         """[cells, C], uninitialised."""
@@ -188,48 +208,55 @@ class Rollout:
         return found[t - start], counts[t - start]
 
     def _make_lists(self, t: int, steps: int, wanted: Tensor | None) -> tuple[Tensor, Tensor]:
-        """[steps, cells] and [steps, 1], int32."""
+        """[steps, cells] and [steps, 1], int32; the rows begin at multiples of 16 bytes, as compiled kernels expect."""
         blocks = -(-self.cells // _LIST)
         mask, mask_step, mask_sample = self.nothing, 0, 0
         if self.fire_mask is not None:
-            mask = self.fire_mask[t:].view(torch.uint8)
+            mask = self.fire_mask.view(torch.uint8)
             mask_step = self.per_sample * self.fire_mask.shape[1]
             mask_sample = self.per_sample if self.fire_mask.shape[1] > 1 else 0
         # Their order is that of the kernels' arguments after the two outputs.
         counters = (
             self.seed, mask, self.nothing if wanted is None else wanted, self.cells, self.per_sample,
             self.plan.first_sample, self.plan.first_step + t, min(philox.threshold(self.rule.fire_rate), philox.WORD),
-            mask_step, mask_sample,
+            t, mask_step, mask_sample,
         )  # fmt: skip
         flags = {"DRAWN": self.draws, "MASKED": self.fire_mask is not None, "WANTED": wanted is not None, "LIST": _LIST}
         counts = torch.empty((steps, blocks), dtype=torch.int32, device=self.x.device)
         cells.count_active[(blocks, steps)](counts, *counters, **flags)
         ends = counts.cumsum(1, dtype=torch.int32)
-        found = torch.empty((steps, self.cells), dtype=torch.int32, device=self.x.device)
-        cells.list_active[(blocks, steps)](found, ends, *counters, **flags)
-        return found, ends[:, -1:].contiguous()
+        row = -(-self.cells // 4) * 4
+        found = torch.empty((steps, row), dtype=torch.int32, device=self.x.device)
+        cells.list_active[(blocks, steps)](found, row, ends, *counters, **flags)
+        return found[:, : self.cells], ends[:, -1:].expand(-1, 4).contiguous()[:, :1]
 
     def measure(self, t: int, x: Tensor, mean: Tensor, moment: Tensor) -> None:
         """Mean [P] and central second moment [P, P] of the perception over all cells."""
-        p, tiles = self.rule.perception_size, self.moment_tiles
-        programs = max(1, min(self.programs, -(-self.cells // tiles.block), _MOMENT_BYTES // (4 * p * p)))
+        p = self.rule.perception_size
+        programs = max(
+            1, min(self.programs, -(-self.cells // self.tiles["sum_moments"].block), _MOMENT_BYTES // (4 * p * p))
+        )
         first, second = x.new_empty((programs, p)), x.new_empty((programs, p, p))
-        # Before the first step no mean is known to sum about.
-        for _ in range(2 if t == 0 else 1):
+
+        def run(tiles: sizes.Tiles) -> None:
             moments.sum_moments[(programs, tiles.chunks**2)](
                 x, self.shift, first, second, self.cells, **self.seen_by(t), **self.perception,
-                PRECISION=self.precision, **launch(tiles),
+                PRECISION=self.precision, **options(tiles),
             )  # fmt: skip
+
+        # Before the first step no mean is known to sum about.
+        for _ in range(2 if t == 0 else 1):
+            self.launch("sum_moments", run)
             moved = torch.empty_like(self.shift)
             moments.finish_moments[(p,)](
                 first.sum(0), second.sum(0), self.shift, self.cells, mean, moment, moved,
-                P=p, PP=sizes.padded(p), KB=tiles.chunk,
+                P=p, PP=sizes.padded(p), KB=self.tiles["sum_moments"].chunk,
             )  # fmt: skip
             self.shift = moved
 
     def fold(self, mean: Tensor, moment: Tensor, stats: Tensor) -> None:
         """Folds the batch norm of a step into the first hidden layer; stats [2, H] are written."""
-        tiles, self.mean = self.moment_tiles, mean
+        tiles, self.mean = self.tiles["sum_moments"], mean
         moments.fold_norm[(self.hidden // 16,)](
             mean, moment, self.first, self.biases, self.gamma, self.beta, self.rule.norm_eps, self.rule.hidden[0],
             self.folded_weight, self.folded_bias, stats,
@@ -242,7 +269,7 @@ class Rollout:
 
     def step(self, t: int, x: Tensor, out: Tensor, lives: Tensor) -> None:
         """out = one step from x; where the rule has an alive mask, lives [cells] becomes who lives after it."""
-        alive, tiles = self.rule.alive, self.forward_tiles
+        alive = self.rule.alive
         blocks = (-(-self.cells // _LIFE),)
         place = {"cells": self.cells, **self.grid}
         before, near = lives, None
@@ -254,12 +281,16 @@ class Rollout:
         lists, count = self.lists(t, near)
         first, biases = self.first_layer()
         raw = out if alive is None else torch.empty_like(out)
-        forward_kernels.step[(-(-self.cells // tiles.block),)](
-            x, raw, lists, count, self.cells, centre=self.mean, first_weight=first, biases=biases, upper=self.upper,
-            update_weight=self.update, update_bias=self.update_bias, scale=self.scale,
-            moved=self.touched if alive is None else self.moved, **self.seen_by(t),
-            **self.perception, **self.mlp, LISTED=self.listed, PRECISION=self.precision, **launch(tiles),
-        )  # fmt: skip
+
+        def run(tiles: sizes.Tiles) -> None:
+            forward_kernels.step[(-(-self.cells // tiles.block),)](
+                x, raw, lists, count, self.cells, centre=self.mean, first_weight=first, biases=biases, upper=self.upper,
+                update_weight=self.update, update_bias=self.update_bias, scale=self.scale,
+                moved=self.touched if alive is None else self.moved, **self.seen_by(t),
+                **self.perception, **self.mlp, LISTED=self.listed, PRECISION=self.precision, **options(tiles),
+            )  # fmt: skip
+
+        self.launch("step", run)
         if alive is not None:
             lo, hi = self.rule.restore or (0, 0)
             life.settle[blocks](
@@ -269,7 +300,7 @@ class Rollout:
             )  # fmt: skip
 
 
-def launch(tiles: sizes.Tiles) -> dict[str, int]:
+def options(tiles: sizes.Tiles) -> dict[str, int]:
     """Tile sizes as a kernel takes them."""
     return {
         "BLOCK": tiles.block,
@@ -279,6 +310,11 @@ def launch(tiles: sizes.Tiles) -> dict[str, int]:
         "num_stages": tiles.stages,
         "maxnreg": REGISTERS,
     }
+
+
+def _capturing(device: torch.device) -> bool:
+    """Whether launches go into a CUDA graph, where nothing can be timed."""
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
 
 def capability(device: torch.device) -> int:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ncafast.backends.triton_kernels import backward as kernels
 from ncafast.backends.triton_kernels import norm_back, sizes
-from ncafast.backends.triton_kernels.rollout import REGISTERS, Rollout, Tape, launch
+from ncafast.backends.triton_kernels.rollout import REGISTERS, Rollout, Tape, options
 from ncafast.rule import layer_name
 
 _TAP_BYTES = 1 << 28  # of the filters' partial gradients; large dense convolutions get fewer programs
@@ -80,30 +80,37 @@ class Backward:
         alive = rule.alive is not None
         lists, count = rollout.lists(t, lives if alive else None)
         first, biases = rollout.first_layer()
-        seen, tiles = rollout.seen_by(t), rollout.backward_tiles
-        blocks = -(-rollout.cells // tiles.block)
-        kernels.through_mlp[(rollout.programs,)](
-            x, g, lives, self.dy, lists, count, rollout.cells, blocks, centre=rollout.mean,
-            first_weight=first, biases=biases, upper=rollout.upper, update_weight=rollout.update,
-            touched=rollout.touched, **self.sums, scale=rollout.scale, **seen,
-            **rollout.perception, **rollout.mlp, LISTED=rollout.listed, ALIVE=alive,
-            FRESH=rollout.batch_norm, FINISH=not rollout.batch_norm,
-            PRECISION=rollout.precision, **launch(tiles),
-        )  # fmt: skip
+
+        def through_mlp(tiles: sizes.Tiles) -> None:
+            kernels.through_mlp[(rollout.programs,)](
+                x, g, lives, self.dy, lists, count, rollout.cells, -(-rollout.cells // tiles.block),
+                centre=rollout.mean, first_weight=first, biases=biases, upper=rollout.upper,
+                update_weight=rollout.update, touched=rollout.touched, **self.sums, scale=rollout.scale,
+                **rollout.seen_by(t), **rollout.perception, **rollout.mlp, LISTED=rollout.listed, ALIVE=alive,
+                FRESH=rollout.batch_norm, FINISH=not rollout.batch_norm,
+                PRECISION=rollout.precision, **options(tiles),
+            )  # fmt: skip
+
+        rollout.launch("through_mlp", through_mlp, *self.sums.values())
         if rollout.batch_norm:
             self._through_norm(t, x)
-        dx, tiles = torch.empty_like(x), rollout.spread_tiles
+        dx = torch.empty_like(x)
         facts = {
             name: value
             for name, value in rollout.perception.items()
             if name not in ("E", "DENSE_ACT", "SLOPE", "CENTRED")
         }
-        kernels.to_sources[(self.spreaders,)](
-            x, g, lives, self.dy, dx, rollout.cells, -(-rollout.cells // tiles.block), rollout.taps, self.sum_taps,
-            rollout.restored, **rollout.grid, **facts, SP=sizes.padded(max(rollout.seen, 1)) if rollout.dense else 16,
-            ALIVE=alive, LEARNED=self.learned, BLOCK=tiles.block, PRECISION=rollout.precision, num_warps=tiles.warps,
-            maxnreg=REGISTERS,
-        )  # fmt: skip
+
+        def to_sources(tiles: sizes.Tiles) -> None:
+            kernels.to_sources[(self.spreaders,)](
+                x, g, lives, self.dy, dx, rollout.cells, -(-rollout.cells // tiles.block), rollout.taps, self.sum_taps,
+                rollout.restored, **rollout.grid, **facts,
+                SP=sizes.padded(max(rollout.seen, 1)) if rollout.dense else 16,
+                ALIVE=alive, LEARNED=self.learned, BLOCK=tiles.block, PRECISION=rollout.precision,
+                num_warps=tiles.warps, num_stages=tiles.stages, maxnreg=REGISTERS,
+            )  # fmt: skip
+
+        rollout.launch("to_sources", to_sources, self.sum_taps)
         if self.grad_extra is not None:
             target = self.grad_extra[t if self.grad_extra.shape[0] > 1 else 0]
             kernels.add_extra[(-(-rollout.cells // 256),)](
@@ -116,7 +123,7 @@ class Backward:
         """The step's share of the first layer's and the norm's gradients, and what every cell gets through the norm."""
         rollout, p = self.rollout, self.rollout.rule.perception_size
         _, moment = self.tape.moments(t)
-        tiles = rollout.moment_tiles
+        tiles = rollout.tiles["through_norm"]
         norm_back.norm_gradients[(rollout.hidden // 16,)](
             self.sums["sum_first"].sum(0), self.sums["sum_biases"].sum(0), moment, rollout.first, rollout.gamma,
             self.stats, rollout.rule.norm_eps, rollout.rule.hidden[0], rollout.cells, self.d_weight, self.d_gamma,
@@ -125,13 +132,16 @@ class Backward:
         norm_back.norm_map[(-(-p // 16), -(-p // 16))](
             rollout.first, self.by_two, self.by_one, self.matrix, self.offset, P=p, HP=rollout.hidden
         )
-        blocks = -(-rollout.cells // tiles.block)
-        kernels.through_norm[(rollout.programs, tiles.chunks)](
-            x, self.dy, rollout.cells, blocks, self.matrix, self.offset,
-            centre=rollout.mean, sum_tap_bias=self.sums["sum_tap_bias"],
-            **rollout.seen_by(t), **rollout.perception,
-            PRECISION=rollout.precision, **launch(tiles),
-        )  # fmt: skip
+
+        def through_norm(tiles: sizes.Tiles) -> None:
+            kernels.through_norm[(rollout.programs, tiles.chunks)](
+                x, self.dy, rollout.cells, -(-rollout.cells // tiles.block), self.matrix, self.offset,
+                centre=rollout.mean, sum_tap_bias=self.sums["sum_tap_bias"],
+                **rollout.seen_by(t), **rollout.perception,
+                PRECISION=rollout.precision, **options(tiles),
+            )  # fmt: skip
+
+        rollout.launch("through_norm", through_norm, self.sums["sum_tap_bias"], self.dy)
 
     def parameters(self) -> dict[str, Tensor]:
         """Gradients by name, from the packed layouts to the parameters' own."""

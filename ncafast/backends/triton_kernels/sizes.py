@@ -1,6 +1,7 @@
 """Tile sizes. Chosen so that what a tile holds stays in registers (no spills, see tests/test_triton.py).
 
 Found by compiling for sm_80, sm_90 and sm_100 with Triton 3.8, 2026-11-24; not tuned for speed on a GPU yet.
+`tuning` tries those around them on the user's own.
 """
 
 from __future__ import annotations
@@ -59,6 +60,21 @@ def moments(perception: int) -> Tiles:
 def spread(channels: int) -> Tiles:
     """Of the pass from the perception to its sources."""
     return Tiles(max(_MIN, 512 // channels))
+
+
+def around(fixed: Tiles) -> list[Tiles]:
+    """Sizes that are tried beside the fixed ones: half and double the cells, other warps, other stages.
+
+    The chunks stay: what is laid out by them goes through memory between kernels.
+    """
+    tried = [
+        fixed._replace(block=block, warps=warps, stages=stages)
+        for block in (fixed.block // 2, fixed.block, fixed.block * 2)
+        for warps in (4, 8)
+        for stages in (1, 2, 3)
+        if block >= _MIN
+    ]
+    return [tiles for tiles in tried if tiles != fixed]
 
 
 def _cells(widest: int) -> int:
