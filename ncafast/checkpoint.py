@@ -45,7 +45,7 @@ def save(path: str | os.PathLike[str], module: nn.Module, **metadata: str) -> No
         OSError: the file cannot be written.
     """
     name = type(module).__name__
-    if type(module) is not _CLASSES.get(name):
+    if not knows(module):
         own = f"{type(module).__module__}.{name}" if name in _CLASSES else name
         raise TypeError(
             f"cannot save a {own}: known are {', '.join(_CLASSES)}; for others use torch.save(module.state_dict())"
@@ -63,8 +63,19 @@ def save(path: str | os.PathLike[str], module: nn.Module, **metadata: str) -> No
         "config": json.dumps(module.config()),  # type: ignore[operator]
         **metadata,
     }
+    save_tensors(path, module, **header)
+
+
+def knows(module: nn.Module) -> bool:
+    """Whether `save` takes the module."""
+    return type(module) is _CLASSES.get(type(module).__name__)
+
+
+def save_tensors(path: str | os.PathLike[str], module: nn.Module, **metadata: str) -> None:
+    """Write the weights of any module, atomically and without what `load` needs to build it again;
+    `safetensors.torch.load_file` reads them."""
     tensors = {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
-    _write(Path(path), serialise(tensors, metadata=header))
+    _write(Path(path), serialise(tensors, metadata=metadata))
 
 
 def load(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> nn.Module:

@@ -206,7 +206,8 @@ def _evaluate_mednca(options: Any) -> None:
 
 def _predict_mednca(options: Any) -> int:
     """FAILED when an image got no segmentation, as `cp` does when it could not copy a file."""
-    from ncafast.tasks.mednca import predict, texts
+    from ncafast.tasks.mednca import predict
+    from ncafast.train import texts
 
     done = predict(options)
     for item in done.written:

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from nifti import affine_of, blob, write, write_set
 
-from ncafast.tasks.mednca.outputs import check_folder
 from ncafast.tasks.mednca.pairs import find_pairs, list_nifti, resolve_folders
 from ncafast.tasks.mednca.volumes import (
     VolumeError,
@@ -25,6 +24,7 @@ from ncafast.tasks.mednca.volumes import (
     read_spacing,
     write_labels,
 )
+from ncafast.train.outputs import check_folder
 
 ORIENTATIONS = ["RAS", "LPS", "PSR", "SAL", "IRP"]
 

@@ -17,7 +17,7 @@ from ncafast import checkpoint
 from ncafast.tasks.mednca import EvaluateConfig, PredictConfig, evaluate, predict, train
 from ncafast.tasks.mednca.inference import groups, probabilities
 from ncafast.tasks.mednca.model_file import load_model
-from ncafast.tasks.mednca.seeds import mix
+from ncafast.train.seeds import mix
 
 
 @pytest.fixture(scope="module")

@@ -20,8 +20,8 @@ from safetensors.torch import load_file
 
 from ncafast import checkpoint
 from ncafast.tasks.mednca import train, training
-from ncafast.tasks.mednca.run_folder import RunFolder
-from ncafast.tasks.mednca.training import TrainingStopped
+from ncafast.train import TrainingStopped
+from ncafast.train.run_folder import RunFolder
 
 
 @pytest.fixture(scope="module")

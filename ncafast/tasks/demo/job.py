@@ -16,10 +16,10 @@ from tqdm import tqdm
 from ncafast.tasks.demo import baselines, brain, gallery, speed, summary
 from ncafast.tasks.demo.config import DemoConfig
 from ncafast.tasks.mednca import PredictConfig, Result, TrainConfig, predict, train
-from ncafast.tasks.mednca.device import resolve_device
 from ncafast.tasks.mednca.metrics import score
 from ncafast.tasks.mednca.model_file import TrainedModel, load_model
-from ncafast.tasks.mednca.outputs import check_folder
+from ncafast.train.machine import resolve_device
+from ncafast.train.outputs import check_folder
 
 BATCH, CROP = 2, 48  # slices at once, and the side of the random squares cut from them
 RUNS = 5  # a cell fires by chance: the segmentation is the mean over so many runs

@@ -18,11 +18,11 @@ from tqdm import tqdm
 from ncafast.tasks.mednca.cache import CachedVolume, prepare
 from ncafast.tasks.mednca.config import TrainConfig
 from ncafast.tasks.mednca.pairs import Pair, Skipped
-from ncafast.tasks.mednca.seeds import generator
 from ncafast.tasks.mednca.slices import Recipe
 from ncafast.tasks.mednca.split import split_volumes
-from ncafast.tasks.mednca.texts import printable
 from ncafast.tasks.mednca.volumes import VolumeError
+from ncafast.train.seeds import generator
+from ncafast.train.texts import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +107,7 @@ def collate(samples: Sequence[tuple[Tensor, Tensor]], classes: int, multiple: in
 
 
 class TrainingSlices:
-    """All training slices; `batches` walks through them in an order that depends on seed and epoch
-    alone."""
+    """All training slices, by number; `batch` pads some of them into one batch."""
 
     def __init__(
         self,
@@ -116,7 +115,6 @@ class TrainingSlices:
         *,
         classes: int,
         multiple: int,
-        batch_size: int,
         seed: int,
         skip_empty: bool = False,
         crop: int | None = None,
@@ -130,25 +128,16 @@ class TrainingSlices:
         ]
         if not self._places:
             raise ValueError("no training slice holds a label; leave --skip-empty out or check the labels")
-        self._classes, self._multiple, self._batch_size = classes, multiple, batch_size
+        self._classes, self._multiple = classes, multiple
         self._seed, self._crop, self._flip = seed, crop, flip
 
     def __len__(self) -> int:
         return len(self._places)
 
-    @property
-    def steps(self) -> int:
-        """Batches per epoch; the last one may be smaller."""
-        return -(-len(self) // self._batch_size)
-
-    def batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """The epoch's batches, from the one numbered ``first`` on."""
-        order = torch.randperm(len(self), generator=generator("order", self._seed, epoch)).tolist()
-        for step in range(first, self.steps):
-            start = step * self._batch_size
-            chosen = order[start : start + self._batch_size]
-            samples = [self._sample(epoch, start + k, place) for k, place in enumerate(chosen)]
-            yield collate(samples, self._classes, self._multiple)
+    def batch(self, epoch: int, start: int, numbers: Sequence[int]) -> Batch:
+        """The slices of these numbers, augmented as their epoch and their positions in it, from ``start`` on, say."""
+        samples = [self._sample(epoch, start + k, number) for k, number in enumerate(numbers)]
+        return collate(samples, self._classes, self._multiple)
 
     def _sample(self, epoch: int, position: int, place: int) -> tuple[Tensor, Tensor]:
         volume, index = self._places[place]

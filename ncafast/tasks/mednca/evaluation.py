@@ -16,16 +16,16 @@ from tqdm import tqdm
 
 from ncafast.tasks.mednca import pictures
 from ncafast.tasks.mednca.config import EvaluateConfig
-from ncafast.tasks.mednca.device import resolve_device
 from ncafast.tasks.mednca.metrics import score
 from ncafast.tasks.mednca.model_file import TrainedModel, load_model
-from ncafast.tasks.mednca.outputs import check_folder
 from ncafast.tasks.mednca.pairs import Pair, Skipped, find_pairs, resolve_folders
 from ncafast.tasks.mednca.prediction import draw, segment
-from ncafast.tasks.mednca.run_folder import read_split, write_text
 from ncafast.tasks.mednca.slices import Array
-from ncafast.tasks.mednca.texts import printable
 from ncafast.tasks.mednca.volumes import VolumeError, check_match, read_image, read_label
+from ncafast.train.machine import resolve_device
+from ncafast.train.outputs import check_folder
+from ncafast.train.run_folder import read_split, write_text
+from ncafast.train.texts import printable
 
 _COLUMNS = ("dice", "iou", "hd95_mm")
 

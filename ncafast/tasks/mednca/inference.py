@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ncafast.models import MedNCA
 from ncafast.tasks.mednca.data import pad_to, padded_size
-from ncafast.tasks.mednca.seeds import mix
+from ncafast.train.seeds import mix
 
 
 def groups(count: int, size: int) -> list[range]:

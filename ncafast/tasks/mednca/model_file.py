@@ -12,8 +12,8 @@ import torch
 
 from ncafast import checkpoint
 from ncafast.models import MedNCA
-from ncafast.tasks.mednca.run_folder import find_checkpoint
 from ncafast.tasks.mednca.slices import Recipe
+from ncafast.train.run_folder import find_checkpoint
 
 MOST_SCALE = 1024  # slices are padded to a multiple of it, which needs the memory of its square
 

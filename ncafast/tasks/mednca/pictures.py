@@ -25,7 +25,7 @@ from matplotlib.patheffects import withStroke
 from ncafast.models import MedNCA
 from ncafast.tasks.mednca.config import Axis
 from ncafast.tasks.mednca.data import pad_to, padded_size
-from ncafast.tasks.mednca.texts import printable
+from ncafast.train.texts import printable
 
 Array = np.ndarray[Any, Any]
 History = Sequence[dict[str, Any]]

@@ -14,14 +14,14 @@ from tqdm import tqdm
 
 from ncafast.tasks.mednca import pictures
 from ncafast.tasks.mednca.config import PredictConfig
-from ncafast.tasks.mednca.device import resolve_device
 from ncafast.tasks.mednca.inference import decide, probabilities
 from ncafast.tasks.mednca.model_file import TrainedModel, load_model
-from ncafast.tasks.mednca.outputs import check_folder
 from ncafast.tasks.mednca.pairs import Skipped, list_nifti, stem
 from ncafast.tasks.mednca.slices import Array
-from ncafast.tasks.mednca.texts import printable
 from ncafast.tasks.mednca.volumes import VolumeError, read_image, write_labels
+from ncafast.train.machine import resolve_device
+from ncafast.train.outputs import check_folder
+from ncafast.train.texts import printable
 
 
 @dataclass(frozen=True, slots=True)

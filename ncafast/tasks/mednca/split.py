@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ncafast.tasks.mednca.seeds import mix
+from ncafast.train.seeds import mix
 
 
 @dataclass(frozen=True, slots=True)

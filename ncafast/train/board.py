@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ncafast.tasks.mednca.texts import printable
+from ncafast.train.texts import printable
 
 
 class Board:

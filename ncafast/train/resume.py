@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-_SUMS = {"dice_loss", "bce", "slices", "seconds"}
-_ROW = {"epoch", "steps", "loss", "dice_loss", "bce", "lr", "val_dice", "seconds"}
+SUMS = ("samples", "seconds")  # beside one sum for every loss
+_ROW = {"epoch", "steps", "loss", "lr", "seconds"}
 
 
 def check_progress(state: dict[str, Any], steps: int) -> None:
@@ -20,12 +20,12 @@ def check_progress(state: dict[str, Any], steps: int) -> None:
     _require(_whole(epoch) and epoch >= 0, "epoch", epoch)
     _require(_whole(step) and 0 <= step < steps, "step", step)
     sums, history, best = state["sums"], state["history"], state["best"]
-    _require(isinstance(sums, dict) and set(sums) == _SUMS and all(map(_number, sums.values())), "sums", sums)
-    _require((sums["slices"] > 0) == (step > 0), "sums", sums)
+    _require(isinstance(sums, dict) and set(sums) >= set(SUMS) and all(map(_number, sums.values())), "sums", sums)
+    _require((sums["samples"] > 0) == (step > 0), "sums", sums)
     _require(isinstance(history, list) and len(history) == epoch, "history", history)
     for number, row in enumerate(history, start=1):
         _require(isinstance(row, dict) and set(row) >= _ROW and set(row) == set(history[0]), "history", row)
-        values = [value for key, value in row.items() if not (value is None and key.startswith("val_dice"))]
+        values = [value for key, value in row.items() if not (value is None and key.startswith("val_"))]
         _require(all(map(_number, values)) and row["epoch"] == number, "history", row)
     _require(isinstance(best, dict) and set(best) == {"epoch", "value"} and _whole(best["epoch"]), "best", best)
     if epoch == 0:  # nothing has been measured yet

@@ -12,26 +12,22 @@ import io
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from ncafast import checkpoint
-from ncafast.tasks.mednca.config import TrainConfig
+from ncafast.train.settings import MOST_THREADS
 
-MOST_THREADS = 1024  # torch accepts more, and the interpreter dies when they are started
-
-# Options that may differ when a run is continued: they do not change a weight, or what they lead to
-# is compared itself (the volumes' contents). A run may also be made longer.
-_FREE = {"out", "cache", "epochs", "save_every", "pictures", "tensorboard", "progress"}
-_FREE |= {"data", "images", "labels", "train_list", "val_list", "val_fraction", "ignore_affine"}
+# Options that may differ when a run is continued, because they do not change a weight. A run may also be made longer.
+FREE = frozenset({"out", "epochs", "patience", "save_every", "pictures", "tensorboard", "progress"})
 
 
 class RunFolder:
-    """Paths and files of one run."""
+    """Paths and files of one run. `things` is what people call its samples: volumes, images."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, things: str = "samples") -> None:
+        self.path, self._things = path, things
         self.best = path / "best.safetensors"
         self.last = path / "last.safetensors"
         self.split = path / "split.json"
@@ -40,7 +36,7 @@ class RunFolder:
         self.tensorboard = path / "tensorboard"
         self._config = path / "config.json"
         self.resume = path / "resume.pt"
-        self._history = path / "history.csv"
+        self._history = path / "history"  # .csv and .json
 
     def settled(self) -> dict[str, Any]:
         """The options of the run in this folder, with all that was left open settled; empty if there is none.
@@ -55,23 +51,31 @@ class RunFolder:
                 raise ValueError(f"{self._config}: is damaged ({name}={value!r}); give another folder with --out")
         return found
 
-    def claim(self, config: TrainConfig, volumes: dict[str, dict[str, int]]) -> dict[str, Any] | None:
+    def claim(
+        self, config: Any, data: dict[str, dict[str, int]], free: Iterable[str] = FREE, write: bool = True
+    ) -> dict[str, Any] | None:
         """Start a run here (None), or return the state to continue the one that was begun here.
 
-        ``volumes`` gives each volume's checksum by name, for "train" and for "held_out".
-        Raises ValueError if the run in the folder had other options, other volumes, or its files
-        are damaged.
+        Args:
+            config: a dataclass of options, kept in config.json.
+            data: each sample's checksum by name, for "train" and for "held_out", kept in split.json.
+            free: names of options that may differ when the run is continued.
+            write: whether to write the two files where they are absent.
+
+        Raises:
+            ValueError: the run in the folder had other options or other samples, or its files are damaged.
         """
         wanted = _plain(config)
         if self._config.exists():
-            self._compare(wanted, _read_json(self._config), volumes)
+            self._compare(wanted, _read_json(self._config), data, set(free))
             if self.resume.exists():
                 return checkpoint.load_resume(self.resume)
         elif self.path.exists() and any(self.path.glob("*.safetensors")):
             raise ValueError(f"{self.path}: holds checkpoints but no config.json; give another folder with --out")
-        self.path.mkdir(parents=True, exist_ok=True)
-        write_text(self.split, json.dumps(volumes, indent=1))
-        write_text(self._config, json.dumps(wanted, indent=1))
+        if write:
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_text(self.split, json.dumps(data, indent=1))
+            write_text(self._config, json.dumps(wanted, indent=1))
         return None
 
     def save_resume(self, state: dict[str, Any]) -> None:
@@ -80,29 +84,30 @@ class RunFolder:
         checkpoint.save_resume(self.resume, state)
 
     def write_history(self, history: Sequence[dict[str, Any]]) -> None:
-        """One row per epoch in history.csv."""
+        """One row per epoch, in history.csv and in history.json."""
         if not history:
             return
         text = io.StringIO()
         writer = csv.DictWriter(text, list(history[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(history)
-        write_text(self._history, text.getvalue())
+        write_text(self._history.with_suffix(".csv"), text.getvalue())
+        write_text(self._history.with_suffix(".json"), json.dumps(list(history), indent=1))
 
-    def _compare(self, wanted: dict[str, Any], found: dict[str, Any], volumes: dict[str, Any]) -> None:
+    def _compare(self, wanted: dict[str, Any], found: dict[str, Any], data: dict[str, Any], free: set[str]) -> None:
         different = [
             f"{key} (here {found.get(key)!r}, asked {value!r})"
             for key, value in wanted.items()
-            if key not in _FREE and found.get(key) != value
+            if key not in free and found.get(key) != value
         ]
         if different:
             raise ValueError(
                 f"{self.path}: holds a run with other options: {', '.join(different)}; "
                 "give the same options to continue it, or another folder with --out"
             )
-        if self.split.exists() and _read_json(self.split) != volumes:
+        if self.split.exists() and _read_json(self.split) != data:
             raise ValueError(
-                f"{self.path}: holds a run on other volumes or another split (see "
+                f"{self.path}: holds a run on other {self._things} or another split (see "
                 f"{self.split.name}); "
                 "bring the data back to continue it, or give another folder with --out"
             )
@@ -130,7 +135,7 @@ def find_checkpoint(model: Path) -> Path:
 
 
 def read_split(model: Path) -> dict[str, list[str]] | None:
-    """Names of the "train" and "held_out" volumes of the run that a checkpoint or folder belongs
+    """Names of the "train" and "held_out" samples of the run that a checkpoint or folder belongs
     to, if known. Raises ValueError if the file that says so is damaged."""
     path = (model if model.is_dir() else model.parent) / "split.json"
     if not path.is_file():
@@ -138,11 +143,11 @@ def read_split(model: Path) -> dict[str, list[str]] | None:
     found = _read_json(path, "use --subset all")
     for side in ("train", "held_out"):
         if not isinstance(found.get(side), dict):
-            raise ValueError(f"{path}: is damaged ({side} is no list of volumes); use --subset all")
+            raise ValueError(f"{path}: is damaged ({side} is no list of samples); use --subset all")
     return {side: sorted(found[side]) for side in ("train", "held_out")}
 
 
-def _plain(config: TrainConfig) -> dict[str, Any]:
+def _plain(config: Any) -> dict[str, Any]:
     """The options as JSON can hold them."""
     plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config), default=str))
     return plain

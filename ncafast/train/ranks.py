@@ -1,0 +1,110 @@
+"""The processes that train together: alone, or as torchrun starts them (gloo on CPUs, NCCL on GPUs).
+
+Every process holds the whole model and the same optimiser. A training step's samples are cut into equal parts, in
+order, one or several per process; the gradients of the parts' mean losses, weighted by their share of the samples, are
+summed in one exchange. So all processes take the step that one process would take with the whole batch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from ncafast.rule import Rule
+from ncafast.train.machine import resolve_device
+
+_PATIENCE = timedelta(hours=2)  # the others wait while the first process measures and draws
+
+
+class Ranks:
+    """This process among all."""
+
+    def __init__(self, rank: int = 0, count: int = 1) -> None:
+        self.rank, self.count = rank, count
+
+    @property
+    def first(self) -> bool:
+        """Whether this process is the one that writes files."""
+        return self.rank == 0
+
+    def parts(self, samples: int, accumulate: int) -> Iterator[range]:
+        """The places in the whole batch that this process works on, one range per batch; never an empty one."""
+        total = self.count * accumulate
+        size = -(-samples // total)
+        for part in range(self.rank * accumulate, (self.rank + 1) * accumulate):
+            places = range(min(part * size, samples), min((part + 1) * size, samples))
+            if places:
+                yield places
+
+    def add_up(self, tensors: Sequence[Tensor]) -> None:
+        """Sum each tensor over the processes, in place, in one exchange."""
+        if self.count == 1:
+            return
+        flat = torch.cat([tensor.flatten().float() for tensor in tensors])
+        dist.all_reduce(flat)
+        for tensor, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+            tensor.copy_(part.view_as(tensor))
+
+    def gather(self, part: Tensor, samples: int, accumulate: int) -> Tensor:
+        """The tensor of the whole batch [samples, ...] from each process's part of it."""
+        if self.count == 1:
+            return part
+        most = -(-samples // (self.count * accumulate)) * accumulate
+        padded = part.new_zeros(most, *part.shape[1:])
+        padded[: len(part)] = part
+        found = [torch.empty_like(padded) for _ in range(self.count)]
+        dist.all_gather(found, padded)
+        sizes = [sum(map(len, Ranks(rank, self.count).parts(samples, accumulate))) for rank in range(self.count)]
+        return torch.cat([tensor[:size] for tensor, size in zip(found, sizes, strict=True)])
+
+    def told(self, value: Any) -> Any:
+        """The first process's value, in all of them."""
+        if self.count == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box)
+        return box[0]
+
+
+@contextmanager
+def joined(device: str) -> Iterator[tuple[Ranks, torch.device]]:
+    """This process among those torchrun started, if it did, and the device it computes on."""
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1 and not dist.is_initialized():
+        yield Ranks(), resolve_device(device)
+        return
+    place = resolve_device(device)
+    if place.type == "cuda" and place.index is None:
+        place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(place)
+    ours = not dist.is_initialized()
+    if ours:
+        dist.init_process_group("nccl" if place.type == "cuda" else "gloo", timeout=_PATIENCE)
+    try:
+        yield Ranks(dist.get_rank(), dist.get_world_size()), place
+    finally:
+        if ours:
+            dist.destroy_process_group()
+
+
+def check_norm(model: nn.Module, ranks: Ranks, local_norm: bool) -> None:
+    """Raise ValueError if the processes would normalise by different statistics, unless that is wanted."""
+    if ranks.count == 1 or local_norm:
+        return
+    for module in model.modules():
+        rule = getattr(module, "rule", None)
+        if (isinstance(rule, Rule) and rule.norm in ("batch", "running")) or isinstance(
+            module, nn.modules.batchnorm._BatchNorm
+        ):
+            raise ValueError(
+                f"{type(module).__name__} normalises by the statistics of its batch, which a rollout cannot take over "
+                f"{ranks.count} processes: train in one process, choose another norm, or give --local-norm to let each "
+                "process normalise by its own samples"
+            )

@@ -1,0 +1,142 @@
+"""The options of the training loop. The text under a field is its help text. Standard library only."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ncafast.train.outputs import check_folder
+
+MOST_THREADS = 1024  # torch accepts more, and the interpreter dies when they are started
+
+Schedule = Literal["constant", "step", "multistep", "exponential", "cosine"]
+
+
+@dataclass
+class Settings:
+    """How to train, whatever is trained. A task's own options may inherit from this class."""
+
+    out: Path = Path("run")
+    """Folder for checkpoints, curves, pictures and everything else the run writes."""
+
+    epochs: int = 10
+    """Passes over the training samples."""
+
+    batch_size: int = 8
+    """Samples that one process trains on at a time."""
+
+    accumulate: int = 1
+    """Gradients of so many batches are added up before the weights change, for the result of a larger batch in the
+    memory of a small one. Batch statistics stay those of each small batch."""
+
+    steps: tuple[int, int] = (32, 32)
+    """Steps of the automaton: each batch draws a number from the first to the second, both included."""
+
+    memory: str = "states"
+    """What a rollout keeps for backward: states (all, fastest), sqrt (least memory), or a number k for every k-th."""
+
+    optimiser: Literal["adam", "adamw", "sgd"] = "adam"
+    """Rule by which gradients change the weights."""
+
+    lr: float = 1e-3
+    """Learning rate at its highest."""
+
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Memory of Adam for the gradient and for its square; the first one is the momentum of sgd."""
+
+    weight_decay: float = 0.0
+    """Pull of the weights towards 0; meant for adamw."""
+
+    schedule: Schedule = "constant"
+    """How the learning rate falls: constant; step and multistep (times --lr-gamma every --lr-step epochs, or after
+    each of --lr-milestones); exponential (times --lr-gamma every epoch); cosine (down to 0 at the end)."""
+
+    lr_step: int = 10
+    """Epochs between two falls of the step schedule."""
+
+    lr_milestones: tuple[int, ...] = ()
+    """Epochs after which the multistep schedule falls."""
+
+    lr_gamma: float = 0.5
+    """What the learning rate is multiplied with when it falls."""
+
+    warmup: int = 0
+    """Training steps in which the learning rate rises from near 0 to --lr."""
+
+    normalise_gradient: bool = False
+    """Divide the gradient of every parameter tensor by its norm, as Growing NCA does."""
+
+    clip: float = 1.0
+    """Largest norm of the gradient; longer ones are shortened to it. 0 switches this off."""
+
+    ema: float = 0.0
+    """Measure and save weights averaged over the last steps, each step counting this much of the one after it; 0.99
+    averages about 100 steps. 0 switches this off."""
+
+    amp: Literal["off", "bf16", "fp16"] = "off"
+    """Compute what is outside the automaton in half precision. The automaton itself stays in float32."""
+
+    patience: int | None = None
+    """Stop when this many epochs have brought nothing better. Left out: train all epochs."""
+
+    seed: int = 0
+    """Governs everything random."""
+
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:1. auto takes a GPU if there is one."""
+
+    threads: int | None = None
+    """CPU threads. Left out: torch's choice; a continued run keeps the number it began with."""
+
+    deterministic: bool = False
+    """Have torch use none but deterministic algorithms, and fail where it has none."""
+
+    local_norm: bool = False
+    """Under torchrun, let batch norm take its statistics over each process's own samples. Without this, models with
+    batch norm are refused there, because several processes would not train as one."""
+
+    save_every: int | None = None
+    """Training steps between two saves of the state that a killed run goes on from. Left out: after every step, or
+    as often as takes 5 % of the time where saving is slow."""
+
+    tensorboard: bool = True
+    """Write TensorBoard files, if the tensorboard package is installed."""
+
+    progress: bool = True
+    """Show progress bars."""
+
+
+def check_settings(settings: Settings) -> None:
+    """Raise ValueError, naming the option and what is allowed, for values that cannot be used."""
+    for name in ("epochs", "batch_size", "accumulate", "lr_step", "patience", "threads", "save_every"):
+        value = getattr(settings, name)
+        if value is not None and value < 1:
+            raise ValueError(f"{name}={value} is not allowed; give a whole number from 1")
+    if (settings.threads or 0) > MOST_THREADS:
+        raise ValueError(f"threads={settings.threads} is not allowed; give a whole number from 1 to {MOST_THREADS}")
+    if not 0 <= settings.steps[0] <= settings.steps[1]:
+        raise ValueError(f"steps={settings.steps} is not allowed; give two whole numbers from 0, the smaller first")
+    if not (settings.lr > 0 and math.isfinite(settings.lr)):
+        raise ValueError(f"lr={settings.lr} is not allowed; give a number above 0, such as 0.002")
+    for name in ("lr_gamma", "clip", "warmup", "weight_decay"):
+        if not (getattr(settings, name) >= 0 and math.isfinite(getattr(settings, name))):
+            raise ValueError(f"{name}={getattr(settings, name)} is not allowed; give a number from 0")
+    for name in ("ema", "betas"):
+        value = getattr(settings, name)
+        if not all(0 <= part < 1 for part in (value if isinstance(value, tuple) else (value,))):
+            raise ValueError(f"{name}={value} is not allowed; give numbers from 0 to below 1")
+    if settings.schedule == "multistep" and not settings.lr_milestones:
+        raise ValueError("schedule=multistep needs lr_milestones, the epochs after which the learning rate falls")
+    memory_of(settings)
+    check_folder("--out", settings.out)
+
+
+def memory_of(settings: Settings) -> Literal["states", "sqrt"] | int:
+    """The memory policy as `ncafast.rollout` takes it."""
+    if settings.memory == "states" or settings.memory == "sqrt":
+        return settings.memory  # type: ignore[return-value]
+    if not (settings.memory.isdecimal() and int(settings.memory) > 0):
+        raise ValueError(f"memory={settings.memory!r} is not allowed; give states, sqrt or a whole number from 1")
+    return int(settings.memory)
