@@ -139,7 +139,7 @@ def enlarge(state: Tensor, scale: int, size: Box) -> Tensor:
 
 
 def enlarge_windows(state: Tensor, scale: int, starts: Sequence[Box], size: Box) -> Tensor:
-    """`cut(enlarge(state), starts, size)` for starts counted in the enlarged grid, without enlarging what is cut off."""
+    """`cut(enlarge(state), starts, size)` for starts in the enlarged grid, without enlarging what is cut off."""
     room = tuple(min(-(-(cells - 1) // scale) + 1, side) for cells, side in zip(size, state.shape[2:], strict=True))
     coarse = [
         tuple(min(s // scale, side - r) for s, side, r in zip(start, state.shape[2:], room, strict=True))

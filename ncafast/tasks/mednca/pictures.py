@@ -30,9 +30,9 @@ from ncafast.train.texts import printable
 Array = np.ndarray[Any, Any]
 History = Sequence[dict[str, Any]]
 
-_TRUTH = "#35d07f"
-_PREDICTION = "#ff5d8f"
-_CLASS_COLOURS = (
+TRUTH = "#35d07f"
+PREDICTION = "#ff5d8f"
+CLASS_COLOURS = (
     "#ff5d8f",
     "#4cc9f0",
     "#ffd166",
@@ -62,31 +62,34 @@ def overlay(
     legend.
     """
     panel = 4.6  # inches
-    tall = panel * min(max(_tallness(image, pixel), 0.6), 1.6)
+    tall = panel * min(max(tallness(image, pixel), 0.6), 1.6)
     figure = Figure(figsize=(2 * panel + 0.2, tall + 1.0), dpi=110)
     plain, drawn = figure.subplots(1, 2)
     for axes, heading in ((plain, "image"), (drawn, "contours")):
-        _show(axes, image, axis, pixel)
+        show_slice(axes, image, axis, pixel)
         axes.set_title(heading, fontsize=10, color="0.35")
+    handles = draw_labels(drawn, prediction, truth, names)
+    figure.legend(handles=handles, loc="lower center", ncols=min(4, len(handles)), frameon=False, fontsize=10)
+    figure.suptitle(printable(title), fontsize=12, parse_math=False)  # it holds a file's name
+    figure.subplots_adjust(0.02, 0.13, 0.98, 0.86, wspace=0.04)
+    return to_array(figure)
+
+
+def draw_labels(axes: Axes, prediction: Array, truth: Array | None, names: Sequence[str]) -> list[Line2D]:
+    """The outlines of every class, as `overlay` draws them; lines for the legend."""
     handles = []
+    several = len(names) > 1
     for number, name in enumerate(names, start=1):
-        several = len(names) > 1
-        own = _CLASS_COLOURS[(number - 1) % len(_CLASS_COLOURS)]
-        for kind, labels, colour in (
-            ("truth", truth, _TRUTH),
-            ("prediction", prediction, _PREDICTION),
-        ):
+        own = CLASS_COLOURS[(number - 1) % len(CLASS_COLOURS)]
+        for kind, labels, colour in (("truth", truth, TRUTH), ("prediction", prediction, PREDICTION)):
             if labels is None:
                 continue
             line = Line2D([], [], color=own if several else colour, linewidth=2)
             line.set_linestyle("-" if kind == "truth" else "--")
             line.set_label(f"{name}: {kind}" if several else kind)
-            _contour(drawn, labels == number, line)
+            outline(axes, labels == number, line)
             handles.append(line)
-    figure.legend(handles=handles, loc="lower center", ncols=min(4, len(handles)), frameon=False, fontsize=10)
-    figure.suptitle(printable(title), fontsize=12, parse_math=False)  # it holds a file's name
-    figure.subplots_adjust(0.02, 0.13, 0.98, 0.86, wspace=0.04)
-    return _pixels(figure)
+    return handles
 
 
 def curves(history: History, best_epoch: int | None = None) -> Array:
@@ -112,7 +115,7 @@ def curves(history: History, best_epoch: int | None = None) -> Array:
     left.set_ylim(bottom=0)
     scored = [row for row in history if row.get("val_dice") is not None]
     right.plot([row["epoch"] for row in scored], [row["val_dice"] for row in scored],
-               marker="o", color=_PREDICTION,
+               marker="o", color=PREDICTION,
                label="mean over held-out volumes")  # fmt: skip
     best = [row for row in scored if row["epoch"] == best_epoch]
     for row in best:
@@ -126,7 +129,7 @@ def curves(history: History, best_epoch: int | None = None) -> Array:
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False, fontsize=9, loc=place)
     figure.tight_layout()
-    return _pixels(figure)
+    return to_array(figure)
 
 
 def animation(
@@ -175,12 +178,12 @@ def write_gif(path: Path, frames: Sequence[Array], seconds: float = 6.0) -> None
     iio.imwrite(path, np.stack(frames), duration=durations, loop=0)
 
 
-def _tallness(image: Array, pixel: tuple[float, float]) -> float:
+def tallness(image: Array, pixel: tuple[float, float]) -> float:
     """Height over width of a slice as it is shown."""
     return (image.shape[1] * pixel[1]) / (image.shape[0] * pixel[0])
 
 
-def _show(axes: Axes, image: Array, axis: Axis, pixel: tuple[float, float]) -> None:
+def show_slice(axes: Axes, image: Array, axis: Axis, pixel: tuple[float, float]) -> None:
     """The first slice axis runs to the right, the second upwards."""
     axes.imshow(image.T, cmap="gray", vmin=0, vmax=1, origin="lower", aspect=pixel[1] / pixel[0])
     axes.set(xticks=[], yticks=[])
@@ -194,7 +197,7 @@ def _show(axes: Axes, image: Array, axis: Axis, pixel: tuple[float, float]) -> N
         text.set_path_effects([withStroke(linewidth=2, foreground="black")])  # on bright tissue
 
 
-def _contour(axes: Axes, mask: Array, line: Line2D) -> None:
+def outline(axes: Axes, mask: Array, line: Line2D) -> None:
     """The outline of a mask along its pixels' edges, in the colour and style of a line."""
     if not mask.any():
         return
@@ -213,9 +216,9 @@ def _contour(axes: Axes, mask: Array, line: Line2D) -> None:
 
 
 def _frame(image: Array, plane: Array, text: str, axis: Axis, pixel: tuple[float, float]) -> Array:
-    figure = Figure(figsize=(4.4, min(max(4.0 * _tallness(image, pixel), 2.4), 6.4) + 0.4), dpi=90)
+    figure = Figure(figsize=(4.4, min(max(4.0 * tallness(image, pixel), 2.4), 6.4) + 0.4), dpi=90)
     axes = figure.add_axes((0.03, 0.03, 0.78, 0.86))
-    _show(axes, image, axis, pixel)
+    show_slice(axes, image, axis, pixel)
     strength = 0.8 * np.clip(plane.T, 0, 1)  # no probability, no colour
     aspect = pixel[1] / pixel[0]
     axes.imshow(plane.T, "plasma", vmin=0, vmax=1, alpha=strength, origin="lower", aspect=aspect)
@@ -224,10 +227,11 @@ def _frame(image: Array, plane: Array, text: str, axis: Axis, pixel: tuple[float
     bar.ax.set_title("probability", fontsize=7)
     bar.ax.tick_params(labelsize=7)
     figure.text(0.42, 0.93, text, ha="center", va="center", fontsize=11)
-    return _pixels(figure)
+    return to_array(figure)
 
 
-def _pixels(figure: Figure) -> Array:
+def to_array(figure: Figure) -> Array:
+    """The figure as [height, width, 3] uint8."""
     canvas = FigureCanvasAgg(figure)
     with warnings.catch_warnings():  # a file's name may hold letters that the font lacks; they become boxes
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
