@@ -211,7 +211,7 @@ def outline(axes: Axes, mask: Array, line: Line2D) -> None:
         levels=[0.5],
         colors=[line.get_color()],
         linestyles=[line.get_linestyle()],
-        linewidths=1.8,
+        linewidths=0.9 * line.get_linewidth(),
     )
 
 

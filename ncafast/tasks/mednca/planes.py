@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from ncafast.tasks.mednca import pictures
 from ncafast.tasks.mednca.config import Axis
@@ -18,23 +19,22 @@ from ncafast.train.texts import printable
 
 Array = np.ndarray[Any, Any]
 
-_AXES = ("sagittal", "coronal", "axial")
+_AXES: tuple[Axis, ...] = ("sagittal", "coronal", "axial")
 _PANEL = 3.2  # inches
 _MOST = 0.5  # the largest deviation that numbers from 0 to 1 can have
 
 
 @dataclass(frozen=True, slots=True)
 class Plane:
-    """Where a volume [S, H, W] is cut."""
+    """Where a volume in canonical orientation is cut."""
 
     axis: Axis
-    along: int  # the array's axis that is cut along
     index: int
-    pixel: tuple[float, float]  # mm along the two others
+    pixel: tuple[float, float]  # mm along the two other axes
 
     def of(self, volume: Array) -> Array:
-        """What of a volume [S, H, W] lies in the plane."""
-        return volume.take(self.index, self.along)
+        """What of [X, Y, Z] lies in the plane, the axes in this order."""
+        return volume.take(self.index, _AXES.index(self.axis))
 
 
 def draw(
@@ -48,6 +48,8 @@ def draw(
 ) -> Array:
     """A picture of a segmentation, [height, width, 3] uint8."""
     planes = choose(recipe, dims, found if truth is None else truth, spacing)
+    image, found = recipe.to_canonical(image), recipe.to_canonical(found)
+    truth = None if truth is None else recipe.to_canonical(truth)
     names = [f"label {value}" for value in recipe.values]
     if dims == 2:
         (plane,) = planes
@@ -79,23 +81,24 @@ def draw_uncertainty(
     image: Array,  # [S, H, W] 0..1
     found: Array,  # [S, H, W] class numbers
     variances: Mapping[str, Array],  # [S, H, W] by what they are over
-    spacing: Sequence[float],
+    spacing: Sequence[float],  # mm along S, H, W
     title: str,
 ) -> Array:
     """A picture of variances of probabilities, as standard deviations over the image, one row for each."""
     planes = choose(recipe, dims, found, spacing)
-    names = [f"label {value}" for value in recipe.values]
+    image, found = recipe.to_canonical(image), recipe.to_canonical(found)
     figure, panels = _figure(planes, image, rows=len(variances), margin=1.2)
+    border = Line2D([], [], color="white", linewidth=1)
     for row, (name, variance) in zip(panels, variances.items(), strict=True):
         for axes, plane in zip(row, planes, strict=True):
             pictures.show_slice(axes, plane.of(image), plane.axis, plane.pixel)
-            deviation = np.sqrt(plane.of(variance)).T
+            deviation = np.sqrt(plane.of(recipe.to_canonical(variance))).T
             aspect = plane.pixel[1] / plane.pixel[0]
             strength = np.clip(4 * deviation, 0, 0.9)  # the image shows where the model is sure
             axes.imshow(deviation, "plasma", vmin=0, vmax=_MOST, alpha=strength, origin="lower", aspect=aspect)
-            pictures.draw_labels(axes, plane.of(found), None, names)
-            axes.set_title(f"over {name}" if dims == 2 else f"over {name}: {plane.axis}, {plane.index}", fontsize=8)
-    figure.subplots_adjust(0.02, 0.03, 0.84, 0.86, wspace=0.04, hspace=0.16)
+            pictures.outline(axes, plane.of(found) > 0, border)
+            axes.set_title(f"over {name}: {plane.axis}, {plane.index}", fontsize=8)
+    figure.subplots_adjust(0.02, 0.03, 0.84, 0.88, wspace=0.04, hspace=0.12)
     bar = figure.colorbar(ScalarMappable(Normalize(0, _MOST), "plasma"), cax=figure.add_axes((0.87, 0.2, 0.02, 0.5)))
     bar.ax.set_title("deviation of\nprobability", fontsize=7)
     bar.ax.tick_params(labelsize=7)
@@ -105,21 +108,19 @@ def draw_uncertainty(
 
 def choose(recipe: Recipe, dims: int, labels: Array, spacing: Sequence[float]) -> list[Plane]:
     """The slice with most labelled pixels (dims=2), or for each axis the plane in the middle of what is labelled,
-    sagittal, coronal, axial; the middle of the volume where nothing is."""
-    rest = [axis for axis in range(3) if axis != recipe.slice_axis]
-    canonical = (recipe.slice_axis, *rest)  # of the axes S, H, W
+    sagittal, coronal, axial; the middle of the volume where nothing is. ``labels`` is [S, H, W]."""
+    own = recipe.to_canonical(labels)
+    size = list(spacing[1:])
+    size.insert(recipe.slice_axis, spacing[0])
     planes = []
-    for along, axis in enumerate(canonical):
-        area = np.count_nonzero(labels, axis=tuple(other for other in range(3) if other != along))
-        half = area.sum() / 2
+    for number, name in enumerate(_AXES):
+        rest = [other for other in range(3) if other != number]
+        area = np.count_nonzero(own, axis=tuple(rest))
         index = len(area) // 2
         if area.any():
-            index = int(area.argmax()) if dims == 2 else int(np.searchsorted(area.cumsum(), half))
-        first, second = (spacing[other] for other in range(3) if other != along)
-        planes.append(Plane(cast(Axis, _AXES[axis]), along, index, (first, second)))
-    if dims == 2:
-        return planes[:1]
-    return sorted(planes, key=lambda plane: _AXES.index(plane.axis))
+            index = int(area.argmax()) if dims == 2 else int(np.searchsorted(area.cumsum(), area.sum() / 2))
+        planes.append(Plane(name, index, (size[rest[0]], size[rest[1]])))
+    return planes if dims == 3 else [planes[recipe.slice_axis]]
 
 
 def _figure(planes: Sequence[Plane], image: Array, rows: int, margin: float = 0.9) -> tuple[Figure, Array]:
