@@ -106,7 +106,7 @@ class TrainConfig:
 
     epochs: int | None = None
     """Passes over the training slices or volumes. Left out: as many as make 1500 training steps
-    (with --dims 3 800), at least 3."""
+    (with --dims 3 500), at least 3."""
 
     batch_size: int | None = None
     """Slices or volumes per training step. Left out: 8 slices, 4 volumes."""
@@ -123,6 +123,10 @@ class TrainConfig:
 
     clip: float = 1.0
     """Largest norm of the gradient; longer ones are shortened to it. 0 switches this off."""
+
+    ema: float | None = None
+    """Measure and save weights averaged over the last training steps: 0.98 averages about 50, 0
+    switches this off. Left out: 0, with --dims 3 0.98."""
 
     predict_batch: int = 16
     """Slices of one volume that are segmented together. They share the statistics of the
