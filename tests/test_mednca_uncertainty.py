@@ -151,6 +151,7 @@ def test_scores_of_several_runs_have_the_quality(run, data, tmp_path):
         rows = list(csv.DictReader(file))
     assert all(float(row["nqm"]) > 0 for row in rows[:-1])
     assert [float(row["nqm"]) for row in rows[:-1]] == [row["nqm"] for row in scores.rows]
+    assert (tmp_path / "quality.png").stat().st_size > 5000
 
 
 @pytest.mark.parametrize("axis", ["sagittal", "coronal", "axial"])

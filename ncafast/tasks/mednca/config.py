@@ -221,7 +221,8 @@ class EvaluateConfig:
 
     runs: int = 1
     """Segment this many times with different firing cells and average the probabilities. From 2 on,
-    scores.csv also has the quality score of M3D-NCA (NQM; high means doubtful)."""
+    scores.csv also has the quality score of M3D-NCA (NQM; high means doubtful), and quality.png
+    shows it beside the Dice score."""
 
     ignore_affine: bool = False
     """Accept an image and a label map whose positions in space differ, if their shapes agree."""

@@ -87,6 +87,8 @@ def evaluate(config: EvaluateConfig) -> Scores:
     mean = {key: math.fsum(row[key] for row in rows) / len(rows) for key in _COLUMNS}
     scores = Scores(tuple(rows), mean, config.output / "scores.csv", tuple(skipped))
     _write_csv(scores)
+    if config.runs > 1:
+        pictures.write_png(config.output / "quality.png", uncertainty.draw_quality(scores.rows))
     scored.sort(key=lambda item: item[0])
     for name, place in (("worst", 0), ("middle", len(scored) // 2), ("best", -1)):
         _draw(trained, *scored[place], config, name)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from ncafast.tasks.mednca import pictures, planes
@@ -62,6 +63,26 @@ def write_report(folder: Path, rows: Sequence[dict[str, Any]], *, runs: int, las
     doubtful = sorted(rows, key=lambda row: -max(row["nqm"].values()))
     report = {"runs": runs, "last_steps": last_steps, "images": doubtful}
     write_text(folder / "report.json", json.dumps(report, indent=1))
+
+
+def draw_quality(rows: Sequence[dict[str, Any]]) -> Array:
+    """Dice over NQM, one point per volume and label, [height, width, 3] uint8. ``rows`` are those of the scores."""
+    figure = Figure(figsize=(5.4, 4.2), dpi=110)
+    axes = figure.add_subplot()
+    for number, value in enumerate(sorted({row["label"] for row in rows})):
+        own = [row for row in rows if row["label"] == value]
+        colour = pictures.CLASS_COLOURS[number % len(pictures.CLASS_COLOURS)]
+        nqm, dice = np.array([[row["nqm"], row["dice"]] for row in own]).T
+        said = f"label {value}"
+        if len(own) > 2 and np.ptp(nqm) > 0 and np.ptp(dice) > 0:
+            said += f", correlation {np.corrcoef(nqm, dice)[0, 1]:.2f}"
+        axes.plot(nqm, dice, "o", color=colour, alpha=0.8, label=said)
+    axes.set(xlabel="NQM (high means doubtful)", ylabel="Dice")
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=9)
+    figure.tight_layout()
+    return pictures.to_array(figure)
 
 
 def _largest(variance: Tensor) -> Array:
