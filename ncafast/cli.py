@@ -1,4 +1,4 @@
-"""The command line: `ncafast info | demo | bench | train mednca | evaluate mednca | predict mednca`.
+"""The command line: `ncafast info | demo | bench`, and `train`, `evaluate`, `predict` followed by a task.
 
 A command is a typed dataclass of options and a function that takes it; tyro makes the options. Both are imported when
 the command is called, so that `ncafast info` and `bench` run with the core dependencies alone.
@@ -62,6 +62,21 @@ _COMMANDS = {
         "segment NIfTI volumes with a trained model",
         "ncafast.cli:_predict_mednca",
         "ncafast.tasks.mednca:PredictConfig",
+    ),
+    "train classification": _Command(
+        "train a classifier on image folders, a CSV list or an .npz file",
+        "ncafast.cli:_train_classification",
+        "ncafast.tasks.classification:TrainConfig",
+    ),
+    "evaluate classification": _Command(
+        "score a trained classifier: accuracy, F1, confusion matrix",
+        "ncafast.cli:_evaluate_classification",
+        "ncafast.tasks.classification:EvaluateConfig",
+    ),
+    "predict classification": _Command(
+        "classify images with a trained model, and draw its channels over time",
+        "ncafast.cli:_predict_classification",
+        "ncafast.tasks.classification:PredictConfig",
     ),
 }
 
@@ -167,7 +182,9 @@ def _described(options: type[Any]) -> type[Any]:
     """The dataclass with the text under each field as its help. tyro reads that itself, but keeps its line breaks."""
     from docstring_parser import parse_from_object
 
-    texts = {doc.arg_name: doc.description or "" for doc in parse_from_object(options).params}
+    kinds = [kind for kind in reversed(options.__mro__) if dataclasses.is_dataclass(kind)]  # texts are inherited
+    docs = [doc for kind in kinds for doc in parse_from_object(kind).params]
+    texts = {doc.arg_name: doc.description for doc in docs if doc.description}
     types = typing.get_type_hints(options)
     fields = [
         (
@@ -176,7 +193,7 @@ def _described(options: type[Any]) -> type[Any]:
             dataclasses.field(
                 default=field.default,
                 default_factory=field.default_factory,
-                metadata={"help": " ".join(texts.get(field.name, "").split())},
+                metadata={"help": " ".join(texts[field.name].split())},
             ),
         )
         for field in dataclasses.fields(options)
@@ -212,6 +229,33 @@ def _predict_mednca(options: Any) -> int:
     done = predict(options)
     for item in done.written:
         print(texts.printable(f"written: {item.labels}" + (f", {item.overlay.name}" if item.overlay else "")))
+    return FAILED if done.skipped else DONE
+
+
+def _train_classification(options: Any) -> None:
+    from ncafast.tasks.classification import train
+
+    result = train(options)
+    score = "" if result.best_accuracy is None else f" (epoch {result.best_epoch}, accuracy {result.best_accuracy:.4f})"
+    print(f"best checkpoint: {result.best}{score}")
+
+
+def _evaluate_classification(options: Any) -> None:
+    from ncafast.tasks.classification import evaluate
+
+    print(f"written: {evaluate(options).csv}")  # after the table, which the task prints
+
+
+def _predict_classification(options: Any) -> int:
+    """FAILED when an image could not be read, as `_predict_mednca`."""
+    from ncafast.tasks.classification import predict
+    from ncafast.train import texts
+
+    done = predict(options)
+    for item in done.found:
+        shown = f" ({item.picture})" if item.picture else ""
+        print(texts.printable(f"{item.image}: {item.label}, {item.probability:.2f}{shown}"))
+    print(f"written: {done.csv}")
     return FAILED if done.skipped else DONE
 
 

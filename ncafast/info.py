@@ -32,6 +32,7 @@ _EXTRAS = {
         "scipy",
         "tensorboard",
         "torchmetrics",
+        "torchvision",
         "tqdm",
         "tyro",
     ),

@@ -16,6 +16,7 @@ from ncafast.tasks.mednca import pictures
 from ncafast.tasks.mednca.config import Axis
 from ncafast.tasks.mednca.slices import Recipe
 from ncafast.train.texts import printable
+from ncafast.viz.figures import pixels_of
 
 Array = np.ndarray[Any, Any]
 
@@ -72,7 +73,7 @@ def draw(
     figure.legend(handles=handles, loc="lower center", ncols=min(4, len(handles)), frameon=False, fontsize=10)
     figure.suptitle(printable(title), fontsize=12, parse_math=False)  # it holds a file's name
     figure.subplots_adjust(0.02, 0.07, 0.98, 0.9, wspace=0.04, hspace=0.04)
-    return pictures.to_array(figure)
+    return pixels_of(figure)
 
 
 def draw_uncertainty(
@@ -103,7 +104,7 @@ def draw_uncertainty(
     bar.ax.set_title("deviation of\nprobability", fontsize=7)
     bar.ax.tick_params(labelsize=7)
     figure.suptitle(printable(title), fontsize=10, parse_math=False)
-    return pictures.to_array(figure)
+    return pixels_of(figure)
 
 
 def choose(recipe: Recipe, dims: int, labels: Array, spacing: Sequence[float]) -> list[Plane]:

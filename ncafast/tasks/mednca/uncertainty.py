@@ -19,6 +19,7 @@ from ncafast.tasks.mednca.slices import Array, Recipe
 from ncafast.tasks.mednca.volumes import write_map
 from ncafast.train.run_folder import write_text
 from ncafast.train.texts import printable
+from ncafast.viz.figures import pixels_of
 
 
 def scores(recipe: Recipe, found: Found) -> dict[int, float]:
@@ -82,7 +83,7 @@ def draw_quality(rows: Sequence[dict[str, Any]]) -> Array:
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=9)
     figure.tight_layout()
-    return pictures.to_array(figure)
+    return pixels_of(figure)
 
 
 def _largest(variance: Tensor) -> Array:
