@@ -5,11 +5,13 @@ from ncafast.checkpoint import load, save
 from ncafast.functional import fire_mask, rollout
 from ncafast.nca import NCA
 from ncafast.rule import Alive, Rule
+from ncafast.settling import Settled, settle
 
 __all__ = [
     "NCA",
     "Alive",
     "Rule",
+    "Settled",
     "backends",
     "filters",
     "fire_mask",
@@ -17,4 +19,5 @@ __all__ = [
     "models",
     "rollout",
     "save",
+    "settle",
 ]

@@ -17,7 +17,7 @@ ORDER = (
     {"backends"},
     {"ops"},
     {"functional"},
-    {"nca"},
+    {"nca", "settling"},
     {"models"},
     {"checkpoint"},
     {"info", "train", "viz"},

@@ -15,6 +15,7 @@ from torch import Tensor
 from ncafast import check
 from ncafast.functional import Memory, States
 from ncafast.models.base import Rebuildable
+from ncafast.models.cascade import check_last, run_level
 from ncafast.models.nca2d import NCA2D
 from ncafast.rule import MAX_KERNEL, Rule, odd, shown, whole
 
@@ -95,10 +96,11 @@ class MedNCA(Rebuildable):
         seed: int | Tensor | None = None,
         fire_masks: tuple[Tensor, Tensor] | None = None,
         states: States = None,
+        last_steps: int = 0,
         memory: Memory = "states",
         first_step: int = 0,
         **options: Any,
-    ) -> Tensor | tuple[Tensor, list[Tensor]]:
+    ) -> Any:
         """Segment images.
 
         Args:
@@ -106,12 +108,14 @@ class MedNCA(Rebuildable):
             seed: of the fire masks; both levels draw from it, the fine one at the steps after the coarse one's.
             fire_masks: (coarse, fine) masks [steps, B or 1, 1, *size of the level] instead of drawn ones.
             states: "all" or k: also return every (k-th) state.
+            last_steps: also return the logits after each of the last so many steps of the fine level.
             memory: as in `ncafast.rollout`.
             first_step: absolute index of the coarse level's first step; the fine level starts steps[0] later.
             **options: of `ncafast.rollout`: first_sample, backend.
 
         Returns:
-            Logits [B, classes, H, W]; with states= (logits, [coarse states, fine states]), each [n, B, channels, h, w].
+            Logits [B, classes, H, W]; with states= (logits, [coarse states, fine states]), each [n, B, channels, h, w];
+            with last_steps= (logits, [last_steps, B, classes, H, W]).
 
         Raises:
             ValueError: a wrong shape, or what `rollout` refuses.
@@ -119,24 +123,28 @@ class MedNCA(Rebuildable):
         self._check(image)
         if "fire_mask" in options:
             raise TypeError("MedNCA takes fire_masks=(coarse, fine), one for each level, not fire_mask=")
+        check_last(last_steps, self.steps[1], states)
         first_step = check.check_count("first_step", first_step)
         coarse_mask, fine_mask = (None, None) if fire_masks is None else _pair("fire_masks", fire_masks)
         options |= {"seed": seed, "states": states, "memory": memory}
-        kept: list[Tensor] = []
 
         small = [size // self.scale for size in image.shape[2:]]
         shrunk = F.interpolate(image, size=small, mode="bilinear")
         hidden = shrunk.new_zeros(image.shape[0], self.channels - self.image_channels, *small)
         where: dict[str, Any] = {"first_step": first_step, "fire_mask": coarse_mask}
-        state = _level(self.model1, shrunk, hidden, self.steps[0], kept, **where, **options)
+        coarse = run_level(self.model1, torch.cat((shrunk, hidden), 1), self.steps[0], **where, **options)
 
-        hidden = state[:, self.image_channels :]
+        hidden = coarse.state[:, self.image_channels :]
         hidden = F.interpolate(hidden, size=image.shape[2:], mode="bilinear")
+        read = slice(self.image_channels, self.image_channels + self.classes)
         where = {"first_step": first_step + self.steps[0], "fire_mask": fine_mask}
-        state = _level(self.model2, image, hidden, self.steps[1], kept, **where, **options)
+        where |= {"last_steps": last_steps, "read": read}
+        fine = run_level(self.model2, torch.cat((image, hidden), 1), self.steps[1], **where, **options)
 
-        logits = state[:, self.image_channels : self.image_channels + self.classes]
-        return logits if states is None else (logits, kept)
+        logits = fine.state[:, read]
+        if last_steps:
+            return logits, fine.last
+        return logits if states is None else (logits, [coarse.kept, fine.kept])
 
     def _check(self, image: Tensor) -> None:
         check.check_floating("image", image)
@@ -158,12 +166,3 @@ def _pair(name: str, value: Any) -> tuple[Any, Any]:
     if len(value) != 2:
         raise ValueError(f"{name} must be a pair (coarse, fine), got {len(value)} values: {shown(value)}")
     return value[0], value[1]
-
-
-def _level(model: NCA2D, image: Tensor, hidden: Tensor, steps: int, kept: list[Tensor], **options: Any) -> Tensor:
-    """Run one level from its image and its other channels; add kept states to `kept`."""
-    result = model(torch.cat((image, hidden), 1), steps, **options)
-    if isinstance(result, Tensor):
-        return result
-    kept.append(result[1])
-    return result[0]

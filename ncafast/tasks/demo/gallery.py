@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ncafast.models import MedNCA
 from ncafast.tasks.demo.brain import HELD_OUT, Array, Brain
 from ncafast.tasks.mednca import pictures
 from ncafast.tasks.mednca.metrics import dice
@@ -45,6 +46,7 @@ def write(
         )
     pictures.write_png(folder / "overlay.png", np.concatenate(rows))
     pictures.write_png(folder / "curves.png", pictures.curves(history))
+    assert isinstance(trained.model, MedNCA)
     middle = torch.from_numpy(images[len(images) // 2])
     frames = pictures.animation(trained.model, middle, seed=seed, axis="coronal")
     pictures.write_gif(folder / "automaton.gif", frames)

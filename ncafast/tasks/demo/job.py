@@ -13,6 +13,7 @@ import nibabel as nib
 import numpy as np
 from tqdm import tqdm
 
+from ncafast.models import MedNCA
 from ncafast.tasks.demo import baselines, brain, gallery, speed, summary
 from ncafast.tasks.demo.config import DemoConfig
 from ncafast.tasks.mednca import PredictConfig, Result, TrainConfig, predict, train
@@ -45,6 +46,7 @@ def run(config: DemoConfig) -> None:
     shutil.copyfile(result.last, config.out / "model.safetensors")
     clock.lap("train")
     trained = load_model(config.out / "model.safetensors", resolve_device("cpu"))
+    assert isinstance(trained.model, MedNCA)
     found = _segment(config, trained, data)
     clock.lap("predict")
     quality = _quality(data, found)

@@ -34,6 +34,7 @@ class CachedVolume:
 
     name: str
     path: Path
+    shape: tuple[int, int, int]  # slices, rows, columns
     spacing: tuple[float, float, float]  # mm along slices, rows, columns
     foreground: tuple[int, ...]  # labelled pixels in each slice
     labels: tuple[int, ...]  # label values that occur, background left out
@@ -101,7 +102,7 @@ def _open(name: str, path: Path) -> CachedVolume | None:
             tensors = {key: file.get_tensor(key) for key in ("image", "label")}
         if header["checksum"] != _checksum(tensors):
             return None
-        return CachedVolume(name, path, **tuples(header))
+        return CachedVolume(name, path, tensors["label"].shape, **tuples(header))
     except (SafetensorError, OSError, KeyError, TypeError, ValueError):
         return None
 

@@ -15,7 +15,7 @@ Axis = Literal["sagittal", "coronal", "axial"]
 
 @dataclass
 class TrainConfig:
-    """Train a Med-NCA on NIfTI images and their label maps.
+    """Train a Med-NCA, or with --dims 3 an M3D-NCA, on NIfTI images and their label maps.
 
     Runs until all epochs are done. If the run is stopped, even by a power cut, give the same
     command again: it goes on where it was and ends with the same weights.
@@ -31,6 +31,9 @@ class TrainConfig:
     labels: Path | None = None
     """Folder with the label maps: same file names as the images."""
 
+    dims: Literal[2, 3] = 2
+    """2 segments slice by slice (Med-NCA), 3 whole volumes (M3D-NCA)."""
+
     out: Path = Path("mednca-run")
     """Folder for checkpoints, curves, pictures and everything else the run writes."""
 
@@ -40,6 +43,7 @@ class TrainConfig:
     axis: Axis | Literal["auto"] = "auto"
     """Which slices to cut, in the patient's frame whatever the file's own orientation is. auto:
     those in which the volumes are sharpest; coronal, if they are about as sharp in all directions.
+    With --dims 3 nothing is cut.
     """
 
     channels: tuple[int, ...] = (0,)
@@ -67,14 +71,15 @@ class TrainConfig:
     """Text file with the names of the held-out volumes, one per line."""
 
     skip_empty: bool = False
-    """Leave training slices out that hold no label at all."""
+    """Leave training slices (volumes with --dims 3) out that hold no label at all."""
 
     crop: int | None = None
     """Train on random squares of this many pixels instead of whole slices; saves time on large
-    slices."""
+    slices. With --dims 3, the side of the random cubes that all levels but the coarsest train on;
+    left out: 24."""
 
     flip: bool = False
-    """Mirror training slices at random along either side."""
+    """Mirror training slices or volumes at random along each side."""
 
     state_channels: int = 16
     """Numbers each cell keeps, the image's channels included."""
@@ -82,24 +87,29 @@ class TrainConfig:
     hidden: int = 64
     """Width of the hidden layer of the update rule."""
 
-    kernel_sizes: tuple[int, int] = (7, 3)
-    """Reach of the perception in pixels, on the coarse and on the fine level (odd numbers)."""
+    levels: int = 2
+    """Number of levels, from coarse to fine. 2-D has 2."""
 
-    steps: tuple[int, int] = (20, 20)
-    """Steps of the automaton on the coarse and on the fine level."""
+    kernel_sizes: tuple[int, ...] | None = None
+    """Width of the perception in pixels on each level, from coarse to fine (odd numbers). Left out:
+    7 on the coarsest level, 3 on the others."""
+
+    steps: tuple[int, ...] | None = None
+    """Steps of the automaton on each level. Left out: 20, with --dims 3 10."""
 
     scale: int = 2
-    """How many times smaller the coarse level is. 4 suits slices of some 200 pixels and more."""
+    """How many times smaller a level is than the next. 4 suits images of some 200 pixels and more.
+    """
 
     fire_rate: float = 0.5
     """Probability that a cell updates in a step."""
 
     epochs: int | None = None
-    """Passes over the training slices. Left out: as many as make 1500 training steps, at least 3.
-    """
+    """Passes over the training slices or volumes. Left out: as many as make 1500 training steps
+    (with --dims 3 500), at least 3."""
 
-    batch_size: int = 8
-    """Slices per training step."""
+    batch_size: int | None = None
+    """Slices or volumes per training step. Left out: 8 slices, 4 volumes."""
 
     lr: float = 2e-3
     """Learning rate of Adam at the start."""
@@ -114,9 +124,13 @@ class TrainConfig:
     clip: float = 1.0
     """Largest norm of the gradient; longer ones are shortened to it. 0 switches this off."""
 
+    ema: float | None = None
+    """Measure and save weights averaged over the last training steps: 0.98 averages about 50, 0
+    switches this off. Left out: 0, with --dims 3 0.98."""
+
     predict_batch: int = 16
     """Slices of one volume that are segmented together. They share the statistics of the
-    normalisation."""
+    normalisation. With --dims 3 a volume is segmented whole."""
 
     seed: int = 0
     """Governs everything random: split, order, augmentation, first weights, firing cells."""
@@ -132,7 +146,7 @@ class TrainConfig:
     every step, or as often as takes 5 % of the time where saving is slow."""
 
     pictures: int = 3
-    """Held-out slices drawn after every epoch, one per volume."""
+    """Held-out volumes of which a picture is drawn after every epoch."""
 
     tensorboard: bool = True
     """Write TensorBoard files, if the tensorboard package is installed."""
@@ -143,7 +157,7 @@ class TrainConfig:
 
 @dataclass
 class PredictConfig:
-    """Segment NIfTI images with a trained Med-NCA."""
+    """Segment NIfTI images with a trained Med-NCA or M3D-NCA."""
 
     model: Path
     """Checkpoint (.safetensors), or the folder of a training run (its best checkpoint is taken)."""
@@ -155,11 +169,21 @@ class PredictConfig:
     """Folder for the results; for a single image it may also be a file name ending in .nii or
     .nii.gz."""
 
-    runs: int = 1
-    """Segment this many times with different firing cells and average the probabilities."""
+    runs: int | None = None
+    """Segment this many times with different firing cells and average the probabilities. Left out:
+    once, with --uncertainty 10 times."""
 
     overlay: bool = True
-    """Also write a picture of the slice with the largest segmented area."""
+    """Also write a picture: of the slice with the largest segmented area, or of three planes
+    through the middle of what a 3-D model segmented."""
+
+    uncertainty: bool = False
+    """Also write, into the folder uncertainty/ inside --output, where the model is unsure: the
+    variance of the probability over the runs and over the last steps of the automaton, as NIfTI and
+    as a picture, and report.json with the quality score of M3D-NCA (NQM; high means doubtful)."""
+
+    last_steps: int = 5
+    """Steps at the end whose variance --uncertainty shows."""
 
     seed: int = 0
     """Governs which cells fire."""
@@ -173,7 +197,7 @@ class PredictConfig:
 
 @dataclass
 class EvaluateConfig:
-    """Score a trained Med-NCA on NIfTI images with known labels: Dice, IoU and Hausdorff distance
+    """Score a trained Med-NCA or M3D-NCA on NIfTI images with known labels: Dice, IoU and Hausdorff distance
     per volume."""
 
     model: Path
@@ -196,7 +220,9 @@ class EvaluateConfig:
     """Folder for scores.csv and the overlays of the worst, the middle and the best volume."""
 
     runs: int = 1
-    """Segment this many times with different firing cells and average the probabilities."""
+    """Segment this many times with different firing cells and average the probabilities. From 2 on,
+    scores.csv also has the quality score of M3D-NCA (NQM; high means doubtful), and quality.png
+    shows it beside the Dice score."""
 
     ignore_affine: bool = False
     """Accept an image and a label map whose positions in space differ, if their shapes agree."""

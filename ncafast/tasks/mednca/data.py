@@ -9,18 +9,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
+from ncafast.models import MedNCA
 from ncafast.tasks.mednca.cache import CachedVolume, prepare
 from ncafast.tasks.mednca.config import TrainConfig
 from ncafast.tasks.mednca.pairs import Pair, Skipped
 from ncafast.tasks.mednca.slices import Recipe
 from ncafast.tasks.mednca.split import split_volumes
-from ncafast.tasks.mednca.volumes import VolumeError
+from ncafast.tasks.mednca.volumes import VolumeError, check_sides
 from ncafast.train.seeds import generator
 from ncafast.train.texts import printable
 
@@ -33,28 +35,34 @@ class Batch:
     target: Tensor  # [B, K, H, W] float32, one plane of 0 and 1 per class
     valid: Tensor  # [B, 1, H, W] float32, 0 where padded
 
+    def logits(self, model: MedNCA, **options: Any) -> Tensor:
+        """What the model says of it, [B, K, H, W]."""
+        return model(self.image, **options)  # type: ignore[no-any-return]
+
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
         return Batch(self.image.to(device), self.target.to(device), self.valid.to(device))
 
 
 def load_volumes(
-    pairs: Sequence[Pair], recipe: Recipe, cache: Path, ignore_affine: bool = False
+    pairs: Sequence[Pair], recipe: Recipe, cache: Path, ignore_affine: bool = False, least: int = 1
 ) -> Iterator[CachedVolume | Skipped]:
-    """Prepare pairs one by one; one that cannot be used comes back as Skipped."""
+    """Prepare pairs one by one; one that cannot be used, or has a side below ``least``, comes back as Skipped."""
     for pair in pairs:
         try:
-            yield prepare(pair, recipe, cache, ignore_affine)
+            volume = prepare(pair, recipe, cache, ignore_affine)
+            check_sides(pair.image, volume.shape, least)
+            yield volume
         except VolumeError as error:
             yield Skipped(pair.image, str(error))
 
 
 def load_sides(
-    config: TrainConfig, recipe: Recipe, pairs: Sequence[Pair], unpaired: Sequence[Skipped]
+    config: TrainConfig, recipe: Recipe, pairs: Sequence[Pair], unpaired: Sequence[Skipped], least: int = 1
 ) -> tuple[list[CachedVolume], list[CachedVolume], list[Skipped]]:
     """Training volumes, held-out volumes and the files that were left out."""
     skipped = list(unpaired)
-    prepared = load_volumes(pairs, recipe, config.cache or config.out / "cache", config.ignore_affine)
+    prepared = load_volumes(pairs, recipe, config.cache or config.out / "cache", config.ignore_affine, least)
     volumes = {}
     for item in tqdm(prepared, "preparing slices", len(pairs), unit="volume", disable=not config.progress):
         if isinstance(item, Skipped):

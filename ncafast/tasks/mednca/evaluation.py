@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
-from ncafast.tasks.mednca import pictures
+from ncafast.tasks.mednca import pictures, planes, uncertainty
 from ncafast.tasks.mednca.config import EvaluateConfig
+from ncafast.tasks.mednca.inference import Found, decide
 from ncafast.tasks.mednca.metrics import score
 from ncafast.tasks.mednca.model_file import TrainedModel, load_model
 from ncafast.tasks.mednca.pairs import Pair, Skipped, find_pairs, resolve_folders
-from ncafast.tasks.mednca.prediction import draw, segment
+from ncafast.tasks.mednca.prediction import segment, slices_of
 from ncafast.tasks.mednca.slices import Array
 from ncafast.tasks.mednca.volumes import VolumeError, check_match, read_image, read_label
 from ncafast.train.machine import resolve_device
@@ -35,7 +35,7 @@ class Scores:
     """One row per volume and class, their means, and the files that were left out."""
 
     rows: tuple[dict[str, Any], ...]
-    """volume, label, dice, iou, hd95_mm, voxels_true, voxels_found"""
+    """volume, label, dice, iou, hd95_mm, voxels_true, voxels_found; with several runs also nqm"""
     mean: dict[str, float]
     """Of dice, iou and hd95_mm over all rows."""
     csv: Path
@@ -87,6 +87,8 @@ def evaluate(config: EvaluateConfig) -> Scores:
     mean = {key: math.fsum(row[key] for row in rows) / len(rows) for key in _COLUMNS}
     scores = Scores(tuple(rows), mean, config.output / "scores.csv", tuple(skipped))
     _write_csv(scores)
+    if config.runs > 1:
+        pictures.write_png(config.output / "quality.png", uncertainty.draw_quality(scores.rows))
     scored.sort(key=lambda item: item[0])
     for name, place in (("worst", 0), ("middle", len(scored) // 2), ("best", -1)):
         _draw(trained, *scored[place], config, name)
@@ -119,11 +121,11 @@ def _choose(pairs: Sequence[Pair], config: EvaluateConfig) -> list[Pair]:
 
 def _read(
     trained: TrainedModel, pair: Pair, config: EvaluateConfig
-) -> tuple[Array, Array, Array, tuple[float, float, float]]:
-    """Image slices, class numbers found and true, voxel size."""
+) -> tuple[Array, Found, Array, tuple[float, float, float]]:
+    """Image slices, what is found, true class numbers, voxel size."""
     image, label = read_image(pair.image, trained.recipe.channels), read_label(pair.label)
     check_match(image, label, config.ignore_affine)
-    images = trained.recipe.slices_of(image).astype(np.float32)
+    images = slices_of(trained, image)
     found = segment(trained, images, seed=config.seed, runs=config.runs)
     truth = trained.recipe.label_slices(label.data)
     return images, found, truth, trained.recipe.slice_spacing(image.spacing)
@@ -131,28 +133,30 @@ def _read(
 
 def _score(trained: TrainedModel, pair: Pair, config: EvaluateConfig) -> list[dict[str, Any]]:
     _, found, truth, spacing = _read(trained, pair, config)
+    labels = decide(found.probability).numpy()
+    nqm = uncertainty.scores(trained.recipe, found)
     rows = []
     for number, value in enumerate(trained.recipe.values, start=1):
-        ours, theirs = found == number, truth == number
+        ours, theirs = labels == number, truth == number
         result = score(ours, theirs, spacing)
-        rows.append(
-            {
-                "volume": pair.name,
-                "label": value,
-                "dice": result.dice,
-                "iou": result.iou,
-                "hd95_mm": result.hd95,
-                "voxels_true": int(theirs.sum()),
-                "voxels_found": int(ours.sum()),
-            }
-        )
+        row = {
+            "volume": pair.name,
+            "label": value,
+            "dice": result.dice,
+            "iou": result.iou,
+            "hd95_mm": result.hd95,
+            "voxels_true": int(theirs.sum()),
+            "voxels_found": int(ours.sum()),
+        }
+        rows.append(row | ({"nqm": nqm[value]} if config.runs > 1 else {}))
     return rows
 
 
 def _draw(trained: TrainedModel, dice: float, pair: Pair, config: EvaluateConfig, name: str) -> None:
     images, found, truth, spacing = _read(trained, pair, config)
     title = f"{name}: {pair.name}, Dice {dice:.3f}"
-    picture = draw(trained, images, found, truth, spacing[1:], title)
+    labels = decide(found.probability).numpy()
+    picture = planes.draw(trained.recipe, trained.dims, images[:, 0], labels, truth, spacing, title)
     pictures.write_png(config.output / f"{name}.png", picture)
 
 

@@ -1,20 +1,40 @@
-"""Segmenting one volume: the only place that decides which slices the model sees together.
+"""Segmenting one volume: the only place that decides what the model sees together.
 
-Med-NCA normalises by the statistics of what it is given, in evaluation too, so the grouping of
-slices changes the result. Slices far apart are grouped (every n-th of the volume), so that each
-group resembles the mixed batches of training. One model trained on batches of 8 scored a Dice of
-0.839 on 24 held-out hippocampi one slice at a time, and 0.857 to 0.858 in groups of 4, 8, 16, 32 or
-whole volumes; the mean of 5 runs in groups of 16 scored 0.863.
+The models normalise by the statistics of what they are given, in evaluation too, so the grouping of slices changes the
+result. Slices far apart are grouped (every n-th of the volume), so that each group resembles the mixed batches of
+training. One model trained on batches of 8 scored a Dice of 0.839 on 24 held-out hippocampi one slice at a time, and
+0.857 to 0.858 in groups of 4, 8, 16, 32 or whole volumes; the mean of 5 runs in groups of 16 scored 0.863.
+
+A 3-D model sees the volume whole. Several runs are one batch, whose samples differ in their fire masks alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from ncafast.models import MedNCA
+from ncafast.models import M3DNCA, MedNCA
 from ncafast.tasks.mednca.data import pad_to, padded_size
 from ncafast.train.seeds import mix
+
+Model = MedNCA | M3DNCA
+
+_MOST_CELLS = 2**23  # of one batch, where runs can be divided: 1 GB for two states of 16 channels
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What several runs say of one volume."""
+
+    probability: Tensor
+    """Of each class, the mean over the runs, [S, K, H, W] float32."""
+    runs_variance: Tensor
+    """Variance of it over the runs (divided by their number), the same shape."""
+    steps_variance: Tensor
+    """Variance over the last steps of one run, the mean over the runs, the same shape; 0 without last_steps."""
 
 
 def groups(count: int, size: int) -> list[range]:
@@ -24,28 +44,37 @@ def groups(count: int, size: int) -> list[range]:
     return [range(start, count, number) for start in range(number)]
 
 
+def probabilities(model: Model, images: Tensor, *, seed: int = 0, runs: int = 1, group: int = 16) -> Tensor:
+    """`Found.probability` alone."""
+    return infer(model, images, seed=seed, runs=runs, group=group).probability
+
+
 @torch.no_grad()
-def probabilities(
-    model: MedNCA,
+def infer(
+    model: Model,
     images: Tensor,  # [S, C, H, W]
     *,
     seed: int = 0,
     runs: int = 1,
     group: int = 16,
-) -> Tensor:
-    """Class probabilities [S, K, H, W] float32 on the CPU, averaged over ``runs`` draws of firing
-    cells."""
-    device = next(model.parameters()).device
-    height, width = images.shape[-2:]
-    size = [padded_size(side, model.scale) for side in (height, width)]
-    result = torch.zeros(images.shape[0], model.classes, height, width)
-    for number, members in enumerate(groups(images.shape[0], group)):
+    last_steps: int = 0,
+) -> Found:
+    """Segment a volume, given as its slices, with ``runs`` draws of firing cells."""
+    shape = (images.shape[0], model.classes if isinstance(model, MedNCA) else model.output_channels, *images.shape[2:])
+    total, squares, waver = (torch.zeros(shape, dtype=torch.float64) for _ in range(3))
+    for number, members in enumerate(_parts(model, images, group)):
         index = torch.tensor(list(members))
-        batch = pad_to(images[index], *size).to(device)
-        for run in range(runs):
-            logits = model(batch, seed=mix("predict", seed, run, number))
-            result[index] += logits[..., :height, :width].sigmoid().float().cpu() / runs
-    return result
+        part = images[index]
+        for batch in _batches(runs, part[:, 0].numel()):
+            own = mix("predict", seed, batch.start, number)
+            seen, last = _run(model, part, len(batch), seed=own, last_steps=last_steps)
+            total[index] += seen.sum(0)
+            squares[index] += seen.square().sum(0)
+            if last_steps:
+                waver[index] += last.var(0, correction=0).sum(0)
+    mean = total / runs
+    variance = (squares / runs - mean.square()).clamp(min=0)
+    return Found(mean.float(), variance.float(), (waver / runs).float())
 
 
 def decide(probability: Tensor) -> Tensor:
@@ -53,3 +82,38 @@ def decide(probability: Tensor) -> Tensor:
     else 0."""
     best, index = probability.max(dim=1)
     return torch.where(best > 0.5, index + 1, 0).to(torch.uint8)
+
+
+def _parts(model: Model, images: Tensor, group: int) -> list[range]:
+    count = images.shape[0]
+    return groups(count, group) if isinstance(model, MedNCA) else [range(count)]
+
+
+def _batches(runs: int, cells: int) -> Iterator[range]:
+    """The runs that are made at once."""
+    at_once = max(1, _MOST_CELLS // cells)
+    for start in range(0, runs, at_once):
+        yield range(start, min(start + at_once, runs))
+
+
+def _run(model: Model, part: Tensor, runs: int, *, seed: int, last_steps: int) -> tuple[Tensor, Tensor]:
+    """Probabilities [runs, s, K, H, W] float64 of slices [s, C, H, W], and after the last steps,
+    [last_steps, runs, s, K, H, W] float32; on the CPU."""
+    device = next(model.parameters()).device
+    height, width = part.shape[-2:]
+    if isinstance(model, MedNCA):
+        padded = pad_to(part, *(padded_size(side, model.scale) for side in (height, width)))
+        found = model(padded.repeat(runs, 1, 1, 1).to(device), seed=seed, last_steps=last_steps)
+    else:
+        volume = part.permute(0, 2, 3, 1)[None].expand(runs, -1, -1, -1, -1)
+        found = model(volume.to(device), seed=seed, last_steps=last_steps)
+    logits, last = found if last_steps else (found, found[None])
+    shown = []
+    for each in (logits, last):
+        if isinstance(model, MedNCA):
+            each = each.unflatten(-4, (runs, -1))[..., :height, :width]
+        else:
+            each = each.movedim(-1, -4)  # [..., runs, K, s, H, W]
+            each = each.transpose(-4, -3)
+        shown.append(each.sigmoid().float().cpu())
+    return shown[0].double(), shown[1]

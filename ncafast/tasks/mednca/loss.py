@@ -10,9 +10,9 @@ from torch import Tensor
 
 
 def dice_bce(
-    logits: Tensor,  # [B, K, H, W]
-    target: Tensor,  # [B, K, H, W] 0 or 1
-    valid: Tensor,  # [B, 1, H, W] 0 where padded
+    logits: Tensor,  # [B, K, *S]
+    target: Tensor,  # [B, K, *S] 0 or 1
+    valid: Tensor,  # [B, 1, *S] 0 where padded
     smooth: float = 1e-5,
 ) -> tuple[Tensor, Tensor]:
     """(Dice loss, cross-entropy), two scalars to be added.
@@ -23,8 +23,9 @@ def dice_bce(
     """
     probability = logits.sigmoid() * valid
     truth = target * valid
-    overlap = (probability * truth).sum((0, 2, 3))  # [K]
-    total = probability.sum((0, 2, 3)) + truth.sum((0, 2, 3))
+    over = (0, *range(2, logits.dim()))
+    overlap = (probability * truth).sum(over)  # [K]
+    total = probability.sum(over) + truth.sum(over)
     dice = 1 - (2 * overlap + smooth) / (total + smooth)
     per_pixel = F.binary_cross_entropy_with_logits(logits, target, reduction="none") * valid
     pixels = valid.sum() * logits.shape[1]

@@ -1,4 +1,4 @@
-"""Dice, IoU and Hausdorff 95 of one class in one volume.
+"""Dice, IoU and Hausdorff 95 of one class in one volume, and how sure the model itself is.
 
 When neither truth nor prediction holds the class, they agree: Dice = IoU = 1, distance 0. When one
 of them alone does, Dice = IoU = 0 and the distance is the volume's diagonal, the farthest two
@@ -66,6 +66,20 @@ def hausdorff(prediction: Array, truth: Array, spacing: tuple[float, float, floa
     there = ndimage.distance_transform_edt(~theirs, sampling=spacing_of)[ours]
     back = ndimage.distance_transform_edt(~ours, sampling=spacing_of)[theirs]
     return float(max(np.percentile(there, percentile), np.percentile(back, percentile)))
+
+
+def quality(variance: Array, mean: Array) -> float:
+    """NQM, the sum of the standard deviation over runs divided by the sum of their mean; high means doubtful.
+
+    Kalkhof and Mukhopadhyay, "M3D-NCA: Robust 3D Segmentation with Built-in Quality Control" (MICCAI 2023), of
+    probabilities (the published code takes logits, whose sum may be 0 or less). Where nothing was found at all, 0.
+
+    Args:
+        variance: of one class's probability over the runs, divided by their number, any shape.
+        mean: of its probability over the runs, the same shape.
+    """
+    total = float(mean.sum(dtype=np.float64))
+    return float(np.sqrt(variance).sum(dtype=np.float64)) / total if total else 0.0
 
 
 def _surface(mask: Array) -> Array:

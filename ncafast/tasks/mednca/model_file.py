@@ -1,5 +1,5 @@
-"""Checkpoints of this task: a MedNCA together with the recipe for its input, so that prediction
-needs no options."""
+"""Checkpoints of this task: a MedNCA or M3DNCA together with the recipe for its input, so that
+prediction needs no options."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from ncafast import checkpoint
-from ncafast.models import MedNCA
+from ncafast.models import M3DNCA, MedNCA
+from ncafast.tasks.mednca.inference import Model
 from ncafast.tasks.mednca.slices import Recipe
 from ncafast.train.run_folder import find_checkpoint
 
@@ -22,13 +23,26 @@ MOST_SCALE = 1024  # slices are padded to a multiple of it, which needs the memo
 class TrainedModel:
     """A model, what its input must look like, and how many slices it sees together."""
 
-    model: MedNCA
+    model: Model
     recipe: Recipe
     group: int
     path: Path
 
+    @property
+    def dims(self) -> int:
+        """2 for a model of slices, 3 for one of volumes."""
+        return 2 if isinstance(self.model, MedNCA) else 3
 
-def save_model(path: Path, model: MedNCA, recipe: Recipe, group: int, **facts: Any) -> None:
+
+def least_sides(model: Model) -> int:
+    """Voxels that a volume needs along each side: at every level more than half a kernel, for reflect padding."""
+    if isinstance(model, MedNCA):
+        return 1
+    factors = [model.scale_factor**level for level in reversed(range(model.levels))]
+    return max(factor * (size // 2) + 1 for factor, size in zip(factors, model.kernel_size, strict=True))
+
+
+def save_model(path: Path, model: Model, recipe: Recipe, group: int, **facts: Any) -> None:
     """Write a checkpoint; ``facts`` (epoch, Dice ...) are kept for people to read."""
     checkpoint.save(
         path,
@@ -50,8 +64,8 @@ def load_model(path: Path, device: torch.device) -> TrainedModel:
     if metadata.get("task") != "mednca":
         raise ValueError(f"{path}: is a checkpoint, but not of ncafast train mednca; give one that is")
     model = checkpoint.load(path, device).float()  # as the slices are
-    if not isinstance(model, MedNCA):
-        raise ValueError(f"{path}: holds a {type(model).__name__}, not a MedNCA; give another checkpoint")
+    if not isinstance(model, (MedNCA, M3DNCA)):
+        raise ValueError(f"{path}: holds a {type(model).__name__}, not a MedNCA or M3DNCA; give another checkpoint")
     try:
         recipe, group = Recipe.from_json(metadata["recipe"]), int(metadata["group"])
         _check(model, recipe, group)
@@ -61,18 +75,17 @@ def load_model(path: Path, device: torch.device) -> TrainedModel:
     return TrainedModel(model, recipe, group, path)
 
 
-def _check(model: MedNCA, recipe: Recipe, group: int) -> None:
+def _check(model: Model, recipe: Recipe, group: int) -> None:
     """Raise ValueError for what would only be noticed later, or never."""
     for name, tensor in model.state_dict().items():
         if not torch.isfinite(tensor).all():
             raise ValueError(f"{name} holds NaN or infinite weights")
-    if model.scale > MOST_SCALE:
+    if isinstance(model, MedNCA) and model.scale > MOST_SCALE:
         raise ValueError(f"scale={model.scale} is not allowed: a whole number from 1 to {MOST_SCALE} is needed")
     if group < 1:
         raise ValueError(f"group={group} is not allowed: a whole number from 1 is needed")
-    for wanted, count, found in (
-        ("classes", model.classes, recipe.values),
-        ("image_channels", model.image_channels, recipe.channels),
-    ):
+    names = ("classes", "image_channels") if isinstance(model, MedNCA) else ("output_channels", "input_channels")
+    for wanted, found in zip(names, (recipe.values, recipe.channels), strict=True):
+        count = getattr(model, wanted)
         if len(found) != count:
             raise ValueError(f"the model has {wanted}={count}, but its recipe names {list(found)}")

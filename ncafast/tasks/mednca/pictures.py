@@ -27,11 +27,22 @@ from ncafast.viz.figures import pixels_of, write_gif, write_png
 Array = np.ndarray[Any, Any]
 History = Sequence[dict[str, Any]]
 
-__all__ = ["animation", "curves", "overlay", "write_gif", "write_png"]
+__all__ = [
+    "CLASS_COLOURS",
+    "animation",
+    "curves",
+    "draw_labels",
+    "outline",
+    "overlay",
+    "show_slice",
+    "tallness",
+    "write_gif",
+    "write_png",
+]
 
-_TRUTH = "#35d07f"
-_PREDICTION = "#ff5d8f"
-_CLASS_COLOURS = (
+TRUTH = "#35d07f"
+PREDICTION = "#ff5d8f"
+CLASS_COLOURS = (
     "#ff5d8f",
     "#4cc9f0",
     "#ffd166",
@@ -61,31 +72,34 @@ def overlay(
     legend.
     """
     panel = 4.6  # inches
-    tall = panel * min(max(_tallness(image, pixel), 0.6), 1.6)
+    tall = panel * min(max(tallness(image, pixel), 0.6), 1.6)
     figure = Figure(figsize=(2 * panel + 0.2, tall + 1.0), dpi=110)
     plain, drawn = figure.subplots(1, 2)
     for axes, heading in ((plain, "image"), (drawn, "contours")):
-        _show(axes, image, axis, pixel)
+        show_slice(axes, image, axis, pixel)
         axes.set_title(heading, fontsize=10, color="0.35")
+    handles = draw_labels(drawn, prediction, truth, names)
+    figure.legend(handles=handles, loc="lower center", ncols=min(4, len(handles)), frameon=False, fontsize=10)
+    figure.suptitle(printable(title), fontsize=12, parse_math=False)  # it holds a file's name
+    figure.subplots_adjust(0.02, 0.13, 0.98, 0.86, wspace=0.04)
+    return pixels_of(figure)
+
+
+def draw_labels(axes: Axes, prediction: Array, truth: Array | None, names: Sequence[str]) -> list[Line2D]:
+    """The outlines of every class, as `overlay` draws them; lines for the legend."""
     handles = []
+    several = len(names) > 1
     for number, name in enumerate(names, start=1):
-        several = len(names) > 1
-        own = _CLASS_COLOURS[(number - 1) % len(_CLASS_COLOURS)]
-        for kind, labels, colour in (
-            ("truth", truth, _TRUTH),
-            ("prediction", prediction, _PREDICTION),
-        ):
+        own = CLASS_COLOURS[(number - 1) % len(CLASS_COLOURS)]
+        for kind, labels, colour in (("truth", truth, TRUTH), ("prediction", prediction, PREDICTION)):
             if labels is None:
                 continue
             line = Line2D([], [], color=own if several else colour, linewidth=2)
             line.set_linestyle("-" if kind == "truth" else "--")
             line.set_label(f"{name}: {kind}" if several else kind)
-            _contour(drawn, labels == number, line)
+            outline(axes, labels == number, line)
             handles.append(line)
-    figure.legend(handles=handles, loc="lower center", ncols=min(4, len(handles)), frameon=False, fontsize=10)
-    figure.suptitle(printable(title), fontsize=12, parse_math=False)  # it holds a file's name
-    figure.subplots_adjust(0.02, 0.13, 0.98, 0.86, wspace=0.04)
-    return pixels_of(figure)
+    return handles
 
 
 def curves(history: History, best_epoch: int | None = None) -> Array:
@@ -111,7 +125,7 @@ def curves(history: History, best_epoch: int | None = None) -> Array:
     left.set_ylim(bottom=0)
     scored = [row for row in history if row.get("val_dice") is not None]
     right.plot([row["epoch"] for row in scored], [row["val_dice"] for row in scored],
-               marker="o", color=_PREDICTION,
+               marker="o", color=PREDICTION,
                label="mean over held-out volumes")  # fmt: skip
     best = [row for row in scored if row["epoch"] == best_epoch]
     for row in best:
@@ -161,12 +175,12 @@ def animation(
     return frames
 
 
-def _tallness(image: Array, pixel: tuple[float, float]) -> float:
+def tallness(image: Array, pixel: tuple[float, float]) -> float:
     """Height over width of a slice as it is shown."""
     return (image.shape[1] * pixel[1]) / (image.shape[0] * pixel[0])
 
 
-def _show(axes: Axes, image: Array, axis: Axis, pixel: tuple[float, float]) -> None:
+def show_slice(axes: Axes, image: Array, axis: Axis, pixel: tuple[float, float]) -> None:
     """The first slice axis runs to the right, the second upwards."""
     axes.imshow(image.T, cmap="gray", vmin=0, vmax=1, origin="lower", aspect=pixel[1] / pixel[0])
     axes.set(xticks=[], yticks=[])
@@ -180,7 +194,7 @@ def _show(axes: Axes, image: Array, axis: Axis, pixel: tuple[float, float]) -> N
         text.set_path_effects([withStroke(linewidth=2, foreground="black")])  # on bright tissue
 
 
-def _contour(axes: Axes, mask: Array, line: Line2D) -> None:
+def outline(axes: Axes, mask: Array, line: Line2D) -> None:
     """The outline of a mask along its pixels' edges, in the colour and style of a line."""
     if not mask.any():
         return
@@ -194,14 +208,14 @@ def _contour(axes: Axes, mask: Array, line: Line2D) -> None:
         levels=[0.5],
         colors=[line.get_color()],
         linestyles=[line.get_linestyle()],
-        linewidths=1.8,
+        linewidths=0.9 * line.get_linewidth(),
     )
 
 
 def _frame(image: Array, plane: Array, text: str, axis: Axis, pixel: tuple[float, float]) -> Array:
-    figure = Figure(figsize=(4.4, min(max(4.0 * _tallness(image, pixel), 2.4), 6.4) + 0.4), dpi=90)
+    figure = Figure(figsize=(4.4, min(max(4.0 * tallness(image, pixel), 2.4), 6.4) + 0.4), dpi=90)
     axes = figure.add_axes((0.03, 0.03, 0.78, 0.86))
-    _show(axes, image, axis, pixel)
+    show_slice(axes, image, axis, pixel)
     strength = 0.8 * np.clip(plane.T, 0, 1)  # no probability, no colour
     aspect = pixel[1] / pixel[0]
     axes.imshow(plane.T, "plasma", vmin=0, vmax=1, alpha=strength, origin="lower", aspect=aspect)

@@ -4,24 +4,26 @@ look at."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from ncafast.tasks.mednca import pictures
+from ncafast.tasks.mednca import pictures, planes, uncertainty
 from ncafast.tasks.mednca.config import PredictConfig
-from ncafast.tasks.mednca.inference import decide, probabilities
-from ncafast.tasks.mednca.model_file import TrainedModel, load_model
+from ncafast.tasks.mednca.inference import Found, decide, infer
+from ncafast.tasks.mednca.model_file import TrainedModel, least_sides, load_model
 from ncafast.tasks.mednca.pairs import Skipped, list_nifti, stem
 from ncafast.tasks.mednca.slices import Array
-from ncafast.tasks.mednca.volumes import VolumeError, read_image, write_labels
+from ncafast.tasks.mednca.volumes import Volume, VolumeError, check_sides, read_image, write_labels
 from ncafast.train.machine import resolve_device
 from ncafast.train.outputs import check_folder
 from ncafast.train.texts import printable
+
+_RUNS = 10  # of the pseudo-ensemble, as many as in M3D-NCA
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,8 @@ class Prediction:
     overlay: Path | None
     voxels: dict[int, int]
     """Number of voxels by label value."""
+    quality: dict[int, float] | None = None
+    """The quality score NQM by label value, where --uncertainty asks for it; high means doubtful."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +54,16 @@ def predict(config: PredictConfig) -> Predictions:
     the image's name.
     Raises ValueError if no image can be used.
     """
-    if config.runs < 1:
-        raise ValueError(f"runs={config.runs} is not allowed; give a whole number from 1")
+    runs = _runs(config)
     jobs = _jobs(config)
     trained = load_model(config.model, resolve_device(config.device))
+    _check_last(config, trained)
+    rows: list[dict[str, Any]] = []
     written: list[Prediction] = []
     skipped: list[Skipped] = []
     for source, target, overlay in tqdm(jobs, "segmenting", unit="volume", disable=not config.progress):
         try:
-            written.append(_segment(trained, source, target, overlay, config))
+            written.append(_segment(trained, source, target, overlay, config, runs, rows))
         except VolumeError as error:
             skipped.append(Skipped(source, str(error)))
             if len(jobs) > 1:
@@ -67,12 +72,42 @@ def predict(config: PredictConfig) -> Predictions:
         raise ValueError(
             skipped[0].reason if len(jobs) == 1 else f"none of the {len(jobs)} images can be used; see the lines above"
         )
+    if config.uncertainty:
+        uncertainty.write_report(_maps_folder(config), rows, runs=runs, last_steps=config.last_steps)
     return Predictions(tuple(written), tuple(skipped))
+
+
+def _runs(config: PredictConfig) -> int:
+    runs = config.runs if config.runs is not None else _RUNS if config.uncertainty else 1
+    if runs < 1:
+        raise ValueError(f"runs={runs} is not allowed; give a whole number from 1")
+    if config.uncertainty and runs < 2:
+        raise ValueError(f"runs={runs} is not allowed with --uncertainty; give a whole number from 2")
+    return runs
+
+
+def _check_last(config: PredictConfig, trained: TrainedModel) -> None:
+    most = trained.model.steps[-1]
+    if config.uncertainty and not 2 <= config.last_steps <= most:
+        raise ValueError(
+            f"last_steps={config.last_steps} is not allowed; this model's finest level has {most} steps, so "
+            f"give a whole number from 2 to {most}"
+        )
+
+
+def _maps_folder(config: PredictConfig) -> Path:
+    """Apart from the label maps, so that a folder of these holds nothing else."""
+    folder = config.output.parent if _names_file(config.output) else config.output
+    return folder / "uncertainty"
+
+
+def _names_file(output: Path) -> bool:
+    return output.name.lower().endswith((".nii", ".nii.gz"))
 
 
 def _jobs(config: PredictConfig) -> list[tuple[Path, Path, Path]]:
     """(image, label map to write, overlay to write) for every image."""
-    one_file = config.output.name.lower().endswith((".nii", ".nii.gz"))
+    one_file = _names_file(config.output)
     if config.input.is_dir():
         if one_file:
             raise ValueError(f"{config.output}: the input is a folder, so --output must be a folder too")
@@ -95,43 +130,45 @@ def _overlay(target: Path, shared: bool) -> Path:
     return target.with_name(f"{target.name if shared else stem(target)}.png")
 
 
-def _segment(trained: TrainedModel, source: Path, target: Path, overlay: Path, config: PredictConfig) -> Prediction:
+def _segment(
+    trained: TrainedModel,
+    source: Path,
+    target: Path,
+    overlay: Path,
+    config: PredictConfig,
+    runs: int,
+    rows: list[dict[str, Any]],
+) -> Prediction:
+    """Write everything for one image; with uncertainty, add its row of the report."""
     recipe = trained.recipe
     volume = read_image(source, recipe.channels)
-    images = recipe.slices_of(volume).astype(np.float32)
-    found = segment(trained, images, seed=config.seed, runs=config.runs)
-    write_labels(target, recipe.to_volume(found), source)
+    images = slices_of(trained, volume)
+    last_steps = config.last_steps if config.uncertainty else 0
+    found = segment(trained, images, seed=config.seed, runs=runs, last_steps=last_steps)
+    labels = decide(found.probability).numpy()
+    spacing = recipe.slice_spacing(volume.spacing)
+    write_labels(target, recipe.to_volume(labels), source)
     if config.overlay:
-        pixel = recipe.slice_spacing(volume.spacing)[1:]
-        pictures.write_png(overlay, draw(trained, images, found, None, pixel, source.name))
-    counts = {value: int((found == k).sum()) for k, value in enumerate(recipe.values, start=1)}
-    return Prediction(source, target, overlay if config.overlay else None, counts)
+        picture = planes.draw(recipe, trained.dims, images[:, 0], labels, None, spacing, source.name)
+        pictures.write_png(overlay, picture)
+    nqm = None
+    if config.uncertainty:
+        place = _maps_folder(config), overlay.stem, trained, source
+        shown = images[:, 0], labels, found, spacing
+        rows.append(uncertainty.write_maps(*place, *shown, runs=runs, last_steps=last_steps))
+        nqm = rows[-1]["nqm"]
+    counts = {value: int((labels == k).sum()) for k, value in enumerate(recipe.values, start=1)}
+    return Prediction(source, target, overlay if config.overlay else None, counts, nqm)
 
 
-def segment(trained: TrainedModel, images: Array, *, seed: int, runs: int) -> Array:
-    """Images [S, C, H, W] float32 -> class numbers [S, H, W] uint8."""
-    options = {"seed": seed, "runs": runs, "group": trained.group}
-    return decide(probabilities(trained.model, torch.from_numpy(images), **options)).numpy()
+def slices_of(trained: TrainedModel, volume: Volume) -> Array:
+    """The volume as the model takes it, [S, C, H, W] float32. Raises VolumeError if it is too small for the model."""
+    if trained.dims == 3:
+        check_sides(volume.path, volume.data.shape[1:], least_sides(trained.model))
+    return trained.recipe.slices_of(volume).astype(np.float32)
 
 
-def draw(
-    trained: TrainedModel,
-    images: Array,  # [S, C, H, W]
-    found: Array,  # [S, H, W]
-    truth: Array | None,
-    pixel: Sequence[float],
-    title: str,
-) -> Array:
-    """The overlay of the slice with most segmented (or true) pixels; the middle one if there are
-    none."""
-    area = np.count_nonzero(found if truth is None else truth, axis=(1, 2))
-    index = int(area.argmax()) if area.any() else len(area) // 2
-    return pictures.overlay(
-        images[index, 0],
-        found[index],
-        None if truth is None else truth[index],
-        names=[f"label {value}" for value in trained.recipe.values],
-        axis=trained.recipe.axis,
-        pixel=(pixel[0], pixel[1]),
-        title=f"{title}, slice {index}",
-    )
+def segment(trained: TrainedModel, images: Array, *, seed: int, runs: int, last_steps: int = 0) -> Found:
+    """Images [S, C, H, W] float32 -> what `runs` runs find."""
+    options = {"seed": seed, "runs": runs, "group": trained.group, "last_steps": last_steps}
+    return infer(trained.model, torch.from_numpy(images), **options)

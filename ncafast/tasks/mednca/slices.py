@@ -108,7 +108,11 @@ class Recipe:
     def to_volume(self, index: Array) -> Array:
         """[S, H, W] class numbers -> [X, Y, Z] uint8 label values in canonical orientation."""
         table = np.array((0, *self.values), np.uint8)
-        return np.moveaxis(table[index], 0, self.slice_axis)
+        return self.to_canonical(table[index])
+
+    def to_canonical(self, slices: Array) -> Array:
+        """[S, H, W] -> [X, Y, Z]."""
+        return np.moveaxis(slices, 0, self.slice_axis)
 
     def slice_spacing(self, spacing: tuple[float, float, float]) -> tuple[float, float, float]:
         """Voxel size in mm along slices, rows and columns, from that along X, Y, Z."""

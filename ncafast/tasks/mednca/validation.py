@@ -6,12 +6,10 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from torch import Tensor
-
 from ncafast.models import MedNCA
-from ncafast.tasks.mednca import pictures
+from ncafast.tasks.mednca import planes
 from ncafast.tasks.mednca.cache import CachedVolume
-from ncafast.tasks.mednca.inference import decide, probabilities
+from ncafast.tasks.mednca.inference import Model, decide, probabilities
 from ncafast.tasks.mednca.metrics import dice
 from ncafast.tasks.mednca.slices import Array, Recipe
 
@@ -19,7 +17,7 @@ Show = Callable[[CachedVolume, Array], None]
 
 
 def validate(
-    model: MedNCA,
+    model: Model,
     volumes: Sequence[CachedVolume],
     recipe: Recipe,
     *,
@@ -37,6 +35,7 @@ def validate(
     if not volumes:
         return dict.fromkeys(("val_dice", *names))
     model.eval()
+    dims = 2 if isinstance(model, MedNCA) else 3
     table = []
     for number, volume in enumerate(volumes):
         images, truth = volume.read(slice(None))
@@ -44,23 +43,11 @@ def validate(
         scores = [dice((found == k).numpy(), (truth == k).numpy()) for k in range(1, len(values) + 1)]
         table.append(scores)
         if number < shown:
-            show(volume, _overlay(volume, recipe, images, found, truth, _mean(scores)))
+            title = f"{volume.name}, Dice of the volume {_mean(scores):.3f}"
+            volumes_of = images[:, 0].numpy(), found.numpy(), truth.numpy()
+            show(volume, planes.draw(recipe, dims, *volumes_of, volume.spacing, title))
     per_class = [_mean(column) for column in zip(*table, strict=True)]
     return {"val_dice": _mean(per_class), **dict(zip(names, per_class, strict=False))}
-
-
-def _overlay(volume: CachedVolume, recipe: Recipe, images: Tensor, found: Tensor, truth: Tensor, score: float) -> Array:
-    """The slice with the largest true label."""
-    index = max(range(len(volume)), key=volume.foreground.__getitem__)
-    return pictures.overlay(
-        images[index, 0].numpy(),
-        found[index].numpy(),
-        truth[index].numpy(),
-        names=[f"label {value}" for value in recipe.values],
-        axis=recipe.axis,
-        pixel=volume.spacing[1:],
-        title=f"{volume.name}, slice {index}, Dice of the volume {score:.3f}",
-    )
 
 
 def _mean(values: Sequence[float]) -> float:

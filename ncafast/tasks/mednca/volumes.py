@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,24 +136,37 @@ def check_match(image: Volume, label: Volume, ignore_affine: bool = False) -> No
         )
 
 
-def write_labels(path: Path, labels: Array, like: Path) -> None:
-    """Write a label map beside the image it belongs to.
+def check_sides(path: Path, shape: Sequence[int], least: int) -> None:
+    """Raise VolumeError unless every side has as many voxels as a 3-D model's perception needs."""
+    if min(shape) < least:
+        raise VolumeError(
+            f"{path}: has {_by(tuple(shape))} voxels, and this 3-D model needs {least} along each side; leave it out, "
+            "or train with --dims 2, or with fewer levels, a smaller scale or smaller kernels"
+        )
 
-    ``labels`` is [X, Y, Z] uint8 in canonical orientation; the file gets the orientation, affine,
-    header geometry and spatial shape of ``like`` (3-D also where that is 4-D). It appears under its
-    name only when complete.
+
+def write_labels(path: Path, labels: Array, like: Path) -> None:
+    """Write a label map [X, Y, Z] uint8 in canonical orientation beside the image it belongs to; see `write_map`."""
+    write_map(path, labels.astype(np.uint8), like, intent="label")
+
+
+def write_map(path: Path, values: Array, like: Path, intent: str = "none") -> None:
+    """Write one number per voxel beside the image it belongs to.
+
+    ``values`` is [X, Y, Z] uint8 or float32 in canonical orientation; the file gets the orientation, affine, header
+    geometry and spatial shape of ``like`` (3-D also where that is 4-D). It appears under its name only when complete.
     """
     source = _open(like)
     shape = _spatial_shape(like, source)
     ras = orientations.axcodes2ornt("RAS")
     back = orientations.ornt_transform(ras, orientations.io_orientation(source.affine))
-    own = orientations.apply_orientation(labels.astype(np.uint8), back)
+    own = orientations.apply_orientation(values, back)
     if own.shape != shape:
         raise ValueError(f"labels of shape {_by(own.shape)} do not fit {like} with {_by(shape)} voxels")
     header = source.header.copy()
-    header.set_data_dtype(np.uint8)
+    header.set_data_dtype(values.dtype)
     header.set_slope_inter(1.0, 0.0)
-    header.set_intent("label")
+    header.set_intent(intent)
     header["cal_min"] = header["cal_max"] = 0
     if len(source.shape) == 2:
         own = own[:, :, 0]

@@ -1,0 +1,83 @@
+"""settle(): run an automaton until its state rests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ncafast import check
+from ncafast.functional import rollout
+from ncafast.rule import Rule, number
+
+
+class Settled(NamedTuple):
+    """Where a rollout came to rest, or where it was stopped."""
+
+    state: Tensor  # [B, C, *S]
+    steps: int
+    """Steps that were taken."""
+    change: float
+    """Mean absolute change in the last step, of the sample that changed most."""
+    rests: bool
+    """Whether that is below the tolerance; False if max_steps came first."""
+
+
+@torch.no_grad()
+def settle(
+    x: Tensor,  # [B, C, *S]
+    rule: Rule,
+    params: Mapping[str, Tensor],
+    *,
+    tolerance: float = 1e-3,
+    max_steps: int = 1000,
+    chunk: int = 8,
+    channels: slice = slice(None),
+    first_step: int = 0,
+    seed: int | Tensor | None = None,
+    **options: Any,
+) -> Settled:
+    """Run `rule` from state `x` until no sample changes by `tolerance` or more in a step.
+
+    The change of a sample in a step is the mean over its cells and channels of |x_(t+1) - x_t|; the rollout ends after
+    the first step in which the largest of the samples' changes is below the tolerance. State and number of steps are
+    those of one step after another; the steps run in chunks, so up to chunk - 1 of them are taken in vain at the end.
+    Any automaton settles: `settle(x, nca.rule, nca.params())`, also a published model's.
+
+    Args:
+        x: state [B, C, *S], as for `ncafast.rollout`.
+        rule: what one step does.
+        params: tensors by name, as for `rollout`.
+        tolerance: largest change of a state that rests, in the state's own unit.
+        max_steps: where to stop a state that does not come to rest.
+        chunk: steps between two looks; as many states are held in memory.
+        channels: the channels to look at, such as slice(1, 2) for the logits of a Med-NCA.
+        first_step: absolute index of the first step.
+        seed: as for `rollout`; None draws one from torch's generator, for the whole run.
+        **options: further ones of `rollout`: first_sample, extra that does not change per step, backend.
+
+    Returns:
+        The state, the steps taken, the last step's change, and whether it rests.
+
+    Raises:
+        TypeError, ValueError: a wrong argument, here or for `rollout`.
+    """
+    tolerance = number("tolerance", tolerance, 0.0)
+    max_steps, chunk = check.check_count("max_steps", max_steps), check.check_count("chunk", chunk, 1)
+    if seed is None:
+        seed = torch.randint(-(2**63), 2**63 - 1, (1,), dtype=torch.int64)
+    done, change = 0, float("inf")
+    state = x.clone()
+    while done < max_steps:
+        steps = min(chunk, max_steps - done)
+        where: dict[str, Any] = {"first_step": first_step + done, "seed": seed, "states": "all"}
+        _, states = rollout(state, rule, params, steps, **where, **options)
+        looked = torch.cat((state[None], states))[:, :, channels]
+        changes = looked.diff(dim=0).abs().flatten(2).double().mean(2).amax(1).tolist()  # one number per step
+        for step, change in enumerate(changes):
+            if change < tolerance:
+                return Settled(states[step].clone(), done + step + 1, change, True)
+        state, done = states[-1].clone(), done + steps
+    return Settled(state, done, change, False)

@@ -1,0 +1,91 @@
+"""Where a model is unsure: maps of variance beside a prediction, a picture of them, and the quality score."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ncafast.tasks.mednca import pictures, planes
+from ncafast.tasks.mednca.inference import Found
+from ncafast.tasks.mednca.metrics import quality
+from ncafast.tasks.mednca.model_file import TrainedModel
+from ncafast.tasks.mednca.slices import Array, Recipe
+from ncafast.tasks.mednca.volumes import write_map
+from ncafast.train.run_folder import write_text
+from ncafast.train.texts import printable
+from ncafast.viz.figures import pixels_of
+
+
+def scores(recipe: Recipe, found: Found) -> dict[int, float]:
+    """The quality score NQM by label value; high means doubtful."""
+    variance, mean = found.runs_variance.numpy(), found.probability.numpy()
+    return {value: quality(variance[:, k], mean[:, k]) for k, value in enumerate(recipe.values)}
+
+
+def write_maps(
+    folder: Path,
+    name: str,
+    trained: TrainedModel,
+    source: Path,
+    image: Array,  # [S, H, W] 0..1
+    labels: Array,  # [S, H, W] class numbers
+    found: Found,
+    spacing: Sequence[float],
+    *,
+    runs: int,
+    last_steps: int,
+) -> dict[str, Any]:
+    """Write <name>_runs.nii.gz, <name>_steps.nii.gz and <name>.png; returns the image's row of the report.
+
+    A map holds at each voxel the variance of the class where it is largest, from 0 to 0.25.
+    """
+    recipe = trained.recipe
+    own = {"runs": _largest(found.runs_variance), "steps": _largest(found.steps_variance)}
+    for kind, variance in own.items():
+        write_map(folder / f"{name}_{kind}.nii.gz", recipe.to_canonical(variance), source)
+    nqm = scores(recipe, found)
+    shown = {f"{runs} runs": own["runs"], f"the last {last_steps} steps": own["steps"]}
+    title = f"{source.name}: NQM {', '.join(f'{value:.3f}' for value in nqm.values())}"
+    picture = planes.draw_uncertainty(recipe, trained.dims, image, labels, shown, spacing, title)
+    pictures.write_png(folder / f"{name}.png", picture)
+    counts = {value: int((labels == k).sum()) for k, value in enumerate(recipe.values, start=1)}
+    means = {f"mean_variance_{kind}": float(variance.mean(dtype=np.float64)) for kind, variance in own.items()}
+    return {"image": printable(source.name), "nqm": nqm, "voxels": counts, **means}
+
+
+def write_report(folder: Path, rows: Sequence[dict[str, Any]], *, runs: int, last_steps: int) -> None:
+    """Write report.json, the most doubtful image first."""
+    doubtful = sorted(rows, key=lambda row: -max(row["nqm"].values()))
+    report = {"runs": runs, "last_steps": last_steps, "images": doubtful}
+    write_text(folder / "report.json", json.dumps(report, indent=1))
+
+
+def draw_quality(rows: Sequence[dict[str, Any]]) -> Array:
+    """Dice over NQM, one point per volume and label, [height, width, 3] uint8. ``rows`` are those of the scores."""
+    figure = Figure(figsize=(5.4, 4.2), dpi=110)
+    axes = figure.add_subplot()
+    for number, value in enumerate(sorted({row["label"] for row in rows})):
+        own = [row for row in rows if row["label"] == value]
+        colour = pictures.CLASS_COLOURS[number % len(pictures.CLASS_COLOURS)]
+        nqm, dice = np.array([[row["nqm"], row["dice"]] for row in own]).T
+        said = f"label {value}"
+        if len(own) > 2 and np.ptp(nqm) > 0 and np.ptp(dice) > 0:
+            said += f", correlation {np.corrcoef(nqm, dice)[0, 1]:.2f}"
+        axes.plot(nqm, dice, "o", color=colour, alpha=0.8, label=said)
+    axes.set(xlabel="NQM (high means doubtful)", ylabel="Dice")
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=9)
+    figure.tight_layout()
+    return pixels_of(figure)
+
+
+def _largest(variance: Tensor) -> Array:
+    """[S, K, H, W] -> [S, H, W]."""
+    return variance.amax(1).numpy()
