@@ -2,11 +2,11 @@
 
 Five lines train an automaton, with checkpoints, curves and exact resume in the folder `run`::
 
-    nca, images = ncafast.NCA(channels=16), torch.rand(64, 16, 32, 32)
+    nca, images = NCA(channels=16), torch.rand(64, 16, 32, 32)
     def loss(model, batch, at):
-        return (model(batch, at.steps, **at.options) - batch).square().mean()
-    settings = ncafast.train.Settings(out=Path("run"), epochs=20, steps=(8, 16), lr=2e-3, schedule="cosine")
-    result = ncafast.train.fit(nca, images, loss, settings)
+        return (model(batch, at.steps, **at.options) - batch.flip(1)).square().mean()
+    settings = Settings(out=Path("run"), epochs=20, steps=(8, 16), lr=2e-3, schedule="cosine")
+    result = fit(nca, images, loss, settings)
 
 A task brings a `Job` (model, samples, losses, what to measure) to `run`; with a sample pool, a `PoolJob`. Give
 `at.options` to every rollout: then fire masks depend on the seed, the training step and the sample's place in the whole
@@ -15,6 +15,18 @@ batch alone, so that a killed run goes on to the same weights and several proces
 
 from ncafast.train.job import Job, Moment, Report
 from ncafast.train.loop import Result, TrainingStopped, fit, run
+from ncafast.train.pool import Pool, PoolJob
 from ncafast.train.settings import Settings
 
-__all__ = ["Job", "Moment", "Report", "Result", "Settings", "TrainingStopped", "fit", "run"]
+__all__ = [
+    "Job",
+    "Moment",
+    "Pool",
+    "PoolJob",
+    "Report",
+    "Result",
+    "Settings",
+    "TrainingStopped",
+    "fit",
+    "run",
+]
