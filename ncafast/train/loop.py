@@ -105,7 +105,13 @@ def run(
     """
     check_settings(settings)
     folder = RunFolder(settings.out, things)
-    number = settings.threads or folder.settled().get("threads") or torch.get_num_threads()
+    settled = folder.settled()
+    if settings.schedule == "cosine" and settled.get("epochs", settings.epochs) != settings.epochs:
+        raise ValueError(
+            f"{settings.out}: the cosine schedule of this run ends after {settled['epochs']} epochs, not after "
+            f"epochs={settings.epochs}; give the same number to continue it, or another folder with --out"
+        )
+    number = settings.threads or settled.get("threads") or torch.get_num_threads()
     config = replace(settings if config is None else config, threads=number)
     with ExitStack() as stack:
         stack.enter_context(threads(number))
