@@ -84,9 +84,6 @@ class _Growing(Job):
         """[count, C, H, W]."""
         return seed_states(count, self.config.state_channels, *self.target.shape[-2:])
 
-    def steps_per_epoch(self, batch: int) -> int:
-        return _EPOCH
-
     def losses(self, batch: Tensor, at: Moment) -> Tensor:
         after = self.model(batch.movedim(1, -1), at.steps, **at.options).movedim(-1, 1)
         at.keep(after)
@@ -127,6 +124,9 @@ class _Growing(Job):
 class _FromSeed(_Growing):
     """Every sample starts from the seed."""
 
+    def steps_per_epoch(self, batch: int) -> int:
+        return _EPOCH
+
     def plan(self, epoch: int, batch: int, seed: int) -> Sequence[Sequence[int]]:
         return [range(batch)] * _EPOCH
 
@@ -148,9 +148,6 @@ class _FromPool(_Growing, PoolJob):
     def fresh(self, numbers: Sequence[int], at: Moment) -> Tensor:
         return self.seeds(len(numbers))
 
-    def steps_per_epoch(self, batch: int) -> int:
-        return PoolJob.steps_per_epoch(self, batch)
-
 
 def _target(config: TrainConfig) -> Target:
     shape = {"size": config.size, "padding": config.padding, "background": config.background}
@@ -163,7 +160,8 @@ def _target(config: TrainConfig) -> Target:
 
 
 def _checksum(target: Target) -> int:
-    return int.from_bytes(hashlib.sha256(f"{target.padding} {target.to_text()}".encode()).digest()[:6], "big")
+    facts = f"{target.pixels.shape} {target.padding} ".encode() + target.pixels.tobytes()
+    return int.from_bytes(hashlib.sha256(facts).digest()[:6], "big")
 
 
 def _new_model(config: TrainConfig) -> GrowingNCA:
