@@ -1,4 +1,4 @@
-"""The command line: `ncafast info | demo | bench | train mednca | evaluate mednca | predict mednca`.
+"""The command line: `ncafast info | demo | bench`, and `ncafast train | evaluate | predict | animate` with a task's name.
 
 A command is a typed dataclass of options and a function that takes it; tyro makes the options. Both are imported when
 the command is called, so that `ncafast info` and `bench` run with the core dependencies alone.
@@ -62,6 +62,41 @@ _COMMANDS = {
         "segment NIfTI volumes with a trained model",
         "ncafast.cli:_predict_mednca",
         "ncafast.tasks.mednca:PredictConfig",
+    ),
+    "train growing": _Command(
+        "train an automaton that grows an image from one cell, keeps it and heals it",
+        "ncafast.cli:_train_growing",
+        "ncafast.tasks.growing:TrainConfig",
+    ),
+    "evaluate growing": _Command(
+        "grow the image, cut it in five ways, measure how it heals",
+        "ncafast.cli:_evaluate_growing",
+        "ncafast.tasks.growing:EvaluateConfig",
+    ),
+    "animate growing": _Command(
+        "make a film of growth and healing",
+        "ncafast.cli:_animate_growing",
+        "ncafast.tasks.growing:AnimateConfig",
+    ),
+    "train selfclassify": _Command(
+        "train the cells of handwritten digits to agree on what they are part of",
+        "ncafast.cli:_train_selfclassify",
+        "ncafast.tasks.selfclassify:TrainConfig",
+    ),
+    "evaluate selfclassify": _Command(
+        "score a trained model over time: cells and votes that are right",
+        "ncafast.cli:_evaluate_selfclassify",
+        "ncafast.tasks.selfclassify:EvaluateConfig",
+    ),
+    "predict selfclassify": _Command(
+        "classify images of digits and colour their cells",
+        "ncafast.cli:_predict_selfclassify",
+        "ncafast.tasks.selfclassify:PredictConfig",
+    ),
+    "animate selfclassify": _Command(
+        "make a film of digits whose cells come to agree",
+        "ncafast.cli:_animate_selfclassify",
+        "ncafast.tasks.selfclassify:AnimateConfig",
     ),
 }
 
@@ -167,8 +202,11 @@ def _described(options: type[Any]) -> type[Any]:
     """The dataclass with the text under each field as its help. tyro reads that itself, but keeps its line breaks."""
     from docstring_parser import parse_from_object
 
-    texts = {doc.arg_name: doc.description or "" for doc in parse_from_object(options).params}
+    # A task's options may inherit the loop's; where both have a text, the task's own holds.
+    bases = [base for base in reversed(options.__mro__) if dataclasses.is_dataclass(base)]
+    texts = {doc.arg_name: doc.description or "" for base in bases for doc in parse_from_object(base).params}
     types = typing.get_type_hints(options)
+    own = options.__annotations__  # stands first in the help
     fields = [
         (
             field.name,
@@ -179,9 +217,9 @@ def _described(options: type[Any]) -> type[Any]:
                 metadata={"help": " ".join(texts.get(field.name, "").split())},
             ),
         )
-        for field in dataclasses.fields(options)
+        for field in sorted(dataclasses.fields(options), key=lambda field: field.name not in own)
     ]
-    return dataclasses.make_dataclass(options.__name__, fields, bases=(options,))
+    return dataclasses.make_dataclass(options.__name__, fields, bases=(options,), kw_only=True)
 
 
 def _paragraphs(text: str) -> str:
@@ -213,6 +251,58 @@ def _predict_mednca(options: Any) -> int:
     for item in done.written:
         print(texts.printable(f"written: {item.labels}" + (f", {item.overlay.name}" if item.overlay else "")))
     return FAILED if done.skipped else DONE
+
+
+def _train_growing(options: Any) -> None:
+    from ncafast.tasks.growing import train
+
+    result = train(options)
+    losses = ", ".join(f"{name.removeprefix('val_')} {loss:.4f}" for name, loss in result.measures.items())
+    print(f"best checkpoint: {result.best} (epoch {result.best_epoch}; loss {losses})")
+
+
+def _evaluate_growing(options: Any) -> None:
+    from ncafast.tasks.growing import evaluate
+
+    result = evaluate(options)
+    print(f"written: {result.json}, {result.picture.name}")
+
+
+def _animate_growing(options: Any) -> None:
+    from ncafast.tasks.growing import animate
+
+    print(f"written: {animate(options)}")
+
+
+def _train_selfclassify(options: Any) -> None:
+    from ncafast.tasks.selfclassify import train
+
+    result = train(options)
+    cells = result.measures["val_cells"]
+    score = "" if cells is None else f", {100 * cells:.1f} % of the held-out digits' cells are right"
+    print(f"best checkpoint: {result.best} (epoch {result.best_epoch}{score})")
+
+
+def _evaluate_selfclassify(options: Any) -> None:
+    from ncafast.tasks.selfclassify import evaluate
+
+    result = evaluate(options)
+    print(f"written: {result.json}, {', '.join(picture.name for picture in result.pictures)}")
+
+
+def _predict_selfclassify(options: Any) -> int:
+    """FAILED when an image could not be classified, as `cp` does when it could not copy a file."""
+    from ncafast.tasks.selfclassify import predict
+
+    done = predict(options)
+    print(f"written: {done.csv} and a picture per image")
+    return FAILED if done.skipped else DONE
+
+
+def _animate_selfclassify(options: Any) -> None:
+    from ncafast.tasks.selfclassify import animate
+
+    print(f"written: {animate(options)}")
 
 
 def _load(place: str) -> Any:

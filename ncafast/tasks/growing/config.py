@@ -73,7 +73,10 @@ class TrainConfig(Settings):
     damage_kind: Literal["circles", "rectangles"] = "circles"
     """Shape of the lost part."""
 
-    damage_after: int = 300
+    damage_size: tuple[float, float] = (0.1, 0.6)
+    """Smallest and largest radius of a circle, or half a rectangle's sides, as parts of half the grid."""
+
+    damage_after: int = 100
     """Training steps before the first damage."""
 
     state_channels: int = 16

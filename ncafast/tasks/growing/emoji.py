@@ -9,7 +9,13 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ncafast.tasks.growing.target import TargetError
 
-_NAMES = ("NotoColorEmoji.ttf", "Noto-COLRv1.ttf", "seguiemj.ttf", "Apple Color Emoji.ttc", "TwitterColorEmoji-SVGinOT.ttf")
+_NAMES = (
+    "NotoColorEmoji.ttf",
+    "Noto-COLRv1.ttf",
+    "seguiemj.ttf",
+    "Apple Color Emoji.ttc",
+    "TwitterColorEmoji-SVGinOT.ttf",
+)
 _FOLDERS = {
     "win32": ("C:/Windows/Fonts",),
     "darwin": ("/System/Library/Fonts", "/Library/Fonts", "~/Library/Fonts"),

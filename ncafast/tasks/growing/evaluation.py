@@ -85,9 +85,7 @@ def evaluate(config: EvaluateConfig) -> Healing:
     target = trained.target.tensor()
     steps = config.grow or 3 * trained.steps
     grown, losses = grow(trained.model, target, steps=steps, runs=config.runs, seed=config.seed)
-    courses = heal(
-        trained.model, grown, target, cuts=CUTS, steps=config.heal or 2 * trained.steps, seed=config.seed
-    )
+    courses = heal(trained.model, grown, target, cuts=CUTS, steps=config.heal or 2 * trained.steps, seed=config.seed)
     shortest = min(trained.steps, steps)
     result = Healing(
         empty_loss=float(target.square().mean()),
@@ -118,7 +116,9 @@ def judge(course: Course, before: float) -> CutResult:
     half = next((step for step, loss in enumerate(course.losses) if loss <= before + harm / 2), None)
     # A cut that does no harm, since the model draws nothing there, leaves nothing to recover.
     recovered = (first - last) / harm if harm > 0 else 0.0
-    return CutResult(course.cut, first, last, recovered, half if harm > 0 else None, harm > 0 and last <= _HEALED * before)
+    return CutResult(
+        course.cut, first, last, recovered, half if harm > 0 else None, harm > 0 and last <= _HEALED * before
+    )
 
 
 def _rows(grown: list[float], courses: list[Course]) -> str:

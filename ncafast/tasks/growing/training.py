@@ -143,7 +143,8 @@ class _FromPool(_Growing, PoolJob):
         super().__init__(config, target)
         self.pool = Pool.create(config.pool_size, lambda numbers: self.seeds(len(numbers)))
         self.damaged = config.damage if config.regime == "regenerating" else 0
-        self.damage_kind, self.damage_after = config.damage_kind, config.damage_after
+        self.damage_kind, self.damage_size = config.damage_kind, config.damage_size
+        self.damage_after = config.damage_after
 
     def fresh(self, numbers: Sequence[int], at: Moment) -> Tensor:
         return self.seeds(len(numbers))
@@ -192,6 +193,10 @@ def _check(config: TrainConfig) -> None:
             raise ValueError(f"{name}={value} is not allowed; give a whole number from {least}{upto}")
     if not 0 < config.fire_rate <= 1:
         raise ValueError(f"fire_rate={config.fire_rate} is not allowed; give a number above 0, up to 1")
+    if not 0 <= config.damage_size[0] <= config.damage_size[1] <= 1:
+        raise ValueError(
+            f"damage_size={config.damage_size} is not allowed; give two numbers from 0 to 1, the smaller first"
+        )
     if config.steps[0] < 1:
         raise ValueError(f"steps={config.steps} is not allowed; give two whole numbers from 1, the smaller first")
     check_settings(config)

@@ -1,5 +1,4 @@
-"""The two losses of the article and of the CAX example: Randazzo et al., "Self-classifying MNIST Digits" (Distill 2020).
-"""
+"""The two losses of the article and of the CAX example: Randazzo et al., "Self-classifying MNIST Digits" (Distill 2020)."""
 
 from __future__ import annotations
 
