@@ -1,4 +1,4 @@
-"""The command line: `ncafast info | demo | bench`, and `ncafast train | evaluate | predict | animate` with a task's name.
+"""The command line: `ncafast info | demo | bench`, and `ncafast train | evaluate | predict | animate | study TASK`.
 
 A command is a typed dataclass of options and a function that takes it; tyro makes the options. Both are imported when
 the command is called, so that `ncafast info` and `bench` run with the core dependencies alone.
@@ -97,6 +97,26 @@ _COMMANDS = {
         "make a film of digits whose cells come to agree",
         "ncafast.cli:_animate_selfclassify",
         "ncafast.tasks.selfclassify:AnimateConfig",
+    ),
+    "train texture": _Command(
+        "train a texture automaton on one image",
+        "ncafast.cli:_train_texture",
+        "ncafast.tasks.texture:TrainConfig",
+    ),
+    "evaluate texture": _Command(
+        "measure a trained texture: distance from its sample over time, strength of motion",
+        "ncafast.cli:_evaluate_texture",
+        "ncafast.tasks.texture:EvaluateConfig",
+    ),
+    "animate texture": _Command(
+        "write what a trained texture does as a GIF or MP4, at any size",
+        "ncafast.cli:_animate_texture",
+        "ncafast.tasks.texture:AnimateConfig",
+    ),
+    "study texture": _Command(
+        "train textures over channels and hidden widths, and map how strongly they move",
+        "ncafast.cli:_study_texture",
+        "ncafast.tasks.texture:StudyConfig",
     ),
 }
 
@@ -251,6 +271,31 @@ def _predict_mednca(options: Any) -> int:
     for item in done.written:
         print(texts.printable(f"written: {item.labels}" + (f", {item.overlay.name}" if item.overlay else "")))
     return FAILED if done.skipped else DONE
+
+
+def _train_texture(options: Any) -> None:
+    from ncafast.tasks.texture import train
+
+    result = train(options)
+    print(f"best checkpoint: {result.best} (epoch {result.best_epoch}, distance {result.best_loss:.4g})")
+
+
+def _evaluate_texture(options: Any) -> None:
+    from ncafast.tasks.texture import evaluate
+
+    print(f"written: {evaluate(options).folder}")
+
+
+def _animate_texture(options: Any) -> None:
+    from ncafast.tasks.texture import animate
+
+    print(f"written: {animate(options)}")
+
+
+def _study_texture(options: Any) -> None:
+    from ncafast.tasks.texture import study
+
+    print(f"written: {study(options).heat_map}")
 
 
 def _train_growing(options: Any) -> None:
