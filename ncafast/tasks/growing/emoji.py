@@ -38,7 +38,7 @@ def draw_emoji(text: str, font: Path | None = None) -> Image.Image:
         raise TargetError("emoji='' is empty; give one emoji, or an image file with --image")
     place = font or _find()
     letters = _load(place)
-    left, top, right, bottom = (round(edge) for edge in letters.getbbox(text, embedded_color=True))
+    left, top, right, bottom = (round(edge) for edge in letters.getbbox(text))
     if right <= left or bottom <= top or _same(letters, text, "\U0010ffff"):
         raise TargetError(f"{place}: has no sign for the emoji {text!r}; give another --font, or an image with --image")
     image = Image.new("RGBA", (right - left + 2, bottom - top + 2))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -103,7 +104,7 @@ def evaluate(config: EvaluateConfig) -> Healing:
     write_text(result.json, json.dumps({"model": str(trained.path), **facts}, indent=1))
     write_text(config.output / "steps.csv", _rows(losses, courses))
     shown = [(course.cut, course.states) for course in courses]
-    lines = {course.cut: course.losses for course in courses}
+    lines: dict[str, Sequence[float]] = {course.cut: course.losses for course in courses}
     pictures.write_png(result.picture, pictures.healing(shown, losses, lines))
     say(result.table())
     return result

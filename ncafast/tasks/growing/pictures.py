@@ -13,7 +13,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
-Array = np.ndarray[Any, Any]
+from ncafast.viz.pixels import Array
+
 History = Sequence[dict[str, Any]]
 
 _COLOURS = {"left": "#3a6ea5", "right": "#ff5d8f", "top": "#f8961e", "bottom": "#35a07f", "centre": "#8a5fbf"}

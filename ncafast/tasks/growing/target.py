@@ -82,7 +82,7 @@ def make_target(image: Image.Image, name: str, *, size: int, padding: int, backg
         raise TargetError(f"{name}: is transparent everywhere, so there is nothing to grow; give another image")
     seen = seen.crop(box)
     factor = size / max(seen.size)
-    cells = tuple(max(1, round(side * factor)) for side in seen.size)
+    cells = (max(1, round(seen.width * factor)), max(1, round(seen.height * factor)))
     # Scaled with colours multiplied by alpha, or the invisible colours would bleed in from the edges.
     scaled = seen.convert("RGBa").resize(cells, Image.Resampling.LANCZOS if factor < 1 else Image.Resampling.BICUBIC)
     pixels = np.array(scaled.convert("RGBA"))

@@ -14,6 +14,7 @@ from torch import Tensor
 from ncafast.models import GrowingNCA
 from ncafast.tasks.growing import pictures
 from ncafast.tasks.growing.config import TrainConfig
+from ncafast.tasks.growing.emoji import draw_emoji
 from ncafast.tasks.growing.healing import grow, heal
 from ncafast.tasks.growing.model_file import save_model
 from ncafast.tasks.growing.states import pixel_loss, seed_states
@@ -151,13 +152,11 @@ class _FromPool(_Growing, PoolJob):
 
 
 def _target(config: TrainConfig) -> Target:
-    shape = {"size": config.size, "padding": config.padding, "background": config.background}
-    if config.emoji is not None:
-        from ncafast.tasks.growing.emoji import draw_emoji
-
-        return make_target(draw_emoji(config.emoji, config.font), f"emoji {config.emoji}", **shape)
-    assert config.image is not None
-    return read_target(config.image, **shape)
+    size, padding, background = config.size, config.padding, config.background
+    if config.image is not None:
+        return read_target(config.image, size=size, padding=padding, background=background)
+    image = draw_emoji(config.emoji or "", config.font)
+    return make_target(image, f"emoji {config.emoji}", size=size, padding=padding, background=background)
 
 
 def _checksum(target: Target) -> int:

@@ -15,6 +15,7 @@ from ncafast.tasks.selfclassify.running import over_time
 from ncafast.tasks.selfclassify.states import brightness, exchange, fresh_states
 from ncafast.train.machine import resolve_device
 from ncafast.train.seeds import generator, mix
+from ncafast.viz.animation import check_animation, write_animation
 
 
 def animate(config: AnimateConfig) -> Path:
@@ -27,6 +28,9 @@ def animate(config: AnimateConfig) -> Path:
         value = getattr(config, name)
         if value is not None and value < least:
             raise ValueError(f"{name}={value} is not allowed; give a whole number from {least}")
+    check_animation(config.output)
+    frames = (pictures.sheet(pictures.colour(states)) for states in film(config))
+    write_animation(config.output, frames, fps=config.fps, scale=config.zoom, hold=1.0)
     return config.output
 
 
@@ -46,6 +50,7 @@ def film(config: AnimateConfig) -> list[Tensor]:
             own = images[number * config.digits : (number + 1) * config.digits]
             states = exchange(states, own)
             shown.append(states)
-        for _, states in over_time(trained.model, states, range(1, steps + 1), mix("film", config.seed, number)):
-            shown.append(states)
+        moments = range(1, steps + 1)
+        shown += [found for _, found in over_time(trained.model, states, moments, mix("film", config.seed, number))]
+        states = shown[-1]
     return shown

@@ -113,10 +113,10 @@ def moments_of(trained: int, last: int) -> list[int]:
 def _examples(states: Tensor, found: Tensor, labels: Tensor) -> pictures.Array:
     """The first digits, and below them the first whose vote is wrong."""
     wrong = (found.argmax(1) != labels).nonzero()[:, 0][:_SHOWN]
-    sheets = [pictures.sheet(pictures.colour(states[:_SHOWN]))]
+    sheets = [pictures.sheet(pictures.colour(states[:_SHOWN]), zoom=3)]
     sheets.append(pictures.legend(sheets[0].shape[1]))
     if len(wrong):
-        sheets.append(pictures.sheet(pictures.colour(states[wrong])))
+        sheets.append(pictures.sheet(pictures.colour(states[wrong]), zoom=3))
     return pictures.stack(sheets)
 
 

@@ -91,7 +91,7 @@ def read_digits(folder: Path, part: Part) -> Digits:
         raise IdxError(f"{images_path}: holds no image (its shape is {' x '.join(map(str, images.shape))})")
     if labels.max() >= CLASSES:
         raise IdxError(
-            f"{labels_path}: holds the label {labels.max()}; the model tells {CLASSES} classes apart, 0 to {CLASSES - 1}"
+            f"{labels_path}: holds the label {labels.max()}; labels from 0 to {CLASSES - 1} can be told apart"
         )
     return Digits(images, labels, images_path.parent)
 

@@ -1,4 +1,4 @@
-"""Images of single digits, brought into the form of MNIST's: light ink on black, strokes as wide as those trained on."""
+"""Images of single digits, in the form of MNIST's: light ink on black, strokes as wide as those trained on."""
 
 from __future__ import annotations
 

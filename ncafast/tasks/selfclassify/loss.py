@@ -1,4 +1,4 @@
-"""The two losses of the article and of the CAX example: Randazzo et al., "Self-classifying MNIST Digits" (Distill 2020)."""
+"""The two losses of Randazzo et al., "Self-classifying MNIST Digits" (Distill 2020), and of the CAX example."""
 
 from __future__ import annotations
 

@@ -17,8 +17,8 @@ from torch import Tensor
 from ncafast.tasks.selfclassify.idx import CLASSES
 from ncafast.tasks.selfclassify.metrics import Tally
 from ncafast.tasks.selfclassify.states import ink, logits
+from ncafast.viz.pixels import Array, enlarged, tiled
 
-Array = np.ndarray[Any, Any]
 History = Sequence[dict[str, Any]]
 
 # The article's colours of the ten digits, then of a cell that says nothing yet, and of the background.
@@ -55,17 +55,12 @@ def colour(states: Tensor) -> Array:
 def sheet(
     pictures: Array,  # [N, H, W, 3] uint8
     columns: int = 10,
-    zoom: int = 3,
+    zoom: int = 1,
 ) -> Array:
     """Pictures in rows, as one picture [height, width, 3] uint8."""
-    count, height, width, _ = pictures.shape
-    columns = min(columns, count)
-    rows = -(-count // columns)
-    whole = np.full((rows * columns, height + 2, width + 2, 3), 255, np.uint8)
-    whole[:count, 1:-1, 1:-1] = pictures
-    joined = whole.reshape(rows, columns, height + 2, width + 2, 3).swapaxes(1, 2)
-    flat = joined.reshape(rows * (height + 2), columns * (width + 2), 3)
-    return flat.repeat(zoom, 0).repeat(zoom, 1)
+    columns = min(columns, len(pictures))
+    blank = [np.full_like(pictures[0], 255)] * (-len(pictures) % columns)
+    return enlarged(tiled([*pictures, *blank], columns=columns, gap=2, colour=255), zoom)
 
 
 def stack(parts: Sequence[Array]) -> Array:
@@ -150,7 +145,7 @@ def confusion(matrix: Tensor) -> Array:
         for said in range(CLASSES):
             if matrix[true, said]:
                 shade = "white" if shares[true, said] > 0.5 else "0.2"
-                axes.text(said, true, int(matrix[true, said]), ha="center", va="center", fontsize=8, color=shade)
+                axes.text(said, true, str(int(matrix[true, said])), ha="center", va="center", fontsize=8, color=shade)
     axes.set(xlabel="vote of the cells", ylabel="digit", xticks=range(CLASSES), yticks=range(CLASSES))
     figure.tight_layout()
     return _pixels(figure)

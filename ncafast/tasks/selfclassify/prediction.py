@@ -86,9 +86,8 @@ def _classify(trained: TrainedModel, path: Path, config: PredictConfig) -> Predi
     moments = sorted({max(1, round(steps * part / (_MOMENTS - 1))) for part in range(1, _MOMENTS)})
     states = fresh_states(image[None].to(device), trained.model.channel_size)
     seen = [states[0]]
-    for _, states in over_time(trained.model, states, moments, config.seed):
-        seen.append(states[0])
-    counts = votes(states)[0]
+    seen += [found[0] for _, found in over_time(trained.model, states, moments, config.seed)]
+    counts = votes(seen[-1][None])[0]
     picture = config.output / f"{path.name}.png"  # with the ending, since a.png and a.jpg may lie side by side
     pictures.write_png(picture, pictures.sheet(pictures.colour(torch.stack(seen)), len(seen), zoom=5))
     return Prediction(path, int(counts.argmax()), float(counts.max() / counts.sum()), picture)

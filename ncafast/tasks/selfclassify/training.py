@@ -134,7 +134,7 @@ class _SelfClassifying(PoolJob):
                 shown.append(states[:_SHOWN].cpu())
 
         each_batch(self.model, images, moments, batch=50, seed=self.config.seed, see=see)
-        picture = pictures.sheet(pictures.colour(shown[0]))
+        picture = pictures.sheet(pictures.colour(shown[0]), zoom=3)
         pictures.write_png(report.folder.pictures / f"epoch-{report.epoch:04d}.png", picture)
         report.board.picture(report.step, "held out", picture)
         first, later = (found[moment] for moment in moments)
