@@ -45,7 +45,7 @@ class TrainConfig(Settings):
     """growing: every sample starts from the seed, and the grown image may dissolve later. persistent: samples go on
     from a pool, so that the image stays. regenerating: some of the pool are damaged too, so that it heals."""
 
-    epochs: int = 20
+    epochs: int = 15
     """An epoch is 100 training steps; after each one growth and healing are measured and drawn."""
 
     steps: tuple[int, int] = (64, 96)

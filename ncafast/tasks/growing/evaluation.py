@@ -106,7 +106,8 @@ def evaluate(config: EvaluateConfig) -> Healing:
     shown = [(course.cut, course.states) for course in courses]
     lines: dict[str, Sequence[float]] = {course.cut: course.losses for course in courses}
     pictures.write_png(result.picture, pictures.healing(shown, losses, lines))
-    say(result.table())
+    for line in result.table().splitlines():
+        say(line)
     return result
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, StrMethodFormatter
 from torch import Tensor
 
 from ncafast.viz.pixels import Array
@@ -68,7 +69,7 @@ def healing(
     rows = len(states)
     figure = Figure(figsize=(11, max(3.6, 1.55 * rows + 0.5)), dpi=110)
     grid = figure.add_gridspec(rows, 4, width_ratios=(1, 1, 1, 4.2), wspace=0.08, hspace=0.08,
-                               left=0.04, right=0.985, top=0.93, bottom=0.13)  # fmt: skip
+                               left=0.04, right=0.95, top=0.93, bottom=0.08)  # fmt: skip
     for place, (cut, found) in enumerate(states):
         for column, text in enumerate(("grown", "cut", "healed")):
             axes = figure.add_subplot(grid[place, column])
@@ -86,6 +87,8 @@ def healing(
         axes.plot(steps, values, color=_COLOURS[cut], label=f"{cut} cut away")
     axes.set(xlabel="step", yscale="log", title="loss")
     axes.yaxis.tick_right()
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.legend(frameon=False, fontsize=9)
     axes.grid(alpha=0.25)
     return _pixels(figure)

@@ -100,7 +100,8 @@ def evaluate(config: EvaluateConfig) -> Scores:
     )
     for file, picture in zip(files, drawn, strict=True):
         pictures.write_png(file, picture)
-    say(scores.table())
+    for line in scores.table().splitlines():
+        say(line)
     return scores
 
 
