@@ -1,4 +1,4 @@
-"""The command line: `ncafast info | demo | bench`, and `train`, `evaluate`, `predict` followed by a task.
+"""The command line: `ncafast info | demo | bench`, and `ncafast train | evaluate | predict | animate | study TASK`.
 
 A command is a typed dataclass of options and a function that takes it; tyro makes the options. Both are imported when
 the command is called, so that `ncafast info` and `bench` run with the core dependencies alone.
@@ -77,6 +77,61 @@ _COMMANDS = {
         "classify images with a trained model, and draw its channels over time",
         "ncafast.cli:_predict_classification",
         "ncafast.tasks.classification:PredictConfig",
+    ),
+    "train growing": _Command(
+        "train an automaton that grows an image from one cell, keeps it and heals it",
+        "ncafast.cli:_train_growing",
+        "ncafast.tasks.growing:TrainConfig",
+    ),
+    "evaluate growing": _Command(
+        "grow the image, cut it in five ways, measure how it heals",
+        "ncafast.cli:_evaluate_growing",
+        "ncafast.tasks.growing:EvaluateConfig",
+    ),
+    "animate growing": _Command(
+        "make a film of growth and healing",
+        "ncafast.cli:_animate_growing",
+        "ncafast.tasks.growing:AnimateConfig",
+    ),
+    "train selfclassify": _Command(
+        "train the cells of handwritten digits to agree on what they are part of",
+        "ncafast.cli:_train_selfclassify",
+        "ncafast.tasks.selfclassify:TrainConfig",
+    ),
+    "evaluate selfclassify": _Command(
+        "score a trained model over time: cells and votes that are right",
+        "ncafast.cli:_evaluate_selfclassify",
+        "ncafast.tasks.selfclassify:EvaluateConfig",
+    ),
+    "predict selfclassify": _Command(
+        "classify images of digits and colour their cells",
+        "ncafast.cli:_predict_selfclassify",
+        "ncafast.tasks.selfclassify:PredictConfig",
+    ),
+    "animate selfclassify": _Command(
+        "make a film of digits whose cells come to agree",
+        "ncafast.cli:_animate_selfclassify",
+        "ncafast.tasks.selfclassify:AnimateConfig",
+    ),
+    "train texture": _Command(
+        "train a texture automaton on one image",
+        "ncafast.cli:_train_texture",
+        "ncafast.tasks.texture:TrainConfig",
+    ),
+    "evaluate texture": _Command(
+        "measure a trained texture: distance from its sample over time, strength of motion",
+        "ncafast.cli:_evaluate_texture",
+        "ncafast.tasks.texture:EvaluateConfig",
+    ),
+    "animate texture": _Command(
+        "write what a trained texture does as a GIF or MP4, at any size",
+        "ncafast.cli:_animate_texture",
+        "ncafast.tasks.texture:AnimateConfig",
+    ),
+    "study texture": _Command(
+        "train textures over channels and hidden widths, and map how strongly they move",
+        "ncafast.cli:_study_texture",
+        "ncafast.tasks.texture:StudyConfig",
     ),
 }
 
@@ -182,10 +237,11 @@ def _described(options: type[Any]) -> type[Any]:
     """The dataclass with the text under each field as its help. tyro reads that itself, but keeps its line breaks."""
     from docstring_parser import parse_from_object
 
-    kinds = [kind for kind in reversed(options.__mro__) if dataclasses.is_dataclass(kind)]  # texts are inherited
-    docs = [doc for kind in kinds for doc in parse_from_object(kind).params]
-    texts = {doc.arg_name: doc.description for doc in docs if doc.description}
+    # A task's options may inherit the loop's; where both have a text, the task's own holds.
+    bases = [base for base in reversed(options.__mro__) if dataclasses.is_dataclass(base)]
+    texts = {doc.arg_name: doc.description or "" for base in bases for doc in parse_from_object(base).params}
     types = typing.get_type_hints(options)
+    own = options.__annotations__  # stands first in the help
     fields = [
         (
             field.name,
@@ -196,9 +252,9 @@ def _described(options: type[Any]) -> type[Any]:
                 metadata={"help": " ".join(texts[field.name].split())},
             ),
         )
-        for field in dataclasses.fields(options)
+        for field in sorted(dataclasses.fields(options), key=lambda field: field.name not in own)
     ]
-    return dataclasses.make_dataclass(options.__name__, fields, bases=(options,))
+    return dataclasses.make_dataclass(options.__name__, fields, bases=(options,), kw_only=True)
 
 
 def _paragraphs(text: str) -> str:
@@ -257,6 +313,83 @@ def _predict_classification(options: Any) -> int:
         print(texts.printable(f"{item.image}: {item.label}, {item.probability:.2f}{shown}"))
     print(f"written: {done.csv}")
     return FAILED if done.skipped else DONE
+
+
+def _train_texture(options: Any) -> None:
+    from ncafast.tasks.texture import train
+
+    result = train(options)
+    print(f"best checkpoint: {result.best} (epoch {result.best_epoch}, distance {result.best_loss:.4g})")
+
+
+def _evaluate_texture(options: Any) -> None:
+    from ncafast.tasks.texture import evaluate
+
+    print(f"written: {evaluate(options).folder}")
+
+
+def _animate_texture(options: Any) -> None:
+    from ncafast.tasks.texture import animate
+
+    print(f"written: {animate(options)}")
+
+
+def _study_texture(options: Any) -> None:
+    from ncafast.tasks.texture import study
+
+    print(f"written: {study(options).heat_map}")
+
+
+def _train_growing(options: Any) -> None:
+    from ncafast.tasks.growing import train
+
+    result = train(options)
+    losses = ", ".join(f"{name.removeprefix('val_')} {loss:.4f}" for name, loss in result.measures.items())
+    print(f"best checkpoint: {result.best} (epoch {result.best_epoch}; loss {losses})")
+
+
+def _evaluate_growing(options: Any) -> None:
+    from ncafast.tasks.growing import evaluate
+
+    result = evaluate(options)
+    print(f"written: {result.json}, {result.picture.name}")
+
+
+def _animate_growing(options: Any) -> None:
+    from ncafast.tasks.growing import animate
+
+    print(f"written: {animate(options)}")
+
+
+def _train_selfclassify(options: Any) -> None:
+    from ncafast.tasks.selfclassify import train
+
+    result = train(options)
+    cells = result.measures["val_cells"]
+    score = "" if cells is None else f", {100 * cells:.1f} % of the held-out digits' cells are right"
+    print(f"best checkpoint: {result.best} (epoch {result.best_epoch}{score})")
+
+
+def _evaluate_selfclassify(options: Any) -> None:
+    from ncafast.tasks.selfclassify import evaluate
+
+    result = evaluate(options)
+    print(f"written: {result.json}, {', '.join(picture.name for picture in result.pictures)}")
+
+
+def _predict_selfclassify(options: Any) -> int:
+    """FAILED when an image could not be classified, as `cp` does when it could not copy a file."""
+    from ncafast.tasks.selfclassify import predict
+
+    done = predict(options)
+    print(f"written: {done.csv} and a picture per image")
+    return FAILED if done.skipped else DONE
+
+
+def _animate_selfclassify(options: Any) -> None:
+    from ncafast.tasks.selfclassify import animate
+
+    print(f"written: {animate(options)}")
 
 
 def _load(place: str) -> Any:

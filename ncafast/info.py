@@ -22,7 +22,7 @@ from ncafast.rule import Rule
 
 _NOT_INSTALLED = "not installed"
 _CORE = ("torch", "numpy", "safetensors", "triton")
-_IMPORT_NAMES = {"pillow": "PIL"}
+_IMPORT_NAMES = {"imageio-ffmpeg": "imageio_ffmpeg", "pillow": "PIL"}
 _EXTRAS = {
     "tasks": (
         "imageio",
@@ -36,6 +36,7 @@ _EXTRAS = {
         "tqdm",
         "tyro",
     ),
+    "video": ("imageio-ffmpeg",),
     "demo": ("nilearn",),
 }
 _MAIN_FIELDS = ("channels", "fire_rate", "hidden", "kernel_size", "norm", "padding")

@@ -95,6 +95,8 @@ class PoolJob(Job):
     replaced: int = 1
     damaged: int = 0
     damage_kind: Literal["circles", "rectangles"] = "circles"
+    damage_size: tuple[float, float] = (0.1, 0.4)
+    """Smallest and largest hole; see `ncafast.train.damage.damage`."""
     damage_after: int = 0
     """Training steps before the first damage."""
 
@@ -128,7 +130,8 @@ class PoolJob(Job):
         best = [number for number in self.pool.best(at.numbers, losses, hurt) if number not in worst]
         if worst:
             self.pool.put(worst, self.fresh(worst, at))
-        self.pool.damage(best, self.damage_kind, at.generator("damage"))
+        least, most = self.damage_size
+        self.pool.damage(best, self.damage_kind, at.generator("damage"), least=least, most=most)
 
     def load(self, at: Moment) -> Tensor:
         """The states of the part's places."""

@@ -1,0 +1,135 @@
+"""Does it grow, stay and heal? The regeneration test as a command: a table, JSON, CSV and a picture."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ncafast.tasks.growing import pictures
+from ncafast.tasks.growing.config import EvaluateConfig
+from ncafast.tasks.growing.healing import Course, grow, heal
+from ncafast.tasks.growing.model_file import load_model
+from ncafast.tasks.growing.states import CUTS, Cut
+from ncafast.train.machine import resolve_device
+from ncafast.train.outputs import check_folder
+from ncafast.train.progress import say
+from ncafast.train.run_folder import write_text
+
+_HEALED = 2.0  # a cut has healed when the loss is at most this many times what it was before the cut
+
+
+@dataclass(frozen=True, slots=True)
+class CutResult:
+    """What one way of cutting came to; losses are means over the runs."""
+
+    cut: Cut
+    cut_loss: float
+    """Right after the cut."""
+    healed_loss: float
+    """After the steps given for healing."""
+    recovered: float
+    """Part of the damage that is made good: 1 is as before the cut, 0 is no better than right after it."""
+    steps_to_half: int | None
+    """Steps until half of the damage is made good; None if that never happens."""
+    healed: bool
+    """Whether the loss is at most twice what it was before the cut."""
+
+
+@dataclass(frozen=True, slots=True)
+class Healing:
+    """The regeneration test of one model."""
+
+    empty_loss: float
+    """Of an empty grid, to compare with."""
+    grown_loss: float
+    """After the longest growth that training took at once."""
+    grown_steps: int
+    before_cut: float
+    """When the cuts are made."""
+    cut_step: int
+    heal_steps: int
+    runs: int
+    cuts: tuple[CutResult, ...]
+    json: Path
+    picture: Path
+
+    def table(self) -> str:
+        """The numbers as text in columns."""
+        head = (
+            f"empty grid {self.empty_loss:.5f}; grown after {self.grown_steps} steps {self.grown_loss:.5f}, "
+            f"after {self.cut_step} steps {self.before_cut:.5f}"
+        )
+        lines = [f"{'cut away':<10}{'loss cut':>10}{f'+{self.heal_steps} steps':>12}{'recovered':>11}{'half at':>9}"]
+        for cut in self.cuts:
+            half = "never" if cut.steps_to_half is None else f"+{cut.steps_to_half}"
+            share, verdict = f"{100 * cut.recovered:.1f} %", "healed" if cut.healed else "not healed"
+            lines.append(f"{cut.cut:<10}{cut.cut_loss:>10.5f}{cut.healed_loss:>12.5f}{share:>11}{half:>9}  {verdict}")
+        return "\n".join([head, "-" * len(lines[0]), *lines])
+
+
+def evaluate(config: EvaluateConfig) -> Healing:
+    """Grow, cut in five ways, let heal; print the table and write healing.json, steps.csv and healing.png.
+
+    Raises:
+        ValueError: options or a checkpoint that cannot be used.
+    """
+    for name in ("runs", "grow", "heal"):
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise ValueError(f"{name}={value} is not allowed; give a whole number from 1")
+    check_folder("--output", config.output)
+    trained = load_model(config.model, resolve_device(config.device))
+    target = trained.target.tensor()
+    steps = config.grow or 3 * trained.steps
+    grown, losses = grow(trained.model, target, steps=steps, runs=config.runs, seed=config.seed)
+    courses = heal(trained.model, grown, target, cuts=CUTS, steps=config.heal or 2 * trained.steps, seed=config.seed)
+    shortest = min(trained.steps, steps)
+    result = Healing(
+        empty_loss=float(target.square().mean()),
+        grown_loss=losses[shortest],
+        grown_steps=shortest,
+        before_cut=losses[-1],
+        cut_step=steps,
+        heal_steps=len(courses[0].losses) - 1,
+        runs=config.runs,
+        cuts=tuple(judge(course, losses[-1]) for course in courses),
+        json=config.output / "healing.json",
+        picture=config.output / "healing.png",
+    )
+    facts = {key: value for key, value in asdict(result).items() if key not in ("json", "picture")}
+    write_text(result.json, json.dumps({"model": str(trained.path), **facts}, indent=1))
+    write_text(config.output / "steps.csv", _rows(losses, courses))
+    shown = [(course.cut, course.states) for course in courses]
+    lines: dict[str, Sequence[float]] = {course.cut: course.losses for course in courses}
+    pictures.write_png(result.picture, pictures.healing(shown, losses, lines))
+    for line in result.table().splitlines():
+        say(line)
+    return result
+
+
+def judge(course: Course, before: float) -> CutResult:
+    """The numbers of one cut, from the loss before it."""
+    first, last = course.losses[0], course.losses[-1]
+    harm = first - before
+    half = next((step for step, loss in enumerate(course.losses) if loss <= before + harm / 2), None)
+    # A cut that does no harm, since the model draws nothing there, leaves nothing to recover.
+    recovered = (first - last) / harm if harm > 0 else 0.0
+    return CutResult(
+        course.cut, first, last, recovered, half if harm > 0 else None, harm > 0 and last <= _HEALED * before
+    )
+
+
+def _rows(grown: list[float], courses: list[Course]) -> str:
+    """One row per step: the loss of growth, and of every cut from its step on."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["step", "grown", *(course.cut for course in courses)])
+    cut = len(grown) - 1
+    for step in range(cut + len(courses[0].losses)):
+        own = [grown[step] if step <= cut else ""]
+        writer.writerow([step, *own, *(course.losses[step - cut] if step >= cut else "" for course in courses)])
+    return text.getvalue()

@@ -1,0 +1,115 @@
+"""Pictures of growing states: over white, in a row, as curves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import imageio.v3 as iio
+import numpy as np
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, StrMethodFormatter
+from torch import Tensor
+
+from ncafast.viz.pixels import Array
+
+History = Sequence[dict[str, Any]]
+
+_COLOURS = {"left": "#3a6ea5", "right": "#ff5d8f", "top": "#f8961e", "bottom": "#35a07f", "centre": "#8a5fbf"}
+
+
+def over_white(
+    states: Tensor,  # [..., C, H, W]: red, green and blue multiplied by alpha, alpha, anything
+    zoom: int = 1,
+) -> Array:  # [..., H * zoom, W * zoom, 3] uint8
+    """States as they look on a white page."""
+    colour, alpha = states[..., :3, :, :], states[..., 3:4, :, :].clamp(0, 1)
+    seen = (1 - alpha + colour).clamp(0, 1).movedim(-3, -1)  # [..., H, W, 3]
+    pixels = (255 * seen).round().to(torch.uint8)
+    return pixels.repeat_interleave(zoom, -3).repeat_interleave(zoom, -2).cpu().numpy()
+
+
+def row(states: Sequence[Tensor], zoom: int = 4) -> Array:
+    """States [C, H, W] side by side, with a grey line between them, as [height, width, 3] uint8."""
+    pictures = [over_white(state[:4], zoom) for state in states]
+    line = np.full((pictures[0].shape[0], 2, 3), 200, np.uint8)
+    joined = [part for picture in pictures for part in (picture, line)]
+    return np.concatenate(joined[:-1], 1)
+
+
+def curves(history: History, best_epoch: int | None = None) -> Array:
+    """Loss of training and the epochs' measures, as [height, width, 3] uint8."""
+    figure = Figure(figsize=(9.5, 3.8), dpi=110)
+    left, right = figure.subplots(1, 2)
+    epochs = [entry["epoch"] for entry in history]
+    left.plot(epochs, [entry["loss"] for entry in history], marker="o", color="#3a6ea5")
+    left.set(title="training loss", xlabel="epoch", yscale="log")
+    for name, text, colour in (
+        ("val_grown", "grown", "#35a07f"),
+        ("val_later", "three times as long", "#f8961e"),
+        ("val_healed", "healed, after a half was cut", "#ff5d8f"),
+    ):
+        right.plot(epochs, [entry[name] for entry in history], marker="o", color=colour, label=text)
+    if best_epoch:
+        right.axvline(best_epoch, color="0.6", linestyle=":", label="best")
+    right.set(title="loss from the seed", xlabel="epoch", yscale="log")
+    right.legend(frameon=False, fontsize=9)
+    return _finished(figure, (left, right))
+
+
+def healing(
+    states: Sequence[tuple[str, Tensor]],  # (cut, [3, C, H, W])
+    grown: Sequence[float],
+    losses: dict[str, Sequence[float]],
+) -> Array:
+    """The regeneration test: a row of pictures per cut, and the loss over the steps, as [height, width, 3] uint8."""
+    rows = len(states)
+    figure = Figure(figsize=(11, max(3.6, 1.55 * rows + 0.5)), dpi=110)
+    grid = figure.add_gridspec(rows, 4, width_ratios=(1, 1, 1, 4.2), wspace=0.08, hspace=0.08,
+                               left=0.04, right=0.95, top=0.93, bottom=0.08)  # fmt: skip
+    for place, (cut, found) in enumerate(states):
+        for column, text in enumerate(("grown", "cut", "healed")):
+            axes = figure.add_subplot(grid[place, column])
+            axes.imshow(over_white(found[column]), interpolation="nearest")
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_color("0.85")
+            if place == 0:
+                axes.set_title(text, fontsize=10, color="0.35")
+            if column == 0:
+                axes.set_ylabel(cut, fontsize=10)
+    axes = figure.add_subplot(grid[:, 3])
+    axes.plot(range(len(grown)), grown, color="0.35", label="growing from the seed")
+    for cut, values in losses.items():
+        steps = range(len(grown) - 1, len(grown) - 1 + len(values))
+        axes.plot(steps, values, color=_COLOURS[cut], label=f"{cut} cut away")
+    axes.set(xlabel="step", yscale="log", title="loss")
+    axes.yaxis.tick_right()
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.legend(frameon=False, fontsize=9)
+    axes.grid(alpha=0.25)
+    return _pixels(figure)
+
+
+def write_png(path: Path, picture: Array) -> None:
+    """Write [height, width, 3] uint8 as PNG."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    iio.imwrite(path, picture)
+
+
+def _finished(figure: Figure, panels: Sequence[Any]) -> Array:
+    for axes in panels:
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    return _pixels(figure)
+
+
+def _pixels(figure: Figure) -> Array:
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])

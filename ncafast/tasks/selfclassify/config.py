@@ -1,0 +1,171 @@
+"""The options of the self-classifying task, as typed dataclasses. The text under a field is its help text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ncafast.train.settings import Schedule, Settings
+
+
+@dataclass(kw_only=True)
+class TrainConfig(Settings):
+    """Train cells to agree on the digit that they are part of.
+
+    If the run is stopped, even by a power cut, give the same command again: it goes on where it was and ends with the
+    same weights.
+    """
+
+    data: Path
+    """Folder with the MNIST files train-images-idx3-ubyte and train-labels-idx1-ubyte, plain or with .gz, or a folder
+    above it. Other sets in this format with at most ten classes do too."""
+
+    out: Path = Path("selfclassify-run")
+    """Folder for checkpoints, curves, pictures and everything else the run writes."""
+
+    loss: Literal["l2", "ce"] = "l2"
+    """l2: the logits shall be 1 for the digit and 0 elsewhere, which keeps them still over time. ce: cross-entropy over
+    the digit's cells, after which the logits may grow without end."""
+
+    epochs: int = 20
+    """An epoch is 100 training steps; after each one, digits that are held out are classified and drawn."""
+
+    batch_size: int = 16
+    """Digits that one process trains on at a time."""
+
+    steps: tuple[int, int] = (20, 20)
+    """Steps of the automaton: each batch draws a number from the first to the second, both included."""
+
+    lr: float = 2e-3
+    """Learning rate at its highest."""
+
+    schedule: Schedule = "cosine"
+    """How the learning rate falls: constant; step and multistep (times --lr-gamma every --lr-step epochs, or after
+    each of --lr-milestones); exponential (times --lr-gamma every epoch); cosine (down to 0 at the end)."""
+
+    pool_size: int = 256
+    """States in the pool that batches are taken from and put back to."""
+
+    fresh: float = 0.25
+    """Part of each batch that starts anew with another digit."""
+
+    mutate: float = 0.25
+    """Part of each batch whose digit is exchanged for another while its cells keep their state, so that they learn to
+    change their mind."""
+
+    channels: int = 20
+    """Numbers each cell keeps: ten logits, hidden ones, and the image."""
+
+    perception: int = 80
+    """Outputs of the convolution that each cell sees its neighbours with."""
+
+    hidden: tuple[int, ...] = (80,)
+    """Widths of the hidden layers of the update rule."""
+
+    dropout: float = 0.5
+    """Probability that a cell does not update in a step of training. In evaluation all cells do."""
+
+    held_out: int = 5000
+    """Digits at the end of the training files that are not trained on."""
+
+    measured: int = 400
+    """Digits of the held-out ones that are classified after every epoch."""
+
+
+@dataclass
+class EvaluateConfig:
+    """Score a trained model over time: how many cells are right, and how many votes of a digit's cells."""
+
+    model: Path
+    """Checkpoint (.safetensors), or the folder of a training run (its best checkpoint is taken)."""
+
+    data: Path
+    """Folder with the MNIST test files t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, plain or with .gz, or a
+    folder above it."""
+
+    output: Path = Path("selfclassify-evaluation")
+    """Folder for scores.json, scores.csv, accuracy.png, confusion.png and digits.png."""
+
+    digits: int | None = 2000
+    """How many to classify, from the start of the file. All 10000 take five times as long."""
+
+    steps: int | None = None
+    """Steps to run. Left out: ten times as many as in training, to see whether the answers last."""
+
+    batch_size: int = 50
+    """Digits that are classified at a time."""
+
+    seed: int = 0
+    """Governs which cells fire, for models whose cells do not all fire in evaluation."""
+
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:1. auto takes a GPU if there is one."""
+
+    progress: bool = True
+    """Show progress bars."""
+
+
+@dataclass
+class PredictConfig:
+    """Classify images of handwritten digits, and colour their cells by what they say."""
+
+    model: Path
+    """Checkpoint (.safetensors), or the folder of a training run (its best checkpoint is taken)."""
+
+    input: Path
+    """An image, or a folder of images: one digit each."""
+
+    output: Path = Path("selfclassify-predictions")
+    """Folder for digits.csv and one picture per image."""
+
+    ink: Literal["auto", "light", "dark"] = "auto"
+    """Whether the digit is lighter or darker than its background. auto: whatever the image's edge is not."""
+
+    size: int = 28
+    """Cells along the longer side; larger images are scaled down to it, as training digits have strokes of 2 to 4
+    cells. 0 takes images as they are."""
+
+    steps: int | None = None
+    """Steps to run. Left out: twice as many as in training."""
+
+    seed: int = 0
+    """Governs which cells fire, for models whose cells do not all fire in evaluation."""
+
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:1. auto takes a GPU if there is one."""
+
+
+@dataclass
+class AnimateConfig:
+    """Make a film of digits whose cells come to agree; then the digits are exchanged, and they agree anew."""
+
+    model: Path
+    """Checkpoint (.safetensors), or the folder of a training run (its best checkpoint is taken)."""
+
+    data: Path
+    """Folder with the MNIST test files, plain or with .gz, or a folder above it."""
+
+    output: Path = Path("selfclassify.gif")
+    """The film: a file name ending in .gif or .mp4."""
+
+    digits: int = 20
+    """How many to show, ten in a row."""
+
+    steps: int | None = None
+    """Steps for each set of digits. Left out: three times as many as in training."""
+
+    exchanges: int = 1
+    """How often the digits are exchanged for others while the cells keep their state."""
+
+    zoom: int = 3
+    """Pixels along each side of a cell."""
+
+    fps: int = 10
+    """Frames per second; each frame is one step."""
+
+    seed: int = 0
+    """Governs which digits are shown, and which cells fire."""
+
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:1. auto takes a GPU if there is one."""

@@ -1,0 +1,168 @@
+"""Pictures of digits whose cells are coloured by what they say, and curves of accuracy over time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import imageio.v3 as iio
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ncafast.tasks.selfclassify.idx import CLASSES
+from ncafast.tasks.selfclassify.metrics import Tally
+from ncafast.tasks.selfclassify.states import ink, logits
+from ncafast.viz.pixels import Array, enlarged, tiled
+
+History = Sequence[dict[str, Any]]
+
+# The article's colours of the ten digits, then of a cell that says nothing yet, and of the background.
+COLOURS = torch.tensor(
+    [
+        [128, 0, 0],
+        [230, 25, 75],
+        [70, 240, 240],
+        [210, 245, 60],
+        [250, 190, 190],
+        [170, 110, 40],
+        [170, 255, 195],
+        [165, 163, 159],
+        [0, 128, 128],
+        [128, 128, 0],
+        [0, 0, 0],
+        [255, 255, 255],
+    ],
+    dtype=torch.uint8,
+)
+_SILENT, _NOTHING = CLASSES, CLASSES + 1
+_CERTAIN = 0.01  # a cell whose highest logit exceeds the mean by less says nothing
+
+
+def colour(states: Tensor) -> Array:
+    """States [N, C, H, W] as pictures [N, H, W, 3] uint8: each cell of a digit in the colour of what it says."""
+    found = logits(states)
+    said = found.argmax(1)
+    said = said.where(found.amax(1) - found.mean(1) > _CERTAIN, torch.full_like(said, _SILENT))
+    said = said.where(ink(states[:, -1]), torch.full_like(said, _NOTHING))
+    return COLOURS.to(states.device)[said].cpu().numpy()
+
+
+def sheet(
+    pictures: Array,  # [N, H, W, 3] uint8
+    columns: int = 10,
+    zoom: int = 1,
+) -> Array:
+    """Pictures in rows, as one picture [height, width, 3] uint8."""
+    columns = min(columns, len(pictures))
+    blank = [np.full_like(pictures[0], 255)] * (-len(pictures) % columns)
+    return enlarged(tiled([*pictures, *blank], columns=columns, gap=2, colour=255), zoom)
+
+
+def stack(parts: Sequence[Array]) -> Array:
+    """Pictures one below the other, with a narrow gap, filled with white to the widest one."""
+    width = max(part.shape[1] for part in parts)
+    rows = []
+    for part in parts:
+        wide = np.full((part.shape[0] + 6, width, 3), 255, np.uint8)
+        wide[3:-3, : part.shape[1]] = part
+        rows.append(wide)
+    return np.concatenate(rows)
+
+
+def legend(width: int) -> Array:
+    """A strip [height, width, 3] uint8 with the ten colours and their digits."""
+    figure = Figure(figsize=(width / 100, 0.24), dpi=100)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(0, CLASSES), ylim=(0, 1))
+    axes.axis("off")
+    for digit in range(CLASSES):
+        shade = COLOURS[digit].numpy() / 255
+        axes.axvspan(digit, digit + 1, color=shade, linewidth=0)
+        dark = float(shade @ (0.299, 0.587, 0.114)) < 0.5
+        axes.text(digit + 0.5, 0.47, str(digit), ha="center", va="center", fontsize=10, weight="bold",
+                  color="white" if dark else "black")  # fmt: skip
+    return _pixels(figure)
+
+
+def curves(history: History, best_epoch: int | None = None) -> Array:
+    """Training loss and held-out accuracy over the epochs, as [height, width, 3] uint8."""
+    figure = Figure(figsize=(9.5, 3.8), dpi=110)
+    left, right = figure.subplots(1, 2)
+    left.plot([row["epoch"] for row in history], [row["loss"] for row in history], marker="o", color="#3a6ea5")
+    left.set(title="training loss", xlabel="epoch", yscale="log")
+    scored = [row for row in history if row.get("val_cells") is not None]
+    for name, text, shade in (
+        ("val_cells", "cells", "#35a07f"),
+        ("val_votes", "votes", "#3a6ea5"),
+        ("val_cells_later", "cells, four times as long", "#f8961e"),
+    ):
+        if scored:
+            epochs = [row["epoch"] for row in scored]
+            right.plot(epochs, [row[name] for row in scored], marker="o", color=shade, label=text)
+    if scored and best_epoch:
+        right.axvline(best_epoch, color="0.6", linestyle=":", label="best")
+    right.set(title="held-out accuracy", xlabel="epoch", ylim=(0, 1))
+    if scored:
+        right.legend(frameon=False, fontsize=9, loc="lower right")
+    for axes in (left, right):
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        _plain(axes)
+    figure.tight_layout()
+    return _pixels(figure)
+
+
+def accuracy(found: dict[int, Tally], trained: int) -> Array:
+    """Accuracy over the steps, as [height, width, 3] uint8; a line marks the length of training."""
+    figure = Figure(figsize=(7.5, 4.2), dpi=110)
+    axes = figure.add_subplot()
+    for name, text, shade in (
+        ("cell_accuracy", "cells that are right", "#35a07f"),
+        ("vote_accuracy", "votes that are right", "#3a6ea5"),
+        ("agreement", "digits that agree", "#f8961e"),
+    ):
+        values = [getattr(tally, name) for tally in found.values()]
+        axes.plot(list(found), values, marker="o", markersize=4, color=shade, label=text)
+    axes.axvline(trained, color="0.6", linestyle=":", label="length of training")
+    axes.set(xlabel="step", ylim=(0, 1))
+    axes.legend(frameon=False, fontsize=9, loc="lower right")
+    _plain(axes)
+    figure.tight_layout()
+    return _pixels(figure)
+
+
+def confusion(matrix: Tensor) -> Array:
+    """The table [10, 10] of true digits against votes, as [height, width, 3] uint8."""
+    figure = Figure(figsize=(5.6, 5.2), dpi=110)
+    axes = figure.add_subplot()
+    shares = matrix / matrix.sum(1, keepdim=True).clamp_min(1)
+    axes.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
+    for true in range(CLASSES):
+        for said in range(CLASSES):
+            if matrix[true, said]:
+                shade = "white" if shares[true, said] > 0.5 else "0.2"
+                axes.text(said, true, str(int(matrix[true, said])), ha="center", va="center", fontsize=8, color=shade)
+    axes.set(xlabel="vote of the cells", ylabel="digit", xticks=range(CLASSES), yticks=range(CLASSES))
+    figure.tight_layout()
+    return _pixels(figure)
+
+
+def write_png(path: Path, picture: Array) -> None:
+    """Write [height, width, 3] uint8 as PNG."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    iio.imwrite(path, picture)
+
+
+def _plain(axes: Axes) -> None:
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _pixels(figure: Figure) -> Array:
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])

@@ -1,0 +1,221 @@
+"""Training cells to agree on a digit: the task's part of the loop in `ncafast.train`."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ncafast.models import SelfClassifyingNCA
+from ncafast.tasks.selfclassify import pictures
+from ncafast.tasks.selfclassify.config import TrainConfig
+from ncafast.tasks.selfclassify.idx import CLASSES, Digits, read_digits
+from ncafast.tasks.selfclassify.loss import LOSSES
+from ncafast.tasks.selfclassify.metrics import Tally, tally
+from ncafast.tasks.selfclassify.model_file import save_model
+from ncafast.tasks.selfclassify.running import each_batch
+from ncafast.tasks.selfclassify.states import brightness, exchange, fresh_states
+from ncafast.train import Moment, Report, run
+from ncafast.train.pool import Pool, PoolJob
+from ncafast.train.progress import say
+from ncafast.train.run_folder import FREE
+from ncafast.train.seeds import generator, mix
+from ncafast.train.settings import check_settings
+
+_LATER = 4  # times the trained length, at which held-out digits are looked at again
+_SHOWN = 20
+_FREE = FREE | {"data"}  # what it leads to is compared itself
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a run has come to."""
+
+    folder: Path
+    best: Path
+    """The checkpoint of the epoch with the highest held-out accuracy of cells, at the trained length and later (with
+    nothing held out, the lowest training loss)."""
+    last: Path
+    best_epoch: int
+    measures: dict[str, float | None]
+    """Of the best epoch: val_cells, val_votes, val_cells_later; None if nothing was held out."""
+    history: tuple[dict[str, Any], ...]
+    """One row per epoch, as in history.csv."""
+
+
+def train(config: TrainConfig) -> Result:
+    """Train as configured, or go on with the run that was begun in ``config.out``.
+
+    Raises:
+        ValueError: options, files or a run folder that cannot be used.
+        TrainingStopped: the loss became infinite or NaN.
+    """
+    _check(config)
+    job = _SelfClassifying(config, read_digits(config.data, "train"))
+    say(f"{len(job.digits)} digits to train on, {len(job.held_out)} held out; the run is in {config.out}")
+    done = run(job, config, config=config, data=job.checksums(), free=_FREE, things="digits")
+    best = done.history[done.best_epoch - 1]
+    return Result(
+        folder=done.folder,
+        best=done.best,
+        last=done.last,
+        best_epoch=done.best_epoch,
+        measures={name: best[name] for name in best if name.startswith("val_")},
+        history=done.history,
+    )
+
+
+class _SelfClassifying(PoolJob):
+    """Digits from a pool, of which a part of every batch gets other digits, with or without their states."""
+
+    model: SelfClassifyingNCA
+
+    def __init__(self, config: TrainConfig, digits: Digits) -> None:
+        self.config = config
+        if config.held_out >= len(digits):
+            raise ValueError(
+                f"held_out={config.held_out} leaves nothing to train on: {digits.folder} holds {len(digits)} digits"
+            )
+        last = len(digits) - config.held_out
+        self.digits, self.held_out = digits.part(0, last), digits.part(last, len(digits))
+        self.loss = LOSSES[config.loss]
+        self.model = _new_model(config)
+        self.labels = torch.zeros(config.pool_size, dtype=torch.int64)  # of the pool's digits
+        self.pool = Pool.create(config.pool_size, self._first)
+
+    def checksums(self) -> dict[str, dict[str, int]]:
+        """Of both sides of the split."""
+        sides = {"train": self.digits, "held_out": self.held_out}
+        return {
+            name: {"images": zlib.crc32(side.images.tobytes()), "labels": zlib.crc32(side.labels.tobytes())}
+            for name, side in sides.items()
+        }
+
+    def begin_step(self, at: Moment) -> None:
+        """Other digits for the first samples of the batch, which start anew, and for the last, which do not."""
+        count = len(at.numbers)
+        fresh = list(at.numbers[: round(self.config.fresh * count)])
+        mutated = list(at.numbers[count - round(self.config.mutate * count) :])
+        images, labels = self._draw(len(fresh) + len(mutated), at.generator("digits"))
+        self.labels[fresh + mutated] = labels
+        self.pool.put(fresh, fresh_states(images[: len(fresh)], self.config.channels))
+        self.pool.put(mutated, exchange(self.pool.take(mutated), images[len(fresh) :]))
+
+    def load(self, at: Moment) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        return self.pool.take(at.own), self.labels[at.own]
+
+    def losses(self, batch: tuple[Tensor, Tensor], at: Moment) -> Tensor:
+        states, labels = batch
+        after = self.model(states.movedim(1, -1), at.steps, **at.options).movedim(-1, 1)
+        at.keep(after)
+        return self.loss(after, labels)
+
+    def validate(self, report: Report) -> dict[str, Any]:
+        """Accuracy of held-out digits' cells and votes at the trained length, and of cells later on."""
+        count = min(self.config.measured, len(self.held_out))
+        if not count:
+            return {"val_cells": None, "val_votes": None, "val_cells_later": None}
+        self.model.eval()
+        images, labels = brightness(self.held_out.images[:count]), _labels(self.held_out.labels[:count])
+        usual = max(1, self.config.steps[1])
+        moments = (usual, _LATER * usual)
+        found = dict.fromkeys(moments, Tally())
+        shown: list[Tensor] = []
+
+        def see(step: int, places: range, states: Tensor) -> None:
+            found[step] += tally(states, labels[places.start : places.stop].to(states.device))
+            if step == usual and places.start == 0:
+                shown.append(states[:_SHOWN].cpu())
+
+        each_batch(self.model, images, moments, batch=50, seed=self.config.seed, see=see)
+        picture = pictures.sheet(pictures.colour(shown[0]), zoom=3)
+        pictures.write_png(report.folder.pictures / f"epoch-{report.epoch:04d}.png", picture)
+        report.board.picture(report.step, "held out", picture)
+        first, later = (found[moment] for moment in moments)
+        return {
+            "val_cells": first.cell_accuracy,
+            "val_votes": first.vote_accuracy,
+            "val_cells_later": later.cell_accuracy,
+        }
+
+    def score(self, row: dict[str, Any]) -> float:
+        if row["val_cells"] is None:
+            return super().score(row)
+        return (row["val_cells"] + row["val_cells_later"]) / 2
+
+    def draw(self, history: Sequence[dict[str, Any]], best_epoch: int, report: Report) -> None:
+        pictures.write_png(report.folder.curves, pictures.curves(history, best_epoch))
+
+    def headline(self, row: dict[str, Any]) -> str:
+        if row["val_cells"] is None:
+            return ""
+        parts = (row[name] for name in ("val_cells", "val_votes", "val_cells_later"))
+        return ", held out: cells {:.3f}, votes {:.3f}, cells later {:.3f}".format(*parts)
+
+    def save_model(self, path: Path, facts: dict[str, int]) -> None:
+        save_model(path, self.model, max(1, self.config.steps[1]), **facts)
+
+    def state(self) -> dict[str, Any]:
+        return {**self.pool.state(), "labels": self.labels}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.pool.load_state(state)
+        labels = state["labels"]
+        if labels.shape != self.labels.shape or not ((labels >= 0) & (labels < CLASSES)).all():
+            raise ValueError("the labels of the pool do not fit")
+        self.labels = labels.long()
+
+    def _first(self, numbers: Sequence[int]) -> Tensor:
+        """Fresh states for all places of the pool."""
+        images, self.labels = self._draw(len(numbers), generator("digits", self.config.seed))
+        return fresh_states(images, self.config.channels)
+
+    def _draw(self, count: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Training images [count, H, W] and their labels [count]."""
+        chosen = torch.randint(len(self.digits), (count,), generator=random).numpy()
+        return brightness(self.digits.images[chosen]), _labels(self.digits.labels[chosen])
+
+
+def _labels(labels: Any) -> Tensor:
+    return torch.from_numpy(labels.astype(np.int64))  # a copy: the file's own bytes are read-only
+
+
+def _new_model(config: TrainConfig) -> SelfClassifyingNCA:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(mix("init", config.seed))
+        return SelfClassifyingNCA(config.channels, config.perception, config.hidden, config.dropout)
+
+
+def _check(config: TrainConfig) -> None:
+    """Raise ValueError for options that cannot be used, before any file is read."""
+    for name, least in (
+        ("pool_size", 1),
+        ("channels", CLASSES + 1),
+        ("perception", 1),
+        ("held_out", 0),
+        ("measured", 1),
+    ):
+        value = getattr(config, name)
+        if value < least:
+            raise ValueError(f"{name}={value} is not allowed; give a whole number from {least}")
+    if not config.hidden or min(config.hidden) < 1:
+        raise ValueError(f"hidden={config.hidden} is not allowed; give one or more whole numbers from 1")
+    for name in ("fresh", "mutate"):
+        if not 0 <= getattr(config, name) <= 1:
+            raise ValueError(f"{name}={getattr(config, name)} is not allowed; give a number from 0 to 1")
+    if config.fresh + config.mutate > 1:
+        raise ValueError(
+            f"fresh={config.fresh} and mutate={config.mutate} are more than a whole batch; give two numbers that add "
+            "up to at most 1"
+        )
+    if not 0 <= config.dropout < 1:
+        raise ValueError(f"dropout={config.dropout} is not allowed; give a number from 0 to below 1")
+    if config.steps[0] < 1:
+        raise ValueError(f"steps={config.steps} is not allowed; give two whole numbers from 1, the smaller first")
+    check_settings(config)

@@ -1,0 +1,252 @@
+"""The options of the texture task, as typed dataclasses. The text under a field is its help text.
+
+Only the standard library is imported here, so that a command line can show its help without torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Loss = Literal["auto", "patches", "sliced", "gram"]
+Flow = Literal["lucas-kanade", "raft", "spynet"]
+
+
+@dataclass
+class TrainConfig:
+    """Train a texture automaton on one image.
+
+    Runs until all epochs are done. If the run is stopped, even by a power cut, give the same
+    command again: it goes on where it was and ends with the same weights.
+    """
+
+    image: Path
+    """The sample: any picture that Pillow reads."""
+
+    out: Path = Path("texture-run")
+    """Folder for checkpoints, curves, pictures and everything else the run writes."""
+
+    size: int = 128
+    """The sample is scaled so that its square crop has this side, in pixels."""
+
+    crop: int | None = None
+    """Side of the square that is cut from the middle of the sample, in the image's own pixels. Left out: the largest
+    that fits. A smaller one shows the texture's elements larger."""
+
+    loss: Loss = "auto"
+    """patches: multi-scale patches, sliced Wasserstein, needs no weights. sliced: optimal transport on VGG16 features;
+    gram: their Gram matrices. auto: sliced where VGG16 weights are given or in torch's cache, else patches."""
+
+    weights: Path | None = None
+    """File of VGG16 weights with torchvision's names; the first layers suffice. Left out: torchvision's own file in
+    torch's cache, if it is there. Nothing is downloaded."""
+
+    channels: int = 12
+    """Numbers each cell keeps; the first three are red, green and blue."""
+
+    hidden: int = 96
+    """Width of the hidden layer of the update rule."""
+
+    fire_rate: float = 0.5
+    """Probability that a cell updates in a step."""
+
+    grid: int = 64
+    """Side of the square torus that is trained on, in cells. A trained automaton runs on any size."""
+
+    steps: tuple[int, int] = (24, 48)
+    """Steps of the automaton: each batch draws a number from the first to the second, both included."""
+
+    pool: int = 256
+    """States that training goes on from, so that the texture lasts."""
+
+    reseed_every: int = 8
+    """Training steps between two in which one state of the batch begins anew."""
+
+    overflow: float = 10.0
+    """Weight of the loss that keeps the state between -1 and 1."""
+
+    epochs: int = 10
+    """Epochs of --epoch-length training steps."""
+
+    epoch_length: int = 100
+    """Training steps of an epoch."""
+
+    batch_size: int = 4
+    """States per training step."""
+
+    lr: float = 2e-3
+    """Learning rate of Adam at the start; it falls to 0 along a cosine."""
+
+    seed: int = 0
+    """Governs everything random: first weights, pool, step counts, projections, firing cells."""
+
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:1. auto takes a GPU if there is one."""
+
+    threads: int | None = None
+    """CPU threads. Left out: torch's choice; a continued run keeps the number it began with."""
+
+    save_every: int | None = None
+    """Training steps between two saves of the state that a killed run goes on from. Left out: after every step, or as
+    often as takes 5 % of the time."""
+
+    tensorboard: bool = True
+    """Write TensorBoard files, if the tensorboard package is installed."""
+
+    progress: bool = True
+    """Show progress bars."""
+
+
+@dataclass
+class AnimateConfig:
+    """Run a trained texture automaton and write what it does as a GIF or MP4, on a torus of any size."""
+
+    model: Path
+    """Checkpoint (.safetensors), or the folder of a training run (its best checkpoint is taken)."""
+
+    output: Path = Path("texture.gif")
+    """The file to write: .gif, .mp4 (needs imageio-ffmpeg), or .png for the last frame alone."""
+
+    size: tuple[int, int] = (128, 128)
+    """Height and width in cells. Opposite edges meet, so the picture can be tiled without a seam."""
+
+    frames: int = 100
+    """Frames to write."""
+
+    every: int = 4
+    """Steps of the automaton from one frame to the next."""
+
+    start: int = 0
+    """Steps before the first frame; 0 shows how the texture forms."""
+
+    fps: float = 20.0
+    """Frames per second."""
+
+    scale: int = 2
+    """Every cell becomes a square of so many pixels."""
+
+    repeat: tuple[int, int] = (1, 1)
+    """Copies of the picture below and beside each other, to see that there is no seam."""
+
+    show: Literal["colour", "channels"] = "colour"
+    """colour: the picture; channels: every channel as a tile, blue below 0, red above."""
+
+    seed: int = 0
+    """Governs which cells fire."""
+
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:1. auto takes a GPU if there is one."""
+
+    progress: bool = True
+    """Show progress bars."""
+
+
+@dataclass
+class EvaluateConfig:
+    """Measure a trained texture automaton: distance from its sample over time, and the strength of its motion."""
+
+    model: Path
+    """Checkpoint (.safetensors), or the folder of a training run (its best checkpoint is taken)."""
+
+    image: Path | None = None
+    """The sample. Left out: the one it was trained on, if that file is still there."""
+
+    output: Path = Path("texture-evaluation")
+    """Folder for scores.csv, scores.json and the pictures."""
+
+    size: tuple[int, int] = (128, 128)
+    """Height and width in cells."""
+
+    at: tuple[int, ...] = (32, 64, 128, 256, 512, 1024)
+    """After how many steps the distance is measured."""
+
+    weights: Path | None = None
+    """File of VGG16 weights, as for training; without them only the distance of patches is measured."""
+
+    frames: int = 20
+    """Frames that motion is measured over, after the last of --at."""
+
+    steps_per_frame: int = 32
+    """Steps of the automaton from one frame to the next, as in the paper on emergent dynamics."""
+
+    flow: Flow = "lucas-kanade"
+    """Optical flow by: lucas-kanade (no weights), raft (torchvision's raft_small), spynet."""
+
+    flow_weights: Path | None = None
+    """File of weights for raft or spynet. Left out: raft's own in torch's cache. Nothing is downloaded."""
+
+    seed: int = 0
+    """Governs which cells fire, and the projections of the distance."""
+
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:1. auto takes a GPU if there is one."""
+
+    progress: bool = True
+    """Show progress bars."""
+
+
+@dataclass
+class StudyConfig:
+    """Train textures over channels and hidden widths, and measure how strongly each one moves.
+
+    The study of "Emergent Dynamics in Neural Cellular Automata" (Xu et al. 2024). A study that was stopped goes on with
+    the same command, in the middle of a training too.
+    """
+
+    image: Path
+    """The sample: any picture that Pillow reads."""
+
+    out: Path = Path("texture-study")
+    """Folder for the trainings, motion.csv and the heat map motion.png."""
+
+    channels: tuple[int, ...] = (8, 12, 16)
+    """Numbers of channels to try; the paper's are 8 to 128."""
+
+    hidden: tuple[int, ...] = (16, 48, 96)
+    """Hidden widths to try; the paper's are 16 to 128."""
+
+    seeds: tuple[int, ...] = (0,)
+    """Trainings per pair, each with its own seed; the heat map shows their mean."""
+
+    size: int = 128
+    """Side of the sample's square crop after scaling, in pixels, as for training."""
+
+    crop: int | None = None
+    """Side of the square that is cut from the middle of the sample, in the image's own pixels."""
+
+    loss: Loss = "auto"
+    """As for training."""
+
+    weights: Path | None = None
+    """File of VGG16 weights, as for training."""
+
+    epochs: int = 10
+    """Epochs of 100 training steps, for every training."""
+
+    grid: int = 64
+    """Side of the torus that is trained on and measured, in cells."""
+
+    frames: int = 100
+    """Frames that motion is measured over; 100 in the paper."""
+
+    steps_per_frame: int = 32
+    """Steps of the automaton from one frame to the next; 32 in the paper."""
+
+    settle: int = 512
+    """Steps before the first frame, so that the forming of the texture is not counted as motion."""
+
+    flow: Flow = "lucas-kanade"
+    """Optical flow by: lucas-kanade (no weights), raft (torchvision's raft_small), spynet (as the paper)."""
+
+    flow_weights: Path | None = None
+    """File of weights for raft or spynet. Left out: raft's own in torch's cache. Nothing is downloaded."""
+
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:1. auto takes a GPU if there is one."""
+
+    threads: int | None = None
+    """CPU threads. Left out: torch's choice."""
+
+    progress: bool = True
+    """Show progress bars."""

@@ -1,0 +1,102 @@
+"""Measuring a trained texture: how far it is from its sample over time, whether it lasts, how strongly it moves."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ncafast.tasks.texture import pictures
+from ncafast.tasks.texture.animation import check_size
+from ncafast.tasks.texture.config import EvaluateConfig
+from ncafast.tasks.texture.loss import choose, make_loss
+from ncafast.tasks.texture.measure import check_motion, distance, motion, states_at
+from ncafast.tasks.texture.model_file import load_texture, picture_of
+from ncafast.tasks.texture.motion import make_flow
+from ncafast.tasks.texture.sample import read_sample
+from ncafast.train.machine import resolve_device
+from ncafast.train.outputs import check_folder
+from ncafast.train.progress import say
+from ncafast.train.run_folder import write_text
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What was measured."""
+
+    rows: tuple[dict[str, float], ...]
+    """steps, and one column per loss: the distance from the sample after so many steps."""
+    motion: float
+    """Motion strength, in pixels per frame."""
+    folder: Path
+
+    def table(self) -> str:
+        """The rows as text in columns, and the motion strength under them."""
+        names = list(self.rows[0])
+        lines = ["  ".join(f"{name:>10}" for name in names)]
+        for row in self.rows:
+            lines.append("  ".join(f"{row[name]:>10.5g}" for name in names))
+        return "\n".join([*lines, f"motion strength: {self.motion:.3f} pixels per frame"])
+
+
+def evaluate(config: EvaluateConfig) -> Scores:
+    """Grow the texture from nothing, compare it with its sample, print the table, write scores and pictures.
+
+    Raises ValueError for a checkpoint, a sample or options that cannot be used.
+    """
+    check_size(config.size)
+    check_motion(config.frames, config.steps_per_frame)
+    check_folder("--output", config.output)
+    if not config.at or min(config.at) < 0:
+        raise ValueError(f"at={config.at} is not allowed; give whole numbers from 0")
+    device = resolve_device(config.device)
+    trained = load_texture(config.model, device)
+    flow = make_flow(config.flow, config.flow_weights, device)
+    image = config.image or Path(trained.recipe.image)
+    if config.image is None and not image.is_file():
+        raise ValueError(f"the sample {image} of {trained.path} is not there any more; give it with --image")
+    sample = read_sample(image, trained.recipe.size, trained.recipe.crop)
+    kinds = {"patches": choose("patches", None)}
+    if choose("auto", config.weights)[1] is not None:
+        kinds |= {kind: choose(kind, config.weights) for kind in ("sliced", "gram")}
+    losses = {name: make_loss(sample, *kind).to(device) for name, kind in kinds.items()}
+    steps = sorted(set(config.at))
+    rows, shown = [], [pictures.pixels(sample)]
+    for number, state in zip(steps, states_at(trained.model, config.size, steps, config.seed), strict=True):
+        rows.append({"steps": number} | {name: distance(loss, state, config.seed) for name, loss in losses.items()})
+        shown.append(pictures.pixels(picture_of(state)[0]))
+    options = {"frames": config.frames, "steps_per_frame": config.steps_per_frame, "seed": config.seed}
+    strength = motion(trained.model, config.size, flow, settle=steps[-1], progress=config.progress, **options)
+    scores = Scores(tuple(rows), strength, config.output)
+    _write(scores, config, losses)
+    row = pictures.side_by_side(shown, ["sample", *(f"after {number} steps" for number in steps)])
+    pictures.write_png(config.output / "texture.png", row)
+    for line in scores.table().splitlines():
+        say(line)
+    return scores
+
+
+def _write(scores: Scores, config: EvaluateConfig, losses: dict[str, Any]) -> None:
+    """scores.csv, scores.json and the distances as a picture."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(scores.rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(scores.rows)
+    write_text(config.output / "scores.csv", text.getvalue())
+    content = {
+        "distances": scores.rows,
+        "motion_strength": scores.motion,
+        "flow": config.flow,
+        "frames": config.frames,
+        "steps_per_frame": config.steps_per_frame,
+        "size": config.size,
+    }
+    write_text(config.output / "scores.json", json.dumps(content, indent=1))
+    later = [row for row in scores.rows if row["steps"] > 0]  # the picture's axis is logarithmic
+    if later:
+        distances = {name: [row[name] for row in later] for name in losses}
+        steps = [int(row["steps"]) for row in later]
+        pictures.write_png(config.output / "distance.png", pictures.over_time(steps, distances))

@@ -1,0 +1,51 @@
+"""How far images are from a sample as textures. Every loss is a module: (images [B, 3, H, W], generator) -> [B]."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor
+
+from ncafast.tasks.texture.config import Loss
+from ncafast.tasks.texture.loss.features import FeatureLoss
+from ncafast.tasks.texture.loss.overflow import overflow
+from ncafast.tasks.texture.loss.patches import PatchLoss
+from ncafast.tasks.texture.loss.vgg import find_weights, unavailable
+
+TextureLoss = FeatureLoss | PatchLoss
+
+__all__ = ["FeatureLoss", "PatchLoss", "TextureLoss", "choose", "make_loss", "overflow"]
+
+
+def choose(loss: Loss | str, weights: Path | None) -> tuple[Loss, Path | None]:
+    """What "auto" stands for here, and the weights file of a feature loss.
+
+    "auto" is "sliced" where VGG16 weights are given, or are in torch's cache and torchvision can be imported; else
+    "patches".
+
+    Raises:
+        ValueError: a feature loss without weights; the message says where they are looked for.
+        ModuleNotFoundError: a feature loss, or given weights, without torchvision.
+    """
+    found = None if loss == "patches" else find_weights(weights)
+    if loss == "patches":
+        return "patches", None
+    reason = unavailable()
+    if loss == "auto" and weights is None and (found is None or reason is not None):
+        return "patches", None
+    if found is None:
+        raise ValueError(
+            f"loss={loss} needs VGG16 weights, and there are none in torch's cache; give a file with --weights, put "
+            "them there with `python -c \"import torchvision; torchvision.models.vgg16(weights='DEFAULT')\"`, "
+            "or use --loss patches"
+        )
+    if reason is not None:
+        raise ModuleNotFoundError(reason, name="torchvision")
+    return ("gram" if loss == "gram" else "sliced"), found
+
+
+def make_loss(sample: Tensor, loss: Loss | str, weights: Path | None) -> TextureLoss:
+    """The loss against a sample [3, H, W] with values 0 to 1; `loss` and `weights` as `choose` returns them."""
+    if loss == "patches" or weights is None:
+        return PatchLoss(sample)
+    return FeatureLoss(sample, weights, "gram" if loss == "gram" else "sliced")

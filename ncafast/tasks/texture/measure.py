@@ -1,0 +1,79 @@
+"""What evaluation and the study measure of a texture automaton."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ncafast.models import TextureNCA
+from ncafast.tasks.texture.model_file import fresh, picture_of
+from ncafast.tasks.texture.motion import FlowOf, motion_strength
+from ncafast.train.progress import Bar
+from ncafast.train.seeds import generator
+from ncafast.viz import watch
+
+
+def states_at(model: TextureNCA, size: tuple[int, int], steps: Sequence[int], seed: int) -> Iterator[Tensor]:
+    """The state [1, C, H, W] of one rollout from nothing after each of these numbers of steps, which rise."""
+    state, done = fresh(1, model.num_channels, size, next(model.parameters()).device), 0
+    for number in steps:
+        if number > done:
+            (state,) = watch(model, state, frames=1, every=number - done, seed=seed, first_step=done)
+        done = number
+        yield state
+
+
+def distance(loss: nn.Module, state: Tensor, seed: int) -> float:
+    """How far a state's picture is from the sample, always along the same random directions."""
+    with torch.no_grad():
+        return float(loss(picture_of(state), generator("measure", seed)).mean())
+
+
+def motion(
+    model: TextureNCA,
+    size: tuple[int, int],
+    flow: FlowOf,
+    *,
+    settle: int,
+    frames: int,
+    steps_per_frame: int,
+    seed: int,
+    progress: bool = False,
+) -> float:
+    """Motion strength in pixels per frame; see `ncafast.tasks.texture.motion`.
+
+    Args:
+        model: on the device where to compute.
+        size: height and width in cells.
+        flow: measures the flow.
+        settle: steps from nothing to the first frame.
+        frames: how many frames, at least 2.
+        steps_per_frame: steps between two of them.
+        seed: of the fire masks.
+        progress: show a bar.
+    """
+    (state,) = states_at(model, size, (settle,), seed)
+    bar = Bar(frames - 1, 0, progress)
+    bar.describe("motion")
+
+    def pictures() -> Iterator[Tensor]:
+        yield picture_of(state)
+        options = {"every": steps_per_frame, "seed": seed, "first_step": settle}
+        for later in watch(model, state, frames=frames - 1, **options):
+            yield picture_of(later)
+            bar.advance({})
+
+    try:
+        return motion_strength(pictures(), flow)
+    finally:
+        bar.close()
+
+
+def check_motion(frames: int, steps_per_frame: int) -> None:
+    """Raise ValueError for numbers that give no motion."""
+    if frames < 2:
+        raise ValueError(f"frames={frames} is not allowed; give a whole number from 2")
+    if steps_per_frame < 1:
+        raise ValueError(f"steps_per_frame={steps_per_frame} is not allowed; give a whole number from 1")

@@ -1,0 +1,91 @@
+"""Checkpoints of this task: a TextureNCA and what it was trained on, so that other commands need few options."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ncafast import checkpoint
+from ncafast.models import TextureNCA
+from ncafast.train.run_folder import find_checkpoint
+
+COLOURS = 3  # the first channels of the state; 0 in the state is middle grey
+OFFSET = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Which sample a texture automaton was trained on, and with which loss."""
+
+    image: str
+    size: int
+    crop: int | None
+    loss: str
+
+    @classmethod
+    def from_json(cls, text: str) -> Recipe:
+        """What `to_json` wrote. Raises ValueError or TypeError for anything else."""
+        found = json.loads(text)
+        recipe = cls(**found)
+        kinds = ((recipe.image, str), (recipe.size, int), (recipe.loss, str))
+        if not all(isinstance(value, kind) for value, kind in kinds) or not isinstance(recipe.crop, int | None):
+            raise ValueError(f"recipe={text[:80]} does not fit")
+        return recipe
+
+    def to_json(self) -> str:
+        """The recipe as text."""
+        return json.dumps(asdict(self))
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedTexture:
+    """A model and what it was trained on."""
+
+    model: TextureNCA
+    recipe: Recipe
+    path: Path
+
+
+def fresh(count: int, channels: int, size: tuple[int, int], device: torch.device | str = "cpu") -> Tensor:
+    """States [count, channels, *size] to begin with: all zero, so that the firing cells alone break the symmetry."""
+    return torch.zeros(count, channels, *size, device=device)
+
+
+def picture_of(state: Tensor) -> Tensor:
+    """The colours of states [B, C, H, W] as images [B, 3, H, W]; from 0 to 1 where the automaton keeps to it."""
+    return state[:, :COLOURS] + OFFSET
+
+
+def save_texture(path: Path, model: TextureNCA, recipe: Recipe, **facts: Any) -> None:
+    """Write a checkpoint; ``facts`` (epoch, loss ...) are kept for people to read."""
+    checkpoint.save(path, model, task="texture", recipe=recipe.to_json(), facts=json.dumps(facts))
+
+
+def load_texture(path: Path, device: torch.device) -> TrainedTexture:
+    """Read a checkpoint, or the best one of a run folder.
+
+    Raises ValueError, one line that names the file, if it is none of this task or damaged.
+    """
+    path = find_checkpoint(path)
+    metadata = checkpoint.describe(path)
+    if metadata.get("task") != "texture":
+        raise ValueError(f"{path}: is a checkpoint, but not of ncafast train texture; give one that is")
+    model = checkpoint.load(path, device).float()
+    if not isinstance(model, TextureNCA):
+        raise ValueError(f"{path}: holds a {type(model).__name__}, not a TextureNCA; give another checkpoint")
+    try:
+        recipe = Recipe.from_json(metadata["recipe"])
+        if model.num_channels < COLOURS:
+            raise ValueError(f"num_channels={model.num_channels} are too few for colours")
+        for name, tensor in model.state_dict().items():
+            if not torch.isfinite(tensor).all():
+                raise ValueError(f"{name} holds NaN or infinite weights")
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        what = f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
+        raise ValueError(f"{path}: is damaged ({what}); give another checkpoint or train again") from error
+    return TrainedTexture(model, recipe, path)

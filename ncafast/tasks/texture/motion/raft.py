@@ -1,0 +1,71 @@
+"""Optical flow by RAFT (Teed and Deng 2020) from torchvision, with weights that are already on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ncafast.tasks.texture.motion.files import read_tensors
+from ncafast.tasks.texture.torchvision_models import torchvision_models
+
+_FILE = "raft_small_C_T_V2-01064c6d.pth"  # as torchvision calls Raft_Small_Weights.C_T_V2
+_LEAST_SIDE = 128  # its pyramid needs 16 cells at an eighth of the size
+
+
+def raft(weights: Path | None, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
+    """A function of two image batches [B, 3, H, W] on a torus, values 0 to 1, to the flow [B, 2, H, W] in pixels.
+
+    Args:
+        weights: a file of torchvision's raft_small weights; None takes torchvision's own from torch's cache.
+        device: where to compute.
+
+    Raises:
+        ModuleNotFoundError: torchvision cannot be imported.
+        ValueError: no such file, or one that does not fit.
+    """
+    models = torchvision_models("RAFT", "use --flow lucas-kanade")
+    path = weights or Path(torch.hub.get_dir()) / "checkpoints" / _FILE
+    if weights is None and not path.is_file():
+        raise ValueError(
+            f"--flow raft needs weights, and {path} is not there; give a file with --flow-weights, put it there with "
+            "`python -c \"from torchvision.models.optical_flow import raft_small; raft_small(weights='DEFAULT')\"`, "
+            "or use --flow lucas-kanade"
+        )
+    net = models.optical_flow.raft_small(weights=None)
+    tensors = read_tensors(path, "RAFT")
+    try:
+        net.load_state_dict({name: tensor.float() if tensor.is_floating_point() else tensor
+                             for name, tensor in tensors.items()})  # fmt: skip
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:120]
+        raise ValueError(f"--flow-weights {path}: does not fit raft_small ({reason}); give its weights") from error
+    net = net.to(device).eval()
+
+    def flow(first: Tensor, second: Tensor) -> Tensor:
+        height, width = first.shape[-2:]
+        wide = [_padding(side) for side in (width, height)]
+        pads = (wide[0] // 2, wide[0] - wide[0] // 2, wide[1] // 2, wide[1] - wide[1] // 2)
+        ours, theirs = (_around(image, pads) * 2 - 1 for image in (first, second))
+        with torch.no_grad():
+            found = net(ours, theirs)[-1]
+        return found[..., pads[2] : pads[2] + height, pads[0] : pads[0] + width]
+
+    return flow
+
+
+def _padding(side: int) -> int:
+    """Pixels that make a side at least as long as RAFT needs, and a multiple of 8, with some margin."""
+    return max(_LEAST_SIDE, -(-(side + 16) // 8) * 8) - side
+
+
+def _around(image: Tensor, pads: tuple[int, int, int, int]) -> Tensor:
+    """The image continued on its torus, also by more than its own size."""
+    while any(pads):
+        now = tuple(min(pad, image.shape[-1 if k < 2 else -2]) for k, pad in enumerate(pads))
+        image = F.pad(image, now, "circular")
+        pads = tuple(pad - done for pad, done in zip(pads, now, strict=True))  # type: ignore[assignment]
+    return image

@@ -1,0 +1,123 @@
+"""Pictures for people: a sample beside its textures, the curves of a run, scores over time, the study's heat map."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import imageio.v3 as iio
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ncafast.viz import rgb
+
+Array = np.ndarray[Any, Any]
+_OURS, _BEST = "#3a86ff", "#f8961e"
+
+
+def pixels(image: Tensor) -> Array:
+    """An image [3, H, W] with values 0 to 1 as [H, W, 3] uint8."""
+    return rgb(image)
+
+
+def side_by_side(images: Sequence[Array], titles: Sequence[str]) -> Array:
+    """Pictures [H, W, 3] uint8 of any sizes in a row, each under its title: [height, width, 3]."""
+    height = max(image.shape[0] for image in images)
+    zoom = max(1, round(256 / height))
+    inches = [zoom * image.shape[1] / 100 for image in images]
+    gap, head = 0.12, 0.32
+    whole = (sum(inches) + gap * (len(images) + 1), zoom * height / 100 + head + gap)
+    figure = Figure(figsize=whole, dpi=100)
+    left = gap
+    for image, title, wide in zip(images, titles, inches, strict=True):
+        tall = zoom * image.shape[0] / 100
+        axes = figure.add_axes((left / whole[0], gap / whole[1], wide / whole[0], tall / whole[1]))
+        axes.imshow(image, interpolation="nearest")
+        axes.set_axis_off()
+        axes.set_title(title, fontsize=10, pad=4)
+        left += wide + gap
+    return _drawn(figure)
+
+
+def curves(history: Sequence[dict[str, Any]], best_epoch: int) -> Array:
+    """Training loss and distance of textures grown anew, by epoch, both logarithmic."""
+    figure = Figure(figsize=(9.0, 3.6), dpi=110)
+    left, right = figure.subplots(1, 2)
+    epochs = [row["epoch"] for row in history]
+    left.plot(epochs, [row["texture"] for row in history], marker="o", color=_OURS)
+    right.plot(epochs, [row["val_loss"] for row in history], marker="o", color=_OURS)
+    for row in history:
+        if row["epoch"] == best_epoch:
+            right.plot(
+                best_epoch, row["val_loss"], "*", markersize=15, color=_BEST, label=f"best: {row['val_loss']:.4g}"
+            )
+            right.legend(frameon=False)
+    left.set(title="distance in training", xlabel="epoch", yscale="log")
+    right.set(title="distance of textures grown anew", xlabel="epoch", yscale="log")
+    for axes in (left, right):
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        _plain(axes)
+    figure.tight_layout()
+    return _drawn(figure)
+
+
+def over_time(steps: Sequence[int], distances: Mapping[str, Sequence[float]]) -> Array:
+    """Distances from the sample by the number of steps, both axes logarithmic."""
+    figure = Figure(figsize=(5.2, 3.6), dpi=110)
+    axes = figure.subplots()
+    for name, values in distances.items():
+        axes.plot(steps, values, marker="o", label=name)
+    axes.set(title="distance from the sample", xlabel="steps", xscale="log", yscale="log")
+    axes.legend(frameon=False)
+    _plain(axes)
+    figure.tight_layout()
+    return _drawn(figure)
+
+
+def heat_map(
+    values: Array,  # [channels, hidden], NaN where nothing is known yet
+    channels: Sequence[int],
+    hidden: Sequence[int],
+    title: str,
+) -> Array:
+    """Motion strength over channels (upwards) and hidden width (to the right), every cell with its number."""
+    figure = Figure(figsize=(1.6 + 0.85 * len(hidden), 1.5 + 0.6 * len(channels)), dpi=110)
+    axes = figure.subplots()
+    known = values[np.isfinite(values)]
+    most = float(known.max()) if known.size else 1.0
+    shown = axes.imshow(
+        np.ma.masked_invalid(values), cmap="viridis", origin="lower", vmin=0, vmax=most or 1.0, aspect="auto"
+    )
+    for row, column in np.ndindex(values.shape):
+        value = values[row, column]
+        text = f"{value:.3g}" if np.isfinite(value) else "…"
+        bright = np.isfinite(value) and value > 0.6 * most
+        axes.text(column, row, text, ha="center", va="center", fontsize=9, color="black" if bright else "white")
+    axes.set(title=title, xlabel="hidden width D", ylabel="channels C")
+    axes.set_facecolor("0.4")
+    axes.set_xticks(range(len(hidden)), [str(value) for value in hidden])
+    axes.set_yticks(range(len(channels)), [str(value) for value in channels])
+    figure.colorbar(shown, ax=axes, label="motion strength, pixels per frame")
+    figure.tight_layout()
+    return _drawn(figure)
+
+
+def write_png(path: Path, picture: Array) -> None:
+    """Write [height, width, 3] uint8 as PNG."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    iio.imwrite(path, picture)
+
+
+def _plain(axes: Axes) -> None:
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _drawn(figure: Figure) -> Array:
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])

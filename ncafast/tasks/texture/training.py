@@ -1,0 +1,181 @@
+"""Training a texture automaton: the task's part of the loop in `ncafast.train`, which can be stopped at any moment.
+
+The recipe is that of Niklasson et al., "Self-Organising Textures" (Distill 2021): a pool of states, one of a batch
+begun anew every few steps, gradients normalised per tensor, and a loss on overflow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ncafast.models import TextureNCA
+from ncafast.tasks.texture import pictures
+from ncafast.tasks.texture.config import TrainConfig
+from ncafast.tasks.texture.loss import choose, make_loss, overflow
+from ncafast.tasks.texture.model_file import COLOURS, Recipe, fresh, picture_of, save_texture
+from ncafast.tasks.texture.sample import checksum, read_sample
+from ncafast.train import Moment, Pool, PoolJob, Report, Settings, run
+from ncafast.train.machine import resolve_device
+from ncafast.train.progress import say
+from ncafast.train.run_folder import FREE
+from ncafast.train.seeds import generator, mix
+from ncafast.train.settings import check_settings
+
+_FREE = FREE | {"image", "weights"}  # the sample's pixels are compared themselves
+_CHECKED_AFTER = (64, 256)  # steps from a fresh state after which an epoch is judged
+_LEAST_GRID = 16  # below, the coarsest scale has no patch
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a run has come to."""
+
+    folder: Path
+    best: Path
+    """The checkpoint whose fresh textures were nearest to the sample."""
+    last: Path
+    best_epoch: int
+    best_loss: float
+    """Mean distance of textures grown anew from the sample, in the loss that was trained with."""
+    loss: str
+    history: tuple[dict[str, Any], ...]
+    """One row per epoch, as in history.csv."""
+
+
+def train(config: TrainConfig) -> Result:
+    """Train as configured, or go on with the run that was begun in ``config.out``.
+
+    Raises ValueError for options, a sample or a run folder that cannot be used, ModuleNotFoundError for a loss whose
+    package is missing, and TrainingStopped if the loss becomes infinite or NaN.
+    """
+    _check(config)
+    loss, weights = choose(config.loss, config.weights)
+    config = replace(config, device=str(resolve_device(config.device)), loss=loss, weights=weights)
+    job = _Texture(config)
+    say(f"texture of {config.image}, {config.size} x {config.size}, loss {loss}; the run is in {config.out}")
+    seen = {"train": {config.image.name: checksum(job.sample)}, "held_out": {}}
+    done = run(job, _settings(config), config=config, data=seen, free=_FREE, things="samples")
+    return Result(
+        folder=done.folder,
+        best=done.best,
+        last=done.last,
+        best_epoch=done.best_epoch,
+        best_loss=-done.best_score,
+        loss=loss,
+        history=done.history,
+    )
+
+
+class _Texture(PoolJob):
+    """States of a pool, judged by how near textures grown from nothing come to the sample."""
+
+    model: TextureNCA
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config, self.epoch_length = config, config.epoch_length
+        device = torch.device(config.device)
+        self.sample = read_sample(config.image, config.size, config.crop)
+        self.distance = make_loss(self.sample, config.loss, config.weights).to(device)
+        self.model = _new_model(config)
+        self.pool = Pool.create(config.pool, lambda numbers: self._fresh(len(numbers)).to(device))
+
+    def begin_step(self, at: Moment) -> None:
+        """One state of the batch begins anew from time to time, whatever its loss: so starts are learnt too."""
+        if at.step % self.config.reseed_every == 0:
+            self.pool.put(at.numbers[:1], self._fresh(1))
+
+    def losses(self, batch: Tensor, at: Moment) -> dict[str, Tensor]:
+        state = self.model(batch, at.steps, **at.options)
+        assert isinstance(state, Tensor)
+        at.keep(state)
+        distance = self.distance(picture_of(state), at.generator("directions"))
+        return {"texture": distance.mean(), "overflow": self.config.overflow * overflow(state).mean()}
+
+    def validate(self, report: Report) -> dict[str, Any]:
+        """Grow textures from nothing and measure them, always with the same fire masks and directions."""
+        device = next(self.model.parameters()).device
+        state, found, shown = self._fresh(2).to(device), [], [pictures.pixels(self.sample)]
+        done = 0
+        with torch.no_grad():
+            for steps in _CHECKED_AFTER:
+                seed = mix("validate", self.config.seed)
+                state = self.model(state, steps - done, seed=seed, first_step=done)
+                image, done = picture_of(state), steps
+                found.append(self.distance(image, generator("validate", self.config.seed)).mean().item())
+                shown.append(pictures.pixels(image[0]))
+        picture = pictures.side_by_side(shown, ["sample", *(f"after {steps} steps" for steps in _CHECKED_AFTER)])
+        pictures.write_png(report.folder.pictures / f"epoch-{report.epoch:03d}.png", picture)
+        report.board.picture(report.step, "texture", picture)
+        return {"val_loss": sum(found) / len(found)}
+
+    def score(self, row: dict[str, Any]) -> float:
+        return -float(row["val_loss"])
+
+    def draw(self, history: Sequence[dict[str, Any]], best_epoch: int, report: Report) -> None:
+        pictures.write_png(report.folder.curves, pictures.curves(history, best_epoch))
+
+    def save_model(self, path: Path, facts: dict[str, int]) -> None:
+        config = self.config
+        recipe = Recipe(str(config.image.resolve()), config.size, config.crop, str(config.loss))
+        save_texture(path, self.model, recipe, **facts)
+
+    def _fresh(self, count: int) -> Tensor:
+        side = self.config.grid
+        return fresh(count, self.config.channels, (side, side))
+
+
+def _settings(config: TrainConfig) -> Settings:
+    """The loop's options among the task's."""
+    return Settings(
+        out=config.out,
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        steps=config.steps,
+        lr=config.lr,
+        schedule="cosine",
+        normalise_gradient=True,
+        clip=0.0,
+        seed=config.seed,
+        device=config.device,
+        threads=config.threads,
+        save_every=config.save_every,
+        tensorboard=config.tensorboard,
+        progress=config.progress,
+    )
+
+
+def _new_model(config: TrainConfig) -> TextureNCA:
+    """An automaton that stands still at first."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(mix("init", config.seed))
+        model = TextureNCA(config.channels, config.hidden, fire_rate=config.fire_rate)
+    last = model.mlp[2]
+    assert isinstance(last, nn.Linear)
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    return model
+
+
+def _check(config: TrainConfig) -> None:
+    """Raise ValueError for options that cannot be used, before any file is read."""
+    for name, least in (
+        ("channels", COLOURS),
+        ("hidden", 1),
+        ("pool", 1),
+        ("reseed_every", 1),
+        ("epoch_length", 1),
+        ("grid", _LEAST_GRID),
+    ):
+        if getattr(config, name) < least:
+            raise ValueError(f"{name}={getattr(config, name)} is not allowed; give a whole number from {least}")
+    if not config.overflow >= 0:
+        raise ValueError(f"overflow={config.overflow} is not allowed; give a number from 0")
+    if config.batch_size > config.pool:
+        raise ValueError(f"batch_size={config.batch_size} does not fit pool={config.pool}; give a larger pool")
+    check_settings(_settings(config))

@@ -1,0 +1,133 @@
+"""Frames to a GIF or an MP4, put in its place when complete."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ncafast.train.outputs import check_folder
+from ncafast.train.progress import Bar
+from ncafast.viz.pixels import Array, enlarged
+
+KINDS = (".gif", ".mp4")
+
+
+def check_animation(path: Path, option: str = "--output") -> None:
+    """Raise, before any work is done, if an animation cannot be written there.
+
+    Raises:
+        ValueError: another ending, or a place where no file can be; the message names the option.
+        ModuleNotFoundError: a package is missing; the message names the extra that brings it.
+    """
+    if path.suffix.lower() not in KINDS:
+        raise ValueError(f"{option} {path}: the name must end in {' or '.join(KINDS)}")
+    if path.is_dir():
+        raise ValueError(f"{option} {path}: is a folder; give the name of a file in it")
+    check_folder(option, path.parent)
+    try:
+        import imageio  # noqa: F401
+    except ImportError:
+        raise ModuleNotFoundError(
+            f"{option} {path}: needs the package imageio; run: pip install 'ncafast[tasks]'", name="imageio"
+        ) from None
+    if path.suffix.lower() == ".mp4":
+        try:
+            import imageio_ffmpeg  # noqa: F401 - imageio's own writer needs it
+        except ImportError:
+            raise ModuleNotFoundError(
+                f"{option} {path}: MP4 needs the package imageio-ffmpeg; run: pip install 'ncafast[video]', "
+                "or give a name that ends in .gif",
+                name="imageio_ffmpeg",
+            ) from None
+
+
+def write_animation(
+    path: Path,
+    frames: Iterable[Array],
+    *,
+    fps: float = 20.0,
+    scale: int = 1,
+    hold: float = 0.0,
+    total: int | None = None,
+    progress: bool = False,
+) -> int:
+    """Write frames [H, W, 3] uint8 of one size as a GIF, which loops for ever, or an MP4, by the name's ending.
+
+    Frames may come from a generator; an MP4 keeps none of them in memory.
+
+    Args:
+        path: the file; its folder is made if missing.
+        frames: at least one.
+        fps: frames per second. A GIF counts in hundredths of a second, and viewers slow down beyond 50.
+        scale: every pixel becomes a square of so many pixels.
+        hold: seconds that the last frame stays on.
+        total: number of frames, for the progress bar.
+        progress: show a bar.
+
+    Returns:
+        The number of frames.
+
+    Raises:
+        ValueError: another ending, no frames, frames of several sizes, fps, scale or hold out of range.
+        ModuleNotFoundError: as `check_animation`.
+    """
+    check_animation(path, "path")
+    if not 0 < fps <= 1000:
+        raise ValueError(f"fps={fps} is not allowed; give a number above 0, such as 20")
+    if scale < 1:
+        raise ValueError(f"scale={scale} is not allowed; give a whole number from 1")
+    if not 0 <= hold <= 60:
+        raise ValueError(f"hold={hold} is not allowed; give seconds from 0 to 60")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{os.getpid()}.{path.name}")  # the ending tells the writers what to write
+    write = _write_mp4 if path.suffix.lower() == ".mp4" else _write_gif
+    bar = Bar(total or 0, 0, progress)
+    bar.describe(f"writing {path.name}")
+    try:
+        count = write(scratch, _prepared(frames, scale, bar), fps, hold)
+        os.replace(scratch, path)
+    finally:
+        bar.close()
+        scratch.unlink(missing_ok=True)
+    return count
+
+
+def _prepared(frames: Iterable[Array], scale: int, bar: Bar) -> Iterator[Array]:
+    """The frames at their size on the screen."""
+    size = None
+    for frame in frames:
+        size = frame.shape if size is None else size
+        if frame.shape != size or len(size) != 3 or size[2] != 3:
+            raise ValueError(f"frames must be [H, W, 3] of one size, got {list(size)} and {list(frame.shape)}")
+        yield enlarged(frame, scale)
+        bar.advance({})
+    if size is None:
+        raise ValueError("an animation needs at least one frame")
+
+
+def _write_gif(path: Path, frames: Iterable[Array], fps: float, hold: float) -> int:
+    import imageio.v3 as iio
+
+    kept = list(frames)  # each frame's time stands in its header, so the last one must be known
+    times = [1000 / fps] * (len(kept) - 1) + [1000 / fps + 1000 * hold]  # milliseconds
+    iio.imwrite(path, kept, duration=times, loop=0)
+    return len(kept)
+
+
+def _write_mp4(path: Path, frames: Iterable[Array], fps: float, hold: float) -> int:
+    import imageio.v2 as iio
+
+    count = 0
+    film: Any
+    with iio.get_writer(path, format="FFMPEG", fps=fps, codec="libx264", macro_block_size=1) as film:
+        for frame in frames:
+            height, width = frame.shape[:2]
+            # Players want an even number of rows and columns.
+            even = frame[[*range(height), *[height - 1] * (height % 2)]][:, [*range(width), *[width - 1] * (width % 2)]]
+            film.append_data(even)
+            count += 1
+        for _ in range(round(hold * fps)):
+            film.append_data(even)
+    return count
