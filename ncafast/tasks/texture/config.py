@@ -57,7 +57,7 @@ class TrainConfig:
     steps: tuple[int, int] = (24, 48)
     """Steps of the automaton: each batch draws a number from the first to the second, both included."""
 
-    pool: int = 256
+    pool: int = 64
     """States that training goes on from, so that the texture lasts."""
 
     reseed_every: int = 8
