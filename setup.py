@@ -161,7 +161,7 @@ setup(
     ext_modules=[
         Extension(
             "ncafast._C",
-            sources=sorted(str(path) for path in Path("csrc").rglob("*.cpp")),
+            sources=["csrc/bind.cpp", *sorted(str(path) for path in Path("csrc/cpu").rglob("*.cpp"))],
             depends=sorted(str(path) for path in Path("csrc").rglob("*.h")),
             include_dirs=["csrc", "csrc/cpu"],
             language="c++",
