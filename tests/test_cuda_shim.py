@@ -12,9 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).with_name("cuda_shim")))
-from build import compiler, shim_flags
+from cuda_shim.build import compiler, shim_flags
 
 SOURCE = Path(__file__).with_name("cuda_shim") / "selftest.cu"
 pytestmark = pytest.mark.skipif(
