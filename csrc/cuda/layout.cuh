@@ -16,7 +16,7 @@ struct Layout {
 };
 
 // 32 cells a block, through shared memory: both sides in runs of neighbouring elements.
-__global__ void __launch_bounds__(layout_threads) change_layout(const __grid_constant__ Layout a) {
+inline __global__ void __launch_bounds__(layout_threads) change_layout(const __grid_constant__ Layout a) {
   NCAFAST_SHARED(float, cells, (most_channels + 1) * layout_cells);
   grid_dependency_wait();
   const Shape& s = a.shape;

@@ -61,14 +61,14 @@ NCAFAST_DEVICE bool window_lives(const Life& a, const States<const float>& x, co
 }
 
 // Which cells of a state live.
-__global__ void __launch_bounds__(life_threads) living(const __grid_constant__ Life a) {
+inline __global__ void __launch_bounds__(life_threads) living(const __grid_constant__ Life a) {
   grid_dependency_wait();
   const int64_t number = static_cast<int64_t>(blockIdx.x) * life_threads + threadIdx.x;
   if (number < a.shape.cells * a.shape.batch) a.before[number] = window_lives(a, a.x, cell_at(a.shape, number));
 }
 
 // Cells with a living one in their window: a dead cell still counts for its neighbours' life after the step.
-__global__ void __launch_bounds__(life_threads) grow(const __grid_constant__ Life a) {
+inline __global__ void __launch_bounds__(life_threads) grow(const __grid_constant__ Life a) {
   grid_dependency_wait();
   const int64_t number = static_cast<int64_t>(blockIdx.x) * life_threads + threadIdx.x;
   if (number >= a.shape.cells * a.shape.batch) return;
@@ -80,7 +80,7 @@ __global__ void __launch_bounds__(life_threads) grow(const __grid_constant__ Lif
 }
 
 // out: raw where cells live, else 0; restored channels as in x.
-__global__ void __launch_bounds__(life_threads) settle(const __grid_constant__ Life a) {
+inline __global__ void __launch_bounds__(life_threads) settle(const __grid_constant__ Life a) {
   grid_dependency_wait();
   const Shape& s = a.shape;
   const int64_t number = static_cast<int64_t>(blockIdx.x) * life_threads + threadIdx.x;

@@ -45,13 +45,6 @@ struct MomentMemory {
   }
 };
 
-// Zeros in rows [from, to) of y.
-NCAFAST_DEVICE void clear_rows(const Shape& s, int from, int to, float* y) {
-  for (int i = from * s.perception_row + static_cast<int>(threadIdx.x); i < to * s.perception_row;
-       i += static_cast<int>(blockDim.x))
-    y[i] = 0.0f;
-}
-
 // `precision` is tf32 where the step's is (the same rounding of y), else tf32x3.
 template <Precision precision, int most_blocks8>
 __global__ void __launch_bounds__(moment_threads, most_blocks8 > 6 ? 1 : 2)
@@ -117,7 +110,7 @@ struct FinishMoments {
 };
 
 // Mean and central second moment. One block: the shift is read by all before it moves.
-__global__ void __launch_bounds__(1024) finish_moments(const __grid_constant__ FinishMoments a) {
+inline __global__ void __launch_bounds__(1024) finish_moments(const __grid_constant__ FinishMoments a) {
   const Shape& s = a.shape;
   grid_dependency_wait();
   const float number = 1.0f / (static_cast<float>(s.cells) * static_cast<float>(s.batch));
@@ -145,7 +138,7 @@ struct FoldNorm {
 constexpr int fold_warps = 4;
 
 // One warp per hidden unit: its mean and variance, and its folded weights.
-__global__ void __launch_bounds__(32 * fold_warps) fold_norm(const __grid_constant__ FoldNorm a) {
+inline __global__ void __launch_bounds__(32 * fold_warps) fold_norm(const __grid_constant__ FoldNorm a) {
   const Shape& s = a.shape;
   grid_dependency_wait();
   const int lane = static_cast<int>(threadIdx.x) % 32;

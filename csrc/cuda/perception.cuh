@@ -122,4 +122,11 @@ NCAFAST_DEVICE void clear_padding(const Shape& s, int rows, float* y) {
     y[i / width * s.perception_row + s.perception + i % width] = 0.0f;
 }
 
+// Zeros in rows [from, to) of y.
+NCAFAST_DEVICE void clear_rows(const Shape& s, int from, int to, float* y) {
+  for (int i = from * s.perception_row + static_cast<int>(threadIdx.x); i < to * s.perception_row;
+       i += static_cast<int>(blockDim.x))
+    y[i] = 0.0f;
+}
+
 }  // namespace ncafast::cuda

@@ -30,7 +30,7 @@ NCAFAST_DEVICE float rounded_if(bool to_tf32, float value) {
 }
 
 // Everything at the start of a rollout. The first layer under batch norm is written by fold_norm instead, step by step.
-__global__ void __launch_bounds__(256) prepare(const __grid_constant__ Preparation a) {
+inline __global__ void __launch_bounds__(256) prepare(const __grid_constant__ Preparation a) {
   const Shape& s = a.shape;
   const Parameters<const float>& from = a.parameters;
   const int start = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);

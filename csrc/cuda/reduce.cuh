@@ -8,7 +8,7 @@ namespace ncafast::cuda {
 constexpr int reduce_width = 32, reduce_slices = 16;
 
 // to[i] = sum of slabs[j * slab + i] over j: 32 neighbouring elements a block, 16 threads for each.
-__global__ void __launch_bounds__(reduce_width* reduce_slices)
+inline __global__ void __launch_bounds__(reduce_width* reduce_slices)
     reduce_slabs(const float* slabs, int count, int64_t slab, int64_t elements, float* to) {
   NCAFAST_SHARED(float, parts, reduce_width* reduce_slices);
   grid_dependency_wait();

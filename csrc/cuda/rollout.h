@@ -3,6 +3,7 @@
 
 #include <cstddef>
 
+#include "active.h"
 #include "arena.h"
 #include "shape.h"
 
@@ -43,6 +44,9 @@ struct Tape {
 };
 
 Tape tape_at(const Rule& rule, const Grid& grid, uint8_t* step);
+
+// Which cells step t moves: those that fire, of the wanted ones.
+Activity activity_of(const Inputs& inputs, int64_t t, const uint8_t* wanted);
 
 // Steps of one rollout. Its arrays lie in the workspace that `arena` cuts; with an arena of null it only counts.
 class Stepper {
