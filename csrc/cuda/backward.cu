@@ -232,7 +232,7 @@ class Backward {
 
 BlockSize mlp_block(const Rule& rule, const Grid& grid) {
   const Shape shape = make_shape(rule, grid, 1);
-  const int threads = shape.hidden32 / 16 / units16_of(is_wide(shape)) * 32;
+  const int threads = shape.hidden32 / 16 / (is_wide(shape) ? units16<true> : units16<false>)*32;
   const BlockSize sizes[] = {{128, threads, 0}, {64, threads, 0}, {32, threads, 0}};
   return choose_block(sizes, 3, shared_memory_limit(), [&](const BlockSize& size) {
     Arena arena(nullptr);

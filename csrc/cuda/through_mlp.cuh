@@ -98,8 +98,8 @@ struct LayerSums {
         for (int m = 0; m < units16; ++m) P::add(z[m][n], w[m], b);
       }
     }
-#pragma unroll
-    for (int k = 0; k < 8 * blocks8; k += P::k) {
+#pragma unroll 1
+    for (int k = 0; k < s.channels8; k += P::k) {
       typename P::Left w[units16];
 #pragma unroll
       for (int m = 0; m < units16; ++m)
@@ -133,9 +133,11 @@ struct LayerSums {
       }
 #pragma unroll
       for (int n = 0; n < blocks8; ++n) {
-        const auto b = P::template right<Order::paired>(ByTerm{du + k * du_row + 8 * n, du_row});
+        if (8 * n < s.channels8) {
+          const auto b = P::template right<Order::paired>(ByTerm{du + k * du_row + 8 * n, du_row});
 #pragma unroll
-        for (int m = 0; m < units16; ++m) P::add(update[m][n], value[m], b);
+          for (int m = 0; m < units16; ++m) P::add(update[m][n], value[m], b);
+        }
       }
 #pragma unroll
       for (int n = 0; n < most_p8; ++n) {
@@ -164,7 +166,8 @@ struct LayerSums {
         }
 #pragma unroll
         for (int n = 0; n < blocks8; ++n)
-          add_pair(slab + at.update + h * s.channels8 + 8 * n + 2 * t, update[m][n] + 2 * half, false);
+          if (8 * n < s.channels8)
+            add_pair(slab + at.update + h * s.channels8 + 8 * n + 2 * t, update[m][n] + 2 * half, false);
         float sum = bias[m][half];
         sum += __shfl_xor_sync(0xffffffffu, sum, 1);
         sum += __shfl_xor_sync(0xffffffffu, sum, 2);
@@ -224,13 +227,14 @@ NCAFAST_DEVICE void clear_still(const ThroughMlp& a, const Tile& tile, const uin
 }
 
 // `wide` is for perceptions of more than 48 columns or more than 16 channels. A warp has 32 units, of wide shapes 16.
-constexpr int units16_of(bool wide) { return wide ? 1 : 2; }
-constexpr int mlp_threads(bool wide) { return most_hidden / 16 / units16_of(wide) * 32; }
+template <bool wide>
+constexpr int units16 = wide ? 1 : 2;
+template <bool wide>
+constexpr int mlp_threads = most_hidden / 16 / units16<wide> * 32;
 
 template <Precision precision, bool wide>
-__global__ void __launch_bounds__(mlp_threads(wide), wide ? 1 : 3) through_mlp(const __grid_constant__ ThroughMlp a) {
+__global__ void __launch_bounds__(mlp_threads<wide>, wide ? 1 : 3) through_mlp(const __grid_constant__ ThroughMlp a) {
   using P = Product<precision>;
-  constexpr int units16 = units16_of(wide);
   const Shape& s = a.shape;
   Arena arena(shared_memory<unsigned char>());
   const MlpMemory m(s, arena);
@@ -241,8 +245,8 @@ __global__ void __launch_bounds__(mlp_threads(wide), wide ? 1 : 3) through_mlp(c
   load_array(m.filters, a.weights.filters, s.taps * s.filters * s.channels4);
   load_array(m.filter_bias, a.weights.filter_bias, s.filters * s.channels4);
   const Sight sight{m.tile, m.filters, m.filter_bias, a.weights.centre, a.extra};
-  const int unit = static_cast<int>(threadIdx.x) / 32 * 16 * units16;
-  LayerSums<units16, wide ? most_perception / 8 : 6, wide ? 4 : 2> sums;
+  const int unit = static_cast<int>(threadIdx.x) / 32 * 16 * units16<wide>;
+  LayerSums<units16<wide>, wide ? most_perception / 8 : 6, wide ? 4 : 2> sums;
   float update_bias = 0.0f;
   for (int64_t number = blockIdx.x; number < s.all_tiles; number += gridDim.x) {
     const Tile tile = tile_at(s, number);
