@@ -16,17 +16,20 @@ namespace {
 
 bool is_wide(const Shape& s) { return s.perception16 > 48 || s.channels8 > 16; }
 
-BlockSize norm_block(const Rule& rule, const Grid& grid) {
-  const BlockSize sizes[] = {{128, 128, 0}, {128, 64, 0}, {64, 64, 0}, {32, 32, 0}};
-  return choose_block(sizes, 4, shared_memory_limit(), [&](const BlockSize& size) {
+BlockSize norm_block(const Rule& rule, const Grid& grid, int multiprocessors) {
+  const int cells = tile_cells(grid, multiprocessors, norm_threads);
+  const BlockSize sizes[] = {{cells, cells, 0}, {cells, std::min(cells, 64), 0}, {32, 32, 0}};
+  return choose_block(sizes, 3, shared_memory_limit(), [&](const BlockSize& size) {
     Arena arena(nullptr);
     NormMemory(make_shape(rule, grid, size.cells), size.threads, arena);
     return arena.bytes();
   });
 }
 
-BlockSize filter_block(const Rule& rule, const Grid& grid) {
-  const BlockSize sizes[] = {{256, filter_threads, 0}, {128, filter_threads, 0}, {32, filter_threads, 0}};
+BlockSize filter_block(const Rule& rule, const Grid& grid, int multiprocessors) {
+  const BlockSize sizes[] = {{tile_cells(grid, multiprocessors, 256), filter_threads, 0},
+                             {tile_cells(grid, multiprocessors, 128), filter_threads, 0},
+                             {32, filter_threads, 0}};
   return choose_block(sizes, 3, shared_memory_limit(), [&](const BlockSize& size) {
     const Shape s = make_shape(rule, grid, size.cells);
     return int64_t{4} * s.halo_cells * s.channels4;
@@ -40,9 +43,9 @@ class Backward {
         place_(place),
         stepper_(in, place, arena),
         s_(stepper_.shape),
-        mlp_(mlp_block(in.rule, in.grid)),
-        norm_(norm_block(in.rule, in.grid)),
-        filter_(filter_block(in.rule, in.grid)),
+        mlp_(mlp_block(in.rule, in.grid, place.multiprocessors)),
+        norm_(norm_block(in.rule, in.grid, place.multiprocessors)),
+        filter_(filter_block(in.rule, in.grid, place.multiprocessors)),
         mlp_shape_(make_shape(in.rule, in.grid, mlp_.cells)),
         norm_shape_(make_shape(in.rule, in.grid, norm_.cells)),
         filter_shape_(make_shape(in.rule, in.grid, filter_.cells)),
@@ -55,6 +58,7 @@ class Backward {
     zeros_ = arena.bytes();
     with_precision(place.precision, [&](auto precision) {
       mlp_blocks_ = resident(mlp_kernel<precision()>(), place, mlp_, s_.all_tiles ? mlp_shape_.all_tiles : 1);
+      if (stepper_.batch_norm) norm_blocks_ = resident(through_norm<precision()>, place, norm_, norm_shape_.all_tiles);
     });
     slabs_ = arena.take<float>(mlp_blocks_ * slab_.count);
     filter_blocks_ = static_cast<int>(
@@ -178,9 +182,8 @@ class Backward {
     launch_dependent(norm_map, dim3(blocks_of(int64_t{s_.perception16} * s_.perception_row, 256)), dim3(256), 0,
                      place_.stream, found);
     with_precision(place_.precision, [&](auto precision) {
-      const auto kernel = through_norm<precision()>;
-      launch_dependent(kernel, dim3(resident(kernel, place_, norm_, norm_shape_.all_tiles)),
-                       dim3(static_cast<unsigned>(norm_.threads)), static_cast<size_t>(norm_.bytes), place_.stream,
+      launch_dependent(through_norm<precision()>, dim3(norm_blocks_), dim3(static_cast<unsigned>(norm_.threads)),
+                       static_cast<size_t>(norm_.bytes), place_.stream,
                        ThroughNorm{norm_shape_, x, stepper_.weights, stepper_.extra(t), matrix_, offset_, dy_});
     });
   }
@@ -221,7 +224,7 @@ class Backward {
   const Gradients* gradients_ = nullptr;
   float *g_[2], *between_, *dy_;  // between_: the states of a stretch after its first
   int64_t zeros_, zeros_end_;
-  unsigned mlp_blocks_ = 0;
+  unsigned mlp_blocks_ = 0, norm_blocks_ = 0;
   int filter_blocks_;
   int64_t filter_slab_;
   float *slabs_, *filter_slabs_, *norm_first_, *norm_gamma_, *norm_beta_;
@@ -230,10 +233,12 @@ class Backward {
 
 }  // namespace
 
-BlockSize mlp_block(const Rule& rule, const Grid& grid) {
+BlockSize mlp_block(const Rule& rule, const Grid& grid, int multiprocessors) {
   const Shape shape = make_shape(rule, grid, 1);
   const int threads = shape.hidden32 / 16 / (is_wide(shape) ? units16<true> : units16<false>)*32;
-  const BlockSize sizes[] = {{128, threads, 0}, {64, threads, 0}, {32, threads, 0}};
+  const BlockSize sizes[] = {{tile_cells(grid, multiprocessors, 128), threads, 0},
+                             {tile_cells(grid, multiprocessors, 64), threads, 0},
+                             {32, threads, 0}};
   return choose_block(sizes, 3, shared_memory_limit(), [&](const BlockSize& size) {
     Arena arena(nullptr);
     MlpMemory(make_shape(rule, grid, size.cells), arena);

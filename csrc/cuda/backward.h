@@ -5,6 +5,6 @@
 
 namespace ncafast::cuda {
 
-BlockSize mlp_block(const Rule& rule, const Grid& grid);
+BlockSize mlp_block(const Rule& rule, const Grid& grid, int multiprocessors);
 
 }  // namespace ncafast::cuda

@@ -77,6 +77,7 @@ __global__ void __launch_bounds__(moment_threads, most_blocks8 > 6 ? 1 : 2)
       if (thread < s.perception)
         for (int row = 0; row < rows; ++row) once += m.y[row * s.perception_row + thread];
       if (group >= groups) continue;
+#pragma unroll 1
       for (int row = group * P::k; row < rows; row += groups * P::k) {
         const float* y = m.y + row * s.perception_row;
         const auto left = P::template left<Order::paired>(ByTerm{y + 16 * slice, s.perception_row});

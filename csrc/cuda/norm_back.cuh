@@ -110,7 +110,7 @@ struct NormMemory {
 
 // What flows through the batch's statistics: dy += A (y - ym) + c on every cell. A warp takes 32 cells.
 template <Precision precision>
-__global__ void __launch_bounds__(norm_threads) through_norm(const __grid_constant__ ThroughNorm a) {
+__global__ void __launch_bounds__(norm_threads, 4) through_norm(const __grid_constant__ ThroughNorm a) {
   using P = Product<precision>;
   const Shape& s = a.shape;
   Arena arena(shared_memory<unsigned char>());
@@ -137,6 +137,7 @@ __global__ void __launch_bounds__(norm_threads) through_norm(const __grid_consta
       if (first + row >= count) continue;
       for (int column = 0; column < s.perception16; column += 16) {
         float sum[2][2][4] = {};
+#pragma unroll 1
         for (int k = 0; k < s.perception16; k += P::k)
 #pragma unroll
           for (int i = 0; i < 2; ++i) {

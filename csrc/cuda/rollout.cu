@@ -1,4 +1,5 @@
 // Steps on the host: which kernels run in which order, all on the caller's stream; and the rollout forward.
+#include <algorithm>
 #include <string>
 
 #include "backward.h"
@@ -14,16 +15,33 @@
 namespace ncafast::cuda {
 namespace {
 
+template <Precision precision>
+auto step_kernel_of(const Shape& s) {
+  return s.channels8 == 16 ? step_kernel<precision, 2> : step_kernel<precision, 4>;
+}
+
 int64_t moment_bytes(const Rule& rule, const Shape& s) {
   return rule.norm == Norm::batch ? 4 * (int64_t{s.perception} + int64_t{s.perception} * s.perception) : 0;
 }
 
 }  // namespace
 
-BlockSize step_block(const Rule& rule, const Grid& grid) {
-  // Where half of the cells fire a pass of 128 rows takes the active ones of 256.
-  const int cells = rule.fire_limit <= (uint64_t{5} << 32) / 8 ? 256 : 128;
-  const BlockSize sizes[] = {{cells, 128, 0}, {128, 128, 0}, {128, 64, 0}, {64, 64, 0}, {32, 32, 0}};
+int tile_cells(const Grid& grid, int multiprocessors, int most) {
+  const int64_t each = grid.batch * grid.size[0] * grid.size[1] * grid.size[2] / multiprocessors;
+  while (most > 32 && most > each) most /= 2;
+  return most;
+}
+
+BlockSize step_block(const Rule& rule, const Grid& grid, int multiprocessors) {
+  // Where half of the cells fire, a thread for every second cell of a tile has one row of a pass.
+  const bool half = rule.fire_limit <= (uint64_t{5} << 32) / 8;
+  const int cells = tile_cells(grid, multiprocessors, half ? 2 * step_threads : step_threads);
+  const int threads = std::max(32, half ? cells / 2 : cells);
+  const BlockSize sizes[] = {{cells, threads, 0},
+                             {std::min(cells, 128), threads, 0},
+                             {std::min(cells, 128), std::min(threads, 64), 0},
+                             {std::min(cells, 64), std::min(threads, 64), 0},
+                             {32, 32, 0}};
   return choose_block(sizes, 5, shared_memory_limit(), [&](const BlockSize& size) {
     Arena arena(nullptr);
     StepMemory(make_shape(rule, grid, size.cells), size.threads, arena);
@@ -31,9 +49,11 @@ BlockSize step_block(const Rule& rule, const Grid& grid) {
   });
 }
 
-BlockSize moment_block(const Rule& rule, const Grid& grid) {
+BlockSize moment_block(const Rule& rule, const Grid& grid, int multiprocessors) {
   if (rule.norm != Norm::batch) return {32, moment_threads, 0};
-  const BlockSize sizes[] = {{256, moment_threads, 0}, {128, moment_threads, 0}, {32, moment_threads, 0}};
+  const BlockSize sizes[] = {{tile_cells(grid, multiprocessors, 256), moment_threads, 0},
+                             {tile_cells(grid, multiprocessors, 128), moment_threads, 0},
+                             {32, moment_threads, 0}};
   return choose_block(sizes, 3, shared_memory_limit(), [&](const BlockSize& size) {
     Arena arena(nullptr);
     MomentMemory(make_shape(rule, grid, size.cells), arena);
@@ -56,13 +76,16 @@ int64_t tape_bytes(const Rule& rule, const Grid& grid) {
 Stepper::Stepper(const Inputs& in, const Place& where, Arena& arena)
     : inputs(in),
       place(where),
-      block(step_block(in.rule, in.grid)),
-      moments(moment_block(in.rule, in.grid)),
+      block(step_block(in.rule, in.grid, where.multiprocessors)),
+      moments(moment_block(in.rule, in.grid, where.multiprocessors)),
       shape(make_shape(in.rule, in.grid, block.cells)),
       moment_shape(make_shape(in.rule, in.grid, moments.cells)),
       alive(in.rule.alive.channel >= 0),
       batch_norm(in.rule.norm == Norm::batch) {
   const Shape& s = shape;
+  with_precision(place.precision, [&](auto precision) {
+    step_blocks_ = resident(step_kernel_of<precision()>(s), place, block, s.all_tiles);
+  });
   weights.filters = arena.take<float>(int64_t{s.taps} * s.filters * s.channels4);
   weights.filter_bias = arena.take<float>(int64_t{s.filters} * s.channels4);
   weights.first = arena.take<float>(int64_t{s.hidden32} * s.perception_row);
@@ -137,14 +160,6 @@ Activity activity_of(const Inputs& in, int64_t t, const uint8_t* wanted) {
   return a;
 }
 
-template <Precision precision>
-void Stepper::run_as(int64_t t, const States<const float>& from, const States<float>& to, const uint8_t* wanted) const {
-  const auto kernel = shape.channels8 == 16 ? step_kernel<precision, 2> : step_kernel<precision, 4>;
-  launch_dependent(kernel, dim3(resident(kernel, place, block, shape.all_tiles)),
-                   dim3(static_cast<unsigned>(block.threads)), block.bytes, place.stream,
-                   Step{shape, from, to, activity_of(inputs, t, wanted), weights, extra(t), !batch_norm && t > 0});
-}
-
 void Stepper::run(int64_t t, const States<const float>& from, const States<float>& to, const Tape& tape) const {
   const Alive& rule = inputs.rule.alive;
   const States<float> raw = channels_last(raw_, shape);
@@ -156,8 +171,12 @@ void Stepper::run(int64_t t, const States<const float>& from, const States<float
     launch_dependent(living, grid, dim3(life_threads), 0, place.stream, life);
     launch_dependent(grow, grid, dim3(life_threads), 0, place.stream, life);
   }
-  with_precision(place.precision,
-                 [&](auto precision) { run_as<precision()>(t, from, alive ? raw : to, skips ? near_ : nullptr); });
+  with_precision(place.precision, [&](auto precision) {
+    launch_dependent(step_kernel_of<precision()>(shape), dim3(step_blocks_), dim3(static_cast<unsigned>(block.threads)),
+                     static_cast<size_t>(block.bytes), place.stream,
+                     Step{shape, from, alive ? raw : to, activity_of(inputs, t, skips ? near_ : nullptr), weights,
+                          extra(t), !batch_norm && t > 0});
+  });
   if (alive) launch_dependent(settle, grid, dim3(life_threads), 0, place.stream, life);
 }
 
@@ -183,8 +202,8 @@ const char* refuse(const Rule& rule, const Grid& grid, Precision) {
   } else if (perception > most_perception) {
     reason = "a perception of " + std::to_string(perception) + ": at most " + std::to_string(most_perception) +
              " have kernels";
-  } else if (step_block(rule, grid).bytes == 0 || mlp_block(rule, grid).bytes == 0 ||
-             (rule.norm == Norm::batch && moment_block(rule, grid).bytes == 0)) {
+  } else if (step_block(rule, grid, 1).bytes == 0 || mlp_block(rule, grid, 1).bytes == 0 ||
+             (rule.norm == Norm::batch && moment_block(rule, grid, 1).bytes == 0)) {
     reason = "a tile with these filters and weights needs more shared memory than a block of this GPU has";
   }
   return reason.empty() ? nullptr : reason.c_str();

@@ -22,8 +22,11 @@ struct BlockSize {
   int64_t bytes;
 };
 
-BlockSize step_block(const Rule& rule, const Grid& grid);
-BlockSize moment_block(const Rule& rule, const Grid& grid);
+// Tiles of at most `most` cells, smaller where the grid would else leave multiprocessors without one.
+int tile_cells(const Grid& grid, int multiprocessors, int most);
+
+BlockSize step_block(const Rule& rule, const Grid& grid, int multiprocessors);
+BlockSize moment_block(const Rule& rule, const Grid& grid, int multiprocessors);
 
 // The first of the sizes that leaves room for a second block on a multiprocessor, else the first that fits at all.
 template <class Bytes>
@@ -74,9 +77,9 @@ class Stepper {
   float* spare_stats;  // [2, H]
 
  private:
-  template <Precision precision>
-  void run_as(int64_t t, const States<const float>& from, const States<float>& to, const uint8_t* wanted) const;
   int moment_blocks() const;
+
+  unsigned step_blocks_ = 0;
 
   float *slabs_, *sums_;  // of the moments
   float* raw_;            // [B, *S, C] what a step leaves before the alive mask

@@ -149,7 +149,8 @@ NCAFAST_DEVICE void write_still(const Shape& s, const States<float>& to, const T
 }
 
 template <Precision precision, int blocks8>
-__global__ void __launch_bounds__(step_threads, 3) step_kernel(const __grid_constant__ Step a) {
+__global__ void __launch_bounds__(step_threads, precision == Precision::ieee ? 2 : 3)
+    step_kernel(const __grid_constant__ Step a) {
   using P = Product<precision>;
   const Shape& s = a.shape;
   Arena arena(shared_memory<unsigned char>());

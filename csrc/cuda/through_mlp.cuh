@@ -233,7 +233,7 @@ template <bool wide>
 constexpr int mlp_threads = most_hidden / 16 / units16<wide> * 32;
 
 template <Precision precision, bool wide>
-__global__ void __launch_bounds__(mlp_threads<wide>, wide ? 1 : 3) through_mlp(const __grid_constant__ ThroughMlp a) {
+__global__ void __launch_bounds__(mlp_threads<wide>, wide ? 1 : 2) through_mlp(const __grid_constant__ ThroughMlp a) {
   using P = Product<precision>;
   const Shape& s = a.shape;
   Arena arena(shared_memory<unsigned char>());
