@@ -112,10 +112,9 @@ def test_extra_of_every_shape(extra_shape):
 
 
 @pytest.mark.parametrize(
-    ("seed", "first_step", "first_sample"),
-    [(11, 5, 2), (0, 0, 0), (-(2**63), 7, 3), (2**63 - 1, 2**32 - 2, 2**32 - 2)],
+    ("seed", "first_step", "first_sample", "rate"),
+    [(0, 0, 0, 0.0), (11, 5, 2, 0.5), (2**63, 7, 3, 0.3), (2**64 - 1, 2**32 - 2, 2**32 - 2, 1 - 2**-33)],
 )
-@pytest.mark.parametrize("rate", [0.0, 0.3, 0.5, 1 - 2**-33])
 def test_drawn_masks_are_those_of_the_reference(seed, first_step, first_sample, rate):
     """With filters that see nothing, weights that say 1 and steps that double, a cell's number is its history."""
     rule = Rule(channels=1, hidden=1, num_filters=0, activation="identity", fire_rate=rate)
@@ -179,6 +178,7 @@ def test_random_rules(call):
     for length in call.size:
         cells *= length
     if SLOW:
-        assume(taps * max(rule.num_filters, 1) <= 60 and cells <= 120)
+        most_taps, most_cells = (60, 120) if BACKEND == "triton" else (400, 1500)
+        assume(taps * max(rule.num_filters, 1) <= most_taps and cells <= most_cells)
     assume(refused(rule, call.size) is None)
     test_cpu_random.compare(dataclasses.replace(call, threads=1), BACKEND, DEVICE)

@@ -46,7 +46,11 @@ def environment(sanitize: str = "") -> dict[str, str]:
         return {}
     # Python is not built with the sanitizer, so its library must come first; it wants the C++ one beside it.
     libraries = [output(compiler(), f"-print-file-name={name}") for name in ("libasan.so", "libstdc++.so")]
-    return {"LD_PRELOAD": " ".join(libraries), "ASAN_OPTIONS": "detect_leaks=0", "UBSAN_OPTIONS": "print_stacktrace=1"}
+    return {
+        "LD_PRELOAD": " ".join(libraries),
+        "ASAN_OPTIONS": "detect_leaks=0:max_malloc_fill_size=1073741824:malloc_fill_byte=255",  # new memory is NaN
+        "UBSAN_OPTIONS": "print_stacktrace=1",
+    }
 
 
 def output(*command: str | Path) -> str:
