@@ -13,7 +13,7 @@
 
 namespace ncafast::cuda {
 
-constexpr int moment_threads = 256, moment_rows = 64;
+constexpr int moment_threads = 256, moment_rows = 128;
 
 struct Moments {
   Shape shape;
@@ -71,7 +71,7 @@ __global__ void __launch_bounds__(moment_threads, most_blocks8 > 6 ? 1 : 2)
     for (int first = 0; first < count; first += moment_rows) {
       __syncthreads();
       const int rows = count - first < moment_rows ? count - first : moment_rows;
-      see<P>(s, sight, tile, m.list + first, rows, m.y);
+      see<P, 2>(s, sight, tile, m.list + first, rows, m.y);
       clear_rows(s, rows, moment_rows, m.y);
       __syncthreads();
       if (thread < s.perception)

@@ -132,7 +132,7 @@ __global__ void __launch_bounds__(norm_threads, 4) through_norm(const __grid_con
     const int count = *m.count;
     for (int first = 0; first < count; first += rows) {
       __syncthreads();
-      see<P>(s, sight, tile, m.list + first, count - first < rows ? count - first : rows, m.y);
+      see<P, 4>(s, sight, tile, m.list + first, count - first < rows ? count - first : rows, m.y);
       __syncthreads();
       if (first + row >= count) continue;
       for (int column = 0; column < s.perception16; column += 16) {

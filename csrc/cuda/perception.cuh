@@ -5,8 +5,6 @@
 
 namespace ncafast::cuda {
 
-constexpr int cells_together = 4;  // of one thread: they share its loads of the filters
-
 struct Sight {
   const float* tile;         // [halo_cells, channels4]
   const float* filters;      // [taps, F, channels4]
@@ -41,8 +39,8 @@ NCAFAST_DEVICE void put_quad(const Shape& s, float* row, int column, int channel
     if (channel + i < s.channels) row[column + i] = out[i];
 }
 
-// `together` filters from `filter` on, of four channels of a few cells.
-template <class P, int together>
+// `together` filters from `filter` on, of four channels of a few cells, which share the loads of the filters.
+template <class P, int together, int cells_together>
 NCAFAST_DEVICE void see_filters(const Shape& s, const Sight& sight, const int (&place)[cells_together],
                                 const int (&row)[cells_together], int filter, int quad, float* y) {
   const int c = 4 * quad;
@@ -78,8 +76,9 @@ NCAFAST_DEVICE void see_filters(const Shape& s, const Sight& sight, const int (&
 }
 
 // Rows [0, rows) of y [rows, perception_row]: what the cells list[0], list[1], ... of the box see, less the centre
-// where there is one, rounded as products want it. Columns past the perception are left alone.
-template <class P>
+// where there is one, rounded as products want it. Columns past the perception are left alone. A thread takes
+// `cells_together` cells at a time: as many as there are for it.
+template <class P, int cells_together>
 NCAFAST_DEVICE void see(const Shape& s, const Sight& sight, const Tile& tile, const uint16_t* list, int rows,
                         float* y) {
   const int quads = s.channels4 / 4, thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
@@ -100,8 +99,9 @@ NCAFAST_DEVICE void see(const Shape& s, const Sight& sight, const Tile& tile, co
                       quad_at(sight.tile + place[j] * s.channels4 + 4 * quad), sight.centre);
     }
     int filter = 0;
-    for (; filter + 2 <= s.filters; filter += 2) see_filters<P, 2>(s, sight, place, row, filter, quad, y);
-    if (filter < s.filters) see_filters<P, 1>(s, sight, place, row, filter, quad, y);
+    for (; filter + 2 <= s.filters; filter += 2)
+      see_filters<P, 2, cells_together>(s, sight, place, row, filter, quad, y);
+    if (filter < s.filters) see_filters<P, 1, cells_together>(s, sight, place, row, filter, quad, y);
   }
   for (int i = thread; i < rows * s.extra; i += threads) {
     const int row = i / s.extra, e = i - row * s.extra, column = s.perception - s.extra + e;

@@ -174,10 +174,33 @@ void Stepper::run(int64_t t, const States<const float>& from, const States<float
   with_precision(place.precision, [&](auto precision) {
     launch_dependent(step_kernel_of<precision()>(shape), dim3(step_blocks_), dim3(static_cast<unsigned>(block.threads)),
                      static_cast<size_t>(block.bytes), place.stream,
-                     Step{shape, from, alive ? raw : to, activity_of(inputs, t, skips ? near_ : nullptr), weights,
-                          extra(t), !batch_norm && t > 0});
+                     Step{shape,
+                          from,
+                          alive ? raw : to,
+                          activity_of(inputs, t, skips ? near_ : nullptr),
+                          weights,
+                          extra(t),
+                          !batch_norm && t > 0,
+                          1,
+                          {},
+                          0});
   });
   if (alive) launch_dependent(settle, grid, dim3(life_threads), 0, place.stream, life);
+}
+
+// Model: 2 us between launches against 1 to 1.5 us of a grid's barrier, and no weights to fetch again, 35 KB a block at
+// C = 16, H = 128. Larger grids gain nothing that counts. Unverified on hardware.
+bool Stepper::whole() const {
+  return !batch_norm && !alive && inputs.plan.steps > 1 && shape.all_tiles <= step_blocks_;
+}
+
+void Stepper::run_all(const Turns& turns) const {
+  with_precision(place.precision, [&](auto precision) {
+    launch_cooperative(step_kernel_of<precision()>(shape), dim3(step_blocks_),
+                       dim3(static_cast<unsigned>(block.threads)), static_cast<size_t>(block.bytes), place.stream,
+                       Step{shape, turns.before(shape, 0), turns.after(shape, 1), activity_of(inputs, 0, nullptr),
+                            weights, extra(0), false, inputs.plan.steps, turns, inputs.fire.step_stride});
+  });
 }
 
 void Stepper::change_layout(const States<const float>& from, const States<float>& to, bool adds) const {
@@ -209,38 +232,28 @@ const char* refuse(const Rule& rule, const Grid& grid, Precision) {
   return reason.empty() ? nullptr : reason.c_str();
 }
 
-// States lie in the history where they are kept. The others take turns in two places: one of the workspace, and `out`,
-// which the last step overwrites with the final state in the caller's layout, read from the other place.
 void forward(const Inputs& in, Precision precision, int multiprocessors, float* out, float* history, float* stats,
              uint8_t* tape, void* workspace, void* stream) {
   Arena arena(workspace);
   const Stepper stepper(in, Place{precision, multiprocessors, stream}, arena);
   const Shape& s = stepper.shape;
-  const Plan& plan = in.plan;
-  float* const spare = arena.take<float>(stepper.floats());
+  const Turns turns{in.x, out, arena.take<float>(stepper.floats()), history, in.plan};
   if (s.all_tiles == 0) return;
   stepper.prepare();
-  const States<float> first = channels_first(out, s);
-  States<const float> state = channels_first(in.x, s);
-  const int64_t step_bytes = tape_bytes(in.rule, in.grid);
-  bool left_in_history = plan.steps == 0;
-  for (int64_t t = 0; t < plan.steps; ++t) {
-    const int64_t number = t + 1;
-    const bool last = number == plan.steps;
-    const bool kept = plan.every && number % plan.every == 0 && number / plan.every <= plan.kept;
-    const States<float> to = kept   ? channels_last(history + (number / plan.every - 1) * stepper.floats(), s)
-                             : last ? first
-                                    : channels_last((plan.steps - number) % 2 ? spare : out, s);
-    const Tape here = tape ? tape_at(in.rule, in.grid, tape + t * step_bytes) : stepper.spare;
-    if (stepper.batch_norm) {
-      stepper.measure(t, state, here);
-      stepper.fold(here, stats + 2 * t * s.hidden);
+  const int64_t steps = in.plan.steps, step_bytes = tape_bytes(in.rule, in.grid);
+  if (stepper.whole()) {
+    stepper.run_all(turns);
+  } else {
+    for (int64_t t = 0; t < steps; ++t) {
+      const Tape here = tape ? tape_at(in.rule, in.grid, tape + t * step_bytes) : stepper.spare;
+      if (stepper.batch_norm) {
+        stepper.measure(t, turns.before(s, t), here);
+        stepper.fold(here, stats + 2 * t * s.hidden);
+      }
+      stepper.run(t, turns.before(s, t), turns.after(s, t + 1), here);
     }
-    stepper.run(t, state, to, here);
-    state = {to.values, to.sample, to.cell, to.channel, to.aligned};
-    left_in_history = last && kept;
   }
-  if (left_in_history) stepper.change_layout(state, first, false);
+  if (steps == 0 || turns.keeps(steps)) stepper.change_layout(turns.before(s, steps), channels_first(out, s), false);
 }
 
 }  // namespace ncafast::cuda

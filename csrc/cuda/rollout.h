@@ -6,6 +6,7 @@
 #include "active.h"
 #include "arena.h"
 #include "shape.h"
+#include "turns.h"
 
 namespace ncafast::cuda {
 
@@ -62,6 +63,10 @@ class Stepper {
   void fold(const Tape& tape, float* stats) const;
   // The step itself, its norm folded already. Under an alive mask `tape.lives` is written.
   void run(int64_t t, const States<const float>& from, const States<float>& to, const Tape& tape) const;
+
+  // All steps in one launch, where the whole grid is on the device at once and nothing comes between steps.
+  bool whole() const;
+  void run_all(const Turns& turns) const;
 
   Extra<const float> extra(int64_t t) const;
   void change_layout(const States<const float>& from, const States<float>& to, bool adds) const;

@@ -55,14 +55,18 @@ struct States {
 };
 
 template <class T>
-States<T> channels_last(T* values, const Shape& s) {
+NCAFAST_HOST_DEVICE States<T> channels_last(T* values, const Shape& s) {
   return {values, s.cells * s.channels, s.channels, 1,
           s.channels % 4 == 0 && reinterpret_cast<uintptr_t>(values) % 16 == 0};
 }
 
 template <class T>
-States<T> channels_first(T* values, const Shape& s) {
+NCAFAST_HOST_DEVICE States<T> channels_first(T* values, const Shape& s) {
   return {values, s.cells * s.channels, 1, s.cells, false};
+}
+
+NCAFAST_HOST_DEVICE inline States<const float> read_only(const States<float>& states) {
+  return {states.values, states.sample, states.cell, states.channel, states.aligned};
 }
 
 // What the kernels read of the parameters, see prepare.cuh. All are padded.

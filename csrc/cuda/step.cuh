@@ -1,6 +1,9 @@
-// One step forward (K1). Blocks stay on their multiprocessor and go from tile to tile: weights come to shared memory
+// Steps forward (K1). Blocks stay on their multiprocessor and go from tile to tile: weights come to shared memory
 // once. A warp takes 32 active cells through both layers; the hidden layer passes from the first product's sums to the
 // second's operand in registers.
+//
+// One launch does one step, or all steps of a rollout whose tiles are on the device at once (K5): then blocks keep
+// their weights and meet between steps.
 #pragma once
 
 #include "activation.cuh"
@@ -8,6 +11,7 @@
 #include "arena.h"
 #include "perception.cuh"
 #include "products.cuh"
+#include "turns.h"
 
 namespace ncafast::cuda {
 
@@ -21,6 +25,10 @@ struct Step {
   Weights weights;
   Extra<const float> extra;
   bool weights_ready;  // no kernel that may still run writes them
+  // Of a launch that does them all; `from`, `to`, activity and extra are then those of the first step.
+  int64_t steps;
+  Turns turns;
+  int64_t mask_step;
 };
 
 // Shared memory of a block.
@@ -148,15 +156,42 @@ NCAFAST_DEVICE void write_still(const Shape& s, const States<float>& to, const T
   }
 }
 
+// All tiles of this block.
 template <Precision precision, int blocks8>
-__global__ void __launch_bounds__(step_threads, precision == Precision::ieee ? 2 : 3)
-    step_kernel(const __grid_constant__ Step a) {
+NCAFAST_DEVICE void step_tiles(const Shape& s, const StepMemory& m, const Sight& sight, const Weights& weights,
+                               const Activity& activity, const States<const float>& from, const States<float>& to) {
   using P = Product<precision>;
+  const int rows = static_cast<int>(blockDim.x);  // of a pass: 32 of each warp
+  for (int64_t number = blockIdx.x; number < s.all_tiles; number += gridDim.x) {
+    const Tile tile = tile_at(s, number);
+    __syncthreads();  // all are done with the tile before
+    load_tile(s, from, tile, m.tile);
+    list_active(s, activity, tile, m.list, m.active, m.count);
+    copy_async_wait();
+    __syncthreads();
+    write_still(s, to, tile, m.tile, m.active);
+    const int count = *m.count;
+    for (int first = 0; first < count; first += rows) {
+      if (first > 0) __syncthreads();  // all are done with y
+      see<P, 4>(s, sight, tile, m.list + first, count - first < rows ? count - first : rows, m.y);
+      __syncthreads();
+      const int row = static_cast<int>(threadIdx.x) / 32 * warp_rows;
+      if (first + row >= count) continue;
+      float d[2][blocks8][4];
+      mlp<precision, blocks8>(s, m.y + row * s.perception_row, m.first, weights.first_bias, m.update,
+                              weights.update_bias, d);
+      write_moved<blocks8>(s, to, tile, m.tile, m.list, first + row, count, d);
+    }
+  }
+}
+
+template <Precision precision, int blocks8>
+__global__ void __launch_bounds__(step_threads, precision == Precision::ieee || blocks8 > 2 ? 2 : 3)
+    step_kernel(const __grid_constant__ Step a) {
   const Shape& s = a.shape;
   Arena arena(shared_memory<unsigned char>());
   const StepMemory m(s, static_cast<int>(blockDim.x), arena);
-  const int rows = static_cast<int>(blockDim.x);  // of a pass: 32 of each warp
-  clear_padding(s, rows, m.y);
+  clear_padding(s, static_cast<int>(blockDim.x), m.y);
   if (!a.weights_ready) grid_dependency_wait();
   load_array(m.first, a.weights.first, s.hidden32 * s.perception_row);
   load_array(m.update, a.weights.update, s.channels8 * s.hidden_row);
@@ -164,27 +199,20 @@ __global__ void __launch_bounds__(step_threads, precision == Precision::ieee ? 2
   load_array(m.filter_bias, a.weights.filter_bias, s.filters * s.channels4);
   grid_dependency_wait();
   grid_dependency_release();  // after the wait: what starts then may take for done all that this kernel waited for
-  const Sight sight{m.tile, m.filters, m.filter_bias, a.weights.centre, a.extra};
-  for (int64_t number = blockIdx.x; number < s.all_tiles; number += gridDim.x) {
-    const Tile tile = tile_at(s, number);
-    __syncthreads();  // all are done with the tile before
-    load_tile(s, a.from, tile, m.tile);
-    list_active(s, a.activity, tile, m.list, m.active, m.count);
-    copy_async_wait();
-    __syncthreads();
-    write_still(s, a.to, tile, m.tile, m.active);
-    const int count = *m.count;
-    for (int first = 0; first < count; first += rows) {
-      if (first > 0) __syncthreads();  // all are done with y
-      see<P>(s, sight, tile, m.list + first, count - first < rows ? count - first : rows, m.y);
-      __syncthreads();
-      const int row = static_cast<int>(threadIdx.x) / 32 * warp_rows;
-      if (first + row >= count) continue;
-      float d[2][blocks8][4];
-      mlp<precision, blocks8>(s, m.y + row * s.perception_row, m.first, a.weights.first_bias, m.update,
-                              a.weights.update_bias, d);
-      write_moved<blocks8>(s, a.to, tile, m.tile, m.list, first + row, count, d);
-    }
+  Sight sight{m.tile, m.filters, m.filter_bias, a.weights.centre, a.extra};
+  Activity activity = a.activity;
+  States<const float> from = a.from;
+  States<float> to = a.to;
+#pragma unroll 1
+  for (int64_t t = 0;;) {
+    step_tiles<precision, blocks8>(s, m, sight, a.weights, activity, from, to);
+    if (++t >= a.steps) break;
+    grid_sync();
+    ++activity.step;
+    if (activity.mask) activity.mask += a.mask_step;
+    if (sight.extra.values) sight.extra.values += sight.extra.step_stride;
+    from = a.turns.before(s, t);
+    to = a.turns.after(s, t + 1);
   }
 }
 

@@ -260,7 +260,7 @@ __global__ void __launch_bounds__(mlp_threads<wide>, wide ? 1 : 2) through_mlp(c
     for (int first = 0; first < count; first += mlp_rows) {
       const uint16_t* list = m.list + first;
       const int rows = count - first < mlp_rows ? count - first : mlp_rows;
-      see<P>(s, sight, tile, list, rows, m.y);
+      see<P, 1>(s, sight, tile, list, rows, m.y);
       clear_rows(s, rows, mlp_rows, m.y);
       update_bias += gather_update<P>(a, tile, list, rows, m.du);
       __syncthreads();  // and all are done with the dz before
