@@ -1,7 +1,8 @@
-"""Builds the native part of ncafast and writes down what was built; all else is in pyproject.toml.
+"""Builds the native parts of ncafast and writes down what was built; all else is in pyproject.toml.
 
 Nothing here needs torch, and no part has to succeed: without a compiler the package installs as
-pure Python and `ncafast/_build.json` keeps the reason, which `ncafast info` prints.
+pure Python, without nvcc with no CUDA kernels, and `ncafast/_build.json` keeps the reasons, which
+`ncafast info` prints.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import contextlib
 import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
 import sysconfig
@@ -20,6 +20,9 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+
+sys.path.insert(0, str(Path("csrc").resolve()))  # pip keeps the folder of setup.py off the path
+import nvcc  # noqa: E402
 
 MSVC = ["/O2", "/std:c++17", "/EHsc"]
 UNIX = ["-O3", "-g0", "-std=c++17", "-fvisibility=hidden"]
@@ -31,16 +34,17 @@ class BuildNative(build_ext):
     def run(self) -> None:
         """Build, in place or not, and put the record beside the extension."""
         self.cpu: dict[str, object] = {"built": False, "reason": "the build was skipped"}
+        self.cuda: dict[str, object] = {"built": False, "reason": "the build was skipped"}
         super().run()
-        if not self.cpu["built"]:
-            for stale in self.package_dir().glob("_C.*"):  # an older build must not pass for this
-                stale.unlink()
+        for name, part in (("_C", self.cpu), ("_CUDA", self.cuda)):
+            for stale in self.package_dir().glob(f"{name}.*") if not part["built"] else ():
+                stale.unlink()  # an older build must not pass for this
         record = {
             "version": self.distribution.get_version(),
             "python": platform.python_version(),
             "platform": sysconfig.get_platform(),
             "cpu": self.cpu,
-            "cuda": cuda_part(),
+            "cuda": self.cuda,
         }
         text = json.dumps(record, indent=2) + "\n"
         self.package_dir().joinpath("_build.json").write_text(text)
@@ -54,6 +58,9 @@ class BuildNative(build_ext):
 
     def build_extension(self, ext: Extension) -> None:
         """Compile and link; on failure go on without, loudly."""
+        if ext.name == "ncafast._CUDA":
+            self.build_cuda(ext)
+            return
         printed: list[str] = []
         try:
             with kept_stderr(printed):
@@ -68,6 +75,47 @@ class BuildNative(build_ext):
                 "flags": ext.extra_compile_args,
                 "openmp": openmp,
             }
+
+    def build_cuda(self, ext: Extension) -> None:
+        """Compile the kernels with nvcc and the binding with the C++ compiler, or note why not."""
+        compiler = nvcc.find()
+        self.cuda = {"built": False, "nvcc": compiler}
+        try:
+            if os.environ.get("NCAFAST_CUDA") == "0":
+                raise nvcc.Unavailable("switched off by NCAFAST_CUDA=0")
+            if compiler is None:
+                raise nvcc.Unavailable("no nvcc was found: neither in $CUDA_HOME, nor on PATH, nor NVIDIA's wheels")
+            if self.compiler.compiler_type != "unix":
+                raise nvcc.Unavailable("the CUDA kernels are built on Linux only")
+            self.cuda["nvcc_version"] = first_line([compiler, "--version"], contains="release")
+            self.cuda["architectures"] = wanted = nvcc.architectures(compiler)
+            host = os.environ.get("CXX")
+            objects = nvcc.compile_all(compiler, wanted, Path("build", "cuda"), host)
+            objects += self.compile_binding(ext)
+            made = Path(self.get_ext_fullpath(ext.name))
+            made.parent.mkdir(parents=True, exist_ok=True)
+            nvcc.link(compiler, objects, made, host)
+        except nvcc.Unavailable as error:
+            self.cuda["reason"] = str(error)
+            if "architectures" in self.cuda:  # there was an attempt
+                print(f"\nWARNING: ncafast is installed without its CUDA kernels.\n{error}\n", file=sys.stderr)
+        else:
+            self.cuda["built"] = True
+
+    def compile_binding(self, ext: Extension) -> list[Path]:
+        """Compile what stands between Python and the kernels."""
+        import pybind11
+
+        printed: list[str] = []
+        include_dirs = [*ext.include_dirs, pybind11.get_include(), *self.include_dirs]
+        try:
+            with kept_stderr(printed):
+                objects = self.compiler.compile(
+                    ext.sources, output_dir=self.build_temp, include_dirs=include_dirs, extra_postargs=UNIX
+                )
+        except Exception as error:  # a compiler can fail in more ways than can be listed
+            raise nvcc.Unavailable("\n".join([str(error), *printed]).strip()) from error
+        return [Path(name) for name in objects]
 
     def configure(self, ext: Extension) -> bool:
         """Set flags and include paths for the compiler at hand; return whether it has OpenMP."""
@@ -110,27 +158,6 @@ class BuildNative(build_ext):
         return first_line([command[0], "--version"]) or self.compiler.compiler_type
 
 
-def cuda_part() -> dict[str, object]:
-    """Return what happened to the CUDA kernels: there are none yet, so only why not."""
-    if os.environ.get("NCAFAST_CUDA") == "0":
-        return {"built": False, "reason": "switched off by NCAFAST_CUDA=0"}
-    nvcc = find_nvcc()
-    version = first_line([nvcc, "--version"], contains="release") if nvcc else None
-    return {
-        "built": False,
-        "reason": "no CUDA kernels in this version",
-        "nvcc": nvcc,
-        "nvcc_version": version,
-    }
-
-
-def find_nvcc() -> str | None:
-    """Return the CUDA compiler of $CUDA_HOME, else the one on PATH."""
-    home = os.environ.get("CUDA_HOME")
-    in_home = shutil.which("nvcc", path=str(Path(home, "bin"))) if home else None
-    return in_home or shutil.which("nvcc")
-
-
 def first_line(command: list[str], contains: str = "") -> str | None:
     """Return the first line with `contains` that a command prints, None when it cannot be run."""
     try:
@@ -161,12 +188,19 @@ setup(
     ext_modules=[
         Extension(
             "ncafast._C",
-            sources=sorted(str(path) for path in Path("csrc").rglob("*.cpp")),
+            sources=["csrc/bind.cpp", *sorted(str(path) for path in Path("csrc/cpu").rglob("*.cpp"))],
             depends=sorted(str(path) for path in Path("csrc").rglob("*.h")),
             include_dirs=["csrc", "csrc/cpu"],
             language="c++",
             optional=True,  # setuptools then accepts that the file is missing
-        )
+        ),
+        Extension(
+            "ncafast._CUDA",
+            sources=["csrc/bind_cuda.cpp"],
+            include_dirs=["csrc"],
+            language="c++",
+            optional=True,
+        ),
     ],
     cmdclass={"build_ext": BuildNative},
 )

@@ -145,4 +145,38 @@ void backward(const Inputs& inputs, int threads,
 const char* instruction_set();  // the kernels that run on this processor: avx512, avx2 or portable
 
 }  // namespace cpu
+
+namespace cuda {
+
+// How the operands of matrix products are rounded; sums are float32 always. The order is that of PRECISIONS in
+// ncafast/backends/precision.py.
+enum class Precision : int32_t { ieee, tf32, tf32x3, bf16 };
+
+// All pointers are the device's, the seed's included: nothing here waits for the device, nothing is allocated, and a
+// call can be captured into a CUDA graph. The caller gives `workspace` and the number of the device's
+// `multiprocessors`. A launch that fails throws std::runtime_error with CUDA's words.
+
+// Why no kernel instance covers this rule and grid, or null.
+const char* refuse(const Rule& rule, const Grid& grid, Precision precision);
+
+int64_t tape_bytes(const Rule& rule, const Grid& grid);  // a step
+
+int64_t workspace_bytes(const Inputs& inputs, Precision precision, bool backward, int multiprocessors);
+
+// Shapes as in namespace cpu; states between steps are channels last, [B, *S, C].
+void forward(const Inputs& inputs, Precision precision, int multiprocessors,
+             float* out,      // [B, C, *S]
+             float* history,  // [kept, B, *S, C]
+             float* stats,    // [T, 2, H] mean and variance of the hidden layer under batch norm
+             uint8_t* tape,   // [T, tape_bytes] or null
+             void* workspace, void* stream);
+
+void backward(const Inputs& inputs, Precision precision, int multiprocessors,
+              const float* history,       // [kept, B, *S, C]
+              const uint8_t* tape,        // [T, tape_bytes]
+              const float* grad_out,      // [B, C, *S] or null
+              const float* grad_history,  // [kept, B, C, *S] or null
+              const Gradients& gradients, void* workspace, void* stream);
+
+}  // namespace cuda
 }  // namespace ncafast

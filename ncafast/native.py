@@ -1,4 +1,4 @@
-"""The compiled extension, found or not: loading it, saying why it is missing, and its fire mask.
+"""The compiled extensions, found or not: loading them, saying why one is missing, and the CPU's fire mask.
 
 Importing this never fails. What is missing is a reason for a backend to say no, not an error.
 """
@@ -6,8 +6,10 @@ Importing this never fails. What is missing is a reason for a backend to say no,
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import math
+import os
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,14 +20,26 @@ from torch import Tensor
 from ncafast.philox import check_counter, threshold
 
 
-def _import() -> tuple[ModuleType | None, str | None]:
+def _import(name: str, file: str | None = None) -> tuple[ModuleType | None, str | None]:
+    """The extension of that name, from another file if one is given, else the reason why not."""
     try:
-        return importlib.import_module("ncafast._C"), None
+        if file is None:
+            return importlib.import_module(name), None
+        spec = importlib.util.spec_from_file_location(name, file)
+        if spec is None or spec.loader is None:
+            return None, f"{file} is no extension module"
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module, None
     except ImportError as error:
         return None, str(error)
 
 
-_module, _import_error = _import()
+# For tests only: the CUDA kernels compiled for the CPU (tests/cuda_shim), where both variables ask for them.
+CUDA_SHIM = os.environ.get("NCAFAST_CUDA_SHIM") if os.environ.get("NCAFAST_BACKEND") == "cuda" else None
+
+_module, _import_error = _import("ncafast._C")
+_cuda_module, _cuda_import_error = _import("ncafast._CUDA", CUDA_SHIM)
 
 
 def load() -> ModuleType | None:
@@ -33,6 +47,7 @@ def load() -> ModuleType | None:
     return _module
 
 
+@torch.compiler.assume_constant_result  # torch.compile traces the choice of a backend, which asks for it
 def reason() -> str | None:
     """Return why the extension is missing, the compiler's message where there is one, or None."""
     if _module is not None:
@@ -41,6 +56,22 @@ def reason() -> str | None:
     if cpu.get("built", True):
         return f"ncafast._C cannot be imported: {_import_error}"
     return f"ncafast._C was not built: {cpu.get('reason')}"
+
+
+def load_cuda() -> ModuleType | None:
+    """Return the extension module `ncafast._CUDA`, or None when it is missing (see `cuda_reason`)."""
+    return _cuda_module
+
+
+@torch.compiler.assume_constant_result
+def cuda_reason() -> str | None:
+    """Return why the CUDA kernels are missing, the compiler's message where there is one, or None."""
+    if _cuda_module is not None:
+        return None
+    cuda = build_info().get("cuda", {})
+    if cuda.get("built", True):
+        return f"ncafast._CUDA cannot be imported: {_cuda_import_error}"
+    return f"ncafast._CUDA was not built: {cuda.get('reason')}"
 
 
 def build_info() -> dict[str, Any]:

@@ -19,10 +19,15 @@ from types import ModuleType
 
 from torch import Tensor
 
-from ncafast.backends import cpu, reference, triton
+from ncafast.backends import cpu, cuda, reference, triton
 from ncafast.rule import Rule
 
-_BACKENDS: dict[str, ModuleType] = {"triton": triton, "cpu": cpu, "reference": reference}  # fastest first
+_BACKENDS: dict[str, ModuleType] = {  # fastest first
+    "cuda": cuda,
+    "triton": triton,
+    "cpu": cpu,
+    "reference": reference,
+}
 
 _forced: str | None = None  # a plain global, since torch.compile cannot trace a ContextVar
 

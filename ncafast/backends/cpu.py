@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ncafast import native, philox
+from ncafast import native
 from ncafast.backends import extras
+from ncafast.backends.call import NORMS, gradients, inputs
 from ncafast.backends.plan import Outputs, Plan
-from ncafast.rule import ACTIVATIONS, PADDINGS, Rule
+from ncafast.rule import Rule
 
 UNVERIFIED: str | None = None
-_NORMS = ("none", "batch", "running")  # in the order of csrc/rollout.h
 _MAX_LAYERS = 4
 _INSTRUCTION_SETS = ("avx512", "avx2", "portable")  # of NCAFAST_CPU_ISA
 _SLACK = 16  # floats that a vector may read past the last cell
@@ -43,8 +43,8 @@ def can_fuse(rule: Rule, x: Tensor) -> str | None:
     """Why no fused kernel takes this rule, on whatever device, or None."""
     if x.dtype != torch.float32:
         return f"the state is {x.dtype}, this backend computes in torch.float32"
-    if rule.norm not in _NORMS:
-        return f"norm={rule.norm!r} is not fused, only {', '.join(_NORMS)} are"
+    if rule.norm not in NORMS:
+        return f"norm={rule.norm!r} is not fused, only {', '.join(NORMS)} are"
     if rule.norm == "batch" and len(rule.hidden) > 1:
         return "batch norm of more than one hidden layer is not fused"
     if rule.noise != "none":
@@ -77,7 +77,7 @@ def forward(
 ) -> Outputs:
     """All steps."""
     done = outputs(rule, x, plan)
-    call = _call(rule, x, params, extra, fire_mask, seed, plan)
+    call = inputs(rule, x, params, extra, fire_mask, seed, plan) | {"threads": torch.get_num_threads()}
     _module().forward(call, *(tensor.data_ptr() for tensor in done))
     return done
 
@@ -101,18 +101,14 @@ def backward(
     grad_x = torch.empty_like(x)
     grads = [torch.empty_like(p) if need else None for p, need in zip(params, need_params, strict=True)]
     grad_extra = extras.sums(rule, x, extra, plan) if need_extra and extra is not None else None
-    call = _call(rule, x, params, extra, fire_mask, seed, plan)
-    names = rule.param_shapes()
-    call["gradients"] = {n: g.data_ptr() for n, g in zip(names, grads, strict=True) if g is not None} | {
-        "x": grad_x.data_ptr() if need_x else 0
+    call = inputs(rule, x, params, extra, fire_mask, seed, plan) | {
+        "threads": torch.get_num_threads(),
+        "gradients": gradients(rule, grad_x if need_x else None, grad_extra, grads),
     }
-    if grad_extra is not None:
-        per_step = grad_extra.stride(0) if grad_extra.shape[0] > 1 else 0
-        call["gradients"]["extra"] = (grad_extra.data_ptr(), per_step, grad_extra.stride(1))
     history = _with_slack(history)
     where = [0 if grad is None else grad.data_ptr() for grad in (grad_out, grad_history)]
     _module().backward(call, history.data_ptr(), tape.data_ptr(), *where)
-    for name, grad in zip(names, grads, strict=True):
+    for name, grad in zip(rule.param_shapes(), grads, strict=True):
         if grad is not None and "running" in name:
             grad.zero_()
     return grad_x, None if grad_extra is None or extra is None else extras.folded(grad_extra, extra, x), grads
@@ -158,57 +154,3 @@ def _tape_bytes(rule: Rule, batch: int, cells: int) -> int:
     moments = 4 * (p + p * p) if rule.norm == "batch" else 0
     life = batch * ((cells + 7) // 8) if rule.alive is not None else 0
     return moments + (life + 3) // 4 * 4
-
-
-def _call(
-    rule: Rule,
-    x: Tensor,
-    params: list[Tensor],
-    extra: Tensor | None,
-    fire_mask: Tensor | None,
-    seed: Tensor,
-    plan: Plan,
-) -> dict[str, Any]:
-    """All that a rollout reads, as numbers."""
-    size = [1] * (3 - rule.ndim) + list(x.shape[2:])
-    cells = math.prod(size)
-    call: dict[str, Any] = {
-        "threads": torch.get_num_threads(),
-        "batch": x.shape[0],
-        "size": size,
-        "plan": tuple(plan),
-        "rule": _rule(rule),
-        "x": x.data_ptr(),
-        "seed": seed.data_ptr(),
-        "params": {name: p.data_ptr() for name, p in zip(rule.param_shapes(), params, strict=True)},
-    }
-    if fire_mask is not None:
-        call["fire_mask"] = (fire_mask.data_ptr(), cells * fire_mask.shape[1], cells if fire_mask.shape[1] > 1 else 0)
-    if extra is not None:
-        call["extra"] = (extra.data_ptr(), *extras.strides(rule, x, extra))
-    return call
-
-
-def _rule(rule: Rule) -> dict[str, Any]:
-    alive, restore = rule.alive, rule.restore or (0, 0)
-    dense = rule.perception == "dense"
-    return {
-        "channels": rule.channels,
-        "filters": rule.dense_channels if dense else rule.num_filters,
-        "extra": rule.extra,
-        "kernel": [1] * (3 - rule.ndim) + list(rule.kernel_size),
-        "identity": rule.identity,
-        "dense": dense,
-        "hidden": list(rule.hidden),
-        "mutable": (rule.lo, rule.hi),
-        "restore": restore,
-        "padding": PADDINGS.index(rule.padding),
-        "activation": ACTIVATIONS.index(rule.activation),
-        "dense_activation": ACTIVATIONS.index(rule.dense_activation),
-        "norm": _NORMS.index(rule.norm),
-        "negative_slope": rule.negative_slope,
-        "norm_eps": rule.norm_eps,
-        "update_scale": rule.step_size / (rule.fire_rate if rule.fire_rescale else 1.0),
-        "fire_limit": philox.threshold(rule.fire_rate),
-        "alive": None if alive is None else (alive.channel, alive.pool, alive.pre, alive.post, alive.threshold),
-    }

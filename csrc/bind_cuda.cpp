@@ -1,0 +1,84 @@
+// Binds the CUDA kernels to Python, as bind.cpp does the CPU's. Compiled by the C++ compiler: no CUDA header is needed.
+#include <pybind11/pybind11.h>
+
+#include <cstdint>
+#include <string>
+
+#include "bind.h"
+#include "cuda/query.h"
+#include "rollout.h"
+
+namespace py = pybind11;
+
+namespace {
+
+using ncafast::cuda::Precision;
+
+Precision read_precision(int number) { return static_cast<Precision>(number); }
+
+py::object refuse(const py::dict& rule, int64_t batch, const py::list& size, int precision) {
+  const char* reason =
+      ncafast::cuda::refuse(ncafast::read_rule(rule), ncafast::read_grid(batch, size), read_precision(precision));
+  return reason ? py::object(py::str(reason)) : py::object(py::none());
+}
+
+int64_t tape_bytes(const py::dict& rule, int64_t batch, const py::list& size) {
+  return ncafast::cuda::tape_bytes(ncafast::read_rule(rule), ncafast::read_grid(batch, size));
+}
+
+// What a call runs on and with, beside its tensors: (device, multiprocessors, precision, stream).
+struct Place {
+  explicit Place(const py::tuple& from)
+      : device(from[0].cast<int>()),
+        multiprocessors(from[1].cast<int>()),
+        precision(read_precision(from[2].cast<int>())),
+        stream(reinterpret_cast<void*>(from[3].cast<uintptr_t>())) {}
+
+  int device, multiprocessors;
+  Precision precision;
+  void* stream;
+};
+
+int64_t workspace_bytes(const py::dict& call, const py::tuple& place, bool backward) {
+  const ncafast::Inputs in = ncafast::read_inputs(call);
+  const Place at(place);
+  const ncafast::cuda::OnDevice device(at.device);
+  return ncafast::cuda::workspace_bytes(in, at.precision, backward, at.multiprocessors);
+}
+
+void forward(const py::dict& call, const py::tuple& place, uintptr_t out, uintptr_t history, uintptr_t stats,
+             uintptr_t tape, uintptr_t workspace) {
+  const ncafast::Inputs in = ncafast::read_inputs(call);
+  const Place at(place);
+  const py::gil_scoped_release released;
+  const ncafast::cuda::OnDevice device(at.device);
+  ncafast::cuda::forward(in, at.precision, at.multiprocessors, reinterpret_cast<float*>(out),
+                         reinterpret_cast<float*>(history), reinterpret_cast<float*>(stats),
+                         reinterpret_cast<uint8_t*>(tape), reinterpret_cast<void*>(workspace), at.stream);
+}
+
+void backward(const py::dict& call, const py::tuple& place, uintptr_t history, uintptr_t tape, uintptr_t grad_out,
+              uintptr_t grad_history, uintptr_t workspace) {
+  const ncafast::Inputs in = ncafast::read_inputs(call);
+  const ncafast::Gradients gradients = ncafast::read_gradients(call["gradients"], in.rule.layers);
+  const Place at(place);
+  const py::gil_scoped_release released;
+  const ncafast::cuda::OnDevice device(at.device);
+  ncafast::cuda::backward(in, at.precision, at.multiprocessors, reinterpret_cast<const float*>(history),
+                          reinterpret_cast<const uint8_t*>(tape), reinterpret_cast<const float*>(grad_out),
+                          reinterpret_cast<const float*>(grad_history), gradients, reinterpret_cast<void*>(workspace),
+                          at.stream);
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_CUDA, m, py::mod_gil_not_used()) {
+  m.doc() = "CUDA kernels of ncafast. Arguments are not checked: ncafast.backends.cuda does.";
+  m.def("refuse", &refuse, py::arg("rule"), py::arg("batch"), py::arg("size"), py::arg("precision"));
+  m.def("tape_bytes", &tape_bytes, py::arg("rule"), py::arg("batch"), py::arg("size"));
+  m.def("workspace_bytes", &workspace_bytes, py::arg("call"), py::arg("place"), py::arg("backward"));
+  m.def("forward", &forward, py::arg("call"), py::arg("place"), py::arg("out"), py::arg("history"), py::arg("stats"),
+        py::arg("tape"), py::arg("workspace"));
+  m.def("backward", &backward, py::arg("call"), py::arg("place"), py::arg("history"), py::arg("tape"),
+        py::arg("grad_out"), py::arg("grad_history"), py::arg("workspace"));
+}

@@ -1,0 +1,375 @@
+// What kernels and their launches ask of CUDA by name: every PTX instruction, shared memory, launches, queries. Nothing
+// else in csrc/cuda holds PTX or calls the CUDA runtime.
+//
+// tests/cuda_shim gives the same names a meaning on the CPU, so that g++ compiles and runs the very same kernels: what
+// is added here is added there. A kernel that should run there
+//   - takes shared memory from shared_memory<T>() and NCAFAST_SHARED, never from a plain __shared__,
+//   - waits for another thread's word with load_acquire, never by reading it in a loop,
+//   - starts nothing but through the launch functions below.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#ifdef __CUDACC__
+
+#include <cooperative_groups.h>
+#include <cuda_runtime.h>
+
+#include <stdexcept>
+#include <string>
+
+#define NCAFAST_DEVICE __device__ __forceinline__
+
+// A static array in shared memory: NCAFAST_SHARED(float, sums, 32) declares `float sums[32]`.
+#define NCAFAST_SHARED(type, name, count) __shared__ __align__(16) type name[count]
+
+namespace ncafast::cuda {
+
+// ---- a block's dynamic shared memory, aligned to 128 bytes
+
+template <class T>
+NCAFAST_DEVICE T* shared_memory() {
+  extern __shared__ __align__(128) unsigned char ncafast_shared_memory[];
+  return reinterpret_cast<T*>(ncafast_shared_memory);
+}
+
+// ---- rounding
+
+// To the 10 bits of mantissa that tensor cores read of a float, to nearest, ties away from zero.
+NCAFAST_DEVICE uint32_t to_tf32(float value) {
+  uint32_t bits;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(value));
+  return bits;
+}
+
+// Two floats as bfloat16, to nearest even: `low` in the lower half, where an MMA expects the smaller k.
+NCAFAST_DEVICE uint32_t to_bf16x2(float low, float high) {
+  uint32_t bits;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
+  return bits;
+}
+
+// ---- tensor cores: d += a b, with the fragments of the PTX manual, g = lane / 4 and t = lane % 4.
+
+// [16, 8] += [16, 8] [8, 8], TF32.
+//   a: (g, t) (g + 8, t) (g, t + 4) (g + 8, t + 4);  b: (t, g) (t + 4, g);  d: (g, 2t) (g, 2t + 1) (g + 8, 2t) (g + 8,
+//   2t + 1)
+NCAFAST_DEVICE void mma_m16n8k8_tf32(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+// [16, 8] += [16, 16] [16, 8], bfloat16; a register holds columns (rows of b) 2t and 2t + 1.
+//   a: (g, 2t) (g + 8, 2t) (g, 2t + 8) (g + 8, 2t + 8);  b: (2t, g) (2t + 8, g);  d as above
+NCAFAST_DEVICE void mma_m16n8k16_bf16(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+// Four 8 x 8 matrices of 16-bit numbers from shared memory. Lane l names row l % 8 of matrix l / 8 (16 bytes, aligned);
+// register i gets columns 2t and 2t + 1 of row g of matrix i.
+NCAFAST_DEVICE void load_matrix_x4(uint32_t (&to)[4], const void* row) {
+  const uint32_t at = static_cast<uint32_t>(__cvta_generic_to_shared(row));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "r"(at)
+               : "memory");
+}
+
+// The same with every matrix transposed: rows 2t and 2t + 1 of column g.
+NCAFAST_DEVICE void load_matrix_x4_transposed(uint32_t (&to)[4], const void* row) {
+  const uint32_t at = static_cast<uint32_t>(__cvta_generic_to_shared(row));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "r"(at)
+               : "memory");
+}
+
+// ---- asynchronous copies, global to shared. What was copied may be read after copy_async_wait and, by other threads,
+// a barrier. With `from_there` false the place is filled with zeros and `from` is not read.
+
+template <int bytes>  // 4, 8 or 16; both addresses are multiples of it
+NCAFAST_DEVICE void copy_async(void* to_shared, const void* from, bool from_there = true) {
+  static_assert(bytes == 4 || bytes == 8 || bytes == 16, "cp.async copies 4, 8 or 16 bytes");
+  const uint32_t to = static_cast<uint32_t>(__cvta_generic_to_shared(to_shared));
+  const int read = from_there ? bytes : 0;
+  if constexpr (bytes == 16) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(read) : "memory");
+  } else {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(to), "l"(from), "n"(bytes), "r"(read)
+                 : "memory");
+  }
+}
+
+// Closes a group of this thread's copies.
+NCAFAST_DEVICE void copy_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+
+// Until at most the `pending` newest groups of this thread are under way.
+template <int pending = 0>
+NCAFAST_DEVICE void copy_async_wait() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
+}
+
+// ---- barriers
+
+// Of some warps of the block: `id` 1 to 15, `threads` a multiple of 32.
+NCAFAST_DEVICE void barrier(int id, int threads) {
+  asm volatile("barrier.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+
+// Of all blocks of launch_cooperative.
+NCAFAST_DEVICE void grid_sync() { cooperative_groups::this_grid().sync(); }
+
+// ---- words that threads of different blocks tell each other something by
+
+NCAFAST_DEVICE uint32_t load_acquire(const uint32_t* from) {
+  uint32_t value;
+  asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(from) : "memory");
+  return value;
+}
+
+NCAFAST_DEVICE void store_release(uint32_t* to, uint32_t value) {
+  asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(to), "r"(value) : "memory");
+}
+
+// Adds, after everything that this thread wrote before; returns the value before.
+NCAFAST_DEVICE uint32_t add_release(uint32_t* to, uint32_t value) {
+  uint32_t before;
+  asm volatile("atom.add.acq_rel.gpu.global.u32 %0, [%1], %2;" : "=r"(before) : "l"(to), "r"(value) : "memory");
+  return before;
+}
+
+// ---- clusters (sm_90 and newer; a kernel of launch_cluster must not be started elsewhere)
+
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+#define NCAFAST_HAS_CLUSTERS 1
+#else
+#define NCAFAST_HAS_CLUSTERS 0
+#endif
+
+NCAFAST_DEVICE unsigned cluster_rank() {
+#if NCAFAST_HAS_CLUSTERS
+  unsigned rank;
+  asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+  return rank;
+#else
+  return 0;
+#endif
+}
+
+NCAFAST_DEVICE unsigned cluster_blocks() {
+#if NCAFAST_HAS_CLUSTERS
+  unsigned count;
+  asm volatile("mov.u32 %0, %%cluster_nctarank;" : "=r"(count));
+  return count;
+#else
+  return 1;
+#endif
+}
+
+// All threads of the cluster, in two halves: what was written before arrive is seen after wait.
+NCAFAST_DEVICE void cluster_arrive() {
+#if NCAFAST_HAS_CLUSTERS
+  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+#endif
+}
+
+NCAFAST_DEVICE void cluster_wait() {
+#if NCAFAST_HAS_CLUSTERS
+  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+#endif
+}
+
+NCAFAST_DEVICE void cluster_sync() {
+  cluster_arrive();
+  cluster_wait();
+}
+
+// The same place in the shared memory of another block of the cluster. That block must not have ended.
+template <class T>
+NCAFAST_DEVICE T* cluster_map(T* shared, unsigned rank) {
+#if NCAFAST_HAS_CLUSTERS
+  uint64_t there;
+  asm volatile("mapa.u64 %0, %1, %2;" : "=l"(there) : "l"(shared), "r"(rank));
+  return reinterpret_cast<T*>(there);
+#else
+  return shared;
+#endif
+}
+
+// ---- programmatic dependent launch (sm_90 and newer, nothing elsewhere): a kernel of launch_dependent may start
+// before the one before it has ended, and reads what that wrote, or writes what that reads, only after
+// grid_dependency_wait.
+
+NCAFAST_DEVICE void grid_dependency_wait() {
+#if NCAFAST_HAS_CLUSTERS
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+// Lets the next kernel start once all blocks have said so or ended.
+NCAFAST_DEVICE void grid_dependency_release() {
+#if NCAFAST_HAS_CLUSTERS
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+// ---- host: errors, queries, launches, memory
+
+inline void check(cudaError_t status, const char* what) {
+  if (status != cudaSuccess) {
+    throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(status) + " (" + cudaGetErrorName(status) +
+                             ")");
+  }
+}
+
+inline void set_device(int device) { check(cudaSetDevice(device), "cudaSetDevice"); }
+
+// After the last launch of a call: nothing here, where the device goes on by itself. The shim runs what is left.
+inline void end_of_launches() {}
+
+inline int device_attribute(cudaDeviceAttr attribute) {
+  int device = 0, value = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  check(cudaDeviceGetAttribute(&value, attribute, device), "cudaDeviceGetAttribute");
+  return value;
+}
+
+// 80, 86, 90, ...
+inline int compute_capability() {
+  return 10 * device_attribute(cudaDevAttrComputeCapabilityMajor) + device_attribute(cudaDevAttrComputeCapabilityMinor);
+}
+
+// Bytes of shared memory that a block can have.
+inline int64_t shared_memory_limit() { return device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin); }
+
+constexpr size_t shared_memory_default = 48 * 1024;  // what a kernel may have without being allowed more
+
+template <class... P>
+void allow_shared_memory(void (*kernel)(P...), size_t bytes) {
+  if (bytes > shared_memory_default) {
+    check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               static_cast<int>(bytes)),
+          "a block's shared memory");
+  }
+}
+
+// Blocks of so many threads that are on a multiprocessor at once.
+template <class... P>
+int blocks_per_multiprocessor(void (*kernel)(P...), int threads, size_t shared_bytes) {
+  allow_shared_memory(kernel, shared_bytes);
+  int blocks = 0;
+  check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, threads, shared_bytes), "occupancy");
+  return blocks;
+}
+
+struct LaunchKind {
+  bool cooperative = false, dependent = false;
+  unsigned cluster = 1;
+};
+
+// A launch's configuration as the runtime wants it; the attributes live in it.
+class Configuration {
+ public:
+  Configuration(dim3 grid, dim3 block, size_t shared_bytes, void* stream, LaunchKind kind) {
+    config.gridDim = grid;
+    config.blockDim = block;
+    config.dynamicSmemBytes = shared_bytes;
+    config.stream = static_cast<cudaStream_t>(stream);
+    if (kind.cooperative) add(cudaLaunchAttributeCooperative).cooperative = 1;
+    if (kind.dependent)
+      add(cudaLaunchAttributeProgrammaticStreamSerialization).programmaticStreamSerializationAllowed = 1;
+    if (kind.cluster > 1) {
+      auto& size = add(cudaLaunchAttributeClusterDimension).clusterDim;
+      size.x = kind.cluster;
+      size.y = size.z = 1;
+    }
+    config.attrs = attributes_;
+  }
+  Configuration(const Configuration&) = delete;
+
+  cudaLaunchConfig_t config{};
+
+ private:
+  cudaLaunchAttributeValue& add(cudaLaunchAttributeID id) {
+    cudaLaunchAttribute& attribute = attributes_[config.numAttrs++];
+    attribute.id = id;
+    return attribute.val;
+  }
+
+  cudaLaunchAttribute attributes_[3]{};
+};
+
+// Clusters of so many blocks that are on the device at once; 0 where it has none.
+template <class... P>
+int active_clusters(void (*kernel)(P...), unsigned cluster, int threads, size_t shared_bytes) {
+  if (compute_capability() < 90) return 0;
+  allow_shared_memory(kernel, shared_bytes);
+  if (cluster > 8) {
+    check(
+        cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeNonPortableClusterSizeAllowed, 1),
+        "clusters of more than 8 blocks");
+  }
+  Configuration configuration(dim3(cluster), dim3(static_cast<unsigned>(threads)), shared_bytes, nullptr,
+                              {false, false, cluster});
+  int clusters = 0;
+  if (cudaOccupancyMaxActiveClusters(&clusters, kernel, &configuration.config) != cudaSuccess) {
+    cudaGetLastError();  // a size that the device does not have is an answer, not an error to leave behind
+    return 0;
+  }
+  return clusters;
+}
+
+template <class... P, class... A>
+void launch_as(LaunchKind kind, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, void* stream,
+               A&&... arguments) {
+  allow_shared_memory(kernel, shared_bytes);
+  Configuration configuration(grid, block, shared_bytes, stream, kind);
+  check(cudaLaunchKernelEx(&configuration.config, kernel, static_cast<P>(arguments)...), "kernel launch");
+}
+
+template <class... P, class... A>
+void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, void* stream, A&&... arguments) {
+  launch_as({}, kernel, grid, block, shared_bytes, stream, arguments...);
+}
+
+// May start before the kernel before it on the stream has ended: see grid_dependency_wait. Plain before sm_90.
+template <class... P, class... A>
+void launch_dependent(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, void* stream,
+                      A&&... arguments) {
+  launch_as({false, compute_capability() >= 90, 1}, kernel, grid, block, shared_bytes, stream, arguments...);
+}
+
+// All blocks at once on the device, so that grid_sync works; fails where they do not fit.
+template <class... P, class... A>
+void launch_cooperative(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, void* stream,
+                        A&&... arguments) {
+  launch_as({true, false, 1}, kernel, grid, block, shared_bytes, stream, arguments...);
+}
+
+// Blocks in clusters of so many along x.
+template <class... P, class... A>
+void launch_cluster(void (*kernel)(P...), unsigned cluster, dim3 grid, dim3 block, size_t shared_bytes, void* stream,
+                    A&&... arguments) {
+  launch_as({false, false, cluster}, kernel, grid, block, shared_bytes, stream, arguments...);
+}
+
+inline void memset_async(void* to, int byte, size_t bytes, void* stream) {
+  check(cudaMemsetAsync(to, byte, bytes, static_cast<cudaStream_t>(stream)), "cudaMemsetAsync");
+}
+
+inline void memcpy_async(void* to, const void* from, size_t bytes, void* stream) {
+  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, static_cast<cudaStream_t>(stream)),
+        "cudaMemcpyAsync");
+}
+
+}  // namespace ncafast::cuda
+
+#elif !defined(NCAFAST_CUDA_SHIM)
+#error "csrc/cuda is compiled by nvcc, or by a C++ compiler with -include tests/cuda_shim/shim.h"
+#endif

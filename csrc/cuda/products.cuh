@@ -1,0 +1,221 @@
+// Products of small matrices by one warp, for each way of rounding their operands: fragments, and d += a b.
+//
+// A product has 16 rows, 8 columns and `k` terms. Lane l has g = l / 4 and t = l % 4; it holds rows g and g + 8 and
+// columns 2t and 2t + 1 of the sum. Which of the k terms its operands belong to is the Order, the same for both:
+// `natural` t and t + 4, `paired` 2t and 2t + 1, which is how a sum becomes the left operand of the next product
+// without leaving its registers. Operands for tf32 and bf16 arrive rounded or not as said at each function.
+#pragma once
+
+#include "device.h"
+#include "shape.h"
+
+namespace ncafast::cuda {
+
+enum class Order { natural, paired };
+
+// Element (i, k) of an operand at from[i * row + k], or at from[k * row + i].
+struct ByRow {
+  const float* from;
+  int row;
+  NCAFAST_DEVICE float operator()(int i, int k) const { return from[i * row + k]; }
+};
+struct ByTerm {
+  const float* from;
+  int row;
+  NCAFAST_DEVICE float operator()(int i, int k) const { return from[k * row + i]; }
+};
+
+NCAFAST_DEVICE int lane_g() { return static_cast<int>(threadIdx.x) % 32 / 4; }
+NCAFAST_DEVICE int lane_t() { return static_cast<int>(threadIdx.x) % 4; }
+
+template <Order order>
+NCAFAST_DEVICE int term(int number) {
+  return order == Order::paired ? 2 * lane_t() + number : lane_t() + 4 * number;
+}
+
+template <Precision>
+struct Product;
+
+// Operands in memory are rounded already (`rounded`), those from registers are rounded here.
+template <>
+struct Product<Precision::tf32> {
+  static constexpr int k = 8;
+  struct Left {
+    uint32_t r[4];
+  };
+  struct Right {
+    uint32_t r[2];
+  };
+
+  NCAFAST_DEVICE static float rounded(float value) { return __uint_as_float(to_tf32(value)); }
+
+  template <Order order, class Matrix>
+  NCAFAST_DEVICE static Left left(const Matrix& m) {
+    const int g = lane_g();
+    Left a;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) a.r[i] = __float_as_uint(m(g + i % 2 * 8, term<order>(i / 2)));
+    return a;
+  }
+  template <Order order, class Matrix>
+  NCAFAST_DEVICE static Right right(const Matrix& m) {
+    const int g = lane_g();
+    return {{__float_as_uint(m(g, term<order>(0))), __float_as_uint(m(g, term<order>(1)))}};
+  }
+  // A sum as left operand, paired.
+  NCAFAST_DEVICE static Left chained(const float (*sum)[4]) {
+    return {{to_tf32(sum[0][0]), to_tf32(sum[0][2]), to_tf32(sum[0][1]), to_tf32(sum[0][3])}};
+  }
+  NCAFAST_DEVICE static void add(float (&d)[4], const Left& a, const Right& b) {
+    mma_m16n8k8_tf32(d, a.r, b.r[0], b.r[1]);
+  }
+};
+
+// Three products of TF32 parts: an operand is the sum of two, 21 bits of mantissa in all.
+template <>
+struct Product<Precision::tf32x3> {
+  static constexpr int k = 8;
+  struct Left {
+    uint32_t high[4], low[4];
+  };
+  struct Right {
+    uint32_t high[2], low[2];
+  };
+
+  NCAFAST_DEVICE static float rounded(float value) { return value; }
+  NCAFAST_DEVICE static void split(float value, uint32_t& high, uint32_t& low) {
+    high = to_tf32(value);
+    low = to_tf32(value - __uint_as_float(high));
+  }
+
+  template <Order order, class Matrix>
+  NCAFAST_DEVICE static Left left(const Matrix& m) {
+    const int g = lane_g();
+    Left a;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) split(m(g + i % 2 * 8, term<order>(i / 2)), a.high[i], a.low[i]);
+    return a;
+  }
+  template <Order order, class Matrix>
+  NCAFAST_DEVICE static Right right(const Matrix& m) {
+    const int g = lane_g();
+    Right b;
+#pragma unroll
+    for (int i = 0; i < 2; ++i) split(m(g, term<order>(i)), b.high[i], b.low[i]);
+    return b;
+  }
+  NCAFAST_DEVICE static Left chained(const float (*sum)[4]) {
+    Left a;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) split(sum[0][i % 2 * 2 + i / 2], a.high[i], a.low[i]);
+    return a;
+  }
+  NCAFAST_DEVICE static void add(float (&d)[4], const Left& a, const Right& b) {
+    mma_m16n8k8_tf32(d, a.low, b.high[0], b.high[1]);
+    mma_m16n8k8_tf32(d, a.high, b.low[0], b.low[1]);
+    mma_m16n8k8_tf32(d, a.high, b.high[0], b.high[1]);
+  }
+};
+
+// Rounded when a fragment is made. A register holds two neighbouring terms, so that both orders are the same.
+template <>
+struct Product<Precision::bf16> {
+  static constexpr int k = 16;
+  struct Left {
+    uint32_t r[4];
+  };
+  struct Right {
+    uint32_t r[2];
+  };
+
+  NCAFAST_DEVICE static float rounded(float value) { return value; }
+
+  template <Order order, class Matrix>
+  NCAFAST_DEVICE static Left left(const Matrix& m) {
+    const int g = lane_g(), t = lane_t();
+    Left a;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int row = g + i % 2 * 8, term = 2 * t + i / 2 * 8;
+      a.r[i] = to_bf16x2(m(row, term), m(row, term + 1));
+    }
+    return a;
+  }
+  template <Order order, class Matrix>
+  NCAFAST_DEVICE static Right right(const Matrix& m) {
+    const int g = lane_g(), t = lane_t();
+    return {{to_bf16x2(m(g, 2 * t), m(g, 2 * t + 1)), to_bf16x2(m(g, 2 * t + 8), m(g, 2 * t + 9))}};
+  }
+  NCAFAST_DEVICE static Left chained(const float (*sum)[4]) {
+    return {{to_bf16x2(sum[0][0], sum[0][1]), to_bf16x2(sum[0][2], sum[0][3]), to_bf16x2(sum[1][0], sum[1][1]),
+             to_bf16x2(sum[1][2], sum[1][3])}};
+  }
+  NCAFAST_DEVICE static void add(float (&d)[4], const Left& a, const Right& b) {
+    mma_m16n8k16_bf16(d, a.r, b.r[0], b.r[1]);
+  }
+};
+
+// Float32 throughout: every lane holds its two rows and two columns whole, in the natural order of terms.
+template <>
+struct Product<Precision::ieee> {
+  static constexpr int k = 8;
+  struct Left {
+    float row[2][8];
+  };
+  struct Right {
+    float column[2][8];
+  };
+
+  NCAFAST_DEVICE static float rounded(float value) { return value; }
+
+  NCAFAST_DEVICE static void eight(const ByRow& m, int i, float (&to)[8]) {
+    const float4* from = reinterpret_cast<const float4*>(m.from + i * m.row);  // rows and terms are multiples of 4
+#pragma unroll
+    for (int j = 0; j < 2; ++j) {
+      const float4 four = from[j];
+      to[4 * j] = four.x;
+      to[4 * j + 1] = four.y;
+      to[4 * j + 2] = four.z;
+      to[4 * j + 3] = four.w;
+    }
+  }
+  NCAFAST_DEVICE static void eight(const ByTerm& m, int i, float (&to)[8]) {
+#pragma unroll
+    for (int j = 0; j < 8; ++j) to[j] = m(i, j);
+  }
+
+  template <Order order, class Matrix>
+  NCAFAST_DEVICE static Left left(const Matrix& m) {
+    Left a;
+    eight(m, lane_g(), a.row[0]);
+    eight(m, lane_g() + 8, a.row[1]);
+    return a;
+  }
+  template <Order order, class Matrix>
+  NCAFAST_DEVICE static Right right(const Matrix& m) {
+    Right b;
+    eight(m, 2 * lane_t(), b.column[0]);
+    eight(m, 2 * lane_t() + 1, b.column[1]);
+    return b;
+  }
+  // The four lanes of a row tell each other their columns.
+  NCAFAST_DEVICE static Left chained(const float (*sum)[4]) {
+    const int first = static_cast<int>(threadIdx.x) % 32 / 4 * 4;
+    Left a;
+#pragma unroll
+    for (int i = 0; i < 2; ++i)
+#pragma unroll
+      for (int j = 0; j < 8; ++j) a.row[i][j] = __shfl_sync(0xffffffffu, sum[0][2 * i + j % 2], first + j / 2);
+    return a;
+  }
+  NCAFAST_DEVICE static void add(float (&d)[4], const Left& a, const Right& b) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i)
+#pragma unroll
+      for (int j = 0; j < 2; ++j)
+#pragma unroll
+        for (int term = 0; term < 8; ++term) d[2 * i + j] = fmaf(a.row[i][term], b.column[j][term], d[2 * i + j]);
+  }
+};
+
+}  // namespace ncafast::cuda

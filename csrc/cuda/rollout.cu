@@ -1,0 +1,259 @@
+// Steps on the host: which kernels run in which order, all on the caller's stream; and the rollout forward.
+#include <algorithm>
+#include <string>
+
+#include "backward.h"
+#include "launches.h"
+#include "layout.cuh"
+#include "life.cuh"
+#include "moments.cuh"
+#include "prepare.cuh"
+#include "reduce.cuh"
+#include "rollout.h"
+#include "step.cuh"
+
+namespace ncafast::cuda {
+namespace {
+
+template <Precision precision>
+auto step_kernel_of(const Shape& s) {
+  return s.channels8 == 16 ? step_kernel<precision, 2> : step_kernel<precision, 4>;
+}
+
+int64_t moment_bytes(const Rule& rule, const Shape& s) {
+  return rule.norm == Norm::batch ? 4 * (int64_t{s.perception} + int64_t{s.perception} * s.perception) : 0;
+}
+
+}  // namespace
+
+int tile_cells(const Grid& grid, int multiprocessors, int most) {
+  const int64_t each = grid.batch * grid.size[0] * grid.size[1] * grid.size[2] / multiprocessors;
+  while (most > 32 && most > each) most /= 2;
+  return most;
+}
+
+BlockSize step_block(const Rule& rule, const Grid& grid, int multiprocessors) {
+  // Where half of the cells fire, a thread for every second cell of a tile has one row of a pass.
+  const bool half = rule.fire_limit <= (uint64_t{5} << 32) / 8;
+  const int cells = tile_cells(grid, multiprocessors, half ? 2 * step_threads : step_threads);
+  const int threads = std::max(32, half ? cells / 2 : cells);
+  const BlockSize sizes[] = {{cells, threads, 0},
+                             {std::min(cells, 128), threads, 0},
+                             {std::min(cells, 128), std::min(threads, 64), 0},
+                             {std::min(cells, 64), std::min(threads, 64), 0},
+                             {32, 32, 0}};
+  return choose_block(sizes, 5, shared_memory_limit(), [&](const BlockSize& size) {
+    Arena arena(nullptr);
+    StepMemory(make_shape(rule, grid, size.cells), size.threads, arena);
+    return arena.bytes();
+  });
+}
+
+BlockSize moment_block(const Rule& rule, const Grid& grid, int multiprocessors) {
+  if (rule.norm != Norm::batch) return {32, moment_threads, 0};
+  const BlockSize sizes[] = {{tile_cells(grid, multiprocessors, 256), moment_threads, 0},
+                             {tile_cells(grid, multiprocessors, 128), moment_threads, 0},
+                             {32, moment_threads, 0}};
+  return choose_block(sizes, 3, shared_memory_limit(), [&](const BlockSize& size) {
+    Arena arena(nullptr);
+    MomentMemory(make_shape(rule, grid, size.cells), arena);
+    return arena.bytes();
+  });
+}
+
+Tape tape_at(const Rule& rule, const Grid& grid, uint8_t* step) {
+  const Shape s = make_shape(rule, grid, 1);
+  float* mean = reinterpret_cast<float*>(step);
+  return {mean, mean + s.perception, step + moment_bytes(rule, s)};
+}
+
+int64_t tape_bytes(const Rule& rule, const Grid& grid) {
+  const Shape s = make_shape(rule, grid, 1);
+  const int64_t lives = rule.alive.channel >= 0 ? s.batch * s.cells : 0;
+  return (moment_bytes(rule, s) + lives + 15) / 16 * 16;
+}
+
+Stepper::Stepper(const Inputs& in, const Place& where, Arena& arena)
+    : inputs(in),
+      place(where),
+      block(step_block(in.rule, in.grid, where.multiprocessors)),
+      moments(moment_block(in.rule, in.grid, where.multiprocessors)),
+      shape(make_shape(in.rule, in.grid, block.cells)),
+      moment_shape(make_shape(in.rule, in.grid, moments.cells)),
+      alive(in.rule.alive.channel >= 0),
+      batch_norm(in.rule.norm == Norm::batch) {
+  const Shape& s = shape;
+  with_precision(place.precision, [&](auto precision) {
+    step_blocks_ = resident(step_kernel_of<precision()>(s), place, block, s.all_tiles);
+  });
+  weights.filters = arena.take<float>(int64_t{s.taps} * s.filters * s.channels4);
+  weights.filter_bias = arena.take<float>(int64_t{s.filters} * s.channels4);
+  weights.first = arena.take<float>(int64_t{s.hidden32} * s.perception_row);
+  weights.first_bias = arena.take<float>(s.hidden32);
+  weights.update = arena.take<float>(int64_t{s.channels8} * s.hidden_row);
+  weights.update_bias = arena.take<float>(s.channels8);
+  weights.centre = arena.take<float>(s.perception16);
+  spare = tape_at(in.rule, in.grid, arena.take<uint8_t>(tape_bytes(in.rule, in.grid)));
+  spare_stats = arena.take<float>(batch_norm ? 2 * s.hidden : 0);
+  slabs_ = arena.take<float>(batch_norm ? int64_t{moment_blocks()} * moment_groups(s) * moment_slab(s) : 0);
+  sums_ = arena.take<float>(batch_norm ? moment_slab(s) : 0);
+  raw_ = arena.take<float>(alive ? floats() : 0);
+  before_ = arena.take<uint8_t>(alive && in.rule.alive.pre ? s.batch * s.cells : 0);
+  near_ = arena.take<uint8_t>(alive && in.rule.alive.pre ? s.batch * s.cells : 0);
+}
+
+void Stepper::prepare() const {
+  if (batch_norm)
+    memset_async(weights.centre, 0, sizeof(float) * static_cast<size_t>(shape.perception16), place.stream);
+  launch(cuda::prepare, dim3(32), dim3(256), 0, place.stream,
+         Preparation{shape, place.precision == Precision::tf32, inputs.rule, inputs.parameters, weights});
+}
+
+// Two on a multiprocessor: fixed, so that the workspace can be counted before anything runs.
+int Stepper::moment_blocks() const {
+  const int64_t most = 2 * int64_t{place.multiprocessors};
+  return static_cast<int>(moment_shape.all_tiles < most ? moment_shape.all_tiles : most);
+}
+
+void Stepper::measure(int64_t t, const States<const float>& from, const Tape& tape) const {
+  const int blocks = moment_blocks(), slab = moment_slab(shape);
+  const Moments sums{moment_shape, from, weights, extra(t), slabs_};
+  const bool narrow = shape.perception16 <= 48;
+  const auto kernel = place.precision == Precision::tf32 || place.precision == Precision::bf16
+                          ? (narrow ? sum_moments<Precision::tf32, 6> : sum_moments<Precision::tf32, 16>)
+                          : (narrow ? sum_moments<Precision::tf32x3, 6> : sum_moments<Precision::tf32x3, 16>);
+  // Before the first step no mean is known to sum about.
+  for (int round = t == 0 ? 0 : 1; round < 2; ++round) {
+    launch_dependent(kernel, dim3(static_cast<unsigned>(blocks)), dim3(moment_threads), moments.bytes, place.stream,
+                     sums);
+    launch_dependent(reduce_slabs, dim3(blocks_of(slab, reduce_width)), dim3(reduce_width * reduce_slices), 0,
+                     place.stream, slabs_, blocks * moment_groups(shape), slab, slab, sums_);
+    launch_dependent(finish_moments, dim3(1), dim3(1024), 0, place.stream,
+                     FinishMoments{shape, sums_, weights.centre, tape.mean, tape.moment});
+  }
+}
+
+void Stepper::fold(const Tape& tape, float* stats) const {
+  launch_dependent(fold_norm, dim3(blocks_of(shape.hidden32, fold_warps)), dim3(32 * fold_warps), 0, place.stream,
+                   FoldNorm{shape, place.precision == Precision::tf32, inputs.rule.norm_eps,
+                            inputs.parameters.hidden[0], weights, tape.mean, tape.moment, stats});
+}
+
+Extra<const float> Stepper::extra(int64_t t) const {
+  Extra<const float> here = inputs.extra;
+  if (here.values) here.values += t * here.step_stride;
+  return here;
+}
+
+Activity activity_of(const Inputs& in, int64_t t, const uint8_t* wanted) {
+  Activity a{};
+  a.wanted = wanted;
+  a.limit = in.rule.fire_limit;
+  a.step = static_cast<uint32_t>(in.plan.first_step + t);
+  a.first_sample = static_cast<uint32_t>(in.plan.first_sample);
+  if (in.fire.mask) {
+    a.mask = in.fire.mask + t * in.fire.step_stride;
+    a.mask_sample = in.fire.sample_stride;
+  } else if (in.rule.fire_limit >> 32 == 0) {
+    a.seed = in.fire.seed;
+  }
+  return a;
+}
+
+void Stepper::run(int64_t t, const States<const float>& from, const States<float>& to, const Tape& tape) const {
+  const Alive& rule = inputs.rule.alive;
+  const States<float> raw = channels_last(raw_, shape);
+  Life life{shape, rule, {}, from, channels_last<const float>(raw_, shape), to, before_, near_, tape.lives};
+  for (int a = 0; a < 3; ++a) life.window[a] = alive && shape.size[a] > 1 ? rule.pool : 1;
+  const dim3 grid(blocks_of(shape.batch * shape.cells, life_threads));
+  const bool skips = alive && rule.pre;
+  if (skips) {
+    launch_dependent(living, grid, dim3(life_threads), 0, place.stream, life);
+    launch_dependent(grow, grid, dim3(life_threads), 0, place.stream, life);
+  }
+  with_precision(place.precision, [&](auto precision) {
+    launch_dependent(step_kernel_of<precision()>(shape), dim3(step_blocks_), dim3(static_cast<unsigned>(block.threads)),
+                     static_cast<size_t>(block.bytes), place.stream,
+                     Step{shape,
+                          from,
+                          alive ? raw : to,
+                          activity_of(inputs, t, skips ? near_ : nullptr),
+                          weights,
+                          extra(t),
+                          !batch_norm && t > 0,
+                          1,
+                          {},
+                          0});
+  });
+  if (alive) launch_dependent(settle, grid, dim3(life_threads), 0, place.stream, life);
+}
+
+// Model: 2 us between launches against 1 to 1.5 us of a grid's barrier, and no weights to fetch again, 35 KB a block at
+// C = 16, H = 128. Larger grids gain nothing that counts. Unverified on hardware.
+bool Stepper::whole() const {
+  return !batch_norm && !alive && inputs.plan.steps > 1 && shape.all_tiles <= step_blocks_;
+}
+
+void Stepper::run_all(const Turns& turns) const {
+  with_precision(place.precision, [&](auto precision) {
+    launch_cooperative(step_kernel_of<precision()>(shape), dim3(step_blocks_),
+                       dim3(static_cast<unsigned>(block.threads)), static_cast<size_t>(block.bytes), place.stream,
+                       Step{shape, turns.before(shape, 0), turns.after(shape, 1), activity_of(inputs, 0, nullptr),
+                            weights, extra(0), false, inputs.plan.steps, turns, inputs.fire.step_stride});
+  });
+}
+
+void Stepper::change_layout(const States<const float>& from, const States<float>& to, bool adds) const {
+  launch_dependent(cuda::change_layout,
+                   dim3(static_cast<unsigned>(shape.batch * ((shape.cells + layout_cells - 1) / layout_cells))),
+                   dim3(layout_threads), 0, place.stream, Layout{shape, from, to, adds});
+}
+
+const char* refuse(const Rule& rule, const Grid& grid, Precision) {
+  thread_local std::string reason;
+  const int64_t perception = (rule.identity ? rule.channels : 0) + int64_t{rule.filters} * rule.channels + rule.extra;
+  reason.clear();
+  if (rule.layers != 1) {
+    reason = std::to_string(rule.layers) + " hidden layers: only one has kernels";
+  } else if (rule.dense) {
+    reason = "a dense convolution as perception has no kernels";
+  } else if (rule.channels > most_channels) {
+    reason = std::to_string(rule.channels) + " channels: at most " + std::to_string(most_channels) + " have kernels";
+  } else if (rule.hidden[0] > most_hidden) {
+    reason = "a hidden layer of " + std::to_string(rule.hidden[0]) + ": at most " + std::to_string(most_hidden) +
+             " have kernels";
+  } else if (perception > most_perception) {
+    reason = "a perception of " + std::to_string(perception) + ": at most " + std::to_string(most_perception) +
+             " have kernels";
+  } else if (step_block(rule, grid, 1).bytes == 0 || mlp_block(rule, grid, 1).bytes == 0 ||
+             (rule.norm == Norm::batch && moment_block(rule, grid, 1).bytes == 0)) {
+    reason = "a tile with these filters and weights needs more shared memory than a block of this GPU has";
+  }
+  return reason.empty() ? nullptr : reason.c_str();
+}
+
+void forward(const Inputs& in, Precision precision, int multiprocessors, float* out, float* history, float* stats,
+             uint8_t* tape, void* workspace, void* stream) {
+  Arena arena(workspace);
+  const Stepper stepper(in, Place{precision, multiprocessors, stream}, arena);
+  const Shape& s = stepper.shape;
+  const Turns turns{in.x, out, arena.take<float>(stepper.floats()), history, in.plan};
+  if (s.all_tiles == 0) return;
+  stepper.prepare();
+  const int64_t steps = in.plan.steps, step_bytes = tape_bytes(in.rule, in.grid);
+  if (stepper.whole()) {
+    stepper.run_all(turns);
+  } else {
+    for (int64_t t = 0; t < steps; ++t) {
+      const Tape here = tape ? tape_at(in.rule, in.grid, tape + t * step_bytes) : stepper.spare;
+      if (stepper.batch_norm) {
+        stepper.measure(t, turns.before(s, t), here);
+        stepper.fold(here, stats + 2 * t * s.hidden);
+      }
+      stepper.run(t, turns.before(s, t), turns.after(s, t + 1), here);
+    }
+  }
+  if (steps == 0 || turns.keeps(steps)) stepper.change_layout(turns.before(s, steps), channels_first(out, s), false);
+}
+
+}  // namespace ncafast::cuda

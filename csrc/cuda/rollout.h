@@ -1,0 +1,94 @@
+// What forward and backward share on the host: sizes of launches, a step, the tape. See rollout.cu.
+#pragma once
+
+#include <cstddef>
+
+#include "active.h"
+#include "arena.h"
+#include "shape.h"
+#include "turns.h"
+
+namespace ncafast::cuda {
+
+// Where kernels run.
+struct Place {
+  Precision precision;
+  int multiprocessors;
+  void* stream;
+};
+
+// Cells of a tile, threads of a block, and its shared memory; no bytes: nothing fits.
+struct BlockSize {
+  int cells, threads;
+  int64_t bytes;
+};
+
+// Tiles of at most `most` cells, smaller where the grid would else leave multiprocessors without one.
+int tile_cells(const Grid& grid, int multiprocessors, int most);
+
+BlockSize step_block(const Rule& rule, const Grid& grid, int multiprocessors);
+BlockSize moment_block(const Rule& rule, const Grid& grid, int multiprocessors);
+
+// The first of the sizes that leaves room for a second block on a multiprocessor, else the first that fits at all.
+template <class Bytes>
+BlockSize choose_block(const BlockSize* sizes, int count, int64_t limit, Bytes bytes) {
+  constexpr int64_t half = 112 * 1024;  // of an H100's or H200's 227 KiB
+  for (const int64_t most : {limit < half ? limit : half, limit})
+    for (int i = 0; i < count; ++i) {
+      const int64_t needed = bytes(sizes[i]);
+      if (needed <= most) return {sizes[i].cells, sizes[i].threads, needed};
+    }
+  return {0, 0, 0};
+}
+
+// What forward writes down of a step.
+struct Tape {
+  float *mean, *moment;  // [P], [P, P] under batch norm
+  uint8_t* lives;        // [B, *S] under an alive mask
+};
+
+Tape tape_at(const Rule& rule, const Grid& grid, uint8_t* step);
+
+// Which cells step t moves: those that fire, of the wanted ones.
+Activity activity_of(const Inputs& inputs, int64_t t, const uint8_t* wanted);
+
+// Steps of one rollout. Its arrays lie in the workspace that `arena` cuts; with an arena of null it only counts.
+class Stepper {
+ public:
+  Stepper(const Inputs& inputs, const Place& place, Arena& arena);
+
+  void prepare() const;  // once, before anything else
+  // The moments of `from`, and what they fold to, into `stats` [2, H].
+  void measure(int64_t t, const States<const float>& from, const Tape& tape) const;
+  void fold(const Tape& tape, float* stats) const;
+  // The step itself, its norm folded already. Under an alive mask `tape.lives` is written.
+  void run(int64_t t, const States<const float>& from, const States<float>& to, const Tape& tape) const;
+
+  // All steps in one launch, where the whole grid is on the device at once and nothing comes between steps.
+  bool whole() const;
+  void run_all(const Turns& turns) const;
+
+  Extra<const float> extra(int64_t t) const;
+  void change_layout(const States<const float>& from, const States<float>& to, bool adds) const;
+  int64_t floats() const { return shape.batch * shape.cells * shape.channels; }
+
+  const Inputs& inputs;
+  const Place place;
+  const BlockSize block, moments;
+  const Shape shape, moment_shape;
+  const bool alive, batch_norm;
+  Weights weights;
+  Tape spare;          // of a step whose tape nobody keeps
+  float* spare_stats;  // [2, H]
+
+ private:
+  int moment_blocks() const;
+
+  unsigned step_blocks_ = 0;
+
+  float *slabs_, *sums_;  // of the moments
+  float* raw_;            // [B, *S, C] what a step leaves before the alive mask
+  uint8_t *before_, *near_;
+};
+
+}  // namespace ncafast::cuda

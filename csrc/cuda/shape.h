@@ -1,0 +1,88 @@
+// A rule on a grid, in the numbers that kernels ask for; and states in memory. Passed to kernels by value.
+#pragma once
+
+#include <cstdint>
+
+#include "../philox.h"
+#include "../rollout.h"
+
+namespace ncafast::cuda {
+
+constexpr int max_box = 256;   // cells of a tile
+constexpr int warp_rows = 32;  // cells that one warp of the forward step takes through the MLP
+constexpr int most_channels = 32;
+constexpr int most_perception = 128;
+constexpr int most_hidden = 128;
+
+// Widths are those of the padded arrays: multiples of what a matrix instruction takes, the padding 0. Rows of Y and W1
+// are `perception_row` long, 4 times an odd number: then both ways in which fragments are read (8 rows by 4 columns, 4
+// pairs of rows by 8 columns) touch 32 different banks of shared memory. Rows of W2, `hidden_row`, are 8 times an odd
+// number, for pairs of columns.
+struct Shape {
+  int channels, channels4, channels8;  // C; a multiple of 4 (rows of a tile, filters); 16 or 32 (matrices)
+  int filters, extra, own;             // F, E, and C where the state itself is perceived
+  int perception, perception16, perception_row;
+  int hidden, hidden32, hidden_row;
+  int kernel[3], radius[3], taps;
+  int size[3];
+  int box[3], halo[3], box_cells, halo_cells;  // of a tile, without and with what its filters see around it
+  int tiles[3];
+  int64_t sample_tiles, all_tiles;
+  int64_t cells, batch;  // of a sample; samples
+  int mutable_lo, mutable_hi, restore_lo, restore_hi;
+  Padding padding;
+  Activation activation;
+  float slope, scale;
+  bool centred;  // the perception's mean is taken off it: batch norm
+  bool settles;  // the alive mask and the restored channels come after the step, in a pass of their own
+};
+
+// Whether the step changes a channel, and whether its update counts in the end.
+NCAFAST_HOST_DEVICE inline bool restored(const Shape& s, int c) { return c >= s.restore_lo && c < s.restore_hi; }
+NCAFAST_HOST_DEVICE inline bool touched(const Shape& s, int c) {
+  return c >= s.mutable_lo && c < s.mutable_hi && !restored(s, c);
+}
+NCAFAST_HOST_DEVICE inline bool moves(const Shape& s, int c) {
+  return s.settles ? c >= s.mutable_lo && c < s.mutable_hi : touched(s, c);
+}
+
+// States [B, *S, C] or [B, C, *S]: steps of the axes, in elements.
+template <class T>
+struct States {
+  T* values;
+  int64_t sample, cell, channel;
+  bool aligned;  // four channels of a cell lie side by side at a multiple of 16 bytes
+};
+
+template <class T>
+NCAFAST_HOST_DEVICE States<T> channels_last(T* values, const Shape& s) {
+  return {values, s.cells * s.channels, s.channels, 1,
+          s.channels % 4 == 0 && reinterpret_cast<uintptr_t>(values) % 16 == 0};
+}
+
+template <class T>
+NCAFAST_HOST_DEVICE States<T> channels_first(T* values, const Shape& s) {
+  return {values, s.cells * s.channels, 1, s.cells, false};
+}
+
+NCAFAST_HOST_DEVICE inline States<const float> read_only(const States<float>& states) {
+  return {states.values, states.sample, states.cell, states.channel, states.aligned};
+}
+
+// What the kernels read of the parameters, see prepare.cuh. All are padded.
+struct Weights {
+  float* filters;      // [taps, F, channels4]
+  float* filter_bias;  // [F, channels4]
+  float* first;        // W1 [hidden32, perception_row], its norm folded in, rounded as products want it
+  float* first_bias;   // [hidden32]
+  float* update;       // W2 [channels8, hidden_row]
+  float* update_bias;  // [channels8]
+  float* centre;       // [perception16] mean of the perception where the shape is `centred`
+};
+
+inline int round_up_int(int n, int to) { return (n + to - 1) / to * to; }
+
+// A shape whose tiles hold about `cells` cells.
+Shape make_shape(const Rule& rule, const Grid& grid, int cells);
+
+}  // namespace ncafast::cuda

@@ -1,0 +1,287 @@
+// One step backward through the MLP (K2a): dL/dy of the cells that took part, and the gradients of the layers.
+//
+// A warp owns 16 or 32 hidden units, for all cells of all tiles of its block: the sums of dW1 and dW2 that belong to
+// them stay in its registers. The hidden layer is computed transposed, units by cells, so that a warp's sums are the
+// left operands of these gradients as they are; only dz goes through shared memory, since dy sums over all units.
+#pragma once
+
+#include "activation.cuh"
+#include "active.cuh"
+#include "arena.h"
+#include "perception.cuh"
+#include "products.cuh"
+#include "slab.h"
+
+namespace ncafast::cuda {
+
+constexpr int mlp_rows = 32;  // cells of a pass
+
+struct ThroughMlp {
+  Shape shape;
+  States<const float> x, g;  // the state, dL/d(next state)
+  Activity activity;
+  Weights weights;
+  Extra<const float> extra;
+  float* dy;         // [B, *S, perception16] written, 0 where a cell took no part
+  float* slabs;      // of each block
+  bool fresh_first;  // the first layer's sums start anew: batch norm takes them step by step
+};
+
+struct MlpMemory {
+  float *tile, *y, *du, *dz, *first, *update, *filters, *filter_bias;
+  uint16_t* list;
+  uint8_t* active;
+  int* count;
+
+  NCAFAST_HOST_DEVICE MlpMemory(const Shape& s, Arena& arena) {
+    tile = arena.take<float>(int64_t{s.halo_cells} * s.channels4);
+    y = arena.take<float>(int64_t{mlp_rows} * s.perception_row);
+    du = arena.take<float>(int64_t{mlp_rows} * (s.channels8 + 4));
+    dz = arena.take<float>(int64_t{mlp_rows} * (s.hidden32 + 4));
+    first = arena.take<float>(int64_t{s.hidden32} * s.perception_row);
+    update = arena.take<float>(int64_t{s.channels8} * s.hidden_row);
+    filters = arena.take<float>(int64_t{s.taps} * s.filters * s.channels4);
+    filter_bias = arena.take<float>(int64_t{s.filters} * s.channels4);
+    list = arena.take<uint16_t>(s.box_cells);
+    active = arena.take<uint8_t>(s.box_cells);
+    count = arena.take<int>(1);
+  }
+};
+
+// dL/d(update) [mlp_rows, channels8 + 4] of the listed cells, rows past them 0. Returns this thread's share of the sum
+// for channel threadIdx.x % channels8.
+template <class P>
+NCAFAST_DEVICE float gather_update(const ThroughMlp& a, const Tile& tile, const uint16_t* list, int rows, float* du) {
+  const Shape& s = a.shape;
+  float sum = 0.0f;
+  for (int i = static_cast<int>(threadIdx.x); i < mlp_rows * s.channels8; i += static_cast<int>(blockDim.x)) {
+    const int row = i / s.channels8, c = i % s.channels8;
+    float value = 0.0f;
+    if (row < rows && touched(s, c)) {
+      const int64_t cell = box_cell(s, tile, list[row]).cell;
+      value = s.scale * a.g.values[tile.sample * a.g.sample + cell * a.g.cell + c * a.g.channel];
+    }
+    sum += value;
+    du[row * (s.channels8 + 4) + c] = P::rounded(value);
+  }
+  return sum;
+}
+
+// What a warp gathers over the cells of all tiles, for its 16 `units16` hidden units.
+template <int units16, int most_p8, int blocks8>
+struct LayerSums {
+  float first[units16][most_p8][4] = {}, update[units16][blocks8][4] = {};
+  float bias[units16][2] = {};  // of rows g and g + 8, this lane's cells
+
+  // 16 cells: rows of y and du, and the warp's units `z`, first before the activation. dz goes to rows of `dz_out`.
+  template <Precision precision>
+  NCAFAST_DEVICE void add(const Shape& s, const float* y, const float* du, const float* first_weight,
+                          const float* first_bias, const float* update_weight, int unit, float* dz_out) {
+    using P = Product<precision>;
+    const int g = lane_g(), t = lane_t(), du_row = s.channels8 + 4, dz_row = s.hidden32 + 4;
+    float z[units16][2][4], dz[units16][2][4] = {};
+#pragma unroll
+    for (int m = 0; m < units16; ++m)
+#pragma unroll
+      for (int i = 0; i < 4; ++i) z[m][0][i] = z[m][1][i] = first_bias[unit + 16 * m + g + i / 2 * 8];
+#pragma unroll 1
+    for (int k = 0; k < s.perception16; k += P::k) {
+      typename P::Left w[units16];
+#pragma unroll
+      for (int m = 0; m < units16; ++m)
+        w[m] = P::template left<Order::natural>(
+            ByRow{first_weight + (unit + 16 * m) * s.perception_row + k, s.perception_row});
+#pragma unroll
+      for (int n = 0; n < 2; ++n) {
+        const auto b = P::template right<Order::natural>(ByRow{y + 8 * n * s.perception_row + k, s.perception_row});
+#pragma unroll
+        for (int m = 0; m < units16; ++m) P::add(z[m][n], w[m], b);
+      }
+    }
+#pragma unroll 1
+    for (int k = 0; k < s.channels8; k += P::k) {
+      typename P::Left w[units16];
+#pragma unroll
+      for (int m = 0; m < units16; ++m)
+        w[m] = P::template left<Order::natural>(ByTerm{update_weight + k * s.hidden_row + unit + 16 * m, s.hidden_row});
+#pragma unroll
+      for (int n = 0; n < 2; ++n) {
+        const auto b = P::template right<Order::natural>(ByRow{du + 8 * n * du_row + k, du_row});
+#pragma unroll
+        for (int m = 0; m < units16; ++m) P::add(dz[m][n], w[m], b);
+      }
+    }
+#pragma unroll
+    for (int m = 0; m < units16; ++m) {
+      through_activation<2>(s, z[m], dz[m]);
+      activate<2>(s, z[m]);
+#pragma unroll
+      for (int n = 0; n < 2; ++n)
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          bias[m][i / 2] += dz[m][n][i];
+          dz_out[(8 * n + 2 * t + i % 2) * dz_row + unit + 16 * m + g + i / 2 * 8] = P::rounded(dz[m][n][i]);
+        }
+    }
+#pragma unroll
+    for (int k = 0; k < 16; k += P::k) {
+      typename P::Left value[units16], delta[units16];
+#pragma unroll
+      for (int m = 0; m < units16; ++m) {
+        value[m] = P::chained(z[m] + k / 8);
+        delta[m] = P::chained(dz[m] + k / 8);
+      }
+#pragma unroll
+      for (int n = 0; n < blocks8; ++n) {
+        if (8 * n < s.channels8) {
+          const auto b = P::template right<Order::paired>(ByTerm{du + k * du_row + 8 * n, du_row});
+#pragma unroll
+          for (int m = 0; m < units16; ++m) P::add(update[m][n], value[m], b);
+        }
+      }
+#pragma unroll
+      for (int n = 0; n < most_p8; ++n) {
+        if (8 * n < s.perception16) {
+          const auto b = P::template right<Order::paired>(ByTerm{y + k * s.perception_row + 8 * n, s.perception_row});
+#pragma unroll
+          for (int m = 0; m < units16; ++m) P::add(first[m][n], delta[m], b);
+        }
+      }
+    }
+  }
+
+  // To the block's slab, which this warp's units have to themselves.
+  NCAFAST_DEVICE void store(const Shape& s, float* slab, int unit, bool fresh_first) {
+    const Slab at(s);
+    const int g = lane_g(), t = lane_t();
+#pragma unroll
+    for (int m = 0; m < units16; ++m) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int h = unit + 16 * m + 8 * half + g;
+#pragma unroll
+        for (int n = 0; n < most_p8; ++n) {
+          if (8 * n < s.perception16)
+            add_pair(slab + at.first + h * s.perception16 + 8 * n + 2 * t, first[m][n] + 2 * half, fresh_first);
+        }
+#pragma unroll
+        for (int n = 0; n < blocks8; ++n)
+          if (8 * n < s.channels8)
+            add_pair(slab + at.update + h * s.channels8 + 8 * n + 2 * t, update[m][n] + 2 * half, false);
+        float sum = bias[m][half];
+        sum += __shfl_xor_sync(0xffffffffu, sum, 1);
+        sum += __shfl_xor_sync(0xffffffffu, sum, 2);
+        if (t == 0) slab[at.first_bias + h] = fresh_first ? sum : slab[at.first_bias + h] + sum;
+      }
+    }
+  }
+
+  NCAFAST_DEVICE static void add_pair(float* to, const float* pair, bool fresh) {
+    float2& there = *reinterpret_cast<float2*>(to);
+    const float2 before = fresh ? make_float2(0.0f, 0.0f) : there;
+    there = make_float2(before.x + pair[0], before.y + pair[1]);
+  }
+};
+
+// Rows of dL/dy = dz W1 to memory; a warp takes every so many-th block of 8 columns, of all rows.
+template <Precision precision>
+NCAFAST_DEVICE void write_dy(const ThroughMlp& a, const Tile& tile, const uint16_t* list, int rows, const float* dz,
+                             const float* first) {
+  using P = Product<precision>;
+  const Shape& s = a.shape;
+  const int g = lane_g(), t = lane_t(), dz_row = s.hidden32 + 4;
+  const int warp = static_cast<int>(threadIdx.x) / 32, warps = static_cast<int>(blockDim.x) / 32;
+  for (int column = 8 * warp; column < s.perception16; column += 8 * warps) {
+    float sum[mlp_rows / 16][4] = {};
+#pragma unroll 2
+    for (int k = 0; k < s.hidden32; k += P::k) {
+      const auto b = P::template right<Order::natural>(ByTerm{first + k * s.perception_row + column, s.perception_row});
+#pragma unroll
+      for (int m = 0; m < mlp_rows / 16; ++m)
+        P::add(sum[m], P::template left<Order::natural>(ByRow{dz + 16 * m * dz_row + k, dz_row}), b);
+    }
+#pragma unroll
+    for (int m = 0; m < mlp_rows / 16; ++m)
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int row = 16 * m + 8 * half + g;
+        if (row >= rows) continue;
+        const int64_t cell = tile.sample * s.cells + box_cell(s, tile, list[row]).cell;
+        *reinterpret_cast<float2*>(a.dy + cell * s.perception16 + column + 2 * t) =
+            make_float2(sum[m][2 * half], sum[m][2 * half + 1]);
+      }
+  }
+}
+
+NCAFAST_DEVICE void clear_still(const ThroughMlp& a, const Tile& tile, const uint8_t* active) {
+  const Shape& s = a.shape;
+  const int quads = s.perception16 / 4;
+  for (int i = static_cast<int>(threadIdx.x); i < s.box_cells * quads; i += static_cast<int>(blockDim.x)) {
+    const int place = i / quads;
+    if (active[place]) continue;
+    const int64_t cell = box_cell(s, tile, place).cell;
+    if (cell < 0) continue;
+    float* to = a.dy + (tile.sample * s.cells + cell) * s.perception16 + 4 * (i - place * quads);
+    *reinterpret_cast<float4*>(to) = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+  }
+}
+
+// `wide` is for perceptions of more than 48 columns or more than 16 channels. A warp has 32 units, of wide shapes 16.
+template <bool wide>
+constexpr int units16 = wide ? 1 : 2;
+template <bool wide>
+constexpr int mlp_threads = most_hidden / 16 / units16<wide> * 32;
+
+template <Precision precision, bool wide>
+__global__ void __launch_bounds__(mlp_threads<wide>, wide ? 1 : 2) through_mlp(const __grid_constant__ ThroughMlp a) {
+  using P = Product<precision>;
+  const Shape& s = a.shape;
+  Arena arena(shared_memory<unsigned char>());
+  const MlpMemory m(s, arena);
+  clear_padding(s, mlp_rows, m.y);
+  grid_dependency_wait();
+  load_array(m.first, a.weights.first, s.hidden32 * s.perception_row);
+  load_array(m.update, a.weights.update, s.channels8 * s.hidden_row);
+  load_array(m.filters, a.weights.filters, s.taps * s.filters * s.channels4);
+  load_array(m.filter_bias, a.weights.filter_bias, s.filters * s.channels4);
+  const Sight sight{m.tile, m.filters, m.filter_bias, a.weights.centre, a.extra};
+  const int unit = static_cast<int>(threadIdx.x) / 32 * 16 * units16<wide>;
+  LayerSums<units16<wide>, wide ? most_perception / 8 : 6, wide ? 4 : 2> sums;
+  float update_bias = 0.0f;
+  for (int64_t number = blockIdx.x; number < s.all_tiles; number += gridDim.x) {
+    const Tile tile = tile_at(s, number);
+    __syncthreads();
+    load_tile(s, a.x, tile, m.tile);
+    list_active(s, a.activity, tile, m.list, m.active, m.count);
+    clear_still(a, tile, m.active);
+    copy_async_wait();
+    __syncthreads();
+    const int count = *m.count;
+    for (int first = 0; first < count; first += mlp_rows) {
+      const uint16_t* list = m.list + first;
+      const int rows = count - first < mlp_rows ? count - first : mlp_rows;
+      see<P, 1>(s, sight, tile, list, rows, m.y);
+      clear_rows(s, rows, mlp_rows, m.y);
+      update_bias += gather_update<P>(a, tile, list, rows, m.du);
+      __syncthreads();  // and all are done with the dz before
+#pragma unroll 1
+      for (int cell = 0; cell < mlp_rows; cell += 16)
+        sums.template add<precision>(s, m.y + cell * s.perception_row, m.du + cell * (s.channels8 + 4), m.first,
+                                     a.weights.first_bias, m.update, unit, m.dz + cell * (s.hidden32 + 4));
+      __syncthreads();
+      write_dy<precision>(a, tile, list, rows, m.dz, m.first);
+    }
+  }
+  float* slab = a.slabs + static_cast<int64_t>(blockIdx.x) * Slab(s).count;
+  sums.store(s, slab, unit, a.fresh_first);
+  __syncthreads();
+  m.y[threadIdx.x] = update_bias;
+  __syncthreads();
+  for (int c = static_cast<int>(threadIdx.x); c < s.channels8; c += static_cast<int>(blockDim.x)) {
+    float sum = slab[Slab(s).update_bias + c];
+    for (int i = c; i < static_cast<int>(blockDim.x); i += s.channels8) sum += m.y[i];
+    slab[Slab(s).update_bias + c] = sum;
+  }
+}
+
+}  // namespace ncafast::cuda

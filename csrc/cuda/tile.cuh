@@ -1,0 +1,105 @@
+// Tiles of the grid: where they lie, and their states with what filters see around them, in shared memory.
+#pragma once
+
+#include "device.h"
+#include "shape.h"
+
+namespace ncafast::cuda {
+
+struct Tile {
+  int64_t sample;
+  int origin[3];
+};
+
+NCAFAST_DEVICE Tile tile_at(const Shape& s, int64_t number) {
+  Tile tile;
+  tile.sample = number / s.sample_tiles;
+  int rest = static_cast<int>(number - tile.sample * s.sample_tiles);
+  tile.origin[2] = rest % s.tiles[2] * s.box[2];
+  rest /= s.tiles[2];
+  tile.origin[1] = rest % s.tiles[1] * s.box[1];
+  tile.origin[0] = rest / s.tiles[1] * s.box[0];
+  return tile;
+}
+
+// Where a place along an axis of n cells lies under a padding; negative: nowhere, there are zeros.
+NCAFAST_DEVICE int along(int i, int n, Padding padding) {
+  if (i >= 0 && i < n) return i;
+  switch (padding) {
+    case Padding::reflect:
+      return i < 0 ? -i : 2 * (n - 1) - i;
+    case Padding::replicate:
+      return i < 0 ? 0 : n - 1;
+    case Padding::circular:
+      return i < 0 ? i + n : i - n;
+    default:
+      return -1;
+  }
+}
+
+// The cell of the grid that a place of the tile with its surroundings shows; negative: none.
+NCAFAST_DEVICE int64_t shown_cell(const Shape& s, const Tile& tile, int halo_place) {
+  int at[3];
+  at[2] = halo_place % s.halo[2];
+  halo_place /= s.halo[2];
+  at[1] = halo_place % s.halo[1];
+  at[0] = halo_place / s.halo[1];
+  int64_t cell = 0;
+#pragma unroll
+  for (int a = 0; a < 3; ++a) {
+    const int place = tile.origin[a] + at[a] - s.radius[a];
+    if (place >= s.size[a] + s.radius[a]) return -1;  // beyond what any cell sees
+    const int there = along(place, s.size[a], s.padding);
+    if (there < 0) return -1;
+    cell = cell * s.size[a] + there;
+  }
+  return cell;
+}
+
+// The cell of the grid at a place of the box, negative where the grid has ended, and its place among `shown_cell`s.
+struct BoxCell {
+  int64_t cell;
+  int halo_place;
+};
+
+NCAFAST_DEVICE BoxCell box_cell(const Shape& s, const Tile& tile, int place) {
+  const int x = place % s.box[2], row = place / s.box[2];
+  const int y = row % s.box[1], z = row / s.box[1];
+  BoxCell found;
+  found.halo_place = ((z + s.radius[0]) * s.halo[1] + y + s.radius[1]) * s.halo[2] + x + s.radius[2];
+  const int gz = tile.origin[0] + z, gy = tile.origin[1] + y, gx = tile.origin[2] + x;
+  const bool inside = gz < s.size[0] && gy < s.size[1] && gx < s.size[2];
+  found.cell = inside ? (static_cast<int64_t>(gz) * s.size[1] + gy) * s.size[2] + gx : -1;
+  return found;
+}
+
+// Starts the copies of a tile [halo_cells, channels4]; the caller waits for them. Channels past the last are 0.
+NCAFAST_DEVICE void load_tile(const Shape& s, const States<const float>& x, const Tile& at, float* tile) {
+  const float* from = x.values + at.sample * x.sample;
+  const int threads = static_cast<int>(blockDim.x), quads = s.channels4 / 4;
+  if (x.aligned) {
+    for (int i = static_cast<int>(threadIdx.x); i < s.halo_cells * quads; i += threads) {
+      const int place = i / quads, quad = i - place * quads;
+      const int64_t cell = shown_cell(s, at, place);
+      copy_async<16>(tile + place * s.channels4 + 4 * quad, from + (cell < 0 ? 0 : cell * x.cell) + 4 * quad,
+                     cell >= 0);
+    }
+  } else {  // cells innermost, as they lie in memory when the channels come first
+    for (int place = static_cast<int>(threadIdx.x); place < s.halo_cells; place += threads) {
+      const int64_t cell = shown_cell(s, at, place);
+      for (int c = 0; c < s.channels4; ++c) {
+        const bool there = cell >= 0 && c < s.channels;
+        copy_async<4>(tile + place * s.channels4 + c, from + (there ? cell * x.cell + c * x.channel : 0), there);
+      }
+    }
+  }
+  copy_async_commit();
+}
+
+// Starts the copies of an array of a multiple of 4 floats, both ends aligned to 16 bytes.
+NCAFAST_DEVICE void load_array(float* to, const float* from, int count) {
+  for (int i = 4 * static_cast<int>(threadIdx.x); i < count; i += 4 * static_cast<int>(blockDim.x))
+    copy_async<16>(to + i, from + i);
+}
+
+}  // namespace ncafast::cuda

@@ -1,0 +1,111 @@
+"""Compiles csrc/cuda with NVIDIA's compiler: finding it, for which GPUs, and the command. For setup.py and the tests.
+
+Objects are kept in build/cuda, beside each what ptxas said of its kernels, and made again only when a source changed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+SOURCES = Path(__file__).resolve().parent  # csrc
+ARCHITECTURES = ("80", "86", "90", "100")  # A100; RTX 30; H100; B200
+OLDEST = 80  # bfloat16 and TF32 products, asynchronous copies
+FLAGS = ["-O3", "-std=c++17", "--expt-relaxed-constexpr", "-Xcompiler=-fPIC,-fvisibility=hidden", "-Xptxas=-v"]
+
+
+class Unavailable(Exception):
+    """There will be no CUDA kernels, and why."""
+
+
+def find() -> str | None:
+    """The CUDA compiler of $CUDA_HOME, else the one on PATH, else that of NVIDIA's wheels."""
+    home = os.environ.get("CUDA_HOME")
+    folders = [Path(home, "bin")] if home else []
+    folders += [Path(folder) for folder in os.get_exec_path()]
+    folders += [made for place in sys.path for made in sorted(Path(place or ".").glob("nvidia/cu*/bin"))]
+    return next((found for folder in folders if (found := shutil.which("nvcc", path=str(folder)))), None)
+
+
+def architectures(compiler: str) -> list[str]:
+    """What to compile for: $NCAFAST_CUDA_ARCHS, else this machine's GPUs, else all that the compiler knows of ours.
+
+    Raises:
+        Unavailable: NCAFAST_CUDA_ARCHS is no such list, or asks for what cannot be.
+    """
+    known = re.findall(r"compute_(\d+)", run(compiler, "--list-gpu-arch"))
+    asked = os.environ.get("NCAFAST_CUDA_ARCHS")
+    if not asked:
+        return sorted(set(_of_gpus()) & set(known), key=int) or [a for a in ARCHITECTURES if a in known]
+    wanted = sorted({word.strip() for word in asked.split(";") if word.strip()}, key=lambda word: (len(word), word))
+    for word in wanted:
+        if word not in known or int(word) < OLDEST:
+            allowed = ";".join(a for a in known if int(a) >= OLDEST)
+            raise Unavailable(f"NCAFAST_CUDA_ARCHS={asked!r}: {word!r} is not among {allowed}, which this nvcc knows")
+    return wanted
+
+
+def _of_gpus() -> list[str]:
+    try:
+        printed = run("nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader")
+    except Unavailable:
+        return []
+    found = [line.strip().replace(".", "") for line in printed.splitlines()]
+    return [a for a in found if a.isdigit() and int(a) >= OLDEST]
+
+
+def compile_all(compiler: str, wanted: list[str], folder: Path, host: str | None = None) -> list[Path]:
+    """Objects of csrc/cuda/*.cu for these architectures; the last one's PTX is for GPUs that are newer still.
+
+    Raises:
+        Unavailable: a file does not compile; the message is the compiler's.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    newest = max(path.stat().st_mtime for path in (Path(__file__), *SOURCES.rglob("*.h"), *SOURCES.rglob("*.cuh")))
+    codes = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in wanted]
+    codes.append(f"-gencode=arch=compute_{wanted[-1]},code=compute_{wanted[-1]}")
+    command = [compiler, *FLAGS, *([f"-ccbin={host}"] if host else []), *codes, f"-I{SOURCES}"]
+
+    def compile_one(source: Path) -> Path:
+        made, words = folder / f"{source.stem}.o", folder / f"{source.stem}.command"
+        fresh = made.exists() and words.exists() and words.read_text() == " ".join(command)
+        if not fresh or made.stat().st_mtime < max(newest, source.stat().st_mtime):
+            made.unlink(missing_ok=True)
+            said = run(*command, "-c", str(source), "-o", str(made))
+            folder.joinpath(f"{source.stem}.ptxas").write_text(said)
+            words.write_text(" ".join(command))
+        return made
+
+    sources = sorted(SOURCES.joinpath("cuda").rglob("*.cu"), key=lambda path: -path.stat().st_size)  # longest first
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(compile_one, sources))
+
+
+def link(compiler: str, objects: list[Path], made: Path, host: str | None = None) -> None:
+    """A shared library that needs neither libcudart nor libcuda to be loaded.
+
+    Raises:
+        Unavailable: it cannot be linked.
+    """
+    chosen = [f"-ccbin={host}"] if host else []
+    run(compiler, *chosen, "-shared", "-cudart=static", *map(str, objects), "-o", str(made))
+
+
+def run(*command: str) -> str:
+    """What a command prints, to both streams.
+
+    Raises:
+        Unavailable: it cannot be run, or fails.
+    """
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    except OSError as error:
+        raise Unavailable(f"{command[0]} cannot be run: {error}") from error
+    if done.returncode:
+        raise Unavailable(f"{' '.join(command)}\n{done.stdout}".strip())
+    return done.stdout

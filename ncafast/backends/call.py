@@ -1,0 +1,89 @@
+"""A call in numbers and pointers, by the names that csrc/bind.h reads: what the CPU and CUDA kernels are given."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from ncafast import philox
+from ncafast.backends import extras
+from ncafast.backends.plan import Plan
+from ncafast.rule import ACTIVATIONS, PADDINGS, Rule
+
+NORMS = ("none", "batch", "running")  # in the order of csrc/rollout.h
+
+
+def inputs(
+    rule: Rule,
+    x: Tensor,
+    params: list[Tensor],
+    extra: Tensor | None,
+    fire_mask: Tensor | None,
+    seed: Tensor,
+    plan: Plan,
+) -> dict[str, Any]:
+    """All that a rollout reads."""
+    size = three_axes(x.shape[2:])
+    cells = math.prod(size)
+    call: dict[str, Any] = {
+        "batch": x.shape[0],
+        "size": size,
+        "plan": tuple(plan),
+        "rule": rule_numbers(rule),
+        "x": x.data_ptr(),
+        "seed": seed.data_ptr(),
+        "params": {name: p.data_ptr() for name, p in zip(rule.param_shapes(), params, strict=True)},
+    }
+    if fire_mask is not None:
+        call["fire_mask"] = (fire_mask.data_ptr(), cells * fire_mask.shape[1], cells if fire_mask.shape[1] > 1 else 0)
+    if extra is not None:
+        call["extra"] = (extra.data_ptr(), *extras.strides(rule, x, extra))
+    return call
+
+
+def three_axes(size: Sequence[int]) -> list[int]:
+    """Sizes of three axes: those that are not there come first and are 1."""
+    return [1] * (3 - len(size)) + list(size)
+
+
+def gradients(
+    rule: Rule, grad_x: Tensor | None, grad_extra: Tensor | None, grads: list[Tensor | None]
+) -> dict[str, Any]:
+    """Where the gradients go; grad_extra as `extras.sums` makes it."""
+    wanted: dict[str, Any] = {
+        name: grad.data_ptr() for name, grad in zip(rule.param_shapes(), grads, strict=True) if grad is not None
+    }
+    wanted["x"] = 0 if grad_x is None else grad_x.data_ptr()
+    if grad_extra is not None:
+        per_step = grad_extra.stride(0) if grad_extra.shape[0] > 1 else 0
+        wanted["extra"] = (grad_extra.data_ptr(), per_step, grad_extra.stride(1))
+    return wanted
+
+
+def rule_numbers(rule: Rule) -> dict[str, Any]:
+    """The rule, names of choices as their numbers in csrc/rollout.h."""
+    alive, restore = rule.alive, rule.restore or (0, 0)
+    dense = rule.perception == "dense"
+    return {
+        "channels": rule.channels,
+        "filters": rule.dense_channels if dense else rule.num_filters,
+        "extra": rule.extra,
+        "kernel": [1] * (3 - rule.ndim) + list(rule.kernel_size),
+        "identity": rule.identity,
+        "dense": dense,
+        "hidden": list(rule.hidden),
+        "mutable": (rule.lo, rule.hi),
+        "restore": restore,
+        "padding": PADDINGS.index(rule.padding),
+        "activation": ACTIVATIONS.index(rule.activation),
+        "dense_activation": ACTIVATIONS.index(rule.dense_activation),
+        "norm": NORMS.index(rule.norm),
+        "negative_slope": rule.negative_slope,
+        "norm_eps": rule.norm_eps,
+        "update_scale": rule.step_size / (rule.fire_rate if rule.fire_rescale else 1.0),
+        "fire_limit": philox.threshold(rule.fire_rate),
+        "alive": None if alive is None else (alive.channel, alive.pool, alive.pre, alive.post, alive.threshold),
+    }

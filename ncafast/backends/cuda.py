@@ -1,0 +1,168 @@
+"""The CUDA backend: the whole rollout in CUDA C++, forward and hand-written backward, on tensor cores.
+
+Kernels are in csrc/cuda, compiled by the build where it found an nvcc. UNVERIFIED ON HARDWARE: they were compiled for
+sm_80 to sm_100 and run on the CPU by the shim in tests/cuda_shim, but have not yet run on a GPU.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ncafast import native
+from ncafast.backends import extras
+from ncafast.backends.call import gradients, inputs, rule_numbers, three_axes
+from ncafast.backends.cpu import can_fuse
+from ncafast.backends.plan import Outputs, Plan
+from ncafast.backends.precision import PRECISIONS, precision
+from ncafast.rule import Rule
+
+UNVERIFIED: str | None = "unverified on hardware"
+_MAX_CELLS = 2**31 - 2**16  # of a sample: a kernel counts them in 32 bits, a tile past the last one included
+_SHIM_MULTIPROCESSORS = 3  # few, so that a block that goes on with the next tile has some to go on with
+
+
+def unavailable() -> str | None:
+    """Why this machine cannot run the backend."""
+    if native.load_cuda() is None:
+        return native.cuda_reason()
+    if native.CUDA_SHIM:
+        return None
+    if not torch.cuda.is_available():
+        return "torch finds no GPU"
+    major, minor = torch.cuda.get_device_capability()
+    return f"the GPU is sm_{major}{minor}, sm_80 or newer is needed" if major < 8 else None
+
+
+def can_run(rule: Rule, x: Tensor) -> str | None:
+    """Why this rule and state cannot run here, or None."""
+    if x.device.type != ("cpu" if native.CUDA_SHIM else "cuda"):
+        return f"the state is on {x.device}, this backend runs on GPUs"
+    reason = can_fuse(rule, x)
+    if reason is not None:
+        return reason
+    if math.prod(x.shape[2:]) >= _MAX_CELLS:
+        return "a sample has about 2**31 cells or more"
+    return _refusal(rule)
+
+
+def outputs(rule: Rule, x: Tensor, plan: Plan) -> Outputs:
+    """Uninitialised tensors of the shapes, dtypes and strides that `forward` returns."""
+    batch, channels, *size = x.shape
+    history = x.new_empty((plan.kept, batch, *size, channels)).movedim(-1, 2)
+    stats = x.new_empty((plan.steps if rule.norm == "batch" else 0, 2, sum(rule.hidden)))
+    # Where no state is kept no backward follows. What the tape is longer tells backward the precision of forward.
+    length = _tape(rule, x, plan) + (PRECISIONS.index(precision()) if plan.every else 0)
+    return Outputs(x.new_empty(x.shape), history, stats, x.new_empty(length, dtype=torch.uint8))
+
+
+def forward(
+    rule: Rule,
+    x: Tensor,  # [B, C, *S]
+    params: list[Tensor],
+    extra: Tensor | None,
+    fire_mask: Tensor | None,  # [T, B or 1, 1, *S]
+    seed: Tensor,  # [1] int64
+    plan: Plan,
+) -> Outputs:
+    """All steps, on torch's current stream."""
+    done = outputs(rule, x, plan)
+    call = inputs(rule, x, params, extra, fire_mask, seed, plan)
+    with _on(x):
+        place = _place(x, precision())
+        workspace = _workspace(x, call, place, backward=False)
+        _module().forward(call, place, *(tensor.data_ptr() for tensor in done), workspace.data_ptr())
+    return done
+
+
+def backward(
+    rule: Rule,
+    grad_out: Tensor | None,  # [B, C, *S]
+    grad_history: Tensor | None,  # [kept, B, C, *S]
+    x: Tensor,  # [B, C, *S]
+    history: Tensor,  # [kept, B, C, *S]
+    tape: Tensor,
+    params: list[Tensor],
+    extra: Tensor | None,
+    fire_mask: Tensor | None,
+    seed: Tensor,
+    plan: Plan,
+    needs: list[bool],  # x, extra, *params
+) -> tuple[Tensor, Tensor | None, list[Tensor | None]]:
+    """Gradients of x, of extra and of each parameter (None where `needs` says no)."""
+    need_x, need_extra, *need_params = needs
+    grad_x = torch.empty_like(x)
+    grads = [
+        None if not need else torch.zeros_like(p) if "running" in name else torch.empty_like(p)
+        for name, p, need in zip(rule.param_shapes(), params, need_params, strict=True)
+    ]
+    grad_extra = extras.sums(rule, x, extra, plan) if need_extra and extra is not None else None
+    call = inputs(rule, x, params, extra, fire_mask, seed, plan)
+    call["gradients"] = gradients(rule, grad_x if need_x else None, grad_extra, grads)
+    history = history.movedim(2, -1).contiguous()  # [kept, B, *S, C]: as it was made, unless something laid it out anew
+    where = [0 if grad is None else grad.data_ptr() for grad in (grad_out, grad_history)]
+    with _on(x):
+        place = _place(x, _precision_of(tape, rule, x, plan))
+        workspace = _workspace(x, call, place, backward=True)
+        _module().backward(call, place, history.data_ptr(), tape.data_ptr(), *where, workspace.data_ptr())
+    return grad_x, None if grad_extra is None or extra is None else extras.folded(grad_extra, extra, x), grads
+
+
+def _module() -> Any:
+    module = native.load_cuda()
+    if module is None:
+        raise RuntimeError(native.cuda_reason())
+    return module
+
+
+@torch.compiler.assume_constant_result
+def _refusal(rule: Rule) -> str | None:
+    """Why no kernel takes this rule in the precision of now. That does not depend on the grid's size, see `can_run`."""
+    return _asked(rule, precision())
+
+
+@functools.lru_cache(maxsize=256)
+def _asked(rule: Rule, rounding: str) -> str | None:
+    """What the kernels say: asked once, since the question costs more than a small step."""
+    size = three_axes([64] * rule.ndim)
+    answer: str | None = _module().refuse(rule_numbers(rule), 1, size, PRECISIONS.index(rounding))
+    return answer
+
+
+@functools.lru_cache(maxsize=256)
+def _tape_bytes(rule: Rule, batch: int, size: tuple[int, ...]) -> int:
+    """Bytes of a step's tape."""
+    return int(_module().tape_bytes(rule_numbers(rule), batch, three_axes(size)))
+
+
+def _tape(rule: Rule, x: Tensor, plan: Plan) -> int:
+    """Bytes of the whole tape."""
+    return plan.steps * _tape_bytes(rule, int(x.shape[0]), tuple(map(int, x.shape[2:]))) if plan.every else 0
+
+
+def _precision_of(tape: Tensor, rule: Rule, x: Tensor, plan: Plan) -> str:
+    """The precision that forward had."""
+    return PRECISIONS[tape.numel() - _tape(rule, x, plan)] if plan.every else precision()
+
+
+def _place(x: Tensor, rounding: str) -> tuple[int, int, int, int]:
+    """Device, its multiprocessors, precision and stream, as csrc/bind_cuda.cpp reads them."""
+    number = PRECISIONS.index(rounding)
+    if x.device.type != "cuda":
+        return 0, _SHIM_MULTIPROCESSORS, number, 0
+    properties: Any = torch.cuda.get_device_properties(x.device)
+    return x.device.index, properties.multi_processor_count, number, torch.cuda.current_stream(x.device).cuda_stream
+
+
+def _workspace(x: Tensor, call: dict[str, Any], place: tuple[int, int, int, int], *, backward: bool) -> Tensor:
+    """Memory for what the call computes on the way. The allocator gives it to none but this stream's later work."""
+    return torch.empty(_module().workspace_bytes(call, place, backward), dtype=torch.uint8, device=x.device)
+
+
+def _on(x: Tensor) -> torch.cuda.device:
+    """Kernels are launched on the current device, which need not be the state's."""
+    return torch.cuda.device(x.device if x.device.type == "cuda" else -1)

@@ -1,0 +1,95 @@
+"""The CUDA backend without a GPU: its kernels run on the CPU by the shim of tests/cuda_shim, and what the backend says.
+
+The suite runs in processes of its own, since the shim's module has to be named before ncafast is imported.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from cuda_shim.build import build, compiler, environment
+
+from ncafast import Rule, backends, info, native
+from ncafast.backends import cuda as backend
+
+TESTS = Path(__file__).parent
+
+needs_shim = pytest.mark.skipif(
+    sys.platform != "linux" or shutil.which(compiler()) is None, reason="the shim needs Linux and GCC"
+)
+
+
+def run_suite(module: Path, **variables: str) -> None:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("NCAFAST_")}
+    found = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(TESTS / "gpu_suite.py")],
+        env=kept | {"OMP_NUM_THREADS": "1", "NCAFAST_BACKEND": "cuda", "NCAFAST_CUDA_SHIM": str(module)} | variables,
+        cwd=TESTS.parent,
+        capture_output=True,
+        text=True,
+    )
+    assert found.returncode == 0, found.stdout[-6000:] + found.stderr[-3000:]
+    assert " passed" in found.stdout.splitlines()[-1]
+
+
+@needs_shim
+def test_kernels_agree_with_float64(tmp_path):
+    """As if on a GPU without clusters and dependent launches, in plain memory and in many rules."""
+    run_suite(build(tmp_path), NCAFAST_SHIM_CAPABILITY="80", NCAFAST_RANDOM_RULES="60")
+
+
+@needs_shim
+def test_kernels_keep_within_their_memory(tmp_path):
+    """As if on a GPU that has them, under AddressSanitizer; new memory is full of NaN."""
+    run_suite(build(tmp_path, "address"), NCAFAST_SHIM_CAPABILITY="90", **environment("address"))
+
+
+def test_it_is_never_chosen_by_itself_and_says_why(capsys):
+    assert info.main([]) == 0
+    assert backend.UNVERIFIED is not None  # until bench/results holds rows from a GPU
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.strip().startswith("cuda ")][-1:]
+    assert "unverified on hardware" in line
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backend, "unavailable", lambda: None)
+        patch.setattr(backend, "can_run", lambda rule, x: None)
+        x = torch.zeros(1, 16, 4, 4)
+        assert "unverified on hardware" in backends.explain(Rule(), x)["cuda"]
+        assert backends.choose(Rule(), x) == "cpu"
+        assert backends.choose(Rule(), x, "cuda") == "cuda"
+
+
+def test_reasons(monkeypatch):
+    rule, x = Rule(), torch.zeros(1, 16, 4, 4)
+    assert "this backend runs on GPUs" in backend.can_run(rule, x)
+    monkeypatch.setattr(native, "_cuda_module", None)
+    monkeypatch.setattr(native, "build_info", lambda: {"cuda": {"built": False, "reason": "no nvcc was found"}})
+    with pytest.raises(RuntimeError, match="'cuda' cannot run this: ncafast._CUDA was not built: no nvcc was found"):
+        backends.choose(rule, x, "cuda")
+    monkeypatch.setattr(native, "build_info", lambda: {"cuda": {"built": True}})
+    monkeypatch.setattr(native, "_cuda_import_error", "libstdc++ is too old")
+    assert backend.unavailable() == "ncafast._CUDA cannot be imported: libstdc++ is too old"
+
+
+def test_rules_that_no_kernel_is_made_for(monkeypatch):
+    """The kernels' own answer is passed on; what needs no kernel to know is said before."""
+    monkeypatch.setattr(torch.Tensor, "device", property(lambda x: torch.device("cuda")), raising=False)
+
+    class Module:
+        @staticmethod
+        def refuse(rule, batch, size, precision):
+            return f"{rule['channels']} channels are too many"
+
+    monkeypatch.setattr(native, "_cuda_module", Module)
+    backend._asked.cache_clear()
+    assert backend.can_run(Rule(channels=300), torch.empty(1).expand(1, 300, 4, 4)) == "300 channels are too many"
+    assert re.search("norm='layer' is not fused", backend.can_run(Rule(norm="layer"), torch.empty(1, 16, 4, 4)))
+    large = torch.empty(1).expand(1, 16, 2**16, 2**15)
+    assert re.search("a sample has about 2\\*\\*31 cells or more", backend.can_run(Rule(), large))
+    backend._asked.cache_clear()

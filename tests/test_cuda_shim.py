@@ -1,0 +1,109 @@
+"""The CUDA shim itself: it runs right kernels right, and it catches the faults that it is there to catch.
+
+The kernels are in cuda_shim/selftest.cu, once built plainly and once with AddressSanitizer.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cuda_shim.build import compiler, shim_flags
+
+SOURCE = Path(__file__).with_name("cuda_shim") / "selftest.cu"
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux" or shutil.which(compiler()) is None, reason="the shim needs Linux and GCC"
+)
+
+RIGHT = [
+    "async copy",
+    "atomics",
+    "barrier",
+    "cluster",
+    "dependent launch",
+    "grid sync",
+    "load matrix",
+    "mma bf16",
+    "mma tf32",
+    "named barrier",
+    "rounding",
+    "unwritten shared",
+    "warp",
+    "words",
+]
+# Faults that show in the numbers: threads go on in random order, and memory that nobody wrote is full of NaN.
+WRONG = {
+    "async copy not awaited": "copied: -?nan, expected",
+    "barrier missing": "neighbour: -?nan, expected",
+    "cluster sync missing": "other block's memory: -?nan, expected",
+    "dependent launch not awaited": "value: 6, expected 12",
+    "grid sync missing": "neighbour: -?nan, expected",
+}
+# Faults that end the process, and by what words.
+FATAL = {
+    "deadlock": "deadlock, threads wait for others that never come:\n  block 0 thread 0 waits at barrier",
+    "divergence": "lanes of a warp meet at different collectives: __shfl_sync and __ballot_sync",
+}
+OUTSIDE = {
+    "outside global": "heap-buffer-overflow",
+    "outside shared": "heap-buffer-overflow",
+    "outside array": "index 5 out of bounds for type 'float [5]'",
+}
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory):
+    """The program as it is and with AddressSanitizer, both compiled at once."""
+    folder = tmp_path_factory.mktemp("selftest")
+    paths = {kind: folder / f"selftest{kind}" for kind in ("", "address")}
+    commands = [[compiler(), *shim_flags(kind), str(SOURCE), "-o", str(path)] for kind, path in paths.items()]
+    started = [subprocess.Popen(words, stderr=subprocess.PIPE, text=True) for words in commands]
+    for process in started:
+        _, printed = process.communicate()
+        assert process.returncode == 0, printed
+    return paths
+
+
+def run(program: Path, name: str) -> tuple[int, str]:
+    done = subprocess.run(
+        [program, name], capture_output=True, text=True, timeout=60, env={"ASAN_OPTIONS": "detect_leaks=0"}
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_every_kernel_is_here(programs):
+    code, listed = run(programs[""], "")
+    assert code == 2
+    assert sorted(listed.splitlines()) == sorted([*RIGHT, *WRONG, *FATAL, *OUTSIDE])
+
+
+@pytest.mark.parametrize("name", RIGHT)
+@pytest.mark.parametrize("kind", ["", "address"])
+def test_right_kernels_run_right(programs, kind, name):
+    code, printed = run(programs[kind], name)
+    assert code == 0, printed
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_not_waited_for_gives_wrong_numbers(programs, name):
+    code, printed = run(programs[""], name)
+    assert code == 1
+    assert re.search(WRONG[name], printed), printed
+
+
+@pytest.mark.parametrize("name", FATAL)
+def test_threads_that_never_meet_are_named(programs, name):
+    code, printed = run(programs[""], name)
+    assert code < 0
+    assert FATAL[name] in printed
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_reads_out_of_bounds_are_named(programs, name):
+    code, printed = run(programs["address"], name)
+    assert code != 0
+    assert OUTSIDE[name] in printed
