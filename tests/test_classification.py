@@ -275,7 +275,7 @@ def test_what_cannot_be_predicted_or_scored_is_one_line(trained, data, tmp_path)
     write_folders(other, 1)
     (other / "ring").rename(other / "square")
     cases = [
-        (lambda: evaluate(EvaluateConfig(trained.best, other, output=tmp_path, progress=False)), "has the class 'square'"),
+        (lambda: evaluate(EvaluateConfig(trained.best, other, output=tmp_path, progress=False)), "the class .square."),
         (lambda: evaluate(EvaluateConfig(trained.best, data, output=tmp_path, subset="held-out", progress=False)),
          "has 0 of the 18 images that split.json lists as held_out"),
         (lambda: predict(PredictConfig(trained.best, tmp_path / "no", progress=False)), "--input .*no: does not exist"),
