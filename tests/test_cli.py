@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 import ncafast
 from ncafast import backends, cli, native
-from ncafast.tasks import mednca
+from ncafast.tasks import classification, mednca
 from ncafast.tasks.demo import DemoConfig
 
 try:
@@ -26,10 +26,13 @@ except ModuleNotFoundError:  # Python 3.10; pytest brings the same under its old
 
 ROOT = Path(__file__).resolve().parents[1]
 EXTRAS = ("tyro", "nibabel", "nilearn", "matplotlib", "imageio", "PIL", "scipy", "tensorboard")
-EXTRAS += ("torchmetrics", "tqdm")
+EXTRAS += ("torchmetrics", "torchvision", "tqdm")
 OPTIONS = {
     "demo": DemoConfig,
     "train mednca": mednca.TrainConfig,
+    "train classification": classification.TrainConfig,
+    "evaluate classification": classification.EvaluateConfig,
+    "predict classification": classification.PredictConfig,
     "evaluate mednca": mednca.EvaluateConfig,
     "predict mednca": mednca.PredictConfig,
 }
@@ -87,7 +90,7 @@ def test_no_command_is_wrong_usage_and_shows_help(capsys):
         (["xyz"], "there are bench, demo, evaluate, info, predict, train"),
         (["train"], "ncafast train mednca --help"),
         (["predict", "--help"], "ncafast predict mednca --help"),
-        (["train", "texture"], "train has no task 'texture'; it has mednca"),
+        (["train", "texture"], "train has no task 'texture'; it has mednca, classification"),
     ],
 )
 def test_wrong_command_is_one_line_and_exit_2(capsys, words, said):
@@ -112,16 +115,18 @@ def test_help_of_a_command_explains_every_option(capsys, monkeypatch, name):
 
 
 def field_texts(options: type) -> dict[str, str]:
-    """The text under every field of a dataclass, read from its source."""
+    """The text under every field of a dataclass and of those it inherits from, read from their sources."""
     import ast
     import inspect
     import textwrap
 
-    body = ast.parse(textwrap.dedent(inspect.getsource(options))).body[0].body
-    pairs = zip(body, body[1:], strict=False)
-    return {
-        field.target.id: " ".join(text.value.value.split()) for field, text in pairs if isinstance(field, ast.AnnAssign)
-    }
+    texts = {}
+    for kind in filter(dataclasses.is_dataclass, reversed(options.__mro__)):
+        body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0].body
+        for field, text in zip(body, body[1:], strict=False):
+            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
+                texts[field.target.id] = " ".join(text.value.value.split())
+    return texts
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ def run(
     with ExitStack() as stack:
         stack.enter_context(threads(number))
         stack.enter_context(determinism(settings.deterministic))
-        ranks, device = stack.enter_context(joined(settings.device))
+        ranks, device = joined(settings.device)
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
         check_norm(job.model, ranks, settings.local_norm)
         loop = _Loop(job, settings, folder, ranks, device)

@@ -51,7 +51,7 @@ class TrainConfig(Settings):
     """How training images are varied: rotate, by any angle and mirrored, with torchvision; quarter, by quarter turns
     and mirrored; none. auto: rotate if torchvision can be imported, else quarter."""
 
-    jitter: float = 0.0
+    jitter: float = 0.05
     """Vary brightness and contrast of every colour by this share of its spread."""
 
     state_channels: int = 24
@@ -70,7 +70,7 @@ class TrainConfig(Settings):
     epochs: int = 30
     """Passes over the training images."""
 
-    batch_size: int = 32
+    batch_size: int = 16
     """Images that one process trains on at a time."""
 
     optimiser: Literal["adam", "adamw", "sgd"] = "adamw"

@@ -77,7 +77,7 @@ def evaluate(config: EvaluateConfig) -> Scores:
     rows = _rows(metrics.confusion, trained.recipe.classes)
     scores = Scores(metrics, tuple(rows), len(images), config.output / "scores.csv", skipped)
     _write(scores, trained, images, probabilities, config.output)
-    say(scores.table())
+    print(scores.table(), flush=True)
     return scores
 
 

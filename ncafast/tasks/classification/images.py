@@ -42,7 +42,7 @@ def read_image(path: Path, size: int) -> Array:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as file:
                 file.load()
-                return np.asarray(_rgb(file, path).resize((size, size), Image.Resampling.BICUBIC, reducing_gap=3.0))
+                return np.array(_rgb(file, path).resize((size, size), Image.Resampling.BICUBIC, reducing_gap=3.0))
     except FileNotFoundError:
         raise ImageError(f"{path}: there is no such file; correct the list or bring the file back") from None
     except (UnidentifiedImageError, OSError, SyntaxError, EOFError, Image.DecompressionBombWarning) as error:

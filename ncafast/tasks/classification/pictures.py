@@ -113,7 +113,7 @@ def channels_over_time(
     bars.set(ylim=(0, 1), ylabel="probability")
     bars.spines[["top", "right"]].set_visible(False)
     figure.suptitle(printable(title), fontsize=11, parse_math=False)
-    figure.subplots_adjust(0.07, 0.13, 0.99, 0.92)
+    figure.subplots_adjust(0.1, 0.09, 0.98, 0.92)
     return pixels_of(figure)
 
 
