@@ -49,7 +49,7 @@ _COMMANDS = {
         "ncafast.bench:main",
     ),
     "train mednca": _Command(
-        "train a segmentation model on NIfTI volumes with label maps",
+        "train a segmentation model, 2-D or 3-D, on NIfTI volumes with label maps",
         "ncafast.cli:_train_mednca",
         "ncafast.tasks.mednca:TrainConfig",
     ),
@@ -59,7 +59,7 @@ _COMMANDS = {
         "ncafast.tasks.mednca:EvaluateConfig",
     ),
     "predict mednca": _Command(
-        "segment NIfTI volumes with a trained model",
+        "segment NIfTI volumes with a trained model, and show where it is unsure",
         "ncafast.cli:_predict_mednca",
         "ncafast.tasks.mednca:PredictConfig",
     ),
@@ -284,7 +284,11 @@ def _predict_mednca(options: Any) -> int:
 
     done = predict(options)
     for item in done.written:
-        print(texts.printable(f"written: {item.labels}" + (f", {item.overlay.name}" if item.overlay else "")))
+        overlay = f", {item.overlay.name}" if item.overlay else ""
+        doubt = f" (NQM {', '.join(f'{value:.3f}' for value in item.quality.values())})" if item.quality else ""
+        print(texts.printable(f"written: {item.labels}{overlay}{doubt}"))
+    if done.report is not None:
+        print(texts.printable(f"written: {done.report}, and beside it maps of where the model is unsure"))
     return FAILED if done.skipped else DONE
 
 

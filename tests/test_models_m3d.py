@@ -243,9 +243,10 @@ def test_the_last_steps_are_those_of_the_states(masked: bool) -> None:
         ({"steps": [1]}, "steps has 1 values, but there are levels=2"),
         ({"kernel_size": [3, 3, 3]}, "kernel_size has 3 values"),
         ({"kernel_size": 4}, "kernel_size=4 is even"),
-        ({"output_channels": 5}, "output_channels=5 is not allowed: it must be 1 to 4"),
+        ({"output_channels": 5}, "output_channels=5 is not allowed: 1 to 4 fit beside input_channels=1"),
         ({"input_channels": 5}, "input_channels=5"),
         ({"levels": 0}, "levels=0"),
+        ({"levels": 11}, "levels=11 is not allowed: it must be 1 to 10"),
         ({"fire_rate": 2.0}, "fire_rate=2"),
     ],
 )

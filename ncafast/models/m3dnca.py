@@ -30,6 +30,8 @@ from ncafast.models.cascade import (
 )
 from ncafast.rule import Rule, whole
 
+MAX_LEVELS = 10  # a coarsest cell covers at least 2**9 voxels along each axis then
+
 
 class M3DNCA(Rebuildable):
     """`levels` automata, from coarse to fine: the volume is shrunk by max-pooling, states are enlarged cell by cell.
@@ -51,7 +53,7 @@ class M3DNCA(Rebuildable):
         input_channels: channels of the volume; they come first in the state and never change.
         output_channels: channels after them that are read as logits.
         scale_factor: factor between two levels.
-        levels: number of levels; 1 is a single automaton.
+        levels: number of levels, up to 10; 1 is a single automaton.
         kernel_size: filter size of the coarsest level, the others have 3; or one size per level.
 
     Raises:
@@ -77,9 +79,14 @@ class M3DNCA(Rebuildable):
         self.channel_n = channel_n = whole("channel_n", channel_n, 2)
         self.hidden_size = hidden_size
         self.input_channels = input_channels = whole("input_channels", input_channels, 1, channel_n - 1)
-        self.output_channels = whole("output_channels", output_channels, 1, channel_n - input_channels)
+        self.output_channels = output_channels = whole("output_channels", output_channels, -(2**31))
+        if not 1 <= output_channels <= channel_n - input_channels:
+            raise ValueError(
+                f"output_channels={output_channels} is not allowed: 1 to {channel_n - input_channels} fit beside "
+                f"input_channels={input_channels} into channel_n={channel_n}"
+            )
         self.scale_factor = whole("scale_factor", scale_factor, 1)
-        self.levels = levels = whole("levels", levels, 1)
+        self.levels = levels = whole("levels", levels, 1, MAX_LEVELS)
         self.steps = tuple(whole("steps", count, 0) for count in _each("steps", steps, levels))
         if isinstance(kernel_size, int):
             kernel_size = (kernel_size, *[3] * (levels - 1))

@@ -45,6 +45,8 @@ class Predictions:
 
     written: tuple[Prediction, ...]
     skipped: tuple[Skipped, ...]
+    report: Path | None = None
+    """What --uncertainty says of all images."""
 
 
 def predict(config: PredictConfig) -> Predictions:
@@ -72,9 +74,10 @@ def predict(config: PredictConfig) -> Predictions:
         raise ValueError(
             skipped[0].reason if len(jobs) == 1 else f"none of the {len(jobs)} images can be used; see the lines above"
         )
+    report = None
     if config.uncertainty:
-        uncertainty.write_report(_maps_folder(config), rows, runs=runs, last_steps=config.last_steps)
-    return Predictions(tuple(written), tuple(skipped))
+        report = uncertainty.write_report(_maps_folder(config), rows, runs=runs, last_steps=config.last_steps)
+    return Predictions(tuple(written), tuple(skipped), report)
 
 
 def _runs(config: PredictConfig) -> int:

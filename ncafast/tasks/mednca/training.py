@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ncafast.models import M3DNCA, MedNCA
+from ncafast.models.m3dnca import MAX_LEVELS
 from ncafast.tasks.mednca import pictures
 from ncafast.tasks.mednca.cache import CachedVolume
 from ncafast.tasks.mednca.config import TrainConfig
@@ -212,7 +213,7 @@ def _training_data(
 
 def _filled(config: TrainConfig) -> TrainConfig:
     """The configuration with what depends on --dims and --levels settled, but for the number of epochs."""
-    levels = max(config.levels, 1)
+    levels = min(max(config.levels, 1), MAX_LEVELS)  # `_check` refuses others
     return replace(
         config,
         kernel_sizes=config.kernel_sizes or (7, *[3] * (levels - 1)),
@@ -234,7 +235,11 @@ def _check(config: TrainConfig) -> None:
         raise ValueError(f"dims={config.dims} is not allowed; give 2 or 3")
     if config.dims == 2 and config.levels != 2:
         raise ValueError(f"levels={config.levels} is not allowed with dims=2, which has 2 levels; give --dims 3")
-    for name in ("epochs", "lr_step", "predict_batch", "scale", "levels", "crop"):
+    if not 1 <= config.levels <= MAX_LEVELS:
+        raise ValueError(f"levels={config.levels} is not allowed; give a whole number from 1 to {MAX_LEVELS}")
+    if not 0 <= config.fire_rate <= 1:
+        raise ValueError(f"fire_rate={config.fire_rate} is not allowed; give a number from 0 to 1")
+    for name in ("epochs", "lr_step", "predict_batch", "scale", "crop"):
         value = getattr(config, name)
         if value is not None and value < 1:
             raise ValueError(f"{name}={value} is not allowed; give a whole number from 1")

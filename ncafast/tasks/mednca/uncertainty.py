@@ -59,11 +59,13 @@ def write_maps(
     return {"image": printable(source.name), "nqm": nqm, "voxels": counts, **means}
 
 
-def write_report(folder: Path, rows: Sequence[dict[str, Any]], *, runs: int, last_steps: int) -> None:
-    """Write report.json, the most doubtful image first."""
+def write_report(folder: Path, rows: Sequence[dict[str, Any]], *, runs: int, last_steps: int) -> Path:
+    """Write report.json, the most doubtful image first, and say where."""
     doubtful = sorted(rows, key=lambda row: -max(row["nqm"].values()))
     report = {"runs": runs, "last_steps": last_steps, "images": doubtful}
-    write_text(folder / "report.json", json.dumps(report, indent=1))
+    path = folder / "report.json"
+    write_text(path, json.dumps(report, indent=1))
+    return path
 
 
 def draw_quality(rows: Sequence[dict[str, Any]]) -> Array:
