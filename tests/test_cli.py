@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 import ncafast
 from ncafast import backends, cli, native
-from ncafast.tasks import mednca
+from ncafast.tasks import growing, mednca, selfclassify, texture
 from ncafast.tasks.demo import DemoConfig
 
 try:
@@ -32,6 +32,17 @@ OPTIONS = {
     "train mednca": mednca.TrainConfig,
     "evaluate mednca": mednca.EvaluateConfig,
     "predict mednca": mednca.PredictConfig,
+    "train texture": texture.TrainConfig,
+    "evaluate texture": texture.EvaluateConfig,
+    "animate texture": texture.AnimateConfig,
+    "study texture": texture.StudyConfig,
+    "train growing": growing.TrainConfig,
+    "evaluate growing": growing.EvaluateConfig,
+    "animate growing": growing.AnimateConfig,
+    "train selfclassify": selfclassify.TrainConfig,
+    "evaluate selfclassify": selfclassify.EvaluateConfig,
+    "predict selfclassify": selfclassify.PredictConfig,
+    "animate selfclassify": selfclassify.AnimateConfig,
 }
 
 
@@ -84,10 +95,10 @@ def test_no_command_is_wrong_usage_and_shows_help(capsys):
     ("words", "said"),
     [
         (["trian", "mednca"], "did you mean 'train'?"),
-        (["xyz"], "there are bench, demo, evaluate, info, predict, train"),
+        (["xyz"], "there are animate, bench, demo, evaluate, info, predict, study, train"),
         (["train"], "ncafast train mednca --help"),
         (["predict", "--help"], "ncafast predict mednca --help"),
-        (["train", "texture"], "train has no task 'texture'; it has mednca"),
+        (["predict", "growing"], "predict has no task 'growing'; it has mednca, selfclassify"),
     ],
 )
 def test_wrong_command_is_one_line_and_exit_2(capsys, words, said):
@@ -112,16 +123,18 @@ def test_help_of_a_command_explains_every_option(capsys, monkeypatch, name):
 
 
 def field_texts(options: type) -> dict[str, str]:
-    """The text under every field of a dataclass, read from its source."""
+    """The text under every field of a dataclass and those it inherits from, read from its source."""
     import ast
     import inspect
     import textwrap
 
-    body = ast.parse(textwrap.dedent(inspect.getsource(options))).body[0].body
-    pairs = zip(body, body[1:], strict=False)
-    return {
-        field.target.id: " ".join(text.value.value.split()) for field, text in pairs if isinstance(field, ast.AnnAssign)
-    }
+    texts = {}
+    for base in reversed([base for base in options.__mro__ if dataclasses.is_dataclass(base)]):
+        body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0].body
+        for field, text in zip(body, body[1:], strict=False):
+            if isinstance(field, ast.AnnAssign):
+                texts[field.target.id] = " ".join(text.value.value.split())
+    return texts
 
 
 @pytest.mark.parametrize(
