@@ -78,7 +78,7 @@ def data(tmp_path: Path) -> Path:
 
 def options(data: Path, out: Path, **others: object) -> TrainConfig:
     plain = {"channels": 14, "perception": 16, "hidden": (16,), "steps": (4, 6), "batch_size": 8, "pool_size": 16}
-    plain |= {"epochs": 2, "held_out": 20, "threads": 1, "tensorboard": False, "progress": False}
+    plain |= {"warmup": 0, "epochs": 2, "held_out": 20, "threads": 1, "tensorboard": False, "progress": False}
     return TrainConfig(data=data, out=out, **(plain | others))  # type: ignore[arg-type]
 
 

@@ -75,6 +75,7 @@ class _SelfClassifying(PoolJob):
     """Digits from a pool, of which a part of every batch gets other digits, with or without their states."""
 
     model: SelfClassifyingNCA
+    epoch_length = 200
 
     def __init__(self, config: TrainConfig, digits: Digits) -> None:
         self.config = config
