@@ -78,7 +78,15 @@ def data(tmp_path: Path) -> Path:
 
 def options(data: Path, out: Path, **others: object) -> TrainConfig:
     plain = {"channels": 14, "perception": 16, "hidden": (16,), "steps": (4, 6), "batch_size": 8, "pool_size": 16}
-    plain |= {"warmup": 0, "epochs": 2, "held_out": 20, "threads": 1, "tensorboard": False, "progress": False}
+    plain |= {
+        "warmup": 0,
+        "pool_after": 0,
+        "epochs": 2,
+        "held_out": 20,
+        "threads": 1,
+        "tensorboard": False,
+        "progress": False,
+    }
     return TrainConfig(data=data, out=out, **(plain | others))  # type: ignore[arg-type]
 
 
@@ -379,6 +387,28 @@ def test_other_digits_in_the_same_folder_are_refused(data, tmp_path, short):
     labels.write_bytes(idx(1 - bars(60, seed=60)[1]))
     with pytest.raises(ValueError, match="run on other digits"):
         train(config)
+
+
+def test_the_pool_may_wait(data, tmp_path, monkeypatch, short):
+    states = []
+    original = training._SelfClassifying.losses
+
+    def losses(self, batch, at):
+        states.append(batch[0][:, :-1].abs().amax((1, 2, 3)) == 0)
+        return original(self, batch, at)
+
+    monkeypatch.setattr(training._SelfClassifying, "losses", losses)
+    train(options(data, tmp_path / "run", pool_after=4, pool_size=8, lr=0.05))
+    assert [int(fresh.sum()) for fresh in states] == [8, 8, 8, 8, 2, 2]
+
+
+def test_no_digit_need_be_exchanged(data, tmp_path, short):
+    config = options(data, tmp_path / "run", fresh=0.0, mutate=0.0)
+    before = training._SelfClassifying(config, read_digits(data, "train"))
+    train(config)
+    after = checkpoint.load_resume(tmp_path / "run" / "resume.pt")["job"]
+    assert torch.equal(after["labels"], before.labels)
+    assert torch.equal(after["states"][:, -1], before.pool.states[:, -1])
 
 
 def test_nothing_need_be_held_out(data, tmp_path, short):

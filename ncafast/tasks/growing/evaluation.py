@@ -18,6 +18,7 @@ from ncafast.train.machine import resolve_device
 from ncafast.train.outputs import check_folder
 from ncafast.train.progress import say
 from ncafast.train.run_folder import write_text
+from ncafast.viz.figures import write_png
 
 _HEALED = 2.0  # a cut has healed when the loss is at most this many times what it was before the cut
 
@@ -105,7 +106,7 @@ def evaluate(config: EvaluateConfig) -> Healing:
     write_text(config.output / "steps.csv", _rows(losses, courses))
     shown = [(course.cut, course.states) for course in courses]
     lines: dict[str, Sequence[float]] = {course.cut: course.losses for course in courses}
-    pictures.write_png(result.picture, pictures.healing(shown, losses, lines))
+    write_png(result.picture, pictures.healing(shown, losses, lines))
     for line in result.table().splitlines():
         say(line)
     return result

@@ -25,8 +25,8 @@ class TrainConfig(Settings):
     """Folder for checkpoints, curves, pictures and everything else the run writes."""
 
     loss: Literal["ce", "l2"] = "ce"
-    """ce: cross-entropy over the digit's cells. l2: the logits shall be 1 for the digit and 0 otherwise, which keeps them
-    small over very long runs, and begins to learn later."""
+    """ce: cross-entropy over the digit's cells. l2: the logits shall be 1 for the digit and 0 otherwise, which keeps
+    them small over very long runs, and begins to learn later."""
 
     epochs: int = 20
     """An epoch is 200 training steps; after each one, digits that are held out are classified and drawn."""
@@ -52,6 +52,9 @@ class TrainConfig(Settings):
 
     fresh: float = 0.25
     """Part of each batch that starts anew with another digit."""
+
+    pool_after: int = 1500
+    """Training steps in which all of every batch starts anew, before samples go on from the pool."""
 
     mutate: float = 0.25
     """Part of each batch whose digit is exchanged for another while its cells keep their state, so that they learn to
