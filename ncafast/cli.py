@@ -118,6 +118,21 @@ _COMMANDS = {
         "ncafast.cli:_study_texture",
         "ncafast.tasks.texture:StudyConfig",
     ),
+    "train classification": _Command(
+        "train a classifier on image folders, a CSV list or an .npz file",
+        "ncafast.cli:_train_classification",
+        "ncafast.tasks.classification:TrainConfig",
+    ),
+    "evaluate classification": _Command(
+        "score a trained classifier: accuracy, F1, confusion matrix",
+        "ncafast.cli:_evaluate_classification",
+        "ncafast.tasks.classification:EvaluateConfig",
+    ),
+    "predict classification": _Command(
+        "classify images with a trained model, and draw its channels over time",
+        "ncafast.cli:_predict_classification",
+        "ncafast.tasks.classification:PredictConfig",
+    ),
 }
 
 
@@ -222,9 +237,9 @@ def _described(options: type[Any]) -> type[Any]:
     """The dataclass with the text under each field as its help. tyro reads that itself, but keeps its line breaks."""
     from docstring_parser import parse_from_object
 
-    # A task's options may inherit the loop's; where both have a text, the task's own holds.
-    bases = [base for base in reversed(options.__mro__) if dataclasses.is_dataclass(base)]
-    texts = {doc.arg_name: doc.description or "" for base in bases for doc in parse_from_object(base).params}
+    kinds = [kind for kind in reversed(options.__mro__) if dataclasses.is_dataclass(kind)]  # texts are inherited
+    docs = [doc for kind in kinds for doc in parse_from_object(kind).params]
+    texts = {doc.arg_name: doc.description for doc in docs if doc.description}
     types = typing.get_type_hints(options)
     own = options.__annotations__  # stands first in the help
     fields = [
@@ -234,7 +249,7 @@ def _described(options: type[Any]) -> type[Any]:
             dataclasses.field(
                 default=field.default,
                 default_factory=field.default_factory,
-                metadata={"help": " ".join(texts.get(field.name, "").split())},
+                metadata={"help": " ".join(texts[field.name].split())},
             ),
         )
         for field in sorted(dataclasses.fields(options), key=lambda field: field.name not in own)
@@ -348,6 +363,33 @@ def _animate_selfclassify(options: Any) -> None:
     from ncafast.tasks.selfclassify import animate
 
     print(f"written: {animate(options)}")
+
+
+def _train_classification(options: Any) -> None:
+    from ncafast.tasks.classification import train
+
+    result = train(options)
+    score = "" if result.best_accuracy is None else f" (epoch {result.best_epoch}, accuracy {result.best_accuracy:.4f})"
+    print(f"best checkpoint: {result.best}{score}")
+
+
+def _evaluate_classification(options: Any) -> None:
+    from ncafast.tasks.classification import evaluate
+
+    print(f"written: {evaluate(options).csv}")  # after the table, which the task prints
+
+
+def _predict_classification(options: Any) -> int:
+    """FAILED when an image could not be read, as `_predict_mednca`."""
+    from ncafast.tasks.classification import predict
+    from ncafast.train import texts
+
+    done = predict(options)
+    for item in done.found:
+        shown = f" ({item.picture})" if item.picture else ""
+        print(texts.printable(f"{item.image}: {item.label}, {item.probability:.2f}{shown}"))
+    print(f"written: {done.csv}")
+    return FAILED if done.skipped else DONE
 
 
 def _load(place: str) -> Any:

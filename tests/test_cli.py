@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 import ncafast
 from ncafast import backends, cli, native
-from ncafast.tasks import growing, mednca, selfclassify, texture
+from ncafast.tasks import classification, growing, mednca, selfclassify, texture
 from ncafast.tasks.demo import DemoConfig
 
 try:
@@ -26,10 +26,13 @@ except ModuleNotFoundError:  # Python 3.10; pytest brings the same under its old
 
 ROOT = Path(__file__).resolve().parents[1]
 EXTRAS = ("tyro", "nibabel", "nilearn", "matplotlib", "imageio", "PIL", "scipy", "tensorboard")
-EXTRAS += ("torchmetrics", "tqdm")
+EXTRAS += ("torchmetrics", "torchvision", "tqdm")
 OPTIONS = {
     "demo": DemoConfig,
     "train mednca": mednca.TrainConfig,
+    "train classification": classification.TrainConfig,
+    "evaluate classification": classification.EvaluateConfig,
+    "predict classification": classification.PredictConfig,
     "evaluate mednca": mednca.EvaluateConfig,
     "predict mednca": mednca.PredictConfig,
     "train texture": texture.TrainConfig,
@@ -98,7 +101,7 @@ def test_no_command_is_wrong_usage_and_shows_help(capsys):
         (["xyz"], "there are animate, bench, demo, evaluate, info, predict, study, train"),
         (["train"], "ncafast train mednca --help"),
         (["predict", "--help"], "ncafast predict mednca --help"),
-        (["predict", "growing"], "predict has no task 'growing'; it has mednca, selfclassify"),
+        (["predict", "growing"], "predict has no task 'growing'; it has mednca, selfclassify, classification"),
     ],
 )
 def test_wrong_command_is_one_line_and_exit_2(capsys, words, said):
@@ -123,16 +126,16 @@ def test_help_of_a_command_explains_every_option(capsys, monkeypatch, name):
 
 
 def field_texts(options: type) -> dict[str, str]:
-    """The text under every field of a dataclass and those it inherits from, read from its source."""
+    """The text under every field of a dataclass and of those it inherits from, read from their sources."""
     import ast
     import inspect
     import textwrap
 
     texts = {}
-    for base in reversed([base for base in options.__mro__ if dataclasses.is_dataclass(base)]):
-        body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0].body
+    for kind in filter(dataclasses.is_dataclass, reversed(options.__mro__)):
+        body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0].body
         for field, text in zip(body, body[1:], strict=False):
-            if isinstance(field, ast.AnnAssign):
+            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
                 texts[field.target.id] = " ".join(text.value.value.split())
     return texts
 

@@ -8,17 +8,22 @@ Five lines train an automaton, with checkpoints, curves and exact resume in the 
     settings = Settings(out=Path("run"), epochs=20, steps=(8, 16), lr=2e-3, schedule="cosine")
     result = fit(nca, images, loss, settings)
 
+`cross_validate` repeats that over folds and `search` over a grid of options, both resumable.
+
 A task brings a `Job` (model, samples, losses, what to measure) to `run`; with a sample pool, a `PoolJob`. Give
 `at.options` to every rollout: then fire masks depend on the seed, the training step and the sample's place in the whole
 batch alone, so that a killed run goes on to the same weights and several processes train as one.
 """
 
 from ncafast.train.job import Job, Moment, Report
+from ncafast.train.kfold import Fold, cross_validate, make_folds, read_folds, write_folds
 from ncafast.train.loop import Result, TrainingStopped, fit, run
 from ncafast.train.pool import Pool, PoolJob
+from ncafast.train.search import search
 from ncafast.train.settings import Settings
 
 __all__ = [
+    "Fold",
     "Job",
     "Moment",
     "Pool",
@@ -27,6 +32,11 @@ __all__ = [
     "Result",
     "Settings",
     "TrainingStopped",
+    "cross_validate",
     "fit",
+    "make_folds",
+    "read_folds",
     "run",
+    "search",
+    "write_folds",
 ]

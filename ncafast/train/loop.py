@@ -116,7 +116,7 @@ def run(
     with ExitStack() as stack:
         stack.enter_context(threads(number))
         stack.enter_context(determinism(settings.deterministic))
-        ranks, device = stack.enter_context(joined(settings.device))
+        ranks, device = joined(settings.device)
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
         check_norm(job.model, ranks, settings.local_norm)
         loop = _Loop(job, settings, folder, ranks, device)
@@ -141,7 +141,7 @@ class _Loop:
         self.memory = memory_of(settings)
         self.batch = settings.batch_size * settings.accumulate * ranks.count
         self.epoch_steps = job.steps_per_epoch(self.batch)
-        self.saver = Saver(settings.save_every)
+        self.state_saver, self.model_saver = Saver(settings.save_every), Saver(settings.save_every)
         self.epoch = 0  # epochs that are complete
         self.step = 0  # steps that are complete in the present epoch
         self.skipped = 0  # steps in a row that fp16 has skipped
@@ -192,10 +192,10 @@ class _Loop:
             self.step += 1
             bar.advance({"loss": math.fsum(terms.values())} | (terms if len(terms) > 1 else {}))
             board.scalars(self._global_step(), {f"train/{name}": value for name, value in terms.items()})
-            if self.step < self.epoch_steps and self.ranks.first and self.saver.due(self._global_step()):
+            if self.step < self.epoch_steps and self.ranks.first and self.state_saver.due(self._global_step()):
                 self.sums["seconds"] += time.perf_counter() - started
                 started = time.perf_counter()
-                self._save()
+                self._save(self.model_saver.due(self._global_step()))
         self.sums["seconds"] += time.perf_counter() - started
 
     def _train_on(self, numbers: Any) -> dict[str, float]:
@@ -303,15 +303,18 @@ class _Loop:
                 self._save_model(self.folder.best)
             self.job.draw(self.history, self.best["epoch"], report)
             self.folder.write_history(self.history)
-            self._save()
+            self._save(with_model=True)
         say(f"epoch {self.epoch}: loss {row['loss']:.4f}{self.job.headline(row)} ({row['seconds']:.0f} s)")
 
     def _global_step(self) -> int:
         return self.epoch * self.epoch_steps + self.step
 
-    def _save(self) -> None:
-        with self.saver.timed():
-            self._save_model(self.folder.last)
+    def _save(self, with_model: bool) -> None:
+        """The state to go on from, last of all; and before it the model's checkpoint, which may take longer."""
+        if with_model:
+            with self.model_saver.timed():
+                self._save_model(self.folder.last)
+        with self.state_saver.timed():
             self.folder.save_resume(
                 {
                     "model": self.model.state_dict(),

@@ -7,9 +7,9 @@ summed in one exchange. So all processes take the step that one process would ta
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -73,25 +73,24 @@ class Ranks:
         return box[0]
 
 
-@contextmanager
-def joined(device: str) -> Iterator[tuple[Ranks, torch.device]]:
+def joined(device: str) -> tuple[Ranks, torch.device]:
     """This process among those torchrun started, if it did, and the device it computes on."""
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1 and not dist.is_initialized():
-        yield Ranks(), resolve_device(device)
-        return
+        return Ranks(), resolve_device(device)
     place = resolve_device(device)
     if place.type == "cuda" and place.index is None:
         place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(place)
-    ours = not dist.is_initialized()
-    if ours:
+    if not dist.is_initialized():  # once: torchrun's store cannot bring the same processes together twice
         dist.init_process_group("nccl" if place.type == "cuda" else "gloo", timeout=_PATIENCE)
-    try:
-        yield Ranks(dist.get_rank(), dist.get_world_size()), place
-    finally:
-        if ours:
-            dist.destroy_process_group()
+        atexit.register(_leave)
+    return Ranks(dist.get_rank(), dist.get_world_size()), place
+
+
+def _leave() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def check_norm(model: nn.Module, ranks: Ranks, local_norm: bool) -> None:

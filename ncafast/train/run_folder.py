@@ -51,16 +51,13 @@ class RunFolder:
                 raise ValueError(f"{self._config}: is damaged ({name}={value!r}); give another folder with --out")
         return found
 
-    def claim(
-        self, config: Any, data: dict[str, dict[str, int]], free: Iterable[str] = FREE, write: bool = True
-    ) -> dict[str, Any] | None:
+    def claim(self, config: Any, data: dict[str, dict[str, int]], free: Iterable[str] = FREE) -> dict[str, Any] | None:
         """Start a run here (None), or return the state to continue the one that was begun here.
 
         Args:
             config: a dataclass of options, kept in config.json.
             data: each sample's checksum by name, for "train" and for "held_out", kept in split.json.
             free: names of options that may differ when the run is continued.
-            write: whether to write the two files where they are absent.
 
         Raises:
             ValueError: the run in the folder had other options or other samples, or its files are damaged.
@@ -72,10 +69,9 @@ class RunFolder:
                 return checkpoint.load_resume(self.resume)
         elif self.path.exists() and any(self.path.glob("*.safetensors")):
             raise ValueError(f"{self.path}: holds checkpoints but no config.json; give another folder with --out")
-        if write:
-            self.path.mkdir(parents=True, exist_ok=True)
-            write_text(self.split, json.dumps(data, indent=1))
-            write_text(self._config, json.dumps(wanted, indent=1))
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_text(self.split, json.dumps(data, indent=1))
+        write_text(self._config, json.dumps(wanted, indent=1))
         return None
 
     def save_resume(self, state: dict[str, Any]) -> None:

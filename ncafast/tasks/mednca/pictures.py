@@ -6,16 +6,12 @@ name the sides.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import imageio.v3 as iio
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
@@ -26,9 +22,12 @@ from ncafast.models import MedNCA
 from ncafast.tasks.mednca.config import Axis
 from ncafast.tasks.mednca.data import pad_to, padded_size
 from ncafast.train.texts import printable
+from ncafast.viz.figures import pixels_of, write_gif, write_png
 
 Array = np.ndarray[Any, Any]
 History = Sequence[dict[str, Any]]
+
+__all__ = ["animation", "curves", "overlay", "write_gif", "write_png"]
 
 _TRUTH = "#35d07f"
 _PREDICTION = "#ff5d8f"
@@ -86,7 +85,7 @@ def overlay(
     figure.legend(handles=handles, loc="lower center", ncols=min(4, len(handles)), frameon=False, fontsize=10)
     figure.suptitle(printable(title), fontsize=12, parse_math=False)  # it holds a file's name
     figure.subplots_adjust(0.02, 0.13, 0.98, 0.86, wspace=0.04)
-    return _pixels(figure)
+    return pixels_of(figure)
 
 
 def curves(history: History, best_epoch: int | None = None) -> Array:
@@ -126,7 +125,7 @@ def curves(history: History, best_epoch: int | None = None) -> Array:
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False, fontsize=9, loc=place)
     figure.tight_layout()
-    return _pixels(figure)
+    return pixels_of(figure)
 
 
 def animation(
@@ -160,19 +159,6 @@ def animation(
             text = f"{name} level, step {number * every} of {total}"
             frames.append(_frame(image[0].numpy(), shown.numpy(), text, axis, pixel))
     return frames
-
-
-def write_png(path: Path, picture: Array) -> None:
-    """Write [height, width, 3] uint8 as PNG."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    iio.imwrite(path, picture)
-
-
-def write_gif(path: Path, frames: Sequence[Array], seconds: float = 6.0) -> None:
-    """Write frames as a GIF that loops; the last frame stays for a moment."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    durations = [1000 * seconds / len(frames)] * (len(frames) - 1) + [1500.0]
-    iio.imwrite(path, np.stack(frames), duration=durations, loop=0)
 
 
 def _tallness(image: Array, pixel: tuple[float, float]) -> float:
@@ -224,12 +210,4 @@ def _frame(image: Array, plane: Array, text: str, axis: Axis, pixel: tuple[float
     bar.ax.set_title("probability", fontsize=7)
     bar.ax.tick_params(labelsize=7)
     figure.text(0.42, 0.93, text, ha="center", va="center", fontsize=11)
-    return _pixels(figure)
-
-
-def _pixels(figure: Figure) -> Array:
-    canvas = FigureCanvasAgg(figure)
-    with warnings.catch_warnings():  # a file's name may hold letters that the font lacks; they become boxes
-        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
-        canvas.draw()
-    return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
+    return pixels_of(figure)

@@ -1,0 +1,51 @@
+"""Image classification with MaxNCA: train on image folders, lists or .npz files, score, and look inside.
+
+``train``, ``predict`` and ``evaluate`` each take one dataclass; the command line builds its options from the same
+classes. The three are imported on first use, so that ``--help`` needs none of the imaging packages.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from ncafast.tasks.classification.config import EvaluateConfig, PredictConfig, TrainConfig
+
+if TYPE_CHECKING:
+    from ncafast.tasks.classification.evaluation import Scores, evaluate
+    from ncafast.tasks.classification.prediction import predict
+    from ncafast.tasks.classification.training import Result, train
+
+_HOME = {
+    "train": "training",
+    "Result": "training",
+    "predict": "prediction",
+    "evaluate": "evaluation",
+    "Scores": "evaluation",
+}
+
+__all__ = [
+    "EvaluateConfig",
+    "PredictConfig",
+    "Result",
+    "Scores",
+    "TrainConfig",
+    "evaluate",
+    "predict",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        module = importlib.import_module(f"{__name__}.{_HOME[name]}")
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("ncafast"):
+            raise
+        raise ModuleNotFoundError(
+            f"the classification task needs the package {error.name!r}; run: pip install 'ncafast[tasks]'",
+            name=error.name,
+        ) from error
+    return getattr(module, name)

@@ -1,0 +1,137 @@
+"""From items to pixels in memory, divided into training and held-out images."""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ncafast.tasks.classification.config import TrainConfig
+from ncafast.tasks.classification.images import ImageError, read_image, resize_all
+from ncafast.tasks.classification.sources import Item, Source, open_source
+from ncafast.train.progress import Bar, say
+from ncafast.train.seeds import mix
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """Images in memory, with their names and class numbers."""
+
+    names: tuple[str, ...]
+    pixels: Tensor  # [N, size, size, 3] uint8
+    labels: Tensor  # [N] int64
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def checksums(self) -> dict[str, int]:
+        """Of every image with its label, by name."""
+        own = zip(self.names, self.pixels.numpy(), self.labels.tolist(), strict=True)
+        return {name: zlib.crc32(image.tobytes(), label) for name, image, label in own}
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """What a run learns from and what it is measured on."""
+
+    train: Images
+    held_out: Images
+    classes: tuple[str, ...]
+    skipped: tuple[str, ...]
+
+
+def load_sides(config: TrainConfig) -> Sides:
+    """Read all images and divide them: as the source says, by --val-data, or at random within each class.
+
+    Raises ValueError if nothing is left to train on, or fewer than two classes are.
+    """
+    if config.data is None:
+        raise ValueError("no data given: give --data with a folder, a .csv or an .npz file")
+    source = open_source(config.data, config.naming)
+    known = {item.part for item in source.items}
+    skipped = list(source.skipped)
+    if config.val_data is not None:
+        other = open_source(config.val_data, config.naming)
+        unknown = sorted({item.label for item in other.items} - set(source.classes))
+        if unknown:
+            raise ValueError(
+                f"{config.val_data}: has the class {unknown[0]!r}, which {config.data} has not; "
+                f"that one has {', '.join(source.classes[:8])}"
+            )
+        skipped += other.skipped
+        # Images held out elsewhere may have the same names.
+        sides = _but(source.items, "val", "test"), [_renamed(item, "val") for item in _but(other.items, "train")]
+    elif "val" in known:
+        sides = _but(source.items, "val", "test"), [item for item in source.items if item.part == "val"]
+    else:
+        sides = split_items(_but(source.items, "test"), config.val_fraction, config.seed)
+    train, bad = read_items(sides[0], source.classes, config.size, config.progress)
+    held_out, worse = read_items(sides[1], source.classes, config.size, config.progress)
+    skipped += [*bad, *worse]
+    for reason in skipped:
+        say(f"skipped: {reason}")
+    _check(config.data, train, source)
+    return Sides(train, held_out, source.classes, tuple(skipped))
+
+
+def split_items(items: Sequence[Item], fraction: float, seed: int) -> tuple[list[Item], list[Item]]:
+    """Hold out the same part of every class: those whose number from (seed, name) is smallest."""
+    if not 0 <= fraction < 1:
+        raise ValueError(f"val_fraction={fraction} is not allowed; give a number from 0 to below 1")
+    held: set[str] = set()
+    for label in {item.label for item in items}:
+        names = sorted((item.name for item in items if item.label == label), key=lambda n: mix("split", seed, n))
+        held |= set(names[: min(round(fraction * len(names)), len(names) - 1)])
+    return [item for item in items if item.name not in held], [item for item in items if item.name in held]
+
+
+def read_items(
+    items: Sequence[Item], classes: Sequence[str], size: int, progress: bool = False
+) -> tuple[Images, list[str]]:
+    """The images that can be read, and one line for each that cannot."""
+    number = {name: k for k, name in enumerate(classes)}
+    names, pixels, labels, skipped = [], [], [], []
+    bar = Bar(len(items), 0, progress and any(isinstance(item.source, Path) for item in items))
+    bar.describe("reading images")
+    for item in items:
+        bar.advance({})
+        try:
+            if isinstance(item.source, Path):
+                image = read_image(item.source, size)
+            else:
+                image = resize_all(item.source[None], size)[0]
+        except ImageError as error:
+            skipped.append(str(error))
+            continue
+        names.append(item.name)
+        pixels.append(image)
+        labels.append(number[item.label])
+    bar.close()
+    stacked = np.stack(pixels) if pixels else np.zeros((0, size, size, 3), np.uint8)
+    return Images(tuple(names), torch.from_numpy(stacked), torch.tensor(labels, dtype=torch.int64)), skipped
+
+
+def _but(items: Sequence[Item], *parts: str) -> list[Item]:
+    return [item for item in items if item.part not in parts]
+
+
+def _renamed(item: Item, part: str) -> Item:
+    return Item(f"{part}/{item.name}", item.label, item.source, part)
+
+
+def _check(data: Path, train: Images, source: Source) -> None:
+    if not len(train):
+        raise ValueError(f"{data}: none of its {len(source.items)} images can be used; see the lines above")
+    found = Counter(train.labels.tolist())
+    if len(found) < 2:
+        only = source.classes[next(iter(found))]
+        raise ValueError(f"{data}: all training images are of the class {only!r}; two classes at least are needed")
+    twice = [name for name, count in Counter(train.names).items() if count > 1]
+    if twice:
+        raise ValueError(f"{data}: has several images named {twice[0]!r}; rename them, so that a split can be kept")

@@ -1,0 +1,78 @@
+"""Classifying images one by one, whatever the batch they come in.
+
+MaxNCA normalises by the statistics of its batch, in evaluation too. Taken literally, the class of an image would depend
+on the images beside it: a model with 0.84 accuracy on mixed batches of 40 cells found 0.60 of the same cells sorted by
+class and 0.47 of them one at a time (blood_pbc, 200 held-out cells). So the statistics of every step are taken once, on
+training images, and kept with the model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ncafast.functional import fire_mask, trace
+from ncafast.models import MaxNCA
+from ncafast.tasks.classification.augment import views
+from ncafast.train.seeds import mix
+
+PANEL = 256  # training images, as many of each class, whose statistics are kept
+_GROUP = 64  # images whose states are in memory at a time
+
+
+def seeded(images: Tensor, channels: int) -> Tensor:
+    """Scaled images [B, 3, H, W] -> MaxNCA's state [B, H, W, channels], the other channels 0."""
+    return F.pad(images.movedim(1, -1), (0, channels - images.shape[1]))
+
+
+def panel(labels: Tensor, classes: int) -> list[int]:
+    """Places of up to `PANEL` images with the classes as equally often as can be, the first of each class."""
+    places = [torch.nonzero(labels == k).flatten().tolist()[: -(-PANEL // classes)] for k in range(classes)]
+    return [place for own in places for place in own][:PANEL]
+
+
+@torch.no_grad()
+def step_statistics(model: MaxNCA, images: Tensor, steps: int, seed: int = 0) -> Tensor:
+    """Mean and variance of the hidden layer at every step on these scaled images: [steps, 2, hidden]."""
+    x = seeded(images, model.channel_n).movedim(-1, 1)
+    return trace(x, model.rule, model.params(), steps, seed=mix("statistics", seed)).stats
+
+
+@dataclass(frozen=True, slots=True)
+class Classifier:
+    """A MaxNCA with the statistics it normalises by. All images see the same fire masks, those of `seed`."""
+
+    model: MaxNCA
+    statistics: Tensor  # [steps, 2, hidden]
+
+    @torch.no_grad()
+    def states(self, images: Tensor, seed: int) -> list[Tensor]:
+        """The state [B, C, H, W] after 0, 1, ... all steps, from scaled images [B, 3, H, W]."""
+        rule, params = self.model.rule.replace(norm="running"), self.model.params()
+        x = seeded(images, self.model.channel_n).movedim(-1, 1).contiguous()
+        found = [x]
+        for step, (mean, variance) in enumerate(self.statistics.to(x.device)):
+            own = params | {"norm.running_mean": mean, "norm.running_var": variance}
+            mask = fire_mask((1, *x.shape[1:]), rule.fire_rate, seed, step=step, device=x.device)
+            x = trace(x, rule, own, 1, fire_mask=mask[None]).out
+            found.append(x)
+        return found
+
+    @torch.no_grad()
+    def logits(self, images: Tensor, seed: int) -> Tensor:
+        """[B, K] of scaled images [B, 3, H, W]."""
+        pooled = self.states(images, seed)[-1].amax((2, 3))
+        head: Tensor = self.model.fc3(F.relu(self.model.fc2(pooled)))
+        return head
+
+    def probabilities(self, images: Tensor, *, seed: int = 0, count: int = 1) -> Tensor:
+        """[N, K] on the CPU, softmax of the logits, the mean over `count` views, each with firing cells of its own."""
+        parts = [torch.zeros(0, self.model.num_classes)]
+        for group in images.split(_GROUP):
+            seen = views(group.to(self.model.fc2.weight.device), count)
+            own = [self.logits(view, mix("predict", seed, k)).softmax(1) for k, view in enumerate(seen)]
+            parts.append(torch.stack(own).mean(0).cpu())
+        return torch.cat(parts)

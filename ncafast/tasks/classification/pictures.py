@@ -1,0 +1,129 @@
+"""Pictures for people: curves of a run, the confusion matrix, and an image's channels over time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ncafast.tasks.classification.recipe import Recipe
+from ncafast.train.texts import printable
+from ncafast.viz.figures import Array, pixels_of
+
+_BLUE, _PALE, _PINK, _GREEN, _ORANGE = "#3a6ea5", "#8fb8de", "#ff5d8f", "#2a9d6f", "#f8961e"
+MOST_CHANNELS, MOST_TIMES = 12, 7  # of a picture; more would be too small to see
+
+
+def curves(history: Sequence[dict[str, Any]], best_epoch: int | None = None) -> Array:
+    """Losses on the left, accuracy and F1 of the held-out images on the right: [height, width, 3] uint8."""
+    figure = Figure(figsize=(9.5, 3.8), dpi=110)
+    left, right = figure.subplots(1, 2)
+    _line(left, history, "loss", _BLUE, "training")
+    _line(left, history, "val_loss", _ORANGE, "held out")
+    left.set(title="loss", xlabel="epoch")
+    left.set_ylim(bottom=0)
+    _line(right, history, "val_accuracy", _PINK, "accuracy")
+    _line(right, history, "val_f1_macro", _GREEN, "F1, mean over classes")
+    _line(right, history, "val_f1_weighted", _PALE, "F1, weighted")
+    for row in history:
+        if row["epoch"] == best_epoch and row.get("val_accuracy") is not None:
+            right.plot(best_epoch, row["val_accuracy"], "*", markersize=15, color=_ORANGE, zorder=5)
+            right.set_xlabel(f"epoch (best: {row['val_accuracy']:.3f} after {best_epoch})")
+    right.set(title="held-out images", ylim=(0, 1))
+    for axes in (left, right):
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False, fontsize=9)
+    figure.tight_layout()
+    return pixels_of(figure)
+
+
+def confusion(matrix: Tensor, classes: Sequence[str], title: str = "") -> Array:
+    """The confusion matrix [K, K], rows true and columns found, coloured by share of the row: pixels as `curves`."""
+    counts = matrix.double().cpu().numpy()
+    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    side = 2.6 + 0.52 * len(classes)
+    figure = Figure(figsize=(side, side), dpi=110)
+    axes = figure.add_subplot()
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    names = [printable(name) for name in classes]
+    axes.set_xticks(range(len(names)), names, rotation=45, ha="right", parse_math=False)
+    axes.set_yticks(range(len(names)), names, parse_math=False)
+    axes.set(xlabel="found", ylabel="true")
+    for (row, column), count in np.ndenumerate(counts):
+        if count:
+            colour = "white" if share[row, column] > 0.5 else "0.25"
+            axes.text(column, row, f"{count:.0f}", ha="center", va="center", color=colour, fontsize=9)
+    axes.set_title(printable(title), fontsize=11, parse_math=False)
+    figure.tight_layout()
+    return pixels_of(figure)
+
+
+def channels_over_time(
+    states: Sequence[Tensor],  # of one image, [C, H, W] after 0, 1, ... all steps
+    probabilities: Sequence[float],
+    recipe: Recipe,
+    title: str = "",
+) -> Array:
+    """One image's state: a row per point in time, the image and then its hidden channels; below, the probabilities.
+
+    Each channel is coloured from its lowest to its highest value over all steps. Those are shown whose last state
+    varies most.
+    """
+    times = np.unique(np.linspace(0, len(states) - 1, min(MOST_TIMES, len(states))).round().astype(int))
+    image = _photograph(states[0][:3], recipe)
+    hidden = np.stack([states[time][3:].float().cpu().numpy() for time in times])  # [T, C - 3, H, W]
+    chosen = np.sort(np.argsort(-hidden[-1].std((1, 2)), kind="stable")[:MOST_CHANNELS])
+    figure = Figure(figsize=(0.95 * (1 + len(chosen)) + 0.6, 0.95 * len(times) + 2.3), dpi=100)
+    grid = figure.add_gridspec(len(times) + 2, 1 + len(chosen), wspace=0.06, hspace=0.06)
+    for row, time in enumerate(times):
+        for column in range(1 + len(chosen)):
+            axes = figure.add_subplot(grid[row, column])
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+            if column == 0:
+                axes.imshow(image)
+                axes.set_ylabel(f"step {time}", fontsize=8)
+            else:
+                plane = hidden[:, chosen[column - 1]]
+                axes.imshow(plane[row], cmap="viridis", vmin=plane.min(), vmax=max(plane.max(), plane.min() + 1e-6))
+            if row == 0:
+                axes.set_title("image" if column == 0 else f"{chosen[column - 1] + 3}", fontsize=8)
+    bars = figure.add_subplot(grid[len(times) + 1, :])
+    best = int(np.argmax(probabilities))
+    bars.bar(
+        range(len(probabilities)),
+        probabilities,
+        color=[_PINK if k == best else _PALE for k in range(99)][: len(probabilities)],
+    )
+    bars.set_xticks(
+        range(len(recipe.classes)),
+        map(printable, recipe.classes),
+        rotation=20,
+        ha="right",
+        fontsize=8,
+        parse_math=False,
+    )
+    bars.set(ylim=(0, 1), ylabel="probability")
+    bars.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(printable(title), fontsize=11, parse_math=False)
+    figure.subplots_adjust(0.1, 0.09, 0.98, 0.92)
+    return pixels_of(figure)
+
+
+def _line(axes: Axes, history: Sequence[dict[str, Any]], name: str, colour: str, label: str) -> None:
+    found = [(row["epoch"], row[name]) for row in history if row.get(name) is not None]
+    if found:
+        axes.plot(*zip(*found, strict=True), marker="o", markersize=3, color=colour, label=label)
+
+
+def _photograph(scaled: Tensor, recipe: Recipe) -> Array:
+    """A scaled image [3, H, W] as it was, [H, W, 3] from 0 to 1."""
+    values = scaled.float().cpu().movedim(0, -1).numpy()
+    return np.clip(values * np.array(recipe.std) + np.array(recipe.mean), 0, 1)

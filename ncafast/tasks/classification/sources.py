@@ -1,0 +1,194 @@
+"""Where labelled images come from: class folders, the Matek-19 naming scheme, CSV lists, MedMNIST's .npz files."""
+
+from __future__ import annotations
+
+import csv
+import re
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ncafast.tasks.classification.config import Naming
+from ncafast.tasks.classification.images import Array, list_images
+
+# The notebook's 13 classes in its order, and the code in the file's name that stands for each.
+MATEK_CLASSES = (
+    "basophil", "eosinophil", "erythroblast", "myeloblast", "promyelocyte", "myelocyte", "metamyelocyte",
+    "neutrophil_banded", "neutrophil_segmented", "monocyte", "lymphocyte_typical", "lymphocyte_atypical", "smudge_cell",
+)  # fmt: skip
+MATEK_CODES = {
+    "BAS": 0, "EOS": 1, "EBO": 2, "MYO": 3, "PMB": 4, "PMO": 4, "MYB": 5, "MMZ": 6, "NGB": 7, "NGS": 8, "MOB": 9,
+    "MON": 9, "LYT": 10, "LYA": 11, "KSC": 12,
+}  # fmt: skip
+
+_PARTS = ("train", "val", "test")
+_FILE_COLUMNS, _LABEL_COLUMNS = ("file", "path", "image", "filename", "name"), ("label", "class", "target")
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An image that may be used: a file, or pixels."""
+
+    name: str
+    label: str
+    source: Path | Array
+    part: str = ""
+    """train, val or test where the source itself says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """All items of a data set, its classes in their order, and what was left out and why."""
+
+    items: tuple[Item, ...]
+    classes: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
+
+
+def open_source(data: Path, naming: Naming = "folders") -> Source:
+    """The items of a folder, a .csv or an .npz file. Image files are not read yet.
+
+    Raises ValueError, one line that names the file, if there is nothing to use.
+    """
+    if data.is_dir():
+        return _from_names(data) if naming == "matek19" else _from_folders(data)
+    if not data.exists():
+        raise ValueError(f"{data}: does not exist; give a folder with one folder per class, a .csv or an .npz file")
+    if data.suffix.lower() == ".csv":
+        return _from_csv(data)
+    if data.suffix.lower() == ".npz":
+        return _from_npz(data)
+    raise ValueError(f"{data}: is no folder, .csv or .npz file; give one of these")
+
+
+def _from_folders(folder: Path) -> Source:
+    items, skipped = [], []
+    for path in list_images(folder):
+        inside = path.relative_to(folder)
+        if len(inside.parts) == 1:
+            skipped.append(f"{path}: lies beside the class folders, not in one; move it into its class's folder")
+        else:
+            items.append(Item(str(inside), inside.parts[0], path))
+    if not items:
+        raise ValueError(f"{folder}: has no folder with images; make one per class, or give --naming matek19")
+    return Source(tuple(items), tuple(sorted({item.label for item in items})), tuple(skipped))
+
+
+def _from_names(folder: Path) -> Source:
+    items, skipped = [], []
+    for path in list_images(folder):
+        code = next((code for code in MATEK_CODES if code in path.name), None)
+        if code is None:
+            skipped.append(
+                f"{path}: its name has none of the codes {', '.join(MATEK_CODES)}; rename it or leave it out"
+            )
+        else:
+            items.append(Item(str(path.relative_to(folder)), MATEK_CLASSES[MATEK_CODES[code]], path))
+    if not items:
+        raise ValueError(f"{folder}: no file name has a code such as BAS or EBO; leave --naming matek19 out")
+    return Source(tuple(items), MATEK_CLASSES, tuple(skipped))
+
+
+def _from_csv(path: Path) -> Source:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path}: cannot be read as a CSV file ({error}); save it as CSV in UTF-8") from error
+    names = [name for name in (rows[0] if rows else {}) if name]
+    file_column = _column(path, names, _FILE_COLUMNS)
+    label_column = _column(path, names, _LABEL_COLUMNS)
+    items: dict[str, Item] = {}
+    skipped = []
+    for number, row in enumerate(rows, start=2):
+        name, label = (row.get(file_column) or "").strip(), (row.get(label_column) or "").strip()
+        if not name or not label:
+            skipped.append(f"{path}, line {number}: has no {file_column if not name else label_column}; fill it in")
+        elif name in items and items[name].label != label:
+            raise ValueError(f"{path}, line {number}: {name} is {label!r} here, {items[name].label!r} above; keep one")
+        else:
+            items[name] = Item(name, label, path.parent / name, (row.get("split") or "").strip())
+    if not items:
+        raise ValueError(f"{path}: names no image; give lines with a file and its label")
+    classes = sorted({item.label for item in items.values()}, key=_natural)
+    return Source(tuple(items.values()), tuple(classes), tuple(skipped))
+
+
+def _column(path: Path, names: list[str], known: tuple[str, ...]) -> str:
+    found = [name for name in names if name.strip().lower() in known]
+    if not found:
+        have = ", ".join(names[:6]) or "no column"
+        raise ValueError(f"{path}: has {have}; give its first line a column named {' or '.join(known[:3])}")
+    return found[0]
+
+
+def _from_npz(path: Path) -> Source:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            content = {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        what = " ".join(str(error).split())[:120]
+        raise ValueError(f"{path}: is no readable .npz file of plain arrays ({what}); copy it anew") from error
+    parts = [part for part in _PARTS if f"{part}_images" in content]
+    if not parts:
+        have = ", ".join(list(content)[:6]) or "nothing"
+        raise ValueError(f"{path}: holds {have}; train_images and train_labels are needed, as in MedMNIST")
+    labels = {part: _labels(path, part, content) for part in parts}
+    count = 1 + max((int(own.max()) for own in labels.values() if own.size), default=0)
+    named = content.get("classes")
+    classes = tuple(map(str, range(count) if named is None else named.tolist()))
+    if count > len(classes):
+        raise ValueError(f"{path}: a label is {count - 1}, but classes names only {len(classes)}; correct one of them")
+    items = []
+    for part in parts:
+        pixels = _pixels(path, part, content)
+        own = [str(name) for name in content.get(f"{part}_files", [])]
+        names = own if len(own) == len(pixels) else [f"{part}_{number:06}" for number in range(len(pixels))]
+        pairs = zip(names, labels[part], pixels, strict=True)
+        items += [Item(name, classes[int(label)], image, part) for name, label, image in pairs]
+    if not items:
+        raise ValueError(f"{path}: holds no image; give a file with some")
+    return Source(tuple(items), classes)
+
+
+def _labels(path: Path, part: str, content: dict[str, Any]) -> Array:
+    """[N] whole numbers from 0; MedMNIST's have a second axis of size 1."""
+    images, labels = content[f"{part}_images"], content.get(f"{part}_labels")
+    if labels is None:
+        raise ValueError(f"{path}: has {part}_images without {part}_labels; both are needed")
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim != 1 or len(labels) != len(images):
+        raise ValueError(
+            f"{path}: {part}_labels has shape {list(labels.shape)} for {len(images)} images; "
+            "one whole number per image is needed (several labels per image are not supported)"
+        )
+    if labels.dtype.kind not in "iu" or (labels.size and labels.min() < 0):
+        raise ValueError(f"{path}: {part}_labels must be whole numbers from 0, got {labels.dtype}")
+    return labels
+
+
+def _pixels(path: Path, part: str, content: dict[str, Any]) -> Array:
+    """[N, H, W, 3] uint8, from uint8 or from floats between 0 and 1, grey or RGB."""
+    images = content[f"{part}_images"]
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4 or images.shape[-1] not in (1, 3):
+        raise ValueError(f"{path}: {part}_images has shape {list(images.shape)}; [N, H, W] or [N, H, W, 3] is needed")
+    if images.dtype.kind == "f":
+        if not np.isfinite(images).all():
+            raise ValueError(f"{path}: {part}_images holds NaN or infinite values; repair the file")
+        if images.size and (images.min() < 0 or images.max() > 1):
+            raise ValueError(f"{path}: {part}_images holds values outside 0 to 1; scale them, or store uint8")
+        images = (images * 255).round().astype(np.uint8)
+    if images.dtype != np.uint8:
+        raise ValueError(f"{path}: {part}_images is {images.dtype}; uint8, or floats from 0 to 1, are needed")
+    return np.ascontiguousarray(np.broadcast_to(images, (*images.shape[:3], 3)))
+
+
+def _natural(label: str) -> tuple[Any, ...]:
+    """10 after 9, not after 1."""
+    return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", label))

@@ -1,0 +1,108 @@
+"""K-fold cross-validation, with nnU-Net's split files: a list of {"train": [names], "val": [names]}, one per fold."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ncafast.train.progress import say
+from ncafast.train.results import Results
+from ncafast.train.run_folder import write_text
+from ncafast.train.seeds import mix
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """Names to train on and names to measure on."""
+
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+
+    def write_lists(self, folder: Path) -> tuple[Path, Path]:
+        """train.txt and val.txt with one name per line, as the options --train-list and --val-list take them."""
+        paths = folder / "train.txt", folder / "val.txt"
+        for path, names in zip(paths, (self.train, self.val), strict=True):
+            write_text(path, "".join(f"{name}\n" for name in names))
+        return paths
+
+
+def make_folds(names: Sequence[str], count: int = 5, seed: int = 0) -> tuple[Fold, ...]:
+    """Divide names so that each is measured on once; the folds' sizes differ by one at most.
+
+    A name's place depends on (seed, name) and the other names, not on their order. Raises ValueError for fewer than
+    two folds, fewer names than folds, or a name that comes twice.
+    """
+    if not 2 <= count <= len(names):
+        raise ValueError(f"{count} folds of {len(names)} names are not possible; give from 2 to as many as there are")
+    if len(set(names)) != len(names):
+        raise ValueError("a name comes twice; give every sample a name of its own")
+    order = sorted(names, key=lambda name: mix("fold", seed, name))
+    parts = [frozenset(order[number::count]) for number in range(count)]
+    return tuple(Fold(tuple(sorted(set(names) - part)), tuple(sorted(part))) for part in parts)
+
+
+def write_folds(path: Path, folds: Sequence[Fold]) -> None:
+    """Write nnU-Net's splits_final.json."""
+    write_text(path, json.dumps([{"train": list(fold.train), "val": list(fold.val)} for fold in folds], indent=4))
+
+
+def read_folds(path: Path) -> tuple[Fold, ...]:
+    """Read nnU-Net's splits_final.json. Raises ValueError, one line that names the file, if it is none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        folds = tuple(Fold(_names(entry["train"]), _names(entry["val"])) for entry in content)
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        what = f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())[:150]
+        raise ValueError(
+            f'{path}: is no split file ({what}); a list of {{"train": [names], "val": [names]}} is needed'
+        ) from error
+    if not folds:
+        raise ValueError(f"{path}: holds no fold; give a file with at least one")
+    for number, fold in enumerate(folds):
+        both = sorted(set(fold.train) & set(fold.val))
+        if both or not fold.train or not fold.val:
+            what = f"{both[0]!r} stands on both sides" if both else "a side is empty"
+            raise ValueError(f"{path}: in fold {number} {what}; correct the file")
+    return folds
+
+
+def cross_validate(
+    folds: Sequence[Fold], train: Callable[[int, Fold, Path], dict[str, float]], out: Path
+) -> list[dict[str, Any]]:
+    """Train on every fold in turn; the same call goes on where it was stopped.
+
+    Args:
+        folds: as `make_folds` or `read_folds` give them.
+        train: `train(number, fold, folder)` trains one fold in a folder of its own, which it may find begun, and
+            returns what was measured.
+        out: folder for fold_0, fold_1 ... and for results.csv and results.json.
+
+    Returns:
+        One row per fold, then the mean and the standard deviation (over the folds, with n - 1) of every number.
+    """
+    results = Results(out)
+    for number, fold in enumerate(folds):
+        key = {"fold": number}
+        if results.find(key) is None:
+            say(f"fold {number + 1} of {len(folds)}: {len(fold.train)} to train on, {len(fold.val)} held out")
+            results.add(key, train(number, fold, out / f"fold_{number}"))
+    rows = [row for row in results.rows if isinstance(row["fold"], int) and row["fold"] < len(folds)]
+    measured = [name for name in rows[0] if name != "fold"]
+    mean = {name: math.fsum(row[name] for row in rows) / len(rows) for name in measured}
+    spread = {
+        name: math.sqrt(math.fsum((row[name] - mean[name]) ** 2 for row in rows) / max(len(rows) - 1, 1))
+        for name in measured
+    }
+    summary = [{"fold": "mean", **mean}, {"fold": "std", **spread}]
+    results.write([*rows, *summary])
+    return [*rows, *summary]
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise ValueError("a side is no list of names")
+    return tuple(value)

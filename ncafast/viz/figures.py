@@ -1,0 +1,37 @@
+"""Pictures as files: matplotlib figures to pixels, pixels to PNG and GIF."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import imageio.v3 as iio
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+Array = np.ndarray[Any, Any]
+
+
+def write_png(path: Path, picture: Array) -> None:
+    """Write [height, width, 3] uint8 as PNG."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    iio.imwrite(path, picture)
+
+
+def write_gif(path: Path, frames: Sequence[Array], seconds: float = 6.0) -> None:
+    """Write frames as a GIF that loops; the last frame stays for a moment."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    durations = [1000 * seconds / len(frames)] * (len(frames) - 1) + [1500.0]
+    iio.imwrite(path, np.stack(frames), duration=durations, loop=0)
+
+
+def pixels_of(figure: Figure) -> Array:
+    """The figure as [height, width, 3] uint8."""
+    canvas = FigureCanvasAgg(figure)
+    with warnings.catch_warnings():  # a file's name may hold letters that the font lacks; they become boxes
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+        canvas.draw()
+    return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])

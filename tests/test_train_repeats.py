@@ -1,0 +1,110 @@
+"""Cross-validation and grid search: every fold and combination once, also when stopped in between."""
+
+from __future__ import annotations
+
+import csv
+import json
+import statistics
+
+import pytest
+
+from ncafast.train import Fold, cross_validate, make_folds, read_folds, search, write_folds
+
+NAMES = [f"case_{number:02}" for number in range(11)]
+
+
+def test_every_name_is_measured_on_once():
+    folds = make_folds(NAMES, 4, seed=3)
+    assert sorted(name for fold in folds for name in fold.val) == NAMES
+    assert sorted(len(fold.val) for fold in folds) == [2, 3, 3, 3]
+    for fold in folds:
+        assert sorted((*fold.train, *fold.val)) == NAMES
+    assert make_folds(NAMES[::-1], 4, seed=3) == folds != make_folds(NAMES, 4, seed=4)
+    for wrong in (1, 12):
+        with pytest.raises(ValueError, match=f"{wrong} folds of 11 names"):
+            make_folds(NAMES, wrong)
+    with pytest.raises(ValueError, match="twice"):
+        make_folds(["a", "a", "b"], 2)
+
+
+def test_split_files_are_nnunets(tmp_path):
+    path = tmp_path / "splits_final.json"
+    path.write_text('[{"train": ["a", "b"], "val": ["c"]}, {"train": ["b", "c"], "val": ["a"]}]')
+    assert read_folds(path) == (Fold(("a", "b"), ("c",)), Fold(("b", "c"), ("a",)))
+    folds = make_folds(NAMES)
+    write_folds(path, folds)
+    assert json.loads(path.read_text())[0] == {"train": list(folds[0].train), "val": list(folds[0].val)}
+    assert read_folds(path) == folds
+    train, val = folds[1].write_lists(tmp_path / "lists")
+    assert tuple(train.read_text().split()) == folds[1].train and tuple(val.read_text().split()) == folds[1].val
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "is no split file"),
+        ("[]", "holds no fold"),
+        ('[{"train": ["a"]}]', "'val' is missing"),
+        ('[{"train": ["a"], "val": "b"}]', "no list of names"),
+        ('[{"train": ["a"], "val": ["a"]}]', "in fold 0 'a' stands on both sides"),
+        ('[{"train": [], "val": ["a"]}]', "in fold 0 a side is empty"),
+    ],
+)
+def test_other_files_are_named_in_one_line(tmp_path, text, said):
+    path = tmp_path / "splits.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=said) as error:
+        read_folds(path)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_cross_validation_goes_on_where_it_was_stopped(tmp_path):
+    folds, trained = make_folds(NAMES, 3), []
+
+    def train(number, fold, folder):
+        trained.append(number)
+        assert folder == tmp_path / f"fold_{number}" and fold == folds[number]
+        if len(trained) == 2:
+            raise KeyboardInterrupt
+        return {"dice": 0.5 + 0.1 * number**2}
+
+    with pytest.raises(KeyboardInterrupt):
+        cross_validate(folds, train, tmp_path)
+    rows = cross_validate(folds, train, tmp_path)
+    assert trained == [0, 1, 1, 2]
+    values = [0.5, 0.6, 0.9]
+    assert [row["dice"] for row in rows[:3]] == values
+    assert rows[3]["dice"] == pytest.approx(statistics.mean(values))
+    assert rows[4]["dice"] == pytest.approx(statistics.stdev(values))
+    assert cross_validate(folds, train, tmp_path) == rows and len(trained) == 4
+    with (tmp_path / "results.csv").open() as file:
+        assert [row["fold"] for row in csv.DictReader(file)] == ["0", "1", "2", "mean", "std"]
+
+
+def test_a_search_tries_every_combination_once_and_ranks_them(tmp_path):
+    tried = []
+
+    def train(options, folder):
+        tried.append((options["lr"], options["sizes"]))
+        if len(tried) == 3:
+            raise KeyboardInterrupt
+        folder.mkdir()
+        return {"loss": options["lr"] * 10 + len(options["sizes"])}
+
+    grid = {"lr": [0.1, 0.2], "sizes": [(7,), (7, 3)]}
+    with pytest.raises(KeyboardInterrupt):
+        search(grid, train, tmp_path, by="loss")
+    rows = search(grid, train, tmp_path, by="loss")
+    assert tried == [(0.1, (7,)), (0.1, (7, 3)), (0.2, (7,)), (0.2, (7,)), (0.2, (7, 3))]
+    assert [row["loss"] for row in rows] == [4, 3, 3, 2]
+    assert [row["loss"] for row in search(grid, train, tmp_path, by="loss", lowest=True)] == [2, 3, 3, 4]
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} >= {"lr=0.1,sizes=_7,_", "lr=0.2,sizes=_7,_3_"}
+    search({"lr": [0.1, 0.3], "sizes": [(7,)]}, train, tmp_path, by="loss")
+    assert tried[5:] == [(0.3, (7,))]
+    with pytest.raises(ValueError, match="by='dice' is not among what was measured: loss"):
+        search(grid, train, tmp_path, by="dice")
+    with pytest.raises(ValueError, match="no value for lr"):
+        search({"lr": []}, train, tmp_path, by="loss")
+    (tmp_path / "results.json").write_text("{")
+    with pytest.raises(ValueError, match=r"results\.json: is damaged .*delete it"):
+        search(grid, train, tmp_path, by="loss")
