@@ -1,4 +1,4 @@
-"""The README is true: every Python block runs, every command and option that it or a page in docs/ names exists."""
+"""The README is true: every Python block runs, every command and option that it names exists."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from ncafast import backends, cli
 from ncafast.bench import originals
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted((ROOT / "docs").glob("*.md"))
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def blocks(language: str, text: str = README) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
 def with_text(part: str) -> str:
@@ -72,13 +71,9 @@ def test_the_test_command_is_found_as_continuous_integration_finds_it():
     assert command.group(1).rstrip().endswith(".venv/bin/python -m pytest")
 
 
-def commands() -> list[str]:
-    """Of the README and of all pages in docs/."""
-    found = blocks("bash") + [block for page in PAGES for block in blocks("bash", page.read_text(encoding="utf-8"))]
-    return [line for block in found for line in block.splitlines() if line.startswith("ncafast")]
-
-
-@pytest.mark.parametrize("line", commands())
+@pytest.mark.parametrize(
+    "line", [line for block in blocks("bash") for line in block.splitlines() if line.startswith("ncafast")]
+)
 def test_commands_and_their_options_exist(line, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     words = shlex.split(line)[1:]
