@@ -427,6 +427,14 @@ def test_the_pool_may_wait(data, tmp_path, monkeypatch, short):
     assert [int(fresh.sum()) for fresh in states] == [8, 8, 8, 8, 2, 2]
 
 
+def test_shares_of_an_odd_batch_do_not_overlap(data, tmp_path, monkeypatch, short):
+    """Half of three is two when rounded, and two and two are more than three."""
+    counts = []
+    monkeypatch.setattr(training, "exchange", lambda states, images: counts.append(len(images)) or states)
+    train(options(data, tmp_path / "run", fresh=0.5, mutate=0.5, batch_size=3))
+    assert counts == [1] * 6
+
+
 def test_no_digit_need_be_exchanged(data, tmp_path, short):
     config = options(data, tmp_path / "run", fresh=0.0, mutate=0.0)
     before = training._SelfClassifying(config, read_digits(data, "train"))

@@ -104,8 +104,9 @@ class _SelfClassifying(PoolJob):
         """Other digits for the first samples of the batch, which start anew, and for the last, which do not."""
         count = len(at.numbers)
         pooled = at.step >= self.config.pool_after
-        fresh = list(at.numbers[: round(self.config.fresh * count) if pooled else count])
-        mutated = list(at.numbers[count - (round(self.config.mutate * count) if pooled else 0) :])
+        first = round(self.config.fresh * count) if pooled else count
+        last = min(round(self.config.mutate * count), count - first)  # both may be rounded up
+        fresh, mutated = list(at.numbers[:first]), list(at.numbers[count - last :])
         images, labels = self._draw(len(fresh) + len(mutated), at.generator("digits"))
         self.labels[fresh + mutated] = labels
         self.pool.put(fresh, fresh_states(images[: len(fresh)], self.config.channels))
