@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 import ncafast
 from ncafast import backends, cli, native
-from ncafast.tasks import mednca
+from ncafast.tasks import mednca, texture
 from ncafast.tasks.demo import DemoConfig
 
 try:
@@ -26,12 +26,16 @@ except ModuleNotFoundError:  # Python 3.10; pytest brings the same under its old
 
 ROOT = Path(__file__).resolve().parents[1]
 EXTRAS = ("tyro", "nibabel", "nilearn", "matplotlib", "imageio", "PIL", "scipy", "tensorboard")
-EXTRAS += ("torchmetrics", "tqdm")
+EXTRAS += ("torchmetrics", "torchvision", "tqdm")
 OPTIONS = {
     "demo": DemoConfig,
     "train mednca": mednca.TrainConfig,
     "evaluate mednca": mednca.EvaluateConfig,
     "predict mednca": mednca.PredictConfig,
+    "train texture": texture.TrainConfig,
+    "evaluate texture": texture.EvaluateConfig,
+    "animate texture": texture.AnimateConfig,
+    "study texture": texture.StudyConfig,
 }
 
 
@@ -84,10 +88,11 @@ def test_no_command_is_wrong_usage_and_shows_help(capsys):
     ("words", "said"),
     [
         (["trian", "mednca"], "did you mean 'train'?"),
-        (["xyz"], "there are bench, demo, evaluate, info, predict, train"),
+        (["xyz"], "there are animate, bench, demo, evaluate, info, predict, study, train"),
         (["train"], "ncafast train mednca --help"),
         (["predict", "--help"], "ncafast predict mednca --help"),
-        (["train", "texture"], "train has no task 'texture'; it has mednca"),
+        (["train", "texturs"], "train has no task 'texturs'; it has mednca, texture"),
+        (["animate"], "ncafast animate texture --help"),
     ],
 )
 def test_wrong_command_is_one_line_and_exit_2(capsys, words, said):
@@ -131,6 +136,9 @@ def field_texts(options: type) -> dict[str, str]:
         ["train", "mednca", "--epochs", "three"],
         ["train", "mednca", "--axis", "diagonal"],
         ["predict", "mednca", "--input", "x.nii.gz"],
+        ["train", "texture", "--out", "x"],
+        ["train", "texture", "--image", "x.png", "--loss", "vgg"],
+        ["animate", "texture", "--model", "x", "--size", "9"],
         ["demo", "--epochs"],
         ["info", "a.safetensors", "b.safetensors"],
     ],
@@ -354,7 +362,15 @@ def test_info_does_not_need_to_know_who_wrote_a_file(tmp_path, capsys):
     assert "ncafast unknown" in [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
 
 
-@pytest.mark.parametrize("words", [["train", "mednca", "--data", "d", "--out"], ["demo", "--quick", "--out"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "mednca", "--data", "d", "--out"],
+        ["train", "texture", "--image", "d", "--out"],
+        ["study", "texture", "--image", "d", "--out"],
+        ["demo", "--quick", "--out"],
+    ],
+)
 def test_an_output_that_cannot_be_names_its_option(tmp_path, capsys, words):
     (tmp_path / "file").touch()
     assert cli.main([*words, str(tmp_path / "file")]) == 1
