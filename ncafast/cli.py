@@ -63,6 +63,41 @@ _COMMANDS = {
         "ncafast.cli:_predict_mednca",
         "ncafast.tasks.mednca:PredictConfig",
     ),
+    "train classification": _Command(
+        "train a classifier on image folders, a CSV list or an .npz file",
+        "ncafast.cli:_train_classification",
+        "ncafast.tasks.classification:TrainConfig",
+    ),
+    "evaluate classification": _Command(
+        "score a trained classifier: accuracy, F1, confusion matrix",
+        "ncafast.cli:_evaluate_classification",
+        "ncafast.tasks.classification:EvaluateConfig",
+    ),
+    "predict classification": _Command(
+        "classify images with a trained model, and draw its channels over time",
+        "ncafast.cli:_predict_classification",
+        "ncafast.tasks.classification:PredictConfig",
+    ),
+    "train texture": _Command(
+        "train a texture automaton on one image",
+        "ncafast.cli:_train_texture",
+        "ncafast.tasks.texture:TrainConfig",
+    ),
+    "evaluate texture": _Command(
+        "measure a trained texture: distance from its sample over time, strength of motion",
+        "ncafast.cli:_evaluate_texture",
+        "ncafast.tasks.texture:EvaluateConfig",
+    ),
+    "animate texture": _Command(
+        "write what a trained texture does as a GIF or MP4, at any size",
+        "ncafast.cli:_animate_texture",
+        "ncafast.tasks.texture:AnimateConfig",
+    ),
+    "study texture": _Command(
+        "train textures over channels and hidden widths, and map how strongly they move",
+        "ncafast.cli:_study_texture",
+        "ncafast.tasks.texture:StudyConfig",
+    ),
     "train growing": _Command(
         "train an automaton that grows an image from one cell, keeps it and heals it",
         "ncafast.cli:_train_growing",
@@ -97,41 +132,6 @@ _COMMANDS = {
         "make a film of digits whose cells come to agree",
         "ncafast.cli:_animate_selfclassify",
         "ncafast.tasks.selfclassify:AnimateConfig",
-    ),
-    "train texture": _Command(
-        "train a texture automaton on one image",
-        "ncafast.cli:_train_texture",
-        "ncafast.tasks.texture:TrainConfig",
-    ),
-    "evaluate texture": _Command(
-        "measure a trained texture: distance from its sample over time, strength of motion",
-        "ncafast.cli:_evaluate_texture",
-        "ncafast.tasks.texture:EvaluateConfig",
-    ),
-    "animate texture": _Command(
-        "write what a trained texture does as a GIF or MP4, at any size",
-        "ncafast.cli:_animate_texture",
-        "ncafast.tasks.texture:AnimateConfig",
-    ),
-    "study texture": _Command(
-        "train textures over channels and hidden widths, and map how strongly they move",
-        "ncafast.cli:_study_texture",
-        "ncafast.tasks.texture:StudyConfig",
-    ),
-    "train classification": _Command(
-        "train a classifier on image folders, a CSV list or an .npz file",
-        "ncafast.cli:_train_classification",
-        "ncafast.tasks.classification:TrainConfig",
-    ),
-    "evaluate classification": _Command(
-        "score a trained classifier: accuracy, F1, confusion matrix",
-        "ncafast.cli:_evaluate_classification",
-        "ncafast.tasks.classification:EvaluateConfig",
-    ),
-    "predict classification": _Command(
-        "classify images with a trained model, and draw its channels over time",
-        "ncafast.cli:_predict_classification",
-        "ncafast.tasks.classification:PredictConfig",
     ),
 }
 
@@ -288,6 +288,33 @@ def _predict_mednca(options: Any) -> int:
     return FAILED if done.skipped else DONE
 
 
+def _train_classification(options: Any) -> None:
+    from ncafast.tasks.classification import train
+
+    result = train(options)
+    score = "" if result.best_accuracy is None else f" (epoch {result.best_epoch}, accuracy {result.best_accuracy:.4f})"
+    print(f"best checkpoint: {result.best}{score}")
+
+
+def _evaluate_classification(options: Any) -> None:
+    from ncafast.tasks.classification import evaluate
+
+    print(f"written: {evaluate(options).csv}")  # after the table, which the task prints
+
+
+def _predict_classification(options: Any) -> int:
+    """FAILED when an image could not be read, as `_predict_mednca`."""
+    from ncafast.tasks.classification import predict
+    from ncafast.train import texts
+
+    done = predict(options)
+    for item in done.found:
+        shown = f" ({item.picture})" if item.picture else ""
+        print(texts.printable(f"{item.image}: {item.label}, {item.probability:.2f}{shown}"))
+    print(f"written: {done.csv}")
+    return FAILED if done.skipped else DONE
+
+
 def _train_texture(options: Any) -> None:
     from ncafast.tasks.texture import train
 
@@ -363,33 +390,6 @@ def _animate_selfclassify(options: Any) -> None:
     from ncafast.tasks.selfclassify import animate
 
     print(f"written: {animate(options)}")
-
-
-def _train_classification(options: Any) -> None:
-    from ncafast.tasks.classification import train
-
-    result = train(options)
-    score = "" if result.best_accuracy is None else f" (epoch {result.best_epoch}, accuracy {result.best_accuracy:.4f})"
-    print(f"best checkpoint: {result.best}{score}")
-
-
-def _evaluate_classification(options: Any) -> None:
-    from ncafast.tasks.classification import evaluate
-
-    print(f"written: {evaluate(options).csv}")  # after the table, which the task prints
-
-
-def _predict_classification(options: Any) -> int:
-    """FAILED when an image could not be read, as `_predict_mednca`."""
-    from ncafast.tasks.classification import predict
-    from ncafast.train import texts
-
-    done = predict(options)
-    for item in done.found:
-        shown = f" ({item.picture})" if item.picture else ""
-        print(texts.printable(f"{item.image}: {item.label}, {item.probability:.2f}{shown}"))
-    print(f"written: {done.csv}")
-    return FAILED if done.skipped else DONE
 
 
 def _load(place: str) -> Any:

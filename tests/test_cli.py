@@ -101,7 +101,8 @@ def test_no_command_is_wrong_usage_and_shows_help(capsys):
         (["xyz"], "there are animate, bench, demo, evaluate, info, predict, study, train"),
         (["train"], "ncafast train mednca --help"),
         (["predict", "--help"], "ncafast predict mednca --help"),
-        (["predict", "growing"], "predict has no task 'growing'; it has mednca, selfclassify, classification"),
+        (["predict", "growing"], "predict has no task 'growing'; it has mednca, classification, selfclassify"),
+        (["animate"], "ncafast animate texture --help"),
     ],
 )
 def test_wrong_command_is_one_line_and_exit_2(capsys, words, said):
@@ -147,6 +148,9 @@ def field_texts(options: type) -> dict[str, str]:
         ["train", "mednca", "--epochs", "three"],
         ["train", "mednca", "--axis", "diagonal"],
         ["predict", "mednca", "--input", "x.nii.gz"],
+        ["train", "texture", "--out", "x"],
+        ["train", "texture", "--image", "x.png", "--loss", "vgg"],
+        ["animate", "texture", "--model", "x", "--size", "9"],
         ["demo", "--epochs"],
         ["info", "a.safetensors", "b.safetensors"],
     ],
@@ -370,7 +374,15 @@ def test_info_does_not_need_to_know_who_wrote_a_file(tmp_path, capsys):
     assert "ncafast unknown" in [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
 
 
-@pytest.mark.parametrize("words", [["train", "mednca", "--data", "d", "--out"], ["demo", "--quick", "--out"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "mednca", "--data", "d", "--out"],
+        ["train", "texture", "--image", "d", "--out"],
+        ["study", "texture", "--image", "d", "--out"],
+        ["demo", "--quick", "--out"],
+    ],
+)
 def test_an_output_that_cannot_be_names_its_option(tmp_path, capsys, words):
     (tmp_path / "file").touch()
     assert cli.main([*words, str(tmp_path / "file")]) == 1

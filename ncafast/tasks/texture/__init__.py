@@ -13,8 +13,8 @@ from ncafast.tasks.texture.config import AnimateConfig, EvaluateConfig, StudyCon
 
 if TYPE_CHECKING:
     from ncafast.tasks.texture.animation import animate
-    from ncafast.tasks.texture.evaluation import Scores, evaluate
     from ncafast.tasks.texture.dynamics import Study, study
+    from ncafast.tasks.texture.evaluation import Scores, evaluate
     from ncafast.tasks.texture.training import Result, train
 
 _HOME = {

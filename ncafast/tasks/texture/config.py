@@ -57,11 +57,11 @@ class TrainConfig:
     steps: tuple[int, int] = (24, 48)
     """Steps of the automaton: each batch draws a number from the first to the second, both included."""
 
-    pool: int = 256
+    pool: int = 64
     """States that training goes on from, so that the texture lasts."""
 
     reseed_every: int = 8
-    """Training steps between two in which one state of the batch begins anew."""
+    """Training steps between two in which one state of the batch begins anew. States that have burst always do."""
 
     overflow: float = 10.0
     """Weight of the loss that keeps the state between -1 and 1."""

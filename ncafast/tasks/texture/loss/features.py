@@ -28,7 +28,7 @@ class FeatureLoss(nn.Module):
     """
 
     def __init__(
-        self, sample: Tensor, weights: Path, kind: Literal["gram", "sliced"] = "sliced", directions: int = 64
+        self, sample: Tensor, weights: Path, kind: Literal["gram", "sliced"] = "sliced", directions: int = 32
     ) -> None:
         super().__init__()
         self.kind, self.directions = kind, directions

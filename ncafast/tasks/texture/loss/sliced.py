@@ -26,8 +26,7 @@ def wasserstein(values: Tensor, target: Tensor) -> Tensor:
     """Squared 2-Wasserstein distance [B, K] of numbers on a line: values [B, K, N] against target [K, M].
 
     With N = M it is the mean of (sorted value - sorted target)^2. Otherwise the target's quantile function Q is cut
-    into N equal parts: the integral of (x_i - Q)^2 over part i is (x_i - its mean)^2 plus its variance, so this is exact
-    too.
+    into N equal parts: the integral of (x_i - Q)^2 over part i is (x_i - its mean)^2 plus its variance, which is exact.
     Differentiable in `values`.
     """
     count = values.shape[-1]
