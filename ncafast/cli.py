@@ -78,6 +78,26 @@ _COMMANDS = {
         "ncafast.cli:_predict_classification",
         "ncafast.tasks.classification:PredictConfig",
     ),
+    "train texture": _Command(
+        "train a texture automaton on one image",
+        "ncafast.cli:_train_texture",
+        "ncafast.tasks.texture:TrainConfig",
+    ),
+    "evaluate texture": _Command(
+        "measure a trained texture: distance from its sample over time, strength of motion",
+        "ncafast.cli:_evaluate_texture",
+        "ncafast.tasks.texture:EvaluateConfig",
+    ),
+    "animate texture": _Command(
+        "write what a trained texture does as a GIF or MP4, at any size",
+        "ncafast.cli:_animate_texture",
+        "ncafast.tasks.texture:AnimateConfig",
+    ),
+    "study texture": _Command(
+        "train textures over channels and hidden widths, and map how strongly they move",
+        "ncafast.cli:_study_texture",
+        "ncafast.tasks.texture:StudyConfig",
+    ),
     "train growing": _Command(
         "train an automaton that grows an image from one cell, keeps it and heals it",
         "ncafast.cli:_train_growing",
@@ -112,26 +132,6 @@ _COMMANDS = {
         "make a film of digits whose cells come to agree",
         "ncafast.cli:_animate_selfclassify",
         "ncafast.tasks.selfclassify:AnimateConfig",
-    ),
-    "train texture": _Command(
-        "train a texture automaton on one image",
-        "ncafast.cli:_train_texture",
-        "ncafast.tasks.texture:TrainConfig",
-    ),
-    "evaluate texture": _Command(
-        "measure a trained texture: distance from its sample over time, strength of motion",
-        "ncafast.cli:_evaluate_texture",
-        "ncafast.tasks.texture:EvaluateConfig",
-    ),
-    "animate texture": _Command(
-        "write what a trained texture does as a GIF or MP4, at any size",
-        "ncafast.cli:_animate_texture",
-        "ncafast.tasks.texture:AnimateConfig",
-    ),
-    "study texture": _Command(
-        "train textures over channels and hidden widths, and map how strongly they move",
-        "ncafast.cli:_study_texture",
-        "ncafast.tasks.texture:StudyConfig",
     ),
 }
 
@@ -237,9 +237,9 @@ def _described(options: type[Any]) -> type[Any]:
     """The dataclass with the text under each field as its help. tyro reads that itself, but keeps its line breaks."""
     from docstring_parser import parse_from_object
 
-    # A task's options may inherit the loop's; where both have a text, the task's own holds.
-    bases = [base for base in reversed(options.__mro__) if dataclasses.is_dataclass(base)]
-    texts = {doc.arg_name: doc.description or "" for base in bases for doc in parse_from_object(base).params}
+    kinds = [kind for kind in reversed(options.__mro__) if dataclasses.is_dataclass(kind)]  # texts are inherited
+    docs = [doc for kind in kinds for doc in parse_from_object(kind).params]
+    texts = {doc.arg_name: doc.description for doc in docs if doc.description}
     types = typing.get_type_hints(options)
     own = options.__annotations__  # stands first in the help
     fields = [

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 import ncafast
 from ncafast import backends, cli, native
-from ncafast.tasks import classification, mednca
+from ncafast.tasks import classification, growing, mednca, selfclassify, texture
 from ncafast.tasks.demo import DemoConfig
 
 try:
@@ -35,6 +35,17 @@ OPTIONS = {
     "predict classification": classification.PredictConfig,
     "evaluate mednca": mednca.EvaluateConfig,
     "predict mednca": mednca.PredictConfig,
+    "train texture": texture.TrainConfig,
+    "evaluate texture": texture.EvaluateConfig,
+    "animate texture": texture.AnimateConfig,
+    "study texture": texture.StudyConfig,
+    "train growing": growing.TrainConfig,
+    "evaluate growing": growing.EvaluateConfig,
+    "animate growing": growing.AnimateConfig,
+    "train selfclassify": selfclassify.TrainConfig,
+    "evaluate selfclassify": selfclassify.EvaluateConfig,
+    "predict selfclassify": selfclassify.PredictConfig,
+    "animate selfclassify": selfclassify.AnimateConfig,
 }
 
 
@@ -87,10 +98,11 @@ def test_no_command_is_wrong_usage_and_shows_help(capsys):
     ("words", "said"),
     [
         (["trian", "mednca"], "did you mean 'train'?"),
-        (["xyz"], "there are bench, demo, evaluate, info, predict, train"),
+        (["xyz"], "there are animate, bench, demo, evaluate, info, predict, study, train"),
         (["train"], "ncafast train mednca --help"),
         (["predict", "--help"], "ncafast predict mednca --help"),
-        (["train", "texture"], "train has no task 'texture'; it has mednca, classification"),
+        (["predict", "growing"], "predict has no task 'growing'; it has mednca, classification, selfclassify"),
+        (["animate"], "ncafast animate texture --help"),
     ],
 )
 def test_wrong_command_is_one_line_and_exit_2(capsys, words, said):
@@ -136,6 +148,9 @@ def field_texts(options: type) -> dict[str, str]:
         ["train", "mednca", "--epochs", "three"],
         ["train", "mednca", "--axis", "diagonal"],
         ["predict", "mednca", "--input", "x.nii.gz"],
+        ["train", "texture", "--out", "x"],
+        ["train", "texture", "--image", "x.png", "--loss", "vgg"],
+        ["animate", "texture", "--model", "x", "--size", "9"],
         ["demo", "--epochs"],
         ["info", "a.safetensors", "b.safetensors"],
     ],
@@ -359,7 +374,15 @@ def test_info_does_not_need_to_know_who_wrote_a_file(tmp_path, capsys):
     assert "ncafast unknown" in [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
 
 
-@pytest.mark.parametrize("words", [["train", "mednca", "--data", "d", "--out"], ["demo", "--quick", "--out"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "mednca", "--data", "d", "--out"],
+        ["train", "texture", "--image", "d", "--out"],
+        ["study", "texture", "--image", "d", "--out"],
+        ["demo", "--quick", "--out"],
+    ],
+)
 def test_an_output_that_cannot_be_names_its_option(tmp_path, capsys, words):
     (tmp_path / "file").touch()
     assert cli.main([*words, str(tmp_path / "file")]) == 1

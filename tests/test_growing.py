@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import imageio.v3 as iio
 import matplotlib
@@ -339,6 +341,20 @@ def test_loss_curves_agree_between_the_fused_and_the_reference_backend(image, tm
     torch.testing.assert_close(curve[:15], curve[15:], rtol=2e-3, atol=1e-5)
 
 
+def test_a_batch_in_two_parts_trains_as_the_whole_one(image, tmp_path, short):
+    """So do two processes; see tests/test_train_processes.py."""
+    results = []
+    for batch, parts in ((8, 1), (4, 2)):
+        out = tmp_path / f"{parts}"
+        train(
+            options(image, out, batch_size=batch, accumulate=parts, optimiser="sgd", schedule="constant", pool_size=16)
+        )
+        results.append((load_file(out / "last.safetensors"), checkpoint.load_resume(out / "resume.pt")["job"]))
+    for name, tensor in results[0][0].items():
+        torch.testing.assert_close(results[1][0][name], tensor, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(results[1][1], results[0][1], rtol=1e-4, atol=1e-5)
+
+
 class PowerCut(BaseException):
     pass
 
@@ -462,6 +478,16 @@ def test_a_checkpoint_of_another_task_or_a_damaged_one_is_named(model_file, tmp_
     save_file(tensors, tmp_path / "bad.safetensors", header)
     with pytest.raises(ValueError, match="NaN or infinite"):
         load_model(tmp_path / "bad.safetensors", torch.device("cpu"))
+
+
+def test_the_pages_python_is_what_train_takes(tmp_path, monkeypatch):
+    page = Path(__file__).resolve().parents[1] / "docs" / "growing.md"
+    (block,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    done = SimpleNamespace(best=tmp_path, measures={})
+    seen: list[TrainConfig] = []
+    monkeypatch.setattr("ncafast.tasks.growing.train", lambda config: seen.append(config) or done, raising=False)
+    exec(block, {})
+    assert (seen[0].image, seen[0].regime) == (Path("lizard.png"), "persistent")
 
 
 # Emoji

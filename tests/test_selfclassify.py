@@ -6,9 +6,11 @@ import csv
 import gzip
 import json
 import os
+import re
 import struct
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import imageio.v3 as iio
 import numpy as np
@@ -78,7 +80,15 @@ def data(tmp_path: Path) -> Path:
 
 def options(data: Path, out: Path, **others: object) -> TrainConfig:
     plain = {"channels": 14, "perception": 16, "hidden": (16,), "steps": (4, 6), "batch_size": 8, "pool_size": 16}
-    plain |= {"epochs": 2, "held_out": 20, "threads": 1, "tensorboard": False, "progress": False}
+    plain |= {
+        "warmup": 0,
+        "pool_after": 0,
+        "epochs": 2,
+        "held_out": 20,
+        "threads": 1,
+        "tensorboard": False,
+        "progress": False,
+    }
     return TrainConfig(data=data, out=out, **(plain | others))  # type: ignore[arg-type]
 
 
@@ -347,6 +357,29 @@ def test_loss_curves_agree_between_the_fused_and_the_reference_backend(data, tmp
     torch.testing.assert_close(curve[:20], curve[20:], rtol=2e-3, atol=1e-5)
 
 
+def test_a_batch_in_two_parts_trains_as_the_whole_one(data, tmp_path, short):
+    """So do two processes; see tests/test_train_processes.py."""
+    results = []
+    for batch, parts in ((8, 1), (4, 2)):
+        out = tmp_path / f"{parts}"
+        train(
+            options(
+                data,
+                out,
+                batch_size=batch,
+                accumulate=parts,
+                optimiser="sgd",
+                schedule="constant",
+                pool_size=16,
+                lr=0.05,
+            )
+        )
+        results.append((load_file(out / "last.safetensors"), checkpoint.load_resume(out / "resume.pt")["job"]))
+    for name, tensor in results[0][0].items():
+        torch.testing.assert_close(results[1][0][name], tensor, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(results[1][1], results[0][1], rtol=1e-4, atol=1e-5)
+
+
 class PowerCut(BaseException):
     pass
 
@@ -379,6 +412,36 @@ def test_other_digits_in_the_same_folder_are_refused(data, tmp_path, short):
     labels.write_bytes(idx(1 - bars(60, seed=60)[1]))
     with pytest.raises(ValueError, match="run on other digits"):
         train(config)
+
+
+def test_the_pool_may_wait(data, tmp_path, monkeypatch, short):
+    states = []
+    original = training._SelfClassifying.losses
+
+    def losses(self, batch, at):
+        states.append(batch[0][:, :-1].abs().amax((1, 2, 3)) == 0)
+        return original(self, batch, at)
+
+    monkeypatch.setattr(training._SelfClassifying, "losses", losses)
+    train(options(data, tmp_path / "run", pool_after=4, pool_size=8, lr=0.05))
+    assert [int(fresh.sum()) for fresh in states] == [8, 8, 8, 8, 2, 2]
+
+
+def test_shares_of_an_odd_batch_do_not_overlap(data, tmp_path, monkeypatch, short):
+    """Half of three is two when rounded, and two and two are more than three."""
+    counts = []
+    monkeypatch.setattr(training, "exchange", lambda states, images: counts.append(len(images)) or states)
+    train(options(data, tmp_path / "run", fresh=0.5, mutate=0.5, batch_size=3))
+    assert counts == [1] * 6
+
+
+def test_no_digit_need_be_exchanged(data, tmp_path, short):
+    config = options(data, tmp_path / "run", fresh=0.0, mutate=0.0)
+    before = training._SelfClassifying(config, read_digits(data, "train"))
+    train(config)
+    after = checkpoint.load_resume(tmp_path / "run" / "resume.pt")["job"]
+    assert torch.equal(after["labels"], before.labels)
+    assert torch.equal(after["states"][:, -1], before.pool.states[:, -1])
 
 
 def test_nothing_need_be_held_out(data, tmp_path, short):
@@ -515,6 +578,16 @@ def test_a_checkpoint_of_another_task_or_a_damaged_one_is_named(model_file, tmp_
         save_file(tensors, tmp_path / "bad.safetensors", kept)
         with pytest.raises(ValueError, match="bad.safetensors: is damaged"):
             load_model(tmp_path / "bad.safetensors", cpu)
+
+
+def test_the_pages_python_is_what_train_takes(tmp_path, monkeypatch):
+    page = Path(__file__).resolve().parents[1] / "docs" / "selfclassify.md"
+    (block,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    done = SimpleNamespace(best=tmp_path, measures={})
+    seen: list[TrainConfig] = []
+    monkeypatch.setattr("ncafast.tasks.selfclassify.train", lambda config: seen.append(config) or done, raising=False)
+    exec(block, {})
+    assert (seen[0].data, seen[0].out) == (Path("mnist"), Path("digits"))
 
 
 # Real digits, where there are any

@@ -18,6 +18,7 @@ from ncafast.train.machine import resolve_device
 from ncafast.train.outputs import check_folder
 from ncafast.train.progress import say
 from ncafast.train.run_folder import write_text
+from ncafast.viz.figures import write_png
 
 _HEALED = 2.0  # a cut has healed when the loss is at most this many times what it was before the cut
 
@@ -63,12 +64,13 @@ class Healing:
             f"empty grid {self.empty_loss:.5f}; grown after {self.grown_steps} steps {self.grown_loss:.5f}, "
             f"after {self.cut_step} steps {self.before_cut:.5f}"
         )
-        lines = [f"{'cut away':<10}{'loss cut':>10}{f'+{self.heal_steps} steps':>12}{'recovered':>11}{'half at':>9}"]
+        names = f"{'cut away':<10}{'loss cut':>10}{f'+{self.heal_steps} steps':>12}{'recovered':>11}{'half at':>9}"
+        lines = [head, names, "-" * len(names)]
         for cut in self.cuts:
             half = "never" if cut.steps_to_half is None else f"+{cut.steps_to_half}"
             share, verdict = f"{100 * cut.recovered:.1f} %", "healed" if cut.healed else "not healed"
             lines.append(f"{cut.cut:<10}{cut.cut_loss:>10.5f}{cut.healed_loss:>12.5f}{share:>11}{half:>9}  {verdict}")
-        return "\n".join([head, "-" * len(lines[0]), *lines])
+        return "\n".join(lines)
 
 
 def evaluate(config: EvaluateConfig) -> Healing:
@@ -105,7 +107,7 @@ def evaluate(config: EvaluateConfig) -> Healing:
     write_text(config.output / "steps.csv", _rows(losses, courses))
     shown = [(course.cut, course.states) for course in courses]
     lines: dict[str, Sequence[float]] = {course.cut: course.losses for course in courses}
-    pictures.write_png(result.picture, pictures.healing(shown, losses, lines))
+    write_png(result.picture, pictures.healing(shown, losses, lines))
     for line in result.table().splitlines():
         say(line)
     return result

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import imageio.v3 as iio
-import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, StrMethodFormatter
 from torch import Tensor
 
-from ncafast.viz.pixels import Array
+from ncafast.viz.figures import pixels_of
+from ncafast.viz.pixels import Array, tiled
 
 History = Sequence[dict[str, Any]]
 
@@ -34,10 +32,7 @@ def over_white(
 
 def row(states: Sequence[Tensor], zoom: int = 4) -> Array:
     """States [C, H, W] side by side, with a grey line between them, as [height, width, 3] uint8."""
-    pictures = [over_white(state[:4], zoom) for state in states]
-    line = np.full((pictures[0].shape[0], 2, 3), 200, np.uint8)
-    joined = [part for picture in pictures for part in (picture, line)]
-    return np.concatenate(joined[:-1], 1)
+    return tiled([over_white(state[:4], zoom) for state in states], columns=len(states), gap=2, colour=200)
 
 
 def curves(history: History, best_epoch: int | None = None) -> Array:
@@ -57,7 +52,11 @@ def curves(history: History, best_epoch: int | None = None) -> Array:
         right.axvline(best_epoch, color="0.6", linestyle=":", label="best")
     right.set(title="loss from the seed", xlabel="epoch", yscale="log")
     right.legend(frameon=False, fontsize=9)
-    return _finished(figure, (left, right))
+    for axes in (left, right):
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        _plain(axes)
+    figure.tight_layout()
+    return pixels_of(figure)
 
 
 def healing(
@@ -91,25 +90,9 @@ def healing(
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.legend(frameon=False, fontsize=9)
     axes.grid(alpha=0.25)
-    return _pixels(figure)
+    return pixels_of(figure)
 
 
-def write_png(path: Path, picture: Array) -> None:
-    """Write [height, width, 3] uint8 as PNG."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    iio.imwrite(path, picture)
-
-
-def _finished(figure: Figure, panels: Sequence[Any]) -> Array:
-    for axes in panels:
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
-    return _pixels(figure)
-
-
-def _pixels(figure: Figure) -> Array:
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
+def _plain(axes: Axes) -> None:
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)

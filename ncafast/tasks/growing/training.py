@@ -25,6 +25,7 @@ from ncafast.train.progress import say
 from ncafast.train.run_folder import FREE
 from ncafast.train.seeds import mix
 from ncafast.train.settings import check_settings
+from ncafast.viz.figures import write_png
 
 _EPOCH = 100  # training steps
 _RUNS = 4  # that an epoch's measures are means of
@@ -103,7 +104,7 @@ class _Growing(Job):
         (course,) = heal(self.model, grown, self.target, cuts=("right",), steps=2 * longest, seed=seed)
         row["val_healed"] = course.losses[-1]
         shown = pictures.row([self.target, *course.states])
-        pictures.write_png(report.folder.pictures / f"epoch-{report.epoch:04d}.png", shown)
+        write_png(report.folder.pictures / f"epoch-{report.epoch:04d}.png", shown)
         report.board.picture(report.step, "target, grown, cut, healed", shown)
         return row
 
@@ -113,7 +114,7 @@ class _Growing(Job):
         return -sum(row[name] for name in names)
 
     def draw(self, history: Sequence[dict[str, Any]], best_epoch: int, report: Report) -> None:
-        pictures.write_png(report.folder.curves, pictures.curves(history, best_epoch))
+        write_png(report.folder.curves, pictures.curves(history, best_epoch))
 
     def headline(self, row: dict[str, Any]) -> str:
         return f", grown {row['val_grown']:.4f}, later {row['val_later']:.4f}, healed {row['val_healed']:.4f}"

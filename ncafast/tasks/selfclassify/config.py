@@ -24,12 +24,12 @@ class TrainConfig(Settings):
     out: Path = Path("selfclassify-run")
     """Folder for checkpoints, curves, pictures and everything else the run writes."""
 
-    loss: Literal["l2", "ce"] = "l2"
-    """l2: the logits shall be 1 for the digit and 0 elsewhere, which keeps them still over time. ce: cross-entropy over
-    the digit's cells, after which the logits may grow without end."""
+    loss: Literal["ce", "l2"] = "ce"
+    """ce: cross-entropy over the digit's cells. l2: the logits shall be 1 for the digit and 0 otherwise, which keeps
+    them small over very long runs, and begins to learn later."""
 
     epochs: int = 20
-    """An epoch is 100 training steps; after each one, digits that are held out are classified and drawn."""
+    """An epoch is 200 training steps; after each one, digits that are held out are classified and drawn."""
 
     batch_size: int = 16
     """Digits that one process trains on at a time."""
@@ -44,11 +44,17 @@ class TrainConfig(Settings):
     """How the learning rate falls: constant; step and multistep (times --lr-gamma every --lr-step epochs, or after
     each of --lr-milestones); exponential (times --lr-gamma every epoch); cosine (down to 0 at the end)."""
 
+    warmup: int = 100
+    """Training steps in which the learning rate rises from near 0 to --lr."""
+
     pool_size: int = 256
     """States in the pool that batches are taken from and put back to."""
 
     fresh: float = 0.25
     """Part of each batch that starts anew with another digit."""
+
+    pool_after: int = 1500
+    """Training steps in which all of every batch starts anew, before samples go on from the pool."""
 
     mutate: float = 0.25
     """Part of each batch whose digit is exchanged for another while its cells keep their state, so that they learn to
@@ -69,7 +75,7 @@ class TrainConfig(Settings):
     held_out: int = 5000
     """Digits at the end of the training files that are not trained on."""
 
-    measured: int = 400
+    measured: int = 200
     """Digits of the held-out ones that are classified after every epoch."""
 
 

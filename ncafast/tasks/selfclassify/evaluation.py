@@ -24,6 +24,7 @@ from ncafast.train.machine import resolve_device
 from ncafast.train.outputs import check_folder
 from ncafast.train.progress import say
 from ncafast.train.run_folder import write_text
+from ncafast.viz.figures import write_png
 
 _SHARES = (0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 20.0, 50.0)  # of the trained length
 _SHOWN = 20
@@ -99,7 +100,7 @@ def evaluate(config: EvaluateConfig) -> Scores:
         _examples(torch.cat(shown), found, labels),
     )
     for file, picture in zip(files, drawn, strict=True):
-        pictures.write_png(file, picture)
+        write_png(file, picture)
     for line in scores.table().splitlines():
         say(line)
     return scores

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import imageio.v3 as iio
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from ncafast.tasks.selfclassify.idx import CLASSES
 from ncafast.tasks.selfclassify.metrics import Tally
 from ncafast.tasks.selfclassify.states import ink, logits
+from ncafast.viz.figures import pixels_of
 from ncafast.viz.pixels import Array, enlarged, tiled
 
 History = Sequence[dict[str, Any]]
@@ -86,7 +84,7 @@ def legend(width: int) -> Array:
         dark = float(shade @ (0.299, 0.587, 0.114)) < 0.5
         axes.text(digit + 0.5, 0.47, str(digit), ha="center", va="center", fontsize=10, weight="bold",
                   color="white" if dark else "black")  # fmt: skip
-    return _pixels(figure)
+    return pixels_of(figure)
 
 
 def curves(history: History, best_epoch: int | None = None) -> Array:
@@ -113,7 +111,7 @@ def curves(history: History, best_epoch: int | None = None) -> Array:
         axes.xaxis.get_major_locator().set_params(integer=True)
         _plain(axes)
     figure.tight_layout()
-    return _pixels(figure)
+    return pixels_of(figure)
 
 
 def accuracy(found: dict[int, Tally], trained: int) -> Array:
@@ -132,7 +130,7 @@ def accuracy(found: dict[int, Tally], trained: int) -> Array:
     axes.legend(frameon=False, fontsize=9, loc="lower right")
     _plain(axes)
     figure.tight_layout()
-    return _pixels(figure)
+    return pixels_of(figure)
 
 
 def confusion(matrix: Tensor) -> Array:
@@ -148,21 +146,9 @@ def confusion(matrix: Tensor) -> Array:
                 axes.text(said, true, str(int(matrix[true, said])), ha="center", va="center", fontsize=8, color=shade)
     axes.set(xlabel="vote of the cells", ylabel="digit", xticks=range(CLASSES), yticks=range(CLASSES))
     figure.tight_layout()
-    return _pixels(figure)
-
-
-def write_png(path: Path, picture: Array) -> None:
-    """Write [height, width, 3] uint8 as PNG."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    iio.imwrite(path, picture)
+    return pixels_of(figure)
 
 
 def _plain(axes: Axes) -> None:
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def _pixels(figure: Figure) -> Array:
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])

@@ -21,6 +21,7 @@ from ncafast.train.outputs import check_folder
 from ncafast.train.progress import say
 from ncafast.train.run_folder import write_text
 from ncafast.train.texts import printable
+from ncafast.viz.figures import write_png
 
 _MOMENTS = 5  # states in a picture
 
@@ -89,5 +90,5 @@ def _classify(trained: TrainedModel, path: Path, config: PredictConfig) -> Predi
     seen += [found[0] for _, found in over_time(trained.model, states, moments, config.seed)]
     counts = votes(seen[-1][None])[0]
     picture = config.output / f"{path.name}.png"  # with the ending, since a.png and a.jpg may lie side by side
-    pictures.write_png(picture, pictures.sheet(pictures.colour(torch.stack(seen)), len(seen), zoom=5))
+    write_png(picture, pictures.sheet(pictures.colour(torch.stack(seen)), len(seen), zoom=5))
     return Prediction(path, int(counts.argmax()), float(counts.max() / counts.sum()), picture)

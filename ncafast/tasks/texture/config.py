@@ -61,7 +61,7 @@ class TrainConfig:
     """States that training goes on from, so that the texture lasts."""
 
     reseed_every: int = 8
-    """Training steps between two in which one state of the batch begins anew."""
+    """Training steps between two in which one state of the batch begins anew. States that have burst always do."""
 
     overflow: float = 10.0
     """Weight of the loss that keeps the state between -1 and 1."""

@@ -57,8 +57,12 @@ def fresh(count: int, channels: int, size: tuple[int, int], device: torch.device
 
 
 def picture_of(state: Tensor) -> Tensor:
-    """The colours of states [B, C, H, W] as images [B, 3, H, W]; from 0 to 1 where the automaton keeps to it."""
-    return state[:, :COLOURS] + OFFSET
+    """The colours of states [B, C, H, W] as images [B, 3, H, W], from 0 to 1 where the automaton keeps to it.
+
+    State beyond -1 and 1, where the loss on overflow begins, is cut off: a state that has left all bounds would outweigh
+    every other one in a texture loss.
+    """
+    return state[:, :COLOURS].clamp(-1, 1) + OFFSET
 
 
 def save_texture(path: Path, model: TextureNCA, recipe: Recipe, **facts: Any) -> None:

@@ -29,6 +29,7 @@ from ncafast.train.settings import check_settings
 
 _FREE = FREE | {"image", "weights"}  # the sample's pixels are compared themselves
 _CHECKED_AFTER = (64, 256)  # steps from a fresh state after which an epoch is judged
+_BURST = 0.1  # mean overflow of a state beyond which it is not trained on; a good one has none
 _LEAST_GRID = 16  # below, the coarsest scale has no patch
 
 
@@ -86,9 +87,13 @@ class _Texture(PoolJob):
         self.pool = Pool.create(config.pool, lambda numbers: self._fresh(len(numbers)).to(device))
 
     def begin_step(self, at: Moment) -> None:
-        """One state of the batch begins anew from time to time, whatever its loss: so starts are learnt too."""
+        """States that have burst begin anew, since they teach nothing; and from time to time another one, so that
+        starts are learnt too."""
+        beyond = overflow(self.pool.take(at.numbers))
+        count = int((beyond > _BURST).sum())
         if at.step % self.config.reseed_every == 0:
-            self.pool.put(at.numbers[:1], self._fresh(1))
+            count = max(count, 1)
+        self.pool.put(self.pool.worst(at.numbers, beyond, count), self._fresh(count))
 
     def losses(self, batch: Tensor, at: Moment) -> dict[str, Tensor]:
         state = self.model(batch, at.steps, **at.options)
