@@ -97,7 +97,7 @@ class BuildNative(build_ext):
             nvcc.link(compiler, objects, made, host)
         except nvcc.Unavailable as error:
             self.cuda["reason"] = str(error)
-            if "architectures" in self.cuda:  # there was an attempt
+            if "nvcc_version" in self.cuda:  # there was an attempt
                 print(f"\nWARNING: ncafast is installed without its CUDA kernels.\n{error}\n", file=sys.stderr)
         else:
             self.cuda["built"] = True

@@ -47,15 +47,44 @@ step info 60 "$python" -m ncafast info
 bench() { # name, most seconds, options...
   step "$1" "$2" "$python" -m bench --out "$out" "${@:3}"
 }
+
+# What the CPU's stand-in for a GPU claims of tensor cores, copies, clusters and barriers, asked of the GPU itself.
+hardware_agrees() {
+  local program name failed=0
+  command -v nvcc > /dev/null || { echo 'there is no nvcc'; return 0; }
+  program=$(mktemp)
+  nvcc -std=c++17 -arch=native -Icsrc tests/cuda_shim/selftest.cu -o "$program" || return 1
+  for name in 'async copy' atomics barrier cluster 'dependent launch' 'grid sync' 'load matrix' 'mma bf16' 'mma tf32' \
+    'named barrier' rounding warp words; do
+    "$program" "$name" || { echo "$name: exit code $?"; failed=1; }
+  done
+  rm -f "$program"
+  return "$failed"
+}
+
+sanitized() { # tool, tests
+  command -v compute-sanitizer > /dev/null || { echo 'there is no compute-sanitizer'; return 0; }
+  NCAFAST_BACKEND=cuda PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool "$1" --error-exitcode 1 \
+    --kernel-name regex:ncafast "$python" -m pytest -q tests/gpu_suite.py -k "$2"
+}
+export -f hardware_agrees sanitized
+export python
+
 main=(maxnca maxnca-bn med-fine texture growing 3d-k3)
 if [ "${gpu:-0}" = 1 ]; then
-  step kernels 150 env NCAFAST_BACKEND=triton "$python" -m pytest -q tests/triton_suite/{kernels,tuned}.py
+  step 'CUDA kernels' 90 env NCAFAST_BACKEND=cuda "$python" -m pytest -q tests/gpu_suite.py
+  step 'the shim against the GPU' 60 bash -c hardware_agrees
+  step 'compute-sanitizer memcheck' 60 bash -c 'sanitized memcheck "$1"' - 'parity_with_float64 and (2d or alive or batch)'
+  step 'compute-sanitizer racecheck' 60 bash -c 'sanitized racecheck "$1"' - 'parity_with_float64 and (reflect or alive)'
+  step 'Triton kernels' 150 env NCAFAST_BACKEND=triton "$python" -m pytest -q tests/gpu_suite.py tests/triton_suite/{kernels,tuned}.py
   step tests 60 "$python" -m pytest -q tests -k '(gpu or cuda or triton) and not compile and not kernels'
   # A backend that is unverified on hardware runs only where it is named.
-  export NCAFAST_BACKEND=triton
-  bench 'eager and ncafast' 150 --provider eager ncafast --rounds 7
+  export NCAFAST_BACKEND=cuda
+  bench 'eager and CUDA' 150 --provider eager ncafast --rounds 7 --case "${main[@]}"
   bench 'torch.compile' 200 --provider eager compile ncafast --rounds 7 --case "${main[@]}"
   bench 'torch.compile with CUDA graphs' 200 --provider eager compile-max ncafast --rounds 7 --case "${main[@]}"
+  export NCAFAST_BACKEND=triton
+  bench 'eager and Triton' 150 --provider eager ncafast --rounds 7
   # Last, since what is measured here is kept on the machine and holds from then on.
   step 'tile sizes' 120 env NCAFAST_TUNE=1 "$python" -m bench --out "$out/tuned" --provider ncafast --rounds 3
 else

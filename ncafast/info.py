@@ -137,7 +137,8 @@ def _parts() -> Iterator[tuple[str, str]]:
         yield "C++", f"yes: {cpu['compiler']}, {threads}" if "compiler" in cpu else "yes"
     cuda = record.get("cuda", {"built": False, "reason": record.get("reason", "not recorded")})
     nvcc = f" ({cuda['nvcc_version']})" if cuda.get("nvcc_version") else ""
-    yield "CUDA", f"yes{nvcc}" if cuda.get("built") else f"no: {cuda.get('reason')}{nvcc}"
+    made = ", ".join(f"sm_{a}" for a in cuda.get("architectures", ()))
+    yield "CUDA", f"yes: {made}{nvcc}" if cuda.get("built") else f"no: {cuda.get('reason')}{nvcc}"
 
 
 def _extras() -> Iterator[tuple[str, str]]:

@@ -44,7 +44,8 @@ def copy_source(folder: Path) -> Path:
     junk = shutil.ignore_patterns("__pycache__", "*.so", "_build.json")
     for name in ("csrc", "ncafast", "tests"):
         shutil.copytree(ROOT / name, folder / name, ignore=junk)
-    (folder / "ncafast" / "_C.older.so").write_text("stale")
+    for name in ("_C.older.so", "_CUDA.older.so"):
+        (folder / "ncafast" / name).write_text("stale")
     (folder / "ncafast" / "_build.json").write_text('{"version": "stale"}')
     return folder
 
@@ -80,7 +81,9 @@ def installed(tmp_path_factory) -> Path:
     """The unpacked wheel of an isolated build, made from the source distribution."""
     folder = tmp_path_factory.mktemp("wheel")
     source = copy_source(folder / "source")
-    run(sys.executable, "-m", "build", "--outdir", folder, source)
+    run(
+        sys.executable, "-m", "build", "--outdir", folder, source, NCAFAST_CUDA="0"
+    )  # tests/test_cuda_compiled.py has it
     return unpack(folder)
 
 
@@ -91,7 +94,7 @@ def test_wheel_holds_the_package_and_nothing_else(installed):
     assert {path.relative_to(installed) for path in package.rglob("*.py")} == source
     assert (package / "py.typed").exists()
     assert len(list(package.glob("_C.*"))) == 1
-    assert not (package / "_C.older.so").exists()
+    assert not [*package.glob("*.older.so"), *package.glob("_CUDA.*")]
 
 
 def test_wheel_says_what_was_built(installed):
@@ -101,7 +104,10 @@ def test_wheel_says_what_was_built(installed):
     assert "-march=native" not in record["cpu"]["flags"]
     assert "-ffast-math" not in record["cpu"]["flags"]
     assert record["cuda"]["built"] is False
-    assert record["cuda"]["reason"]
+    assert record["cuda"]["reason"] == "switched off by NCAFAST_CUDA=0"
+    assert (
+        ask_native(installed, "native.cuda_reason()") == "ncafast._CUDA was not built: switched off by NCAFAST_CUDA=0"
+    )
     assert ask_native(installed, "native.reason()") == "None"
 
 
@@ -129,19 +135,48 @@ def test_failing_compiler_still_installs_and_is_recorded(tmp_path):
     assert ask_native(installed, "native.load()") == "None"
 
 
-def test_missing_compiler_still_installs(tmp_path):
-    compilers = dict.fromkeys(("CC", "CXX", "LDSHARED", "LDCXXSHARED"), "/no/such/compiler")
-    build_wheel(copy_source(tmp_path / "source"), **compilers)
+NO_COMPILERS = dict.fromkeys(("CC", "CXX", "LDSHARED", "LDCXXSHARED"), "/no/such/compiler")
+
+
+def test_missing_compilers_still_install(tmp_path):
+    """Neither a C++ compiler nor, on a PATH where none was, an nvcc."""
+    found = [shutil.which("nvcc", path=folder) for folder in os.get_exec_path()]
+    path = os.pathsep.join(f for f, nvcc in zip(os.get_exec_path(), found, strict=True) if nvcc is None)
+    build_wheel(copy_source(tmp_path / "source"), PATH=path, CUDA_HOME="", **NO_COMPILERS)
     installed = unpack(tmp_path)
-    assert not list((installed / "ncafast").glob("_C.*"))
+    assert not [*(installed / "ncafast").glob("_C.*"), *(installed / "ncafast").glob("_CUDA.*")]
     record = json.loads((installed / "ncafast" / "_build.json").read_text())
-    assert record["cpu"]["built"] is False
+    assert record["cpu"]["built"] is record["cuda"]["built"] is False
     assert "/no/such/compiler" in record["cpu"]["reason"]
+    assert record["cuda"]["reason"].startswith("no nvcc was found: neither in $CUDA_HOME, nor on PATH")
+
+
+def test_failing_nvcc_still_installs_and_is_recorded(tmp_path):
+    """A CUDA compiler that does not know what it is asked to compile for, and one that fails."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    tools.joinpath("nvcc").write_text(
+        "#!/bin/sh\ncase $1 in\n--version) echo 'Cuda compilation tools, release 12.8' ;;\n"
+        "--list-gpu-arch) printf 'compute_80\\ncompute_90\\n' ;;\n*) echo 'no such instruction'; exit 1 ;;\nesac\n"
+    )
+    tools.joinpath("nvcc").chmod(0o755)
+    source = copy_source(tmp_path / "source")
+    for asked, reason in (
+        ("", "no such instruction"),
+        ("75", "'75' is not among 80;90, which this nvcc knows"),
+    ):
+        command = (sys.executable, "setup.py", "-q", "build_ext", "--inplace")
+        shown = run(*command, cwd=source, CUDA_HOME=str(tmp_path), NCAFAST_CUDA_ARCHS=asked, **NO_COMPILERS)
+        record = json.loads((source / "ncafast" / "_build.json").read_text())
+        assert record["cuda"]["built"] is False
+        assert record["cuda"]["nvcc_version"] == "Cuda compilation tools, release 12.8"
+        assert reason in record["cuda"]["reason"]
+        assert "WARNING: ncafast is installed without its CUDA kernels" in shown
 
 
 def test_import_and_rollout_without_extension_and_triton(tmp_path):
     code = (
-        "import sys; sys.modules['triton'] = None; sys.modules['ncafast._C'] = None;"
+        "import sys; sys.modules['triton'] = None; sys.modules['ncafast._C'] = sys.modules['ncafast._CUDA'] = None;"
         "import ncafast, torch; torch.manual_seed(0);"
         "nca = ncafast.NCA(channels=4, hidden=8, zero_init=False);"
         f"torch.save(nca(torch.rand(1, 4, 5, 6), steps=2).detach(), {str(tmp_path / 'out.pt')!r});"

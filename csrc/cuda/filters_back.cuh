@@ -28,7 +28,7 @@ NCAFAST_HOST_DEVICE inline int filter_groups(const Shape& s) {
 }
 
 template <int row>
-__global__ void __launch_bounds__(filter_threads) filters_back(const __grid_constant__ FiltersBack a) {
+__global__ void __launch_bounds__(filter_threads, 2) filters_back(const __grid_constant__ FiltersBack a) {
   const Shape& s = a.shape;
   float* tile_states = shared_memory<float>();
   grid_dependency_wait();
