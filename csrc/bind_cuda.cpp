@@ -16,7 +16,8 @@ using ncafast::cuda::Precision;
 
 Precision read_precision(int number) { return static_cast<Precision>(number); }
 
-py::object refuse(const py::dict& rule, int64_t batch, const py::list& size, int precision) {
+py::object refuse(const py::dict& rule, int64_t batch, const py::list& size, int precision, int device) {
+  const ncafast::cuda::OnDevice on(device);
   const char* reason =
       ncafast::cuda::refuse(ncafast::read_rule(rule), ncafast::read_grid(batch, size), read_precision(precision));
   return reason ? py::object(py::str(reason)) : py::object(py::none());
@@ -74,7 +75,7 @@ void backward(const py::dict& call, const py::tuple& place, uintptr_t history, u
 
 PYBIND11_MODULE(_CUDA, m, py::mod_gil_not_used()) {
   m.doc() = "CUDA kernels of ncafast. Arguments are not checked: ncafast.backends.cuda does.";
-  m.def("refuse", &refuse, py::arg("rule"), py::arg("batch"), py::arg("size"), py::arg("precision"));
+  m.def("refuse", &refuse, py::arg("rule"), py::arg("batch"), py::arg("size"), py::arg("precision"), py::arg("device"));
   m.def("tape_bytes", &tape_bytes, py::arg("rule"), py::arg("batch"), py::arg("size"));
   m.def("workspace_bytes", &workspace_bytes, py::arg("call"), py::arg("place"), py::arg("backward"));
   m.def("forward", &forward, py::arg("call"), py::arg("place"), py::arg("out"), py::arg("history"), py::arg("stats"),

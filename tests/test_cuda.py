@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -83,10 +84,11 @@ def test_rules_that_no_kernel_is_made_for(monkeypatch):
 
     class Module:
         @staticmethod
-        def refuse(rule, batch, size, precision):
+        def refuse(rule, batch, size, precision, device):
             return f"{rule['channels']} channels are too many"
 
     monkeypatch.setattr(native, "_cuda_module", Module)
+    monkeypatch.setattr(torch.cuda, "device", lambda index: nullcontext())
     backend._asked.cache_clear()
     assert backend.can_run(Rule(channels=300), torch.empty(1).expand(1, 300, 4, 4)) == "300 channels are too many"
     assert re.search("norm='layer' is not fused", backend.can_run(Rule(norm="layer"), torch.empty(1, 16, 4, 4)))

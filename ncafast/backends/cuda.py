@@ -47,7 +47,9 @@ def can_run(rule: Rule, x: Tensor) -> str | None:
         return reason
     if math.prod(x.shape[2:]) >= _MAX_CELLS:
         return "a sample has about 2**31 cells or more"
-    return _refusal(rule)
+    # torch.compile may not know the size yet: then one that stands for all but very thin grids.
+    size = [64] * rule.ndim if torch.compiler.is_dynamo_compiling() else x.shape[2:]
+    return _refusal(rule, tuple(size), _index(x))
 
 
 def outputs(rule: Rule, x: Tensor, plan: Plan) -> Outputs:
@@ -120,16 +122,17 @@ def _module() -> Any:
 
 
 @torch.compiler.assume_constant_result
-def _refusal(rule: Rule) -> str | None:
-    """Why no kernel takes this rule in the precision of now. That does not depend on the grid's size, see `can_run`."""
-    return _asked(rule, precision())
+def _refusal(rule: Rule, size: tuple[int, ...], device: int) -> str | None:
+    """Why no kernel takes this rule in the precision of now."""
+    return _asked(rule, size, device, precision())
 
 
 @functools.lru_cache(maxsize=256)
-def _asked(rule: Rule, rounding: str) -> str | None:
+def _asked(rule: Rule, size: tuple[int, ...], device: int, rounding: str) -> str | None:
     """What the kernels say: asked once, since the question costs more than a small step."""
-    size = three_axes([64] * rule.ndim)
-    answer: str | None = _module().refuse(rule_numbers(rule), 1, size, PRECISIONS.index(rounding))
+    numbers, axes = rule_numbers(rule), three_axes(size)
+    with torch.cuda.device(device):  # its shared memory matters
+        answer: str | None = _module().refuse(numbers, 1, axes, PRECISIONS.index(rounding), max(device, 0))
     return answer
 
 
@@ -152,7 +155,7 @@ def _precision_of(tape: Tensor, rule: Rule, x: Tensor, plan: Plan) -> str:
 def _place(x: Tensor, rounding: str) -> tuple[int, int, int, int]:
     """Device, its multiprocessors, precision and stream, as csrc/bind_cuda.cpp reads them."""
     number = PRECISIONS.index(rounding)
-    if x.device.type != "cuda":
+    if native.CUDA_SHIM:
         return 0, _SHIM_MULTIPROCESSORS, number, 0
     properties: Any = torch.cuda.get_device_properties(x.device)
     return x.device.index, properties.multi_processor_count, number, torch.cuda.current_stream(x.device).cuda_stream
@@ -163,6 +166,11 @@ def _workspace(x: Tensor, call: dict[str, Any], place: tuple[int, int, int, int]
     return torch.empty(_module().workspace_bytes(call, place, backward), dtype=torch.uint8, device=x.device)
 
 
+def _index(x: Tensor) -> int:
+    """Number of the state's device, -1 where the shim runs."""
+    return -1 if x.device.type != "cuda" else x.device.index or 0
+
+
 def _on(x: Tensor) -> torch.cuda.device:
     """Kernels are launched on the current device, which need not be the state's."""
-    return torch.cuda.device(x.device if x.device.type == "cuda" else -1)
+    return torch.cuda.device(_index(x))
