@@ -17,123 +17,11 @@ import typing
 from collections.abc import Sequence
 from typing import Any
 
-DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+from ncafast.commands import COMMANDS, DONE, FAILED, Command
+
+WRONG_USAGE, INTERRUPTED = 2, 130
 
 _EXPECTED = (ValueError, TypeError, OSError, RuntimeError)  # their messages are for people
-
-
-@dataclasses.dataclass(frozen=True)
-class _Command:
-    """Where a command lives, as "module:name". `run` takes an instance of `options`, or words where there are none.
-
-    It returns the exit code, or None for 0.
-    """
-
-    summary: str
-    run: str
-    options: str | None = None
-
-
-_COMMANDS = {
-    "info": _Command(
-        "versions, backends, and why a part is missing; with a FILE, what a checkpoint holds",
-        "ncafast.info:main",
-    ),
-    "demo": _Command(
-        "train a small Med-NCA on a brain template, segment held-out slices, measure the speed",
-        "ncafast.tasks.demo:run",
-        "ncafast.tasks.demo:DemoConfig",
-    ),
-    "bench": _Command(
-        "measure speed, memory and error beside plain PyTorch, torch.compile and others",
-        "ncafast.bench:main",
-    ),
-    "train mednca": _Command(
-        "train a segmentation model, 2-D or 3-D, on NIfTI volumes with label maps",
-        "ncafast.cli:_train_mednca",
-        "ncafast.tasks.mednca:TrainConfig",
-    ),
-    "evaluate mednca": _Command(
-        "score a trained model: Dice, IoU, Hausdorff distance per volume",
-        "ncafast.cli:_evaluate_mednca",
-        "ncafast.tasks.mednca:EvaluateConfig",
-    ),
-    "predict mednca": _Command(
-        "segment NIfTI volumes with a trained model, and show where it is unsure",
-        "ncafast.cli:_predict_mednca",
-        "ncafast.tasks.mednca:PredictConfig",
-    ),
-    "train classification": _Command(
-        "train a classifier on image folders, a CSV list or an .npz file",
-        "ncafast.cli:_train_classification",
-        "ncafast.tasks.classification:TrainConfig",
-    ),
-    "evaluate classification": _Command(
-        "score a trained classifier: accuracy, F1, confusion matrix",
-        "ncafast.cli:_evaluate_classification",
-        "ncafast.tasks.classification:EvaluateConfig",
-    ),
-    "predict classification": _Command(
-        "classify images with a trained model, and draw its channels over time",
-        "ncafast.cli:_predict_classification",
-        "ncafast.tasks.classification:PredictConfig",
-    ),
-    "train texture": _Command(
-        "train a texture automaton on one image",
-        "ncafast.cli:_train_texture",
-        "ncafast.tasks.texture:TrainConfig",
-    ),
-    "evaluate texture": _Command(
-        "measure a trained texture: distance from its sample over time, strength of motion",
-        "ncafast.cli:_evaluate_texture",
-        "ncafast.tasks.texture:EvaluateConfig",
-    ),
-    "animate texture": _Command(
-        "write what a trained texture does as a GIF or MP4, at any size",
-        "ncafast.cli:_animate_texture",
-        "ncafast.tasks.texture:AnimateConfig",
-    ),
-    "study texture": _Command(
-        "train textures over channels and hidden widths, and map how strongly they move",
-        "ncafast.cli:_study_texture",
-        "ncafast.tasks.texture:StudyConfig",
-    ),
-    "train growing": _Command(
-        "train an automaton that grows an image from one cell, keeps it and heals it",
-        "ncafast.cli:_train_growing",
-        "ncafast.tasks.growing:TrainConfig",
-    ),
-    "evaluate growing": _Command(
-        "grow the image, cut it in five ways, measure how it heals",
-        "ncafast.cli:_evaluate_growing",
-        "ncafast.tasks.growing:EvaluateConfig",
-    ),
-    "animate growing": _Command(
-        "make a film of growth and healing",
-        "ncafast.cli:_animate_growing",
-        "ncafast.tasks.growing:AnimateConfig",
-    ),
-    "train selfclassify": _Command(
-        "train the cells of handwritten digits to agree on what they are part of",
-        "ncafast.cli:_train_selfclassify",
-        "ncafast.tasks.selfclassify:TrainConfig",
-    ),
-    "evaluate selfclassify": _Command(
-        "score a trained model over time: cells and votes that are right",
-        "ncafast.cli:_evaluate_selfclassify",
-        "ncafast.tasks.selfclassify:EvaluateConfig",
-    ),
-    "predict selfclassify": _Command(
-        "classify images of digits and colour their cells",
-        "ncafast.cli:_predict_selfclassify",
-        "ncafast.tasks.selfclassify:PredictConfig",
-    ),
-    "animate selfclassify": _Command(
-        "make a film of digits whose cells come to agree",
-        "ncafast.cli:_animate_selfclassify",
-        "ncafast.tasks.selfclassify:AnimateConfig",
-    ),
-}
 
 
 class _Usage(Exception):
@@ -188,7 +76,7 @@ def _dispatch(words: list[str]) -> int:
         print(f"ncafast {version()}")
         return DONE
     name, rest = _find(words)
-    command = _COMMANDS[name]
+    command = COMMANDS[name]
     options = rest if command.options is None else _parse(name, command, rest)
     code = _load(command.run)(options)
     return DONE if code is None else int(code)
@@ -198,12 +86,12 @@ def _find(words: list[str]) -> tuple[str, list[str]]:
     """The command that the first one or two words name, and the words after it."""
     for count in (1, 2):
         name = " ".join(words[:count])
-        if name in _COMMANDS:
+        if name in COMMANDS:
             return name, words[count:]
     first = words[0]
-    tasks = [name.split()[1] for name in _COMMANDS if name.startswith(f"{first} ")]
+    tasks = [name.split()[1] for name in COMMANDS if name.startswith(f"{first} ")]
     if not tasks:
-        known = sorted({name.split()[0] for name in _COMMANDS})
+        known = sorted({name.split()[0] for name in COMMANDS})
         raise _Usage(f"there is no command {first!r}{_meant(first, known)}; see ncafast --help")
     if len(words) > 1 and words[1] not in ("-h", "--help"):
         raise _Usage(f"{first} has no task {words[1]!r}; it has {', '.join(tasks)}")
@@ -215,7 +103,7 @@ def _meant(word: str, known: Sequence[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else f"; there are {', '.join(known)}"
 
 
-def _parse(name: str, command: _Command, words: list[str]) -> Any:
+def _parse(name: str, command: Command, words: list[str]) -> Any:
     """The command's options, from words; --help and wrong words end in SystemExit."""
     try:
         import tyro
@@ -263,139 +151,6 @@ def _paragraphs(text: str) -> str:
     return "\n\n".join(" ".join(block.split()) for block in blocks)
 
 
-def _train_mednca(options: Any) -> None:
-    from ncafast.tasks.mednca import train
-
-    result = train(options)
-    score = "" if result.best_dice is None else f" (epoch {result.best_epoch}, Dice {result.best_dice:.4f})"
-    print(f"best checkpoint: {result.best}{score}")
-
-
-def _evaluate_mednca(options: Any) -> None:
-    from ncafast.tasks.mednca import evaluate
-
-    print(f"written: {evaluate(options).csv}")  # after the table, which the task prints
-
-
-def _predict_mednca(options: Any) -> int:
-    """FAILED when an image got no segmentation, as `cp` does when it could not copy a file."""
-    from ncafast.tasks.mednca import predict
-    from ncafast.train import texts
-
-    done = predict(options)
-    for item in done.written:
-        overlay = f", {item.overlay.name}" if item.overlay else ""
-        doubt = f" (NQM {', '.join(f'{value:.3f}' for value in item.quality.values())})" if item.quality else ""
-        print(texts.printable(f"written: {item.labels}{overlay}{doubt}"))
-    if done.report is not None:
-        print(texts.printable(f"written: {done.report}, and beside it maps of where the model is unsure"))
-    return FAILED if done.skipped else DONE
-
-
-def _train_classification(options: Any) -> None:
-    from ncafast.tasks.classification import train
-
-    result = train(options)
-    score = "" if result.best_accuracy is None else f" (epoch {result.best_epoch}, accuracy {result.best_accuracy:.4f})"
-    print(f"best checkpoint: {result.best}{score}")
-
-
-def _evaluate_classification(options: Any) -> None:
-    from ncafast.tasks.classification import evaluate
-
-    print(f"written: {evaluate(options).csv}")  # after the table, which the task prints
-
-
-def _predict_classification(options: Any) -> int:
-    """FAILED when an image could not be read, as `_predict_mednca`."""
-    from ncafast.tasks.classification import predict
-    from ncafast.train import texts
-
-    done = predict(options)
-    for item in done.found:
-        shown = f" ({item.picture})" if item.picture else ""
-        print(texts.printable(f"{item.image}: {item.label}, {item.probability:.2f}{shown}"))
-    print(f"written: {done.csv}")
-    return FAILED if done.skipped else DONE
-
-
-def _train_texture(options: Any) -> None:
-    from ncafast.tasks.texture import train
-
-    result = train(options)
-    print(f"best checkpoint: {result.best} (epoch {result.best_epoch}, distance {result.best_loss:.4g})")
-
-
-def _evaluate_texture(options: Any) -> None:
-    from ncafast.tasks.texture import evaluate
-
-    print(f"written: {evaluate(options).folder}")
-
-
-def _animate_texture(options: Any) -> None:
-    from ncafast.tasks.texture import animate
-
-    print(f"written: {animate(options)}")
-
-
-def _study_texture(options: Any) -> None:
-    from ncafast.tasks.texture import study
-
-    print(f"written: {study(options).heat_map}")
-
-
-def _train_growing(options: Any) -> None:
-    from ncafast.tasks.growing import train
-
-    result = train(options)
-    losses = ", ".join(f"{name.removeprefix('val_')} {loss:.4f}" for name, loss in result.measures.items())
-    print(f"best checkpoint: {result.best} (epoch {result.best_epoch}; loss {losses})")
-
-
-def _evaluate_growing(options: Any) -> None:
-    from ncafast.tasks.growing import evaluate
-
-    result = evaluate(options)
-    print(f"written: {result.json}, {result.picture.name}")
-
-
-def _animate_growing(options: Any) -> None:
-    from ncafast.tasks.growing import animate
-
-    print(f"written: {animate(options)}")
-
-
-def _train_selfclassify(options: Any) -> None:
-    from ncafast.tasks.selfclassify import train
-
-    result = train(options)
-    cells = result.measures["val_cells"]
-    score = "" if cells is None else f", {100 * cells:.1f} % of the held-out digits' cells are right"
-    print(f"best checkpoint: {result.best} (epoch {result.best_epoch}{score})")
-
-
-def _evaluate_selfclassify(options: Any) -> None:
-    from ncafast.tasks.selfclassify import evaluate
-
-    result = evaluate(options)
-    print(f"written: {result.json}, {', '.join(picture.name for picture in result.pictures)}")
-
-
-def _predict_selfclassify(options: Any) -> int:
-    """FAILED when an image could not be classified, as `cp` does when it could not copy a file."""
-    from ncafast.tasks.selfclassify import predict
-
-    done = predict(options)
-    print(f"written: {done.csv} and a picture per image")
-    return FAILED if done.skipped else DONE
-
-
-def _animate_selfclassify(options: Any) -> None:
-    from ncafast.tasks.selfclassify import animate
-
-    print(f"written: {animate(options)}")
-
-
 def _load(place: str) -> Any:
     module, name = place.split(":")
     return getattr(importlib.import_module(module), name)
@@ -409,8 +164,8 @@ def _fail(error: BaseException, code: int) -> int:
 
 
 def _help() -> str:
-    width = max(map(len, _COMMANDS))
-    lines = [f"  {name:<{width}}  {command.summary}" for name, command in _COMMANDS.items()]
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
     commands = "\n".join(lines)
     return f"""usage: ncafast COMMAND [OPTIONS]
 

@@ -24,6 +24,7 @@ ORDER = (
     {"viz"},
     {"bench"},
     {"tasks"},
+    {"commands"},
     {"cli"},
     {"__main__"},
 )
