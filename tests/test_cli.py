@@ -184,11 +184,12 @@ def test_options_arrive_typed(monkeypatch, capsys):
 
 @pytest.mark.parametrize(("skipped", "code"), [((), 0), (("a file",), 1)])
 def test_predict_fails_when_an_image_was_left_out(monkeypatch, capsys, skipped, code):
-    written = (SimpleNamespace(labels=Path("out/a.nii.gz"), overlay=None),)
-    result = SimpleNamespace(written=written, skipped=skipped)
+    written = (SimpleNamespace(labels=Path("out/a.nii.gz"), overlay=None, quality={1: 0.1234}),)
+    result = SimpleNamespace(written=written, skipped=skipped, report=Path("out/uncertainty/report.json"))
     monkeypatch.setattr(mednca, "predict", lambda config: result, raising=False)
     assert cli.main(["predict", "mednca", "--model", "m", "--input", "folder"]) == code
-    assert "written: out/a.nii.gz" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "written: out/a.nii.gz (NQM 0.123)" in said and "written: out/uncertainty/report.json" in said
 
 
 @pytest.mark.parametrize(

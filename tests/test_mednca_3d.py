@@ -75,7 +75,7 @@ def test_the_options_left_out_depend_on_the_dimensions(data, tmp_path):
     free = {"kernel_sizes": None, "steps": None, "batch_size": None, "crop": None, "epochs": 1}
     train(tiny3(data, tmp_path / "a", **free, pictures=0))
     settled = json.loads((tmp_path / "a" / "config.json").read_text())
-    assert [settled[name] for name in ("kernel_sizes", "steps", "batch_size", "crop")] == [[7, 3], [10, 10], 4, 24]
+    assert [settled[name] for name in ("kernel_sizes", "steps", "batch_size", "crop")] == [[7, 3], [10, 10], 4, 32]
     train(tiny(data, tmp_path / "b", **free, pictures=0))
     settled = json.loads((tmp_path / "b" / "config.json").read_text())
     assert [settled[name] for name in ("kernel_sizes", "steps", "batch_size", "crop")] == [[7, 3], [20, 20], 8, None]

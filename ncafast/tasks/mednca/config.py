@@ -76,7 +76,7 @@ class TrainConfig:
     crop: int | None = None
     """Train on random squares of this many pixels instead of whole slices; saves time on large
     slices. With --dims 3, the side of the random cubes that all levels but the coarsest train on;
-    left out: 24."""
+    left out: 32. Where they are much smaller than the volumes, the model finds too much."""
 
     flip: bool = False
     """Mirror training slices or volumes at random along each side."""
