@@ -31,6 +31,7 @@ from ncafast.tasks.texture import (
     train,
     training,
 )
+from ncafast.tasks.texture.loss import make_loss
 from ncafast.tasks.texture.sample import read_sample
 from ncafast.train import TrainingStopped
 
@@ -65,25 +66,25 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
+def waves(path: Path, side: int = 40) -> Path:
+    """A soft diagonal wave of 8 pixels between two colours."""
+    place = np.add.outer(np.arange(side), np.arange(side))[..., None]
+    image = np.array([140, 115, 80]) + np.sin(place * 2 * np.pi / 8) * np.array([30, 25, -20])
+    iio.imwrite(path, image.astype(np.uint8))
+    return path
+
+
 def test_it_learns_the_texture(tmp_path):
-    config = tiny(picture(tmp_path / "stripes.png"), tmp_path / "run", epochs=6, epoch_length=25, hidden=32, channels=8)
-    config = dataclasses.replace(config, size=32, steps=(12, 20), batch_size=3, pool=16)
+    config = tiny(waves(tmp_path / "waves.png"), tmp_path / "run", epochs=12, epoch_length=25, hidden=32, channels=8)
+    config = dataclasses.replace(config, size=32, grid=24, steps=(12, 24), batch_size=3, pool=32, lr=2e-3)
     result = train(config)
-    first, last = result.history[0], result.history[-1]
+    sample = read_sample(config.image, 32)
+    plain = sample.mean((1, 2), keepdim=True).expand(1, 3, 24, 24)  # the right colours and no pattern
+    pointless = make_loss(sample, "patches", None)(plain, torch.Generator().manual_seed(0)).item()
     assert result.loss == "patches"
-    assert result.best_loss < 0.3
-    assert result.best_loss < 0.5 * first["val_loss"]
-    assert last["texture"] < 0.6 * first["texture"]
+    assert result.history[-1]["texture"] < 0.75 * pointless
+    assert result.history[-1]["texture"] < 0.2 * result.history[0]["texture"]
     assert result.best_loss == min(row["val_loss"] for row in result.history)
-    # Its colours are the sample's: brightness and contrast of a texture grown anew on another grid.
-    animate(
-        AnimateConfig(result.best, tmp_path / "end.png", size=(30, 44), frames=1, every=64, scale=1, progress=False)
-    )
-    sample = read_sample(config.image, 32).permute(1, 2, 0)
-    grown = torch.from_numpy(iio.imread(tmp_path / "end.png")).float() / 255
-    assert grown.shape == (30, 44, 3)
-    assert (grown.mean((0, 1)) - sample.mean((0, 1))).abs().max() < 0.1
-    assert grown.std((0, 1)).mean() > 0.4 * sample.std((0, 1)).mean()
 
 
 def test_what_a_run_leaves(run):

@@ -76,6 +76,7 @@ def test_a_gif_holds_the_frames_their_size_and_their_time(tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["a.gif"]
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # imageio-ffmpeg's reader leaves pipes
 def test_an_mp4_holds_the_frames(tmp_path):
     ffmpeg = pytest.importorskip("imageio_ffmpeg")
     path = tmp_path / "a.mp4"

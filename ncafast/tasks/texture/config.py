@@ -63,7 +63,7 @@ class TrainConfig:
     reseed_every: int = 8
     """Training steps between two in which one state of the batch begins anew. States that have burst always do."""
 
-    overflow: float = 10.0
+    overflow: float = 100.0
     """Weight of the loss that keeps the state between -1 and 1."""
 
     epochs: int = 10

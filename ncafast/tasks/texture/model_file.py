@@ -59,8 +59,8 @@ def fresh(count: int, channels: int, size: tuple[int, int], device: torch.device
 def picture_of(state: Tensor) -> Tensor:
     """The colours of states [B, C, H, W] as images [B, 3, H, W], from 0 to 1 where the automaton keeps to it.
 
-    State beyond -1 and 1, where the loss on overflow begins, is cut off: a state that has left all bounds would outweigh
-    every other one in a texture loss.
+    State beyond -1 and 1, where the loss on overflow begins, is cut off: a state that has left all bounds would
+    outweigh every other one in a texture loss.
     """
     return state[:, :COLOURS].clamp(-1, 1) + OFFSET
 
