@@ -42,7 +42,7 @@ def read_image(path: Path, size: int) -> Array:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as file:
                 file.load()
-                return np.array(_rgb(file, path).resize((size, size), Image.Resampling.BICUBIC, reducing_gap=3.0))
+                return np.array(_rgb(file, path).resize((size, size), Image.Resampling.BILINEAR, reducing_gap=3.0))
     except FileNotFoundError:
         raise ImageError(f"{path}: there is no such file; correct the list or bring the file back") from None
     except (UnidentifiedImageError, OSError, SyntaxError, EOFError, Image.DecompressionBombWarning) as error:
@@ -54,7 +54,7 @@ def resize_all(pixels: Array, size: int) -> Array:
     """[N, H, W, 3] uint8 -> [N, size, size, 3] uint8."""
     if pixels.shape[1:3] == (size, size):
         return pixels
-    small = [np.asarray(Image.fromarray(p).resize((size, size), Image.Resampling.BICUBIC)) for p in pixels]
+    small = [np.asarray(Image.fromarray(p).resize((size, size), Image.Resampling.BILINEAR)) for p in pixels]
     return np.stack(small) if small else np.zeros((0, size, size, 3), np.uint8)
 
 
