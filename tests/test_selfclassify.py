@@ -83,6 +83,8 @@ def options(data: Path, out: Path, **others: object) -> TrainConfig:
     plain |= {
         "warmup": 0,
         "pool_after": 0,
+        "fresh": 0.25,
+        "mutate": 0.25,
         "epochs": 2,
         "held_out": 20,
         "threads": 1,

@@ -28,7 +28,7 @@ class TrainConfig(Settings):
     """ce: cross-entropy over the digit's cells. l2: the logits shall be 1 for the digit and 0 otherwise, which keeps
     them small over very long runs, and begins to learn later."""
 
-    epochs: int = 20
+    epochs: int = 25
     """An epoch is 200 training steps; after each one, digits that are held out are classified and drawn."""
 
     batch_size: int = 16
@@ -50,13 +50,13 @@ class TrainConfig(Settings):
     pool_size: int = 256
     """States in the pool that batches are taken from and put back to."""
 
-    fresh: float = 0.25
+    fresh: float = 0.44
     """Part of each batch that starts anew with another digit."""
 
     pool_after: int = 1500
     """Training steps in which all of every batch starts anew, before samples go on from the pool."""
 
-    mutate: float = 0.25
+    mutate: float = 0.06
     """Part of each batch whose digit is exchanged for another while its cells keep their state, so that they learn to
     change their mind."""
 
