@@ -68,7 +68,7 @@ def test_the_test_command_is_found_as_continuous_integration_finds_it():
     command = re.search(r"^```.*?\n(.*?)^```", after, re.DOTALL | re.MULTILINE)
     assert command is not None
     assert "python3 -m venv .venv" in command.group(1)
-    assert command.group(1).rstrip().endswith(".venv/bin/python -m pytest -n 2")
+    assert command.group(1).rstrip().endswith(".venv/bin/python -m pytest -n 2 --dist worksteal")
 
 
 @pytest.mark.parametrize(
