@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -42,8 +43,9 @@ def settle(
     """Run `rule` from state `x` until no sample changes by `tolerance` or more in a step.
 
     The change of a sample in a step is the mean over its cells and channels of |x_(t+1) - x_t|; the rollout ends after
-    the first step in which the largest of the samples' changes is below the tolerance. State and number of steps are
-    those of one step after another; the steps run in chunks, so up to chunk - 1 of them are taken in vain at the end.
+    the first step in which the largest of the samples' changes is below the tolerance or 0, or NaN, which is no rest.
+    State and number of steps are those of one step after another; the steps run in chunks, so up to chunk - 1 of them
+    are taken in vain at the end.
     Any automaton settles: `settle(x, nca.rule, nca.params())`, also a published model's.
 
     Args:
@@ -77,7 +79,8 @@ def settle(
         looked = torch.cat((state[None], states))[:, :, channels]
         changes = looked.diff(dim=0).abs().flatten(2).double().mean(2).amax(1).tolist()  # one number per step
         for step, change in enumerate(changes):
-            if change < tolerance:
-                return Settled(states[step].clone(), done + step + 1, change, True)
+            rests = change < tolerance or change == 0
+            if rests or math.isnan(change):
+                return Settled(states[step].clone(), done + step + 1, change, rests)
         state, done = states[-1].clone(), done + steps
     return Settled(state, done, change, False)

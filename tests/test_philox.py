@@ -240,5 +240,4 @@ def test_build_record_names_every_part(extension):
     assert native.reason() is None
     assert info["cpu"]["built"] is True
     assert info["cpu"]["compiler"]
-    assert info["cuda"]["built"] is False
-    assert info["cuda"]["reason"]
+    assert info["cuda"]["built"] is True or info["cuda"]["reason"]

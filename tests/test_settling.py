@@ -57,6 +57,15 @@ def test_it_gives_up_at_the_most_steps(most: int) -> None:
     assert torch.equal(found.state, ncafast.rollout(x, rule, params, most, seed=5))
 
 
+def test_no_change_is_rest_at_any_tolerance_and_nan_is_none() -> None:
+    nca = ncafast.NCA(channels=4, hidden=8)  # its last layer starts at 0
+    x = torch.rand(1, 4, 5, 6)
+    assert ncafast.settle(x, nca.rule, nca.params(), tolerance=0.0)[1:] == (1, 0.0, True)
+    x[0, 0, 0, 0] = torch.nan
+    found = ncafast.settle(x, nca.rule, nca.params())
+    assert (found.steps, found.rests) == (1, False)
+
+
 def test_one_draw_of_the_seed_for_the_whole_run() -> None:
     x, rule, params = calming()
     torch.manual_seed(3)

@@ -345,12 +345,24 @@ def test_any_module_can_be_trained_and_its_weights_read(tmp_path):
         ({"schedule": "multistep"}, "needs lr_milestones"),
         ({"threads": 10**6}, "threads=1000000"),
         ({"device": "abacus"}, "abacus"),
+        ({"schedule": "cos"}, "schedule='cos' is not allowed; choose from constant, step"),
+        ({"amp": "fp8"}, "amp='fp8' is not allowed; choose from off"),
+        ({"epochs": 1.5}, "epochs=1.5 is not allowed; give a whole number"),
+        ({"batch_size": True}, "batch_size=True is not allowed; give a whole number"),
+        ({"seed": None}, "seed=None is not allowed; give a whole number"),
+        ({"steps": 3}, "steps=3 is not allowed; give the fewest and the most"),
+        ({"out": "run"}, r"out='run' is not allowed; give a Path, such as Path\('run'\)"),
     ],
 )
 def test_wrong_options_are_refused_before_anything_is_written(tmp_path, options, said):
     with pytest.raises(ValueError, match=said):
-        fit(nca(), STATES, loss, settings(tmp_path / "run", **options))
+        fit(nca(), STATES, loss, dataclasses.replace(settings(tmp_path / "run"), **options))
     assert not (tmp_path / "run").exists()
+
+
+def test_there_is_a_best_checkpoint_where_no_score_is_a_number(tmp_path):
+    result = fit(nca(), STATES, loss, settings(tmp_path / "run", epochs=2), score=lambda row: math.nan)
+    assert result.best.exists() and result.best_epoch == 1
 
 
 def test_a_run_with_other_options_or_another_batch_is_refused(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import statistics
 
 import pytest
@@ -108,3 +109,21 @@ def test_a_search_tries_every_combination_once_and_ranks_them(tmp_path):
     (tmp_path / "results.json").write_text("{")
     with pytest.raises(ValueError, match=r"results\.json: is damaged .*delete it"):
         search(grid, train, tmp_path, by="loss")
+
+
+def test_results_of_other_folds_are_refused(tmp_path):
+    folds = make_folds(["a", "b", "c", "d"], 2)
+    cross_validate(folds, lambda number, fold, folder: {"dice": 0.5}, tmp_path)
+    for others in (make_folds(["a", "b", "c", "d"], 4), make_folds(["e", "f", "g", "h"], 2)):
+        with pytest.raises(ValueError, match="folds.json: the folder holds results of other folds"):
+            cross_validate(others, lambda number, fold, folder: {"dice": 1.0}, tmp_path)
+    assert cross_validate(folds, lambda number, fold, folder: {"dice": 1.0}, tmp_path)[0]["dice"] == 0.5
+
+
+@pytest.mark.parametrize("lowest", [False, True])
+def test_nan_ranks_last(tmp_path, lowest):
+    found = search(
+        {"lr": [1, 2, 3]}, lambda options, folder: {"loss": [0, math.nan, 0.5, 0.25][options["lr"]]}, tmp_path,
+        by="loss", lowest=lowest,
+    )  # fmt: skip
+    assert [row["lr"] for row in found] == ([3, 2, 1] if lowest else [2, 3, 1])

@@ -83,8 +83,12 @@ def cross_validate(
 
     Returns:
         One row per fold, then the mean and the standard deviation (over the folds, with n - 1) of every number.
+
+    Raises:
+        ValueError: the folder holds results of other folds.
     """
     results = Results(out)
+    _claim(out / "folds.json", folds)
     for number, fold in enumerate(folds):
         key = {"fold": number}
         if results.find(key) is None:
@@ -100,6 +104,15 @@ def cross_validate(
     summary = [{"fold": "mean", **mean}, {"fold": "std", **spread}]
     results.write([*rows, *summary])
     return [*rows, *summary]
+
+
+def _claim(path: Path, folds: Sequence[Fold]) -> None:
+    """Writes down whose results a folder holds; results of other folds are none of these folds'."""
+    own = [{"train": list(fold.train), "val": list(fold.val)} for fold in folds]
+    if not path.exists():
+        write_text(path, json.dumps(own, indent=1))
+    elif json.loads(path.read_text(encoding="utf-8")) != own:
+        raise ValueError(f"{path}: the folder holds results of other folds; give another folder, or those folds")
 
 
 def _names(value: Any) -> tuple[str, ...]:

@@ -295,9 +295,10 @@ class _Loop:
         self.sums = dict.fromkeys(self.sums, 0)
         board.scalars(self._global_step(), {f"epoch/{k}": v for k, v in row.items() if isinstance(v, float)})
         value = self.job.score(row)
-        better = value > self.best["value"]
+        # The first epoch is the best so far whatever its score, so that there is a checkpoint; NaN is never better.
+        better = value > self.best["value"] or not self.best["epoch"]
         if better:
-            self.best = {"epoch": self.epoch, "value": value}
+            self.best = {"epoch": self.epoch, "value": -math.inf if math.isnan(value) else value}
         if self.ranks.first:
             if better:
                 self._save_model(self.folder.best)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -31,7 +32,7 @@ def search(
         lowest: whether the lowest one is best.
 
     Returns:
-        One row per combination of this grid, options and measured numbers, best first.
+        One row per combination of this grid, options and measured numbers, best first; NaN is worse than any number.
 
     Raises:
         ValueError: an option without values, or `by` is not among what was measured.
@@ -49,7 +50,7 @@ def search(
     for row in rows:
         if by not in row:
             raise ValueError(f"by={by!r} is not among what was measured: {', '.join(set(row) - set(grid))}")
-    return sorted(rows, key=lambda row: row[by], reverse=not lowest)
+    return sorted(rows, key=lambda row: (math.isnan(row[by]), row[by] if lowest else -row[by]))
 
 
 def _name(point: Mapping[str, Any]) -> str:

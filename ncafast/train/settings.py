@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args, get_origin, get_type_hints
 
 from ncafast.train.outputs import check_folder
 
@@ -110,6 +110,17 @@ class Settings:
 
 def check_settings(settings: Settings) -> None:
     """Raise ValueError, naming the option and what is allowed, for values that cannot be used."""
+    for name, kind in get_type_hints(type(settings)).items():
+        value, choices = getattr(settings, name), get_args(kind) if get_origin(kind) is Literal else ()
+        if choices and value not in choices:
+            raise ValueError(f"{name}={value!r} is not allowed; choose from {', '.join(map(str, choices))}")
+        whole = kind is int or (kind == int | None and value is not None)
+        if whole and (isinstance(value, bool) or not isinstance(value, int)):
+            raise ValueError(f"{name}={value!r} is not allowed; give a whole number")
+    if not isinstance(settings.out, Path):
+        raise ValueError(f"out={settings.out!r} is not allowed; give a Path, such as Path({str(settings.out)!r})")
+    if not (isinstance(settings.steps, tuple) and len(settings.steps) == 2):
+        raise ValueError(f"steps={settings.steps!r} is not allowed; give the fewest and the most, such as (64, 96)")
     for name in ("epochs", "batch_size", "accumulate", "lr_step", "patience", "threads", "save_every"):
         value = getattr(settings, name)
         if value is not None and value < 1:
