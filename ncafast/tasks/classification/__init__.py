@@ -6,9 +6,9 @@ classes. The three are imported on first use, so that ``--help`` needs none of t
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
+from ncafast.tasks import on_demand
 from ncafast.tasks.classification.config import EvaluateConfig, PredictConfig, TrainConfig
 
 if TYPE_CHECKING:
@@ -37,15 +37,4 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        module = importlib.import_module(f"{__name__}.{_HOME[name]}")
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("ncafast"):
-            raise
-        raise ModuleNotFoundError(
-            f"the classification task needs the package {error.name!r}; run: pip install 'ncafast[tasks]'",
-            name=error.name,
-        ) from error
-    return getattr(module, name)
+    return on_demand.attribute(__name__, "classification", _HOME, name)

@@ -6,9 +6,9 @@ same classes. The four are imported on first use, so that ``--help`` needs none 
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
+from ncafast.tasks import on_demand
 from ncafast.tasks.texture.config import AnimateConfig, EvaluateConfig, StudyConfig, TrainConfig
 
 if TYPE_CHECKING:
@@ -43,15 +43,4 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        module = importlib.import_module(f"{__name__}.{_HOME[name]}")
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("ncafast"):
-            raise
-        raise ModuleNotFoundError(
-            f"the texture task needs the package {error.name!r}; run: pip install 'ncafast[tasks]'",
-            name=error.name,
-        ) from error
-    return getattr(module, name)
+    return on_demand.attribute(__name__, "texture", _HOME, name)
