@@ -13,7 +13,7 @@ from ncafast import checkpoint
 from ncafast.models import MaxNCA
 from ncafast.tasks.classification.inference import Classifier
 from ncafast.tasks.classification.recipe import Recipe
-from ncafast.train.run_folder import find_checkpoint
+from ncafast.train.model_files import read_model
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,28 +42,21 @@ def load_model(path: Path, device: torch.device) -> TrainedModel:
 
     Raises ValueError, one line that names the file, if it is none of this task or damaged.
     """
-    path = find_checkpoint(path)
-    metadata = checkpoint.describe(path)
-    if metadata.get("task") != "classification":
-        raise ValueError(f"{path}: is a checkpoint, but not of ncafast train classification; give one that is")
-    model = checkpoint.load(path, device).float()
-    if not isinstance(model, MaxNCA):
-        raise ValueError(f"{path}: holds a {type(model).__name__}, not a MaxNCA; give another checkpoint")
-    try:
+
+    def read(model: MaxNCA, metadata: dict[str, str]) -> tuple[Recipe, torch.Tensor]:
         recipe = Recipe.from_json(metadata["recipe"])
         statistics = torch.tensor(json.loads(metadata["statistics"]), dtype=torch.float32)
         _check(model, recipe, statistics)
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-        what = f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
-        raise ValueError(f"{path}: is damaged ({what}); give another checkpoint or train again") from error
+        return recipe, statistics
+
+    model, (recipe, statistics), path = read_model(path, device, "classification", (MaxNCA,), read)
     return TrainedModel(Classifier(model, statistics), recipe, path)
 
 
 def _check(model: MaxNCA, recipe: Recipe, statistics: torch.Tensor) -> None:
     """Raise ValueError for what would only be noticed later, or never."""
-    for name, tensor in (*model.state_dict().items(), ("statistics", statistics)):
-        if not torch.isfinite(tensor).all():
-            raise ValueError(f"{name} holds NaN or infinite values")
+    if not torch.isfinite(statistics).all():
+        raise ValueError("statistics holds NaN or infinite values")
     if len(recipe.classes) != model.num_classes:
         raise ValueError(f"the model has num_classes={model.num_classes}, its recipe names {len(recipe.classes)}")
     if statistics.shape != (recipe.steps, 2, model.hidden_size):

@@ -12,7 +12,7 @@ import torch
 from ncafast import checkpoint
 from ncafast.models import GrowingNCA
 from ncafast.tasks.growing.target import Target
-from ncafast.train.run_folder import find_checkpoint
+from ncafast.train.model_files import read_model
 
 _MOST_STEPS = 1_000_000
 
@@ -47,22 +47,13 @@ def load_model(path: Path, device: torch.device) -> TrainedModel:
 
     Raises ValueError, one line that names the file, if it is none of this task or damaged.
     """
-    path = find_checkpoint(path)
-    metadata = checkpoint.describe(path)
-    if metadata.get("task") != "growing":
-        raise ValueError(f"{path}: is a checkpoint, but not of ncafast train growing; give one that is")
-    model = checkpoint.load(path, device).float()
-    if not isinstance(model, GrowingNCA):
-        raise ValueError(f"{path}: holds a {type(model).__name__}, not a GrowingNCA; give another checkpoint")
-    try:
-        target = Target.from_text(metadata["target"], int(metadata["padding"]))
+
+    def read(model: GrowingNCA, metadata: dict[str, str]) -> tuple[Target, int, str]:
         steps = int(metadata["steps"])
         if not 1 <= steps <= _MOST_STEPS:
             raise ValueError(f"steps={steps}")
-        for name, tensor in model.state_dict().items():
-            if not torch.isfinite(tensor).all():
-                raise ValueError(f"{name} holds NaN or infinite weights")
-    except (ValueError, LookupError) as error:
-        what = f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
-        raise ValueError(f"{path}: is damaged ({what}); give another checkpoint or train again") from error
-    return TrainedModel(model, target, steps, metadata.get("regime", ""), path)
+        target = Target.from_text(metadata["target"], int(metadata["padding"]))
+        return target, steps, metadata.get("regime", "")
+
+    model, (target, steps, regime), path = read_model(path, device, "growing", (GrowingNCA,), read)
+    return TrainedModel(model, target, steps, regime, path)

@@ -14,7 +14,7 @@ from ncafast import checkpoint
 from ncafast.models import M3DNCA, MedNCA
 from ncafast.tasks.mednca.inference import Model
 from ncafast.tasks.mednca.slices import Recipe
-from ncafast.train.run_folder import find_checkpoint
+from ncafast.train.model_files import read_model
 
 MOST_SCALE = 1024  # slices are padded to a multiple of it, which needs the memory of its square
 
@@ -59,27 +59,19 @@ def load_model(path: Path, device: torch.device) -> TrainedModel:
 
     Raises ValueError, one line that names the file, if it is none of this task or damaged.
     """
-    path = find_checkpoint(path)
-    metadata = checkpoint.describe(path)
-    if metadata.get("task") != "mednca":
-        raise ValueError(f"{path}: is a checkpoint, but not of ncafast train mednca; give one that is")
-    model = checkpoint.load(path, device).float()  # as the slices are
-    if not isinstance(model, (MedNCA, M3DNCA)):
-        raise ValueError(f"{path}: holds a {type(model).__name__}, not a MedNCA or M3DNCA; give another checkpoint")
-    try:
+
+    def read(model: Model, metadata: dict[str, str]) -> tuple[Recipe, int]:
         recipe, group = Recipe.from_json(metadata["recipe"]), int(metadata["group"])
         _check(model, recipe, group)
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-        what = f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
-        raise ValueError(f"{path}: is damaged ({what}); give another checkpoint or train again") from error
+        return recipe, group
+
+    kinds: tuple[type[Model], ...] = (MedNCA, M3DNCA)
+    model, (recipe, group), path = read_model(path, device, "mednca", kinds, read)
     return TrainedModel(model, recipe, group, path)
 
 
 def _check(model: Model, recipe: Recipe, group: int) -> None:
     """Raise ValueError for what would only be noticed later, or never."""
-    for name, tensor in model.state_dict().items():
-        if not torch.isfinite(tensor).all():
-            raise ValueError(f"{name} holds NaN or infinite weights")
     if isinstance(model, MedNCA) and model.scale > MOST_SCALE:
         raise ValueError(f"scale={model.scale} is not allowed: a whole number from 1 to {MOST_SCALE} is needed")
     if group < 1:

@@ -11,7 +11,7 @@ import torch
 from ncafast import checkpoint
 from ncafast.models import SelfClassifyingNCA
 from ncafast.tasks.selfclassify.idx import CLASSES
-from ncafast.train.run_folder import find_checkpoint
+from ncafast.train.model_files import read_model
 
 _MOST_STEPS = 1_000_000
 
@@ -35,23 +35,13 @@ def load_model(path: Path, device: torch.device) -> TrainedModel:
 
     Raises ValueError, one line that names the file, if it is none of this task or damaged.
     """
-    path = find_checkpoint(path)
-    metadata = checkpoint.describe(path)
-    if metadata.get("task") != "selfclassify":
-        raise ValueError(f"{path}: is a checkpoint, but not of ncafast train selfclassify; give one that is")
-    model = checkpoint.load(path, device).float()
-    if not isinstance(model, SelfClassifyingNCA):
-        raise ValueError(f"{path}: holds a {type(model).__name__}, not a SelfClassifyingNCA; give another checkpoint")
-    try:
+
+    def read(model: SelfClassifyingNCA, metadata: dict[str, str]) -> int:
         steps = int(metadata["steps"])
         if not 1 <= steps <= _MOST_STEPS:
             raise ValueError(f"steps={steps}")
         if model.ndim != 2 or model.channel_size <= CLASSES:
             raise ValueError(f"ndim={model.ndim}, channel_size={model.channel_size}")
-        for name, tensor in model.state_dict().items():
-            if not torch.isfinite(tensor).all():
-                raise ValueError(f"{name} holds NaN or infinite weights")
-    except (ValueError, LookupError) as error:
-        what = f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
-        raise ValueError(f"{path}: is damaged ({what}); give another checkpoint or train again") from error
-    return TrainedModel(model, steps, path)
+        return steps
+
+    return TrainedModel(*read_model(path, device, "selfclassify", (SelfClassifyingNCA,), read))

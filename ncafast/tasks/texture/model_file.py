@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ncafast import checkpoint
 from ncafast.models import TextureNCA
-from ncafast.train.run_folder import find_checkpoint
+from ncafast.train.model_files import read_model
 
 COLOURS = 3  # the first channels of the state; 0 in the state is middle grey
 OFFSET = 0.5
@@ -75,21 +75,10 @@ def load_texture(path: Path, device: torch.device) -> TrainedTexture:
 
     Raises ValueError, one line that names the file, if it is none of this task or damaged.
     """
-    path = find_checkpoint(path)
-    metadata = checkpoint.describe(path)
-    if metadata.get("task") != "texture":
-        raise ValueError(f"{path}: is a checkpoint, but not of ncafast train texture; give one that is")
-    model = checkpoint.load(path, device).float()
-    if not isinstance(model, TextureNCA):
-        raise ValueError(f"{path}: holds a {type(model).__name__}, not a TextureNCA; give another checkpoint")
-    try:
-        recipe = Recipe.from_json(metadata["recipe"])
+
+    def read(model: TextureNCA, metadata: dict[str, str]) -> Recipe:
         if model.num_channels < COLOURS:
             raise ValueError(f"num_channels={model.num_channels} are too few for colours")
-        for name, tensor in model.state_dict().items():
-            if not torch.isfinite(tensor).all():
-                raise ValueError(f"{name} holds NaN or infinite weights")
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-        what = f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
-        raise ValueError(f"{path}: is damaged ({what}); give another checkpoint or train again") from error
-    return TrainedTexture(model, recipe, path)
+        return Recipe.from_json(metadata["recipe"])
+
+    return TrainedTexture(*read_model(path, device, "texture", (TextureNCA,), read))
