@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
-import multiprocessing
-import os
-import random
-import signal
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from kills import kill_until_done
 from nifti import affine_of, blob, tiny, write, write_set
 from safetensors.torch import load_file
 
@@ -82,26 +79,11 @@ def test_the_options_left_out_depend_on_the_dimensions(data, tmp_path):
 
 
 def test_killing_at_any_moment_changes_nothing(data, tmp_path):
-    """SIGKILL from outside, at random moments, until the run comes to its end. Three levels, mirrored volumes."""
+    """Three levels, mirrored volumes."""
     options = {"levels": 3, "kernel_sizes": (3, 3, 3), "steps": (2, 2, 2), "flip": True, "epochs": 6, "crop": 4}
     options["pictures"] = 0
     config = tiny3(data, tmp_path / "run", save_every=1, **options)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ncafast.tasks.mednca.training"])
-    moments = random.Random(0)
-    kills = 0
-    while True:
-        process = context.Process(target=train, args=(config,))
-        process.start()
-        process.join(moments.uniform(0.2, 1.2) if kills < 3 else 120)
-        if process.exitcode is not None:
-            break
-        assert process.pid is not None
-        os.kill(process.pid, signal.SIGKILL)
-        process.join()
-        kills += 1
-    assert process.exitcode == 0
-    assert kills >= 1
+    assert len(list(kill_until_done(train, (config,), tmp_path / "run", most=4, early=True))) >= 1
     train(tiny3(data, tmp_path / "whole", **options))
     assert weights(tmp_path / "run") == weights(tmp_path / "whole")
 

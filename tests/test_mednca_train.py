@@ -5,16 +5,14 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
-import multiprocessing
-import os
 import random
 import shutil
-import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from kills import kill_until_done
 from nifti import blob, tiny, write, write_set
 from safetensors.torch import load_file
 
@@ -191,24 +189,8 @@ def test_stopping_before_or_after_any_write_changes_nothing(data, tmp_path, monk
 
 
 def test_killing_at_any_moment_changes_nothing(data, tmp_path):
-    """SIGKILL from outside, at random moments, until the run comes to its end."""
     config = tiny(data, tmp_path / "run", epochs=8, save_every=1, tensorboard=True)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ncafast.tasks.mednca.training"])
-    moments = random.Random(0)
-    kills = 0
-    while True:
-        process = context.Process(target=train, args=(config,))
-        process.start()
-        process.join(moments.uniform(0.1, 1.0) if kills < 6 else 120)
-        if process.exitcode is not None:
-            break
-        assert process.pid is not None
-        os.kill(process.pid, signal.SIGKILL)
-        process.join()
-        kills += 1
-    assert process.exitcode == 0
-    assert kills >= 2
+    assert len(list(kill_until_done(train, (config,), tmp_path / "run", early=True))) >= 2
     train(tiny(data, tmp_path / "whole", epochs=8))
     assert weights(tmp_path / "run") == weights(tmp_path / "whole")
 
