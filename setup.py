@@ -84,7 +84,10 @@ class BuildNative(build_ext):
             if os.environ.get("NCAFAST_CUDA") == "0":
                 raise nvcc.Unavailable("switched off by NCAFAST_CUDA=0")
             if compiler is None:
-                raise nvcc.Unavailable("no nvcc was found: neither in $CUDA_HOME, nor on PATH, nor NVIDIA's wheels")
+                raise nvcc.Unavailable(
+                    "no nvcc was found: neither in $CUDA_HOME, nor on PATH, nor NVIDIA's wheels; "
+                    "with NCAFAST_CUDA=wheels pip brings it along"
+                )
             if self.compiler.compiler_type != "unix":
                 raise nvcc.Unavailable("the CUDA kernels are built on Linux only")
             self.cuda["nvcc_version"] = first_line([compiler, "--version"], contains="release")
@@ -203,4 +206,5 @@ setup(
         ),
     ],
     cmdclass={"build_ext": BuildNative},
+    setup_requires=nvcc.WHEELS if nvcc.from_wheels() else [],  # pip puts them beside the build requirements
 )

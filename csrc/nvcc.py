@@ -16,6 +16,11 @@ from pathlib import Path
 SOURCES = Path(__file__).resolve().parent  # csrc
 ARCHITECTURES = ("80", "86", "90", "100")  # A100; RTX 30; H100; B200
 OLDEST = 80  # bfloat16 and TF32 products, asynchronous copies
+# NVIDIA's compiler from PyPI, all parts of one version: that of PyTorch's own wheels, so no newer driver is needed.
+WHEELS = [
+    f"nvidia-{part}==13.0.*; platform_system == 'Linux'"
+    for part in ("cuda-nvcc", "cuda-crt", "nvvm", "cuda-cccl", "cuda-runtime")
+]
 FLAGS = ["-O3", "-std=c++17", "--expt-relaxed-constexpr", "-Xcompiler=-fPIC,-fvisibility=hidden", "-Xptxas=-v"]
 
 
@@ -23,12 +28,18 @@ class Unavailable(Exception):
     """There will be no CUDA kernels, and why."""
 
 
+def from_wheels() -> bool:
+    """Whether the build shall bring NVIDIA's compiler along."""
+    return os.environ.get("NCAFAST_CUDA") == "wheels"
+
+
 def find() -> str | None:
-    """The CUDA compiler of $CUDA_HOME, else the one on PATH, else that of NVIDIA's wheels."""
+    """The CUDA compiler of $CUDA_HOME, else the one on PATH, else that of NVIDIA's wheels, which can be asked for."""
     home = os.environ.get("CUDA_HOME")
     folders = [Path(home, "bin")] if home else []
     folders += [Path(folder) for folder in os.get_exec_path()]
-    folders += [made for place in sys.path for made in sorted(Path(place or ".").glob("nvidia/cu*/bin"))]
+    wheels = [made for place in sys.path for made in sorted(Path(place or ".").glob("nvidia/cu*/bin"))]
+    folders = wheels if from_wheels() else [*folders, *wheels]
     return next((found for folder in folders if (found := shutil.which("nvcc", path=str(folder)))), None)
 
 
@@ -93,7 +104,8 @@ def link(compiler: str, objects: list[Path], made: Path, host: str | None = None
         Unavailable: it cannot be linked.
     """
     chosen = [f"-ccbin={host}"] if host else []
-    run(compiler, *chosen, "-shared", "-cudart=static", *map(str, objects), "-o", str(made))
+    libraries = Path(compiler).resolve().parent.parent / "lib"  # of NVIDIA's wheels, where nvcc does not look itself
+    run(compiler, *chosen, "-shared", "-cudart=static", f"-L{libraries}", *map(str, objects), "-o", str(made))
 
 
 def run(*command: str) -> str:

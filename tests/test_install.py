@@ -151,6 +151,14 @@ def test_missing_compilers_still_install(tmp_path):
     assert record["cuda"]["reason"].startswith("no nvcc was found: neither in $CUDA_HOME, nor on PATH")
 
 
+def test_pip_brings_nvcc_along_where_asked():
+    code = "from setuptools import build_meta as b; print(*b.get_requires_for_build_wheel(), sep='\\n')"
+    assert "nvidia" not in run(sys.executable, "-c", code)
+    asked = run(sys.executable, "-c", code, NCAFAST_CUDA="wheels")
+    versions = set(re.findall(r"^nvidia-[a-z-]+==([^;]+);", asked, re.M))
+    assert asked.count("nvidia-") == 5 and versions == {"13.0.*"}  # of mixed versions none compiles
+
+
 def test_failing_nvcc_still_installs_and_is_recorded(tmp_path):
     """A CUDA compiler that does not know what it is asked to compile for, and one that fails."""
     tools = tmp_path / "bin"
