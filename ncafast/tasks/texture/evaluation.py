@@ -63,6 +63,9 @@ def evaluate(config: EvaluateConfig) -> Scores:
     if choose("auto", config.weights)[1] is not None:
         kinds |= {kind: choose(kind, config.weights) for kind in ("sliced", "gram")}
     losses = {name: make_loss(sample, *kind).to(device) for name, kind in kinds.items()}
+    least = max(loss.least_side for loss in losses.values())
+    if min(config.size) < least:
+        raise ValueError(f"size={config.size} is too small for {', '.join(losses)}; give two whole numbers from {least}")
     steps = sorted(set(config.at))
     rows, shown = [], [pictures.pixels(sample)]
     for number, state in zip(steps, states_at(trained.model, config.size, steps, config.seed), strict=True):

@@ -30,7 +30,7 @@ from ncafast.train.settings import check_settings
 _FREE = FREE | {"image", "weights"}  # the sample's pixels are compared themselves
 _CHECKED_AFTER = (64, 256)  # steps from a fresh state after which an epoch is judged
 _BURST = 0.1  # mean overflow of a state beyond which it is not trained on; a good one has none
-_LEAST_GRID = 16  # below, the coarsest scale has no patch
+_LEAST_GRID = 16  # below, nothing is left for the deepest layer of VGG16
 
 
 @dataclass(frozen=True, slots=True)

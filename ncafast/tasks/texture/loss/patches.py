@@ -27,9 +27,13 @@ class PatchLoss(nn.Module):
     Args:
         sample: [3, H, W], values 0 to 1.
         patch: side of a patch in pixels of each scale, odd.
-        levels: scales at most; each one is half as large as the one before, and the last is no smaller than a patch.
+        levels: scales at most; each one is half as large as the one before, and the last still has room for a
+            neighbourhood of features, `patch + 2` pixels.
         directions: straight lines per scale and call, and as many through the space of features.
         features: random features per scale and call.
+
+    Raises:
+        ValueError: a sample with a side below `patch + 2`.
     """
 
     def __init__(
@@ -37,13 +41,21 @@ class PatchLoss(nn.Module):
     ) -> None:
         super().__init__()
         self.patch, self.levels, self.directions, self.features = patch, levels, directions, features
-        for number, image in enumerate(pyramid(sample[None], levels, patch)):
+        self.room = patch + _REACH - 1  # pixels that the sample, which is not padded, needs at its coarsest scale
+        if min(sample.shape[-2:]) < self.room:
+            raise ValueError(f"a sample of {list(sample.shape)} is too small; give one with sides from {self.room}")
+        for number, image in enumerate(pyramid(sample[None], levels, self.room)):
             self.register_buffer(f"sample{number}", image, persistent=False)
+
+    @property
+    def least_side(self) -> int:
+        """Pixels that an image needs along each side: a torus is wrapped around once at most."""
+        return self.patch // 2
 
     def forward(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Images [B, 3, H, W] on a torus -> loss [B]. `generator` is a CPU generator that draws all that is random."""
         terms = []
-        for image, sample in zip(pyramid(images, self.levels, self.patch), self.buffers(), strict=False):
+        for image, sample in zip(pyramid(images, self.levels, self.room), self.buffers(), strict=False):
             around = F.pad(image, (self.patch // 2,) * 4, "circular")
             lines = self._filters(self.directions, 3, self.patch, generator).to(images)
             terms.append(_distance(F.conv2d(around, lines), F.conv2d(sample, lines)))
