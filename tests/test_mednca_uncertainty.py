@@ -138,7 +138,7 @@ def test_wrong_options_are_named(run, tmp_path):
     source = write(tmp_path / "a.nii.gz", blob()[0])
     for options, reason in (
         ({"runs": 1}, "runs=1 is not allowed with --uncertainty"),
-        ({"last_steps": 1}, "last_steps=1 is not allowed; this model's finest level has 3 steps"),
+        ({"last_steps": 1}, "last_steps=1 is not allowed; the model's finest level takes 3 steps"),
         ({"last_steps": 4}, "from 2 to 3"),
     ):
         with pytest.raises(ValueError, match=reason):

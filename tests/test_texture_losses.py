@@ -115,6 +115,23 @@ def test_patch_loss_is_a_function_of_its_generator_and_leads_to_the_sample():
     assert loss(images, generator()).item() < 0.2 * first
 
 
+@pytest.mark.parametrize("side", [10, 16, 17, 36, 56, 64, 72])
+def test_every_sample_with_room_for_features_can_be_compared(side):
+    """Also those whose coarsest scale would have room for a patch and for no neighbourhood of features."""
+    sample = torch.rand(3, side, side, generator=generator())
+    loss = PatchLoss(sample)
+    assert loss(torch.rand(1, 3, 20, 33), generator()).isfinite().all()
+    least = loss.least_side
+    assert loss(torch.rand(1, 3, least, least), generator()).isfinite().all()
+    with pytest.raises(RuntimeError):
+        loss(torch.rand(1, 3, least - 1, least), generator())
+
+
+def test_a_sample_without_room_is_refused():
+    with pytest.raises(ValueError, match="too small; give one with sides from 10"):
+        PatchLoss(torch.rand(3, 9, 20))
+
+
 def test_pyramid_stops_where_no_patch_fits():
     sizes = [tuple(image.shape[-2:]) for image in pyramid(torch.rand(1, 3, 33, 60), 9, 7)]
     assert sizes == [(33, 60), (16, 30), (8, 15)]

@@ -10,9 +10,10 @@ import torch
 
 from ncafast.tasks.classification import pictures
 from ncafast.tasks.classification.config import PredictConfig
-from ncafast.tasks.classification.evaluation import check_views, predictions_csv
+from ncafast.tasks.classification.evaluation import VIEWS, predictions_csv
 from ncafast.tasks.classification.images import ImageError, list_images, read_image
 from ncafast.tasks.classification.model_file import TrainedModel, load_model
+from ncafast.train.checks import check_options
 from ncafast.train.machine import resolve_device
 from ncafast.train.outputs import check_folder
 from ncafast.train.progress import Bar, say
@@ -45,7 +46,7 @@ def predict(config: PredictConfig) -> Predictions:
 
     Raises ValueError if no image can be used.
     """
-    check_views(config.views)
+    check_options(config, views=VIEWS)
     check_folder("--output", config.output)
     if not config.input.exists():
         raise ValueError(f"--input {config.input}: does not exist; give an image or a folder with images")

@@ -180,12 +180,4 @@ def _draw_states(job: _Classification, best: Path, config: TrainConfig) -> None:
 
 def _check(config: TrainConfig) -> None:
     """Raise ValueError for options that cannot be used, before any file is read."""
-    if config.size < 2:
-        raise ValueError(f"size={config.size} is not allowed; give a whole number from 2, such as 32 or 64")
-    if config.steps[0] < 1:
-        raise ValueError(f"steps={config.steps} is not allowed; give two whole numbers from 1, the smaller first")
-    if not config.jitter >= 0:
-        raise ValueError(f"jitter={config.jitter} is not allowed; give a number from 0, such as 0.05")
-    if config.pictures < 0:
-        raise ValueError(f"pictures={config.pictures} is not allowed; give a whole number from 0")
-    check_settings(config)
+    check_settings(config, steps=1, size=2, state_channels=4)

@@ -14,6 +14,7 @@ from ncafast.tasks.growing.config import EvaluateConfig
 from ncafast.tasks.growing.healing import Course, grow, heal
 from ncafast.tasks.growing.model_file import load_model
 from ncafast.tasks.growing.states import CUTS, Cut
+from ncafast.train.checks import check_options
 from ncafast.train.machine import resolve_device
 from ncafast.train.outputs import check_folder
 from ncafast.train.progress import say
@@ -79,10 +80,7 @@ def evaluate(config: EvaluateConfig) -> Healing:
     Raises:
         ValueError: options or a checkpoint that cannot be used.
     """
-    for name in ("runs", "grow", "heal"):
-        value = getattr(config, name)
-        if value is not None and value < 1:
-            raise ValueError(f"{name}={value} is not allowed; give a whole number from 1")
+    check_options(config, grow=1, heal=1)
     check_folder("--output", config.output)
     trained = load_model(config.model, resolve_device(config.device))
     target = trained.target.tensor()

@@ -20,6 +20,7 @@ from ncafast.tasks.growing.model_file import save_model
 from ncafast.tasks.growing.states import pixel_loss, seed_states
 from ncafast.tasks.growing.target import MOST_SIZE, Target, make_target, read_target
 from ncafast.train import Job, Moment, Report, run
+from ncafast.train.checks import Range, refused
 from ncafast.train.pool import Pool, PoolJob
 from ncafast.train.progress import say
 from ncafast.train.run_folder import FREE
@@ -178,25 +179,20 @@ def _check(config: TrainConfig) -> None:
         raise ValueError("give either an image file with --image or an emoji with --emoji")
     if config.font is not None and config.emoji is None:
         raise ValueError("--font is for --emoji, which is not given")
-    for name, least, most in (
-        ("size", 1, MOST_SIZE),
-        ("padding", 0, MOST_SIZE),
-        ("pool_size", 1, None),
-        ("damage", 0, None),
-        ("damage_after", 0, None),
-        ("state_channels", 4, None),
-        ("hidden", 1, None),
-    ):
-        value = getattr(config, name)
-        if value < least or (most is not None and value > most):
-            upto = "" if most is None else f" to {most}"
-            raise ValueError(f"{name}={value} is not allowed; give a whole number from {least}{upto}")
-    if not 0 < config.fire_rate <= 1:
-        raise ValueError(f"fire_rate={config.fire_rate} is not allowed; give a number above 0, up to 1")
-    if not 0 <= config.damage_size[0] <= config.damage_size[1] <= 1:
-        raise ValueError(
-            f"damage_size={config.damage_size} is not allowed; give two numbers from 0 to 1, the smaller first"
-        )
-    if config.steps[0] < 1:
-        raise ValueError(f"steps={config.steps} is not allowed; give two whole numbers from 1, the smaller first")
-    check_settings(config)
+    check_settings(
+        config,
+        steps=1,
+        size=Range(1, MOST_SIZE),
+        padding=Range(0, MOST_SIZE),
+        pool_size=1,
+        damage=0,
+        damage_after=0,
+        damage_size=Range(0, 1, whole=False),
+        state_channels=4,
+    )
+    if config.damage_size[0] > config.damage_size[1]:
+        raise refused("damage_size", config.damage_size, "give the smaller number first")
+    most = config.batch_size * config.accumulate - 1  # the worst one begins anew
+    if config.regime == "regenerating" and config.damage > most:
+        raise refused("damage", config.damage, f"a batch has {most} samples beside the one that begins anew; give a "
+                      f"whole number from 0 to {most}, or a larger --batch-size")  # fmt: skip

@@ -1,8 +1,4 @@
-"""The options of the Med-NCA task, as typed dataclasses. The text under a field is its help text.
-
-Only the standard library is imported here: a command line can show its help without torch or
-nibabel.
-"""
+"""The options of the Med-NCA task, as typed dataclasses. The text under a field is its help text."""
 
 from __future__ import annotations
 
@@ -10,11 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ncafast.train.settings import BaseSettings, Schedule
+
 Axis = Literal["sagittal", "coronal", "axial"]
 
 
 @dataclass
-class TrainConfig:
+class TrainConfig(BaseSettings):
     """Train a Med-NCA, or with --dims 3 an M3D-NCA, on NIfTI images and their label maps.
 
     Runs until all epochs are done. If the run is stopped, even by a power cut, give the same
@@ -112,17 +110,13 @@ class TrainConfig:
     """Slices or volumes per training step. Left out: 8 slices, 4 volumes."""
 
     lr: float = 2e-3
-    """Learning rate of Adam at the start."""
+
+    schedule: Schedule = "step"
 
     lr_step: int | None = None
-    """The learning rate is multiplied by --lr-gamma every so many epochs. Left out: every third of
-    them."""
+    """Epochs between two falls of the step schedule. Left out: every third of them."""
 
     lr_gamma: float = 0.4
-    """See --lr-step. 1 keeps the learning rate as it is."""
-
-    clip: float = 1.0
-    """Largest norm of the gradient; longer ones are shortened to it. 0 switches this off."""
 
     ema: float | None = None
     """Measure and save weights averaged over the last training steps: 0.98 averages about 50, 0
@@ -132,27 +126,8 @@ class TrainConfig:
     """Slices of one volume that are segmented together. They share the statistics of the
     normalisation. With --dims 3 a volume is segmented whole."""
 
-    seed: int = 0
-    """Governs everything random: split, order, augmentation, first weights, firing cells."""
-
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:1. auto takes a GPU if there is one."""
-
-    threads: int | None = None
-    """CPU threads. Left out: torch's choice; a continued run keeps the number it began with."""
-
-    save_every: int | None = None
-    """Training steps between two saves of the state that a killed run goes on from. Left out: after
-    every step, or as often as takes 5 % of the time where saving is slow."""
-
     pictures: int = 3
     """Held-out volumes of which a picture is drawn after every epoch."""
-
-    tensorboard: bool = True
-    """Write TensorBoard files, if the tensorboard package is installed."""
-
-    progress: bool = True
-    """Show progress bars."""
 
 
 @dataclass

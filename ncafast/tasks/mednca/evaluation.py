@@ -22,6 +22,7 @@ from ncafast.tasks.mednca.pairs import Pair, Skipped, find_pairs, resolve_folder
 from ncafast.tasks.mednca.prediction import segment, slices_of
 from ncafast.tasks.mednca.slices import Array
 from ncafast.tasks.mednca.volumes import VolumeError, check_match, read_image, read_label
+from ncafast.train.checks import check_options
 from ncafast.train.machine import resolve_device
 from ncafast.train.outputs import check_folder
 from ncafast.train.run_folder import read_split, write_text
@@ -64,8 +65,7 @@ def evaluate(config: EvaluateConfig) -> Scores:
 
     Raises ValueError if no volume can be scored.
     """
-    if config.runs < 1:
-        raise ValueError(f"runs={config.runs} is not allowed; give a whole number from 1")
+    check_options(config)
     check_folder("--output", config.output)
     trained = load_model(config.model, resolve_device(config.device))
     pairs, skipped = find_pairs(*resolve_folders(config.data, config.images, config.labels))

@@ -19,6 +19,7 @@ from ncafast.tasks.mednca.model_file import TrainedModel, least_sides, load_mode
 from ncafast.tasks.mednca.pairs import Skipped, list_nifti, stem
 from ncafast.tasks.mednca.slices import Array
 from ncafast.tasks.mednca.volumes import Volume, VolumeError, check_sides, read_image, write_labels
+from ncafast.train.checks import check_options, refused
 from ncafast.train.machine import resolve_device
 from ncafast.train.outputs import check_folder
 from ncafast.train.texts import printable
@@ -81,9 +82,8 @@ def predict(config: PredictConfig) -> Predictions:
 
 
 def _runs(config: PredictConfig) -> int:
+    check_options(config)
     runs = config.runs if config.runs is not None else _RUNS if config.uncertainty else 1
-    if runs < 1:
-        raise ValueError(f"runs={runs} is not allowed; give a whole number from 1")
     if config.uncertainty and runs < 2:
         raise ValueError(f"runs={runs} is not allowed with --uncertainty; give a whole number from 2")
     return runs
@@ -91,11 +91,16 @@ def _runs(config: PredictConfig) -> int:
 
 def _check_last(config: PredictConfig, trained: TrainedModel) -> None:
     most = trained.model.steps[-1]
-    if config.uncertainty and not 2 <= config.last_steps <= most:
+    if not config.uncertainty:
+        return
+    if most < 2:
         raise ValueError(
-            f"last_steps={config.last_steps} is not allowed; this model's finest level has {most} steps, so "
-            f"give a whole number from 2 to {most}"
+            f"--uncertainty needs 2 steps whose results can differ, and {trained.path} takes {most} on its "
+            "finest level; leave --uncertainty out, or train with more --steps"
         )
+    if not 2 <= config.last_steps <= most:
+        allowed = f"the model's finest level takes {most} steps, so give a whole number from 2 to {most}"
+        raise refused("last_steps", config.last_steps, allowed)
 
 
 def _maps_folder(config: PredictConfig) -> Path:

@@ -210,6 +210,7 @@ def _new_model(config: TrainConfig) -> SelfClassifyingNCA:
 
 def _check(config: TrainConfig) -> None:
     """Raise ValueError for options that cannot be used, before any file is read."""
+    check_settings(config, steps=1)
     for name, least in (
         ("pool_size", 1),
         ("channels", CLASSES + 1),
@@ -233,6 +234,3 @@ def _check(config: TrainConfig) -> None:
         )
     if not 0 <= config.dropout < 1:
         raise ValueError(f"dropout={config.dropout} is not allowed; give a number from 0 to below 1")
-    if config.steps[0] < 1:
-        raise ValueError(f"steps={config.steps} is not allowed; give two whole numbers from 1, the smaller first")
-    check_settings(config)

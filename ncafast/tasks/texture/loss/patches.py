@@ -28,12 +28,12 @@ class PatchLoss(nn.Module):
         sample: [3, H, W], values 0 to 1.
         patch: side of a patch in pixels of each scale, odd.
         levels: scales at most; each one is half as large as the one before, and the last still has room for a
-            neighbourhood of features, `patch + 2` pixels.
+            few neighbourhoods of features, `patch + 3` pixels.
         directions: straight lines per scale and call, and as many through the space of features.
         features: random features per scale and call.
 
     Raises:
-        ValueError: a sample with a side below `patch + 2`.
+        ValueError: a sample with a side below `patch + 3`.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class PatchLoss(nn.Module):
     ) -> None:
         super().__init__()
         self.patch, self.levels, self.directions, self.features = patch, levels, directions, features
-        self.room = patch + _REACH - 1  # pixels that the sample, which is not padded, needs at its coarsest scale
+        self.room = patch + _REACH  # pixels that the sample, which is not padded, needs for 2 x 2 features' patches
         if min(sample.shape[-2:]) < self.room:
             raise ValueError(f"a sample of {list(sample.shape)} is too small; give one with sides from {self.room}")
         for number, image in enumerate(pyramid(sample[None], levels, self.room)):
