@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from PIL import Image
 
 from ncafast.tasks import classification, growing, mednca, selfclassify, texture
+from ncafast.train import Pool, PoolJob
 
 NONE = Path("none")  # never read
 TRAIN = {
@@ -23,6 +26,8 @@ OTHERS = {
     "predict mednca": (mednca.predict, mednca.PredictConfig(NONE, NONE)),
     "evaluate classification": (classification.evaluate, classification.EvaluateConfig(NONE, NONE)),
     "predict classification": (classification.predict, classification.PredictConfig(NONE, NONE)),
+    "animate mednca": (mednca.animate, mednca.AnimateConfig(NONE, NONE)),
+    "animate classification": (classification.animate, classification.AnimateConfig(NONE, NONE)),
     "evaluate texture": (texture.evaluate, texture.EvaluateConfig(NONE)),
     "animate texture": (texture.animate, texture.AnimateConfig(NONE)),
     "study texture": (texture.study, texture.StudyConfig(NONE)),
@@ -64,12 +69,13 @@ def cases() -> list[Any]:
         config = module.TrainConfig(**needed)
         found += [(f"train {task}", module.train, config)]
     found += [(name, function, config) for name, (function, config) in OTHERS.items()]
-    return [
-        pytest.param(function, dataclasses.replace(config, **{name: value}), name, value, allowed, id=f"{command} {name}={value}")
-        for command, function, config in found
-        for name, value, allowed in WRONG
-        if hasattr(config, name) and not (name == "steps" and not command.startswith("train"))
-    ]  # fmt: skip
+    params = []
+    for command, function, config in found:
+        for name, value, allowed in WRONG:
+            if hasattr(config, name) and (name != "steps" or command.startswith("train")):
+                wrong = dataclasses.replace(config, **{name: value})
+                params.append(pytest.param(function, wrong, name, value, allowed, id=f"{command} {name}={value}"))
+    return params
 
 
 @pytest.mark.parametrize(("function", "config", "name", "value", "allowed"), cases())
@@ -88,10 +94,18 @@ def test_most_options_are_looked_at():
 
 @pytest.mark.parametrize("damage", [8, 50])
 def test_no_more_samples_are_damaged_than_there_are(damage, tmp_path):
-    config = growing.TrainConfig(image=NONE, out=tmp_path / "run", damage=damage)
-    with pytest.raises(ValueError, match=rf"damage={damage} is not allowed; a batch has 7 samples .* from 0 to 7"):
+    Image.new("RGBA", (6, 6), "red").save(tmp_path / "a.png")
+    plain = {"size": 6, "padding": 1, "state_channels": 5, "hidden": 4, "steps": (1, 1), "threads": 1}
+    config = growing.TrainConfig(image=tmp_path / "a.png", out=tmp_path / "run", damage=damage, **plain)
+    with pytest.raises(ValueError, match=rf"damage={damage} is not allowed; of a batch of 8, 1 begin anew; .* 0 to 7"):
         growing.train(config)
-    with pytest.raises(ValueError, match="no such file"):
-        growing.train(dataclasses.replace(config, damage=7))
-    with pytest.raises(ValueError, match="no such file"):
-        growing.train(dataclasses.replace(config, regime="persistent"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_batch_that_damage_is_compared_with_is_that_of_all_processes():
+    class Some(PoolJob):
+        pool, damaged, epoch_length = Pool(torch.zeros(9, 1, 2, 2)), 3, 5
+
+    assert Some().steps_per_epoch(4) == 5
+    with pytest.raises(ValueError, match="damage=3 is not allowed; of a batch of 3"):
+        Some().steps_per_epoch(3)

@@ -140,7 +140,9 @@ def test_pyramid_stops_where_no_patch_fits():
 def test_auto_needs_neither_weights_nor_torchvision(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     assert losses.choose("auto", None) == ("patches", None)
-    assert losses.choose("patches", tmp_path / "unused") == ("patches", None)
+    assert losses.choose("patches", None) == ("patches", None)
+    with pytest.raises(ValueError, match="--loss patches takes no weights, got --weights .*unused"):
+        losses.choose("patches", tmp_path / "unused")
     with pytest.raises(ValueError, match="--weights .*none.pth: is no file"):
         losses.choose("auto", tmp_path / "none.pth")
     if unavailable() is None:
@@ -215,7 +217,7 @@ def test_bad_weights_are_one_line_that_names_the_file(tmp_path):
             torch.save(content, path)
         with pytest.raises(ValueError, match=f"vgg.pth: .*{said}") as error:
             VGGFeatures(path)
-        assert "\n" not in str(error.value)
+        assert "\n" not in str(error.value) and "torch.load" not in str(error.value)
 
 
 def test_find_weights_downloads_nothing(monkeypatch, tmp_path):

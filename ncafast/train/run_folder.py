@@ -120,16 +120,6 @@ def write_text(path: Path, text: str) -> None:
         scratch.unlink(missing_ok=True)
 
 
-def find_checkpoint(model: Path) -> Path:
-    """The checkpoint that a file or a run folder stands for. Raises ValueError if there is none."""
-    if model.is_file():
-        return model
-    for name in ("best.safetensors", "last.safetensors"):
-        if (model / name).is_file():
-            return model / name
-    raise ValueError(f"{model}: is no checkpoint and no folder with best.safetensors; give one with --model")
-
-
 def read_split(model: Path) -> dict[str, list[str]] | None:
     """Names of the "train" and "held_out" samples of the run that a checkpoint or folder belongs
     to, if known. Raises ValueError if the file that says so is damaged."""

@@ -62,9 +62,11 @@ def predict(config: PredictConfig) -> Predictions:
         try:
             pixels = read_image(path, trained.recipe.size)
         except ImageError as error:
+            if len(files) == 1:
+                bar.close()
+                raise
             skipped.append(str(error))
-            if len(files) > 1:
-                say(f"skipped: {error}")
+            say(f"skipped: {error}")
         else:
             name = str(path.relative_to(root))
             picture = None
@@ -77,9 +79,7 @@ def predict(config: PredictConfig) -> Predictions:
         bar.advance({})
     bar.close()
     if not found:
-        raise ValueError(
-            skipped[0] if len(files) == 1 else f"none of the {len(files)} images can be used; see the lines above"
-        )
+        raise ValueError(f"none of the {len(files)} images can be used; see the lines above")
     table = config.output / "predictions.csv"
     write_text(table, predictions_csv(names, torch.stack(rows), trained.recipe.classes))
     return Predictions(tuple(found), table, tuple(skipped))

@@ -21,13 +21,14 @@ from ncafast.tasks.classification.model_file import load_model, save_model
 from ncafast.tasks.classification.recipe import Recipe
 from ncafast.train import Job, Moment, Report, run
 from ncafast.train.machine import resolve_device
-from ncafast.train.progress import is_first, say
+from ncafast.train.progress import is_first
 from ncafast.train.run_folder import FREE, RunFolder
 from ncafast.train.seeds import generator, mix
 from ncafast.train.settings import check_settings
 from ncafast.viz.figures import write_png
 
-_FREE = FREE | {"data", "val_data", "naming", "val_fraction"}  # what they lead to, the images, is compared itself
+# What these lead to, the images, is compared itself.
+_FREE = FREE | {"data", "val_data", "train_list", "val_list", "naming", "val_fraction"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +59,9 @@ def train(config: TrainConfig) -> Result:
     kind = config.augment if config.augment != "auto" else settled.get("augment") or augment.resolve("auto")
     config = replace(config, device=str(resolve_device(config.device)), augment=augment.resolve(kind))
     job = _Classification(config)
-    say(
-        f"{len(job.train)} images of {len(job.recipe.classes)} classes to train on, {len(job.held_out)} held out; "
-        f"the run is in {config.out}"
-    )
+    opening = f"{len(job.train)} images of {len(job.recipe.classes)} classes to train on, {len(job.held_out)} held out"
     checksums = {"train": job.train.checksums(), "held_out": job.held_out.checksums()}
-    done = run(job, config, data=checksums, free=_FREE, things="images")
+    done = run(job, config, data=checksums, free=_FREE, things="images", opening=opening)
     if is_first() and config.pictures:
         _draw_states(job, done.best, config)
     return Result(

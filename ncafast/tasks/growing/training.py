@@ -22,7 +22,6 @@ from ncafast.tasks.growing.target import MOST_SIZE, Target, make_target, read_ta
 from ncafast.train import Job, Moment, Report, run
 from ncafast.train.checks import Range, refused
 from ncafast.train.pool import Pool, PoolJob
-from ncafast.train.progress import say
 from ncafast.train.run_folder import FREE
 from ncafast.train.seeds import mix
 from ncafast.train.settings import check_settings
@@ -59,9 +58,9 @@ def train(config: TrainConfig) -> Result:
     target = _target(config)
     job = _FromSeed(config, target) if config.regime == "growing" else _FromPool(config, target)
     _, height, width = job.target.shape
-    say(f"growing {target.pixels.shape[1]} x {target.pixels.shape[0]} cells on a grid of {width} x {height}; "
-        f"the run is in {config.out}")  # fmt: skip
-    done = run(job, config, config=config, data={"train": {"target": _checksum(target)}}, free=_FREE, things="images")
+    opening = f"growing {target.pixels.shape[1]} x {target.pixels.shape[0]} cells on a grid of {width} x {height}"
+    data = {"train": {"target": _checksum(target)}}
+    done = run(job, config, data=data, free=_FREE, things="images", opening=opening)
     best = done.history[done.best_epoch - 1]
     return Result(
         folder=done.folder,
@@ -192,7 +191,3 @@ def _check(config: TrainConfig) -> None:
     )
     if config.damage_size[0] > config.damage_size[1]:
         raise refused("damage_size", config.damage_size, "give the smaller number first")
-    most = config.batch_size * config.accumulate - 1  # the worst one begins anew
-    if config.regime == "regenerating" and config.damage > most:
-        raise refused("damage", config.damage, f"a batch has {most} samples beside the one that begins anew; give a "
-                      f"whole number from 0 to {most}, or a larger --batch-size")  # fmt: skip

@@ -144,6 +144,10 @@ class PredictConfig:
     """Folder for the results; for a single image it may also be a file name ending in .nii or
     .nii.gz."""
 
+    channels: tuple[int, ...] | None = None
+    """Which channels of a 4-D image to use, counted from 0. Left out: those that training used; a model of 3-D images
+    then takes no 4-D ones."""
+
     runs: int | None = None
     """Segment this many times with different firing cells and average the probabilities. Left out:
     once, with --uncertainty 10 times."""
@@ -194,6 +198,10 @@ class EvaluateConfig:
     output: Path = Path("mednca-evaluation")
     """Folder for scores.csv and the overlays of the worst, the middle and the best volume."""
 
+    channels: tuple[int, ...] | None = None
+    """Which channels of a 4-D image to use, counted from 0. Left out: those that training used; a model of 3-D images
+    then takes no 4-D ones."""
+
     runs: int = 1
     """Segment this many times with different firing cells and average the probabilities. From 2 on,
     scores.csv also has the quality score of M3D-NCA (NQM; high means doubtful), and quality.png
@@ -201,6 +209,53 @@ class EvaluateConfig:
 
     ignore_affine: bool = False
     """Accept an image and a label map whose positions in space differ, if their shapes agree."""
+
+    seed: int = 0
+    """Governs which cells fire."""
+
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:1. auto takes a GPU if there is one."""
+
+    progress: bool = True
+    """Show progress bars."""
+
+
+@dataclass
+class AnimateConfig:
+    """Make a film of one slice of an image: the segmentation as it appears, on the coarse level first."""
+
+    model: Path
+    """Checkpoint (.safetensors), or the folder of a training run (its best checkpoint is taken)."""
+
+    input: Path
+    """A NIfTI image."""
+
+    output: Path = Path("mednca.gif")
+    """The film: a file name ending in .gif or .mp4."""
+
+    slice: int | None = None
+    """Which slice, counted from 0 along the axis that the model was trained on. Left out: the one with the largest
+    segmented area."""
+
+    label: int | None = None
+    """The label value whose probability is shown. Left out: the first one that the model knows."""
+
+    show: Literal["segmentation", "channels"] = "segmentation"
+    """segmentation: the probability over the image; channels: all channels of the cells as tiles, blue below 0, red
+    above."""
+
+    channels: tuple[int, ...] | None = None
+    """Which channels of a 4-D image to use, counted from 0. Left out: those that training used; a model of 3-D images
+    then takes no 4-D ones."""
+
+    every: int = 1
+    """Steps from one frame to the next."""
+
+    fps: float = 8.0
+    """Frames per second."""
+
+    scale: int = 3
+    """Pixels along each side of a cell, for --show channels."""
 
     seed: int = 0
     """Governs which cells fire."""

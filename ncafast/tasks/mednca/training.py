@@ -27,7 +27,6 @@ from ncafast.train import Job, Moment, Report, Settings, run
 from ncafast.train.checks import Range, check_options, refused
 from ncafast.train.machine import resolve_device
 from ncafast.train.outputs import check_folder
-from ncafast.train.progress import say
 from ncafast.train.run_folder import FREE, RunFolder
 from ncafast.train.seeds import mix
 from ncafast.train.settings import BaseSettings, check_settings
@@ -76,14 +75,23 @@ def train(config: TrainConfig) -> Result:
     config = replace(config, device=str(resolve_device(config.device)))
     job = _Segmentation(config)
     length = _STEPS if config.dims == 2 else _STEPS_3D
-    epochs = config.epochs or settled.get("epochs") or max(3, -(-length // job.steps_per_epoch(_batch(config))))
+    per_epoch = job.steps_per_epoch(_batch(config) * config.accumulate)
+    epochs = config.epochs or settled.get("epochs") or max(3, -(-length // per_epoch))
     lr_step = config.lr_step or settled.get("lr_step") or -(-epochs // 3)
     config = replace(config, epochs=epochs, lr_step=lr_step)
-    say(
-        f"{len(job.train)} volumes to train on ({job.samples} {job.kind}), {len(job.held_out)} volumes held out; "
-        f"the run is in {config.out}"
+    opening = f"{len(job.train)} volumes to train on ({job.samples} {job.kind}), {len(job.held_out)} volumes held out"
+    if job.recipe.several:
+        used = ", ".join(map(str, job.recipe.channels))
+        opening += f"; of the images' channels these are used: {used} (--channels)"
+    done = run(
+        job,
+        _settings(config),
+        config=config,
+        data=job.checksums(),
+        free=_FREE,
+        things="volumes",
+        opening=opening,
     )
-    done = run(job, _settings(config), config=config, data=job.checksums(), free=_FREE, things="volumes")
     return Result(
         folder=done.folder,
         best=done.best,

@@ -22,7 +22,6 @@ from ncafast.tasks.texture.model_file import COLOURS, Recipe, fresh, picture_of,
 from ncafast.tasks.texture.sample import checksum, read_sample
 from ncafast.train import Moment, Pool, PoolJob, Report, run
 from ncafast.train.machine import resolve_device
-from ncafast.train.progress import say
 from ncafast.train.run_folder import FREE
 from ncafast.train.seeds import generator, mix
 from ncafast.train.settings import check_settings
@@ -59,9 +58,9 @@ def train(config: TrainConfig) -> Result:
     loss, weights = choose(config.loss, config.weights)
     config = replace(config, device=str(resolve_device(config.device)), loss=loss, weights=weights)
     job = _Texture(config)
-    say(f"texture of {config.image}, {config.size} x {config.size}, loss {loss}; the run is in {config.out}")
+    opening = f"texture of {config.image}, {config.size} x {config.size}, loss {loss}"
     seen = {"train": {config.image.name: checksum(job.sample)}, "held_out": {}}
-    done = run(job, config, data=seen, free=_FREE, things="samples")
+    done = run(job, config, data=seen, free=_FREE, things="samples", opening=opening)
     return Result(
         folder=done.folder,
         best=done.best,
