@@ -314,7 +314,7 @@ def test_what_cannot_be_predicted_or_scored_is_one_line(trained, data, tmp_path)
          "has 0 of the 18 images that split.json lists as held_out"),
         (lambda: predict(PredictConfig(trained.best, tmp_path / "no", progress=False)), "--input .*no: does not exist"),
         (lambda: predict(PredictConfig(trained.best, other, views=9, progress=False)), "views=9 is not allowed"),
-        (lambda: predict(PredictConfig(tmp_path, other, progress=False)), "no folder with best.safetensors"),
+        (lambda: predict(PredictConfig(tmp_path, other, progress=False)), "holds no best.safetensors"),
     ]  # fmt: skip
     (tmp_path / "x.png").write_bytes(b"")
     broken = PredictConfig(trained.best, tmp_path / "x.png", output=tmp_path / "o", progress=False)

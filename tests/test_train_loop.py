@@ -468,6 +468,15 @@ def test_data_with_nan_are_blamed_for_it(tmp_path):
         assert "--" not in str(error.value)
 
 
+def test_a_folder_that_cannot_be_locked_is_used_with_a_word(tmp_path, monkeypatch, capsys):
+    def refuses(self, timeout):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr("ncafast.train.lock.FileLock.acquire", refuses)
+    assert len(fit(nca(), STATES, loss, settings(tmp_path)).history) == 2
+    assert "cannot be locked ([Errno 38] Function not implemented), so take care" in capsys.readouterr().out
+
+
 HOLD = """
 import sys, time
 from pathlib import Path

@@ -11,7 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ncafast.train.outputs import check_folder
-from ncafast.train.progress import is_first
+from ncafast.train.progress import is_first, say
 
 _LOCK, _HOLDER = ".lock", ".holder"  # the lock says whether, the text file by whom
 
@@ -39,6 +39,10 @@ def locked(folder: Path, option: str = "--out") -> Iterator[None]:
             f"{folder}: is in use by {_holder(folder)}; wait until that ends or stop it, or give another folder "
             f"with {option}"
         ) from None
+    except (OSError, NotImplementedError) as error:  # some network file systems know no locks
+        say(f"{folder}: cannot be locked ({error}), so take care that no other process works in it")
+        yield
+        return
     try:
         (folder / _HOLDER).write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
         yield

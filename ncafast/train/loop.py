@@ -291,7 +291,8 @@ class _Loop:
         what = f"the loss became {loss}" if not math.isfinite(loss) else "the gradient became infinite or NaN"
         remedy = f"a lower lr (now {self.settings.lr:g}) or clip (now {self.settings.clip:g})"
         parts = self.ranks.parts(len(at.numbers), self.settings.accumulate)
-        if any(holds_nan(self.job.load(at.at(places))) for places in parts):
+        own = not self.job.state()  # what comes from a pool is the automaton's work
+        if own and any(holds_nan(self.job.load(at.at(places))) for places in parts):
             what, remedy = f"the data hold NaN or infinite values, so {what}", "data that hold none"
         where = f"in epoch {self.epoch + 1}, step {self.step + 1}"
         raise TrainingStopped(f"{what} {where}{kept}. Train again in another folder and with {remedy}")

@@ -29,8 +29,8 @@ class GridOptions:
     """What a search takes beside a task's options."""
 
     grid: tuple[str, ...]
-    """Values to try, by option: lr=0.001,0.002 hidden=64,128. Every combination is trained once. Options of several
-    numbers take colons between them: steps=32:48,48:64."""
+    """Values to try, by option: lr=0.001,0.002 hidden=64,128. Every combination is trained once. A value of several
+    numbers has colons between them, as in steps=32:48."""
 
     by: str | None = None
     """What to rank by: val_dice or any other column of a training's history.csv, at its best epoch. Left out: what the
