@@ -150,7 +150,7 @@ def test_a_model_of_one_step_has_no_last_steps_to_differ(tmp_path):
     save_model(tmp_path / "one.safetensors", MedNCA(4, 8, (3, 3), (2, 1), scale=2), Recipe("axial"), 4)
     source = write(tmp_path / "a.nii.gz", blob()[0])
     config = PredictConfig(tmp_path / "one.safetensors", source, tmp_path / "o", uncertainty=True, progress=False)
-    with pytest.raises(ValueError, match=r"--uncertainty needs 2 steps .* one\.safetensors takes 1 .*train with more"):
+    with pytest.raises(ValueError, match=r"--uncertainty needs 2 steps .*one\.safetensors takes 1 .*train with more"):
         predict(config)
 
 
