@@ -53,6 +53,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("lr", "x", "give a number"),
     ("clip", -1.0, "give a number from 0"),
     ("amp", "fp8", "choose from off, bf16, fp16"),
+    ("axis", "x", "choose from sagittal, coronal, axial, auto"),
     ("pictures", -1, "give a whole number from 0"),
     ("threads", 0, "give a whole number from 1 to 1024"),
     ("device", None, "give text"),

@@ -109,7 +109,9 @@ def _words(kind: Any, value: Any) -> str:
     if origin is Literal:
         return f"choose from {', '.join(map(str, parts))}"
     if origin in (Union, UnionType):
-        return " or ".join(_words(part, value) for part in parts)
+        choices = tuple(choice for part in parts if get_origin(part) is Literal for choice in get_args(part))
+        rest = [_words(part, value) for part in parts if get_origin(part) is not Literal]
+        return " or ".join([*([f"choose from {', '.join(map(str, choices))}"] if choices else []), *rest])
     if origin is tuple:
         what = {int: "whole numbers", float: "numbers"}.get(parts[0], "values")
         return f"give a tuple of {what if parts[-1] is Ellipsis else f'{len(parts)} {what}'}"

@@ -77,6 +77,8 @@ def evaluate(config: EvaluateConfig) -> Scores:
         try:
             own = _score(trained, pair, config)
         except VolumeError as error:
+            if len(chosen) == 1:
+                raise
             skipped.append(Skipped(pair.image, str(error)))
             continue
         rows += own

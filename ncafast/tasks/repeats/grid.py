@@ -22,9 +22,9 @@ _BY = {
     "mednca": "val_dice",
     "classification": "val_accuracy",
     "texture": "val_loss",
-    "growing": "val_healed",
     "selfclassify": "val_cells",
 }
+_BY_REGIME = {"growing": "val_grown", "persistent": "val_later", "regenerating": "val_healed"}
 _LOWEST = ("loss", "val_loss", "val_grown", "val_later", "val_healed", "dice_loss", "bce", "seconds")
 _NOT_SEARCHED = FREE - {"epochs", "patience"} | {"device", "threads"}
 
@@ -39,7 +39,7 @@ def search(config: Any) -> list[dict[str, Any]]:
     check_folder("--out", config.out)
     task, kind, train = task_of(config)
     grid = parse_grid(config.grid, kind)
-    by = config.by or _BY[task]
+    by = config.by or (_BY_REGIME[config.regime] if task == "growing" else _BY[task])
     lowest = config.lowest or by in _LOWEST
 
     shared = {"cache": config.cache or config.out / "cache"} if task == "mednca" else {}
