@@ -136,6 +136,8 @@ def test_a_search_ranks_what_the_trainings_measured(volumes, tmp_path, capsys):
     assert len(more) == 3 and capsys.readouterr().out.count("epoch 2: loss") == 1
     with pytest.raises(ValueError, match="by='val_loss' is not among what was measured"):
         search(dataclasses.replace(config, by="val_loss"))
+    with pytest.raises(ValueError, match=r"other options: data \(here .*, asked 'others'\)"):
+        search(dataclasses.replace(config, data=Path("others")))
 
 
 def test_a_training_that_breaks_down_ranks_last(volumes, tmp_path, monkeypatch):

@@ -31,7 +31,7 @@ def locked(folder: Path, option: str = "--out") -> Iterator[None]:
     except OSError:
         check_folder(option, folder)  # says why in words
         raise
-    lock = FileLock(folder / _LOCK)
+    lock, held = FileLock(folder / _LOCK), True
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -41,14 +41,15 @@ def locked(folder: Path, option: str = "--out") -> Iterator[None]:
         ) from None
     except (OSError, NotImplementedError) as error:  # some network file systems know no locks
         say(f"{folder}: cannot be locked ({error}), so take care that no other process works in it")
-        yield
-        return
+        held = False
     try:
-        (folder / _HOLDER).write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+        if held:
+            (folder / _HOLDER).write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
         yield
     finally:
-        (folder / _HOLDER).unlink(missing_ok=True)
-        lock.release()
+        if held:
+            (folder / _HOLDER).unlink(missing_ok=True)
+            lock.release()
 
 
 def _holder(folder: Path) -> str:

@@ -10,9 +10,8 @@ from typing import Any
 from ncafast.tasks.repeats.config import FoldOptions, GridOptions
 from ncafast.train.run_folder import FREE
 
-# Options that may differ when a repetition goes on: where things lie, and what changes no weight.
-_PLACES = {"data", "val_data", "images", "labels", "image", "cache", "weights", "font", "train_list", "val_list"}
-_FREE = FREE - {"epochs", "patience"} | _PLACES | {"device", "threads", "grid", "by", "lowest", "folds", "splits"}
+# Options that may differ when a repetition goes on: what changes no weight, or is compared otherwise.
+_FREE = FREE - {"epochs", "patience"} | {"cache", "device", "threads", "grid", "by", "lowest", "folds", "splits"}
 
 
 def task_of(config: Any) -> tuple[str, type[Any], Any]:
