@@ -118,6 +118,22 @@ def _take(module: nn.Module, tensors: dict[str, Tensor]) -> None:
     module.load_state_dict(tensors, assign=True)
 
 
+def find(place: str | os.PathLike[str]) -> Path:
+    """The model file that a path stands for: itself, or the best one (else the last one) of a training run's folder.
+
+    Raises:
+        ValueError: there is none.
+    """
+    path = Path(place)
+    if path.is_file():
+        return path
+    for name in ("best.safetensors", "last.safetensors"):
+        if (path / name).is_file():
+            return path / name
+    what = "holds no best.safetensors" if path.is_dir() else "there is no such file or folder"
+    raise ValueError(f"{path}: {what}; give a checkpoint (.safetensors), or the folder of a training run")
+
+
 def describe(path: str | os.PathLike[str]) -> dict[str, str]:
     """The metadata of a model file, without its weights.
 
@@ -167,10 +183,10 @@ def load_resume(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise FileNotFoundError(f"no training state at {path}")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError) as error:
-        raise ValueError(
-            f"{path} is damaged or not a training state: {_one_line(error)}; delete it to start anew"
-        ) from None
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}; correct that, or delete it to start anew") from None
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError):  # torch's words do not help here
+        raise ValueError(f"{path} is damaged or not a training state; delete it to start anew") from None
     if not isinstance(state, dict):
         raise ValueError(f"{path} is not a training state: it holds a {type(state).__name__}; delete it to start anew")
     return state

@@ -1,4 +1,4 @@
-"""The command line: `ncafast info | demo | bench`, and `ncafast train | evaluate | predict | animate | study TASK`.
+"""The command line: `ncafast info | demo | bench`, and `ncafast train | evaluate | predict | animate | ... TASK`.
 
 A command is a typed dataclass of options and a function that takes it; tyro makes the options. Both are imported when
 the command is called, so that `ncafast info` and `bench` run with the core dependencies alone.

@@ -25,7 +25,7 @@ class Command:
 
 COMMANDS = {
     "info": Command(
-        "versions, backends, and why a part is missing; with a FILE, what a checkpoint holds",
+        "versions, backends, and why a part is missing; with a FILE or a run, what it holds",
         "ncafast.info:main",
     ),
     "demo": Command(
@@ -52,6 +52,11 @@ COMMANDS = {
         "ncafast.commands:_predict_mednca",
         "ncafast.tasks.mednca:PredictConfig",
     ),
+    "animate mednca": Command(
+        "make a film of a slice as its segmentation appears",
+        "ncafast.commands:_animate_mednca",
+        "ncafast.tasks.mednca:AnimateConfig",
+    ),
     "train classification": Command(
         "train a classifier on image folders, a CSV list or an .npz file",
         "ncafast.commands:_train_classification",
@@ -66,6 +71,11 @@ COMMANDS = {
         "classify images with a trained model, and draw its channels over time",
         "ncafast.commands:_predict_classification",
         "ncafast.tasks.classification:PredictConfig",
+    ),
+    "animate classification": Command(
+        "make a film of an image's channels over time",
+        "ncafast.commands:_animate_classification",
+        "ncafast.tasks.classification:AnimateConfig",
     ),
     "train texture": Command(
         "train a texture automaton on one image",
@@ -122,6 +132,41 @@ COMMANDS = {
         "ncafast.commands:_animate_selfclassify",
         "ncafast.tasks.selfclassify:AnimateConfig",
     ),
+    "crossvalidate mednca": Command(
+        "train and measure over folds of the volumes, with mean and deviation",
+        "ncafast.commands:_crossvalidate",
+        "ncafast.tasks.repeats.config:MedNCAFolds",
+    ),
+    "crossvalidate classification": Command(
+        "train and measure over folds of the images, with mean and deviation",
+        "ncafast.commands:_crossvalidate",
+        "ncafast.tasks.repeats.config:ClassificationFolds",
+    ),
+    "search mednca": Command(
+        "train every combination of some options' values, and rank them",
+        "ncafast.commands:_search",
+        "ncafast.tasks.repeats.config:MedNCAGrid",
+    ),
+    "search classification": Command(
+        "train every combination of some options' values, and rank them",
+        "ncafast.commands:_search",
+        "ncafast.tasks.repeats.config:ClassificationGrid",
+    ),
+    "search texture": Command(
+        "train every combination of some options' values, and rank them",
+        "ncafast.commands:_search",
+        "ncafast.tasks.repeats.config:TextureGrid",
+    ),
+    "search growing": Command(
+        "train every combination of some options' values, and rank them",
+        "ncafast.commands:_search",
+        "ncafast.tasks.repeats.config:GrowingGrid",
+    ),
+    "search selfclassify": Command(
+        "train every combination of some options' values, and rank them",
+        "ncafast.commands:_search",
+        "ncafast.tasks.repeats.config:SelfClassifyGrid",
+    ),
 }
 
 
@@ -154,6 +199,13 @@ def _predict_mednca(options: Any) -> int:
     return FAILED if done.skipped else DONE
 
 
+def _animate_mednca(options: Any) -> None:
+    from ncafast.tasks.mednca import animate
+    from ncafast.train import texts
+
+    print(texts.printable(f"written: {animate(options)}"))
+
+
 def _train_classification(options: Any) -> None:
     from ncafast.tasks.classification import train
 
@@ -179,6 +231,13 @@ def _predict_classification(options: Any) -> int:
         print(texts.printable(f"{item.image}: {item.label}, {item.probability:.2f}{shown}"))
     print(f"written: {done.csv}")
     return FAILED if done.skipped else DONE
+
+
+def _animate_classification(options: Any) -> None:
+    from ncafast.tasks.classification import animate
+    from ncafast.train import texts
+
+    print(texts.printable(f"written: {animate(options)}"))
 
 
 def _train_texture(options: Any) -> None:
@@ -256,3 +315,17 @@ def _animate_selfclassify(options: Any) -> None:
     from ncafast.tasks.selfclassify import animate
 
     print(f"written: {animate(options)}")
+
+
+def _crossvalidate(options: Any) -> None:
+    from ncafast.tasks.repeats import crossvalidate
+
+    crossvalidate(options)
+    print(f"written: {options.out / 'results.csv'}, results.png")  # after the table, which it prints
+
+
+def _search(options: Any) -> None:
+    from ncafast.tasks.repeats import search
+
+    search(options)
+    print(f"written: {options.out / 'results.csv'}, results.png")

@@ -25,6 +25,7 @@ _CORE = ("torch", "numpy", "safetensors", "triton")
 _IMPORT_NAMES = {"imageio-ffmpeg": "imageio_ffmpeg", "pillow": "PIL"}
 _EXTRAS = {
     "tasks": (
+        "filelock",
         "imageio",
         "matplotlib",
         "nibabel",
@@ -39,11 +40,12 @@ _EXTRAS = {
     "video": ("imageio-ffmpeg",),
     "demo": ("nilearn",),
 }
+_LONGEST = 160  # characters of a metadata entry that are shown
 _MAIN_FIELDS = ("channels", "fire_rate", "hidden", "kernel_size", "norm", "padding")
 
 
 def main(words: Sequence[str]) -> int:
-    """`ncafast info [FILE]`. Returns the exit code; errors of a file as in `checkpoint.describe`."""
+    """`ncafast info [FILE]`. Returns the exit code; errors of a file as in `checkpoint.find` and `describe`."""
     parser = argparse.ArgumentParser(
         prog="ncafast info",
         description="Versions, backends and why one cannot run, what was built and what was not.",
@@ -53,7 +55,8 @@ def main(words: Sequence[str]) -> int:
         nargs="?",
         type=Path,
         metavar="FILE",
-        help="a checkpoint (.safetensors): print its class, rule and metadata instead",
+        help="a checkpoint (.safetensors), or a training run's folder (its best one is taken): print its class, rule "
+        "and metadata instead",
     )
     file = parser.parse_args(list(words)).file
     print("\n".join(_machine() if file is None else _checkpoint(file)))
@@ -150,6 +153,7 @@ def _extras() -> Iterator[tuple[str, str]]:
 
 def _checkpoint(path: Path) -> Iterator[str]:
     """Class, constructor arguments, rules and further metadata of a checkpoint."""
+    path = checkpoint.find(path)
     header = checkpoint.describe(path)
     module = checkpoint.load(path)  # which says in one line what a damaged file lacks
     config = json.loads(header.pop("config"))
@@ -166,7 +170,14 @@ def _checkpoint(path: Path) -> Iterator[str]:
     rest = {key: value for key, value in header.items() if key not in own}
     if rest:
         yield ""
-        yield from _block("metadata", rest.items())
+        yield from _block("metadata", ((key, _shortened(value)) for key, value in rest.items()))
+
+
+def _shortened(text: str) -> str:
+    """Without the middle of a long text, such as a table of numbers or an image."""
+    if len(text) <= _LONGEST:
+        return text
+    return f"{text[: _LONGEST // 2]} ... ({len(text):,} characters)"
 
 
 def _rules(module: torch.nn.Module) -> Iterator[tuple[str, Rule]]:

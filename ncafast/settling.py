@@ -68,6 +68,9 @@ def settle(
     """
     tolerance = number("tolerance", tolerance, 0.0)
     max_steps, chunk = check.check_count("max_steps", max_steps), check.check_count("chunk", chunk, 1)
+    if x.dim() > 1 and 0 in (len(x), len(range(x.shape[1])[channels])):
+        none = "sample" if not len(x) else f"channel at channels={channels}"
+        raise ValueError(f"x of shape {list(x.shape)} has no {none} whose change could be looked at; give at least one")
     if seed is None:
         seed = torch.randint(-(2**63), 2**63 - 1, (1,), dtype=torch.int64)
     done, change = 0, float("inf")

@@ -19,7 +19,17 @@ from safetensors.torch import load_file
 
 from ncafast import backends, checkpoint, cli
 from ncafast.models import MaxNCA
-from ncafast.tasks.classification import EvaluateConfig, PredictConfig, evaluate, pictures, predict, train, training
+from ncafast.tasks.classification import (
+    AnimateConfig,
+    EvaluateConfig,
+    PredictConfig,
+    animate,
+    evaluate,
+    pictures,
+    predict,
+    train,
+    training,
+)
 from ncafast.tasks.classification.inference import Classifier, panel, seeded, step_statistics
 from ncafast.tasks.classification.loss import classification_loss
 from ncafast.tasks.classification.metrics import measure
@@ -42,6 +52,30 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> training.Result:
     write_folders(folder / "cells", 30)
     own = tiny(folder / "cells", folder / "run", epochs=10, lr=0.02, hidden=16, steps=(5, 6), ema=0.9, pictures=2)
     return train(dataclasses.replace(own, tensorboard=True))
+
+
+def test_a_film_ends_with_what_prediction_finds(trained, tmp_path, monkeypatch):
+    source = next((trained.folder.parent / "cells" / "ring").iterdir())
+    shown = []
+    real = pictures.film
+
+    def watched(states, probabilities, recipe, title):
+        shown.extend(probabilities)
+        assert torch.equal(states[0][3:], torch.zeros_like(states[0][3:])) and title == source.name
+        return real(states, probabilities, recipe, title)
+
+    monkeypatch.setattr(pictures, "film", watched)
+    config = AnimateConfig(trained.folder, source, tmp_path / "a.gif", progress=False)
+    assert animate(config) == config.output
+    frames = iio.imread(config.output)
+    assert len(frames) == len(shown) == 7  # the image and 6 steps
+    assert all(sum(row) == pytest.approx(1) for row in shown)
+    done = predict(PredictConfig(trained.folder, source, tmp_path / "out", views=1, pictures=0, progress=False))
+    assert done.found[0].probability == pytest.approx(max(shown[-1]), abs=1e-5)
+    with pytest.raises(ValueError, match="no such file"):
+        animate(dataclasses.replace(config, input=tmp_path / "none.png"))
+    with pytest.raises(ValueError, match="must end in .gif or .mp4"):
+        animate(dataclasses.replace(config, output=tmp_path / "a.png"))
 
 
 def weights(folder: Path) -> dict[str, bytes]:
@@ -221,7 +255,7 @@ def test_nan_stops_with_advice(data, tmp_path, monkeypatch):
         return original(*arguments) * (float("nan") if calls == 3 else 1)
 
     monkeypatch.setattr(training, "classification_loss", fail)
-    with pytest.raises(TrainingStopped, match="the loss became nan in epoch 1, step 3.*lower --lr"):
+    with pytest.raises(TrainingStopped, match="the loss became nan in epoch 1, step 3.*lower lr"):
         train(tiny(data, tmp_path / "run", save_every=1))
     assert all(p.isfinite().all() for p in load_model(tmp_path / "run", CPU).classifier.model.parameters())
 
@@ -280,7 +314,7 @@ def test_what_cannot_be_predicted_or_scored_is_one_line(trained, data, tmp_path)
          "has 0 of the 18 images that split.json lists as held_out"),
         (lambda: predict(PredictConfig(trained.best, tmp_path / "no", progress=False)), "--input .*no: does not exist"),
         (lambda: predict(PredictConfig(trained.best, other, views=9, progress=False)), "views=9 is not allowed"),
-        (lambda: predict(PredictConfig(tmp_path, other, progress=False)), "no folder with best.safetensors"),
+        (lambda: predict(PredictConfig(tmp_path, other, progress=False)), "holds no best.safetensors"),
     ]  # fmt: skip
     (tmp_path / "x.png").write_bytes(b"")
     broken = PredictConfig(trained.best, tmp_path / "x.png", output=tmp_path / "o", progress=False)

@@ -18,6 +18,7 @@ import ncafast
 from ncafast import backends, cli, native
 from ncafast.tasks import classification, growing, mednca, selfclassify, texture
 from ncafast.tasks.demo import DemoConfig
+from ncafast.tasks.repeats import config as repeats
 
 try:
     import tomllib
@@ -35,6 +36,8 @@ OPTIONS = {
     "predict classification": classification.PredictConfig,
     "evaluate mednca": mednca.EvaluateConfig,
     "predict mednca": mednca.PredictConfig,
+    "animate mednca": mednca.AnimateConfig,
+    "animate classification": classification.AnimateConfig,
     "train texture": texture.TrainConfig,
     "evaluate texture": texture.EvaluateConfig,
     "animate texture": texture.AnimateConfig,
@@ -46,6 +49,13 @@ OPTIONS = {
     "evaluate selfclassify": selfclassify.EvaluateConfig,
     "predict selfclassify": selfclassify.PredictConfig,
     "animate selfclassify": selfclassify.AnimateConfig,
+    "crossvalidate mednca": repeats.MedNCAFolds,
+    "crossvalidate classification": repeats.ClassificationFolds,
+    "search mednca": repeats.MedNCAGrid,
+    "search classification": repeats.ClassificationGrid,
+    "search texture": repeats.TextureGrid,
+    "search growing": repeats.GrowingGrid,
+    "search selfclassify": repeats.SelfClassifyGrid,
 }
 
 
@@ -98,11 +108,11 @@ def test_no_command_is_wrong_usage_and_shows_help(capsys):
     ("words", "said"),
     [
         (["trian", "mednca"], "did you mean 'train'?"),
-        (["xyz"], "there are animate, bench, demo, evaluate, info, predict, study, train"),
+        (["xyz"], "there are animate, bench, crossvalidate, demo, evaluate, info, predict, search, study, train"),
         (["train"], "ncafast train mednca --help"),
         (["predict", "--help"], "ncafast predict mednca --help"),
         (["predict", "growing"], "predict has no task 'growing'; it has mednca, classification, selfclassify"),
-        (["animate"], "ncafast animate texture --help"),
+        (["animate"], "ncafast animate mednca --help"),
     ],
 )
 def test_wrong_command_is_one_line_and_exit_2(capsys, words, said):
@@ -323,6 +333,24 @@ def test_info_describes_a_checkpoint(tmp_path, capsys):
         assert line in lines
     assert "fire_rate 0.5" in lines  # shown although it is the default
     assert not any(line.startswith("step_size") for line in lines)
+
+
+def test_info_describes_a_run_by_its_best_checkpoint_and_shortens_what_is_long(tmp_path, capsys):
+    ncafast.save(tmp_path / "run" / "last.safetensors", ncafast.NCA(channels=5))
+    assert cli.main(["info", str(tmp_path / "run")]) == 0
+    assert "last.safetensors" in capsys.readouterr().out
+    table = str([0.123456] * 5000)
+    ncafast.save(tmp_path / "run" / "best.safetensors", ncafast.NCA(channels=6), statistics=table, note="short")
+    assert cli.main(["info", str(tmp_path / "run")]) == 0
+    shown = capsys.readouterr().out
+    assert "best.safetensors" in shown and len(shown) < 3000
+    assert f"... ({len(table):,} characters)" in shown and "short" in shown
+    (tmp_path / "empty").mkdir()
+    for place, said in (("empty", "holds no best.safetensors"), ("absent", "there is no such file or folder")):
+        assert cli.main(["info", str(tmp_path / place)]) == 1
+        err = capsys.readouterr().err
+        assert_one_line(err)
+        assert f"{place}: {said}; give a checkpoint" in err
 
 
 def test_info_describes_a_cascade_with_both_rules(tmp_path, capsys):

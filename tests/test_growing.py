@@ -439,6 +439,21 @@ def test_the_film_shows_seed_growth_cut_and_healing(model_file, tmp_path):
     assert np.abs(frames[-1].astype(int) - over_white(states[-1], 3)).max() < 60  # a GIF has 256 colours
 
 
+def test_a_cut_is_called_healed_only_where_it_got_better():
+    state = torch.zeros(3, 4, 2, 2)
+
+    def verdict(*losses: float) -> str:
+        return judge(Course("left", losses, state), before=0.01).verdict
+
+    assert verdict(0.03, 0.02, 0.012) == "healed"
+    assert verdict(0.03, 0.028) == "not healed"
+    assert verdict(0.012, 0.015) == "got worse"  # although within twice the loss before
+    assert verdict(0.03, 0.05) == "got worse"
+    assert verdict(0.01, 0.01) == "no change"  # it cut nothing away
+    worse = judge(Course("left", (0.012, 0.015), state), before=0.01)
+    assert worse.recovered < 0 and not worse.healed
+
+
 def test_states_over_white_are_what_alpha_says():
     state = torch.zeros(5, 1, 3)
     state[:4, 0, 1] = torch.tensor([0.5, 0.0, 0.25, 0.5])  # half transparent, colours multiplied by alpha
@@ -466,7 +481,7 @@ def test_a_checkpoint_of_another_task_or_a_damaged_one_is_named(model_file, tmp_
     ncafast.save(tmp_path / "other.safetensors", random_model(), task="texture")
     with pytest.raises(ValueError, match="not of ncafast train growing"):
         load_model(tmp_path / "other.safetensors", torch.device("cpu"))
-    with pytest.raises(ValueError, match="is no checkpoint"):
+    with pytest.raises(ValueError, match="give a checkpoint"):
         load_model(tmp_path / "absent", torch.device("cpu"))
     header, tensors = checkpoint.describe(model_file), load_file(model_file)
     for change in ({"target": "xx"}, {"target": None}, {"padding": "much"}, {"steps": "0"}):

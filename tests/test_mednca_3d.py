@@ -194,7 +194,7 @@ def test_least_sides_is_the_least_that_runs():
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"dims": 4}, "dims=4 is not allowed; give 2 or 3"),
+        ({"dims": 4}, "dims=4 is not allowed; choose from 2, 3"),
         ({"levels": 0}, "levels=0 is not allowed"),
         ({"dims": 2, "levels": 3}, "levels=3 is not allowed with dims=2"),
         ({"levels": 30}, "levels=30 is not allowed"),
@@ -203,6 +203,8 @@ def test_least_sides_is_the_least_that_runs():
         ({"kernel_sizes": (4, 3)}, "kernel_size=4 is even"),
         ({"steps": (3,)}, "steps has 1 values"),
         ({"crop": 0}, "crop=0"),
+        ({"crop": 1}, "crop=1 is not allowed; kernels of 3 need cubes with a side from 2"),
+        ({"crop": 2, "kernel_sizes": (3, 5)}, "crop=2 is not allowed; kernels of 5 need cubes with a side from 3"),
         ({"fire_rate": 1.5}, "fire_rate=1.5 is not allowed"),
         ({"classes": (9,)}, "the value 9"),
     ],

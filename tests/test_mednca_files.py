@@ -18,6 +18,7 @@ from ncafast.tasks.mednca.pairs import find_pairs, list_nifti, resolve_folders
 from ncafast.tasks.mednca.volumes import (
     VolumeError,
     check_match,
+    read_channels,
     read_image,
     read_label,
     read_shape,
@@ -136,6 +137,7 @@ def test_channels_of_4d_and_vector_images(tmp_path):
         np.testing.assert_array_equal(read_image(path, (2, 0)).data[1], data[..., 0])
     with pytest.raises(VolumeError) as error:
         read_image(four, (3,))
+    assert [read_channels(path) for path in (four, five)] == [3, 3]
     assert "channels 0 to 2, but [3] is wanted" in _one_line(error, four)
     flat = write(tmp_path / "flat.nii.gz", data[..., 0, 0])
     assert read_image(flat).data.shape == (1, 3, 4, 1)
@@ -241,6 +243,14 @@ def test_a_place_that_cannot_be_written_is_named_with_its_option(tmp_path):
     for place in (tmp_path / "file", tmp_path / "file" / "in"):
         with pytest.raises(ValueError, match=f"^--out {re.escape(str(place))}: .*file is not a folder; give"):
             check_folder("--out", place)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a file system that refuses what permissions allow")
+def test_a_file_system_that_takes_no_files_is_named():
+    with pytest.raises(
+        ValueError, match=r"^--out /proc/new/run: (nothing can be made|no permission to write) in /proc"
+    ):
+        check_folder("--out", Path("/proc/new/run"))
 
 
 def test_a_place_without_permission_is_refused(tmp_path, monkeypatch):

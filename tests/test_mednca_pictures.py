@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from ncafast.models import MedNCA
-from ncafast.tasks.mednca.pictures import animation, curves, overlay, write_gif, write_png
+from ncafast.models import M3DNCA, MedNCA
+from ncafast.tasks.mednca.animation import channels, segmentation
+from ncafast.tasks.mednca.pictures import curves, overlay, write_gif, write_png
+from ncafast.tasks.mednca.stages import Stage, stages
 
 GREEN, PINK = (53, 208, 127), (255, 93, 143)
 
@@ -67,10 +69,21 @@ def test_curves_mark_the_best_epoch():
     assert unscored.shape == picture.shape
 
 
-def test_animation_shows_both_levels_step_by_step(tmp_path):
+def test_a_film_shows_both_levels_step_by_step(tmp_path):
     model = MedNCA(channels=4, hidden=8, kernel_sizes=(3, 3), steps=(4, 6), scale=2)
-    frames = animation(model, torch.rand(1, 13, 10), every=2, seed=1)
-    assert len(frames) == 2 + 3
+    images = torch.rand(3, 1, 13, 10)
+    seen = list(stages(model, images, 1, every=2, seed=1))
+    assert [(stage.level, stage.step) for stage in seen] == [
+        ("coarse level", 2), ("coarse level", 4), ("fine level", 2), ("fine level", 4), ("fine level", 6)
+    ]  # fmt: skip
+    padded = torch.nn.functional.pad(images[1:2], (0, 0, 0, 1))
+    with torch.no_grad():
+        logits, (coarse, fine) = model(padded, seed=1, states="all")
+    torch.testing.assert_close(seen[-1].state[1:2], logits[0, :, :13, :10])
+    torch.testing.assert_close(seen[2].state, fine[1, 0, :, :13])
+    torch.testing.assert_close(seen[1].state[:, ::2, ::2], coarse[3, 0, :, :, :5])
+    torch.testing.assert_close(seen[1].state[:, 1::2], seen[1].state[:, :-1:2])  # a coarse cell covers 2 x 2 pixels
+    frames = segmentation(seen, images[1, 0].numpy(), 1)
     assert len({frame.shape for frame in frames}) == 1
     assert all((a != b).any() for a, b in zip(frames, frames[1:], strict=False))
     write_gif(tmp_path / "a.gif", frames, seconds=1)
@@ -78,6 +91,27 @@ def test_animation_shows_both_levels_step_by_step(tmp_path):
     assert back.shape[0] == 5
     write_png(tmp_path / "a.png", frames[0])
     np.testing.assert_array_equal(iio.imread(tmp_path / "a.png"), frames[0])
+
+
+def test_a_film_of_a_volume_shows_its_slice_at_every_level():
+    model = M3DNCA(channel_n=5, steps=(3, 2), hidden_size=8, scale_factor=2, kernel_size=3)
+    images = torch.rand(7, 1, 9, 8)
+    seen = list(stages(model, images, 5, seed=2))
+    assert [(stage.level, stage.step) for stage in seen] == [
+        ("level 1 of 2", 1), ("level 1 of 2", 2), ("level 1 of 2", 3), ("level 2 of 2", 1), ("level 2 of 2", 2)
+    ]  # fmt: skip
+    with torch.no_grad():
+        logits, (coarse, _) = model(images.permute(0, 2, 3, 1)[None], seed=2, states="all")
+    torch.testing.assert_close(seen[-1].state[1], logits[0, 5, :, :, 0])
+    torch.testing.assert_close(seen[0].state[:, ::2, ::2], coarse[0, 0, 2].movedim(-1, 0))
+
+
+def test_all_channels_are_tiles_of_one_colour_scale():
+    state = torch.tensor([0.0, 1.0, -1.0])[:, None, None].expand(-1, 2, 4)
+    first, last = channels([Stage("a", 1, 2, state / 2), Stage("a", 2, 2, state)], 3)
+    assert first.shape == last.shape == (3 * (2 * 4 + 1), 3 * (2 * 2 + 1), 3)
+    assert last[0, 0].tolist() == [255, 255, 255] and last[0, -1].tolist() == [255, 0, 0]
+    assert last[-1, 0].tolist() == [0, 0, 255] and first[0, -1].tolist() == [255, 128, 128]
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 
+import imageio.v3 as iio
 import nibabel as nib
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from nifti import affine_of, blob, tiny, write, write_set
 from safetensors.torch import load_file, save_file
 
 from ncafast import checkpoint
-from ncafast.tasks.mednca import EvaluateConfig, PredictConfig, evaluate, predict, train
+from ncafast.tasks.mednca import AnimateConfig, EvaluateConfig, PredictConfig, animate, evaluate, predict, train
 from ncafast.tasks.mednca.inference import groups, probabilities
 from ncafast.tasks.mednca.model_file import load_model
 from ncafast.train.seeds import mix
@@ -53,13 +55,71 @@ def test_a_turned_image_gets_the_turned_prediction(run, tmp_path, axes):
     np.testing.assert_array_equal(nib.load(tmp_path / "t.nii").affine, nib.load(tmp_path / "turned.nii").affine)
 
 
-def test_a_4d_image_gets_the_3d_prediction_of_its_channel(run, tmp_path):
-    image, _ = blob((9, 13, 7), seed=8)
+def test_a_4d_image_gets_the_3d_prediction_of_the_chosen_channel(run, tmp_path):
+    image, label = blob((9, 13, 7), seed=8)
     one = write(tmp_path / "one.nii.gz", image)
-    four = write(tmp_path / "four.nii.gz", np.stack([image, -image, image * 0], -1))
-    found = _predict(run, four, tmp_path / "f.nii.gz")
+    four = write(tmp_path / "images" / "four.nii.gz", np.stack([-image, image, image * 0], -1))
+    found = _predict(run, four, tmp_path / "f.nii.gz", channels=(1,))
     assert found.shape == image.shape
     np.testing.assert_array_equal(found, _predict(run, one, tmp_path / "o.nii.gz"))
+    assert (_predict(run, four, tmp_path / "g.nii.gz", channels=(0,)) != found).any()
+    single = write(tmp_path / "single.nii.gz", image[..., None])
+    np.testing.assert_array_equal(found, _predict(run, single, tmp_path / "s.nii.gz"))
+    said = "four.nii.gz: is 4-D with 3 channels, but .* trained on 3-D images; choose one of 0 to 2 with --channels"
+    with pytest.raises(ValueError, match=said):  # nothing says which channel the model was trained on
+        _predict(run, four, tmp_path / "x.nii.gz")
+    with pytest.raises(ValueError, match=r"channels=\(0, 1\) is not allowed; the model takes 1, so give as many"):
+        _predict(run, four, tmp_path / "x.nii.gz", channels=(0, 1))
+    with pytest.raises(ValueError, match="has channels 0 to 2, but .7. is wanted"):
+        _predict(run, four, tmp_path / "x.nii.gz", channels=(7,))
+    assert not (tmp_path / "x.nii.gz").exists()
+    write(tmp_path / "labels" / "four.nii.gz", label)
+    scored = EvaluateConfig(run, tmp_path, output=tmp_path / "e", progress=False)
+    with pytest.raises(ValueError, match=said):
+        evaluate(scored)
+    row = evaluate(dataclasses.replace(scored, channels=(1,))).rows[0]
+    assert row["voxels_found"] == np.count_nonzero(found)
+
+
+def test_a_model_of_4d_images_takes_the_channel_it_was_trained_on(tmp_path, capsys):
+    data = write_set(tmp_path / "data", 4)
+    for path in (data / "imagesTr").iterdir():
+        image = np.asarray(nib.load(path).dataobj)
+        write(path, np.stack([image * 0, image], -1))
+    train(tiny(data, tmp_path / "run", channels=(1,), epochs=1))
+    assert "of the images' channels these are used: 1 (--channels)" in capsys.readouterr().out
+    image = np.asarray(nib.load(data / "imagesTr" / "case_0.nii.gz").dataobj)[..., 1]
+    again = write(tmp_path / "again.nii.gz", np.stack([-image, image, -image], -1))
+    alone = write(tmp_path / "alone.nii.gz", image)
+    found = _predict(tmp_path / "run", again, tmp_path / "a.nii.gz")
+    np.testing.assert_array_equal(found, _predict(tmp_path / "run", alone, tmp_path / "b.nii.gz", channels=(0,)))
+    with pytest.raises(ValueError, match="has channel 0 only, but .1. is wanted"):
+        _predict(tmp_path / "run", alone, tmp_path / "c.nii.gz")
+
+
+def test_a_film_shows_the_slice_with_most_of_the_label(run, tmp_path):
+    image, _ = blob((9, 13, 7), seed=8)
+    source = write(tmp_path / "a.nii.gz", image)
+    config = AnimateConfig(run, source, tmp_path / "a.gif", progress=False)
+    assert animate(config) == config.output
+    found = _predict(run, source, tmp_path / "p.nii.gz")
+    fullest = int(found.sum((0, 1)).argmax())
+    animate(dataclasses.replace(config, output=tmp_path / "b.gif", slice=fullest))
+    assert (tmp_path / "a.gif").read_bytes() == (tmp_path / "b.gif").read_bytes()
+    frames = iio.imread(config.output)
+    assert len(frames) == 10  # 5 steps on either level
+    animate(dataclasses.replace(config, output=tmp_path / "c.gif", show="channels", every=5, scale=2))
+    tiles = iio.imread(tmp_path / "c.gif")
+    assert tiles.shape == (2, 2 * (2 * 13 + 1), 2 * (2 * 9 + 1), 3)
+    for options, said in (
+        ({"slice": 7}, "slice=7 is not allowed; .* has 7 slices; give one from 0 to 6"),
+        ({"label": 3}, "label=3 is not allowed; the model knows 1"),
+        ({"every": 6}, "every=6 is not allowed; a level of the model takes 5 steps"),
+        ({"output": tmp_path / "a.avi"}, "must end in .gif or .mp4"),
+        ({"input": tmp_path / "none.nii"}, "there is no such file"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            animate(dataclasses.replace(config, **options))
 
 
 def test_a_flat_image_keeps_its_shape(run, tmp_path):
@@ -231,7 +291,7 @@ def test_what_predict_refuses(run, tmp_path):
         ((run, source, tmp_path / "in"), "would overwrite the image itself"),
         ((run, tmp_path / "in", tmp_path / "o.nii.gz"), "--output must be a folder"),
         ((run, tmp_path / "no.nii.gz", tmp_path / "o"), "there is no such file"),
-        ((tmp_path, source, tmp_path / "o"), "no folder with best.safetensors"),
+        ((tmp_path, source, tmp_path / "o"), "holds no best.safetensors"),
         ((source, source, tmp_path / "o"), "a.nii.gz"),
     ):
         with pytest.raises(ValueError, match=reason):

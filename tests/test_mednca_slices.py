@@ -246,7 +246,7 @@ def test_split_from_lists(tmp_path):
     with pytest.raises(ValueError, match="cannot be read"):
         split_volumes(NAMES, train_list=tmp_path / "none.txt")
     held_out.write_text("\n".join(NAMES))
-    with pytest.raises(ValueError, match="leaves no volume to train on"):
+    with pytest.raises(ValueError, match="leaves no volumes to train on"):
         split_volumes(NAMES, val_list=held_out)
 
 

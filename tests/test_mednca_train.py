@@ -9,6 +9,7 @@ import random
 import shutil
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -88,7 +89,7 @@ def test_a_finished_run_is_left_alone(data, tmp_path, capsys):
     before = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in tmp_path.rglob("*") if p.is_file()}
     capsys.readouterr()
     again = train(config)
-    assert "this run is finished (2 epochs); raise --epochs to train longer" in capsys.readouterr().out
+    assert "this run is finished (2 epochs); raise epochs to train longer" in capsys.readouterr().out
     assert again.history == first.history
     after = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in tmp_path.rglob("*") if p.is_file()}
     assert after == before
@@ -323,13 +324,23 @@ def test_nan_stops_with_the_last_good_weights(data, tmp_path, monkeypatch, culpr
         train(tiny(data, tmp_path / "run"))
     text = str(error.value)
     assert "in epoch 2, step 4" in text
-    assert "lower --lr (now 0.002)" in text
+    assert "lower lr (now 0.002)" in text
     assert ("the loss became nan" if culprit == "loss" else "the gradient became") in text
     last = tmp_path / "run" / "last.safetensors"
     assert str(last) in text
     model = checkpoint.load(last)
     assert all(torch.isfinite(p).all() for p in model.parameters())
     assert json.loads(checkpoint.describe(last)["facts"]) == {"epoch": 1, "step": 2}
+
+
+def test_labels_without_a_class_are_named_as_they_are(tmp_path):
+    data = write_set(tmp_path / "data", 2)
+    for path in (data / "labelsTr").iterdir():
+        label = np.zeros(nib.load(path).shape, np.int16)
+        label[:2] = -1
+        write(path, label)
+    with pytest.raises(ValueError, match="no training label holds a value above 0; they hold -1: choose --classes"):
+        train(tiny(data, tmp_path / "run"))
 
 
 def test_unusable_files_are_listed_and_the_others_used(tmp_path, capsys):

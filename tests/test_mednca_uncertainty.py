@@ -16,6 +16,7 @@ from ncafast.models import M3DNCA, MedNCA
 from ncafast.tasks.mednca import EvaluateConfig, PredictConfig, evaluate, inference, planes, predict, train
 from ncafast.tasks.mednca.inference import groups, infer
 from ncafast.tasks.mednca.metrics import quality
+from ncafast.tasks.mednca.model_file import save_model
 from ncafast.tasks.mednca.slices import Recipe
 from ncafast.train.seeds import mix
 
@@ -138,11 +139,19 @@ def test_wrong_options_are_named(run, tmp_path):
     source = write(tmp_path / "a.nii.gz", blob()[0])
     for options, reason in (
         ({"runs": 1}, "runs=1 is not allowed with --uncertainty"),
-        ({"last_steps": 1}, "last_steps=1 is not allowed; this model's finest level has 3 steps"),
+        ({"last_steps": 1}, "last_steps=1 is not allowed; the model's finest level takes 3 steps"),
         ({"last_steps": 4}, "from 2 to 3"),
     ):
         with pytest.raises(ValueError, match=reason):
             predict(PredictConfig(run, source, tmp_path / "o", uncertainty=True, progress=False, **options))
+
+
+def test_a_model_of_one_step_has_no_last_steps_to_differ(tmp_path):
+    save_model(tmp_path / "one.safetensors", MedNCA(4, 8, (3, 3), (2, 1), scale=2), Recipe("axial"), 4)
+    source = write(tmp_path / "a.nii.gz", blob()[0])
+    config = PredictConfig(tmp_path / "one.safetensors", source, tmp_path / "o", uncertainty=True, progress=False)
+    with pytest.raises(ValueError, match=r"--uncertainty needs 2 steps .*one\.safetensors takes 1 .*train with more"):
+        predict(config)
 
 
 def test_scores_of_several_runs_have_the_quality(run, data, tmp_path):

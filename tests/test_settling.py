@@ -92,3 +92,11 @@ def test_wrong_options_are_named(options: dict, message: str) -> None:
     x, rule, params = calming()
     with pytest.raises(ValueError, match=message):
         ncafast.settle(x, rule, params, **options)
+
+
+def test_nothing_to_look_at_is_named() -> None:
+    x, rule, params = calming()
+    with pytest.raises(ValueError, match="has no sample whose change could be looked at"):
+        ncafast.settle(x[:0], rule, params)
+    with pytest.raises(ValueError, match=r"has no channel at channels=slice\(99, None, None\)"):
+        ncafast.settle(x, rule, params, channels=slice(99, None))

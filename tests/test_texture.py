@@ -155,7 +155,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path):
 
 def test_nan_stops_with_what_to_try(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "overflow", lambda state: state.flatten(1).mean(1) * torch.nan)
-    with pytest.raises(TrainingStopped, match="lower --lr"):
+    with pytest.raises(TrainingStopped, match="lower lr"):
         train(tiny(picture(tmp_path / "stripes.png"), tmp_path / "run"))
 
 
@@ -248,7 +248,7 @@ def test_an_animation_has_the_size_and_the_frames_asked_for(run, tmp_path):
         ({"start": -1}, "start=-1"),
         ({"repeat": (0, 1)}, "repeat="),
         ({"output": Path("a.avi")}, "must end in"),
-        ({"model": Path("none")}, "is no checkpoint"),
+        ({"model": Path("none")}, "there is no such file or folder; give a checkpoint"),
     ],
 )
 def test_bad_animations_are_named(run, tmp_path, options, said):

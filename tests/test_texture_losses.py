@@ -115,6 +115,23 @@ def test_patch_loss_is_a_function_of_its_generator_and_leads_to_the_sample():
     assert loss(images, generator()).item() < 0.2 * first
 
 
+@pytest.mark.parametrize("side", [10, 16, 17, 36, 56, 64, 72])
+def test_every_sample_with_room_for_features_can_be_compared(side):
+    """Also those whose coarsest scale would have room for a patch and for no neighbourhood of features."""
+    sample = torch.rand(3, side, side, generator=generator())
+    loss = PatchLoss(sample)
+    assert loss(torch.rand(1, 3, 20, 33), generator()).isfinite().all()
+    least = loss.least_side
+    assert loss(torch.rand(1, 3, least, least), generator()).isfinite().all()
+    with pytest.raises(RuntimeError):
+        loss(torch.rand(1, 3, least - 1, least), generator())
+
+
+def test_a_sample_without_room_is_refused():
+    with pytest.raises(ValueError, match="too small; give one with sides from 10"):
+        PatchLoss(torch.rand(3, 9, 20))
+
+
 def test_pyramid_stops_where_no_patch_fits():
     sizes = [tuple(image.shape[-2:]) for image in pyramid(torch.rand(1, 3, 33, 60), 9, 7)]
     assert sizes == [(33, 60), (16, 30), (8, 15)]
@@ -123,7 +140,9 @@ def test_pyramid_stops_where_no_patch_fits():
 def test_auto_needs_neither_weights_nor_torchvision(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     assert losses.choose("auto", None) == ("patches", None)
-    assert losses.choose("patches", tmp_path / "unused") == ("patches", None)
+    assert losses.choose("patches", None) == ("patches", None)
+    with pytest.raises(ValueError, match="--loss patches takes no weights, got --weights .*unused"):
+        losses.choose("patches", tmp_path / "unused")
     with pytest.raises(ValueError, match="--weights .*none.pth: is no file"):
         losses.choose("auto", tmp_path / "none.pth")
     if unavailable() is None:
@@ -198,7 +217,7 @@ def test_bad_weights_are_one_line_that_names_the_file(tmp_path):
             torch.save(content, path)
         with pytest.raises(ValueError, match=f"vgg.pth: .*{said}") as error:
             VGGFeatures(path)
-        assert "\n" not in str(error.value)
+        assert "\n" not in str(error.value) and "torch.load" not in str(error.value)
 
 
 def test_find_weights_downloads_nothing(monkeypatch, tmp_path):

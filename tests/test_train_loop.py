@@ -7,6 +7,11 @@ import dataclasses
 import itertools
 import json
 import math
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -223,7 +228,7 @@ def test_nan_stops_with_the_last_good_weights_and_advice(tmp_path, culprit):
             return value
         return value * math.nan if culprit == "loss" else value + (value * 0).sqrt()
 
-    with pytest.raises(TrainingStopped, match=r"in epoch 2, step 2; the last good weights.*lower --lr \(now 0.001\)"):
+    with pytest.raises(TrainingStopped, match=r"in epoch 2, step 2; the last good weights.*lower lr \(now 0.001\)"):
         fit(nca(), STATES, fail, settings(tmp_path, save_every=1))
     assert all(tensor.isfinite().all() for tensor in load_file(tmp_path / "last.safetensors").values())
     good = fit(nca(), STATES, loss, settings(tmp_path / "good", epochs=1))
@@ -334,7 +339,15 @@ def test_any_module_can_be_trained_and_its_weights_read(tmp_path):
         ({"epochs": 1.5}, "epochs=1.5 is not allowed; give a whole number"),
         ({"batch_size": True}, "batch_size=True is not allowed; give a whole number"),
         ({"seed": None}, "seed=None is not allowed; give a whole number"),
-        ({"steps": 3}, "steps=3 is not allowed; give the fewest and the most"),
+        ({"steps": 3}, "steps=3 is not allowed; give a tuple of 2 whole numbers"),
+        ({"steps": (3,)}, r"steps=\(3,\) is not allowed; give a tuple of 2 whole numbers"),
+        ({"steps": (3.5, 4)}, "give a tuple of 2 whole numbers"),
+        ({"lr": "x"}, "lr='x' is not allowed; give a number"),
+        ({"lr": math.nan}, "lr=nan is not allowed; give a number above 0"),
+        ({"seed": -1}, "seed=-1 is not allowed; give a whole number from 0 to 9223372036854775807"),
+        ({"betas": (0.9, 1.0)}, "give numbers from 0 to below 1"),
+        ({"patience": 1.5}, r"patience=1.5 is not allowed; give a whole number or leave it out"),
+        ({"tensorboard": 1}, "tensorboard=1 is not allowed; give True or False"),
         ({"out": "run"}, r"out='run' is not allowed; give a Path, such as Path\('run'\)"),
     ],
 )
@@ -354,8 +367,151 @@ def test_a_run_with_other_options_or_another_batch_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"other options: lr \(here 0.001, asked 0.5\)"):
         fit(nca(), STATES, loss, settings(tmp_path, lr=0.5))
     job = loop.FunctionJob(nca(), STATES[:6], loss)
+    data = json.loads((tmp_path / "split.json").read_text())
     with pytest.raises(ValueError, match=r"resume\.pt: is damaged or not of this run \(schedule"):
-        run(job, settings(tmp_path, epochs=3))
+        run(job, settings(tmp_path, epochs=3), data=data)
+
+
+def test_a_run_goes_on_with_its_own_data_alone(tmp_path):
+    pair = STATES, torch.arange(10)
+    own = settings(tmp_path / "a", epochs=1)
+
+    def first(model, batch, at):
+        return loss(model, batch[0], at)
+
+    fit(nca(), pair, first, own)
+    longer = dataclasses.replace(own, epochs=2)
+    for others in ((STATES + 1e-6, pair[1]), (STATES, pair[1].flip(0)), (STATES[:8], pair[1][:8])):
+        with pytest.raises(ValueError, match="holds a run on other samples"):
+            fit(nca(), others, first, longer)
+    assert len(fit(nca(), (STATES.clone(), pair[1]), first, longer).history) == 2
+    own = settings(tmp_path / "b", epochs=1)
+    fit(nca(), list(STATES), loss, own)
+    with pytest.raises(ValueError, match="holds a run on other samples"):
+        fit(nca(), list(STATES[:9]), loss, own)
+
+
+def test_a_run_goes_on_with_its_own_model_alone(tmp_path):
+    class Own(torch.nn.Module):
+        def __init__(self, hidden: int = 8, name: str = "nca") -> None:
+            super().__init__()
+            setattr(self, name, NCA(6, hidden))
+
+        def forward(self, *words, **options):
+            return next(self.children())(*words, **options)
+
+    def frozen() -> NCA:
+        model = nca()
+        model.hidden.bias.requires_grad_(False)
+        return model
+
+    own = settings(tmp_path / "nca", epochs=1)
+    fit(nca(), STATES, loss, own)
+    longer = dataclasses.replace(own, epochs=2)
+    for other, said in (
+        (NCA(6, 9), r"hidden\.weight \(here \[8, \d+\], asked \[9, \d+\]\)"),
+        (nca(fire_rate=0.9), r"fire_rate \(here 0\.5, asked 0\.9\)"),
+        (frozen(), r"weight hidden\.bias \(here \[8\], asked \[8\], frozen\)"),
+        (Own(), r"class \(here NCA, asked Own\)"),
+    ):
+        with pytest.raises(ValueError, match=f"holds a run of another model: .*{said}.*give the same model") as error:
+            fit(other, STATES, loss, longer)
+        assert "Error(s)" not in str(error.value) and "\n" not in str(error.value)
+    assert len(fit(nca(), STATES, loss, longer).history) == 2
+    own = settings(tmp_path / "own", epochs=1)
+    fit(Own(), STATES, loss, own)
+    with pytest.raises(ValueError, match=r"another model: weight nca\.\S+ \(here \[[\d, ]+\], asked none\)"):
+        fit(Own(name="other"), STATES, loss, own)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (lambda value: None, "the loss is None .is a return missing.*return a tensor"),
+        (lambda value: value.item(), "the loss is a float; return a tensor"),
+        (lambda value: [value], "the loss is a list; return a tensor"),
+        (lambda value: value.expand(3), r"the loss has shape \[3\].*take its .mean\(\)"),
+        (lambda value: value.detach(), "does not depend on any weight that is trained"),
+        (lambda value: value > 0, "the loss is torch.bool, and a floating-point number"),
+        (lambda value: {}, "the loss is an empty dict"),
+        (lambda value: {"a": value, "b": 3.0}, "the loss 'b' is a float"),
+        (lambda value: {"a": value.detach(), "b": value.detach()}, "does not depend on any weight"),
+    ],
+)
+def test_a_loss_that_cannot_be_minimised_is_explained(tmp_path, answer, said):
+    with pytest.raises(ValueError, match=said):
+        fit(nca(), STATES, lambda m, b, at: answer(loss(m, b, at)), settings(tmp_path))
+
+
+def test_a_term_without_gradient_may_stand_beside_others(tmp_path):
+    def two(model, batch, at):
+        return {"a": loss(model, batch, at), "b": torch.tensor(2.0)}
+
+    done = fit(nca(), STATES, two, settings(tmp_path, epochs=1))
+    assert done.history[0]["b"] == pytest.approx(2.0) and done.history[0]["loss"] > 2
+
+
+def test_a_model_without_weights_to_train_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"the NCA has no weight to train.*requires_grad_\(True\)"):
+        fit(nca().requires_grad_(False), STATES, loss, settings(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_data_with_nan_are_blamed_for_it(tmp_path):
+    bad = STATES.clone()
+    bad[3, 0, 0, 0] = math.nan
+    pick = {0: lambda b: b, 1: lambda b: b[0], 2: lambda b: b["x"]}
+    said = "the data hold NaN or infinite values, so the loss became nan.*with data that hold none"
+    for number, data in enumerate((bad, (bad, bad), [{"x": state} for state in bad])):
+        with pytest.raises(TrainingStopped, match=said) as error:
+            fit(nca(), data, lambda m, b, at, n=number: loss(m, pick[n](b), at), settings(tmp_path / str(number)))
+        assert "--" not in str(error.value)
+
+
+def test_a_folder_that_cannot_be_locked_is_used_with_a_word(tmp_path, monkeypatch, capsys):
+    def refuses(self, timeout):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr("ncafast.train.lock.FileLock.acquire", refuses)
+    assert len(fit(nca(), STATES, loss, settings(tmp_path)).history) == 2
+    assert "cannot be locked ([Errno 38] Function not implemented), so take care" in capsys.readouterr().out
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_train_loop import STATES, nca, loss, settings
+from ncafast.train import fit
+def slow(model, batch, at):
+    Path({out!r}, "begun").touch()
+    time.sleep(60)
+fit(nca(), STATES, slow, settings(Path({out!r})))
+"""
+
+
+def test_two_trainings_in_one_folder_exclude_each_other_until_one_is_killed(tmp_path):
+    out = tmp_path / "run"
+    own = settings(out)
+    code = HOLD.format(tests=str(Path(__file__).parent), out=str(out))
+    with subprocess.Popen([sys.executable, "-c", code]) as other:
+        try:
+            while not (out / "begun").exists():
+                assert other.poll() is None
+                time.sleep(0.01)
+            with pytest.raises(ValueError, match=rf"run: is in use by process {other.pid} on .*another folder"):
+                fit(nca(), STATES, loss, own)
+        finally:
+            other.kill()
+    assert other.returncode == -signal.SIGKILL
+    assert len(fit(nca(), STATES, loss, own).history) == 2
+
+    def nested(model, batch, at):
+        fit(nca(), STATES, loss, settings(tmp_path / "b"))
+
+    with pytest.raises(ValueError, match=f"in use by process {os.getpid()} on"):
+        fit(nca(), STATES, nested, settings(tmp_path / "b"))
+    assert len(fit(nca(), STATES, loss, settings(tmp_path / "b")).history) == 2
 
 
 def test_a_cosine_run_has_its_end(tmp_path):

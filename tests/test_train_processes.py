@@ -12,7 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ncafast import NCA
+from ncafast import NCA, checkpoint
+from ncafast.tasks import growing, selfclassify, texture
 from ncafast.train import Settings, fit
 from ncafast.train.ranks import Ranks, check_norm
 
@@ -29,6 +30,9 @@ fit(nca(), STATES, quiet_loss, settings(out / "plain", batch_size=2, epochs=3), 
 run(job := Still(), pool_settings(out / "pool", batch_size=2))
 import torch, torch.distributed as dist, os
 torch.save(job.pool.states, out / f"pool_{{os.environ['RANK']}}.pt")
+from test_train_processes import TASKS
+for name, task in TASKS.items():
+    task(out / "inputs", out / name, 2)
 try:
     fit(nca(norm="batch"), STATES, quiet_loss, settings(out / "norm", epochs=1))
 except ValueError as error:
@@ -37,10 +41,52 @@ fit(nca(norm="batch"), STATES, quiet_loss, settings(out / "local", epochs=1, loc
 """
 
 
+def train_texture(inputs: Path, out: Path, batch: int) -> None:
+    from test_texture import tiny
+
+    texture.train(tiny(inputs / "stripes.png", out, epochs=1, batch_size=batch))
+
+
+def train_growing(inputs: Path, out: Path, batch: int) -> None:
+    from test_growing import options, training
+
+    training._FromPool.epoch_length = 3
+    growing.train(options(inputs / "disc.png", out, epochs=1, batch_size=batch))
+
+
+def train_selfclassify(inputs: Path, out: Path, batch: int) -> None:
+    from test_selfclassify import options, training
+
+    training._SelfClassifying.epoch_length = 3
+    selfclassify.train(options(inputs / "digits", out, epochs=1, batch_size=batch))
+
+
+TASKS = {"texture": train_texture, "growing": train_growing, "selfclassify": train_selfclassify}
+
+
+def write_inputs(folder: Path) -> None:
+    """A texture, an image to grow, and digits."""
+    import gzip
+
+    import numpy as np
+    from PIL import Image
+    from test_selfclassify import bars, idx
+    from test_texture import picture
+
+    (folder / "digits").mkdir(parents=True)
+    picture(folder / "stripes.png")
+    image = Image.new("RGBA", (12, 12))
+    image.paste((30, 60, 230, 255), (2, 3, 9, 11))
+    image.save(folder / "disc.png")
+    for name, values in zip(("images-idx3", "labels-idx1"), bars(60, seed=60), strict=True):
+        (folder / "digits" / f"train-{name}-ubyte.gz").write_bytes(gzip.compress(idx(np.asarray(values))))
+
+
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two processes have left."""
     folder = tmp_path_factory.mktemp("processes")
+    write_inputs(folder / "inputs")
     script = folder / "script.py"
     script.write_text(SCRIPT.format(tests=str(ROOT / "tests"), root=str(ROOT), out=str(folder)))
     words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
@@ -61,6 +107,29 @@ def test_two_processes_are_one_with_the_doubled_batch(out, tmp_path):
     two = load_file(out / "plain" / "last.safetensors")
     for name, tensor in load_file(one.last).items():
         torch.testing.assert_close(two[name], tensor, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_in_two_processes_is_one_with_the_doubled_batch(out, tmp_path, name):
+    """Also where samples come from a pool, start anew, are damaged, or get other digits."""
+    with pytest.MonkeyPatch.context() as patch:  # epochs of a few steps
+        from test_growing import training as growing_training
+        from test_selfclassify import training as digits_training
+
+        patch.setattr(growing_training._FromPool, "epoch_length", 3)
+        patch.setattr(digits_training._SelfClassifying, "epoch_length", 3)
+        TASKS[name](out / "inputs", tmp_path / "one", 4)
+    histories = [json.loads((folder / "history.json").read_text()) for folder in (out / name, tmp_path / "one")]
+    for two, one in zip(*histories, strict=True):
+        for key in set(one) - {"seconds"}:
+            assert two[key] == pytest.approx(one[key], rel=1e-3, abs=1e-5), key
+    states = [
+        checkpoint.load_resume(folder / "resume.pt")["job"]["states"] for folder in (out / name, tmp_path / "one")
+    ]
+    torch.testing.assert_close(*states, rtol=1e-3, atol=1e-4)
+    expected = load_file(tmp_path / "one" / "last.safetensors")
+    for key, tensor in load_file(out / name / "last.safetensors").items():
+        torch.testing.assert_close(tensor, expected[key], rtol=1e-3, atol=1e-4)
 
 
 def test_both_have_the_pool_that_one_would_have(out, tmp_path):

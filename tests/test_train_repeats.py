@@ -6,8 +6,11 @@ import csv
 import json
 import math
 import statistics
+from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from ncafast.train import Fold, cross_validate, make_folds, read_folds, search, write_folds
 
@@ -127,3 +130,82 @@ def test_nan_ranks_last(tmp_path, lowest):
         by="loss", lowest=lowest,
     )  # fmt: skip
     assert [row["lr"] for row in found] == ([3, 2, 1] if lowest else [2, 3, 1])
+
+
+@pytest.mark.parametrize(
+    ("answers", "said"),
+    [
+        ([None], r"train returned None \(is a return missing\?\) for fold=0; return a dict of numbers"),
+        ([0.5], "train returned a float for fold=0; return a dict"),
+        ([{}], "train returned an empty dict for fold=0"),
+        ([{"dice": "0.5"}], "train returned dice='0.5' for fold=0; return a dict of numbers"),
+        ([{"dice": None}], "train returned dice=None for fold=0"),
+        ([{"dice": [1]}], r"train returned dice=\[1\] for fold=0"),
+        ([{"fold": 1}], "train returned 'fold' for fold=0, which names a column already"),
+        ([{"dice": 0.5}, {"iou": 0.5}], "train returned iou for fold=1, and dice before; return the same names"),
+    ],
+)
+def test_what_a_fold_returns_is_looked_at_at_once(tmp_path, answers, said):
+    own, trained = iter(answers), []
+
+    def train(number, fold, folder):
+        trained.append(number)
+        return next(own)
+
+    with pytest.raises(ValueError, match=said):
+        cross_validate(make_folds(NAMES, 3), train, tmp_path)
+    assert trained == list(range(len(answers)))
+    with pytest.raises(ValueError, match="folds is empty"):
+        cross_validate([], train, tmp_path / "b")
+
+
+def test_numbers_of_torch_and_numpy_are_numbers(tmp_path):
+    (row,) = search({"lr": [1]}, lambda o, f: {"a": torch.tensor(0.5), "b": np.float32(2), "c": 3}, tmp_path, by="a")
+    assert (row["a"], row["b"], row["c"]) == (0.5, 2.0, 3)
+
+
+def test_what_to_rank_by_is_missed_after_the_first_training(tmp_path):
+    tried = []
+
+    def train(options, folder):
+        tried.append(options)
+        return {"loss": 1.0}
+
+    with pytest.raises(ValueError, match="by='dice' is not among what was measured: loss"):
+        search({"lr": [1, 2, 3]}, train, tmp_path, by="dice")
+    assert len(tried) == 1
+
+
+@pytest.mark.parametrize(
+    ("grid", "said"),
+    [
+        ({}, "grid is empty"),
+        ({"loss": "bce"}, r"grid gives 'bce' for loss; give a list of values, such as \['bce'\]"),
+        ({"lr": 0.1}, "grid gives 0.1 for lr; give a list"),
+        ({"lr": [0.1, 0.1]}, "grid gives 0.1 twice for lr"),
+        ({"data": [Path("x")]}, "give numbers, text"),
+        ({"name": ["a b", "a_b"]}, "would share the folder name=a_b"),
+    ],
+)
+def test_a_grid_that_is_none_is_refused(tmp_path, grid, said):
+    with pytest.raises(ValueError, match=said):
+        search(grid, lambda options, folder: {"loss": 1.0}, tmp_path / "out", by="loss")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_keeps_the_results_of_one_kind(tmp_path):
+    def train(options, folder):
+        return {"loss": 1.0}
+
+    search({"lr": [1, 2], "hidden": [3]}, train, tmp_path / "a", by="loss")
+    for other in ({"lr": [1]}, {"lr": [1], "hidden": [3], "seed": [0]}, {"width": [1]}):
+        with pytest.raises(ValueError, match="grid.json: the folder holds results of a search over other options"):
+            search(other, train, tmp_path / "a", by="loss")
+    with pytest.raises(ValueError, match=r"a: holds the results of grid\.json; give another folder"):
+        cross_validate(make_folds(NAMES, 3), lambda n, f, p: {"dice": 1.0}, tmp_path / "a")
+    cross_validate(make_folds(NAMES, 3), lambda n, f, p: {"dice": 1.0}, tmp_path / "b")
+    with pytest.raises(ValueError, match=r"b: holds the results of folds\.json; give another folder"):
+        search({"lr": [1]}, train, tmp_path / "b", by="loss")
+    (tmp_path / "b" / "folds.json").write_text("{")
+    with pytest.raises(ValueError, match=r"folds\.json: is damaged"):
+        cross_validate(make_folds(NAMES, 3), lambda n, f, p: {"dice": 1.0}, tmp_path / "b")

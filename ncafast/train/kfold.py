@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ncafast.train.lock import locked
 from ncafast.train.progress import say
-from ncafast.train.results import Results
+from ncafast.train.results import Results, claim
 from ncafast.train.run_folder import write_text
 from ncafast.train.seeds import mix
 
@@ -30,17 +31,21 @@ class Fold:
         return paths
 
 
-def make_folds(names: Sequence[str], count: int = 5, seed: int = 0) -> tuple[Fold, ...]:
+def make_folds(
+    names: Sequence[str], count: int = 5, seed: int = 0, classes: Sequence[str] | None = None
+) -> tuple[Fold, ...]:
     """Divide names so that each is measured on once; the folds' sizes differ by one at most.
 
-    A name's place depends on (seed, name) and the other names, not on their order. Raises ValueError for fewer than
-    two folds, fewer names than folds, or a name that comes twice.
+    A name's place depends on (seed, name) and the other names, not on their order. With `classes`, one for each name,
+    every class is divided evenly too. Raises ValueError for fewer than two folds, fewer names than folds, or a name
+    that comes twice.
     """
     if not 2 <= count <= len(names):
         raise ValueError(f"{count} folds of {len(names)} names are not possible; give from 2 to as many as there are")
     if len(set(names)) != len(names):
         raise ValueError("a name comes twice; give every sample a name of its own")
-    order = sorted(names, key=lambda name: mix("fold", seed, name))
+    kind = dict(zip(names, classes or [""] * len(names), strict=True))
+    order = sorted(names, key=lambda name: (kind[name], mix("fold", seed, name)))
     parts = [frozenset(order[number::count]) for number in range(count)]
     return tuple(Fold(tuple(sorted(set(names) - part)), tuple(sorted(part))) for part in parts)
 
@@ -71,7 +76,11 @@ def read_folds(path: Path) -> tuple[Fold, ...]:
 
 
 def cross_validate(
-    folds: Sequence[Fold], train: Callable[[int, Fold, Path], dict[str, float]], out: Path
+    folds: Sequence[Fold],
+    train: Callable[[int, Fold, Path], Mapping[str, float]],
+    out: Path,
+    *,
+    options: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     """Train on every fold in turn; the same call goes on where it was stopped.
 
@@ -80,39 +89,37 @@ def cross_validate(
         train: `train(number, fold, folder)` trains one fold in a folder of its own, which it may find begun, and
             returns what was measured.
         out: folder for fold_0, fold_1 ... and for results.csv and results.json.
+        options: what else must be the same whenever the call goes on, as JSON can hold it.
 
     Returns:
         One row per fold, then the mean and the standard deviation (over the folds, with n - 1) of every number.
 
     Raises:
-        ValueError: the folder holds results of other folds.
+        ValueError: the folder holds results of other folds, or another process works in it; `train` returned
+            anything but numbers under the same names for every fold.
     """
-    results = Results(out)
-    _claim(out / "folds.json", folds)
-    for number, fold in enumerate(folds):
-        key = {"fold": number}
-        if results.find(key) is None:
-            say(f"fold {number + 1} of {len(folds)}: {len(fold.train)} to train on, {len(fold.val)} held out")
-            results.add(key, train(number, fold, out / f"fold_{number}"))
-    rows = [row for row in results.rows if isinstance(row["fold"], int) and row["fold"] < len(folds)]
-    measured = [name for name in rows[0] if name != "fold"]
-    mean = {name: math.fsum(row[name] for row in rows) / len(rows) for name in measured}
-    spread = {
-        name: math.sqrt(math.fsum((row[name] - mean[name]) ** 2 for row in rows) / max(len(rows) - 1, 1))
-        for name in measured
-    }
-    summary = [{"fold": "mean", **mean}, {"fold": "std", **spread}]
-    results.write([*rows, *summary])
-    return [*rows, *summary]
-
-
-def _claim(path: Path, folds: Sequence[Fold]) -> None:
-    """Writes down whose results a folder holds; results of other folds are none of these folds'."""
+    if not folds:
+        raise ValueError("folds is empty; give at least one, as make_folds and read_folds do")
     own = [{"train": list(fold.train), "val": list(fold.val)} for fold in folds]
-    if not path.exists():
-        write_text(path, json.dumps(own, indent=1))
-    elif json.loads(path.read_text(encoding="utf-8")) != own:
-        raise ValueError(f"{path}: the folder holds results of other folds; give another folder, or those folds")
+    with locked(out):
+        claim(out, "folds.json", own, "other folds")
+        claim(out, "options.json", dict(options or {}), "other options")
+        results = Results(out, ("fold",))
+        results.rows = [row for row in results.rows if isinstance(row["fold"], int)]  # without mean and deviation
+        for number, fold in enumerate(folds):
+            key = {"fold": number}
+            if results.find(key) is None:
+                say(f"fold {number + 1} of {len(folds)}: {len(fold.train)} to train on, {len(fold.val)} held out")
+                results.add(key, train(number, fold, out / f"fold_{number}"))
+        rows = sorted(results.rows, key=lambda row: row["fold"])
+        mean = {name: math.fsum(row[name] for row in rows) / len(rows) for name in results.measured}
+        spread = {
+            name: math.sqrt(math.fsum((row[name] - mean[name]) ** 2 for row in rows) / max(len(rows) - 1, 1))
+            for name in results.measured
+        }
+        summary = [{"fold": "mean", **mean}, {"fold": "std", **spread}]
+        results.write([*rows, *summary])
+    return [*rows, *summary]
 
 
 def _names(value: Any) -> tuple[str, ...]:

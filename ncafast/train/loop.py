@@ -22,15 +22,17 @@ from ncafast.train.average import Average
 from ncafast.train.board import Board
 from ncafast.train.gradients import make_optimiser, shape_gradient
 from ncafast.train.job import FunctionJob, Job, Losses, Moment, Report, Row, to_device
+from ncafast.train.lock import locked
 from ncafast.train.machine import determinism, threads
 from ncafast.train.progress import Bar, say
 from ncafast.train.ranks import Ranks, check_norm, joined
-from ncafast.train.resume import SUMS, check_optimiser, check_progress
+from ncafast.train.resume import SUMS, check_model, check_optimiser, check_progress, kind_of, take_weights
 from ncafast.train.run_folder import FREE, RunFolder
 from ncafast.train.saving import Saver
 from ncafast.train.schedules import learning_rate
 from ncafast.train.seeds import generator, mix
 from ncafast.train.settings import Settings, check_settings, memory_of
+from ncafast.train.terms import holds_nan, terms_of
 
 _SKIPPED_MOST = 50  # steps in a row without a finite gradient after which fp16's scale is not to blame
 
@@ -66,18 +68,20 @@ def fit(
 
     Args:
         model: any module.
-        data: a tensor or a tuple of tensors, whose first axis counts samples, or any data set with len() and [].
-        loss: `loss(model, batch, at)` gives a scalar, a mean over the batch, or several by name to be added. Pass
+        data: a tensor or a tuple of tensors, whose first axis counts samples, or any data set with len() and []. A run
+            goes on with the same tensors alone, or with a data set of the same length.
+        loss: `loss(model, batch, at)` gives a tensor [], a mean over the batch, or several by name to be added. Pass
             `at.steps` and `**at.options` to the model for random step counts, memory policy and exact resume.
         settings: see `Settings`; None takes the defaults.
         validate: `validate(model)` gives columns for the history, after every epoch.
         score: `score(row)` says what an epoch is worth; the best one's weights are kept.
 
     Raises:
-        ValueError: options or a run folder that cannot be used.
+        ValueError: options, data, a model, a loss or a run folder that cannot be used; another process has the folder.
         TrainingStopped: the loss or the gradient became infinite or NaN.
     """
-    return run(FunctionJob(model, data, loss, validate, score), settings or Settings())
+    job = FunctionJob(model, data, loss, validate, score)
+    return run(job, settings or Settings(), data={"train": job.checksums(), "held_out": {}})
 
 
 def run(
@@ -88,6 +92,7 @@ def run(
     data: dict[str, dict[str, int]] | None = None,
     free: Iterable[str] = FREE,
     things: str = "samples",
+    opening: str = "",
 ) -> Result:
     """Train, or go on with the run that was begun in `settings.out`.
 
@@ -98,6 +103,7 @@ def run(
         data: checksums of the samples by name, {"train": {...}, "held_out": {...}}, for split.json.
         free: names of options that may differ when the run is continued.
         things: what the samples are called in messages.
+        opening: what to say once nothing stands against the run.
 
     Raises:
         ValueError: options or a run folder that cannot be used.
@@ -120,9 +126,14 @@ def run(
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
         check_norm(job.model, ranks, settings.local_norm)
         loop = _Loop(job, settings, folder, ranks, device)
+        stack.enter_context(locked(settings.out))
         state = ranks.told(folder.claim(config, data or {}, free) if ranks.first else None)
+        if state is not None:
+            loop.restore(state)
+        if opening:
+            say(f"{opening}; the run is in {settings.out}")
         try:
-            return loop.run(state)
+            return loop.run(begun=state is not None)
         except KeyboardInterrupt:
             say(f"{settings.out}: stopped; the same command goes on from the last save")
             raise
@@ -133,6 +144,11 @@ class _Loop:
         self.job, self.settings, self.folder, self.ranks, self.device = job, settings, folder, ranks, device
         self.model = job.model.to(device)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        if not self.parameters:
+            raise ValueError(
+                f"the {type(self.model).__name__} has no weight to train: all are frozen, or it has none; "
+                "call model.requires_grad_(True)"
+            )
         self.optimiser = make_optimiser(
             settings.optimiser, self.parameters, settings.lr, settings.betas, settings.weight_decay
         )
@@ -149,13 +165,12 @@ class _Loop:
         self.history: list[Row] = []
         self.best: dict[str, Any] = {"epoch": 0, "value": -math.inf}
 
-    def run(self, state: dict[str, Any] | None) -> Result:
+    def run(self, begun: bool) -> Result:
         """Do what is left to do."""
         path = self.folder.path
-        if state is not None:
-            self._restore(state)
+        if begun:
             if self.epoch >= self.settings.epochs:
-                say(f"{path}: this run is finished ({self.epoch} epochs); raise --epochs to train longer")
+                say(f"{path}: this run is finished ({self.epoch} epochs); raise epochs to train longer")
                 return self._result()
             say(f"{path}: going on at epoch {self.epoch + 1}, step {self.step + 1}")
         wanted = self.settings.tensorboard and self.ranks.first
@@ -213,7 +228,7 @@ class _Loop:
         self.scaler.unscale_(self.optimiser)
         norm = shape_gradient(self.parameters, normalise=self.settings.normalise_gradient, clip=self.settings.clip)
         values = dict(zip(terms, torch.stack([*terms.values()]).tolist(), strict=True))
-        self._guard(math.fsum(values.values()), norm.item())
+        self._guard(math.fsum(values.values()), norm.item(), at)
         self.scaler.step(self.optimiser)
         self.scaler.update()
         self.average.follow()
@@ -243,8 +258,7 @@ class _Loop:
         batch = to_device(self.job.load(at), self.device)
         torch.manual_seed(mix("torch", self.settings.seed, at.step, at.places.start))
         with self._autocast():
-            losses = self.job.losses(batch, at)
-        terms = losses if isinstance(losses, dict) else {"loss": losses}
+            terms = terms_of(self.job.losses(batch, at))
         share = len(at.places) / len(at.numbers)
         terms = {name: value.float() * share for name, value in terms.items()}
         total = sum(terms.values(), start=torch.zeros((), device=self.device))
@@ -267,7 +281,7 @@ class _Loop:
         self.ranks.add_up([*(p.grad for p in self.parameters if p.grad is not None), *own])
         return dict(zip(names, own, strict=True))
 
-    def _guard(self, loss: float, norm: float) -> None:
+    def _guard(self, loss: float, norm: float, at: Moment) -> None:
         """Raise TrainingStopped, before the weights change, when there is nothing to go on with."""
         finite = math.isfinite(norm)
         self.skipped = 0 if finite else self.skipped + 1
@@ -275,10 +289,13 @@ class _Loop:
             return
         kept = f"; the last good weights are in {self.folder.last}" if self.folder.last.exists() else ""
         what = f"the loss became {loss}" if not math.isfinite(loss) else "the gradient became infinite or NaN"
-        raise TrainingStopped(
-            f"{what} in epoch {self.epoch + 1}, step {self.step + 1}{kept}. Train again with another "
-            f"--out and a lower --lr (now {self.settings.lr:g}) or --clip (now {self.settings.clip:g})"
-        )
+        remedy = f"a lower lr (now {self.settings.lr:g}) or clip (now {self.settings.clip:g})"
+        parts = self.ranks.parts(len(at.numbers), self.settings.accumulate)
+        own = not self.job.state()  # what comes from a pool is the automaton's work
+        if own and any(holds_nan(self.job.load(at.at(places))) for places in parts):
+            what, remedy = f"the data hold NaN or infinite values, so {what}", "data that hold none"
+        where = f"in epoch {self.epoch + 1}, step {self.step + 1}"
+        raise TrainingStopped(f"{what} {where}{kept}. Train again in another folder and with {remedy}")
 
     def _finish_epoch(self, board: Board) -> None:
         samples = self.sums["samples"]
@@ -318,6 +335,7 @@ class _Loop:
         with self.state_saver.timed():
             self.folder.save_resume(
                 {
+                    "kind": kind_of(self.model),
                     "model": self.model.state_dict(),
                     "optimiser": self.optimiser.state_dict(),
                     "schedule": {"step": self._global_step(), "batch": self.batch},
@@ -336,10 +354,12 @@ class _Loop:
         with self.average.shown():
             self.job.save_model(path, {"epoch": self.epoch, "step": self.step})
 
-    def _restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up what a stopped run has saved. Raises ValueError if it is damaged or of another model."""
+        check_model(self.model, state.get("kind"), self.folder.path)
         try:
             check_progress(state, self.epoch_steps)
-            self.model.load_state_dict(state["model"])
+            take_weights(self.model, state["model"])
             self.optimiser.load_state_dict(state["optimiser"])
             check_optimiser(self.optimiser)
             done = state["epoch"] * self.epoch_steps + state["step"]

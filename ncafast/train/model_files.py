@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from ncafast import checkpoint
-from ncafast.train.run_folder import find_checkpoint
 
 M = TypeVar("M", bound=nn.Module)
 T = TypeVar("T")
@@ -35,7 +34,7 @@ def read_model(
     Raises:
         ValueError: one line that names the file, if it is none of this task or damaged.
     """
-    path = find_checkpoint(path)
+    path = checkpoint.find(path)
     metadata = checkpoint.describe(path)
     if metadata.get("task") != task:
         raise ValueError(f"{path}: is a checkpoint, but not of ncafast train {task}; give one that is")

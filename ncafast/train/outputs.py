@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 
 def check_folder(option: str, folder: Path) -> None:
-    """Raise ValueError, naming the option, unless files can be made in the folder. Makes nothing itself."""
+    """Raise ValueError, naming the option, unless files can be made in the folder. Leaves nothing behind."""
     place = folder
     while not os.path.lexists(place) and place != place.parent:
         place = place.parent
@@ -15,3 +16,9 @@ def check_folder(option: str, folder: Path) -> None:
         raise ValueError(f"{option} {folder}: {place} is not a folder; give a folder that is or can be made")
     if not os.access(place, os.W_OK | os.X_OK):
         raise ValueError(f"{option} {folder}: no permission to write in {place}; give another folder")
+    try:
+        os.rmdir(tempfile.mkdtemp(prefix=".ncafast-", dir=place))  # a file system may refuse what permissions allow
+    except OSError as error:
+        raise ValueError(
+            f"{option} {folder}: nothing can be made in {place} ({error.strerror}); give another folder"
+        ) from None

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from ncafast.train.checks import refused
 from ncafast.train.damage import damage
 from ncafast.train.job import Job, Moment
 from ncafast.train.seeds import generator
@@ -109,9 +110,13 @@ class PoolJob(Job):
         raise NotImplementedError
 
     def steps_per_epoch(self, batch: int) -> int:
-        """`epoch_length`."""
+        """`epoch_length`. Raises ValueError if a batch, over all processes, does not fit the pool or the damage."""
         if batch > len(self.pool):
             raise ValueError(f"a batch of {batch} does not fit a pool of {len(self.pool)}; give a larger pool")
+        if self.damaged and self.replaced + self.damaged > batch:
+            most = max(0, batch - self.replaced)
+            allowed = f"of a batch of {batch}, {self.replaced} begin anew; give a whole number from 0 to {most}"
+            raise refused("damage", self.damaged, f"{allowed}, or a larger batch_size")
         return self.epoch_length
 
     def plan(self, epoch: int, batch: int, seed: int) -> Sequence[Sequence[int]]:

@@ -5,36 +5,65 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ncafast.train.run_folder import write_text
 
+_WANTED = 'return a dict of numbers by name, such as {"accuracy": 0.93}'
+
 
 class Results:
     """results.json and results.csv in a folder."""
 
-    def __init__(self, folder: Path) -> None:
-        """Take up the rows that are there. Raises ValueError if the file is damaged."""
-        self._path = folder / "results.json"
+    def __init__(self, folder: Path, keys: Sequence[str]) -> None:
+        """Take up the rows that are there; `keys` are the columns that tell rows apart. Raises ValueError if the file
+        is damaged, or holds other rows than these."""
+        self._path, self._keys = folder / "results.json", tuple(keys)
         self.rows: list[dict[str, Any]] = []
         if self._path.exists():
             try:
                 self.rows = json.loads(self._path.read_text(encoding="utf-8"))
-                if not all(isinstance(row, dict) for row in self.rows):
-                    raise ValueError("it holds no rows")
+                if not all(isinstance(row, dict) and set(row) > set(keys) for row in self.rows):
+                    raise ValueError(f"a row lacks one of {', '.join(keys)}")
             except (OSError, ValueError, TypeError) as error:
                 raise ValueError(f"{self._path}: is damaged ({error}); delete it to measure anew") from error
+
+    @property
+    def measured(self) -> list[str]:
+        """Names of what was measured; empty without rows."""
+        return [name for name in (self.rows[0] if self.rows else ()) if name not in self._keys]
 
     def find(self, key: dict[str, Any]) -> dict[str, Any] | None:
         """The row whose columns have these values, if there is one."""
         wanted = json.loads(json.dumps(key))
         return next((row for row in self.rows if all(row.get(name) == value for name, value in wanted.items())), None)
 
-    def add(self, key: dict[str, Any], measured: dict[str, float]) -> None:
-        """Add a row, on disk at once."""
-        self.rows.append(json.loads(json.dumps({**key, **measured})))
+    def add(self, key: dict[str, Any], measured: Any) -> None:
+        """Add a row, on disk at once. Raises ValueError, which says what to return, unless it is of numbers under the
+        names that the other rows have."""
+        where = ", ".join(f"{name}={value}" for name, value in key.items())
+        if not isinstance(measured, Mapping) or not measured:
+            what = "an empty dict" if isinstance(measured, Mapping) else f"a {type(measured).__name__}"
+            what = "None (is a return missing?)" if measured is None else what
+            raise ValueError(f"train returned {what} for {where}; {_WANTED}")
+        numbers = {}
+        for name, value in measured.items():
+            if name in self._keys:
+                raise ValueError(f"train returned {name!r} for {where}, which names a column already; rename it")
+            try:
+                if isinstance(value, (str, bytes, bool)):
+                    raise TypeError
+                numbers[str(name)] = value if isinstance(value, int) else float(value)
+            except (TypeError, ValueError):
+                raise ValueError(f"train returned {name}={value!r} for {where}; {_WANTED}") from None
+        if self.rows and set(numbers) != set(self.measured):
+            raise ValueError(
+                f"train returned {', '.join(numbers)} for {where}, and {', '.join(self.measured)} before; "
+                "return the same names every time"
+            )
+        self.rows.append(json.loads(json.dumps({**key, **numbers})))
         self.write(self.rows)
 
     def write(self, rows: Sequence[dict[str, Any]]) -> None:
@@ -46,3 +75,31 @@ class Results:
         writer.writerows(rows)
         write_text(self._path.with_suffix(".csv"), text.getvalue())
         write_text(self._path, json.dumps(list(rows), indent=1))
+
+
+def claim(folder: Path, name: str, content: Any, what: str) -> None:
+    """Write down, in folder/name, whose results a folder holds. Raises ValueError if they are of something else.
+
+    Args:
+        folder: where the results go.
+        name: of a JSON file.
+        content: what must be the same whenever results are added.
+        what: the results' origin in words, such as "other folds".
+    """
+    path = folder / name
+    kinds = {"folds.json", "grid.json"}
+    others = [other for other in kinds - {name} if name in kinds and (folder / other).exists()]
+    if others:
+        raise ValueError(f"{folder}: holds the results of {others[0]}; give another folder")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: is damaged ({error}); give another folder") from error
+    if found is None:
+        write_text(path, json.dumps(content, indent=1))
+    elif found != (own := json.loads(json.dumps(content))):
+        shown = ""
+        if isinstance(own, dict) and isinstance(found, dict):
+            names = [key for key in {**found, **own} if found.get(key) != own.get(key)]
+            shown = f": {', '.join(f'{key} (here {found.get(key)!r}, asked {own.get(key)!r})' for key in names)}"
+        raise ValueError(f"{path}: the folder holds results of {what}{shown}; give the same, or another folder")

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 from typing import Any
+
+from torch import Tensor, nn
+
+from ncafast import checkpoint
 
 SUMS = ("samples", "seconds")  # beside one sum for every loss
 _ROW = {"epoch", "steps", "loss", "lr", "seconds"}
@@ -32,6 +38,47 @@ def check_progress(state: dict[str, Any], steps: int) -> None:
         _require(best == {"epoch": 0, "value": -math.inf}, "best", best)
     else:
         _require(1 <= best["epoch"] <= epoch and _number(best["value"]), "best", best)
+
+
+def kind_of(model: nn.Module) -> dict[str, str]:
+    """What must not change while a model is trained: its class, constructor arguments (of ncafast's own models), the
+    shapes of its weights, and which of them are trained."""
+    facts = {"class": type(model).__name__}
+    if checkpoint.knows(model):
+        facts |= _flat(model.config())  # type: ignore[operator]
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    parameters = {name for name, _ in model.named_parameters()}
+    for name, tensor in model.state_dict().items():
+        frozen = ", frozen" if name in parameters - trained else ""
+        facts[f"weight {name}"] = f"{list(tensor.shape)}{frozen}"
+    return facts
+
+
+def check_model(model: nn.Module, kind: Any, folder: Path) -> None:
+    """Raise ValueError if the run in a folder was of another model than this one; `kind` is what `kind_of` gave."""
+    if not isinstance(kind, dict) or kind == (own := kind_of(model)):
+        return
+    names = [name for name in {**kind, **own} if kind.get(name) != own.get(name)]
+    shown = [f"{name} (here {kind.get(name, 'none')}, asked {own.get(name, 'none')})" for name in names[:4]]
+    raise ValueError(
+        f"{folder}: holds a run of another model: {', '.join(shown)}{' ...' if len(names) > 4 else ''}; "
+        "give the same model to continue it, or another folder with --out"
+    )
+
+
+def take_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Give the model its weights. Raises ValueError if they do not fit."""
+    for name, own in model.state_dict().items():
+        found = weights[name]
+        _require(found.shape == own.shape, name, list(found.shape))
+    _require(len(weights) == len(model.state_dict()), "weights", f"{len(weights)} tensors")
+    model.load_state_dict(weights)
+
+
+def _flat(config: dict[str, Any]) -> dict[str, str]:
+    """Constructor arguments as text by name; those of a rule by their own names."""
+    facts = {name: str(value) for name, value in config.items() if name not in ("device", "rule")}
+    return facts | {name: str(value) for name, value in json.loads(config.get("rule", "{}")).items()}
 
 
 def check_optimiser(optimiser: Any) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ncafast import checkpoint
-from ncafast.train.settings import MOST_THREADS
+from ncafast.train.checks import MOST_THREADS
 
 # Options that may differ when a run is continued, because they do not change a weight. A run may also be made longer.
 FREE = frozenset({"out", "epochs", "patience", "save_every", "pictures", "tensorboard", "progress"})
@@ -118,16 +118,6 @@ def write_text(path: Path, text: str) -> None:
         os.replace(scratch, path)
     finally:
         scratch.unlink(missing_ok=True)
-
-
-def find_checkpoint(model: Path) -> Path:
-    """The checkpoint that a file or a run folder stands for. Raises ValueError if there is none."""
-    if model.is_file():
-        return model
-    for name in ("best.safetensors", "last.safetensors"):
-        if (model / name).is_file():
-            return model / name
-    raise ValueError(f"{model}: is no checkpoint and no folder with best.safetensors; give one with --model")
 
 
 def read_split(model: Path) -> dict[str, list[str]] | None:

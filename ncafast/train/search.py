@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ncafast.train.lock import locked
 from ncafast.train.progress import say
-from ncafast.train.results import Results
+from ncafast.train.results import Results, claim
 
 
 def search(
     grid: Mapping[str, Sequence[Any]],
-    train: Callable[[dict[str, Any], Path], dict[str, float]],
+    train: Callable[[dict[str, Any], Path], Mapping[str, float]],
     out: Path,
     *,
     by: str,
     lowest: bool = False,
+    options: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     """Train every combination of the grid's values; the same call, also with a larger grid, does what is left.
 
@@ -30,27 +33,57 @@ def search(
         out: folder for one folder per combination (`lr=0.001,hidden=64`), results.csv and results.json.
         by: the measured number to rank by.
         lowest: whether the lowest one is best.
+        options: what else must be the same whenever the call goes on, as JSON can hold it.
 
     Returns:
         One row per combination of this grid, options and measured numbers, best first; NaN is worse than any number.
 
     Raises:
-        ValueError: an option without values, or `by` is not among what was measured.
+        ValueError: an option without values or with one twice, a folder with the results of other options, `by` is not
+            among what was measured, or `train` returned anything but numbers under the same names every time.
     """
+    points = _points(grid)
+    with locked(out):
+        claim(out, "grid.json", sorted(grid), "a search over other options")
+        claim(out, "options.json", dict(options or {}), "other options")
+        results = Results(out, tuple(grid))
+        for number, point in enumerate(points, start=1):
+            if results.rows and by not in results.measured:
+                raise ValueError(f"by={by!r} is not among what was measured: {', '.join(results.measured)}")
+            if results.find(point) is None:
+                say(f"combination {number} of {len(points)}: {_name(point)}")
+                results.add(point, train(point, out / _name(point)))
+        rows = [row for point in points if (row := results.find(point)) is not None]
+    if by not in results.measured:
+        raise ValueError(f"by={by!r} is not among what was measured: {', '.join(results.measured)}")
+    return sorted(rows, key=lambda row: (math.isnan(row[by]), row[by] if lowest else -row[by]))
+
+
+def _points(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """All combinations. Raises ValueError for a grid that is none."""
+    if not grid:
+        raise ValueError('grid is empty; give values by option, such as {"lr": [1e-3, 4e-3]}')
     for name, values in grid.items():
+        if isinstance(values, (str, bytes)) or not isinstance(values, Sequence):
+            raise ValueError(f"grid gives {values!r} for {name}; give a list of values, such as [{values!r}]")
         if not values:
             raise ValueError(f"grid gives no value for {name}; give at least one or leave it out")
-    results = Results(out)
+        for place, value in enumerate(values):
+            try:
+                json.dumps(value)
+            except (TypeError, ValueError):
+                raise ValueError(
+                    f"grid gives {value!r} for {name}; give numbers, text, True, False, None or lists of these"
+                ) from None
+            if value in values[:place]:
+                raise ValueError(f"grid gives {value!r} twice for {name}; give every value once")
     points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-    for number, point in enumerate(points, start=1):
-        if results.find(point) is None:
-            say(f"combination {number} of {len(points)}: {_name(point)}")
-            results.add(point, train(point, out / _name(point)))
-    rows = [row for point in points if (row := results.find(point)) is not None]
-    for row in rows:
-        if by not in row:
-            raise ValueError(f"by={by!r} is not among what was measured: {', '.join(set(row) - set(grid))}")
-    return sorted(rows, key=lambda row: (math.isnan(row[by]), row[by] if lowest else -row[by]))
+    names: dict[str, dict[str, Any]] = {}
+    for point in points:
+        other = names.setdefault(_name(point), point)
+        if other is not point:
+            raise ValueError(f"grid: {other} and {point} would share the folder {_name(point)}; search them apart")
+    return points
 
 
 def _name(point: Mapping[str, Any]) -> str:

@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args, get_origin, get_type_hints
+from typing import Literal
 
+from ncafast.train.checks import Range, check_options, refused
 from ncafast.train.outputs import check_folder
-
-MOST_THREADS = 1024  # torch accepts more, and the interpreter dies when they are started
 
 Schedule = Literal["constant", "step", "multistep", "exponential", "cosine"]
 
 
 @dataclass
-class Settings:
-    """How to train, whatever is trained. A task's own options may inherit from this class."""
+class BaseSettings:
+    """What every training takes. A task's options inherit from `Settings`, or from this class where they leave open
+    what that one settles."""
 
     out: Path = Path("run")
     """Folder for checkpoints, curves, pictures and everything else the run writes."""
 
-    epochs: int = 10
-    """Passes over the training samples."""
-
-    batch_size: int = 8
-    """Samples that one process trains on at a time."""
-
     accumulate: int = 1
     """Gradients of so many batches are added up before the weights change, for the result of a larger batch in the
     memory of a small one. Batch statistics stay those of each small batch."""
-
-    steps: tuple[int, int] = (32, 32)
-    """Steps of the automaton: each batch draws a number from the first to the second, both included."""
 
     memory: str = "states"
     """What a rollout keeps for backward: states (all, fastest), sqrt (least memory), or a number k for every k-th."""
@@ -53,9 +43,6 @@ class Settings:
     """How the learning rate falls: constant; step and multistep (times --lr-gamma every --lr-step epochs, or after
     each of --lr-milestones); exponential (times --lr-gamma every epoch); cosine (down to 0 at the end)."""
 
-    lr_step: int = 10
-    """Epochs between two falls of the step schedule."""
-
     lr_milestones: tuple[int, ...] = ()
     """Epochs after which the multistep schedule falls."""
 
@@ -70,10 +57,6 @@ class Settings:
 
     clip: float = 1.0
     """Largest norm of the gradient; longer ones are shortened to it. 0 switches this off."""
-
-    ema: float = 0.0
-    """Measure and save weights averaged over the last steps, each step counting this much of the one after it; 0.99
-    averages about 100 steps. 0 switches this off."""
 
     amp: Literal["off", "bf16", "fp16"] = "off"
     """Compute what is outside the automaton in half precision. The automaton itself stays in float32."""
@@ -108,46 +91,42 @@ class Settings:
     """Show progress bars."""
 
 
-def check_settings(settings: Settings) -> None:
-    """Raise ValueError, naming the option and what is allowed, for values that cannot be used."""
-    for name, kind in get_type_hints(type(settings)).items():
-        value, choices = getattr(settings, name), get_args(kind) if get_origin(kind) is Literal else ()
-        if choices and value not in choices:
-            raise ValueError(f"{name}={value!r} is not allowed; choose from {', '.join(map(str, choices))}")
-        whole = kind is int or (kind == int | None and value is not None)
-        if whole and (isinstance(value, bool) or not isinstance(value, int)):
-            raise ValueError(f"{name}={value!r} is not allowed; give a whole number")
-    if not isinstance(settings.out, Path):
-        raise ValueError(f"out={settings.out!r} is not allowed; give a Path, such as Path({str(settings.out)!r})")
-    if not (isinstance(settings.steps, tuple) and len(settings.steps) == 2):
-        raise ValueError(f"steps={settings.steps!r} is not allowed; give the fewest and the most, such as (64, 96)")
-    for name in ("epochs", "batch_size", "accumulate", "lr_step", "patience", "threads", "save_every"):
-        value = getattr(settings, name)
-        if value is not None and value < 1:
-            raise ValueError(f"{name}={value} is not allowed; give a whole number from 1")
-    if (settings.threads or 0) > MOST_THREADS:
-        raise ValueError(f"threads={settings.threads} is not allowed; give a whole number from 1 to {MOST_THREADS}")
-    if not 0 <= settings.steps[0] <= settings.steps[1]:
-        raise ValueError(f"steps={settings.steps} is not allowed; give two whole numbers from 0, the smaller first")
-    if not (settings.lr > 0 and math.isfinite(settings.lr)):
-        raise ValueError(f"lr={settings.lr} is not allowed; give a number above 0, such as 0.002")
-    for name in ("lr_gamma", "clip", "warmup", "weight_decay"):
-        if not (getattr(settings, name) >= 0 and math.isfinite(getattr(settings, name))):
-            raise ValueError(f"{name}={getattr(settings, name)} is not allowed; give a number from 0")
-    for name in ("ema", "betas"):
-        value = getattr(settings, name)
-        if not all(0 <= part < 1 for part in (value if isinstance(value, tuple) else (value,))):
-            raise ValueError(f"{name}={value} is not allowed; give numbers from 0 to below 1")
+@dataclass
+class Settings(BaseSettings):
+    """How to train, whatever is trained. A task's own options may inherit from this class."""
+
+    epochs: int = 10
+    """Passes over the training samples."""
+
+    batch_size: int = 8
+    """Samples that one process trains on at a time."""
+
+    steps: tuple[int, int] = (32, 32)
+    """Steps of the automaton: each batch draws a number from the first to the second, both included."""
+
+    lr_step: int = 10
+    """Epochs between two falls of the step schedule."""
+
+    ema: float = 0.0
+    """Measure and save weights averaged over the last steps, each step counting this much of the one after it; 0.99
+    averages about 100 steps. 0 switches this off."""
+
+
+def check_settings(settings: Settings, **ranges: int | Range) -> None:
+    """Raise ValueError, naming the option and what is allowed, for values that cannot be used; see `check_options`."""
+    check_options(settings, **({"steps": 0} | ranges))
+    if settings.steps[0] > settings.steps[1]:
+        raise refused("steps", settings.steps, "give the fewest and the most, such as (64, 96)")
     if settings.schedule == "multistep" and not settings.lr_milestones:
         raise ValueError("schedule=multistep needs lr_milestones, the epochs after which the learning rate falls")
     memory_of(settings)
     check_folder("--out", settings.out)
 
 
-def memory_of(settings: Settings) -> Literal["states", "sqrt"] | int:
+def memory_of(settings: BaseSettings) -> Literal["states", "sqrt"] | int:
     """The memory policy as `ncafast.rollout` takes it."""
     if settings.memory == "states" or settings.memory == "sqrt":
         return settings.memory  # type: ignore[return-value]
     if not (settings.memory.isdecimal() and int(settings.memory) > 0):
-        raise ValueError(f"memory={settings.memory!r} is not allowed; give states, sqrt or a whole number from 1")
+        raise refused("memory", settings.memory, "give states, sqrt or a whole number from 1")
     return int(settings.memory)

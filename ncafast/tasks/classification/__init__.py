@@ -1,7 +1,7 @@
 """Image classification with MaxNCA: train on image folders, lists or .npz files, score, and look inside.
 
-``train``, ``predict`` and ``evaluate`` each take one dataclass; the command line builds its options from the same
-classes. The three are imported on first use, so that ``--help`` needs none of the imaging packages.
+``train``, ``predict``, ``evaluate`` and ``animate`` each take one dataclass; the command line builds its options from
+the same classes. The four are imported on first use, so that ``--help`` needs none of the imaging packages.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ncafast.tasks import on_demand
-from ncafast.tasks.classification.config import EvaluateConfig, PredictConfig, TrainConfig
+from ncafast.tasks.classification.config import AnimateConfig, EvaluateConfig, PredictConfig, TrainConfig
 
 if TYPE_CHECKING:
+    from ncafast.tasks.classification.animation import animate
     from ncafast.tasks.classification.evaluation import Scores, evaluate
     from ncafast.tasks.classification.prediction import predict
     from ncafast.tasks.classification.training import Result, train
@@ -22,14 +23,17 @@ _HOME = {
     "predict": "prediction",
     "evaluate": "evaluation",
     "Scores": "evaluation",
+    "animate": "animation",
 }
 
 __all__ = [
+    "AnimateConfig",
     "EvaluateConfig",
     "PredictConfig",
     "Result",
     "Scores",
     "TrainConfig",
+    "animate",
     "evaluate",
     "predict",
     "train",

@@ -34,6 +34,13 @@ class TrainConfig(Settings):
     val_fraction: float = 0.2
     """Part of each class held out to measure progress, where nothing else says what to hold out."""
 
+    train_list: Path | None = None
+    """Text file with the names of the training images, one per line. Left out: those that are not held out."""
+
+    val_list: Path | None = None
+    """Text file with the names of the held-out images, one per line: their paths inside --data, as split.json has
+    them."""
+
     out: Path = Path("classification-run")
     """Folder for checkpoints, curves, pictures and everything else the run writes."""
 
@@ -143,6 +150,32 @@ class EvaluateConfig:
 
     views: int = 8
     """Classify so many of the 8 turned and mirrored views of each image and average."""
+
+    seed: int = 0
+    """Governs which cells fire."""
+
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:1. auto takes a GPU if there is one."""
+
+    progress: bool = True
+    """Show progress bars."""
+
+
+@dataclass
+class AnimateConfig:
+    """Make a film of what a trained MaxNCA makes of an image: channels over time, and the classes' probabilities."""
+
+    model: Path
+    """Checkpoint (.safetensors), or the folder of a training run (its best checkpoint is taken)."""
+
+    input: Path
+    """The image, of any format that Pillow reads."""
+
+    output: Path = Path("classification.gif")
+    """The film: a file name ending in .gif or .mp4."""
+
+    fps: float = 3.0
+    """Frames per second; each frame is one step."""
 
     seed: int = 0
     """Governs which cells fire."""

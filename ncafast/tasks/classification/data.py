@@ -15,6 +15,7 @@ from torch import Tensor
 from ncafast.tasks.classification.config import TrainConfig
 from ncafast.tasks.classification.images import ImageError, read_image, resize_all
 from ncafast.tasks.classification.sources import Item, Source, open_source
+from ncafast.train.lists import split_by_lists
 from ncafast.train.progress import Bar, say
 from ncafast.train.seeds import mix
 
@@ -47,7 +48,7 @@ class Sides:
 
 
 def load_sides(config: TrainConfig) -> Sides:
-    """Read all images and divide them: as the source says, by --val-data, or at random within each class.
+    """Read all images and divide them: as the source says, by lists, by --val-data, or at random within each class.
 
     Raises ValueError if nothing is left to train on, or fewer than two classes are.
     """
@@ -56,7 +57,13 @@ def load_sides(config: TrainConfig) -> Sides:
     source = open_source(config.data, config.naming)
     known = {item.part for item in source.items}
     skipped = list(source.skipped)
-    if config.val_data is not None:
+    if config.train_list is not None or config.val_list is not None:
+        if config.val_data is not None:
+            raise ValueError("give either --val-data, or --train-list and --val-list, not both")
+        items = _but(source.items, "test")
+        names = split_by_lists([item.name for item in items], config.train_list, config.val_list, "images")
+        sides = tuple([item for item in items if item.name in own] for own in names)
+    elif config.val_data is not None:
         other = open_source(config.val_data, config.naming)
         unknown = sorted({item.label for item in other.items} - set(source.classes))
         if unknown:
@@ -82,8 +89,6 @@ def load_sides(config: TrainConfig) -> Sides:
 
 def split_items(items: Sequence[Item], fraction: float, seed: int) -> tuple[list[Item], list[Item]]:
     """Hold out the same part of every class: those whose number from (seed, name) is smallest."""
-    if not 0 <= fraction < 1:
-        raise ValueError(f"val_fraction={fraction} is not allowed; give a number from 0 to below 1")
     held: set[str] = set()
     for label in {item.label for item in items}:
         names = sorted((item.name for item in items if item.label == label), key=lambda n: mix("split", seed, n))

@@ -17,12 +17,15 @@ from ncafast.tasks.classification.data import Images, read_items
 from ncafast.tasks.classification.metrics import Metrics, measure
 from ncafast.tasks.classification.model_file import TrainedModel, load_model
 from ncafast.tasks.classification.sources import Item, Source, open_source
+from ncafast.train.checks import Range, check_options
 from ncafast.train.machine import resolve_device
 from ncafast.train.outputs import check_folder
 from ncafast.train.progress import say
 from ncafast.train.run_folder import read_split, write_text
 from ncafast.train.texts import printable
 from ncafast.viz.figures import write_png
+
+VIEWS = Range(1, 8)  # of a square, turned and mirrored
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,7 @@ def evaluate(config: EvaluateConfig) -> Scores:
 
     Raises ValueError if no image can be scored.
     """
-    check_views(config.views)
+    check_options(config, views=VIEWS)
     check_folder("--output", config.output)
     trained = load_model(config.model, resolve_device(config.device))
     source = open_source(config.data, config.naming)
@@ -79,12 +82,6 @@ def evaluate(config: EvaluateConfig) -> Scores:
     _write(scores, trained, images, probabilities, config.output)
     print(scores.table(), flush=True)
     return scores
-
-
-def check_views(count: int) -> None:
-    """Raise ValueError unless a square has so many views."""
-    if not 1 <= count <= 8:
-        raise ValueError(f"views={count} is not allowed; give a whole number from 1 to 8")
 
 
 def predictions_csv(

@@ -64,9 +64,13 @@ class Classifier:
     @torch.no_grad()
     def logits(self, images: Tensor, seed: int) -> Tensor:
         """[B, K] of scaled images [B, 3, H, W]."""
-        pooled = self.states(images, seed)[-1].amax((2, 3))
-        head: Tensor = self.model.fc3(F.relu(self.model.fc2(pooled)))
-        return head
+        return self.head(self.states(images, seed)[-1])
+
+    @torch.no_grad()
+    def head(self, state: Tensor) -> Tensor:
+        """[B, K], what a state [B, C, H, W] would be classified as."""
+        logits: Tensor = self.model.fc3(F.relu(self.model.fc2(state.amax((2, 3)))))
+        return logits
 
     def probabilities(self, images: Tensor, *, seed: int = 0, count: int = 1) -> Tensor:
         """[N, K] on the CPU, softmax of the logits, the mean over `count` views, each with firing cells of its own."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -78,8 +78,7 @@ def channels_over_time(
     """
     times = np.unique(np.linspace(0, len(states) - 1, min(MOST_TIMES, len(states))).round().astype(int))
     image = _photograph(states[0][:3], recipe)
-    hidden = np.stack([states[time][3:].float().cpu().numpy() for time in times])  # [T, C - 3, H, W]
-    chosen = np.sort(np.argsort(-hidden[-1].std((1, 2)), kind="stable")[:MOST_CHANNELS])
+    hidden, chosen = _hidden([states[time] for time in times])
     figure = Figure(figsize=(0.95 * (1 + len(chosen)) + 0.6, 0.95 * len(times) + 2.3), dpi=100)
     grid = figure.add_gridspec(len(times) + 2, 1 + len(chosen), wspace=0.06, hspace=0.06)
     for row, time in enumerate(times):
@@ -96,25 +95,60 @@ def channels_over_time(
             if row == 0:
                 axes.set_title("image" if column == 0 else f"{chosen[column - 1] + 3}", fontsize=8)
     bars = figure.add_subplot(grid[len(times) + 1, :])
-    best = int(np.argmax(probabilities))
-    bars.bar(
-        range(len(probabilities)),
-        probabilities,
-        color=[_PINK if k == best else _PALE for k in range(99)][: len(probabilities)],
-    )
-    bars.set_xticks(
-        range(len(recipe.classes)),
-        map(printable, recipe.classes),
-        rotation=20,
-        ha="right",
-        fontsize=8,
-        parse_math=False,
-    )
-    bars.set(ylim=(0, 1), ylabel="probability")
-    bars.spines[["top", "right"]].set_visible(False)
+    _bars(bars, probabilities, recipe)
     figure.suptitle(printable(title), fontsize=11, parse_math=False)
     figure.subplots_adjust(0.1, 0.09, 0.98, 0.92)
     return pixels_of(figure)
+
+
+def film(
+    states: Sequence[Tensor],  # of one image, [C, H, W] after 0, 1, ... all steps
+    probabilities: Sequence[Sequence[float]],  # after each of these
+    recipe: Recipe,
+    title: str = "",
+) -> Iterator[Array]:
+    """A frame [height, width, 3] uint8 per step: the image and its hidden channels, below them the probabilities.
+
+    Channels are chosen and coloured as in `channels_over_time`, alike in all frames.
+    """
+    image = _photograph(states[0][:3], recipe)
+    hidden, chosen = _hidden(states)
+    columns = -(-(1 + len(chosen)) // 2)
+    for step, now in enumerate(probabilities):
+        figure = Figure(figsize=(max(4.6, 1.3 * columns + 0.6), 2 * 1.4 + 2.2), dpi=100)
+        grid = figure.add_gridspec(3, columns, wspace=0.06, hspace=0.2, height_ratios=(1, 1, 0.7))
+        for place in range(1 + len(chosen)):
+            axes = figure.add_subplot(grid[divmod(place, columns)])
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+            axes.set_title("image" if place == 0 else f"channel {chosen[place - 1] + 3}", fontsize=8, pad=2)
+            if place == 0:
+                axes.imshow(image)
+            else:
+                plane = hidden[:, chosen[place - 1]]
+                axes.imshow(plane[step], cmap="viridis", vmin=plane.min(), vmax=max(plane.max(), plane.min() + 1e-6))
+        _bars(figure.add_subplot(grid[2, :]), now, recipe)
+        text = f"{title}, step {step} of {len(states) - 1}"
+        figure.suptitle(printable(text), fontsize=11, parse_math=False)
+        figure.subplots_adjust(0.14, 0.14, 0.98, 0.89)
+        yield pixels_of(figure)
+
+
+def _hidden(states: Sequence[Tensor]) -> tuple[Array, Array]:
+    """Hidden channels [T, C - 3, H, W] of an image's states, and those that vary most in the last one."""
+    hidden = np.stack([state[3:].float().cpu().numpy() for state in states])
+    return hidden, np.sort(np.argsort(-hidden[-1].std((1, 2)), kind="stable")[:MOST_CHANNELS])
+
+
+def _bars(axes: Axes, probabilities: Sequence[float], recipe: Recipe) -> None:
+    """The probability of every class, the likeliest one in another colour."""
+    best = int(np.argmax(probabilities))
+    colours = [_PINK if number == best else _PALE for number in range(len(probabilities))]
+    axes.bar(range(len(probabilities)), probabilities, color=colours)
+    names = map(printable, recipe.classes)
+    axes.set_xticks(range(len(recipe.classes)), names, rotation=20, ha="right", fontsize=8, parse_math=False)
+    axes.set(ylim=(0, 1), ylabel="probability")
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _line(axes: Axes, history: Sequence[dict[str, Any]], name: str, colour: str, label: str) -> None:

@@ -10,9 +10,10 @@ import torch
 
 from ncafast.tasks.classification import pictures
 from ncafast.tasks.classification.config import PredictConfig
-from ncafast.tasks.classification.evaluation import check_views, predictions_csv
+from ncafast.tasks.classification.evaluation import VIEWS, predictions_csv
 from ncafast.tasks.classification.images import ImageError, list_images, read_image
 from ncafast.tasks.classification.model_file import TrainedModel, load_model
+from ncafast.train.checks import check_options
 from ncafast.train.machine import resolve_device
 from ncafast.train.outputs import check_folder
 from ncafast.train.progress import Bar, say
@@ -45,7 +46,7 @@ def predict(config: PredictConfig) -> Predictions:
 
     Raises ValueError if no image can be used.
     """
-    check_views(config.views)
+    check_options(config, views=VIEWS)
     check_folder("--output", config.output)
     if not config.input.exists():
         raise ValueError(f"--input {config.input}: does not exist; give an image or a folder with images")
@@ -61,9 +62,11 @@ def predict(config: PredictConfig) -> Predictions:
         try:
             pixels = read_image(path, trained.recipe.size)
         except ImageError as error:
+            if len(files) == 1:
+                bar.close()
+                raise
             skipped.append(str(error))
-            if len(files) > 1:
-                say(f"skipped: {error}")
+            say(f"skipped: {error}")
         else:
             name = str(path.relative_to(root))
             picture = None
@@ -76,9 +79,7 @@ def predict(config: PredictConfig) -> Predictions:
         bar.advance({})
     bar.close()
     if not found:
-        raise ValueError(
-            skipped[0] if len(files) == 1 else f"none of the {len(files)} images can be used; see the lines above"
-        )
+        raise ValueError(f"none of the {len(files)} images can be used; see the lines above")
     table = config.output / "predictions.csv"
     write_text(table, predictions_csv(names, torch.stack(rows), trained.recipe.classes))
     return Predictions(tuple(found), table, tuple(skipped))

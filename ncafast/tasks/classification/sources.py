@@ -166,8 +166,13 @@ def _labels(path: Path, part: str, content: dict[str, Any]) -> Array:
             f"{path}: {part}_labels has shape {list(labels.shape)} for {len(images)} images; "
             "one whole number per image is needed (several labels per image are not supported)"
         )
-    if labels.dtype.kind not in "iu" or (labels.size and labels.min() < 0):
-        raise ValueError(f"{path}: {part}_labels must be whole numbers from 0, got {labels.dtype}")
+    if labels.dtype.kind not in "iu":
+        raise ValueError(f"{path}: {part}_labels are {labels.dtype}; whole numbers from 0 are needed")
+    if labels.size and labels.min() < 0:
+        raise ValueError(
+            f"{path}: {part}_labels holds the label {labels.min()}; labels count from 0, so leave images without a "
+            "class out"
+        )
     return labels
 
 

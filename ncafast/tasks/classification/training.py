@@ -21,13 +21,14 @@ from ncafast.tasks.classification.model_file import load_model, save_model
 from ncafast.tasks.classification.recipe import Recipe
 from ncafast.train import Job, Moment, Report, run
 from ncafast.train.machine import resolve_device
-from ncafast.train.progress import is_first, say
+from ncafast.train.progress import is_first
 from ncafast.train.run_folder import FREE, RunFolder
 from ncafast.train.seeds import generator, mix
 from ncafast.train.settings import check_settings
 from ncafast.viz.figures import write_png
 
-_FREE = FREE | {"data", "val_data", "naming", "val_fraction"}  # what they lead to, the images, is compared itself
+# What these lead to, the images, is compared itself.
+_FREE = FREE | {"data", "val_data", "train_list", "val_list", "naming", "val_fraction"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +59,9 @@ def train(config: TrainConfig) -> Result:
     kind = config.augment if config.augment != "auto" else settled.get("augment") or augment.resolve("auto")
     config = replace(config, device=str(resolve_device(config.device)), augment=augment.resolve(kind))
     job = _Classification(config)
-    say(
-        f"{len(job.train)} images of {len(job.recipe.classes)} classes to train on, {len(job.held_out)} held out; "
-        f"the run is in {config.out}"
-    )
+    opening = f"{len(job.train)} images of {len(job.recipe.classes)} classes to train on, {len(job.held_out)} held out"
     checksums = {"train": job.train.checksums(), "held_out": job.held_out.checksums()}
-    done = run(job, config, data=checksums, free=_FREE, things="images")
+    done = run(job, config, data=checksums, free=_FREE, things="images", opening=opening)
     if is_first() and config.pictures:
         _draw_states(job, done.best, config)
     return Result(
@@ -180,12 +178,4 @@ def _draw_states(job: _Classification, best: Path, config: TrainConfig) -> None:
 
 def _check(config: TrainConfig) -> None:
     """Raise ValueError for options that cannot be used, before any file is read."""
-    if config.size < 2:
-        raise ValueError(f"size={config.size} is not allowed; give a whole number from 2, such as 32 or 64")
-    if config.steps[0] < 1:
-        raise ValueError(f"steps={config.steps} is not allowed; give two whole numbers from 1, the smaller first")
-    if not config.jitter >= 0:
-        raise ValueError(f"jitter={config.jitter} is not allowed; give a number from 0, such as 0.05")
-    if config.pictures < 0:
-        raise ValueError(f"pictures={config.pictures} is not allowed; give a whole number from 0")
-    check_settings(config)
+    check_settings(config, steps=1, size=2, state_channels=4)

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from ncafast.models import MedNCA
 from ncafast.tasks.demo.brain import HELD_OUT, Array, Brain
-from ncafast.tasks.mednca import pictures
+from ncafast.tasks.mednca import animation, pictures
 from ncafast.tasks.mednca.metrics import dice
 from ncafast.tasks.mednca.model_file import TrainedModel
+from ncafast.tasks.mednca.stages import stages
 
 SHOWN = 3  # slices in the overlay
 
@@ -46,7 +46,7 @@ def write(
         )
     pictures.write_png(folder / "overlay.png", np.concatenate(rows))
     pictures.write_png(folder / "curves.png", pictures.curves(history))
-    assert isinstance(trained.model, MedNCA)
-    middle = torch.from_numpy(images[len(images) // 2])
-    frames = pictures.animation(trained.model, middle, seed=seed, axis="coronal")
+    middle = len(images) // 2
+    seen = list(stages(trained.model, torch.from_numpy(images), middle, seed=seed))
+    frames = animation.segmentation(seen, images[middle, 0], animation.read_from(trained.model), "coronal")
     pictures.write_gif(folder / "automaton.gif", frames)

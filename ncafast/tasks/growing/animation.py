@@ -12,6 +12,7 @@ from ncafast.tasks.growing.healing import run_states
 from ncafast.tasks.growing.model_file import TrainedModel, load_model
 from ncafast.tasks.growing.pictures import Array, over_white
 from ncafast.tasks.growing.states import cut_away, seed_states
+from ncafast.train.checks import check_options
 from ncafast.train.machine import resolve_device
 from ncafast.train.seeds import mix
 from ncafast.viz.animation import check_animation, write_animation
@@ -24,10 +25,7 @@ def animate(config: AnimateConfig) -> Path:
     Raises:
         ValueError: options or a checkpoint that cannot be used.
     """
-    for name in ("grow", "heal", "every", "zoom", "fps"):
-        value = getattr(config, name)
-        if value is not None and value < 1:
-            raise ValueError(f"{name}={value} is not allowed; give a whole number from 1")
+    check_options(config, grow=1, heal=1, every=1, zoom=1)
     check_animation(config.output)
     trained = load_model(config.model, resolve_device(config.device))
     states = film(trained, config)

@@ -14,6 +14,7 @@ from ncafast.tasks.growing.config import EvaluateConfig
 from ncafast.tasks.growing.healing import Course, grow, heal
 from ncafast.tasks.growing.model_file import load_model
 from ncafast.tasks.growing.states import CUTS, Cut
+from ncafast.train.checks import check_options
 from ncafast.train.machine import resolve_device
 from ncafast.train.outputs import check_folder
 from ncafast.train.progress import say
@@ -37,7 +38,16 @@ class CutResult:
     steps_to_half: int | None
     """Steps until half of the damage is made good; None if that never happens."""
     healed: bool
-    """Whether the loss is at most twice what it was before the cut."""
+    """Whether the loss fell, to at most twice what it was before the cut."""
+
+    @property
+    def verdict(self) -> str:
+        """What became of it, in words."""
+        if self.healed:
+            return "healed"
+        if self.steps_to_half is None and self.recovered == 0:
+            return "no change"
+        return "got worse" if self.recovered < 0 else "not healed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +78,9 @@ class Healing:
         lines = [head, names, "-" * len(names)]
         for cut in self.cuts:
             half = "never" if cut.steps_to_half is None else f"+{cut.steps_to_half}"
-            share, verdict = f"{100 * cut.recovered:.1f} %", "healed" if cut.healed else "not healed"
-            lines.append(f"{cut.cut:<10}{cut.cut_loss:>10.5f}{cut.healed_loss:>12.5f}{share:>11}{half:>9}  {verdict}")
+            share = f"{100 * cut.recovered:.1f} %"
+            numbers = f"{cut.cut_loss:>10.5f}{cut.healed_loss:>12.5f}{share:>11}{half:>9}"
+            lines.append(f"{cut.cut:<10}{numbers}  {cut.verdict}")
         return "\n".join(lines)
 
 
@@ -79,10 +90,7 @@ def evaluate(config: EvaluateConfig) -> Healing:
     Raises:
         ValueError: options or a checkpoint that cannot be used.
     """
-    for name in ("runs", "grow", "heal"):
-        value = getattr(config, name)
-        if value is not None and value < 1:
-            raise ValueError(f"{name}={value} is not allowed; give a whole number from 1")
+    check_options(config, grow=1, heal=1)
     check_folder("--output", config.output)
     trained = load_model(config.model, resolve_device(config.device))
     target = trained.target.tensor()
@@ -120,9 +128,8 @@ def judge(course: Course, before: float) -> CutResult:
     half = next((step for step, loss in enumerate(course.losses) if loss <= before + harm / 2), None)
     # A cut that does no harm, since the model draws nothing there, leaves nothing to recover.
     recovered = (first - last) / harm if harm > 0 else 0.0
-    return CutResult(
-        course.cut, first, last, recovered, half if harm > 0 else None, harm > 0 and last <= _HEALED * before
-    )
+    healed = harm > 0 and last < first and last <= _HEALED * before
+    return CutResult(course.cut, first, last, recovered, half if harm > 0 else None, healed)
 
 
 def _rows(grown: list[float], courses: list[Course]) -> str:

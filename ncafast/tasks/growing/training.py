@@ -20,8 +20,8 @@ from ncafast.tasks.growing.model_file import save_model
 from ncafast.tasks.growing.states import pixel_loss, seed_states
 from ncafast.tasks.growing.target import MOST_SIZE, Target, make_target, read_target
 from ncafast.train import Job, Moment, Report, run
+from ncafast.train.checks import Range, refused
 from ncafast.train.pool import Pool, PoolJob
-from ncafast.train.progress import say
 from ncafast.train.run_folder import FREE
 from ncafast.train.seeds import mix
 from ncafast.train.settings import check_settings
@@ -58,9 +58,9 @@ def train(config: TrainConfig) -> Result:
     target = _target(config)
     job = _FromSeed(config, target) if config.regime == "growing" else _FromPool(config, target)
     _, height, width = job.target.shape
-    say(f"growing {target.pixels.shape[1]} x {target.pixels.shape[0]} cells on a grid of {width} x {height}; "
-        f"the run is in {config.out}")  # fmt: skip
-    done = run(job, config, config=config, data={"train": {"target": _checksum(target)}}, free=_FREE, things="images")
+    opening = f"growing {target.pixels.shape[1]} x {target.pixels.shape[0]} cells on a grid of {width} x {height}"
+    data = {"train": {"target": _checksum(target)}}
+    done = run(job, config, data=data, free=_FREE, things="images", opening=opening)
     best = done.history[done.best_epoch - 1]
     return Result(
         folder=done.folder,
@@ -178,25 +178,16 @@ def _check(config: TrainConfig) -> None:
         raise ValueError("give either an image file with --image or an emoji with --emoji")
     if config.font is not None and config.emoji is None:
         raise ValueError("--font is for --emoji, which is not given")
-    for name, least, most in (
-        ("size", 1, MOST_SIZE),
-        ("padding", 0, MOST_SIZE),
-        ("pool_size", 1, None),
-        ("damage", 0, None),
-        ("damage_after", 0, None),
-        ("state_channels", 4, None),
-        ("hidden", 1, None),
-    ):
-        value = getattr(config, name)
-        if value < least or (most is not None and value > most):
-            upto = "" if most is None else f" to {most}"
-            raise ValueError(f"{name}={value} is not allowed; give a whole number from {least}{upto}")
-    if not 0 < config.fire_rate <= 1:
-        raise ValueError(f"fire_rate={config.fire_rate} is not allowed; give a number above 0, up to 1")
-    if not 0 <= config.damage_size[0] <= config.damage_size[1] <= 1:
-        raise ValueError(
-            f"damage_size={config.damage_size} is not allowed; give two numbers from 0 to 1, the smaller first"
-        )
-    if config.steps[0] < 1:
-        raise ValueError(f"steps={config.steps} is not allowed; give two whole numbers from 1, the smaller first")
-    check_settings(config)
+    check_settings(
+        config,
+        steps=1,
+        size=Range(1, MOST_SIZE),
+        padding=Range(0, MOST_SIZE),
+        pool_size=1,
+        damage=0,
+        damage_after=0,
+        damage_size=Range(0, 1, whole=False),
+        state_channels=4,
+    )
+    if config.damage_size[0] > config.damage_size[1]:
+        raise refused("damage_size", config.damage_size, "give the smaller number first")

@@ -1,7 +1,7 @@
 """Med-NCA on medical volumes: train on NIfTI pairs, write segmentations, score them.
 
-``train``, ``predict`` and ``evaluate`` each take one dataclass; the command line builds its options
-from the same classes. The three are imported on first use, so that ``--help`` needs none of the
+``train``, ``predict``, ``evaluate`` and ``animate`` each take one dataclass; the command line builds its options
+from the same classes. The four are imported on first use, so that ``--help`` needs none of the
 imaging packages.
 """
 
@@ -10,9 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ncafast.tasks import on_demand
-from ncafast.tasks.mednca.config import EvaluateConfig, PredictConfig, TrainConfig
+from ncafast.tasks.mednca.config import AnimateConfig, EvaluateConfig, PredictConfig, TrainConfig
 
 if TYPE_CHECKING:
+    from ncafast.tasks.mednca.animation import animate
     from ncafast.tasks.mednca.evaluation import Scores, evaluate
     from ncafast.tasks.mednca.prediction import predict
     from ncafast.tasks.mednca.training import Result, train
@@ -23,14 +24,17 @@ _HOME = {
     "predict": "prediction",
     "evaluate": "evaluation",
     "Scores": "evaluation",
+    "animate": "animation",
 }
 
 __all__ = [
+    "AnimateConfig",
     "EvaluateConfig",
     "PredictConfig",
     "Result",
     "Scores",
     "TrainConfig",
+    "animate",
     "evaluate",
     "predict",
     "train",

@@ -25,7 +25,7 @@ from ncafast.tasks.mednca.pairs import Pair
 from ncafast.tasks.mednca.slices import Recipe, tuples
 from ncafast.tasks.mednca.volumes import check_match, read_image, read_label
 
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def _build(pair: Pair, recipe: Recipe, path: Path, ignore_affine: bool) -> None:
     header = {
         "spacing": recipe.slice_spacing(image.spacing),
         "foreground": np.count_nonzero(tensors["label"], axis=(1, 2)).tolist(),
-        "labels": [int(value) for value in np.unique(label.data) if value > 0],
+        "labels": [int(value) for value in np.unique(label.data) if value != 0],
         "checksum": _checksum(tensors),
     }
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,4 @@
-"""The options of the Med-NCA task, as typed dataclasses. The text under a field is its help text.
-
-Only the standard library is imported here: a command line can show its help without torch or
-nibabel.
-"""
+"""The options of the Med-NCA task, as typed dataclasses. The text under a field is its help text."""
 
 from __future__ import annotations
 
@@ -10,11 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ncafast.train.settings import BaseSettings, Schedule
+
 Axis = Literal["sagittal", "coronal", "axial"]
 
 
 @dataclass
-class TrainConfig:
+class TrainConfig(BaseSettings):
     """Train a Med-NCA, or with --dims 3 an M3D-NCA, on NIfTI images and their label maps.
 
     Runs until all epochs are done. If the run is stopped, even by a power cut, give the same
@@ -112,17 +110,13 @@ class TrainConfig:
     """Slices or volumes per training step. Left out: 8 slices, 4 volumes."""
 
     lr: float = 2e-3
-    """Learning rate of Adam at the start."""
+
+    schedule: Schedule = "step"
 
     lr_step: int | None = None
-    """The learning rate is multiplied by --lr-gamma every so many epochs. Left out: every third of
-    them."""
+    """Epochs between two falls of the step schedule. Left out: every third of them."""
 
     lr_gamma: float = 0.4
-    """See --lr-step. 1 keeps the learning rate as it is."""
-
-    clip: float = 1.0
-    """Largest norm of the gradient; longer ones are shortened to it. 0 switches this off."""
 
     ema: float | None = None
     """Measure and save weights averaged over the last training steps: 0.98 averages about 50, 0
@@ -132,27 +126,8 @@ class TrainConfig:
     """Slices of one volume that are segmented together. They share the statistics of the
     normalisation. With --dims 3 a volume is segmented whole."""
 
-    seed: int = 0
-    """Governs everything random: split, order, augmentation, first weights, firing cells."""
-
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:1. auto takes a GPU if there is one."""
-
-    threads: int | None = None
-    """CPU threads. Left out: torch's choice; a continued run keeps the number it began with."""
-
-    save_every: int | None = None
-    """Training steps between two saves of the state that a killed run goes on from. Left out: after
-    every step, or as often as takes 5 % of the time where saving is slow."""
-
     pictures: int = 3
     """Held-out volumes of which a picture is drawn after every epoch."""
-
-    tensorboard: bool = True
-    """Write TensorBoard files, if the tensorboard package is installed."""
-
-    progress: bool = True
-    """Show progress bars."""
 
 
 @dataclass
@@ -168,6 +143,10 @@ class PredictConfig:
     output: Path = Path("mednca-predictions")
     """Folder for the results; for a single image it may also be a file name ending in .nii or
     .nii.gz."""
+
+    channels: tuple[int, ...] | None = None
+    """Which channels of a 4-D image to use, counted from 0. Left out: those that training used; a model of 3-D images
+    then takes no 4-D ones."""
 
     runs: int | None = None
     """Segment this many times with different firing cells and average the probabilities. Left out:
@@ -219,6 +198,10 @@ class EvaluateConfig:
     output: Path = Path("mednca-evaluation")
     """Folder for scores.csv and the overlays of the worst, the middle and the best volume."""
 
+    channels: tuple[int, ...] | None = None
+    """Which channels of a 4-D image to use, counted from 0. Left out: those that training used; a model of 3-D images
+    then takes no 4-D ones."""
+
     runs: int = 1
     """Segment this many times with different firing cells and average the probabilities. From 2 on,
     scores.csv also has the quality score of M3D-NCA (NQM; high means doubtful), and quality.png
@@ -226,6 +209,53 @@ class EvaluateConfig:
 
     ignore_affine: bool = False
     """Accept an image and a label map whose positions in space differ, if their shapes agree."""
+
+    seed: int = 0
+    """Governs which cells fire."""
+
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:1. auto takes a GPU if there is one."""
+
+    progress: bool = True
+    """Show progress bars."""
+
+
+@dataclass
+class AnimateConfig:
+    """Make a film of one slice of an image: the segmentation as it appears, on the coarse level first."""
+
+    model: Path
+    """Checkpoint (.safetensors), or the folder of a training run (its best checkpoint is taken)."""
+
+    input: Path
+    """A NIfTI image."""
+
+    output: Path = Path("mednca.gif")
+    """The film: a file name ending in .gif or .mp4."""
+
+    slice: int | None = None
+    """Which slice, counted from 0 along the axis that the model was trained on. Left out: the one with the largest
+    segmented area."""
+
+    label: int | None = None
+    """The label value whose probability is shown. Left out: the first one that the model knows."""
+
+    show: Literal["segmentation", "channels"] = "segmentation"
+    """segmentation: the probability over the image; channels: all channels of the cells as tiles, blue below 0, red
+    above."""
+
+    channels: tuple[int, ...] | None = None
+    """Which channels of a 4-D image to use, counted from 0. Left out: those that training used; a model of 3-D images
+    then takes no 4-D ones."""
+
+    every: int = 1
+    """Steps from one frame to the next."""
+
+    fps: float = 8.0
+    """Frames per second."""
+
+    scale: int = 3
+    """Pixels along each side of a cell, for --show channels."""
 
     seed: int = 0
     """Governs which cells fire."""

@@ -83,7 +83,7 @@ def require_classes(volumes: Sequence[CachedVolume], recipe: Recipe) -> None:
     """Raise ValueError if a class to learn occurs in none of the volumes."""
     found = {value for volume in volumes for value in volume.labels}
     missing = [value for value in recipe.classes if value not in found]
-    if missing or not found:
+    if missing or not any(value > 0 for value in found):
         have = ", ".join(map(str, sorted(found))) or "only background (0)"
         wanted = f"the value {missing[0]}" if missing else "a value above 0"
         raise ValueError(f"no training label holds {wanted}; they hold {have}: choose --classes among these")

@@ -21,7 +21,8 @@ from ncafast.tasks.mednca.model_file import TrainedModel, load_model
 from ncafast.tasks.mednca.pairs import Pair, Skipped, find_pairs, resolve_folders
 from ncafast.tasks.mednca.prediction import segment, slices_of
 from ncafast.tasks.mednca.slices import Array
-from ncafast.tasks.mednca.volumes import VolumeError, check_match, read_image, read_label
+from ncafast.tasks.mednca.volumes import VolumeError, check_match, read_label
+from ncafast.train.checks import check_options
 from ncafast.train.machine import resolve_device
 from ncafast.train.outputs import check_folder
 from ncafast.train.run_folder import read_split, write_text
@@ -64,10 +65,10 @@ def evaluate(config: EvaluateConfig) -> Scores:
 
     Raises ValueError if no volume can be scored.
     """
-    if config.runs < 1:
-        raise ValueError(f"runs={config.runs} is not allowed; give a whole number from 1")
+    check_options(config, channels=0)
     check_folder("--output", config.output)
     trained = load_model(config.model, resolve_device(config.device))
+    trained.recipe.check_channels(config.channels)
     pairs, skipped = find_pairs(*resolve_folders(config.data, config.images, config.labels))
     chosen = _choose(pairs, config)
     scored: list[tuple[float, Pair]] = []
@@ -76,6 +77,8 @@ def evaluate(config: EvaluateConfig) -> Scores:
         try:
             own = _score(trained, pair, config)
         except VolumeError as error:
+            if len(chosen) == 1:
+                raise
             skipped.append(Skipped(pair.image, str(error)))
             continue
         rows += own
@@ -123,7 +126,7 @@ def _read(
     trained: TrainedModel, pair: Pair, config: EvaluateConfig
 ) -> tuple[Array, Found, Array, tuple[float, float, float]]:
     """Image slices, what is found, true class numbers, voxel size."""
-    image, label = read_image(pair.image, trained.recipe.channels), read_label(pair.label)
+    image, label = trained.recipe.read(pair.image, config.channels), read_label(pair.label)
     check_match(image, label, config.ignore_affine)
     images = slices_of(trained, image)
     found = segment(trained, images, seed=config.seed, runs=config.runs)

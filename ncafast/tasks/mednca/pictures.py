@@ -1,4 +1,4 @@
-"""Pictures for people: a slice with its contours, the curves of a run, the automaton at work.
+"""Pictures for people: a slice with its contours, the curves of a run, a probability over a slice.
 
 Slices are shown as a viewer shows them: the patient's top or front is up, and letters at the edge
 name the sides.
@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
@@ -18,9 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
-from ncafast.models import MedNCA
 from ncafast.tasks.mednca.config import Axis
-from ncafast.tasks.mednca.data import pad_to, padded_size
 from ncafast.train.texts import printable
 from ncafast.viz.figures import pixels_of, write_gif, write_png
 
@@ -29,11 +26,11 @@ History = Sequence[dict[str, Any]]
 
 __all__ = [
     "CLASS_COLOURS",
-    "animation",
     "curves",
     "draw_labels",
     "outline",
     "overlay",
+    "probability",
     "show_slice",
     "tallness",
     "write_gif",
@@ -142,39 +139,6 @@ def curves(history: History, best_epoch: int | None = None) -> Array:
     return pixels_of(figure)
 
 
-def animation(
-    model: MedNCA,
-    image: torch.Tensor,  # [C, H, W]
-    *,
-    seed: int = 0,
-    every: int = 1,
-    channel: int = 0,
-    axis: Axis = "axial",
-    pixel: tuple[float, float] = (1.0, 1.0),
-) -> list[Array]:
-    """Frames [height, width, 3] uint8: the probability of class ``channel`` over the image, every
-    few steps.
-
-    First the coarse level on its small grid, then the fine one, which starts from it. Every frame
-    names its step. The slice is run alone, so the end may differ a little from a prediction.
-    """
-    device = next(model.parameters()).device
-    height, width = image.shape[-2:]
-    size = [padded_size(side, model.scale) for side in (height, width)]
-    with torch.no_grad():
-        batch = pad_to(image[None], *size).to(device)
-        _, levels = model(batch, seed=seed, states=every)
-    frames = []
-    for name, states, total in zip(("coarse", "fine"), levels, model.steps, strict=True):
-        planes = states[:, 0, model.image_channels + channel].sigmoid().float().cpu()
-        factor = model.scale if name == "coarse" else 1
-        for number, plane in enumerate(planes, start=1):
-            shown = plane.repeat_interleave(factor, 0).repeat_interleave(factor, 1)[:height, :width]
-            text = f"{name} level, step {number * every} of {total}"
-            frames.append(_frame(image[0].numpy(), shown.numpy(), text, axis, pixel))
-    return frames
-
-
 def tallness(image: Array, pixel: tuple[float, float]) -> float:
     """Height over width of a slice as it is shown."""
     return (image.shape[1] * pixel[1]) / (image.shape[0] * pixel[0])
@@ -212,7 +176,14 @@ def outline(axes: Axes, mask: Array, line: Line2D) -> None:
     )
 
 
-def _frame(image: Array, plane: Array, text: str, axis: Axis, pixel: tuple[float, float]) -> Array:
+def probability(
+    image: Array,  # [H, W] 0..1
+    plane: Array,  # [H, W] 0..1
+    text: str,
+    axis: Axis,
+    pixel: tuple[float, float],
+) -> Array:
+    """A probability over a slice, with its scale and a line of text: [height, width, 3] uint8."""
     figure = Figure(figsize=(4.4, min(max(4.0 * tallness(image, pixel), 2.4), 6.4) + 0.4), dpi=90)
     axes = figure.add_axes((0.03, 0.03, 0.78, 0.86))
     show_slice(axes, image, axis, pixel)

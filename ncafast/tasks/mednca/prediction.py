@@ -18,7 +18,8 @@ from ncafast.tasks.mednca.inference import Found, decide, infer
 from ncafast.tasks.mednca.model_file import TrainedModel, least_sides, load_model
 from ncafast.tasks.mednca.pairs import Skipped, list_nifti, stem
 from ncafast.tasks.mednca.slices import Array
-from ncafast.tasks.mednca.volumes import Volume, VolumeError, check_sides, read_image, write_labels
+from ncafast.tasks.mednca.volumes import Volume, VolumeError, check_sides, write_labels
+from ncafast.train.checks import check_options, refused
 from ncafast.train.machine import resolve_device
 from ncafast.train.outputs import check_folder
 from ncafast.train.texts import printable
@@ -59,6 +60,7 @@ def predict(config: PredictConfig) -> Predictions:
     runs = _runs(config)
     jobs = _jobs(config)
     trained = load_model(config.model, resolve_device(config.device))
+    trained.recipe.check_channels(config.channels)
     _check_last(config, trained)
     rows: list[dict[str, Any]] = []
     written: list[Prediction] = []
@@ -67,13 +69,12 @@ def predict(config: PredictConfig) -> Predictions:
         try:
             written.append(_segment(trained, source, target, overlay, config, runs, rows))
         except VolumeError as error:
+            if len(jobs) == 1:
+                raise
             skipped.append(Skipped(source, str(error)))
-            if len(jobs) > 1:
-                tqdm.write(printable(f"skipped: {error}"))
+            tqdm.write(printable(f"skipped: {error}"))
     if not written:
-        raise ValueError(
-            skipped[0].reason if len(jobs) == 1 else f"none of the {len(jobs)} images can be used; see the lines above"
-        )
+        raise ValueError(f"none of the {len(jobs)} images can be used; see the lines above")
     report = None
     if config.uncertainty:
         report = uncertainty.write_report(_maps_folder(config), rows, runs=runs, last_steps=config.last_steps)
@@ -81,9 +82,8 @@ def predict(config: PredictConfig) -> Predictions:
 
 
 def _runs(config: PredictConfig) -> int:
+    check_options(config, channels=0)
     runs = config.runs if config.runs is not None else _RUNS if config.uncertainty else 1
-    if runs < 1:
-        raise ValueError(f"runs={runs} is not allowed; give a whole number from 1")
     if config.uncertainty and runs < 2:
         raise ValueError(f"runs={runs} is not allowed with --uncertainty; give a whole number from 2")
     return runs
@@ -91,11 +91,16 @@ def _runs(config: PredictConfig) -> int:
 
 def _check_last(config: PredictConfig, trained: TrainedModel) -> None:
     most = trained.model.steps[-1]
-    if config.uncertainty and not 2 <= config.last_steps <= most:
+    if not config.uncertainty:
+        return
+    if most < 2:
         raise ValueError(
-            f"last_steps={config.last_steps} is not allowed; this model's finest level has {most} steps, so "
-            f"give a whole number from 2 to {most}"
+            f"--uncertainty needs 2 steps whose results can differ, and {trained.path} takes {most} on its "
+            "finest level; leave --uncertainty out, or train with more --steps"
         )
+    if not 2 <= config.last_steps <= most:
+        allowed = f"the model's finest level takes {most} steps, so give a whole number from 2 to {most}"
+        raise refused("last_steps", config.last_steps, allowed)
 
 
 def _maps_folder(config: PredictConfig) -> Path:
@@ -144,7 +149,7 @@ def _segment(
 ) -> Prediction:
     """Write everything for one image; with uncertainty, add its row of the report."""
     recipe = trained.recipe
-    volume = read_image(source, recipe.channels)
+    volume = recipe.read(source, config.channels)
     images = slices_of(trained, volume)
     last_steps = config.last_steps if config.uncertainty else 0
     found = segment(trained, images, seed=config.seed, runs=runs, last_steps=last_steps)

@@ -16,7 +16,8 @@ from typing import Any, cast
 import numpy as np
 
 from ncafast.tasks.mednca.config import Axis, TrainConfig
-from ncafast.tasks.mednca.volumes import Volume, VolumeError, read_shape, read_spacing
+from ncafast.tasks.mednca.volumes import Volume, VolumeError, read_channels, read_image, read_shape, read_spacing
+from ncafast.train.checks import refused
 
 Array = np.ndarray[Any, Any]
 
@@ -31,6 +32,7 @@ class Recipe:
     channels: tuple[int, ...] = (0,)
     classes: tuple[int, ...] = ()
     percentiles: tuple[float, float] = (0.5, 99.5)
+    several: bool = False  # whether the training images had more channels than one, to choose from
 
     def __post_init__(self) -> None:
         if self.axis not in _AXES:
@@ -49,7 +51,8 @@ class Recipe:
         """The recipe that a training configuration asks for; axis "auto" is settled by looking at
         the images."""
         axis = sharpest_axis(images) if config.axis == "auto" else config.axis
-        return cls(axis, tuple(config.channels), tuple(config.classes), config.percentiles)
+        several = any((read_channels(image) or 1) > 1 for image in images)
+        return cls(axis, tuple(config.channels), tuple(config.classes), config.percentiles, several)
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
@@ -62,6 +65,22 @@ class Recipe:
     def to_json(self) -> str:
         """One line of JSON."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    def check_channels(self, chosen: tuple[int, ...] | None) -> None:
+        """Raise ValueError unless as many channels are chosen as training had, or none."""
+        if chosen is not None and len(chosen) != len(self.channels):
+            raise refused("channels", chosen, f"the model takes {len(self.channels)}, so give as many")
+
+    def read(self, path: Path, chosen: tuple[int, ...] | None = None) -> Volume:
+        """`read_image` of the channels that training took, or of the chosen ones. Raises VolumeError also for an image
+        of several channels where training had but one, since nothing says which of them that was."""
+        count = read_channels(path) or 1
+        if chosen is None and count > 1 and not self.several:
+            raise VolumeError(
+                f"{path}: is 4-D with {count} channels, but the model was trained on 3-D images; choose one of 0 to "
+                f"{count - 1} with --channels, if it is an image of the same kind"
+            )
+        return read_image(path, self.channels if chosen is None else chosen)
 
     @property
     def values(self) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ncafast.train.lists import split_by_lists
 from ncafast.train.seeds import mix
 
 
@@ -34,7 +35,8 @@ def split_volumes(
     """
     known = sorted(names)
     if train_list is not None or val_list is not None:
-        return _from_lists(known, train_list, val_list)
+        train, held = split_by_lists(known, train_list, val_list, "volumes")
+        return Split(tuple(sorted(train)), tuple(sorted(held)))
     if not 0 <= val_fraction < 1:
         raise ValueError(f"val_fraction={val_fraction} is not allowed; give a number from 0 to below 1")
     if val_fraction == 0:
@@ -47,34 +49,3 @@ def split_volumes(
     count = min(max(1, round(val_fraction * len(known))), len(known) - 1)
     held_out = set(sorted(known, key=lambda name: mix("split", seed, name))[:count])
     return Split(tuple(n for n in known if n not in held_out), tuple(sorted(held_out)))
-
-
-def _from_lists(known: list[str], train_list: Path | None, val_list: Path | None) -> Split:
-    train = None if train_list is None else _read(train_list, known)
-    held_out = None if val_list is None else _read(val_list, known)
-    if train is None:
-        train = set(known) - (held_out or set())
-    if held_out is None:
-        held_out = set(known) - train
-    both = sorted(train & held_out)
-    if both:
-        raise ValueError(f"{val_list}: {', '.join(both[:5])} stands in the training list too; keep it in one of them")
-    if not train:
-        raise ValueError(f"{val_list or train_list}: leaves no volume to train on; list fewer or add volumes")
-    return Split(tuple(sorted(train)), tuple(sorted(held_out)))
-
-
-def _read(path: Path, known: list[str]) -> set[str]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()  # Windows editors mark the start
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: cannot be read as a text file with one volume name per line ({error})") from error
-    names = {line.strip() for line in lines if line.strip() and not line.startswith("#")}
-    unknown = sorted(names - set(known))
-    if unknown:
-        raise ValueError(
-            f"{path}: names {', '.join(unknown[:5])}, which "
-            f"{'is' if len(unknown) == 1 else 'are'} not among the "
-            f"usable volumes, such as {', '.join(known[:3])}; correct the list"
-        )
-    return names

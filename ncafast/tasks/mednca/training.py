@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,12 @@ from ncafast.tasks.mednca.patches import PatchBatch, TrainingVolumes
 from ncafast.tasks.mednca.slices import Array, Recipe
 from ncafast.tasks.mednca.validation import validate
 from ncafast.train import Job, Moment, Report, Settings, run
+from ncafast.train.checks import Range, check_options, refused
 from ncafast.train.machine import resolve_device
 from ncafast.train.outputs import check_folder
-from ncafast.train.progress import say
 from ncafast.train.run_folder import FREE, RunFolder
 from ncafast.train.seeds import mix
-from ncafast.train.settings import check_settings
+from ncafast.train.settings import BaseSettings, check_settings
 
 _STEPS = 1500  # of the default length: 1803 steps on 96 hippocampi reach a held-out Dice of 0.857
 # 3-D, 96 hippocampi of some 37 x 50 x 35 voxels, held-out Dice, 2026-11-24. Cubes of 24, single weights: between 0.80
@@ -69,20 +69,29 @@ def train(config: TrainConfig) -> Result:
     Raises ValueError for options, data or a run folder that cannot be used, and TrainingStopped if
     the loss becomes infinite or NaN.
     """
-    config = _filled(config)
     _check(config)
+    config = _filled(config)
     settled = RunFolder(config.out).settled()
     config = replace(config, device=str(resolve_device(config.device)))
     job = _Segmentation(config)
     length = _STEPS if config.dims == 2 else _STEPS_3D
-    epochs = config.epochs or settled.get("epochs") or max(3, -(-length // job.steps_per_epoch(_batch(config))))
+    per_epoch = job.steps_per_epoch(_batch(config) * config.accumulate)
+    epochs = config.epochs or settled.get("epochs") or max(3, -(-length // per_epoch))
     lr_step = config.lr_step or settled.get("lr_step") or -(-epochs // 3)
     config = replace(config, epochs=epochs, lr_step=lr_step)
-    say(
-        f"{len(job.train)} volumes to train on ({job.samples} {job.kind}), {len(job.held_out)} volumes held out; "
-        f"the run is in {config.out}"
+    opening = f"{len(job.train)} volumes to train on ({job.samples} {job.kind}), {len(job.held_out)} volumes held out"
+    if job.recipe.several:
+        used = ", ".join(map(str, job.recipe.channels))
+        opening += f"; of the images' channels these are used: {used} (--channels)"
+    done = run(
+        job,
+        _settings(config),
+        config=config,
+        data=job.checksums(),
+        free=_FREE,
+        things="volumes",
+        opening=opening,
     )
-    done = run(job, _settings(config), config=config, data=job.checksums(), free=_FREE, things="volumes")
     return Result(
         folder=done.folder,
         best=done.best,
@@ -156,23 +165,14 @@ class _Segmentation(Job):
 
 
 def _settings(config: TrainConfig) -> Settings:
-    """The loop's options among the task's."""
+    """The loop's options among the task's, with what these leave open settled."""
+    shared = {field.name: getattr(config, field.name) for field in fields(BaseSettings)}
     return Settings(
-        out=config.out,
         epochs=config.epochs or 1,
         batch_size=_batch(config),
-        lr=config.lr,
-        schedule="step",
         lr_step=config.lr_step or 1,
-        lr_gamma=config.lr_gamma,
-        clip=config.clip,
         ema=config.ema or 0.0,
-        seed=config.seed,
-        device=config.device,
-        threads=config.threads,
-        save_every=config.save_every,
-        tensorboard=config.tensorboard,
-        progress=config.progress,
+        **shared,
     )
 
 
@@ -217,11 +217,10 @@ def _training_data(
 
 def _filled(config: TrainConfig) -> TrainConfig:
     """The configuration with what depends on --dims and --levels settled, but for the number of epochs."""
-    levels = min(max(config.levels, 1), MAX_LEVELS)  # `_check` refuses others
     return replace(
         config,
-        kernel_sizes=config.kernel_sizes or (7, *[3] * (levels - 1)),
-        steps=config.steps or (20 if config.dims == 2 else 10,) * levels,
+        kernel_sizes=config.kernel_sizes or (7, *[3] * (config.levels - 1)),
+        steps=config.steps or (20 if config.dims == 2 else 10,) * config.levels,
         batch_size=(8 if config.dims == 2 else 4) if config.batch_size is None else config.batch_size,
         ema=(0.0 if config.dims == 2 else _EMA) if config.ema is None else config.ema,
         crop=_PATCH if config.crop is None and config.dims == 3 else config.crop,
@@ -235,23 +234,35 @@ def _batch(config: TrainConfig) -> int:
 
 def _check(config: TrainConfig) -> None:
     """Raise ValueError for options that cannot be used, before any file is read."""
-    if config.dims not in (2, 3):
-        raise ValueError(f"dims={config.dims} is not allowed; give 2 or 3")
+    check_options(
+        config,
+        levels=Range(1, MAX_LEVELS),
+        state_channels=2,
+        steps=1,
+        kernel_sizes=1,
+        predict_batch=1,
+        scale=Range(1, MOST_SCALE),
+        crop=1,
+        channels=0,
+    )
     if config.dims == 2 and config.levels != 2:
         raise ValueError(f"levels={config.levels} is not allowed with dims=2, which has 2 levels; give --dims 3")
-    if not 1 <= config.levels <= MAX_LEVELS:
-        raise ValueError(f"levels={config.levels} is not allowed; give a whole number from 1 to {MAX_LEVELS}")
-    if not 0 <= config.fire_rate <= 1:
-        raise ValueError(f"fire_rate={config.fire_rate} is not allowed; give a number from 0 to 1")
-    for name in ("epochs", "lr_step", "predict_batch", "scale", "crop"):
-        value = getattr(config, name)
-        if value is not None and value < 1:
-            raise ValueError(f"{name}={value} is not allowed; give a whole number from 1")
     if config.scale ** (config.levels - 1) > MOST_SCALE:
         raise ValueError(
             f"scale={config.scale} with levels={config.levels} is not allowed; give a scale from 1 to {MOST_SCALE}, "
             f"and fewer levels where scale^(levels - 1) is beyond that"
         )
-    check_settings(_settings(config))
+    filled = _filled(config)
+    _check_patch(filled)
+    check_settings(_settings(filled))
     if config.cache is not None:
         check_folder("--cache", config.cache)
+
+
+def _check_patch(config: TrainConfig) -> None:
+    """Raise ValueError for cubes too small for the perception of the levels that see them, which pads by reflection."""
+    assert config.crop is not None or config.dims == 2  # `_filled`
+    finer = (config.kernel_sizes or ())[1:]
+    least = max((size // 2 + 1 for size in finer), default=1)
+    if config.dims == 3 and config.crop is not None and config.crop < least:
+        raise refused("crop", config.crop, f"kernels of {max(finer)} need cubes with a side from {least}")

@@ -56,7 +56,7 @@ def read_image(path: Path, channels: tuple[int, ...] = (0,)) -> Volume:
     """
     image = _open(path)
     shape = _spatial_shape(path, image)
-    count = image.shape[-1] if len(image.shape) > 3 else 1
+    count = _channels(image)
     wrong = [c for c in channels if not 0 <= c < count]
     if wrong or not channels:
         have = "channel 0 only" if count == 1 else f"channels 0 to {count - 1}"
@@ -100,6 +100,14 @@ def read_spacing(path: Path) -> tuple[float, float, float] | None:
     try:
         image = _open(path)
         return _geometry(image, _spatial_shape(path, image))[0]
+    except VolumeError:
+        return None
+
+
+def read_channels(path: Path) -> int | None:
+    """Number of channels, from the header; None if it cannot be read."""
+    try:
+        return _channels(_open(path))
     except VolumeError:
         return None
 
@@ -225,6 +233,10 @@ def _spatial_shape(path: Path, image: nib.Nifti1Image) -> tuple[int, int, int]:
         raise VolumeError(f"{path}: has shape {_by(shape)}; 3-D, or 4-D with channels last, is needed")
     x, y, z = (*shape[:3], 1)[:3]
     return x, y, z
+
+
+def _channels(image: nib.Nifti1Image) -> int:
+    return int(image.shape[-1]) if len(image.shape) > 3 else 1
 
 
 def _voxels(path: Path, image: nib.Nifti1Image, channel: int) -> Array:

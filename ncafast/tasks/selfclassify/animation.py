@@ -13,6 +13,7 @@ from ncafast.tasks.selfclassify.idx import read_digits
 from ncafast.tasks.selfclassify.model_file import load_model
 from ncafast.tasks.selfclassify.running import over_time
 from ncafast.tasks.selfclassify.states import brightness, exchange, fresh_states
+from ncafast.train.checks import check_options
 from ncafast.train.machine import resolve_device
 from ncafast.train.seeds import generator, mix
 from ncafast.viz.animation import check_animation, write_animation
@@ -24,10 +25,7 @@ def animate(config: AnimateConfig) -> Path:
     Raises:
         ValueError: options, files or a checkpoint that cannot be used.
     """
-    for name, least in (("digits", 1), ("steps", 1), ("exchanges", 0), ("zoom", 1), ("fps", 1)):
-        value = getattr(config, name)
-        if value is not None and value < least:
-            raise ValueError(f"{name}={value} is not allowed; give a whole number from {least}")
+    check_options(config, digits=1, steps=1, exchanges=0, zoom=1)
     check_animation(config.output)
     frames = (pictures.sheet(pictures.colour(states)) for states in film(config))
     write_animation(config.output, frames, fps=config.fps, scale=config.zoom, hold=1.0)

@@ -20,6 +20,7 @@ from ncafast.tasks.selfclassify.metrics import Tally, confusion, tally, votes
 from ncafast.tasks.selfclassify.model_file import load_model
 from ncafast.tasks.selfclassify.running import each_batch
 from ncafast.tasks.selfclassify.states import brightness
+from ncafast.train.checks import check_options
 from ncafast.train.machine import resolve_device
 from ncafast.train.outputs import check_folder
 from ncafast.train.progress import say
@@ -58,10 +59,7 @@ def evaluate(config: EvaluateConfig) -> Scores:
     Raises:
         ValueError: options, files or a checkpoint that cannot be used.
     """
-    for name in ("digits", "steps", "batch_size"):
-        value = getattr(config, name)
-        if value is not None and value < 1:
-            raise ValueError(f"{name}={value} is not allowed; give a whole number from 1")
+    check_options(config, digits=1, steps=1)
     check_folder("--output", config.output)
     trained = load_model(config.model, resolve_device(config.device))
     digits = read_digits(config.data, "t10k")

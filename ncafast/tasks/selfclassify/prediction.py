@@ -16,6 +16,7 @@ from ncafast.tasks.selfclassify.metrics import votes
 from ncafast.tasks.selfclassify.model_file import TrainedModel, load_model
 from ncafast.tasks.selfclassify.running import over_time
 from ncafast.tasks.selfclassify.states import fresh_states
+from ncafast.train.checks import check_options
 from ncafast.train.machine import resolve_device
 from ncafast.train.outputs import check_folder
 from ncafast.train.progress import say
@@ -52,8 +53,7 @@ def predict(config: PredictConfig) -> Predictions:
     Raises:
         ValueError: options, a checkpoint or an input that cannot be used; of a folder, only if no image can.
     """
-    if config.size < 0 or (config.steps is not None and config.steps < 1):
-        raise ValueError(f"size={config.size}, steps={config.steps}: give whole numbers, size from 0 and steps from 1")
+    check_options(config, size=0, steps=1)
     check_folder("--output", config.output)
     trained = load_model(config.model, resolve_device(config.device))
     files = list_images(config.input)

@@ -24,7 +24,6 @@ from ncafast.tasks.selfclassify.running import each_batch
 from ncafast.tasks.selfclassify.states import brightness, exchange, fresh_states
 from ncafast.train import Moment, Report, run
 from ncafast.train.pool import Pool, PoolJob
-from ncafast.train.progress import say
 from ncafast.train.run_folder import FREE
 from ncafast.train.seeds import generator, mix
 from ncafast.train.settings import check_settings
@@ -60,8 +59,8 @@ def train(config: TrainConfig) -> Result:
     """
     _check(config)
     job = _SelfClassifying(config, read_digits(config.data, "train"))
-    say(f"{len(job.digits)} digits to train on, {len(job.held_out)} held out; the run is in {config.out}")
-    done = run(job, config, config=config, data=job.checksums(), free=_FREE, things="digits")
+    opening = f"{len(job.digits)} digits to train on, {len(job.held_out)} held out"
+    done = run(job, config, data=job.checksums(), free=_FREE, things="digits", opening=opening)
     best = done.history[done.best_epoch - 1]
     return Result(
         folder=done.folder,
@@ -210,6 +209,7 @@ def _new_model(config: TrainConfig) -> SelfClassifyingNCA:
 
 def _check(config: TrainConfig) -> None:
     """Raise ValueError for options that cannot be used, before any file is read."""
+    check_settings(config, steps=1)
     for name, least in (
         ("pool_size", 1),
         ("channels", CLASSES + 1),
@@ -233,6 +233,3 @@ def _check(config: TrainConfig) -> None:
         )
     if not 0 <= config.dropout < 1:
         raise ValueError(f"dropout={config.dropout} is not allowed; give a number from 0 to below 1")
-    if config.steps[0] < 1:
-        raise ValueError(f"steps={config.steps} is not allowed; give two whole numbers from 1, the smaller first")
-    check_settings(config)

@@ -11,6 +11,7 @@ from torch import Tensor
 from ncafast.tasks.texture.config import AnimateConfig
 from ncafast.tasks.texture.model_file import OFFSET, fresh, load_texture
 from ncafast.tasks.texture.pictures import write_png
+from ncafast.train.checks import check_options
 from ncafast.train.machine import resolve_device
 from ncafast.train.outputs import check_folder
 from ncafast.viz import mosaic, rgb, watch, write_animation
@@ -26,17 +27,13 @@ def animate(config: AnimateConfig) -> Path:
     Returns the file. Raises ValueError for a checkpoint or options that cannot be used, and ModuleNotFoundError if the
     package that writes the format is missing.
     """
+    check_options(config, frames=1, every=1, start=0, scale=1, repeat=1)
     still = config.output.suffix.lower() == ".png"
     if still:
         check_folder("--output", config.output.parent)
     else:
         check_animation(config.output)
     check_size(config.size)
-    for name, least in (("frames", 1), ("every", 1), ("start", 0), ("scale", 1)):
-        if getattr(config, name) < least:
-            raise ValueError(f"{name}={getattr(config, name)} is not allowed; give a whole number from {least}")
-    if min(config.repeat) < 1:
-        raise ValueError(f"repeat={config.repeat} is not allowed; give two whole numbers from 1")
     states = _states(config)
     if still:
         for state in states:

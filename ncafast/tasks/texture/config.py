@@ -1,7 +1,4 @@
-"""The options of the texture task, as typed dataclasses. The text under a field is its help text.
-
-Only the standard library is imported here, so that a command line can show its help without torch.
-"""
+"""The options of the texture task, as typed dataclasses. The text under a field is its help text."""
 
 from __future__ import annotations
 
@@ -9,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ncafast.train.settings import Schedule, Settings
+
 Loss = Literal["auto", "patches", "sliced", "gram"]
 Flow = Literal["lucas-kanade", "raft", "spynet"]
 
 
-@dataclass
-class TrainConfig:
+@dataclass(kw_only=True)
+class TrainConfig(Settings):
     """Train a texture automaton on one image.
 
     Runs until all epochs are done. If the run is stopped, even by a power cut, give the same
@@ -76,26 +75,13 @@ class TrainConfig:
     """States per training step."""
 
     lr: float = 2e-3
-    """Learning rate of Adam at the start; it falls to 0 along a cosine."""
+    """Learning rate at its highest."""
 
-    seed: int = 0
-    """Governs everything random: first weights, pool, step counts, projections, firing cells."""
+    schedule: Schedule = "cosine"
 
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:1. auto takes a GPU if there is one."""
+    normalise_gradient: bool = True
 
-    threads: int | None = None
-    """CPU threads. Left out: torch's choice; a continued run keeps the number it began with."""
-
-    save_every: int | None = None
-    """Training steps between two saves of the state that a killed run goes on from. Left out: after every step, or as
-    often as takes 5 % of the time."""
-
-    tensorboard: bool = True
-    """Write TensorBoard files, if the tensorboard package is installed."""
-
-    progress: bool = True
-    """Show progress bars."""
+    clip: float = 0.0
 
 
 @dataclass

@@ -18,17 +18,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from ncafast.tasks.texture import pictures
 from ncafast.tasks.texture.config import StudyConfig, TrainConfig
 from ncafast.tasks.texture.loss import choose
-from ncafast.tasks.texture.measure import check_motion, motion
+from ncafast.tasks.texture.measure import MOTION, motion
 from ncafast.tasks.texture.model_file import COLOURS, load_texture
-from ncafast.tasks.texture.motion import make_flow
+from ncafast.tasks.texture.motion import FlowOf, make_flow
 from ncafast.tasks.texture.pictures import Array
 from ncafast.tasks.texture.sample import checksum, read_sample
-from ncafast.tasks.texture.training import train
+from ncafast.tasks.texture.training import LEAST_GRID, train
 from ncafast.train import TrainingStopped
+from ncafast.train.checks import check_options, refused
+from ncafast.train.lock import locked
 from ncafast.train.machine import resolve_device, threads
 from ncafast.train.outputs import check_folder
 from ncafast.train.progress import say
@@ -61,6 +64,12 @@ def study(config: StudyConfig) -> Study:
     flow = make_flow(config.flow, config.flow_weights, device)
     loss, weights = choose(config.loss, config.weights)
     config = dataclasses.replace(config, loss=loss, weights=weights)
+    with locked(config.out):
+        return _study(config, flow, device)
+
+
+def _study(config: StudyConfig, flow: FlowOf, device: torch.device) -> Study:
+    """The study, in a folder that nobody else works in."""
     _claim(config)
     table, picture = config.out / "motion.csv", config.out / "motion.png"
     known = {(row["channels"], row["hidden"], row["seed"]): row for row in _read(table)}
@@ -116,13 +125,11 @@ def _training(config: StudyConfig, channels: int, hidden: int, seed: int) -> Tra
 
 def _check(config: StudyConfig) -> None:
     """Raise ValueError for options that cannot be used, before anything is trained."""
-    for name, least in (("channels", COLOURS), ("hidden", 1), ("seeds", 0)):
+    check_options(config, channels=COLOURS, settle=0, grid=LEAST_GRID, **MOTION)
+    for name in ("channels", "hidden", "seeds"):
         values = getattr(config, name)
-        if not values or min(values) < least or len(set(values)) < len(values):
-            raise ValueError(f"{name}={values} is not allowed; give different whole numbers from {least}")
-    check_motion(config.frames, config.steps_per_frame)
-    if config.settle < 0:
-        raise ValueError(f"settle={config.settle} is not allowed; give a whole number from 0")
+        if not values or len(set(values)) < len(values):
+            raise refused(name, values, "give one or several different whole numbers")
     check_folder("--out", config.out)
 
 

@@ -13,10 +13,11 @@ from ncafast.tasks.texture import pictures
 from ncafast.tasks.texture.animation import check_size
 from ncafast.tasks.texture.config import EvaluateConfig
 from ncafast.tasks.texture.loss import choose, make_loss
-from ncafast.tasks.texture.measure import check_motion, distance, motion, states_at
+from ncafast.tasks.texture.measure import MOTION, distance, motion, states_at
 from ncafast.tasks.texture.model_file import load_texture, picture_of
 from ncafast.tasks.texture.motion import make_flow
 from ncafast.tasks.texture.sample import read_sample
+from ncafast.train.checks import check_options, refused
 from ncafast.train.machine import resolve_device
 from ncafast.train.outputs import check_folder
 from ncafast.train.progress import say
@@ -47,11 +48,11 @@ def evaluate(config: EvaluateConfig) -> Scores:
 
     Raises ValueError for a checkpoint, a sample or options that cannot be used.
     """
+    check_options(config, at=0, **MOTION)
     check_size(config.size)
-    check_motion(config.frames, config.steps_per_frame)
     check_folder("--output", config.output)
-    if not config.at or min(config.at) < 0:
-        raise ValueError(f"at={config.at} is not allowed; give whole numbers from 0")
+    if not config.at:
+        raise refused("at", config.at, "give whole numbers from 0")
     device = resolve_device(config.device)
     trained = load_texture(config.model, device)
     flow = make_flow(config.flow, config.flow_weights, device)
@@ -63,6 +64,9 @@ def evaluate(config: EvaluateConfig) -> Scores:
     if choose("auto", config.weights)[1] is not None:
         kinds |= {kind: choose(kind, config.weights) for kind in ("sliced", "gram")}
     losses = {name: make_loss(sample, *kind).to(device) for name, kind in kinds.items()}
+    least = max(loss.least_side for loss in losses.values())
+    if min(config.size) < least:
+        raise refused("size", config.size, f"{', '.join(losses)} need a height and a width from {least}")
     steps = sorted(set(config.at))
     rows, shown = [], [pictures.pixels(sample)]
     for number, state in zip(steps, states_at(trained.model, config.size, steps, config.seed), strict=True):

@@ -14,6 +14,8 @@ from ncafast.train.progress import Bar
 from ncafast.train.seeds import generator
 from ncafast.viz import watch
 
+MOTION = {"frames": 2, "steps_per_frame": 1}  # the least of each that give any
+
 
 def states_at(model: TextureNCA, size: tuple[int, int], steps: Sequence[int], seed: int) -> Iterator[Tensor]:
     """The state [1, C, H, W] of one rollout from nothing after each of these numbers of steps, which rise."""
@@ -69,11 +71,3 @@ def motion(
         return motion_strength(pictures(), flow)
     finally:
         bar.close()
-
-
-def check_motion(frames: int, steps_per_frame: int) -> None:
-    """Raise ValueError for numbers that give no motion."""
-    if frames < 2:
-        raise ValueError(f"frames={frames} is not allowed; give a whole number from 2")
-    if steps_per_frame < 1:
-        raise ValueError(f"steps_per_frame={steps_per_frame} is not allowed; give a whole number from 1")

@@ -12,7 +12,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 MOST_SIZE = 4096
-_LEAST_SIZE = 16  # below, the coarsest scale of the losses has no patch
+_LEAST_SIZE = 16  # below, nothing is left for the deepest layer of VGG16; patches need 10
 
 
 def read_sample(path: Path, size: int, crop: int | None = None) -> Tensor:

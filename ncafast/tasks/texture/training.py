@@ -20,9 +20,8 @@ from ncafast.tasks.texture.config import TrainConfig
 from ncafast.tasks.texture.loss import choose, make_loss, overflow
 from ncafast.tasks.texture.model_file import COLOURS, Recipe, fresh, picture_of, save_texture
 from ncafast.tasks.texture.sample import checksum, read_sample
-from ncafast.train import Moment, Pool, PoolJob, Report, Settings, run
+from ncafast.train import Moment, Pool, PoolJob, Report, run
 from ncafast.train.machine import resolve_device
-from ncafast.train.progress import say
 from ncafast.train.run_folder import FREE
 from ncafast.train.seeds import generator, mix
 from ncafast.train.settings import check_settings
@@ -30,7 +29,7 @@ from ncafast.train.settings import check_settings
 _FREE = FREE | {"image", "weights"}  # the sample's pixels are compared themselves
 _CHECKED_AFTER = (64, 256)  # steps from a fresh state after which an epoch is judged
 _BURST = 0.1  # mean overflow of a state beyond which it is not trained on; a good one has none
-_LEAST_GRID = 16  # below, the coarsest scale has no patch
+LEAST_GRID = 16  # below, nothing is left for the deepest layer of VGG16
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +58,9 @@ def train(config: TrainConfig) -> Result:
     loss, weights = choose(config.loss, config.weights)
     config = replace(config, device=str(resolve_device(config.device)), loss=loss, weights=weights)
     job = _Texture(config)
-    say(f"texture of {config.image}, {config.size} x {config.size}, loss {loss}; the run is in {config.out}")
+    opening = f"texture of {config.image}, {config.size} x {config.size}, loss {loss}"
     seen = {"train": {config.image.name: checksum(job.sample)}, "held_out": {}}
-    done = run(job, _settings(config), config=config, data=seen, free=_FREE, things="samples")
+    done = run(job, config, data=seen, free=_FREE, things="samples", opening=opening)
     return Result(
         folder=done.folder,
         best=done.best,
@@ -135,26 +134,6 @@ class _Texture(PoolJob):
         return fresh(count, self.config.channels, (side, side))
 
 
-def _settings(config: TrainConfig) -> Settings:
-    """The loop's options among the task's."""
-    return Settings(
-        out=config.out,
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        steps=config.steps,
-        lr=config.lr,
-        schedule="cosine",
-        normalise_gradient=True,
-        clip=0.0,
-        seed=config.seed,
-        device=config.device,
-        threads=config.threads,
-        save_every=config.save_every,
-        tensorboard=config.tensorboard,
-        progress=config.progress,
-    )
-
-
 def _new_model(config: TrainConfig) -> TextureNCA:
     """An automaton that stands still at first."""
     with torch.random.fork_rng(devices=[]):
@@ -169,18 +148,6 @@ def _new_model(config: TrainConfig) -> TextureNCA:
 
 def _check(config: TrainConfig) -> None:
     """Raise ValueError for options that cannot be used, before any file is read."""
-    for name, least in (
-        ("channels", COLOURS),
-        ("hidden", 1),
-        ("pool", 1),
-        ("reseed_every", 1),
-        ("epoch_length", 1),
-        ("grid", _LEAST_GRID),
-    ):
-        if getattr(config, name) < least:
-            raise ValueError(f"{name}={getattr(config, name)} is not allowed; give a whole number from {least}")
-    if not config.overflow >= 0:
-        raise ValueError(f"overflow={config.overflow} is not allowed; give a number from 0")
+    check_settings(config, steps=1, channels=COLOURS, pool=1, reseed_every=1, grid=LEAST_GRID)
     if config.batch_size > config.pool:
         raise ValueError(f"batch_size={config.batch_size} does not fit pool={config.pool}; give a larger pool")
-    check_settings(_settings(config))

@@ -24,12 +24,15 @@ def choose(loss: Loss | str, weights: Path | None) -> tuple[Loss, Path | None]:
     "patches".
 
     Raises:
-        ValueError: a feature loss without weights; the message says where they are looked for.
+        ValueError: a feature loss without weights, and the message says where they are looked for; or weights for a
+            loss without any.
         ModuleNotFoundError: a feature loss, or given weights, without torchvision.
     """
-    found = None if loss == "patches" else find_weights(weights)
     if loss == "patches":
+        if weights is not None:
+            raise ValueError(f"--loss patches takes no weights, got --weights {weights}; leave one of them out")
         return "patches", None
+    found = find_weights(weights)
     reason = unavailable()
     if loss == "auto" and weights is None and (found is None or reason is not None):
         return "patches", None

@@ -38,6 +38,11 @@ class FeatureLoss(nn.Module):
         for layer, found in target.items():
             self.register_buffer(f"target{layer}", found, persistent=False)  # [C, N]
 
+    @property
+    def least_side(self) -> int:
+        """Pixels that an image needs along each side: one is left of it after every pooling."""
+        return 2 ** sum(isinstance(module, nn.MaxPool2d) for module in self.features.net)
+
     def forward(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Images [B, 3, H, W], values 0 to 1 -> loss [B]. `generator` is a CPU generator that draws the directions."""
         total = images.new_zeros(images.shape[0])

@@ -27,9 +27,13 @@ class PatchLoss(nn.Module):
     Args:
         sample: [3, H, W], values 0 to 1.
         patch: side of a patch in pixels of each scale, odd.
-        levels: scales at most; each one is half as large as the one before, and the last is no smaller than a patch.
+        levels: scales at most; each one is half as large as the one before, and the last still has room for a
+            few neighbourhoods of features, `patch + 3` pixels.
         directions: straight lines per scale and call, and as many through the space of features.
         features: random features per scale and call.
+
+    Raises:
+        ValueError: a sample with a side below `patch + 3`.
     """
 
     def __init__(
@@ -37,9 +41,17 @@ class PatchLoss(nn.Module):
     ) -> None:
         super().__init__()
         self.patch, self.levels, self.directions, self.features = patch, levels, directions, features
+        self.room = patch + _REACH  # pixels that the sample, which is not padded, needs for 2 x 2 features' patches
+        if min(sample.shape[-2:]) < self.room:
+            raise ValueError(f"a sample of {list(sample.shape)} is too small; give one with sides from {self.room}")
         self.register_buffer("colours", _whitening(sample), persistent=False)
-        for number, image in enumerate(pyramid(self._even(sample[None]), levels, patch)):
+        for number, image in enumerate(pyramid(self._even(sample[None]), levels, self.room)):
             self.register_buffer(f"sample{number}", image, persistent=False)
+
+    @property
+    def least_side(self) -> int:
+        """Pixels that an image needs along each side: a torus is wrapped around once at most."""
+        return self.patch // 2
 
     def forward(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Images [B, 3, H, W] on a torus -> loss [B]. `generator` is a CPU generator that draws all that is random."""

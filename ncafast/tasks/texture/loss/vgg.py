@@ -5,7 +5,6 @@ Nothing is downloaded. The file may be torchvision's own, or hold only the first
 
 from __future__ import annotations
 
-import pickle
 import re
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ncafast.tasks.texture.torchvision_models import torchvision_models
+from ncafast.tasks.texture.weights import read_weights
 
 LAYERS = (1, 6, 11, 18, 25)  # relu1_1, relu2_1, relu3_1, relu4_1, relu5_1: those of Self-Organising Textures
 _FILE = "vgg16-397923af.pth"  # as torchvision.models.VGG16_Weights.IMAGENET1K_V1 calls it
@@ -100,17 +100,11 @@ def _torchvision() -> Any:
 
 def _read(path: Path) -> dict[str, Tensor]:
     """The convolutions' tensors by their name inside `features`, such as "0.weight"."""
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, OSError, RuntimeError, ValueError, LookupError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:100]
-        raise ValueError(f"--weights {path}: cannot be read ({reason}); give a file of VGG16 weights") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"--weights {path}: holds a {type(content).__name__}; give a file of VGG16 weights")
+    content = read_weights(path, "--weights", "VGG16")
     found = {}
     for name, tensor in content.items():
-        match = _KEY.fullmatch(str(name))
-        if match and isinstance(tensor, Tensor):
+        match = _KEY.fullmatch(name)
+        if match:
             if not tensor.is_floating_point() or not torch.isfinite(tensor).all():
                 raise ValueError(f"--weights {path}: {name} holds NaN, infinite or whole numbers; give another file")
             found[f"{match[1]}.{match[2]}"] = tensor

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ncafast.tasks.texture.motion.files import read_tensors
 from ncafast.tasks.texture.torchvision_models import torchvision_models
+from ncafast.tasks.texture.weights import read_weights
 
 _FILE = "raft_small_C_T_V2-01064c6d.pth"  # as torchvision calls Raft_Small_Weights.C_T_V2
 _LEAST_SIDE = 128  # its pyramid needs 16 cells at an eighth of the size
@@ -36,13 +36,14 @@ def raft(weights: Path | None, device: torch.device) -> Callable[[Tensor, Tensor
             "or use --flow lucas-kanade"
         )
     net = models.optical_flow.raft_small(weights=None)
-    tensors = read_tensors(path, "RAFT")
-    try:
-        net.load_state_dict({name: tensor.float() if tensor.is_floating_point() else tensor
-                             for name, tensor in tensors.items()})  # fmt: skip
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:120]
-        raise ValueError(f"--flow-weights {path}: does not fit raft_small ({reason}); give its weights") from error
+    tensors = read_weights(path, "--flow-weights", "RAFT")
+    for name, own in net.state_dict().items():
+        shape = list(tensors[name].shape) if name in tensors else "missing"
+        if shape != list(own.shape):
+            raise ValueError(
+                f"--flow-weights {path}: {name} is {shape}, raft_small needs {list(own.shape)}; give its weights"
+            )
+    net.load_state_dict({name: tensors[name] for name in net.state_dict()})
     net = net.to(device).eval()
 
     def flow(first: Tensor, second: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ncafast.tasks.texture.motion.files import read_tensors
+from ncafast.tasks.texture.weights import read_weights
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _WIDTHS = (8, 32, 64, 32, 16, 2)
@@ -61,7 +61,7 @@ def spynet(weights: Path | None, device: torch.device) -> Callable[[Tensor, Tens
             "--flow spynet needs its weights; give the file with --flow-weights, or use --flow lucas-kanade"
         )
     net = SpyNet()
-    net.load_state_dict(_renamed(read_tensors(weights, "SpyNet"), net, weights))
+    net.load_state_dict(_renamed(read_weights(weights, "--flow-weights", "SpyNet"), net, weights))
     net = net.to(device).eval()
 
     def flow(first: Tensor, second: Tensor) -> Tensor:

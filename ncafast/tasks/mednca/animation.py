@@ -1,0 +1,89 @@
+"""A film of one slice: the segmentation as it appears over the image, or all channels of its cells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ncafast.models import MedNCA
+from ncafast.tasks.mednca import pictures, planes
+from ncafast.tasks.mednca.config import AnimateConfig, Axis
+from ncafast.tasks.mednca.inference import Model, decide
+from ncafast.tasks.mednca.model_file import load_model
+from ncafast.tasks.mednca.prediction import segment, slices_of
+from ncafast.tasks.mednca.slices import Array
+from ncafast.tasks.mednca.stages import Stage, stages
+from ncafast.train.checks import check_options, refused
+from ncafast.train.machine import resolve_device
+from ncafast.viz.animation import check_animation, write_animation
+from ncafast.viz.pixels import enlarged, mosaic
+
+_FULL = 0.99  # share of a film's values that are within full colour
+
+
+def animate(config: AnimateConfig) -> Path:
+    """Write the film and return its path. Raises ValueError for options or files that cannot be used."""
+    check_options(config, channels=0, slice=0, label=1, every=1, scale=1)
+    check_animation(config.output)
+    trained = load_model(config.model, resolve_device(config.device))
+    recipe, model = trained.recipe, trained.model
+    recipe.check_channels(config.channels)
+    if config.label is not None and config.label not in recipe.values:
+        raise refused("label", config.label, f"the model knows {', '.join(map(str, recipe.values))}")
+    if config.every > min(model.steps):
+        raise refused("every", config.every, f"a level of the model takes {min(model.steps)} steps, so give no more")
+    volume = recipe.read(config.input, config.channels)
+    images = slices_of(trained, volume)
+    spacing = recipe.slice_spacing(volume.spacing)
+    index = config.slice
+    if index is None:
+        found = decide(segment(trained, images, seed=config.seed, runs=1).probability).numpy()
+        (plane,) = planes.choose(recipe, 2, found, spacing)
+        index = plane.index
+    if index >= len(images):
+        raise refused("slice", index, f"{config.input} has {len(images)} slices; give one from 0 to {len(images) - 1}")
+    seen = list(stages(model, torch.from_numpy(images), index, every=config.every, seed=config.seed))
+    if config.show == "channels":
+        frames = channels(seen, config.scale)
+    else:
+        number = recipe.values.index(config.label) if config.label is not None else 0
+        place = read_from(model) + number
+        frames = segmentation(seen, images[index, 0], place, recipe.axis, (spacing[1], spacing[2]))
+    write_animation(config.output, frames, fps=config.fps, hold=1.5, total=len(seen), progress=config.progress)
+    return config.output
+
+
+def read_from(model: Model) -> int:
+    """The first channel of the state that is read as a logit."""
+    return model.image_channels if isinstance(model, MedNCA) else model.input_channels
+
+
+def segmentation(
+    seen: Sequence[Stage],
+    image: Array,  # [H, W] 0..1
+    channel: int,
+    axis: Axis = "axial",
+    pixel: tuple[float, float] = (1.0, 1.0),
+) -> list[Array]:
+    """Frames [height, width, 3] uint8: the probability in a channel of the state over the image."""
+    texts = [f"{stage.level}, step {stage.step} of {stage.steps}" for stage in seen]
+    return [
+        pictures.probability(image, stage.state[channel].sigmoid().numpy(), text, axis, pixel)
+        for stage, text in zip(seen, texts, strict=True)
+    ]
+
+
+def channels(seen: Sequence[Stage], scale: int) -> list[Array]:
+    """Frames [height, width, 3] uint8: every channel as a tile, blue below 0 and red above, alike in all frames."""
+    values = torch.stack([stage.state for stage in seen]).abs()  # [n, C, H, W]
+    limit = float(np.quantile(values.numpy(), _FULL)) or 1.0
+    return [enlarged(mosaic(_upright(stage.state), limit=limit), scale) for stage in seen]
+
+
+def _upright(state: Tensor) -> Tensor:
+    """[C, H, W] as a viewer shows a slice: the first axis to the right, the second upwards."""
+    return state.movedim(1, 2).flip(1)

@@ -1,0 +1,78 @@
+"""Cross-validation of a task that learns from many samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ncafast.tasks.repeats.config import ClassificationFolds, MedNCAFolds
+from ncafast.tasks.repeats.pictures import draw_folds
+from ncafast.tasks.repeats.training import measured, settled, task_of, training
+from ncafast.train.checks import Range, check_options
+from ncafast.train.kfold import Fold, cross_validate, make_folds, read_folds
+from ncafast.train.outputs import check_folder
+from ncafast.train.progress import say
+from ncafast.train.tables import columns
+from ncafast.viz.figures import write_png
+
+_SHOWN = {"mednca": "val_dice", "classification": "val_accuracy"}
+
+
+def crossvalidate(config: MedNCAFolds | ClassificationFolds) -> list[dict[str, Any]]:
+    """Train every fold that is still missing, print the table, write results.csv and results.png.
+
+    Returns one row per fold, then their mean and standard deviation; each number is the best epoch's.
+    Raises ValueError for options, data, a split file or a folder that cannot be used.
+    """
+    check_options(config, folds=Range(2), steps=1)
+    check_folder("--out", config.out)
+    if config.train_list is not None or config.val_list is not None:
+        raise ValueError("--train-list and --val-list are for one training; give the folds with --splits")
+    task, _, train = task_of(config)
+    names, classes = _samples(config)
+    folds = make_folds(names, config.folds, config.seed, classes) if config.splits is None else _read(config, names)
+
+    def one(number: int, fold: Fold, folder: Path) -> dict[str, float]:
+        train_list, val_list = fold.write_lists(folder / "lists")
+        changes: dict[str, Any] = {"out": folder, "train_list": train_list, "val_list": val_list}
+        if isinstance(config, MedNCAFolds):
+            changes["cache"] = config.cache or config.out / "cache"  # the folds share the prepared slices
+        return measured(train(training(config, **changes)))
+
+    rows = cross_validate(folds, one, config.out, options=settled(config))
+    write_png(config.out / "results.png", draw_folds(rows, _SHOWN[task]))
+    for line in columns(rows):
+        say(line)
+    return rows
+
+
+def _samples(config: MedNCAFolds | ClassificationFolds) -> tuple[Sequence[str], Sequence[str] | None]:
+    """The names of all samples that may be trained on, and their classes where they have any."""
+    if isinstance(config, MedNCAFolds):
+        from ncafast.tasks.mednca.pairs import find_pairs, resolve_folders
+
+        pairs, _ = find_pairs(*resolve_folders(config.data, config.images, config.labels))
+        return [pair.name for pair in pairs], None
+    from ncafast.tasks.classification.sources import open_source
+
+    if config.data is None:
+        raise ValueError("no data given: give --data with a folder, a .csv or an .npz file")
+    if config.val_data is not None:
+        raise ValueError("--val-data is for one training; here the folds say what is held out")
+    items = [item for item in open_source(config.data, config.naming).items if item.part != "test"]
+    return [item.name for item in items], [item.label for item in items]
+
+
+def _read(config: MedNCAFolds | ClassificationFolds, names: Sequence[str]) -> tuple[Fold, ...]:
+    """The folds of a file, which must name these samples."""
+    assert config.splits is not None
+    folds = read_folds(config.splits)
+    for number, fold in enumerate(folds):
+        unknown = sorted({*fold.train, *fold.val} - set(names))
+        if unknown:
+            raise ValueError(
+                f"--splits {config.splits}: fold {number} names {', '.join(unknown[:3])}, which the data do not have; "
+                f"they have {', '.join(sorted(names)[:3])} ..."
+            )
+    return folds

@@ -1,0 +1,109 @@
+"""A search over the options of any task."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from ncafast.tasks.repeats.pictures import draw_grid
+from ncafast.tasks.repeats.training import measured, settled, task_of, training
+from ncafast.train import TrainingStopped
+from ncafast.train import search as search_grid
+from ncafast.train.checks import check_options
+from ncafast.train.outputs import check_folder
+from ncafast.train.progress import say
+from ncafast.train.run_folder import FREE
+from ncafast.train.tables import columns
+from ncafast.viz.figures import write_png
+
+_BY = {
+    "mednca": "val_dice",
+    "classification": "val_accuracy",
+    "texture": "val_loss",
+    "selfclassify": "val_cells",
+}
+_BY_REGIME = {"growing": "val_grown", "persistent": "val_later", "regenerating": "val_healed"}
+_LOWEST = ("loss", "val_loss", "val_grown", "val_later", "val_healed", "dice_loss", "bce", "seconds")
+_NOT_SEARCHED = FREE - {"epochs", "patience"} | {"device", "threads"}
+
+
+def search(config: Any) -> list[dict[str, Any]]:
+    """Train every combination that is still missing, print the ranking, write results.csv and results.png.
+
+    `config` is one of the classes in `ncafast.tasks.repeats.config`. A training whose loss becomes NaN is ranked last.
+    Returns one row per combination, best first. Raises ValueError for options, a grid or a folder that cannot be used.
+    """
+    check_options(config, steps=1)
+    check_folder("--out", config.out)
+    task, kind, train = task_of(config)
+    grid = parse_grid(config.grid, kind)
+    by = config.by or (_BY_REGIME[config.regime] if task == "growing" else _BY[task])
+    lowest = config.lowest or by in _LOWEST
+
+    shared = {"cache": config.cache or config.out / "cache"} if task == "mednca" else {}
+
+    def one(point: dict[str, Any], folder: Path) -> dict[str, float]:
+        try:
+            found = measured(train(training(config, out=folder, **shared, **point)))
+        except TrainingStopped as error:
+            say(f"no result for this combination: {error}")
+            return {by: math.nan, "best_epoch": 0, "seconds": math.nan}
+        if by not in found:
+            raise ValueError(f"by={by!r} is not among what was measured: {', '.join(found)}; choose one with --by")
+        return {name: found[name] for name in (by, "best_epoch", "seconds")}
+
+    rest = {name: value for name, value in settled(config).items() if name not in grid}
+    rows = search_grid(grid, one, config.out, by=by, lowest=lowest, options=rest)
+    write_png(config.out / "results.png", draw_grid(rows, list(grid), by, lowest))
+    for line in columns(rows):
+        say(line)
+    return rows
+
+
+def parse_grid(words: tuple[str, ...], kind: type[Any]) -> dict[str, list[Any]]:
+    """ "lr=1e-3,2e-3" and the like as values by option, of the kinds that the class of options says.
+
+    Raises ValueError, which names the word, for an unknown option or a value of another kind.
+    """
+    if not words:
+        raise ValueError("--grid names no option; give values such as --grid lr=1e-3,2e-3 hidden=64,128")
+    hints = get_type_hints(kind)
+    known = {name for name, hint in hints.items() if Path not in (hint, *get_args(hint))} - _NOT_SEARCHED
+    grid: dict[str, list[Any]] = {}
+    for word in words:
+        option, equals, values = word.partition("=")
+        name = option.lstrip("-").replace("-", "_")
+        if not equals or name not in known:
+            what = f"{option} is no option to search over" if equals else "has no ="
+            raise ValueError(f"--grid {word}: {what}; give option=value,value with one of {', '.join(sorted(known))}")
+        if name in grid:
+            raise ValueError(f"--grid names {name} twice; give all its values in one word")
+        grid[name] = [_value(text, hints[name], word) for text in values.split(",")]
+    return grid
+
+
+def _value(text: str, kind: Any, word: str) -> Any:
+    """The text as a value of a kind."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        if type(None) in parts and text in ("none", "None"):
+            return None
+        (kind,) = (part for part in parts if part is not type(None))
+        return _value(text, kind, word)
+    if origin is tuple:
+        items = text.split(":")
+        return tuple(_value(item, parts[0], word) for item in items)
+    allowed = {str(choice): choice for choice in parts} if origin is Literal else None
+    if kind is bool:
+        allowed = {"true": True, "false": False}
+    if allowed is not None:
+        if text.lower() not in allowed and text not in allowed:
+            raise ValueError(f"--grid {word}: {text!r} is not allowed; choose from {', '.join(allowed)}")
+        return allowed.get(text, allowed.get(text.lower()))
+    try:
+        return kind(text)
+    except ValueError:
+        number = "a whole number" if kind is int else "a number"
+        raise ValueError(f"--grid {word}: {text!r} is not allowed; give {number}") from None

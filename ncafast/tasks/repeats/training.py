@@ -1,0 +1,45 @@
+"""One training among several: a task's options out of those of the repetition, and what came of it as numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+from typing import Any
+
+from ncafast.tasks.repeats.config import FoldOptions, GridOptions
+from ncafast.train.run_folder import FREE
+
+# Options that may differ when a repetition goes on: what changes no weight, or is compared otherwise.
+_FREE = FREE - {"epochs", "patience"} | {"cache", "device", "threads", "grid", "by", "lowest", "folds", "splits"}
+
+
+def task_of(config: Any) -> tuple[str, type[Any], Any]:
+    """The task's name, its class of options, and its `train`, of a class that inherits from these options."""
+    for kind in type(config).__mro__:
+        if kind.__name__ == "TrainConfig":
+            task = kind.__module__.split(".")[-2]
+            return task, kind, importlib.import_module(f"ncafast.tasks.{task}").train
+    raise TypeError(f"{type(config).__name__} inherits from no task's TrainConfig")
+
+
+def training(config: Any, **changes: Any) -> Any:
+    """The task's own options, with changes. One that the repetition has an option of the same name for is left open."""
+    _, kind, _ = task_of(config)
+    own = {field.name for options in (FoldOptions, GridOptions) for field in dataclasses.fields(options)}
+    names = [field.name for field in dataclasses.fields(kind) if field.name not in own]
+    return kind(**({name: getattr(config, name) for name in names} | changes))
+
+
+def settled(config: Any) -> dict[str, Any]:
+    """The options that all trainings have in common, as JSON can hold them."""
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config), default=str))
+    return {name: value for name, value in plain.items() if name not in _FREE}
+
+
+def measured(result: Any) -> dict[str, float]:
+    """Loss and held-out measures of the best epoch, which epoch that is, and the seconds of all."""
+    best = result.history[result.best_epoch - 1]
+    found = {name: value for name, value in best.items() if name.startswith("val_") and value is not None}
+    seconds = sum(row["seconds"] for row in result.history)
+    return {**found, "loss": best["loss"], "best_epoch": result.best_epoch, "seconds": round(seconds, 1)}

@@ -1,0 +1,27 @@
+"""Files of weights that the user brings: VGG16's, or an optical flow network's."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+
+def read_weights(path: Path, option: str, network: str) -> dict[str, Tensor]:
+    """The tensors of a file in torch's weights-only format, by name. Raises ValueError that names option and file."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise ValueError(
+            f"{option} {path}: cannot be read ({error.strerror}); give a file of {network} weights"
+        ) from error
+    except (pickle.UnpicklingError, EOFError, RuntimeError, ValueError, LookupError, AttributeError) as error:
+        raise ValueError(
+            f"{option} {path}: cannot be read: it is damaged, or not what torch.save writes of tensors alone; "
+            f"give a file of {network} weights"
+        ) from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{option} {path}: holds a {type(content).__name__}; give a file of {network} weights")
+    return {str(name): tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}

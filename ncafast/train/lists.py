@@ -1,0 +1,43 @@
+"""Text files with one sample's name per line, which say what to train on and what to hold out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def split_by_lists(
+    known: Sequence[str], train_list: Path | None, val_list: Path | None, things: str
+) -> tuple[set[str], set[str]]:
+    """Names to train on and names held out, as one list or both say; with one alone, the other side is all else.
+
+    `things` is what the samples are called in messages. Raises ValueError if nothing is left to train on, or a list
+    does not fit the names.
+    """
+    train = None if train_list is None else _read(train_list, known, things)
+    held_out = None if val_list is None else _read(val_list, known, things)
+    if train is None:
+        train = set(known) - (held_out or set())
+    if held_out is None:
+        held_out = set(known) - train
+    both = sorted(train & held_out)
+    if both:
+        raise ValueError(f"{val_list}: {', '.join(both[:5])} stands in the training list too; keep it in one of them")
+    if not train:
+        raise ValueError(f"{val_list or train_list}: leaves no {things} to train on; list fewer or add some")
+    return train, held_out
+
+
+def _read(path: Path, known: Sequence[str], things: str) -> set[str]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()  # Windows editors mark the start
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: cannot be read as a text file with one name per line ({error})") from error
+    names = {line.strip() for line in lines if line.strip() and not line.startswith("#")}
+    unknown = sorted(names - set(known))
+    if unknown:
+        raise ValueError(
+            f"{path}: names {', '.join(unknown[:5])}, which {'is' if len(unknown) == 1 else 'are'} not among the "
+            f"usable {things}, such as {', '.join(sorted(known)[:3])}; correct the list"
+        )
+    return names

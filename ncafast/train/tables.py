@@ -1,0 +1,30 @@
+"""Rows of results as text in columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ncafast.train.texts import printable
+
+
+def columns(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The rows as lines of text under their names: words to the left, numbers to the right with four digits."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    cells = [[_cell(row.get(name, "")) for name in names] for row in rows]
+    widths = [max(len(line[k]) for line in [names, *cells]) for k in range(len(names))]
+    right = [all(isinstance(row.get(name), (int, float)) for row in rows) for name in names]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if number else cell.ljust(width)
+            for cell, width, number in zip(line, widths, right, strict=True)
+        ).rstrip()
+        for line in [names, *cells]
+    ]
+    return [lines[0], "-" * max(map(len, lines)), *lines[1:]]
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return ":".join(map(str, value))
+    return f"{value:.4g}" if isinstance(value, float) else printable(str(value))
