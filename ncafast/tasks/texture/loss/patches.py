@@ -44,8 +44,7 @@ class PatchLoss(nn.Module):
         self.room = patch + _REACH  # pixels that the sample, which is not padded, needs for 2 x 2 features' patches
         if min(sample.shape[-2:]) < self.room:
             raise ValueError(f"a sample of {list(sample.shape)} is too small; give one with sides from {self.room}")
-        self.register_buffer("colours", _whitening(sample), persistent=False)
-        for number, image in enumerate(pyramid(self._even(sample[None]), levels, self.room)):
+        for number, image in enumerate(pyramid(sample[None], levels, self.room)):
             self.register_buffer(f"sample{number}", image, persistent=False)
 
     @property
@@ -55,8 +54,8 @@ class PatchLoss(nn.Module):
 
     def forward(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Images [B, 3, H, W] on a torus -> loss [B]. `generator` is a CPU generator that draws all that is random."""
-        terms, samples = [], [buffer for name, buffer in self.named_buffers() if name.startswith("sample")]
-        for image, sample in zip(pyramid(self._even(images), self.levels, self.patch), samples, strict=False):
+        terms = []
+        for image, sample in zip(pyramid(images, self.levels, self.patch), self.buffers(), strict=False):
             around = F.pad(image, (self.patch // 2,) * 4, "circular")
             lines = self._filters(self.directions, 3, self.patch, generator).to(images)
             terms.append(_distance(F.conv2d(around, lines), F.conv2d(sample, lines)))
@@ -65,10 +64,6 @@ class PatchLoss(nn.Module):
             seen = F.pad(seen, (_REACH // 2,) * 4, "circular")
             terms.append(_distance(F.conv2d(seen, lines), F.conv2d(wanted, lines)))
         return torch.stack(terms).mean(0)
-
-    def _even(self, images: Tensor) -> Tensor:
-        """The images in colours that vary alike in the sample."""
-        return torch.einsum("ij,bjhw->bihw", self.colours, images)
 
     def _features(self, around: Tensor, sample: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Random features of the images and of the sample, most of them on for about half of the sample's patches."""
@@ -84,15 +79,6 @@ class PatchLoss(nn.Module):
 
     def _filters(self, count: int, channels: int, side: int, generator: torch.Generator) -> Tensor:
         return unit_directions(count, channels * side**2, generator).view(count, channels, side, side)
-
-
-def _whitening(sample: Tensor) -> Tensor:
-    """[3, 3] for colours: a deviation of 1 along each axis of the sample's colours, less where they hardly vary.
-
-    Without it the distance of a grey sample hardly sees a tint, whose share of the variance is small.
-    """
-    variance, axes = torch.linalg.eigh(torch.cov(sample.flatten(1).double()))
-    return (axes / (variance.clamp_min(0).sqrt() + _FLOOR) @ axes.T).to(sample.dtype)
 
 
 def pyramid(images: Tensor, levels: int, least: int) -> list[Tensor]:
