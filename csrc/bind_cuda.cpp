@@ -44,7 +44,9 @@ int64_t workspace_bytes(const py::dict& call, const py::tuple& place, bool backw
   const ncafast::Inputs in = ncafast::read_inputs(call);
   const Place at(place);
   const ncafast::cuda::OnDevice device(at.device);
-  return ncafast::cuda::workspace_bytes(in, at.precision, backward, at.multiprocessors);
+  if (!backward) return ncafast::cuda::workspace_bytes(in, at.precision, nullptr, at.multiprocessors);
+  const ncafast::Gradients gradients = ncafast::read_gradients(call["gradients"], in.rule.layers);
+  return ncafast::cuda::workspace_bytes(in, at.precision, &gradients, at.multiprocessors);
 }
 
 void forward(const py::dict& call, const py::tuple& place, uintptr_t out, uintptr_t history, uintptr_t stats,
@@ -58,17 +60,17 @@ void forward(const py::dict& call, const py::tuple& place, uintptr_t out, uintpt
                          reinterpret_cast<uint8_t*>(tape), reinterpret_cast<void*>(workspace), at.stream);
 }
 
-void backward(const py::dict& call, const py::tuple& place, uintptr_t history, uintptr_t tape, uintptr_t grad_out,
+bool backward(const py::dict& call, const py::tuple& place, uintptr_t history, uintptr_t tape, uintptr_t grad_out,
               uintptr_t grad_history, uintptr_t workspace) {
   const ncafast::Inputs in = ncafast::read_inputs(call);
   const ncafast::Gradients gradients = ncafast::read_gradients(call["gradients"], in.rule.layers);
   const Place at(place);
   const py::gil_scoped_release released;
   const ncafast::cuda::OnDevice device(at.device);
-  ncafast::cuda::backward(in, at.precision, at.multiprocessors, reinterpret_cast<const float*>(history),
-                          reinterpret_cast<const uint8_t*>(tape), reinterpret_cast<const float*>(grad_out),
-                          reinterpret_cast<const float*>(grad_history), gradients, reinterpret_cast<void*>(workspace),
-                          at.stream);
+  return ncafast::cuda::backward(in, at.precision, at.multiprocessors, reinterpret_cast<const float*>(history),
+                                 reinterpret_cast<const uint8_t*>(tape), reinterpret_cast<const float*>(grad_out),
+                                 reinterpret_cast<const float*>(grad_history), gradients,
+                                 reinterpret_cast<void*>(workspace), at.stream);
 }
 
 }  // namespace

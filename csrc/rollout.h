@@ -161,7 +161,8 @@ const char* refuse(const Rule& rule, const Grid& grid, Precision precision);
 
 int64_t tape_bytes(const Rule& rule, const Grid& grid);  // a step
 
-int64_t workspace_bytes(const Inputs& inputs, Precision precision, bool backward, int multiprocessors);
+// Of forward, or of backward for these gradients: which are wanted decides what it keeps.
+int64_t workspace_bytes(const Inputs& inputs, Precision precision, const Gradients* gradients, int multiprocessors);
 
 // Shapes as in namespace cpu; states between steps are channels last, [B, *S, C].
 void forward(const Inputs& inputs, Precision precision, int multiprocessors,
@@ -171,7 +172,8 @@ void forward(const Inputs& inputs, Precision precision, int multiprocessors,
              uint8_t* tape,   // [T, tape_bytes] or null
              void* workspace, void* stream);
 
-void backward(const Inputs& inputs, Precision precision, int multiprocessors,
+// Whether dL/dy of the perception stayed on the chip instead of going through memory.
+bool backward(const Inputs& inputs, Precision precision, int multiprocessors,
               const float* history,       // [kept, B, *S, C]
               const uint8_t* tape,        // [T, tape_bytes]
               const float* grad_out,      // [B, C, *S] or null

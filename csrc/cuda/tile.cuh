@@ -37,6 +37,24 @@ NCAFAST_DEVICE int along(int i, int n, Padding padding) {
   }
 }
 
+// Calls look(place) for every place along an axis, those past its edges too, where the padding shows cell n.
+template <class Look>
+NCAFAST_DEVICE void over_places(const Shape& s, int axis, int n, Look look) {
+  const int size = s.size[axis], past = s.padding == Padding::zeros ? 0 : s.radius[axis];
+  for (int i = 0; i <= 2 * past; ++i) {
+    const int place = i == 0 ? n : i % 2 ? -(i + 1) / 2 : size - 1 + i / 2;
+    if (i == 0 || along(place, size, s.padding) == n) look(place);
+  }
+}
+
+// Calls look(tile, place of its surroundings) along an axis for every tile that a place lies in or around.
+template <class Look>
+NCAFAST_DEVICE void over_tiles(const Shape& s, int axis, int place, Look look) {
+  const int box = s.box[axis], reach = s.radius[axis], last = (place + reach) / box;
+  for (int i = place > reach ? (place - reach) / box : 0; i <= last && i < s.tiles[axis]; ++i)
+    look(i, place + reach - i * box);
+}
+
 // The cell of the grid that a place of the tile with its surroundings shows; negative: none.
 NCAFAST_DEVICE int64_t shown_cell(const Shape& s, const Tile& tile, int halo_place) {
   int at[3];
@@ -52,6 +70,23 @@ NCAFAST_DEVICE int64_t shown_cell(const Shape& s, const Tile& tile, int halo_pla
     const int there = along(place, s.size[a], s.padding);
     if (there < 0) return -1;
     cell = cell * s.size[a] + there;
+  }
+  return cell;
+}
+
+// The same where that cell belongs to the tile itself and is no copy of it; negative: it does not.
+NCAFAST_DEVICE int64_t own_cell(const Shape& s, const Tile& tile, int halo_place) {
+  int at[3];
+  at[2] = halo_place % s.halo[2];
+  halo_place /= s.halo[2];
+  at[1] = halo_place % s.halo[1];
+  at[0] = halo_place / s.halo[1];
+  int64_t cell = 0;
+#pragma unroll
+  for (int a = 0; a < 3; ++a) {
+    const int place = at[a] - s.radius[a];
+    if (place < 0 || place >= s.box[a] || tile.origin[a] + place >= s.size[a]) return -1;
+    cell = cell * s.size[a] + tile.origin[a] + place;
   }
   return cell;
 }

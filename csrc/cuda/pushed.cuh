@@ -1,0 +1,148 @@
+// The transposed perception on the chip (K2b within K2a): what a tile's dL/dy says of the cells that its cells saw.
+//
+// A block adds it up in shared memory, for the tile and what lies around it. Sums of the tile's own cells complete
+// dL/dx in place; those around go to `border`, from which the block of the tile that has the cell takes them in the
+// next step: no cell is computed twice, and every sum has one order.
+//
+// Bytes per cell and step at C = 16, P = 48, H = 128, 3 x 3, tiles of 8 x 16 with 52 places around for 128 cells:
+//   dL/dy through memory   x 64, dL/dx_(t+1) 64, dL/dy 192 and again 192, dL/dx_(t+1) again 64, dL/dx_t 64      640
+//   dL/dy around anew      x 64, dL/dx_(t+1) 64, dL/dx_t 64; the MLP but for its weights' gradients on 41 % more
+//                          cells, 28.7 of 45.1 kFLOP: + 26 % of all products, which are what this kernel waits for 192
+//   this                   x 64, dL/dx 64 and 64, border 26 and 26, dL/dx where borders are added 22 and 22 288
+// In 3-D, 3^3 at C = 16, P = 32, H = 64, 232 places lie around the 128 cells of 4 x 4 x 8: 512, 192 with 113 % more
+// products, and 528 bytes. Which way is taken is decided in backward.cu. Model, unverified on hardware.
+#pragma once
+
+#include "to_sources.cuh"
+
+namespace ncafast::cuda {
+
+// [tiles, halo_cells, channels4] each; `from` is null where nothing has been left yet.
+struct Border {
+  const float* from;
+  float* to;
+};
+
+// Floats from one place to the next: 4 times an odd number, so that the lanes of a warp, each at a place of its own,
+// touch different banks.
+NCAFAST_HOST_DEVICE inline int pushed_row(const Shape& s) { return s.channels4 | 4; }
+
+NCAFAST_DEVICE void clear_pushed(const Shape& s, float* pushed) {
+  const int count = s.halo_cells * pushed_row(s);
+  for (int i = 4 * static_cast<int>(threadIdx.x); i < count; i += 4 * static_cast<int>(blockDim.x))
+    quad_at(pushed + i) = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+}
+
+// One row's share of `together` filters from `filter` on, in channels from c on. To be called by whole warps.
+template <int together>
+NCAFAST_DEVICE void push_filters(const Shape& s, bool there, const float* dy, const float* filters, int filter, int c,
+                                 float* pushed) {
+  const int row = pushed_row(s);
+  float4 value[together];
+#pragma unroll
+  for (int f = 0; f < together; ++f)
+    value[f] = there ? channels_at(s, dy + s.own + (filter + f) * s.channels, c) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+  const float* weights = filters + filter * s.channels4 + c;
+  for (int z = 0; z < s.kernel[0]; ++z)
+    for (int line = 0; line < s.kernel[1]; ++line) {
+      float* to = pushed + (((z - s.radius[0]) * s.halo[1] + line - s.radius[1]) * s.halo[2] - s.radius[2]) * row + c;
+      for (int x = 0; x < s.kernel[2]; ++x, to += row, weights += s.filters * s.channels4) {
+        if (there) {
+          float4 sum = quad_at(to);
+#pragma unroll
+          for (int f = 0; f < together; ++f) fma4(sum, quad_at(weights + f * s.channels4), value[f]);
+          quad_at(to) = sum;
+        }
+        __syncwarp();  // the next tap of a lane may be this tap of another
+      }
+    }
+}
+
+// Adds what `rows` rows of dL/dy say, at most as many as a warp has lanes. Four channels belong to one warp, a row to
+// one of its lanes.
+NCAFAST_DEVICE void push(const Shape& s, const Tile& tile, const uint16_t* list, int rows, const float* dy,
+                         const float* filters, float* pushed) {
+  const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
+  const int warps = static_cast<int>(blockDim.x) / 32;
+  const bool there = lane < rows;
+  dy += lane * s.perception_row;
+  pushed += (there ? box_cell(s, tile, list[lane]).halo_place : 0) * pushed_row(s);
+  for (int c = 4 * warp; c < s.channels4; c += 4 * warps) {
+    if (there && s.own > 0) quad_at(pushed + c) = add4(quad_at(pushed + c), channels_at(s, dy, c));
+    __syncwarp();
+    int filter = 0;
+    for (; filter + 4 <= s.filters; filter += 4) push_filters<4>(s, there, dy, filters, filter, c, pushed);
+    for (; filter + 2 <= s.filters; filter += 2) push_filters<2>(s, there, dy, filters, filter, c, pushed);
+    if (filter < s.filters) push_filters<1>(s, there, dy, filters, filter, c, pushed);
+  }
+}
+
+// dL/dx [B, *S, C] of the tile's cells from dL/d(next state), in its place, and the border. `lives` as in ToSources.
+NCAFAST_DEVICE void write_pushed(const Shape& s, const Tile& tile, int64_t number, const float* pushed,
+                                 const uint8_t* lives, float* dx, float* border) {
+  const int quads = s.channels4 / 4;
+  border += number * s.halo_cells * s.channels4;
+  for (int i = static_cast<int>(threadIdx.x); i < s.halo_cells * quads; i += static_cast<int>(blockDim.x)) {
+    const int place = i / quads, c = 4 * (i - place * quads);
+    const float4 sum = quad_at(pushed + place * pushed_row(s) + c);
+    const int64_t cell = own_cell(s, tile, place);
+    if (cell < 0) {
+      quad_at(border + place * s.channels4 + c) = sum;
+    } else {
+      const int64_t index = tile.sample * s.cells + cell;
+      float* to = dx + index * s.channels;
+      put_channels(s, to, c, add4(passed(s, lives, index, to, c), sum));
+    }
+  }
+}
+
+// Adds to dL/dx of the tile's cells what blocks have left for them at the border.
+NCAFAST_DEVICE void collect(const Shape& s, const Tile& tile, const float* border, float* dx) {
+  for (int place = static_cast<int>(threadIdx.x); place < s.box_cells; place += static_cast<int>(blockDim.x)) {
+    const int64_t cell = box_cell(s, tile, place).cell;
+    if (cell < 0) continue;
+    const int64_t line = cell / s.size[2];
+    const int z = static_cast<int>(line / s.size[1]), y = static_cast<int>(line % s.size[1]);
+    const int x = static_cast<int>(cell - line * s.size[2]);
+    float* to = dx + (tile.sample * s.cells + cell) * s.channels;
+    over_places(s, 0, z, [&](int place_z) {
+      over_places(s, 1, y, [&](int place_y) {
+        over_places(s, 2, x, [&](int place_x) {
+          const bool inside = place_z == z && place_y == y && place_x == x;
+          over_tiles(s, 0, place_z, [&](int tile_z, int at_z) {
+            over_tiles(s, 1, place_y, [&](int tile_y, int at_y) {
+              over_tiles(s, 2, place_x, [&](int tile_x, int at_x) {
+                if (inside && tile_z * s.box[0] == tile.origin[0] && tile_y * s.box[1] == tile.origin[1] &&
+                    tile_x * s.box[2] == tile.origin[2])
+                  return;  // its own, added already
+                const int64_t number =
+                    tile.sample * s.sample_tiles + (tile_z * s.tiles[1] + tile_y) * s.tiles[2] + tile_x;
+                const int at = (at_z * s.halo[1] + at_y) * s.halo[2] + at_x;
+                const float* from = border + (number * s.halo_cells + at) * s.channels4;
+                for (int c = 0; c < s.channels; c += 4)
+                  put_channels(s, to, c, add4(channels_at(s, to, c), channels_at(s, from, c)));
+              });
+            });
+          });
+        });
+      });
+    });
+  }
+}
+
+constexpr int collect_threads = 128;
+
+struct Collect {
+  Shape shape;
+  const float* border;
+  float* dx;
+};
+
+// What no step takes any more.
+inline __global__ void __launch_bounds__(collect_threads) collect_border(const __grid_constant__ Collect a) {
+  grid_dependency_wait();
+  for (int64_t number = blockIdx.x; number < a.shape.all_tiles; number += gridDim.x)
+    collect(a.shape, tile_at(a.shape, number), a.border, a.dx);
+}
+
+}  // namespace ncafast::cuda
