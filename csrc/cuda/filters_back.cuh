@@ -42,13 +42,11 @@ __global__ void __launch_bounds__(filter_threads, 2) filters_back(const __grid_c
   float4 sum[row];
 #pragma unroll
   for (int j = 0; j < row; ++j) sum[j] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-  for (int64_t number = blockIdx.x; number < s.all_tiles; number += gridDim.x) {
-    const Tile tile = tile_at(s, number);
-    __syncthreads();
-    load_tile(s, a.x, tile, tile_states);
+  over_own_tiles(s, [&](const Tile& tile, int64_t, bool follows) {
+    load_next_tile(s, a.x, tile, follows, tile_states);
     copy_async_wait();
     __syncthreads();
-    if (!works) continue;
+    if (!works) return;
     for (int line = group; line < s.box[0] * s.box[1]; line += groups) {
       const int y = line % s.box[1], z = line / s.box[1];
       const int gz = tile.origin[0] + z, gy = tile.origin[1] + y;
@@ -70,7 +68,7 @@ __global__ void __launch_bounds__(filter_threads, 2) filters_back(const __grid_c
         for (int j = 0; j < row; ++j) fma4(sum[j], value, under[j]);
       }
     }
-  }
+  });
   if (!works) return;
   const int64_t slab = int64_t{s.taps} * s.filters * s.channels4;
   float* to = a.slabs + (static_cast<int64_t>(blockIdx.x) * groups + group) * slab;

@@ -115,8 +115,7 @@ NCAFAST_DEVICE void collect(const Shape& s, const Tile& tile, const float* borde
                 if (inside && tile_z * s.box[0] == tile.origin[0] && tile_y * s.box[1] == tile.origin[1] &&
                     tile_x * s.box[2] == tile.origin[2])
                   return;  // its own, added already
-                const int64_t number =
-                    tile.sample * s.sample_tiles + (tile_z * s.tiles[1] + tile_y) * s.tiles[2] + tile_x;
+                const int64_t number = tile_number(s, tile.sample, tile_z, tile_y, tile_x);
                 const int at = (at_z * s.halo[1] + at_y) * s.halo[2] + at_x;
                 const float* from = border + (number * s.halo_cells + at) * s.channels4;
                 for (int c = 0; c < s.channels; c += 4)

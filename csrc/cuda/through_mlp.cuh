@@ -264,10 +264,8 @@ __global__ void __launch_bounds__(mlp_threads<wide>, wide ? 1 : 2) through_mlp(c
   const int unit = static_cast<int>(threadIdx.x) / 32 * 16 * units16<wide>;
   LayerSums<units16<wide>, wide ? most_perception / 8 : 6, wide ? 4 : 2> sums;
   float update_bias = 0.0f;
-  for (int64_t number = blockIdx.x; number < s.all_tiles; number += gridDim.x) {
-    const Tile tile = tile_at(s, number);
-    __syncthreads();
-    load_tile(s, a.x, tile, m.tile);
+  over_own_tiles(s, [&](const Tile& tile, int64_t number, bool follows) {
+    load_next_tile(s, a.x, tile, follows, m.tile);
     if (pushes) {
       clear_pushed(s, m.pushed);
       if (a.border.from) collect(s, tile, a.border.from, a.dx);
@@ -296,7 +294,7 @@ __global__ void __launch_bounds__(mlp_threads<wide>, wide ? 1 : 2) through_mlp(c
       __syncthreads();
     }
     if (pushes) write_pushed(s, tile, number, m.pushed, a.activity.wanted, a.dx, a.border.to);
-  }
+  });
   float* slab = a.slabs + static_cast<int64_t>(blockIdx.x) * Slab(s).count;
   sums.store(s, slab, unit, a.fresh_first);
   __syncthreads();
