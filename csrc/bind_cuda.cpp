@@ -49,6 +49,16 @@ int64_t workspace_bytes(const py::dict& call, const py::tuple& place, bool backw
   return ncafast::cuda::workspace_bytes(in, at.precision, &gradients, at.multiprocessors);
 }
 
+// (kernel, cells of a tile per axis, tiles, threads, bytes of shared memory) of a step's kernels.
+py::list launches(const py::dict& rule, int64_t batch, const py::list& size, bool fixed, int multiprocessors) {
+  py::list found;
+  for (const ncafast::cuda::Launch& launch :
+       ncafast::cuda::launches(ncafast::read_rule(rule), ncafast::read_grid(batch, size), fixed, multiprocessors))
+    found.append(py::make_tuple(launch.kernel, py::make_tuple(launch.box[0], launch.box[1], launch.box[2]),
+                                launch.tiles, launch.threads, launch.bytes));
+  return found;
+}
+
 void forward(const py::dict& call, const py::tuple& place, uintptr_t out, uintptr_t history, uintptr_t stats,
              uintptr_t tape, uintptr_t workspace) {
   const ncafast::Inputs in = ncafast::read_inputs(call);
@@ -79,6 +89,8 @@ PYBIND11_MODULE(_CUDA, m, py::mod_gil_not_used()) {
   m.doc() = "CUDA kernels of ncafast. Arguments are not checked: ncafast.backends.cuda does.";
   m.def("refuse", &refuse, py::arg("rule"), py::arg("batch"), py::arg("size"), py::arg("precision"), py::arg("device"));
   m.def("tape_bytes", &tape_bytes, py::arg("rule"), py::arg("batch"), py::arg("size"));
+  m.def("launches", &launches, py::arg("rule"), py::arg("batch"), py::arg("size"), py::arg("fixed"),
+        py::arg("multiprocessors"));
   m.def("workspace_bytes", &workspace_bytes, py::arg("call"), py::arg("place"), py::arg("backward"));
   m.def("forward", &forward, py::arg("call"), py::arg("place"), py::arg("out"), py::arg("history"), py::arg("stats"),
         py::arg("tape"), py::arg("workspace"));

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 namespace ncafast {
 
@@ -160,6 +161,20 @@ enum class Precision : int32_t { ieee, tf32, tf32x3, bf16 };
 const char* refuse(const Rule& rule, const Grid& grid, Precision precision);
 
 int64_t tape_bytes(const Rule& rule, const Grid& grid);  // a step
+
+// A kernel that takes a step from tile to tile: cells of a tile per axis, tiles, and a block's threads and bytes of
+// shared memory.
+struct Launch {
+  const char* kernel;
+  int box[3];
+  int64_t tiles;
+  int threads;
+  int64_t bytes;
+};
+
+// Those of a step forward and backward; `fixed`: filters and extra channels get no gradient. For
+// csrc/cuda/MODEL.md.
+std::vector<Launch> launches(const Rule& rule, const Grid& grid, bool fixed, int multiprocessors);
 
 // Of forward, or of backward for these gradients: which are wanted decides what it keeps.
 int64_t workspace_bytes(const Inputs& inputs, Precision precision, const Gradients* gradients, int multiprocessors);

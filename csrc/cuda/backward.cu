@@ -36,20 +36,22 @@ BlockSize filter_block(const Rule& rule, const Grid& grid, int multiprocessors) 
   });
 }
 
-// Whether dL/dy stays on the chip: where nothing but the states' gradient wants it, there is room, and tiles leave less
-// at their borders than dL/dy, which goes through memory twice. A launch less is worth 8 MB, 2 us at 4 TB/s. Model,
-// unverified on hardware.
-bool pushes(const Inputs& in, const Gradients& gradients, int multiprocessors) {
-  if (in.rule.norm == Norm::batch || (in.rule.filters && gradients.parameters.filters) || gradients.extra.values)
-    return false;
-  const BlockSize block = mlp_block(in.rule, in.grid, multiprocessors, true);
-  if (block.bytes == 0) return false;
-  const Shape s = make_shape(in.rule, in.grid, block.cells);
+// Whether dL/dy should stay on the chip where nothing but the states' gradient wants it: there has to be room, and
+// tiles have to leave less at their borders than dL/dy, which goes through memory twice. A launch less is worth 8 MB, 2
+// us at 4 TB/s. Model, unverified on hardware.
+bool pushing_pays(const Rule& rule, const Grid& grid, int multiprocessors) {
+  const BlockSize block = mlp_block(rule, grid, multiprocessors, true);
+  if (rule.norm == Norm::batch || block.bytes == 0) return false;
+  const Shape s = make_shape(rule, grid, block.cells);
   int64_t within = 1;  // cells of a tile that no other tile sees
   for (int a = 0; a < 3; ++a) within *= std::max(0, s.box[a] - 2 * s.radius[a]);
   const int64_t around = s.halo_cells - s.box_cells, edge = s.box_cells - within;
   const int64_t border = s.channels4 * 2 * (around + edge), dy = s.box_cells * (2 * s.perception16 + s.channels4);
   return int64_t{sizeof(float)} * s.all_tiles * (border - dy) < 8 << 20;
+}
+
+bool only_states_want_dy(const Inputs& in, const Gradients& gradients) {
+  return !(in.rule.filters && gradients.parameters.filters) && !gradients.extra.values;
 }
 
 class Backward {
@@ -60,7 +62,7 @@ class Backward {
         gradients_(gradients),
         stepper_(in, place, arena),
         s_(stepper_.shape),
-        pushes_(pushes(in, gradients, place.multiprocessors)),
+        pushes_(only_states_want_dy(in, gradients) && pushing_pays(in.rule, in.grid, place.multiprocessors)),
         mlp_(mlp_block(in.rule, in.grid, place.multiprocessors, pushes_)),
         norm_(norm_block(in.rule, in.grid, place.multiprocessors)),
         filter_(filter_block(in.rule, in.grid, place.multiprocessors)),
@@ -281,6 +283,23 @@ BlockSize mlp_block(const Rule& rule, const Grid& grid, int multiprocessors, boo
     MlpMemory(make_shape(rule, grid, size.cells), pushes, arena);
     return arena.bytes();
   });
+}
+
+std::vector<Launch> launches(const Rule& rule, const Grid& grid, bool fixed, int multiprocessors) {
+  std::vector<Launch> found;
+  const auto add = [&](const char* kernel, const BlockSize& block) {
+    const Shape s = make_shape(rule, grid, block.cells);
+    found.push_back({kernel, {s.box[0], s.box[1], s.box[2]}, s.all_tiles, block.threads, block.bytes});
+  };
+  const bool batch_norm = rule.norm == Norm::batch;
+  const bool pushes = fixed && pushing_pays(rule, grid, multiprocessors);
+  add("step_kernel", step_block(rule, grid, multiprocessors));
+  if (batch_norm) add("sum_moments", moment_block(rule, grid, multiprocessors));
+  add("through_mlp", mlp_block(rule, grid, multiprocessors, pushes));
+  if (batch_norm) add("through_norm", norm_block(rule, grid, multiprocessors));
+  if (rule.filters && !fixed) add("filters_back", filter_block(rule, grid, multiprocessors));
+  if (!pushes) add("to_sources", {1, source_threads, 0});
+  return found;
 }
 
 int64_t workspace_bytes(const Inputs& in, Precision precision, const Gradients* gradients, int multiprocessors) {
