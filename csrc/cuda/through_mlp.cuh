@@ -190,7 +190,7 @@ struct LayerSums {
 };
 
 // Rows of dL/dy = dz W1, to memory or else to `kept` [mlp_rows, perception_row]; a warp takes every so many-th block of
-// 8 columns, of all rows.
+// 16 columns, of all rows.
 template <Precision precision>
 NCAFAST_DEVICE void write_dy(const ThroughMlp& a, const Tile& tile, const uint16_t* list, int rows, const float* dz,
                              const float* first, float* kept) {
@@ -198,29 +198,39 @@ NCAFAST_DEVICE void write_dy(const ThroughMlp& a, const Tile& tile, const uint16
   const Shape& s = a.shape;
   const int g = lane_g(), t = lane_t(), dz_row = s.hidden32 + 4;
   const int warp = static_cast<int>(threadIdx.x) / 32, warps = static_cast<int>(blockDim.x) / 32;
-  for (int column = 8 * warp; column < s.perception16; column += 8 * warps) {
-    float sum[mlp_rows / 16][4] = {};
+  for (int column = 16 * warp; column < s.perception16; column += 16 * warps) {
+    float sum[mlp_rows / 16][2][4] = {};
 #pragma unroll 2
     for (int k = 0; k < s.hidden32; k += P::k) {
-      const auto b = P::template right<Order::natural>(ByTerm{first + k * s.perception_row + column, s.perception_row});
+      typename P::Right weight[2];
 #pragma unroll
-      for (int m = 0; m < mlp_rows / 16; ++m)
-        P::add(sum[m], P::template left<Order::natural>(ByRow{dz + 16 * m * dz_row + k, dz_row}), b);
+      for (int n = 0; n < 2; ++n)
+        weight[n] =
+            P::template right<Order::natural>(ByTerm{first + k * s.perception_row + column + 8 * n, s.perception_row});
+#pragma unroll
+      for (int m = 0; m < mlp_rows / 16; ++m) {
+        const auto delta = P::template left<Order::natural>(ByRow{dz + 16 * m * dz_row + k, dz_row});
+#pragma unroll
+        for (int n = 0; n < 2; ++n) P::add(sum[m][n], delta, weight[n]);
+      }
     }
 #pragma unroll
     for (int m = 0; m < mlp_rows / 16; ++m)
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const int row = 16 * m + 8 * half + g;
-        const int p = column + 2 * t;
         if (row >= rows) continue;
-        if (a.dy) {
-          const int64_t cell = tile.sample * s.cells + box_cell(s, tile, list[row]).cell;
-          *reinterpret_cast<float2*>(a.dy + cell * s.perception16 + p) =
-              make_float2(sum[m][2 * half], sum[m][2 * half + 1]);
-        } else {  // columns past the perception stay 0
-          if (p < s.perception) kept[row * s.perception_row + p] = sum[m][2 * half];
-          if (p + 1 < s.perception) kept[row * s.perception_row + p + 1] = sum[m][2 * half + 1];
+        const int64_t cell = tile.sample * s.cells + box_cell(s, tile, list[row]).cell;
+#pragma unroll
+        for (int n = 0; n < 2; ++n) {
+          const int p = column + 8 * n + 2 * t;
+          const float* value = sum[m][n] + 2 * half;
+          if (a.dy) {
+            *reinterpret_cast<float2*>(a.dy + cell * s.perception16 + p) = make_float2(value[0], value[1]);
+          } else {  // columns past the perception stay 0
+            if (p < s.perception) kept[row * s.perception_row + p] = value[0];
+            if (p + 1 < s.perception) kept[row * s.perception_row + p + 1] = value[1];
+          }
         }
       }
   }
