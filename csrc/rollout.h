@@ -172,8 +172,7 @@ struct Launch {
   int64_t bytes;
 };
 
-// Those of a step forward and backward; `fixed`: filters and extra channels get no gradient. For
-// csrc/cuda/MODEL.md.
+// Those of a step forward and backward, for cuda/MODEL.md; `fixed`: filters and extra channels get no gradient.
 std::vector<Launch> launches(const Rule& rule, const Grid& grid, bool fixed, int multiprocessors);
 
 // Of forward, or of backward for these gradients: which are wanted decides what it keeps.

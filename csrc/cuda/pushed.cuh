@@ -4,13 +4,13 @@
 // dL/dx in place; those around go to `border`, from which the block of the tile that has the cell takes them in the
 // next step: no cell is computed twice, and every sum has one order.
 //
-// Bytes per cell and step at C = 16, P = 48, H = 128, 3 x 3, tiles of 8 x 16 with 52 places around for 128 cells:
-//   dL/dy through memory   x 64, dL/dx_(t+1) 64, dL/dy 192 and again 192, dL/dx_(t+1) again 64, dL/dx_t 64      640
-//   dL/dy around anew      x 64, dL/dx_(t+1) 64, dL/dx_t 64; the MLP but for its weights' gradients on 41 % more
-//                          cells, 28.7 of 45.1 kFLOP: + 26 % of all products, which are what this kernel waits for 192
-//   this                   x 64, dL/dx 64 and 64, border 26 and 26, dL/dx where borders are added 22 and 22 288
+// Bytes per cell and step at C = 16, P = 48, H = 128, 3 x 3, tiles of 8 x 16 with 52 places around their 128 cells:
+//   640 with dL/dy through memory: x 64, dL/dx_(t+1) 64, dL/dy 192, and again 192, 64, and dL/dx_t 64
+//   192 with dL/dy computed again around a tile: x, dL/dx_(t+1), dL/dx_t; but the products other than the weights'
+//       gradients, 28.7 of 45.1 kFLOP, on 41 % more cells: 26 % more of what the kernel spends its time on
+//   288 so: those 192, the border 26 and 26, dL/dx where borders are added 22 and 22; 0.6 kFLOP in either kernel
 // In 3-D, 3^3 at C = 16, P = 32, H = 64, 232 places lie around the 128 cells of 4 x 4 x 8: 512, 192 with 113 % more
-// products, and 528 bytes. Which way is taken is decided in backward.cu. Model, unverified on hardware.
+// products, and 528. Which way is taken is decided in backward.cu. By count, unverified on hardware.
 #pragma once
 
 #include "to_sources.cuh"
