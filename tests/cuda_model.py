@@ -10,9 +10,10 @@ from __future__ import annotations
 import importlib.util
 import math
 import os
+import re
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ START, END = "<!-- {} -->", "<!-- end -->"
 UNITS, CLOCK, PRODUCTS, MEMORY, L2 = 132, 1.755e9, 0.63, 4.3e12, 5.5e12
 CACHED = 40e6  # bytes of a kernel's arrays that stay in the L2
 LAUNCH = 2.0  # us from one kernel's end to the next one's work
-GPUS = {"A100": (80, 108, 164, 2048), "H100": (90, 132, 228, 2048)}  # sm, units, KiB of shared memory, threads of each
+GPUS = {"A100": (80, 108, 164), "H100": (90, 132, 228)}  # sm, multiprocessors, KiB of shared memory of each
 
 
 @dataclass(frozen=True)
@@ -47,20 +48,25 @@ class Case:
     fixed: bool = False  # filters do not learn
 
 
+_MAX = Rule(16, filter_bias=True, padding="reflect", norm="batch")
+_COARSE = Rule(16, num_filters=1, hidden=64, norm="batch", kernel_size=7)
+_FINE = Rule(16, num_filters=1, hidden=64, norm="batch")
+_TEXTURE = Rule(12, num_filters=4, hidden=96, identity=False, padding="circular")
+_CUBE = Rule(16, ndim=3, num_filters=1, hidden=64, norm="batch")
 CASES = [
-    Case("MaxNCA 32 x 64^2", Rule(16, filter_bias=True, padding="reflect", norm="batch"), 32, (64, 64), 5.0, 18.1),
-    Case("Med-NCA coarse 80^2, 7x7", Rule(16, num_filters=1, hidden=64, norm="batch", kernel_size=7), 1, (80, 80), 0.2, 0.6),
-    Case("Med-NCA coarse 16 x 80^2, 7x7", Rule(16, num_filters=1, hidden=64, norm="batch", kernel_size=7), 16, (80, 80), 3.0, 10.0),
-    Case("Med-NCA fine 320^2", Rule(16, num_filters=1, hidden=64, norm="batch"), 1, (320, 320), 3.0, 7.6),
-    Case("texture 8 x 128^2", Rule(12, num_filters=4, hidden=96, identity=False, padding="circular"), 8, (128, 128), 3.1, 11.6, True),
-    Case("growing 8 x 72^2", Rule(16, alive=Alive()), 8, (72, 72), 1.4, 5.1, True),
+    Case("MaxNCA 32 x 64^2", _MAX, 32, (64, 64), 5.0, 18.1),
+    Case("Med-NCA coarse 80^2, 7x7", _COARSE, 1, (80, 80), 0.2, 0.6),
+    Case("Med-NCA coarse 16 x 80^2, 7x7", _COARSE, 16, (80, 80), 3.0, 10.0),
+    Case("Med-NCA fine 320^2", _FINE, 1, (320, 320), 3.0, 7.6),
+    Case("texture 8 x 128^2", _TEXTURE, 8, (128, 128), 3.1, 11.6, fixed=True),
+    Case("growing 8 x 72^2", Rule(16, alive=Alive()), 8, (72, 72), 1.4, 5.1, fixed=True),
     Case("the same, filters learn", Rule(16, alive=Alive()), 8, (72, 72), 1.4, 5.1),
-    Case("3-D 128^3, 3^3", Rule(16, ndim=3, num_filters=1, hidden=64, norm="batch"), 1, (128, 128, 128), 62.4, 156.0),
-    Case("3-D 128^3, 3^3, no norm, fixed", Rule(16, ndim=3, num_filters=1, hidden=64), 1, (128, 128, 128), 62.4, 156.0, True),
-    Case("3-D 128^3, 7^3", Rule(16, ndim=3, num_filters=1, hidden=64, norm="batch", kernel_size=7), 1, (128, 128, 128), 351.0, 1382.0),
-    Case("8192^2, H 64", Rule(16, num_filters=1, hidden=64), 1, (8192, 8192), 1998.0, None),
-    Case("8192^2, H 128", Rule(16, num_filters=1, hidden=128), 1, (8192, 8192), 2221.0, None),
-]  # fmt: skip
+    Case("3-D 128^3, 3^3", _CUBE, 1, (128, 128, 128), 62.4, 156.0),
+    Case("the same, no norm, fixed", replace(_CUBE, norm="none"), 1, (128, 128, 128), 62.4, 156.0, fixed=True),
+    Case("3-D 128^3, 7^3", replace(_CUBE, kernel_size=7), 1, (128, 128, 128), 351.0, 1382.0),
+    Case("8192^2, H 64", replace(_FINE, norm="none"), 1, (8192, 8192), 1998.0, None),
+    Case("8192^2, H 128", replace(_FINE, norm="none", hidden=128), 1, (8192, 8192), 2221.0, None),
+]
 
 
 @dataclass(frozen=True)
@@ -102,7 +108,8 @@ def launches(case: Case, sm: int, units: int) -> list[tuple[str, tuple[int, ...]
     before = os.environ.get("NCAFAST_SHIM_CAPABILITY")
     os.environ["NCAFAST_SHIM_CAPABILITY"] = str(sm)
     try:
-        found: list[Any] = module().launches(rule_numbers(case.rule), case.batch, three_axes(case.size), case.fixed, units)
+        question = rule_numbers(case.rule), case.batch, three_axes(case.size), case.fixed, units
+        found: list[Any] = module().launches(*question)
     finally:
         del os.environ["NCAFAST_SHIM_CAPABILITY"]
         if before is not None:
@@ -125,7 +132,7 @@ def kernels(case: Case) -> Iterator[Kernel]:
     on_chip = not any(kernel == "to_sources" for kernel, *_ in made)
 
     def see(together: int) -> float:
-        """Wavefronts of one cell's perception: states, filters and what is written. Flop: 2 of each filter's taps."""
+        """Wavefronts of one cell's perception: states, filters and what is written."""
         passes = f // 2 + f % 2
         return q / 8 * (taps * passes + (own > 0) * 2 + f) + taps * f * q / 32 / together
 
@@ -183,12 +190,10 @@ def small_launches(rule: Rule, *, backward: bool) -> int:
     return 3 * (rule.norm == "batch") + 3 * (rule.alive is not None)
 
 
-def blocks(kernel: str, registers: dict[tuple[str, int], int], sm: int, memory: int, launch: tuple[int, int]) -> int:
-    """Blocks of a kernel on a multiprocessor at once."""
-    threads, shared = launch
-    most = memory * 1024 // (shared + 1024)
-    by_warps = 65536 // (-(-registers[kernel, sm] // 8) * 256) // (threads // 32)
-    return min(most, by_warps, 2048 // threads, 32)
+def blocks(registers: int, memory: int, threads: int, shared: int) -> int:
+    """Blocks on a multiprocessor at once, with so many registers a thread and so many KiB in all."""
+    warps = 65536 // (-(-registers // 8) * 256)
+    return min(memory * 1024 // (shared + 1024), warps // (threads // 32), 2048 // threads, 32)
 
 
 def resources(rows: list[dict[str, Any]]) -> dict[tuple[str, int], int]:
@@ -207,22 +212,19 @@ def by_kernel(registers: dict[tuple[str, int], int]) -> str:
     """A row for each kernel of each case."""
     rows = []
     for case in CASES:
-        there = {name: {launch[0]: launch for launch in launches(case, *gpu[:2])} for name, gpu in GPUS.items()}
+        there = {name: {made[0]: made for made in launches(case, sm, units)} for name, (sm, units, _) in GPUS.items()}
         for kernel in kernels(case):
             if case.both is None and kernel.name != "step_kernel":
                 continue
             words = []
-            for name, (sm, _, memory, _) in GPUS.items():
-                launch = there[name].get(kernel.name)
-                if launch is None or launch[4] == 0:
-                    words.append("-" if launch is None or kernel.name != "to_sources" else str(2048 // launch[3]))
-                else:
-                    count = blocks(kernel.name, registers, sm, memory, (launch[3], launch[4]))
-                    words.append(f"{count} of {launch[3]}, {launch[4] / 1024:.0f} KiB")
+            for name, (sm, _, memory) in GPUS.items():
+                *_, threads, shared = there[name][kernel.name]
+                count = blocks(registers[kernel.name, sm], memory, threads, shared)
+                words.append(f"{count} of {threads}, {shared / 1024:.0f} KiB")
             box = " x ".join(str(n) for n in kernel.box[3 - case.rule.ndim :])
             rows.append(
                 f"| {case.name} | `{kernel.name}` | {box} | {' | '.join(words)} | {kernel.flop / 1000:.1f} | "
-                f"{kernel.memory:.0f} | {kernel.products / PRODUCTS:.1f} | {kernel.wavefronts:.1f} | {kernel.time():.0f} |"
+                f"{kernel.memory:.0f} | {kernel.products:.1f} | {kernel.wavefronts:.1f} | {kernel.time():.0f} |"
             )
     head = "| case | kernel | tile | A100 | H100 | kFLOP | bytes | products | wavefronts | us |"
     return table(head, rows)
@@ -258,9 +260,9 @@ def of_kernels(rows: list[dict[str, Any]]) -> str:
     return table("| kernel | instance | sm_80 | sm_90 |", lines)
 
 
-def written(rows: list[dict[str, Any]]) -> str:
-    """The file with its tables as they should be."""
-    text = FILE.read_text()
+def written(rows: list[dict[str, Any]], version: str) -> str:
+    """The file with its tables as they should be, from this nvcc."""
+    text = re.sub(r"nvcc [\d.]+", f"nvcc {version}", FILE.read_text())
     parts = {"registers": of_kernels(rows), "kernels": by_kernel(resources(rows)), "cases": by_case()}
     for name, made in parts.items():
         before, rest = text.split(START.format(name) + "\n", 1)
@@ -270,8 +272,10 @@ def written(rows: list[dict[str, Any]]) -> str:
 
 if __name__ == "__main__":
     from test_cuda_compiled import table as compiled
+    from test_cuda_compiled import version
 
+    made = written(compiled(), version())
     if "--write" in sys.argv:
-        FILE.write_text(written(compiled()))
+        FILE.write_text(made)
     else:
-        print(written(compiled()))
+        print(made)
