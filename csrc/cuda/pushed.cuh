@@ -13,7 +13,7 @@
 // products, and 528. Which way is taken is decided in backward.cu. By count, unverified on hardware.
 #pragma once
 
-#include "to_sources.cuh"
+#include "perception.cuh"
 
 namespace ncafast::cuda {
 
@@ -77,6 +77,34 @@ NCAFAST_DEVICE void push(const Shape& s, const Tile& tile, const uint16_t* list,
   }
 }
 
+// The cell of the grid at a place of the tile or around it where it is the tile's own; negative: it is not.
+NCAFAST_DEVICE int64_t own_cell(const Shape& s, const Tile& tile, int halo_place) {
+  int at[3];
+  at[2] = halo_place % s.halo[2];
+  halo_place /= s.halo[2];
+  at[1] = halo_place % s.halo[1];
+  at[0] = halo_place / s.halo[1];
+  int64_t cell = 0;
+#pragma unroll
+  for (int a = 0; a < 3; ++a) {
+    const int place = at[a] - s.radius[a];
+    if (place < 0 || place >= s.box[a] || tile.origin[a] + place >= s.size[a]) return -1;
+    cell = cell * s.size[a] + tile.origin[a] + place;
+  }
+  return cell;
+}
+
+// What a cell's dL/d(next state) says of its state directly, in channels c to c + 3: nothing where it did not live.
+NCAFAST_DEVICE float4 passed(const Shape& s, const uint8_t* lives, int64_t cell, const float* g, int c) {
+  float4 value = channels_at(s, g, c);
+  if (!lives || lives[cell]) return value;
+  if (!restored(s, c)) value.x = 0.0f;
+  if (!restored(s, c + 1)) value.y = 0.0f;
+  if (!restored(s, c + 2)) value.z = 0.0f;
+  if (!restored(s, c + 3)) value.w = 0.0f;
+  return value;
+}
+
 // dL/dx [B, *S, C] of the tile's cells from dL/d(next state), in its place, and the border. `lives` as in ToSources.
 NCAFAST_DEVICE void write_pushed(const Shape& s, const Tile& tile, int64_t number, const float* pushed,
                                  const uint8_t* lives, float* dx, float* border) {
@@ -96,40 +124,67 @@ NCAFAST_DEVICE void write_pushed(const Shape& s, const Tile& tile, int64_t numbe
   }
 }
 
+// Places along an axis where a padding may show the same cell: the cell's own, then those past the edges.
+NCAFAST_DEVICE int places(const Shape& s, int axis) { return s.padding == Padding::zeros ? 1 : 1 + 2 * s.radius[axis]; }
+
+// The number-th of them, if it shows cell n.
+NCAFAST_DEVICE bool shows(const Shape& s, int axis, int n, int number, int& place) {
+  const int size = s.size[axis];
+  place = number == 0 ? n : number % 2 ? -(number + 1) / 2 : size - 1 + number / 2;
+  return number == 0 || along(place, size, s.padding) == n;
+}
+
+// Tiles along an axis that a place lies in or around.
+NCAFAST_DEVICE int first_tile(const Shape& s, int axis, int place) {
+  return place > s.radius[axis] ? (place - s.radius[axis]) / s.box[axis] : 0;
+}
+NCAFAST_DEVICE int last_tile(const Shape& s, int axis, int place) {
+  const int last = (place + s.radius[axis]) / s.box[axis];
+  return last < s.tiles[axis] ? last : s.tiles[axis] - 1;
+}
+
+NCAFAST_DEVICE int64_t tile_number(const Shape& s, int64_t sample, int z, int y, int x) {
+  return sample * s.sample_tiles + (z * s.tiles[1] + y) * s.tiles[2] + x;
+}
+
+// Adds to dL/dx of a cell what the blocks of all tiles around a place have left there, but for the tile's own block
+// where the place is the cell's own.
+NCAFAST_DEVICE void collect_at(const Shape& s, const Tile& tile, const int (&place)[3], bool own, const float* border,
+                               float* to) {
+  for (int z = first_tile(s, 0, place[0]); z <= last_tile(s, 0, place[0]); ++z)
+    for (int y = first_tile(s, 1, place[1]); y <= last_tile(s, 1, place[1]); ++y)
+      for (int x = first_tile(s, 2, place[2]); x <= last_tile(s, 2, place[2]); ++x) {
+        const int origin[3] = {z * s.box[0], y * s.box[1], x * s.box[2]};
+        if (own && origin[0] == tile.origin[0] && origin[1] == tile.origin[1] && origin[2] == tile.origin[2]) continue;
+        int64_t at = tile_number(s, tile.sample, z, y, x);
+#pragma unroll
+        for (int a = 0; a < 3; ++a) at = at * s.halo[a] + place[a] + s.radius[a] - origin[a];
+        const float* from = border + at * s.channels4;
+        for (int c = 0; c < s.channels; c += 4)
+          put_channels(s, to, c, add4(channels_at(s, to, c), channels_at(s, from, c)));
+      }
+}
+
 // Adds to dL/dx of the tile's cells what blocks have left for them at the border.
 NCAFAST_DEVICE void collect(const Shape& s, const Tile& tile, const float* border, float* dx) {
-  for (int place = static_cast<int>(threadIdx.x); place < s.box_cells; place += static_cast<int>(blockDim.x)) {
-    const int64_t cell = box_cell(s, tile, place).cell;
+  for (int number = static_cast<int>(threadIdx.x); number < s.box_cells; number += static_cast<int>(blockDim.x)) {
+    const int64_t cell = box_cell(s, tile, number).cell;
     if (cell < 0) continue;
     const int64_t line = cell / s.size[2];
     const int z = static_cast<int>(line / s.size[1]), y = static_cast<int>(line % s.size[1]);
     const int x = static_cast<int>(cell - line * s.size[2]);
     float* to = dx + (tile.sample * s.cells + cell) * s.channels;
-    over_places(s, 0, z, [&](int place_z) {
-      over_places(s, 1, y, [&](int place_y) {
-        over_places(s, 2, x, [&](int place_x) {
-          const bool inside = place_z == z && place_y == y && place_x == x;
-          over_tiles(s, 0, place_z, [&](int tile_z, int at_z) {
-            over_tiles(s, 1, place_y, [&](int tile_y, int at_y) {
-              over_tiles(s, 2, place_x, [&](int tile_x, int at_x) {
-                if (inside && tile_z * s.box[0] == tile.origin[0] && tile_y * s.box[1] == tile.origin[1] &&
-                    tile_x * s.box[2] == tile.origin[2])
-                  return;  // its own, added already
-                const int64_t number = tile_number(s, tile.sample, tile_z, tile_y, tile_x);
-                const int at = (at_z * s.halo[1] + at_y) * s.halo[2] + at_x;
-                const float* from = border + (number * s.halo_cells + at) * s.channels4;
-                for (int c = 0; c < s.channels; c += 4)
-                  put_channels(s, to, c, add4(channels_at(s, to, c), channels_at(s, from, c)));
-              });
-            });
-          });
-        });
-      });
-    });
+    int place[3];
+    for (int i = 0; i < places(s, 0); ++i) {
+      if (!shows(s, 0, z, i, place[0])) continue;
+      for (int j = 0; j < places(s, 1); ++j) {
+        if (!shows(s, 1, y, j, place[1])) continue;
+        for (int k = 0; k < places(s, 2); ++k)
+          if (shows(s, 2, x, k, place[2])) collect_at(s, tile, place, i == 0 && j == 0 && k == 0, border, to);
+      }
+    }
   }
 }
-
-constexpr int collect_threads = 128;
 
 struct Collect {
   Shape shape;
@@ -137,8 +192,10 @@ struct Collect {
   float* dx;
 };
 
+constexpr int collect_threads = 128;
+
 // What no step takes any more.
-inline __global__ void __launch_bounds__(collect_threads) collect_border(const __grid_constant__ Collect a) {
+inline __global__ void __launch_bounds__(collect_threads, 4) collect_border(const __grid_constant__ Collect a) {
   grid_dependency_wait();
   for (int64_t number = blockIdx.x; number < a.shape.all_tiles; number += gridDim.x)
     collect(a.shape, tile_at(a.shape, number), a.border, a.dx);

@@ -22,10 +22,6 @@ NCAFAST_DEVICE Tile tile_at(const Shape& s, int64_t number) {
   return tile;
 }
 
-NCAFAST_DEVICE int64_t tile_number(const Shape& s, int64_t sample, int z, int y, int x) {
-  return sample * s.sample_tiles + (z * s.tiles[1] + y) * s.tiles[2] + x;
-}
-
 // Calls work(tile, its number, follows) for all tiles of this block, a barrier before each. In 3-D a block walks along
 // the first axis, column after column: `follows` says that the tile before lies next to this one. In 2-D blocks take
 // turns, so that a region where nothing lives is not one block's alone.
@@ -33,17 +29,18 @@ template <class Work>
 NCAFAST_DEVICE void over_own_tiles(const Shape& s, Work work) {
   const bool walks = s.tiles[0] > 1;
   const int64_t first = walks ? s.all_tiles * blockIdx.x / gridDim.x : blockIdx.x;
-  const int64_t end = walks ? s.all_tiles * (blockIdx.x + 1) / gridDim.x : s.all_tiles;
-  for (int64_t turn = first; turn < end; turn += walks ? 1 : gridDim.x) {
-    int64_t number = turn;
+  const int count = static_cast<int>(walks ? s.all_tiles * (blockIdx.x + 1) / gridDim.x - first
+                                           : (s.all_tiles - first + gridDim.x - 1) / gridDim.x);
+  for (int i = 0; i < count; ++i) {
+    int64_t number = first + static_cast<int64_t>(i) * (walks ? 1 : gridDim.x);
     if (walks) {
-      const int64_t sample = turn / s.sample_tiles;
-      const int rest = static_cast<int>(turn - sample * s.sample_tiles), column = rest / s.tiles[0];
+      const int64_t sample = number / s.sample_tiles;
+      const int rest = static_cast<int>(number - sample * s.sample_tiles), column = rest / s.tiles[0];
       number = sample * s.sample_tiles + (rest - column * s.tiles[0]) * s.tiles[1] * s.tiles[2] + column;
     }
     const Tile tile = tile_at(s, number);
     __syncthreads();
-    work(tile, number, walks && turn > first && tile.origin[0] > 0);
+    work(tile, number, i > 0 && tile.origin[0] > 0);
   }
 }
 
@@ -62,24 +59,6 @@ NCAFAST_DEVICE int along(int i, int n, Padding padding) {
   }
 }
 
-// Calls look(place) for every place along an axis, those past its edges too, where the padding shows cell n.
-template <class Look>
-NCAFAST_DEVICE void over_places(const Shape& s, int axis, int n, Look look) {
-  const int size = s.size[axis], past = s.padding == Padding::zeros ? 0 : s.radius[axis];
-  for (int i = 0; i <= 2 * past; ++i) {
-    const int place = i == 0 ? n : i % 2 ? -(i + 1) / 2 : size - 1 + i / 2;
-    if (i == 0 || along(place, size, s.padding) == n) look(place);
-  }
-}
-
-// Calls look(tile, place of its surroundings) along an axis for every tile that a place lies in or around.
-template <class Look>
-NCAFAST_DEVICE void over_tiles(const Shape& s, int axis, int place, Look look) {
-  const int box = s.box[axis], reach = s.radius[axis], last = (place + reach) / box;
-  for (int i = place > reach ? (place - reach) / box : 0; i <= last && i < s.tiles[axis]; ++i)
-    look(i, place + reach - i * box);
-}
-
 // The cell of the grid that a place of the tile with its surroundings shows; negative: none.
 NCAFAST_DEVICE int64_t shown_cell(const Shape& s, const Tile& tile, int halo_place) {
   int at[3];
@@ -95,23 +74,6 @@ NCAFAST_DEVICE int64_t shown_cell(const Shape& s, const Tile& tile, int halo_pla
     const int there = along(place, s.size[a], s.padding);
     if (there < 0) return -1;
     cell = cell * s.size[a] + there;
-  }
-  return cell;
-}
-
-// The same where that cell belongs to the tile itself and is no copy of it; negative: it does not.
-NCAFAST_DEVICE int64_t own_cell(const Shape& s, const Tile& tile, int halo_place) {
-  int at[3];
-  at[2] = halo_place % s.halo[2];
-  halo_place /= s.halo[2];
-  at[1] = halo_place % s.halo[1];
-  at[0] = halo_place / s.halo[1];
-  int64_t cell = 0;
-#pragma unroll
-  for (int a = 0; a < 3; ++a) {
-    const int place = at[a] - s.radius[a];
-    if (place < 0 || place >= s.box[a] || tile.origin[a] + place >= s.size[a]) return -1;
-    cell = cell * s.size[a] + tile.origin[a] + place;
   }
   return cell;
 }

@@ -17,15 +17,16 @@ struct ToSources {
 
 constexpr int source_threads = 256;
 
-// What a cell's dL/d(next state) says of its state directly, in channels c to c + 3: nothing where it did not live.
-NCAFAST_DEVICE float4 passed(const Shape& s, const uint8_t* lives, int64_t cell, const float* g, int c) {
-  float4 value = channels_at(s, g, c);
-  if (!lives || lives[cell]) return value;
-  if (!restored(s, c)) value.x = 0.0f;
-  if (!restored(s, c + 1)) value.y = 0.0f;
-  if (!restored(s, c + 2)) value.z = 0.0f;
-  if (!restored(s, c + 3)) value.w = 0.0f;
-  return value;
+// Calls look(place) for every place along an axis, those past its edges too, where the padding shows cell n.
+template <class Look>
+NCAFAST_DEVICE void over_places(const Shape& s, int axis, int n, Look look) {
+  look(n);
+  if (s.padding == Padding::zeros) return;
+  const int size = s.size[axis];
+  for (int past = 1; past <= s.radius[axis]; ++past) {
+    if (along(-past, size, s.padding) == n) look(-past);
+    if (along(size - 1 + past, size, s.padding) == n) look(size - 1 + past);
+  }
 }
 
 // Calls look(cell, tap) along an axis for every cell that sees a place, through that tap.
@@ -47,15 +48,35 @@ inline __global__ void __launch_bounds__(source_threads) to_sources(const __grid
   const int64_t index = number / quads;
   const int c = 4 * static_cast<int>(number - index * quads);
   const Cell cell = cell_at(s, index);
-  const float* own = a.dy + index * s.perception16;
-  float4 sum = passed(s, a.lives, index, a.g + index * s.channels, c);
-  if (s.own > 0) sum = add4(sum, channels_at(s, own, c));
-  const float* lines = a.dy + cell.sample * s.cells * s.perception16 + s.own;
+  const bool whole = s.channels % 4 == 0, lives = !a.lives || a.lives[index];
+  const float* own = a.dy + index * s.perception16 + c;
+  const float* g = a.g + index * s.channels + c;
+  float sum[4];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const bool there = c + i < s.channels;
+    sum[i] = there && (lives || restored(s, c + i)) ? g[i] : 0.0f;
+    if (there && s.own > 0) sum[i] += own[i];
+  }
+  const float* lines = a.dy + cell.sample * s.cells * s.perception16 + s.own + c;
   const auto add = [&](int64_t from, int tap) {
     const float* seen = lines + from * s.perception16;
     const float* weights = a.filters + tap * s.filters * s.channels4 + c;
-    for (int f = 0; f < s.filters; ++f, seen += s.channels, weights += s.channels4)
-      fma4(sum, quad_at(weights), channels_at(s, seen, c));
+    for (int f = 0; f < s.filters; ++f, seen += s.channels, weights += s.channels4) {
+      const float4 w = quad_at(weights);
+      float v[4];
+      if (whole) {
+        const float4 four = quad_at(seen);
+        v[0] = four.x, v[1] = four.y, v[2] = four.z, v[3] = four.w;
+      } else {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) v[i] = c + i < s.channels ? seen[i] : 0.0f;
+      }
+      sum[0] = fmaf(w.x, v[0], sum[0]);
+      sum[1] = fmaf(w.y, v[1], sum[1]);
+      sum[2] = fmaf(w.z, v[2], sum[2]);
+      sum[3] = fmaf(w.w, v[3], sum[3]);
+    }
   };
   if (s.filters > 0)
     over_places(s, 0, cell.at[0], [&](int place_z) {
@@ -71,7 +92,10 @@ inline __global__ void __launch_bounds__(source_threads) to_sources(const __grid
         });
       });
     });
-  put_channels(s, a.dx + index * s.channels, c, sum);
+  float* to = a.dx + index * s.channels + c;
+#pragma unroll
+  for (int i = 0; i < 4; ++i)
+    if (c + i < s.channels) to[i] = sum[i];
 }
 
 struct AddExtra {
