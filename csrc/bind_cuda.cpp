@@ -44,7 +44,19 @@ int64_t workspace_bytes(const py::dict& call, const py::tuple& place, bool backw
   const ncafast::Inputs in = ncafast::read_inputs(call);
   const Place at(place);
   const ncafast::cuda::OnDevice device(at.device);
-  return ncafast::cuda::workspace_bytes(in, at.precision, backward, at.multiprocessors);
+  if (!backward) return ncafast::cuda::workspace_bytes(in, at.precision, nullptr, at.multiprocessors);
+  const ncafast::Gradients gradients = ncafast::read_gradients(call["gradients"], in.rule.layers);
+  return ncafast::cuda::workspace_bytes(in, at.precision, &gradients, at.multiprocessors);
+}
+
+// (kernel, cells of a tile per axis, tiles, threads, bytes of shared memory) of a step's kernels.
+py::list launches(const py::dict& rule, int64_t batch, const py::list& size, bool fixed, int multiprocessors) {
+  py::list found;
+  for (const ncafast::cuda::Launch& launch :
+       ncafast::cuda::launches(ncafast::read_rule(rule), ncafast::read_grid(batch, size), fixed, multiprocessors))
+    found.append(py::make_tuple(launch.kernel, py::make_tuple(launch.box[0], launch.box[1], launch.box[2]),
+                                launch.tiles, launch.threads, launch.bytes));
+  return found;
 }
 
 void forward(const py::dict& call, const py::tuple& place, uintptr_t out, uintptr_t history, uintptr_t stats,
@@ -58,17 +70,17 @@ void forward(const py::dict& call, const py::tuple& place, uintptr_t out, uintpt
                          reinterpret_cast<uint8_t*>(tape), reinterpret_cast<void*>(workspace), at.stream);
 }
 
-void backward(const py::dict& call, const py::tuple& place, uintptr_t history, uintptr_t tape, uintptr_t grad_out,
+bool backward(const py::dict& call, const py::tuple& place, uintptr_t history, uintptr_t tape, uintptr_t grad_out,
               uintptr_t grad_history, uintptr_t workspace) {
   const ncafast::Inputs in = ncafast::read_inputs(call);
   const ncafast::Gradients gradients = ncafast::read_gradients(call["gradients"], in.rule.layers);
   const Place at(place);
   const py::gil_scoped_release released;
   const ncafast::cuda::OnDevice device(at.device);
-  ncafast::cuda::backward(in, at.precision, at.multiprocessors, reinterpret_cast<const float*>(history),
-                          reinterpret_cast<const uint8_t*>(tape), reinterpret_cast<const float*>(grad_out),
-                          reinterpret_cast<const float*>(grad_history), gradients, reinterpret_cast<void*>(workspace),
-                          at.stream);
+  return ncafast::cuda::backward(in, at.precision, at.multiprocessors, reinterpret_cast<const float*>(history),
+                                 reinterpret_cast<const uint8_t*>(tape), reinterpret_cast<const float*>(grad_out),
+                                 reinterpret_cast<const float*>(grad_history), gradients,
+                                 reinterpret_cast<void*>(workspace), at.stream);
 }
 
 }  // namespace
@@ -77,6 +89,8 @@ PYBIND11_MODULE(_CUDA, m, py::mod_gil_not_used()) {
   m.doc() = "CUDA kernels of ncafast. Arguments are not checked: ncafast.backends.cuda does.";
   m.def("refuse", &refuse, py::arg("rule"), py::arg("batch"), py::arg("size"), py::arg("precision"), py::arg("device"));
   m.def("tape_bytes", &tape_bytes, py::arg("rule"), py::arg("batch"), py::arg("size"));
+  m.def("launches", &launches, py::arg("rule"), py::arg("batch"), py::arg("size"), py::arg("fixed"),
+        py::arg("multiprocessors"));
   m.def("workspace_bytes", &workspace_bytes, py::arg("call"), py::arg("place"), py::arg("backward"));
   m.def("forward", &forward, py::arg("call"), py::arg("place"), py::arg("out"), py::arg("history"), py::arg("stats"),
         py::arg("tape"), py::arg("workspace"));

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 namespace ncafast {
 
@@ -161,7 +162,21 @@ const char* refuse(const Rule& rule, const Grid& grid, Precision precision);
 
 int64_t tape_bytes(const Rule& rule, const Grid& grid);  // a step
 
-int64_t workspace_bytes(const Inputs& inputs, Precision precision, bool backward, int multiprocessors);
+// A kernel that takes a step from tile to tile: cells of a tile per axis, tiles, and a block's threads and bytes of
+// shared memory.
+struct Launch {
+  const char* kernel;
+  int box[3];
+  int64_t tiles;
+  int threads;
+  int64_t bytes;
+};
+
+// Those of a step forward and backward, for cuda/MODEL.md; `fixed`: filters and extra channels get no gradient.
+std::vector<Launch> launches(const Rule& rule, const Grid& grid, bool fixed, int multiprocessors);
+
+// Of forward, or of backward for these gradients: which are wanted decides what it keeps.
+int64_t workspace_bytes(const Inputs& inputs, Precision precision, const Gradients* gradients, int multiprocessors);
 
 // Shapes as in namespace cpu; states between steps are channels last, [B, *S, C].
 void forward(const Inputs& inputs, Precision precision, int multiprocessors,
@@ -171,7 +186,8 @@ void forward(const Inputs& inputs, Precision precision, int multiprocessors,
              uint8_t* tape,   // [T, tape_bytes] or null
              void* workspace, void* stream);
 
-void backward(const Inputs& inputs, Precision precision, int multiprocessors,
+// Whether dL/dy of the perception stayed on the chip instead of going through memory.
+bool backward(const Inputs& inputs, Precision precision, int multiprocessors,
               const float* history,       // [kept, B, *S, C]
               const uint8_t* tape,        // [T, tape_bytes]
               const float* grad_out,      // [B, C, *S] or null

@@ -181,4 +181,5 @@ def test_random_rules(call):
         most_taps, most_cells = (60, 120) if BACKEND == "triton" else (400, 1500)
         assume(taps * max(rule.num_filters, 1) <= most_taps and cells <= most_cells)
     assume(refused(rule, call.size) is None)
-    test_cpu_random.compare(dataclasses.replace(call, threads=1), BACKEND, DEVICE)
+    fixed = ("perceive.weight", "extra") if call.seed % 2 else ()
+    test_cpu_random.compare(dataclasses.replace(call, threads=1, fixed=fixed), BACKEND, DEVICE)

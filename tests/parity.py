@@ -10,15 +10,17 @@ from ncafast import rollout
 STEPS = 3
 
 
-def run(backend, rule, x, params, masks, extra, weight, device="cpu", **options):
-    """(x_T, states, gradients of x, the parameters and extra), on the CPU."""
+def run(backend, rule, x, params, masks, extra, weight, device="cpu", fixed=(), **options):
+    """(x_T, states, gradients of x, the parameters but the `fixed` ones, and extra), on the CPU."""
     x, masks, extra = (None if value is None else value.to(device) for value in (x, masks, extra))
     params = {name: value.to(device) for name, value in params.items()}
-    leaves = [x, *(p for key, p in params.items() if "running" not in key)] + ([] if extra is None else [extra])
+    learned = [key for key in params if "running" not in key and key not in fixed]
+    wanted = extra is not None and "extra" not in fixed
+    leaves = [x, *(params[key] for key in learned)] + ([extra] if wanted else [])
     leaves = [leaf.detach().requires_grad_() for leaf in leaves]
     x, *rest = leaves
-    extra = None if extra is None else rest.pop()
-    params |= dict(zip((key for key in params if "running" not in key), rest, strict=True))
+    extra = rest.pop() if wanted else extra
+    params |= dict(zip(learned, rest, strict=True))
     options = {"states": "all", **options}
     out, states = rollout(x, rule, params, len(weight), fire_mask=masks, extra=extra, backend=backend, **options)
     weight = weight.to(device)
@@ -46,7 +48,7 @@ def check(ours, plain, exact, small=1e-6):
 
 
 def check_case(backend, name, steps=STEPS, device="cpu", small=1e-6, **options):
-    """A case of the table on a backend, with random weights on every state."""
+    """A case of the table on a backend, with random weights on every state; options as of `run`."""
     rule, size = CASES[name]
     shape = (steps, 2, rule.channels, *size)
     weight = torch.randn(shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)

@@ -43,6 +43,7 @@ class Call:
     extra_shape: tuple[int, ...] | None
     wanted: tuple[bool, ...]  # which of x, extra and the parameters get a gradient, in turn
     loss_of: str  # out, states or both
+    fixed: tuple[str, ...] = ()  # what gets none in any case
 
 
 @st.composite
@@ -260,7 +261,7 @@ def results(call, backend, x, params, extra, masks, device="cpu"):
     given = {"x": x, **({} if extra is None else {"extra": extra}), **params}
     given = {name: value.detach().to(device, copy=True) for name, value in given.items()}
     masks = None if masks is None else masks.to(device)
-    learned = [name for name in given if "running" not in name]
+    learned = [name for name in given if "running" not in name and name not in call.fixed]
     leaves = [name for i, name in enumerate(learned) if call.wanted[i % len(call.wanted)]]
     for name in leaves:
         given[name].requires_grad_()

@@ -21,6 +21,7 @@ from ncafast import Rule, backends, info, native
 from ncafast.backends import cuda as backend
 
 TESTS = Path(__file__).parent
+SUITES = ("gpu_suite.py", "cuda_backward_suite.py")
 
 needs_shim = pytest.mark.skipif(
     sys.platform != "linux" or shutil.which(compiler()) is None, reason="the shim needs Linux and GCC"
@@ -30,7 +31,7 @@ needs_shim = pytest.mark.skipif(
 def run_suite(module: Path, **variables: str) -> None:
     kept = {key: value for key, value in os.environ.items() if not key.startswith("NCAFAST_")}
     found = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(TESTS / "gpu_suite.py")],
+        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *(str(TESTS / name) for name in SUITES)],
         env=kept | {"OMP_NUM_THREADS": "1", "NCAFAST_BACKEND": "cuda", "NCAFAST_CUDA_SHIM": str(module)} | variables,
         cwd=TESTS.parent,
         capture_output=True,

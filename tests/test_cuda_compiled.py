@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
+import cuda_model
 import pytest
 
 from ncafast import native
@@ -48,6 +49,13 @@ def objects() -> list[Path]:
     """All of csrc/cuda for all architectures."""
     wanted = [a for a in nvcc.ARCHITECTURES if a in nvcc.run(nvcc.find(), "--list-gpu-arch")]
     return nvcc.compile_all(nvcc.find(), wanted, ROOT / "build" / "cuda")
+
+
+def version() -> str:
+    """The compiler's own."""
+    found = re.search(r"release ([\d.]+)", nvcc.run(nvcc.find(), "--version"))
+    assert found
+    return found.group(1)
 
 
 def names(mangled: str) -> tuple[str, str]:
@@ -121,6 +129,15 @@ def test_products_run_on_tensor_cores():
             assert bool(kinds) == (wanted is not None), (kernel, instance, kinds)
             assert all(wanted in kind for kind in kinds), (kernel, instance, kinds)
     assert seen == set(TENSOR)
+
+
+@needs_nvcc
+def test_the_model_tells_of_these_kernels():
+    """After a change `python tests/cuda_model.py --write` puts the new tables into csrc/cuda/MODEL.md."""
+    text = cuda_model.FILE.read_text()
+    if f"nvcc {version()}" not in text:
+        pytest.skip("its registers are another compiler's")
+    assert text == cuda_model.written(table(), version())
 
 
 @needs_nvcc

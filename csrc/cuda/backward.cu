@@ -36,14 +36,34 @@ BlockSize filter_block(const Rule& rule, const Grid& grid, int multiprocessors) 
   });
 }
 
+// Whether dL/dy should stay on the chip where nothing but the states' gradient wants it: there has to be room, and
+// tiles have to leave less at their borders than dL/dy, which goes through memory twice. A launch less is worth 8 MB, 2
+// us at 4 TB/s. Model, unverified on hardware.
+bool pushing_pays(const Rule& rule, const Grid& grid, int multiprocessors) {
+  const BlockSize block = mlp_block(rule, grid, multiprocessors, true);
+  if (rule.norm == Norm::batch || block.bytes == 0) return false;
+  const Shape s = make_shape(rule, grid, block.cells);
+  int64_t within = 1;  // cells of a tile that no other tile sees
+  for (int a = 0; a < 3; ++a) within *= std::max(0, s.box[a] - 2 * s.radius[a]);
+  const int64_t around = s.halo_cells - s.box_cells, edge = s.box_cells - within;
+  const int64_t border = s.channels4 * 2 * (around + edge), dy = s.box_cells * (2 * s.perception16 + s.channels4);
+  return int64_t{sizeof(float)} * s.all_tiles * (border - dy) < 8 << 20;
+}
+
+bool only_states_want_dy(const Inputs& in, const Gradients& gradients) {
+  return !(in.rule.filters && gradients.parameters.filters) && !gradients.extra.values;
+}
+
 class Backward {
  public:
-  Backward(const Inputs& in, const Place& place, Arena& arena)
+  Backward(const Inputs& in, const Place& place, const Gradients& gradients, Arena& arena)
       : in_(in),
         place_(place),
+        gradients_(gradients),
         stepper_(in, place, arena),
         s_(stepper_.shape),
-        mlp_(mlp_block(in.rule, in.grid, place.multiprocessors)),
+        pushes_(only_states_want_dy(in, gradients) && pushing_pays(in.rule, in.grid, place.multiprocessors)),
+        mlp_(mlp_block(in.rule, in.grid, place.multiprocessors, pushes_)),
         norm_(norm_block(in.rule, in.grid, place.multiprocessors)),
         filter_(filter_block(in.rule, in.grid, place.multiprocessors)),
         mlp_shape_(make_shape(in.rule, in.grid, mlp_.cells)),
@@ -51,9 +71,12 @@ class Backward {
         filter_shape_(make_shape(in.rule, in.grid, filter_.cells)),
         slab_(s_) {
     const int64_t steps = in.plan.steps, every = stretch();
-    for (float*& g : g_) g = arena.take<float>(stepper_.floats());
+    g_[0] = arena.take<float>(stepper_.floats());
+    g_[1] = pushes_ ? g_[0] : arena.take<float>(stepper_.floats());
     between_ = arena.take<float>((std::min(every, steps) - 1) * stepper_.floats() * (steps > 0));
-    dy_ = arena.take<float>(s_.batch * s_.cells * s_.perception16);
+    dy_ = pushes_ ? nullptr : arena.take<float>(s_.batch * s_.cells * s_.perception16);
+    for (float*& border : borders_)
+      border = arena.take<float>(pushes_ * mlp_shape_.all_tiles * mlp_shape_.halo_cells * s_.channels4);
     // What starts at 0, side by side.
     zeros_ = arena.bytes();
     with_precision(place.precision, [&](auto precision) {
@@ -78,11 +101,11 @@ class Backward {
     offset_ = arena.take<float>(norm * s_.perception16);
   }
 
-  void run(const float* history, const uint8_t* tape, const float* grad_out, const float* grad_history,
-           const Gradients& gradients, unsigned char* workspace) {
+  // Whether dL/dy stayed on the chip.
+  bool run(const float* history, const uint8_t* tape, const float* grad_out, const float* grad_history,
+           unsigned char* workspace) {
     const Plan& plan = in_.plan;
     tape_ = tape;
-    gradients_ = &gradients;
     memset_async(workspace + zeros_, 0, static_cast<size_t>(zeros_end_ - zeros_), place_.stream);
     if (s_.all_tiles > 0) {
       stepper_.prepare();
@@ -111,10 +134,16 @@ class Backward {
           std::swap(g_[0], g_[1]);
         }
       }
-      if (gradients.x)
-        stepper_.change_layout(channels_last<const float>(g_[0], s_), channels_first(gradients.x, s_), false);
+      if (gradients_.x) {
+        if (border_.from)
+          launch_dependent(collect_border,
+                           dim3(static_cast<unsigned>(std::min<int64_t>(mlp_shape_.all_tiles, 1 << 16))),
+                           dim3(collect_threads), 0, place_.stream, Collect{mlp_shape_, border_.from, g_[0]});
+        stepper_.change_layout(channels_last<const float>(g_[0], s_), channels_first(gradients_.x, s_), false);
+      }
     }
     finish();
+    return border_.from != nullptr;
   }
 
  private:
@@ -130,11 +159,12 @@ class Backward {
     return tape_at(in_.rule, in_.grid, const_cast<uint8_t*>(tape_) + t * tape_bytes(in_.rule, in_.grid));
   }
 
-  // g_[1] = dL/dx_t from g_[0] = dL/dx_(t+1).
+  // g_[1] = dL/dx_t from g_[0] = dL/dx_(t+1); where dL/dy stays on the chip without what is at the border.
   void step(int64_t t, const States<const float>& x) {
     const Tape here = tape_of(t);
     const uint8_t* lives = stepper_.alive ? here.lives : nullptr;
     if (stepper_.batch_norm) stepper_.fold(here, stepper_.spare_stats);
+    if (pushes_) border_.to = border_.from == borders_[0] ? borders_[1] : borders_[0];
     const ThroughMlp mlp{mlp_shape_,
                          x,
                          channels_last<const float>(g_[0], s_),
@@ -142,15 +172,21 @@ class Backward {
                          stepper_.weights,
                          stepper_.extra(t),
                          dy_,
+                         g_[1],
+                         border_,
                          slabs_,
-                         stepper_.batch_norm};
+                         stepper_.batch_norm,
+                         begun_ && !stepper_.batch_norm};
+    begun_ = true;
     with_precision(place_.precision, [&](auto precision) {
       launch_dependent(mlp_kernel<precision()>(), dim3(mlp_blocks_), dim3(static_cast<unsigned>(mlp_.threads)),
                        static_cast<size_t>(mlp_.bytes), place_.stream, mlp);
     });
+    border_.from = border_.to;
+    if (pushes_) return;
     if (stepper_.batch_norm) through_norm_of(t, x, here);
-    if (s_.filters && gradients_->parameters.filters) filters(x);
-    const Extra<float>& extra = gradients_->extra;
+    if (s_.filters && gradients_.parameters.filters) filters(x);
+    const Extra<float>& extra = gradients_.extra;
     if (extra.values) {
       Extra<float> target = extra;
       target.values += t * extra.step_stride;
@@ -210,19 +246,22 @@ class Backward {
       reduce(filter_slabs_, filter_blocks_ * filter_groups(filter_shape_), filter_slab_, filter_slab_, filter_sums_);
     launch_dependent(write_gradients, dim3(32), dim3(256), 0, place_.stream,
                      WriteGradients{s_, in_.rule, in_.parameters, sums_, filter_sums_, norm_first_, norm_gamma_,
-                                    norm_beta_, gradients_->parameters});
+                                    norm_beta_, gradients_.parameters});
   }
 
   const Inputs& in_;
   const Place place_;
+  const Gradients& gradients_;
   const Stepper stepper_;
   const Shape& s_;
+  const bool pushes_;  // dL/dy stays on the chip
   const BlockSize mlp_, norm_, filter_;
   const Shape mlp_shape_, norm_shape_, filter_shape_;
   const Slab slab_;
   const uint8_t* tape_ = nullptr;
-  const Gradients* gradients_ = nullptr;
-  float *g_[2], *between_, *dy_;  // between_: the states of a stretch after its first
+  Border border_{};  // `from`: of the step before
+  bool begun_ = false;
+  float *g_[2], *borders_[2], *between_, *dy_;  // between_: the states of a stretch after its first
   int64_t zeros_, zeros_end_;
   unsigned mlp_blocks_ = 0, norm_blocks_ = 0;
   int filter_blocks_;
@@ -233,7 +272,7 @@ class Backward {
 
 }  // namespace
 
-BlockSize mlp_block(const Rule& rule, const Grid& grid, int multiprocessors) {
+BlockSize mlp_block(const Rule& rule, const Grid& grid, int multiprocessors, bool pushes) {
   const Shape shape = make_shape(rule, grid, 1);
   const int threads = shape.hidden32 / 16 / (is_wide(shape) ? units16<true> : units16<false>)*32;
   const BlockSize sizes[] = {{tile_cells(grid, multiprocessors, 128), threads, 0},
@@ -241,16 +280,33 @@ BlockSize mlp_block(const Rule& rule, const Grid& grid, int multiprocessors) {
                              {32, threads, 0}};
   return choose_block(sizes, 3, shared_memory_limit(), [&](const BlockSize& size) {
     Arena arena(nullptr);
-    MlpMemory(make_shape(rule, grid, size.cells), arena);
+    MlpMemory(make_shape(rule, grid, size.cells), pushes, arena);
     return arena.bytes();
   });
 }
 
-int64_t workspace_bytes(const Inputs& in, Precision precision, bool backward, int multiprocessors) {
+std::vector<Launch> launches(const Rule& rule, const Grid& grid, bool fixed, int multiprocessors) {
+  std::vector<Launch> found;
+  const auto add = [&](const char* kernel, const BlockSize& block) {
+    const Shape s = make_shape(rule, grid, block.cells);
+    found.push_back({kernel, {s.box[0], s.box[1], s.box[2]}, s.all_tiles, block.threads, block.bytes});
+  };
+  const bool batch_norm = rule.norm == Norm::batch;
+  const bool pushes = fixed && pushing_pays(rule, grid, multiprocessors);
+  add("step_kernel", step_block(rule, grid, multiprocessors));
+  if (batch_norm) add("sum_moments", moment_block(rule, grid, multiprocessors));
+  add("through_mlp", mlp_block(rule, grid, multiprocessors, pushes));
+  if (batch_norm) add("through_norm", norm_block(rule, grid, multiprocessors));
+  if (rule.filters && !fixed) add("filters_back", filter_block(rule, grid, multiprocessors));
+  if (!pushes) add("to_sources", {1, source_threads, 0});
+  return found;
+}
+
+int64_t workspace_bytes(const Inputs& in, Precision precision, const Gradients* gradients, int multiprocessors) {
   Arena arena(nullptr);
   const Place place{precision, multiprocessors, nullptr};
-  if (backward) {
-    Backward(in, place, arena);
+  if (gradients) {
+    Backward(in, place, *gradients, arena);
   } else {
     const Stepper stepper(in, place, arena);
     arena.take<float>(stepper.floats());
@@ -258,12 +314,12 @@ int64_t workspace_bytes(const Inputs& in, Precision precision, bool backward, in
   return arena.bytes();
 }
 
-void backward(const Inputs& in, Precision precision, int multiprocessors, const float* history, const uint8_t* tape,
+bool backward(const Inputs& in, Precision precision, int multiprocessors, const float* history, const uint8_t* tape,
               const float* grad_out, const float* grad_history, const Gradients& gradients, void* workspace,
               void* stream) {
   Arena arena(workspace);
-  Backward(in, Place{precision, multiprocessors, stream}, arena)
-      .run(history, tape, grad_out, grad_history, gradients, static_cast<unsigned char*>(workspace));
+  return Backward(in, Place{precision, multiprocessors, stream}, gradients, arena)
+      .run(history, tape, grad_out, grad_history, static_cast<unsigned char*>(workspace));
 }
 
 }  // namespace ncafast::cuda

@@ -5,6 +5,7 @@
 
 namespace ncafast::cuda {
 
-BlockSize mlp_block(const Rule& rule, const Grid& grid, int multiprocessors);
+// `pushes`: dL/dy stays on the chip, see pushed.cuh.
+BlockSize mlp_block(const Rule& rule, const Grid& grid, int multiprocessors, bool pushes);
 
 }  // namespace ncafast::cuda

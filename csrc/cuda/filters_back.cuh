@@ -42,20 +42,18 @@ __global__ void __launch_bounds__(filter_threads, 2) filters_back(const __grid_c
   float4 sum[row];
 #pragma unroll
   for (int j = 0; j < row; ++j) sum[j] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-  for (int64_t number = blockIdx.x; number < s.all_tiles; number += gridDim.x) {
-    const Tile tile = tile_at(s, number);
-    __syncthreads();
-    load_tile(s, a.x, tile, tile_states);
+  over_own_tiles(s, [&](const Tile& tile, int64_t, bool follows) {
+    load_next_tile(s, a.x, tile, follows, tile_states);
     copy_async_wait();
     __syncthreads();
-    if (!works) continue;
+    if (!works) return;
     for (int line = group; line < s.box[0] * s.box[1]; line += groups) {
       const int y = line % s.box[1], z = line / s.box[1];
       const int gz = tile.origin[0] + z, gy = tile.origin[1] + y;
       if (gz >= s.size[0] || gy >= s.size[1]) continue;
       const int left = s.size[2] - tile.origin[2], cells = left < s.box[2] ? left : s.box[2];
       const int64_t first = ((tile.sample * s.size[0] + gz) * s.size[1] + gy) * s.size[2] + tile.origin[2];
-      const float* dy = a.dy + first * s.perception16 + s.own + f * s.channels + c;
+      const float* dy = a.dy + first * s.perception16 + s.own + f * s.channels;
       const float* states = tile_states + ((z + tap_z) * s.halo[1] + y + tap_y) * s.halo[2] * s.channels4 + c;
       float4 under[row];
 #pragma unroll
@@ -65,24 +63,19 @@ __global__ void __launch_bounds__(filter_threads, 2) filters_back(const __grid_c
 #pragma unroll
         for (int j = 0; j + 1 < row; ++j) under[j] = under[j + 1];
         under[row - 1] = quad_at(states);
-        float4 value;
-        if (s.channels % 4 == 0)
-          value = quad_at(dy);
-        else
-          value = make_float4(dy[0], c + 1 < s.channels ? dy[1] : 0.0f, c + 2 < s.channels ? dy[2] : 0.0f,
-                              c + 3 < s.channels ? dy[3] : 0.0f);
+        const float4 value = channels_at(s, dy, c);
 #pragma unroll
         for (int j = 0; j < row; ++j) fma4(sum[j], value, under[j]);
       }
     }
-  }
+  });
   if (!works) return;
   const int64_t slab = int64_t{s.taps} * s.filters * s.channels4;
   float* to = a.slabs + (static_cast<int64_t>(blockIdx.x) * groups + group) * slab;
 #pragma unroll
   for (int j = 0; j < row; ++j) {
-    float4& there = *reinterpret_cast<float4*>(to + ((tap_row * row + j) * s.filters + f) * s.channels4 + c);
-    there = make_float4(there.x + sum[j].x, there.y + sum[j].y, there.z + sum[j].z, there.w + sum[j].w);
+    float4& there = quad_at(to + ((tap_row * row + j) * s.filters + f) * s.channels4 + c);
+    there = add4(there, sum[j]);
   }
 }
 

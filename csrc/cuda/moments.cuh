@@ -61,10 +61,8 @@ __global__ void __launch_bounds__(moment_threads, most_blocks8 > 6 ? 1 : 2)
   const int thread = static_cast<int>(threadIdx.x), warp = thread / 32;
   const int slices = s.perception16 / 16, groups = moment_groups(s), slice = warp % slices, group = warp / slices;
   float second[most_blocks8][4] = {}, once = 0.0f;
-  for (int64_t number = blockIdx.x; number < s.all_tiles; number += gridDim.x) {
-    const Tile tile = tile_at(s, number);
-    __syncthreads();
-    load_tile(s, a.from, tile, m.tile);
+  over_own_tiles(s, [&](const Tile& tile, int64_t, bool follows) {
+    load_next_tile(s, a.from, tile, follows, m.tile);
     list_all(s, tile, m.list, m.active, m.count);
     copy_async_wait();
     const int count = *m.count;
@@ -87,7 +85,7 @@ __global__ void __launch_bounds__(moment_threads, most_blocks8 > 6 ? 1 : 2)
             P::add(second[n], left, P::template right<Order::paired>(ByTerm{y + 8 * n, s.perception_row}));
       }
     }
-  }
+  });
   // `once` goes to the first group's slab; the other groups' have zeros there.
   float* slabs = a.slabs + static_cast<int64_t>(blockIdx.x) * groups * moment_slab(s);
   for (int i = thread; i < groups * s.perception16; i += moment_threads)

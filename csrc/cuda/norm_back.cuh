@@ -123,10 +123,8 @@ __global__ void __launch_bounds__(norm_threads, 4) through_norm(const __grid_con
   load_array(m.filter_bias, a.weights.filter_bias, s.filters * s.channels4);
   const Sight sight{m.tile, m.filters, m.filter_bias, a.weights.centre, a.extra};
   const int row = static_cast<int>(threadIdx.x) / 32 * 32, g = lane_g(), t = lane_t();
-  for (int64_t number = blockIdx.x; number < s.all_tiles; number += gridDim.x) {
-    const Tile tile = tile_at(s, number);
-    __syncthreads();
-    load_tile(s, a.x, tile, m.tile);
+  over_own_tiles(s, [&](const Tile& tile, int64_t, bool follows) {
+    load_next_tile(s, a.x, tile, follows, m.tile);
     list_all(s, tile, m.list, m.active, m.count);
     copy_async_wait();
     const int count = *m.count;
@@ -164,7 +162,7 @@ __global__ void __launch_bounds__(norm_threads, 4) through_norm(const __grid_con
         }
       }
     }
-  }
+  });
 }
 
 }  // namespace ncafast::cuda

@@ -22,6 +22,32 @@ NCAFAST_DEVICE void fma4(float4& to, const float4& a, const float4& b) {
 
 NCAFAST_DEVICE const float4& quad_at(const float* from) { return *reinterpret_cast<const float4*>(from); }
 
+NCAFAST_DEVICE float4& quad_at(float* from) { return *reinterpret_cast<float4*>(from); }
+
+NCAFAST_DEVICE float4 add4(const float4& a, const float4& b) {
+  return make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w);
+}
+
+// Channels c to c + 3 of C that lie side by side, 0 past the last.
+NCAFAST_DEVICE float4 channels_at(const Shape& s, const float* from, int c) {
+  from += c;
+  if (s.channels % 4 == 0) return quad_at(from);
+  return make_float4(from[0], c + 1 < s.channels ? from[1] : 0.0f, c + 2 < s.channels ? from[2] : 0.0f,
+                     c + 3 < s.channels ? from[3] : 0.0f);
+}
+
+NCAFAST_DEVICE void put_channels(const Shape& s, float* to, int c, const float4& value) {
+  to += c;
+  if (s.channels % 4 == 0) {
+    quad_at(to) = value;
+    return;
+  }
+  to[0] = value.x;
+  if (c + 1 < s.channels) to[1] = value.y;
+  if (c + 2 < s.channels) to[2] = value.z;
+  if (c + 3 < s.channels) to[3] = value.w;
+}
+
 // Four channels of a row, beginning with `channel` of C, in columns from `column` on.
 template <class P>
 NCAFAST_DEVICE void put_quad(const Shape& s, float* row, int column, int channel, float4 value, const float* centre) {
@@ -31,7 +57,7 @@ NCAFAST_DEVICE void put_quad(const Shape& s, float* row, int column, int channel
   for (int i = 0; i < 4; ++i)
     out[i] = P::rounded(s.centred && channel + i < s.channels ? given[i] - centre[column + i] : given[i]);
   if (s.channels % 4 == 0) {
-    *reinterpret_cast<float4*>(row + column) = make_float4(out[0], out[1], out[2], out[3]);
+    quad_at(row + column) = make_float4(out[0], out[1], out[2], out[3]);
     return;
   }
 #pragma unroll

@@ -225,7 +225,7 @@ const char* refuse(const Rule& rule, const Grid& grid, Precision) {
   } else if (perception > most_perception) {
     reason = "a perception of " + std::to_string(perception) + ": at most " + std::to_string(most_perception) +
              " have kernels";
-  } else if (step_block(rule, grid, 1).bytes == 0 || mlp_block(rule, grid, 1).bytes == 0 ||
+  } else if (step_block(rule, grid, 1).bytes == 0 || mlp_block(rule, grid, 1, false).bytes == 0 ||
              (rule.norm == Norm::batch && moment_block(rule, grid, 1).bytes == 0)) {
     reason = "a tile with these filters and weights needs more shared memory than a block of this GPU has";
   }

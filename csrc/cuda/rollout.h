@@ -32,8 +32,8 @@ BlockSize moment_block(const Rule& rule, const Grid& grid, int multiprocessors);
 // The first of the sizes that leaves room for a second block on a multiprocessor, else the first that fits at all.
 template <class Bytes>
 BlockSize choose_block(const BlockSize* sizes, int count, int64_t limit, Bytes bytes) {
-  constexpr int64_t half = 112 * 1024;  // of an H100's or H200's 227 KiB
-  for (const int64_t most : {limit < half ? limit : half, limit})
+  constexpr int64_t own = 1024;  // that every block costs beside what it asks for; a multiprocessor has limit + own
+  for (const int64_t most : {(limit + own) / 2 - own, limit})
     for (int i = 0; i < count; ++i) {
       const int64_t needed = bytes(sizes[i]);
       if (needed <= most) return {sizes[i].cells, sizes[i].threads, needed};

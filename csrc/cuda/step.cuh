@@ -162,10 +162,8 @@ NCAFAST_DEVICE void step_tiles(const Shape& s, const StepMemory& m, const Sight&
                                const Activity& activity, const States<const float>& from, const States<float>& to) {
   using P = Product<precision>;
   const int rows = static_cast<int>(blockDim.x);  // of a pass: 32 of each warp
-  for (int64_t number = blockIdx.x; number < s.all_tiles; number += gridDim.x) {
-    const Tile tile = tile_at(s, number);
-    __syncthreads();  // all are done with the tile before
-    load_tile(s, from, tile, m.tile);
+  over_own_tiles(s, [&](const Tile& tile, int64_t, bool follows) {
+    load_next_tile(s, from, tile, follows, m.tile);
     list_active(s, activity, tile, m.list, m.active, m.count);
     copy_async_wait();
     __syncthreads();
@@ -182,7 +180,7 @@ NCAFAST_DEVICE void step_tiles(const Shape& s, const StepMemory& m, const Sight&
                               weights.update_bias, d);
       write_moved<blocks8>(s, to, tile, m.tile, m.list, first + row, count, d);
     }
-  }
+  });
 }
 
 template <Precision precision, int blocks8>

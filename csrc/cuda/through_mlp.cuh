@@ -1,4 +1,5 @@
-// One step backward through the MLP (K2a): dL/dy of the cells that took part, and the gradients of the layers.
+// One step backward through the MLP (K2a): dL/dy of the cells that took part, and the gradients of the layers. dL/dy
+// goes to memory, for kernels that come after; where only the states' gradient wants it, it stays here, see pushed.cuh.
 //
 // A warp owns 16 or 32 hidden units, for all cells of all tiles of its block: the sums of dW1 and dW2 that belong to
 // them stay in its registers. The hidden layer is computed transposed, units by cells, so that a warp's sums are the
@@ -10,6 +11,7 @@
 #include "arena.h"
 #include "perception.cuh"
 #include "products.cuh"
+#include "pushed.cuh"
 #include "slab.h"
 
 namespace ncafast::cuda {
@@ -22,18 +24,21 @@ struct ThroughMlp {
   Activity activity;
   Weights weights;
   Extra<const float> extra;
-  float* dy;         // [B, *S, perception16] written, 0 where a cell took no part
-  float* slabs;      // of each block
-  bool fresh_first;  // the first layer's sums start anew: batch norm takes them step by step
+  float* dy;           // [B, *S, perception16] written, 0 where a cell took no part; null where it stays on the chip:
+  float* dx;           // then dL/dx is written, to where g is,
+  Border border;       // and what it lacks
+  float* slabs;        // of each block
+  bool fresh_first;    // the first layer's sums start anew: batch norm takes them step by step
+  bool weights_ready;  // no kernel that may still run writes them
 };
 
 struct MlpMemory {
-  float *tile, *y, *du, *dz, *first, *update, *filters, *filter_bias;
+  float *tile, *y, *du, *dz, *first, *update, *filters, *filter_bias, *pushed;
   uint16_t* list;
   uint8_t* active;
   int* count;
 
-  NCAFAST_HOST_DEVICE MlpMemory(const Shape& s, Arena& arena) {
+  NCAFAST_HOST_DEVICE MlpMemory(const Shape& s, bool pushes, Arena& arena) {
     tile = arena.take<float>(int64_t{s.halo_cells} * s.channels4);
     y = arena.take<float>(int64_t{mlp_rows} * s.perception_row);
     du = arena.take<float>(int64_t{mlp_rows} * (s.channels8 + 4));
@@ -42,6 +47,7 @@ struct MlpMemory {
     update = arena.take<float>(int64_t{s.channels8} * s.hidden_row);
     filters = arena.take<float>(int64_t{s.taps} * s.filters * s.channels4);
     filter_bias = arena.take<float>(int64_t{s.filters} * s.channels4);
+    pushed = arena.take<float>(pushes ? int64_t{s.halo_cells} * pushed_row(s) : 0);
     list = arena.take<uint16_t>(s.box_cells);
     active = arena.take<uint8_t>(s.box_cells);
     count = arena.take<int>(1);
@@ -183,22 +189,30 @@ struct LayerSums {
   }
 };
 
-// Rows of dL/dy = dz W1 to memory; a warp takes every so many-th block of 8 columns, of all rows.
+// Rows of dL/dy = dz W1, to memory or else to `kept` [mlp_rows, perception_row]; a warp takes every so many-th block of
+// 16 columns, of all rows.
 template <Precision precision>
 NCAFAST_DEVICE void write_dy(const ThroughMlp& a, const Tile& tile, const uint16_t* list, int rows, const float* dz,
-                             const float* first) {
+                             const float* first, float* kept) {
   using P = Product<precision>;
   const Shape& s = a.shape;
   const int g = lane_g(), t = lane_t(), dz_row = s.hidden32 + 4;
   const int warp = static_cast<int>(threadIdx.x) / 32, warps = static_cast<int>(blockDim.x) / 32;
-  for (int column = 8 * warp; column < s.perception16; column += 8 * warps) {
-    float sum[mlp_rows / 16][4] = {};
+  for (int column = 16 * warp; column < s.perception16; column += 16 * warps) {
+    float sum[mlp_rows / 16][2][4] = {};
 #pragma unroll 2
     for (int k = 0; k < s.hidden32; k += P::k) {
-      const auto b = P::template right<Order::natural>(ByTerm{first + k * s.perception_row + column, s.perception_row});
+      typename P::Right weight[2];
 #pragma unroll
-      for (int m = 0; m < mlp_rows / 16; ++m)
-        P::add(sum[m], P::template left<Order::natural>(ByRow{dz + 16 * m * dz_row + k, dz_row}), b);
+      for (int n = 0; n < 2; ++n)
+        weight[n] =
+            P::template right<Order::natural>(ByTerm{first + k * s.perception_row + column + 8 * n, s.perception_row});
+#pragma unroll
+      for (int m = 0; m < mlp_rows / 16; ++m) {
+        const auto delta = P::template left<Order::natural>(ByRow{dz + 16 * m * dz_row + k, dz_row});
+#pragma unroll
+        for (int n = 0; n < 2; ++n) P::add(sum[m][n], delta, weight[n]);
+      }
     }
 #pragma unroll
     for (int m = 0; m < mlp_rows / 16; ++m)
@@ -207,8 +221,17 @@ NCAFAST_DEVICE void write_dy(const ThroughMlp& a, const Tile& tile, const uint16
         const int row = 16 * m + 8 * half + g;
         if (row >= rows) continue;
         const int64_t cell = tile.sample * s.cells + box_cell(s, tile, list[row]).cell;
-        *reinterpret_cast<float2*>(a.dy + cell * s.perception16 + column + 2 * t) =
-            make_float2(sum[m][2 * half], sum[m][2 * half + 1]);
+#pragma unroll
+        for (int n = 0; n < 2; ++n) {
+          const int p = column + 8 * n + 2 * t;
+          const float* value = sum[m][n] + 2 * half;
+          if (a.dy) {
+            *reinterpret_cast<float2*>(a.dy + cell * s.perception16 + p) = make_float2(value[0], value[1]);
+          } else {  // columns past the perception stay 0
+            if (p < s.perception) kept[row * s.perception_row + p] = value[0];
+            if (p + 1 < s.perception) kept[row * s.perception_row + p + 1] = value[1];
+          }
+        }
       }
   }
 }
@@ -237,23 +260,28 @@ __global__ void __launch_bounds__(mlp_threads<wide>, wide ? 1 : 2) through_mlp(c
   using P = Product<precision>;
   const Shape& s = a.shape;
   Arena arena(shared_memory<unsigned char>());
-  const MlpMemory m(s, arena);
+  const bool pushes = !a.dy;
+  const MlpMemory m(s, pushes, arena);
   clear_padding(s, mlp_rows, m.y);
-  grid_dependency_wait();
+  if (!a.weights_ready) grid_dependency_wait();
   load_array(m.first, a.weights.first, s.hidden32 * s.perception_row);
   load_array(m.update, a.weights.update, s.channels8 * s.hidden_row);
   load_array(m.filters, a.weights.filters, s.taps * s.filters * s.channels4);
   load_array(m.filter_bias, a.weights.filter_bias, s.filters * s.channels4);
+  grid_dependency_wait();
+  grid_dependency_release();  // after the wait: what starts then may take for done all that this kernel waited for
   const Sight sight{m.tile, m.filters, m.filter_bias, a.weights.centre, a.extra};
   const int unit = static_cast<int>(threadIdx.x) / 32 * 16 * units16<wide>;
   LayerSums<units16<wide>, wide ? most_perception / 8 : 6, wide ? 4 : 2> sums;
   float update_bias = 0.0f;
-  for (int64_t number = blockIdx.x; number < s.all_tiles; number += gridDim.x) {
-    const Tile tile = tile_at(s, number);
-    __syncthreads();
-    load_tile(s, a.x, tile, m.tile);
+  over_own_tiles(s, [&](const Tile& tile, int64_t number, bool follows) {
+    load_next_tile(s, a.x, tile, follows, m.tile);
+    if (pushes) {
+      clear_pushed(s, m.pushed);
+      if (a.border.from) collect(s, tile, a.border.from, a.dx);
+    }
     list_active(s, a.activity, tile, m.list, m.active, m.count);
-    clear_still(a, tile, m.active);
+    if (!pushes) clear_still(a, tile, m.active);
     copy_async_wait();
     __syncthreads();
     const int count = *m.count;
@@ -269,9 +297,14 @@ __global__ void __launch_bounds__(mlp_threads<wide>, wide ? 1 : 2) through_mlp(c
         sums.template add<precision>(s, m.y + cell * s.perception_row, m.du + cell * (s.channels8 + 4), m.first,
                                      a.weights.first_bias, m.update, unit, m.dz + cell * (s.hidden32 + 4));
       __syncthreads();
-      write_dy<precision>(a, tile, list, rows, m.dz, m.first);
+      write_dy<precision>(a, tile, list, rows, m.dz, m.first, m.y);
+      if (!pushes) continue;
+      __syncthreads();
+      push(s, tile, list, rows, m.y, m.filters, m.pushed);
+      __syncthreads();
     }
-  }
+    if (pushes) write_pushed(s, tile, number, m.pushed, a.activity.wanted, a.dx, a.border.to);
+  });
   float* slab = a.slabs + static_cast<int64_t>(blockIdx.x) * Slab(s).count;
   sums.store(s, slab, unit, a.fresh_first);
   __syncthreads();

@@ -22,6 +22,28 @@ NCAFAST_DEVICE Tile tile_at(const Shape& s, int64_t number) {
   return tile;
 }
 
+// Calls work(tile, its number, follows) for all tiles of this block, a barrier before each. In 3-D a block walks along
+// the first axis, column after column: `follows` says that the tile before lies next to this one. In 2-D blocks take
+// turns, so that a region where nothing lives is not one block's alone.
+template <class Work>
+NCAFAST_DEVICE void over_own_tiles(const Shape& s, Work work) {
+  const bool walks = s.tiles[0] > 1;
+  const int64_t first = walks ? s.all_tiles * blockIdx.x / gridDim.x : blockIdx.x;
+  const int count = static_cast<int>(walks ? s.all_tiles * (blockIdx.x + 1) / gridDim.x - first
+                                           : (s.all_tiles - first + gridDim.x - 1) / gridDim.x);
+  for (int i = 0; i < count; ++i) {
+    int64_t number = first + static_cast<int64_t>(i) * (walks ? 1 : gridDim.x);
+    if (walks) {
+      const int64_t sample = number / s.sample_tiles;
+      const int rest = static_cast<int>(number - sample * s.sample_tiles), column = rest / s.tiles[0];
+      number = sample * s.sample_tiles + (rest - column * s.tiles[0]) * s.tiles[1] * s.tiles[2] + column;
+    }
+    const Tile tile = tile_at(s, number);
+    __syncthreads();
+    work(tile, number, i > 0 && tile.origin[0] > 0);
+  }
+}
+
 // Where a place along an axis of n cells lies under a padding; negative: nowhere, there are zeros.
 NCAFAST_DEVICE int along(int i, int n, Padding padding) {
   if (i >= 0 && i < n) return i;
@@ -73,19 +95,21 @@ NCAFAST_DEVICE BoxCell box_cell(const Shape& s, const Tile& tile, int place) {
   return found;
 }
 
-// Starts the copies of a tile [halo_cells, channels4]; the caller waits for them. Channels past the last are 0.
-NCAFAST_DEVICE void load_tile(const Shape& s, const States<const float>& x, const Tile& at, float* tile) {
+// Starts the copies of a tile [halo_cells, channels4], from a place on; the caller waits for them. Channels past the
+// last are 0.
+NCAFAST_DEVICE void load_tile(const Shape& s, const States<const float>& x, const Tile& at, float* tile,
+                              int from_place = 0) {
   const float* from = x.values + at.sample * x.sample;
   const int threads = static_cast<int>(blockDim.x), quads = s.channels4 / 4;
   if (x.aligned) {
-    for (int i = static_cast<int>(threadIdx.x); i < s.halo_cells * quads; i += threads) {
+    for (int i = from_place * quads + static_cast<int>(threadIdx.x); i < s.halo_cells * quads; i += threads) {
       const int place = i / quads, quad = i - place * quads;
       const int64_t cell = shown_cell(s, at, place);
       copy_async<16>(tile + place * s.channels4 + 4 * quad, from + (cell < 0 ? 0 : cell * x.cell) + 4 * quad,
                      cell >= 0);
     }
   } else {  // cells innermost, as they lie in memory when the channels come first
-    for (int place = static_cast<int>(threadIdx.x); place < s.halo_cells; place += threads) {
+    for (int place = from_place + static_cast<int>(threadIdx.x); place < s.halo_cells; place += threads) {
       const int64_t cell = shown_cell(s, at, place);
       for (int c = 0; c < s.channels4; ++c) {
         const bool there = cell >= 0 && c < s.channels;
@@ -94,6 +118,20 @@ NCAFAST_DEVICE void load_tile(const Shape& s, const States<const float>& x, cons
     }
   }
   copy_async_commit();
+}
+
+// The same where `follows` may say that `tile` still holds the tile before it along the first axis. What both show
+// moves over instead of being fetched: at 3^3 a tile of 4 x 8 x 8 then takes 1.6 times its cells from memory and the L2
+// instead of 2.3 times, one of 4 x 4 x 8 1.9 instead of 2.8 times. By count, unverified on hardware.
+NCAFAST_DEVICE void load_next_tile(const Shape& s, const States<const float>& x, const Tile& at, bool follows,
+                                   float* tile) {
+  if (!follows || s.box[0] < 2 * s.radius[0]) return load_tile(s, x, at, tile);
+  const int plane = s.halo[1] * s.halo[2], known = 2 * s.radius[0] * plane;
+  const float* before = tile + s.box[0] * plane * s.channels4;
+  for (int i = 4 * static_cast<int>(threadIdx.x); i < known * s.channels4; i += 4 * static_cast<int>(blockDim.x))
+    *reinterpret_cast<float4*>(tile + i) = *reinterpret_cast<const float4*>(before + i);
+  __syncthreads();
+  load_tile(s, x, at, tile, known);
 }
 
 // Starts the copies of an array of a multiple of 4 floats, both ends aligned to 16 bytes.
