@@ -29,8 +29,9 @@ needs_shim = pytest.mark.skipif(
 
 def run_suite(module: Path, **variables: str) -> None:
     kept = {key: value for key, value in os.environ.items() if not key.startswith("NCAFAST_")}
+    suites = [str(TESTS / name) for name in ("gpu_suite.py", "cuda_suite.py")]
     found = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(TESTS / "gpu_suite.py")],
+        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *suites],
         env=kept | {"OMP_NUM_THREADS": "1", "NCAFAST_BACKEND": "cuda", "NCAFAST_CUDA_SHIM": str(module)} | variables,
         cwd=TESTS.parent,
         capture_output=True,
@@ -43,13 +44,15 @@ def run_suite(module: Path, **variables: str) -> None:
 @needs_shim
 def test_kernels_agree_with_float64(tmp_path):
     """As if on a GPU without clusters and dependent launches, in plain memory and in many rules."""
-    run_suite(build(tmp_path), NCAFAST_SHIM_CAPABILITY="80", NCAFAST_RANDOM_RULES="60")
+    ways = {"NCAFAST_SHIM_CAPABILITY": "80", "NCAFAST_CUDA_ROLLOUT": "cooperative"}
+    run_suite(build(tmp_path), **ways, NCAFAST_RANDOM_RULES="60")
 
 
 @needs_shim
 def test_kernels_keep_within_their_memory(tmp_path):
     """As if on a GPU that has them, under AddressSanitizer; new memory is full of NaN."""
-    run_suite(build(tmp_path, "address"), NCAFAST_SHIM_CAPABILITY="90", **environment("address"))
+    ways = {"NCAFAST_SHIM_CAPABILITY": "90", "NCAFAST_CUDA_ROLLOUT": "cluster"}
+    run_suite(build(tmp_path, "address"), **ways, **environment("address"))
 
 
 def test_it_is_never_chosen_by_itself_and_says_why(capsys):

@@ -7,6 +7,7 @@
 #include "language.h"
 
 #define NCAFAST_DEVICE inline
+#define NCAFAST_HAS_CLUSTERS 1
 #define NCAFAST_SHARED(type, name, count) \
   static const char name##_mark = 0;      \
   type(&name)[count] =                    \
