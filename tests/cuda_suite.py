@@ -16,6 +16,7 @@ from parity import check_case, run
 from ncafast import Alive, Rule, native, rollout
 from ncafast.backends import cuda as backend
 from ncafast.backends.plan import Plan
+from ncafast.functional import trace
 
 # Grids of several parts, the last of them smaller, whose cells see beyond their neighbours' parts and around the edges.
 _FIELDS = {"channels": 6, "hidden": (10,)}
@@ -97,9 +98,38 @@ def test_all_ways_give_the_same_bits(name, went, monkeypatch):
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
-def test_what_no_other_way_can_do_goes_by_steps(went, monkeypatch):
+CASES["parts, norm"] = (Rule(channels=6, hidden=(10,), norm="batch", padding="reflect"), (21, 19))
+CASES["parts, norm, alive"] = (Rule(channels=5, hidden=(10,), norm="batch", alive=Alive(threshold=0.8)), (11, 13))
+CASES["parts, norm, extra"] = (Rule(channels=9, hidden=(40,), norm="batch", extra=2, kernel_size=5), (9, 12))
+
+
+@pytest.mark.parametrize("way", ["steps", "cooperative"])
+@pytest.mark.parametrize("name", ["batch norm 3d", "parts, norm", "parts, norm, alive", "parts, norm, extra"])
+def test_batch_norm_by_steps_and_in_one_launch(name, way, went, monkeypatch):
+    monkeypatch.setenv("NCAFAST_CUDA_ROLLOUT", way)
+    check_case(BACKEND, name, 4, DEVICE, small=3e-6)
+    assert {found for found, _ in went} == {way}
+
+
+def test_statistics_of_batch_norm_do_not_depend_on_the_way(monkeypatch):
+    rule, size = CASES["parts, norm"]
+    x, params = make_state(rule, size, torch.float32).to(DEVICE), make_params(rule, torch.float32)
+    params = {key: p.to(DEVICE) for key, p in params.items()}
+    found = []
+    for way in ("steps", "cooperative"):
+        monkeypatch.setenv("NCAFAST_CUDA_ROLLOUT", way)
+        found.append(trace(x, rule, params, 4, seed=1, backend=BACKEND).stats)
+    torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-5)
+
+
+def test_batch_norm_is_never_on_chip(went, monkeypatch):
+    """Its statistics are those of all samples. With many channels it goes by steps in any case."""
     monkeypatch.setenv("NCAFAST_CUDA_ROLLOUT", "cluster")
     check_case(BACKEND, "batch norm", 3, DEVICE, small=3e-6)
+    assert "cluster" not in {way for way, _ in went}
+    went.clear()
+    monkeypatch.setenv("NCAFAST_CUDA_ROLLOUT", "cooperative")
+    check_case(BACKEND, "wide", 2, DEVICE, small=3e-6)
     assert {way for way, _ in went} == {"steps"}
 
 

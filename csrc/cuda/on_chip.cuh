@@ -152,6 +152,7 @@ __global__ void __launch_bounds__(chip_threads, 1) chip_kernel(const __grid_cons
   const Tile tile = tile_at(s, blockIdx.x);
   const int64_t steps = a.turns.plan.steps;
   load_weights(s, m.step, a.weights);
+  load_first(s, m.step, a.weights);
   load_tile(s, a.turns.before(s, 0), tile, m.step.tile);
   float *state = m.step.tile, *next = m.next;
   // Channels past the last are never written.

@@ -83,7 +83,8 @@ Stepper::Stepper(const Inputs& in, const Place& where, Arena& arena)
       shape(make_shape(in.rule, in.grid, block.cells)),
       moment_shape(make_shape(in.rule, in.grid, moments.cells)),
       alive(in.rule.alive.channel >= 0),
-      batch_norm(in.rule.norm == Norm::batch) {
+      batch_norm(in.rule.norm == Norm::batch),
+      norm_steps(plan_norm_steps(in, where)) {
   const Shape& s = shape;
   with_precision(place.precision, [&](auto precision) {
     step_blocks_ = resident(step_kernel_of<precision()>(s), place, block, s.all_tiles);
@@ -97,7 +98,8 @@ Stepper::Stepper(const Inputs& in, const Place& where, Arena& arena)
   weights.centre = arena.take<float>(s.perception16);
   spare = tape_at(in.rule, in.grid, arena.take<uint8_t>(tape_bytes(in.rule, in.grid)));
   spare_stats = arena.take<float>(batch_norm ? 2 * s.hidden : 0);
-  slabs_ = arena.take<float>(batch_norm ? int64_t{moment_blocks()} * moment_groups(s) * moment_slab(s) : 0);
+  const int64_t summing = std::max<int64_t>(moment_blocks(), norm_steps.blocks);
+  slabs_ = arena.take<float>(batch_norm ? summing * moment_groups(s) * moment_slab(s) : 0);
   sums_ = arena.take<float>(batch_norm ? moment_slab(s) : 0);
   raw_ = arena.take<float>(alive ? floats() : 0);
   before_ = arena.take<uint8_t>(alive && in.rule.alive.pre ? s.batch * s.cells : 0);
@@ -119,25 +121,29 @@ int Stepper::moment_blocks() const {
 void Stepper::measure(int64_t t, const States<const float>& from, const Tape& tape) const {
   const int blocks = moment_blocks(), slab = moment_slab(shape);
   const Moments sums{moment_shape, from, weights, extra(t), slabs_};
-  const bool narrow = shape.perception16 <= 48;
-  const auto kernel = place.precision == Precision::tf32 || place.precision == Precision::bf16
-                          ? (narrow ? sum_moments<Precision::tf32, 6> : sum_moments<Precision::tf32, 16>)
-                          : (narrow ? sum_moments<Precision::tf32x3, 6> : sum_moments<Precision::tf32x3, 16>);
+  const bool narrow = shape.perception16 <= 8 * narrow_blocks8;
+  const auto kernel =
+      place.precision == Precision::tf32 || place.precision == Precision::bf16
+          ? (narrow ? sum_moments<Precision::tf32, narrow_blocks8> : sum_moments<Precision::tf32, wide_blocks8>)
+          : (narrow ? sum_moments<Precision::tf32x3, narrow_blocks8> : sum_moments<Precision::tf32x3, wide_blocks8>);
   // Before the first step no mean is known to sum about.
   for (int round = t == 0 ? 0 : 1; round < 2; ++round) {
     launch_dependent(kernel, dim3(static_cast<unsigned>(blocks)), dim3(moment_threads), moments.bytes, place.stream,
                      sums);
     launch_dependent(reduce_slabs, dim3(blocks_of(slab, reduce_width)), dim3(reduce_width * reduce_slices), 0,
                      place.stream, slabs_, blocks * moment_groups(shape), slab, slab, sums_);
-    launch_dependent(finish_moments, dim3(1), dim3(1024), 0, place.stream,
-                     FinishMoments{shape, sums_, weights.centre, tape.mean, tape.moment});
+    launch_dependent(finish_moments, dim3(blocks_of(shape.perception * shape.perception, 256)), dim3(256), 0,
+                     place.stream, FinishMoments{shape, sums_, weights.centre, tape.mean, tape.moment});
   }
 }
 
 void Stepper::fold(const Tape& tape, float* stats) const {
   launch_dependent(fold_norm, dim3(blocks_of(shape.hidden32, fold_warps)), dim3(32 * fold_warps), 0, place.stream,
-                   FoldNorm{shape, place.precision == Precision::tf32, inputs.rule.norm_eps,
-                            inputs.parameters.hidden[0], weights, tape.mean, tape.moment, stats});
+                   FoldNorm{shape, folding(), weights, tape.mean, tape.moment, stats});
+}
+
+Folding Stepper::folding() const {
+  return {place.precision == Precision::tf32, inputs.rule.norm_eps, inputs.parameters.hidden[0]};
 }
 
 Extra<const float> Stepper::extra(int64_t t) const {
@@ -190,25 +196,43 @@ void Stepper::run(int64_t t, const States<const float>& from, const States<float
                           !batch_norm && t > 0,
                           1,
                           {},
-                          0});
+                          0,
+                          {}});
   });
   if (alive) launch_dependent(settle, grid, dim3(life_threads), 0, place.stream, pass);
 }
 
-bool Stepper::can_be_whole() const { return !batch_norm && inputs.plan.steps > 1; }
+bool Stepper::can_be_whole() const { return batch_norm ? norm_steps.blocks > 0 : inputs.plan.steps > 1; }
 
 // Model: 2 us between launches against 1 to 1.5 us of a grid's barrier, and no weights to fetch again, 35 KB a block at
-// C = 16, H = 128. Growing NCA's 8 x 72^2 with an alive mask: 3 x 1.3 + 2.3 us a step in place of 3 x 2 + 2.3. Larger
-// grids gain nothing that counts. Unverified on hardware.
-bool Stepper::should_be_whole() const { return can_be_whole() && shape.all_tiles <= step_blocks_; }
+// C = 16, H = 128. Growing NCA's 8 x 72^2 with an alive mask: 3 x 1.3 + 2.3 us a step in place of 3 x 2 + 2.3;
+// Med-NCA's coarse level, 80^2 with batch norm: 5 x 1.3 + 3 in place of 5 x 2 + 3. Larger grids gain nothing that
+// counts. Unverified on hardware.
+bool Stepper::should_be_whole() const {
+  if (!can_be_whole()) return false;
+  return batch_norm ? norm_steps.shape.all_tiles <= norm_steps.blocks : shape.all_tiles <= step_blocks_;
+}
 
-void Stepper::run_all(const Turns& turns, uint8_t* tape) const {
+void Stepper::run_all(const Turns& turns, uint8_t* tape, float* stats) const {
+  const Tape first = tape ? tape_at(inputs.rule, inputs.grid, tape) : spare;
+  const int64_t tape_step = tape ? tape_bytes(inputs.rule, inputs.grid) / static_cast<int64_t>(sizeof(float)) : 0;
+  const Step step{batch_norm ? norm_steps.shape : shape,
+                  turns.before(shape, 0),
+                  alive ? channels_last(raw_, shape) : turns.after(shape, 1),
+                  activity_of(inputs, 0, nullptr),
+                  weights,
+                  extra(0),
+                  life(tape),
+                  false,
+                  inputs.plan.steps,
+                  turns,
+                  inputs.fire.step_stride,
+                  {folding(), slabs_, sums_, first.mean, first.moment, stats, tape_step}};
+  if (batch_norm) return launch_norm_steps(norm_steps, place, step);
   with_precision(place.precision, [&](auto precision) {
     launch_cooperative(step_kernel_of<precision()>(shape), dim3(step_blocks_),
                        dim3(static_cast<unsigned>(block.threads)), static_cast<size_t>(block.bytes), place.stream,
-                       Step{shape, turns.before(shape, 0), alive ? channels_last(raw_, shape) : turns.after(shape, 1),
-                            activity_of(inputs, 0, nullptr), weights, extra(0), life(tape), false, inputs.plan.steps,
-                            turns, inputs.fire.step_stride});
+                       step);
   });
 }
 
@@ -281,7 +305,7 @@ Went forward(const Inputs& in, Precision precision, int multiprocessors, Way wan
     return {way, static_cast<int>(chip.parts)};
   }
   if (way == Way::cooperative) {
-    stepper.run_all(turns, tape);
+    stepper.run_all(turns, tape, stats);
   } else {
     for (int64_t t = 0; t < steps; ++t) {
       const Tape here = tape ? tape_at(in.rule, in.grid, tape + t * step_bytes) : stepper.spare;

@@ -33,6 +33,17 @@ inline double fire_rate_of(const Rule& rule) { return static_cast<double>(rule.f
 BlockSize step_block(const Rule& rule, const Grid& grid, int multiprocessors);
 BlockSize moment_block(const Rule& rule, const Grid& grid, int multiprocessors);
 
+// A launch of all steps under batch norm; see norm_steps.cu.
+struct NormSteps {
+  Shape shape;
+  BlockSize block;
+  unsigned blocks;  // 0: there is none
+};
+
+struct Step;
+NormSteps plan_norm_steps(const Inputs& inputs, const Place& place);
+void launch_norm_steps(const NormSteps& steps, const Place& place, const Step& step);
+
 // The first of the sizes that leaves room for a second block on a multiprocessor, else the first that fits at all.
 template <class Bytes>
 BlockSize choose_block(const BlockSize* sizes, int count, int64_t limit, Bytes bytes) {
@@ -54,6 +65,7 @@ struct Tape {
 Tape tape_at(const Rule& rule, const Grid& grid, uint8_t* step);
 
 struct Life;
+struct Folding;
 
 // Which cells step t moves: those that fire, of the wanted ones.
 Activity activity_of(const Inputs& inputs, int64_t t, const uint8_t* wanted);
@@ -74,7 +86,7 @@ class Stepper {
   // that of the first step, or null.
   bool can_be_whole() const;
   bool should_be_whole() const;
-  void run_all(const Turns& turns, uint8_t* tape) const;
+  void run_all(const Turns& turns, uint8_t* tape, float* stats) const;
 
   // The alive mask's arrays, with the lives of a first step whose tape that is.
   Life life(uint8_t* tape) const;
@@ -88,12 +100,14 @@ class Stepper {
   const BlockSize block, moments;
   const Shape shape, moment_shape;
   const bool alive, batch_norm;
+  const NormSteps norm_steps;
   Weights weights;
   Tape spare;          // of a step whose tape nobody keeps
   float* spare_stats;  // [2, H]
 
  private:
   int moment_blocks() const;
+  Folding folding() const;
 
   unsigned step_blocks_ = 0;
 

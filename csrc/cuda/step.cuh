@@ -3,13 +3,15 @@
 // second's operand in registers.
 //
 // One launch does one step, or all steps of a rollout whose tiles are on the device at once (K5): then blocks keep
-// their weights, do what the alive mask asks before and after a step, and meet in between. on_chip.cuh has a third way.
+// their weights, do what batch norm and the alive mask ask before and after a step, and meet in between. on_chip.cuh
+// has a third way.
 #pragma once
 
 #include "activation.cuh"
 #include "active.cuh"
 #include "arena.h"
 #include "life.cuh"
+#include "moments.cuh"
 #include "perception.cuh"
 #include "products.cuh"
 #include "turns.h"
@@ -31,6 +33,7 @@ struct Step {
   int64_t steps;
   Turns turns;
   int64_t mask_step;
+  Norming norming;
 };
 
 // Where a step finds what its cells see and leaves them: in device memory.
@@ -204,7 +207,6 @@ NCAFAST_DEVICE void step_tile(const Shape& s, const StepMemory& m, const Sight& 
 
 // What all steps read again and again; the caller waits for the copies.
 NCAFAST_DEVICE void load_weights(const Shape& s, const StepMemory& m, const Weights& weights) {
-  load_array(m.first, weights.first, s.hidden32 * s.perception_row);
   load_array(m.update, weights.update, s.channels8 * s.hidden_row);
   load_array(m.filters, weights.filters, s.taps * s.filters * s.channels4);
   load_array(m.filter_bias, weights.filter_bias, s.filters * s.channels4);
@@ -217,24 +219,39 @@ NCAFAST_DEVICE void go_on(Activity& activity, int64_t mask_step, Extra<const flo
   if (extra.values) extra.values += extra.step_stride;
 }
 
-template <Precision precision, int blocks8>
-__global__ void __launch_bounds__(step_threads, precision == Precision::ieee || blocks8 > 2 ? 2 : 3)
+NCAFAST_DEVICE void load_first(const Shape& s, const StepMemory& m, const Weights& weights) {
+  load_array(m.first, weights.first, s.hidden32 * s.perception_row);
+}
+
+// `norms`: a launch of all steps under batch norm, whose tiles are the moments' too. One block on a multiprocessor,
+// since small grids have no more.
+template <Precision precision, int blocks8, bool norms = false>
+__global__ void __launch_bounds__(norms ? moment_threads : step_threads, norms ? 1
+                                                                         : precision == Precision::ieee || blocks8 > 2
+                                                                             ? 2
+                                                                             : 3)
     step_kernel(const __grid_constant__ Step a) {
   const Shape& s = a.shape;
   Arena arena(shared_memory<unsigned char>());
   const StepMemory m(s, static_cast<int>(blockDim.x), arena);
+  float* const parts = arena.take<float>(norms ? reduce_width * reduce_slices : 0);
   clear_padding(s, static_cast<int>(blockDim.x), m.y);
   if (!a.weights_ready) grid_dependency_wait();
   load_weights(s, m, a.weights);
+  if (!norms) load_first(s, m, a.weights);
   grid_dependency_wait();
   grid_dependency_release();  // after the wait: what starts then may take for done all that this kernel waited for
   Sight sight{m.tile, m.filters, m.filter_bias, a.weights.centre, a.extra};
   Activity activity = a.activity;
   States<const float> from = a.from;
   InMemory where{a.to, a.life, s.settles && a.life.alive.pre};
-  const bool whole = a.steps > 1, settles = whole && s.settles;
+  const bool whole = norms || a.steps > 1, settles = whole && s.settles;
 #pragma unroll 1
   for (int64_t t = 0;;) {
+    if constexpr (norms) {
+      norm_step<precision>(s, m, sight, from, a.weights, a.norming, t, parts);
+      load_first(s, m, a.weights);
+    }
     if (settles && where.skips) {
       mark_living(s, a.life, from);
       grid_sync();
