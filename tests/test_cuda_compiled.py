@@ -26,7 +26,7 @@ WARPS = {80: 64, 86: 48, 90: 64, 100: 64}  # that a multiprocessor holds at most
 # Bytes of spills per thread, by kernel, precision and architecture: all other instances keep everything in registers.
 SPILLS: dict[tuple[str, str, int], int] = {}
 # Kernels whose products run on tensor cores, in every precision but ieee.
-TENSOR = ("step_kernel", "sum_moments", "through_mlp", "through_norm")
+TENSOR = ("chip_kernel", "step_kernel", "sum_moments", "through_mlp", "through_norm")
 
 
 def load_nvcc() -> ModuleType:

@@ -353,6 +353,8 @@ class Configuration {
 template <class... P>
 int active_clusters(void (*kernel)(P...), unsigned cluster, int threads, size_t shared_bytes) {
   if (compute_capability() < 90) return 0;
+  if (cluster == 1)
+    return blocks_per_multiprocessor(kernel, threads, shared_bytes) * device_attribute(cudaDevAttrMultiProcessorCount);
   allow_shared_memory(kernel, shared_bytes);
   const void* const function = reinterpret_cast<const void*>(kernel);
   return remembered(function, {threads, static_cast<int64_t>(shared_bytes), cluster}, [=](int) {

@@ -1,7 +1,5 @@
 // All steps under batch norm in one launch, on the host: step_kernel with `norms`. It has instances for narrow rules
 // only, MaxNCA's and Med-NCA's among them: those for wide ones took three times as long to compile.
-#include <algorithm>
-
 #include "launches.h"
 #include "step.cuh"
 
@@ -19,14 +17,15 @@ NormSteps plan_norm_steps(const Inputs& in, const Place& place) {
   const int64_t all = in.grid.batch * in.grid.size[0] * in.grid.size[1] * in.grid.size[2];
   int cells = 32;
   while (cells < max_box && all > int64_t{cells} * place.multiprocessors) cells *= 2;
-  const BlockSize sizes[] = {
-      {cells, moment_threads, 0}, {std::min(cells, 128), moment_threads, 0}, {32, moment_threads, 0}};
-  plan.block = choose_block(sizes, 3, shared_memory_limit(), [&](const BlockSize& size) {
-    Arena arena(nullptr);
-    StepMemory(make_shape(in.rule, in.grid, size.cells), size.threads, arena);
-    arena.take<float>(reduce_width * reduce_slices);
-    return arena.bytes();
-  });
+  for (; cells >= 32 && plan.block.bytes == 0; cells /= 2) {
+    const BlockSize size{cells, moment_threads, 0};
+    plan.block = choose_block(&size, 1, shared_memory_limit(), [&](const BlockSize& of) {
+      Arena arena(nullptr);
+      StepMemory(make_shape(in.rule, in.grid, of.cells), of.threads, arena);
+      arena.take<float>(reduce_width * reduce_slices);
+      return arena.bytes();
+    });
+  }
   if (plan.block.bytes == 0) return plan;
   plan.shape = make_shape(in.rule, in.grid, plan.block.cells);
   with_precision(place.precision, [&](auto precision) {

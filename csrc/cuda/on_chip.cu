@@ -15,21 +15,26 @@ auto chip_kernel_of(const Shape& s) {
   return s.channels8 == 16 ? chip_kernel<precision, 2> : chip_kernel<precision, 4>;
 }
 
-// As many threads as a part has rows of a pass for, where memory allows: there is one block on a multiprocessor.
+// As many threads as a part has rows of a pass for, where memory allows: the block is alone on its multiprocessor.
 BlockSize chip_block(const Shape& s, double fire_rate) {
   const int rows = std::max(64, round_up_int(static_cast<int>(s.box_cells * fire_rate), 32));
-  const BlockSize sizes[] = {{s.box_cells, std::min(rows, chip_threads), 0},
-                             {s.box_cells, std::min(rows, chip_threads / 2), 0},
-                             {s.box_cells, 64, 0}};
-  return choose_block(sizes, 3, shared_memory_limit(), [&](const BlockSize& size) {
-    Arena arena(nullptr);
-    ChipMemory(s, size.threads, arena);
-    return arena.bytes();
-  });
+  for (const int most : {chip_threads, chip_threads / 2, 64}) {
+    const BlockSize size{s.box_cells, std::min(rows, most), 0};
+    const BlockSize chosen = choose_block(&size, 1, shared_memory_limit(), [&](const BlockSize& of) {
+      Arena arena(nullptr);
+      ChipMemory(s, of.threads, arena);
+      return arena.bytes();
+    });
+    if (chosen.bytes > 0) return chosen;
+  }
+  return {0, 0, 0};
 }
 
 }  // namespace
 
+// Model, with C = 16 and H = 128 in TF32: 32 samples of 28^2 on 4 blocks each take 1.8 us a step, in a cooperative
+// launch 2.7 and step by step 3.4; growing NCA's 8 x 72^2 with an alive mask 6.3 against 6.2 and 8.3. Unverified on
+// hardware.
 ChipPlan chip_plan(const Inputs& in, const Place& place) {
   ChipPlan best{};
   if (compute_capability() < 90 || in.rule.norm == Norm::batch || in.grid.batch == 0) return best;

@@ -234,7 +234,6 @@ __global__ void __launch_bounds__(norms ? moment_threads : step_threads, norms ?
   const Shape& s = a.shape;
   Arena arena(shared_memory<unsigned char>());
   const StepMemory m(s, static_cast<int>(blockDim.x), arena);
-  float* const parts = arena.take<float>(norms ? reduce_width * reduce_slices : 0);
   clear_padding(s, static_cast<int>(blockDim.x), m.y);
   if (!a.weights_ready) grid_dependency_wait();
   load_weights(s, m, a.weights);
@@ -246,10 +245,12 @@ __global__ void __launch_bounds__(norms ? moment_threads : step_threads, norms ?
   States<const float> from = a.from;
   InMemory where{a.to, a.life, s.settles && a.life.alive.pre};
   const bool whole = norms || a.steps > 1, settles = whole && s.settles;
+  [[maybe_unused]] float* norm_parts = nullptr;
+  if constexpr (norms) norm_parts = arena.take<float>(reduce_width * reduce_slices);
 #pragma unroll 1
   for (int64_t t = 0;;) {
     if constexpr (norms) {
-      norm_step<precision>(s, m, sight, from, a.weights, a.norming, t, parts);
+      norm_step<precision>(s, m, sight, from, a.weights, a.norming, t, norm_parts);
       load_first(s, m, a.weights);
     }
     if (settles && where.skips) {
