@@ -14,6 +14,9 @@ struct Life {
 
 constexpr int life_threads = 256;
 
+// Whether cells far from living ones take no step.
+NCAFAST_DEVICE bool skips_dead(const Shape& s, const Life& life) { return s.settles && life.alive.pre; }
+
 // Calls look(place in the grid) for every cell of the window that the grid has.
 template <class Look>
 NCAFAST_DEVICE void over_window(const Shape& s, const int (&window)[3], const int (&at)[3], Look look) {

@@ -70,10 +70,9 @@ struct InPart {
   float* next;
   const uint8_t* before;
   const Life& life;
-  bool skips;
 
   NCAFAST_DEVICE bool wanted(const Shape& s, const Tile& tile, const BoxCell& cell) const {
-    if (!skips) return true;
+    if (!skips_dead(s, life)) return true;
     return near_living(s, life, cell.at, [&](const int (&there)[3]) {
       const Held held = held_at(s, tile, there);
       return array_of(held, before)[held.place] != 0;
@@ -161,17 +160,16 @@ __global__ void __launch_bounds__(chip_threads, 1) chip_kernel(const __grid_cons
   copy_async_wait();
   Activity activity = a.activity;
   Extra<const float> extra = a.extra;
-  const bool skips = s.settles && a.life.alive.pre;
   cluster_sync();
 #pragma unroll 1
   for (int64_t t = 0;;) {
-    if (skips) {
+    if (skips_dead(s, a.life)) {
       each_held(s, tile,
                 [&](int place, const BoxCell& cell) { m.before[place] = lives_on_chip(s, a.life, tile, state, cell); });
       cluster_sync();
     }
     step_tile<precision, blocks8>(s, m.step, Sight{state, m.step.filters, m.step.filter_bias, a.weights.centre, extra},
-                                  a.weights, activity, tile, InPart{next, m.before, a.life, skips});
+                                  a.weights, activity, tile, InPart{next, m.before, a.life});
     if (s.settles)
       settle_part(s, a.life, m, tile, state, next, a.life.lives + t * a.life.lives_step + tile.sample * s.cells);
     cluster_sync();  // also at the end: none may be gone while another still fetches from it
@@ -180,12 +178,12 @@ __global__ void __launch_bounds__(chip_threads, 1) chip_kernel(const __grid_cons
     next = swapped;
     ++t;
     // The last state is the caller's in any case, in the caller's layout.
-    if (a.turns.keeps(t)) write_still(s, InMemory{a.turns.after(s, t), a.life, false}, tile, state, nullptr);
+    if (a.turns.keeps(t)) write_still(s, InMemory{a.turns.after(s, t), a.life}, tile, state, nullptr);
     if (t >= steps) break;
     fetch_surroundings(s, tile, state);  // seen by all after list_active's barriers
     go_on(activity, a.mask_step, extra);
   }
-  write_still(s, InMemory{channels_first(a.turns.out, s), a.life, false}, tile, state, nullptr);
+  write_still(s, InMemory{channels_first(a.turns.out, s), a.life}, tile, state, nullptr);
 #endif
 }
 

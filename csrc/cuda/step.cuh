@@ -39,11 +39,10 @@ struct Step {
 // Where a step finds what its cells see and leaves them: in device memory.
 struct InMemory {
   States<float> to;
-  Life life;
-  bool skips;  // cells far from living ones
+  const Life& life;
 
   NCAFAST_DEVICE bool wanted(const Shape& s, const Tile& tile, const BoxCell& cell) const {
-    if (!skips) return true;
+    if (!skips_dead(s, life)) return true;
     const uint8_t* before = life.before + tile.sample * s.cells;
     return near_living(s, life, cell.at, [&](const int (&there)[3]) { return before[cell_number(s, there)] != 0; });
   }
@@ -223,6 +222,12 @@ NCAFAST_DEVICE void load_first(const Shape& s, const StepMemory& m, const Weight
   load_array(m.first, weights.first, s.hidden32 * s.perception_row);
 }
 
+// Whether the alive mask is this launch's own business: one that does all steps has it between them.
+template <bool norms>
+NCAFAST_DEVICE bool settles_here(const Step& a) {
+  return (norms || a.steps > 1) && a.shape.settles;
+}
+
 // `norms`: a launch of all steps under batch norm, whose tiles are the moments' too. One block on a multiprocessor,
 // since small grids have no more.
 template <Precision precision, int blocks8, bool norms = false>
@@ -243,8 +248,7 @@ __global__ void __launch_bounds__(norms ? moment_threads : step_threads, norms ?
   Sight sight{m.tile, m.filters, m.filter_bias, a.weights.centre, a.extra};
   Activity activity = a.activity;
   States<const float> from = a.from;
-  InMemory where{a.to, a.life, s.settles && a.life.alive.pre};
-  const bool whole = norms || a.steps > 1, settles = whole && s.settles;
+  InMemory where{a.to, a.life};
   [[maybe_unused]] float* norm_parts = nullptr;
   if constexpr (norms) norm_parts = arena.take<float>(reduce_width * reduce_slices);
 #pragma unroll 1
@@ -253,7 +257,7 @@ __global__ void __launch_bounds__(norms ? moment_threads : step_threads, norms ?
       norm_step<precision>(s, m, sight, from, a.weights, a.norming, t, norm_parts);
       load_first(s, m, a.weights);
     }
-    if (settles && where.skips) {
+    if (settles_here<norms>(a) && skips_dead(s, a.life)) {
       mark_living(s, a.life, from);
       grid_sync();
     }
@@ -263,7 +267,7 @@ __global__ void __launch_bounds__(norms ? moment_threads : step_threads, norms ?
       load_tile(s, from, tile, m.tile);
       step_tile<precision, blocks8>(s, m, sight, a.weights, activity, tile, where);
     }
-    if (settles) {
+    if (settles_here<norms>(a)) {
       grid_sync();
       settle_all(s, a.life, from, read_only(a.to), a.turns.after(s, t + 1), a.life.lives + t * a.life.lives_step);
     }
@@ -271,7 +275,7 @@ __global__ void __launch_bounds__(norms ? moment_threads : step_threads, norms ?
     grid_sync();
     go_on(activity, a.mask_step, sight.extra);
     from = a.turns.before(s, t);
-    if (!settles) where.to = a.turns.after(s, t + 1);
+    if (!settles_here<norms>(a)) where.to = a.turns.after(s, t + 1);
   }
 }
 
