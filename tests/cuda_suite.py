@@ -24,7 +24,7 @@ CASES["parts"] = (Rule(**_FIELDS), (13, 11))
 CASES["parts, 1d"] = (Rule(**_FIELDS, ndim=1, num_filters=1, kernel_size=5, padding="replicate"), (277,))
 CASES["parts, 3d circular"] = (Rule(**_FIELDS, ndim=3, num_filters=1, padding="circular"), (6, 5, 9))
 CASES["parts, k7 reflect"] = (Rule(channels=8, hidden=(10,), kernel_size=7, padding="reflect", extra=1), (17, 19))
-CASES["parts, alive"] = (Rule(**_FIELDS, alive=Alive(threshold=0.8), restore=(4, 5)), (14, 15))
+CASES["parts, alive"] = (Rule(**_FIELDS, alive=Alive(threshold=1.8), restore=(4, 5)), (14, 15))
 CASES["parts, alive pre"] = (Rule(**_FIELDS, alive=Alive(post=False, pool=5, threshold=1.2)), (13, 9))
 CASES["parts, alive post"] = (
     Rule(**_FIELDS, ndim=3, num_filters=1, alive=Alive(pre=False, pool=7, threshold=2.0), fire_rate=1.0),
