@@ -54,7 +54,7 @@ hardware_agrees() {
   command -v nvcc > /dev/null || { echo 'there is no nvcc'; return 0; }
   program=$(mktemp)
   nvcc -std=c++17 -arch=native -Icsrc tests/cuda_shim/selftest.cu -o "$program" || return 1
-  for name in 'async copy' atomics barrier cluster 'dependent launch' 'grid sync' 'load matrix' 'mma bf16' 'mma tf32' \
+  for name in arena 'async copy' atomics barrier cluster 'cluster turns' 'dependent launch' 'grid sync' 'load matrix' 'mma bf16' 'mma tf32' \
     'named barrier' rounding warp words; do
     "$program" "$name" || { echo "$name: exit code $?"; failed=1; }
   done
@@ -65,17 +65,17 @@ hardware_agrees() {
 sanitized() { # tool, tests
   command -v compute-sanitizer > /dev/null || { echo 'there is no compute-sanitizer'; return 0; }
   NCAFAST_BACKEND=cuda PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool "$1" --error-exitcode 1 \
-    --kernel-name regex:ncafast "$python" -m pytest -q tests/gpu_suite.py -k "$2"
+    --kernel-name regex:ncafast "$python" -m pytest -q tests/gpu_suite.py tests/cuda_*_suite.py -k "$2"
 }
 export -f hardware_agrees sanitized
 export python
 
 main=(maxnca maxnca-bn med-fine texture growing 3d-k3)
 if [ "${gpu:-0}" = 1 ]; then
-  step 'CUDA kernels' 90 env NCAFAST_BACKEND=cuda "$python" -m pytest -q tests/gpu_suite.py
+  step 'CUDA kernels' 90 env NCAFAST_BACKEND=cuda "$python" -m pytest -q tests/gpu_suite.py tests/cuda_*_suite.py
   step 'the shim against the GPU' 60 bash -c hardware_agrees
-  step 'compute-sanitizer memcheck' 60 bash -c 'sanitized memcheck "$1"' - 'parity_with_float64 and (2d or alive or batch)'
-  step 'compute-sanitizer racecheck' 60 bash -c 'sanitized racecheck "$1"' - 'parity_with_float64 and (reflect or alive)'
+  step 'compute-sanitizer memcheck' 60 bash -c 'sanitized memcheck "$1"' - 'parity_with_float64 and (2d or alive or batch) or each_way and parts'
+  step 'compute-sanitizer racecheck' 60 bash -c 'sanitized racecheck "$1"' - 'parity_with_float64 and (reflect or alive) or each_way and alive'
   step 'Triton kernels' 150 env NCAFAST_BACKEND=triton "$python" -m pytest -q tests/gpu_suite.py tests/triton_suite/{kernels,tuned}.py
   step tests 60 "$python" -m pytest -q tests -k '(gpu or cuda or triton) and not compile and not kernels'
   # A backend that is unverified on hardware runs only where it is named.

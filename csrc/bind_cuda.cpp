@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 
 #include "bind.h"
 #include "cuda/query.h"
@@ -27,17 +28,19 @@ int64_t tape_bytes(const py::dict& rule, int64_t batch, const py::list& size) {
   return ncafast::cuda::tape_bytes(ncafast::read_rule(rule), ncafast::read_grid(batch, size));
 }
 
-// What a call runs on and with, beside its tensors: (device, multiprocessors, precision, stream).
+// What a call runs on and with, beside its tensors: (device, multiprocessors, precision, stream, way).
 struct Place {
   explicit Place(const py::tuple& from)
       : device(from[0].cast<int>()),
         multiprocessors(from[1].cast<int>()),
         precision(read_precision(from[2].cast<int>())),
-        stream(reinterpret_cast<void*>(from[3].cast<uintptr_t>())) {}
+        stream(reinterpret_cast<void*>(from[3].cast<uintptr_t>())),
+        way(static_cast<ncafast::cuda::Way>(from[4].cast<int>())) {}
 
   int device, multiprocessors;
   Precision precision;
   void* stream;
+  ncafast::cuda::Way way;  // of forward
 };
 
 int64_t workspace_bytes(const py::dict& call, const py::tuple& place, bool backward) {
@@ -59,15 +62,17 @@ py::list launches(const py::dict& rule, int64_t batch, const py::list& size, boo
   return found;
 }
 
-void forward(const py::dict& call, const py::tuple& place, uintptr_t out, uintptr_t history, uintptr_t stats,
-             uintptr_t tape, uintptr_t workspace) {
+// The number of the way that it went, and the blocks of a cluster.
+std::pair<int, int> forward(const py::dict& call, const py::tuple& place, uintptr_t out, uintptr_t history,
+                            uintptr_t stats, uintptr_t tape, uintptr_t workspace) {
   const ncafast::Inputs in = ncafast::read_inputs(call);
   const Place at(place);
   const py::gil_scoped_release released;
   const ncafast::cuda::OnDevice device(at.device);
-  ncafast::cuda::forward(in, at.precision, at.multiprocessors, reinterpret_cast<float*>(out),
-                         reinterpret_cast<float*>(history), reinterpret_cast<float*>(stats),
-                         reinterpret_cast<uint8_t*>(tape), reinterpret_cast<void*>(workspace), at.stream);
+  const ncafast::cuda::Went went = ncafast::cuda::forward(
+      in, at.precision, at.multiprocessors, at.way, reinterpret_cast<float*>(out), reinterpret_cast<float*>(history),
+      reinterpret_cast<float*>(stats), reinterpret_cast<uint8_t*>(tape), reinterpret_cast<void*>(workspace), at.stream);
+  return {static_cast<int>(went.way), went.parts};
 }
 
 bool backward(const py::dict& call, const py::tuple& place, uintptr_t history, uintptr_t tape, uintptr_t grad_out,

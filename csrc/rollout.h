@@ -153,6 +153,20 @@ namespace cuda {
 // ncafast/backends/precision.py.
 enum class Precision : int32_t { ieee, tf32, tf32x3, bf16 };
 
+// How a rollout forward is launched; no way can take all rules and grids. The order is that of WAYS in
+// ncafast/backends/cuda.py.
+enum class Way : int32_t {
+  steps,        // kernels for every step
+  cooperative,  // one launch for all steps, whose blocks meet at a barrier of the grid
+  on_chip,      // one launch for all steps, a sample in the shared memory of a cluster
+  quickest      // of those, by a model
+};
+
+struct Went {
+  Way way;
+  int parts;  // blocks of a cluster, where it was on chip
+};
+
 // All pointers are the device's, the seed's included: nothing here waits for the device, nothing is allocated, and a
 // call can be captured into a CUDA graph. The caller gives `workspace` and the number of the device's
 // `multiprocessors`. A launch that fails throws std::runtime_error with CUDA's words.
@@ -178,8 +192,9 @@ std::vector<Launch> launches(const Rule& rule, const Grid& grid, bool fixed, int
 // Of forward, or of backward for these gradients: which are wanted decides what it keeps.
 int64_t workspace_bytes(const Inputs& inputs, Precision precision, const Gradients* gradients, int multiprocessors);
 
-// Shapes as in namespace cpu; states between steps are channels last, [B, *S, C].
-void forward(const Inputs& inputs, Precision precision, int multiprocessors,
+// Shapes as in namespace cpu; states between steps are channels last, [B, *S, C]. Goes the `wanted` way where that is
+// possible, else the quickest, and says which.
+Went forward(const Inputs& inputs, Precision precision, int multiprocessors, Way wanted,
              float* out,      // [B, C, *S]
              float* history,  // [kept, B, *S, C]
              float* stats,    // [T, 2, H] mean and variance of the hidden layer under batch norm

@@ -21,7 +21,7 @@ from ncafast import Rule, backends, info, native
 from ncafast.backends import cuda as backend
 
 TESTS = Path(__file__).parent
-SUITES = ("gpu_suite.py", "cuda_backward_suite.py")
+SUITES = ("gpu_suite.py", "cuda_rollout_suite.py", "cuda_backward_suite.py")
 
 needs_shim = pytest.mark.skipif(
     sys.platform != "linux" or shutil.which(compiler()) is None, reason="the shim needs Linux and GCC"
@@ -44,13 +44,15 @@ def run_suite(module: Path, **variables: str) -> None:
 @needs_shim
 def test_kernels_agree_with_float64(tmp_path):
     """As if on a GPU without clusters and dependent launches, in plain memory and in many rules."""
-    run_suite(build(tmp_path), NCAFAST_SHIM_CAPABILITY="80", NCAFAST_RANDOM_RULES="60")
+    ways = {"NCAFAST_SHIM_CAPABILITY": "80", "NCAFAST_CUDA_ROLLOUT": "cooperative"}
+    run_suite(build(tmp_path), **ways, NCAFAST_RANDOM_RULES="60")
 
 
 @needs_shim
 def test_kernels_keep_within_their_memory(tmp_path):
     """As if on a GPU that has them, under AddressSanitizer; new memory is full of NaN."""
-    run_suite(build(tmp_path, "address"), NCAFAST_SHIM_CAPABILITY="90", **environment("address"))
+    ways = {"NCAFAST_SHIM_CAPABILITY": "90", "NCAFAST_CUDA_ROLLOUT": "cluster"}
+    run_suite(build(tmp_path, "address"), **ways, **environment("address"))
 
 
 def test_it_is_never_chosen_by_itself_and_says_why(capsys):

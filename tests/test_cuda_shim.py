@@ -20,10 +20,12 @@ pytestmark = pytest.mark.skipif(
 )
 
 RIGHT = [
+    "arena",
     "async copy",
     "atomics",
     "barrier",
     "cluster",
+    "cluster turns",
     "dependent launch",
     "grid sync",
     "load matrix",
@@ -40,11 +42,13 @@ WRONG = {
     "async copy not awaited": "copied: -?nan, expected",
     "barrier missing": "neighbour: -?nan, expected",
     "cluster sync missing": "other block's memory: -?nan, expected",
+    "cluster turns, sync missing": "sum: \\S+, expected",
     "dependent launch not awaited": "value: 6, expected 12",
     "grid sync missing": "neighbour: -?nan, expected",
 }
 # Faults that end the process, and by what words.
 FATAL = {
+    "cluster left": "cluster_map: that block has ended",
     "deadlock": "deadlock, threads wait for others that never come:\n  block 0 thread 0 waits at barrier",
     "divergence": "lanes of a warp meet at different collectives: __shfl_sync and __ballot_sync",
 }
@@ -52,6 +56,8 @@ OUTSIDE = {
     "outside global": "heap-buffer-overflow",
     "outside shared": "heap-buffer-overflow",
     "outside array": "index 5 out of bounds for type 'float [5]'",
+    "outside shared of arena": "use-after-poison",
+    "outside workspace": "use-after-poison",
 }
 
 

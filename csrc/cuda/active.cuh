@@ -24,13 +24,14 @@ NCAFAST_DEVICE bool is_active(const Shape& s, const Activity& a, int64_t sample,
   return chosen < a.limit;
 }
 
-// Places in the box of the active cells, in ascending order; `active` [box_cells] says which they are, `count` how
-// many. To be called by all threads; ends with a barrier.
-NCAFAST_DEVICE void list_active(const Shape& s, const Activity& a, const Tile& tile, uint16_t* list, uint8_t* active,
-                                int* count) {
+// Places in the box of the active cells of which `wanted(cell)` is true, in ascending order; `active` [box_cells] says
+// which they are, `count` how many. To be called by all threads; ends with a barrier.
+template <class Wanted>
+NCAFAST_DEVICE void list_active(const Shape& s, const Activity& a, const Tile& tile, Wanted wanted, uint16_t* list,
+                                uint8_t* active, int* count) {
   for (int i = static_cast<int>(threadIdx.x); i < s.box_cells; i += static_cast<int>(blockDim.x)) {
-    const int64_t cell = box_cell(s, tile, i).cell;
-    active[i] = cell >= 0 && is_active(s, a, tile.sample, cell);
+    const BoxCell at = box_cell(s, tile, i);
+    active[i] = at.cell >= 0 && is_active(s, a, tile.sample, at.cell) && wanted(at);
   }
   __syncthreads();
   if (threadIdx.x < 32) {
@@ -45,6 +46,11 @@ NCAFAST_DEVICE void list_active(const Shape& s, const Activity& a, const Tile& t
     if (lane == 0) *count = before;
   }
   __syncthreads();
+}
+
+NCAFAST_DEVICE void list_active(const Shape& s, const Activity& a, const Tile& tile, uint16_t* list, uint8_t* active,
+                                int* count) {
+  list_active(s, a, tile, [](const BoxCell&) { return true; }, list, active, count);
 }
 
 // All cells of the box that the grid has. The same ending.

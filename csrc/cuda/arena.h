@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "../philox.h"  // NCAFAST_HOST_DEVICE
+#include "device.h"
 
 namespace ncafast::cuda {
 
@@ -14,7 +15,9 @@ class Arena {
   template <class T>
   NCAFAST_HOST_DEVICE T* take(int64_t count) {
     T* const array = reinterpret_cast<T*>(memory_ + used_);
-    used_ += (count * static_cast<int64_t>(sizeof(T)) + 15) / 16 * 16;
+    const int64_t bytes = count * static_cast<int64_t>(sizeof(T)), room = (bytes + 15) / 16 * 16 + guard_bytes;
+    if (memory_) guard(memory_ + used_ + bytes, room - bytes);
+    used_ += room;
     return array;
   }
 

@@ -16,8 +16,12 @@
 #include <cooperative_groups.h>
 #include <cuda_runtime.h>
 
+#include <array>
+#include <map>
+#include <mutex>
 #include <stdexcept>
 #include <string>
+#include <tuple>
 
 #define NCAFAST_DEVICE __device__ __forceinline__
 
@@ -33,6 +37,12 @@ NCAFAST_DEVICE T* shared_memory() {
   extern __shared__ __align__(128) unsigned char ncafast_shared_memory[];
   return reinterpret_cast<T*>(ncafast_shared_memory);
 }
+
+// ---- between the arrays that an Arena cuts from one piece of memory: nothing here; under the shim a few bytes that
+// nobody may touch
+
+constexpr int64_t guard_bytes = 0;
+__host__ __device__ inline void guard(void*, int64_t) {}
 
 // ---- rounding
 
@@ -233,11 +243,37 @@ inline void set_device(int device) { check(cudaSetDevice(device), "cudaSetDevice
 // After the last launch of a call: nothing here, where the device goes on by itself. The shim runs what is left.
 inline void end_of_launches() {}
 
-inline int device_attribute(cudaDeviceAttr attribute) {
-  int device = 0, value = 0;
+inline int current_device() {
+  int device = 0;
   check(cudaGetDevice(&device), "cudaGetDevice");
-  check(cudaDeviceGetAttribute(&value, attribute, device), "cudaDeviceGetAttribute");
-  return value;
+  return device;
+}
+
+// What is asked of a device on every call and never changes: asked once, by device, kernel and numbers.
+template <class Ask>
+int remembered(const void* kernel, std::array<int64_t, 3> numbers, Ask ask) {
+  static std::mutex alone;
+  static std::map<std::tuple<int, const void*, std::array<int64_t, 3>>, int> answers;  // each Ask has its own
+  const std::lock_guard<std::mutex> lock(alone);
+  const int device = current_device();
+  const auto [found, is_new] = answers.try_emplace({device, kernel, numbers}, 0);
+  if (is_new) {
+    try {
+      found->second = ask(device);
+    } catch (...) {
+      answers.erase(found);
+      throw;
+    }
+  }
+  return found->second;
+}
+
+inline int device_attribute(cudaDeviceAttr attribute) {
+  return remembered(nullptr, {attribute, 0, 0}, [attribute](int device) {
+    int value = 0;
+    check(cudaDeviceGetAttribute(&value, attribute, device), "cudaDeviceGetAttribute");
+    return value;
+  });
 }
 
 // 80, 86, 90, ...
@@ -250,22 +286,30 @@ inline int64_t shared_memory_limit() { return device_attribute(cudaDevAttrMaxSha
 
 constexpr size_t shared_memory_default = 48 * 1024;  // what a kernel may have without being allowed more
 
+// All that a kernel without static arrays can have; it takes no more than a launch asks for.
 template <class... P>
 void allow_shared_memory(void (*kernel)(P...), size_t bytes) {
-  if (bytes > shared_memory_default) {
-    check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               static_cast<int>(bytes)),
+  if (bytes <= shared_memory_default) return;
+  const void* const function = reinterpret_cast<const void*>(kernel);
+  remembered(function, {}, [function](int) {
+    cudaFuncAttributes has;
+    check(cudaFuncGetAttributes(&has, function), "a kernel's attributes");
+    const int64_t most = device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin) - has.sharedSizeBytes;
+    check(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(most)),
           "a block's shared memory");
-  }
+    return 1;
+  });
 }
 
 // Blocks of so many threads that are on a multiprocessor at once.
 template <class... P>
 int blocks_per_multiprocessor(void (*kernel)(P...), int threads, size_t shared_bytes) {
   allow_shared_memory(kernel, shared_bytes);
-  int blocks = 0;
-  check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, threads, shared_bytes), "occupancy");
-  return blocks;
+  return remembered(reinterpret_cast<const void*>(kernel), {threads, static_cast<int64_t>(shared_bytes), 0}, [=](int) {
+    int blocks = 0;
+    check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, threads, shared_bytes), "occupancy");
+    return blocks;
+  });
 }
 
 struct LaunchKind {
@@ -309,20 +353,24 @@ class Configuration {
 template <class... P>
 int active_clusters(void (*kernel)(P...), unsigned cluster, int threads, size_t shared_bytes) {
   if (compute_capability() < 90) return 0;
+  if (cluster == 1)
+    return blocks_per_multiprocessor(kernel, threads, shared_bytes) * device_attribute(cudaDevAttrMultiProcessorCount);
   allow_shared_memory(kernel, shared_bytes);
-  if (cluster > 8) {
-    check(
-        cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeNonPortableClusterSizeAllowed, 1),
-        "clusters of more than 8 blocks");
-  }
-  Configuration configuration(dim3(cluster), dim3(static_cast<unsigned>(threads)), shared_bytes, nullptr,
-                              {false, false, cluster});
-  int clusters = 0;
-  if (cudaOccupancyMaxActiveClusters(&clusters, kernel, &configuration.config) != cudaSuccess) {
-    cudaGetLastError();  // a size that the device does not have is an answer, not an error to leave behind
-    return 0;
-  }
-  return clusters;
+  const void* const function = reinterpret_cast<const void*>(kernel);
+  return remembered(function, {threads, static_cast<int64_t>(shared_bytes), cluster}, [=](int) {
+    if (cluster > 8) {
+      check(cudaFuncSetAttribute(function, cudaFuncAttributeNonPortableClusterSizeAllowed, 1),
+            "clusters of more than 8 blocks");
+    }
+    Configuration configuration(dim3(cluster), dim3(static_cast<unsigned>(threads)), shared_bytes, nullptr,
+                                {false, false, cluster});
+    int clusters = 0;
+    if (cudaOccupancyMaxActiveClusters(&clusters, kernel, &configuration.config) != cudaSuccess) {
+      cudaGetLastError();  // a size that the device does not have is an answer, not an error to leave behind
+      return 0;
+    }
+    return clusters;
+  });
 }
 
 template <class... P, class... A>

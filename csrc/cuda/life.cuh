@@ -6,16 +6,59 @@
 namespace ncafast::cuda {
 
 struct Life {
-  Shape shape;
   Alive alive;
   int window[3];            // cells per axis
-  States<const float> x;    // the state before
-  States<const float> raw;  // and as the step left it
-  States<float> out;
-  uint8_t *before, *near, *lives;  // [B, *S]; before and near where alive.pre
+  uint8_t *before, *lives;  // [B, *S]: cells that live before the step, where alive.pre, and after it
+  int64_t lives_step;       // from one step's `lives` to the next one's
 };
 
 constexpr int life_threads = 256;
+
+// Whether cells far from living ones take no step.
+NCAFAST_DEVICE bool skips_dead(const Shape& s, const Life& life) { return s.settles && life.alive.pre; }
+
+// Calls look(place in the grid) for every cell of the window that the grid has.
+template <class Look>
+NCAFAST_DEVICE void over_window(const Shape& s, const int (&window)[3], const int (&at)[3], Look look) {
+  int low[3], high[3], there[3];
+#pragma unroll
+  for (int a = 0; a < 3; ++a) {
+    const int reach = window[a] / 2;
+    low[a] = at[a] - reach < 0 ? 0 : at[a] - reach;
+    high[a] = at[a] + reach >= s.size[a] ? s.size[a] - 1 : at[a] + reach;
+  }
+  for (there[0] = low[0]; there[0] <= high[0]; ++there[0])
+    for (there[1] = low[1]; there[1] <= high[1]; ++there[1])
+      for (there[2] = low[2]; there[2] <= high[2]; ++there[2]) look(there);
+}
+
+// Whether the largest value of the alive channel in a cell's window is above the threshold; a NaN there means no.
+template <class Value>
+NCAFAST_DEVICE bool window_lives(const Shape& s, const Life& life, const int (&at)[3], Value value_at) {
+  bool lives = false, broken = false;
+  over_window(s, life.window, at, [&](const int (&there)[3]) {
+    const float value = value_at(there);
+    lives = lives || value > life.alive.threshold;
+    broken = broken || value != value;
+  });
+  return lives && !broken;
+}
+
+// Whether a living cell lies in a cell's window. Others need no step; but a dead cell next to a living one still counts
+// for its neighbours' life after the step.
+template <class Before>
+NCAFAST_DEVICE bool near_living(const Shape& s, const Life& life, const int (&at)[3], Before before_at) {
+  bool found = false;
+  over_window(s, life.window, at, [&](const int (&there)[3]) { found = found || before_at(there); });
+  return found;
+}
+
+// A channel after the step: raw where the cell lives, else 0 (NaN stays); the restored ones as before the step.
+NCAFAST_DEVICE float settled(const Shape& s, int c, float before, float raw, bool lives) {
+  return restored(s, c) ? before : lives ? raw : raw * 0.0f;
+}
+
+// ---- states in device memory, by the cell's number in the batch; one thread a cell
 
 struct Cell {
   int64_t sample, local;
@@ -33,68 +76,56 @@ NCAFAST_DEVICE Cell cell_at(const Shape& s, int64_t number) {
   return c;
 }
 
-// Calls look(cell of the sample) for every cell of the window that the grid has.
-template <class Look>
-NCAFAST_DEVICE void over_window(const Shape& s, const int (&window)[3], const Cell& cell, Look look) {
-  int low[3], high[3];
-#pragma unroll
-  for (int a = 0; a < 3; ++a) {
-    const int reach = window[a] / 2;
-    low[a] = cell.at[a] - reach < 0 ? 0 : cell.at[a] - reach;
-    high[a] = cell.at[a] + reach >= s.size[a] ? s.size[a] - 1 : cell.at[a] + reach;
-  }
-  for (int z = low[0]; z <= high[0]; ++z)
-    for (int y = low[1]; y <= high[1]; ++y)
-      for (int x = low[2]; x <= high[2]; ++x) look((static_cast<int64_t>(z) * s.size[1] + y) * s.size[2] + x);
+NCAFAST_DEVICE bool lives_in(const Shape& s, const Life& life, const States<const float>& x, const Cell& cell) {
+  const float* from = x.values + cell.sample * x.sample + life.alive.channel * x.channel;
+  return window_lives(s, life, cell.at, [&](const int (&there)[3]) { return from[cell_number(s, there) * x.cell]; });
 }
 
-// Whether the largest value of the alive channel in a cell's window is above the threshold; a NaN there means no.
-NCAFAST_DEVICE bool window_lives(const Life& a, const States<const float>& x, const Cell& cell) {
-  const float* from = x.values + cell.sample * x.sample + a.alive.channel * x.channel;
-  bool lives = false, broken = false;
-  over_window(a.shape, a.window, cell, [&](int64_t local) {
-    const float value = from[local * x.cell];
-    lives = lives || value > a.alive.threshold;
-    broken = broken || value != value;
+// Calls work(number) for all cells, shared out among the threads of the launch.
+template <class Work>
+NCAFAST_DEVICE void each_cell(const Shape& s, Work work) {
+  const int64_t stride = static_cast<int64_t>(gridDim.x) * blockDim.x;
+  for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < s.cells * s.batch; i += stride)
+    work(i);
+}
+
+// Which cells of a state live, into `before`.
+NCAFAST_DEVICE void mark_living(const Shape& s, const Life& life, const States<const float>& x) {
+  each_cell(s, [&](int64_t number) { life.before[number] = lives_in(s, life, x, cell_at(s, number)); });
+}
+
+// `lives` [B, *S] and out, from the state before the step and as the step left it.
+NCAFAST_DEVICE void settle_all(const Shape& s, const Life& life, const States<const float>& x,
+                               const States<const float>& raw, const States<float>& out, uint8_t* lives) {
+  each_cell(s, [&](int64_t number) {
+    const Cell cell = cell_at(s, number);
+    const bool alive = (!life.alive.pre || life.before[number]) && (!life.alive.post || lives_in(s, life, raw, cell));
+    lives[number] = alive;
+    const float* from = x.values + cell.sample * x.sample + cell.local * x.cell;
+    const float* left = raw.values + cell.sample * raw.sample + cell.local * raw.cell;
+    float* to = out.values + cell.sample * out.sample + cell.local * out.cell;
+    for (int c = 0; c < s.channels; ++c)
+      to[c * out.channel] = settled(s, c, from[c * x.channel], left[c * raw.channel], alive);
   });
-  return lives && !broken;
 }
 
-// Which cells of a state live.
-inline __global__ void __launch_bounds__(life_threads) living(const __grid_constant__ Life a) {
+// ---- the same as kernels, around a step of a launch of its own
+
+struct LifePass {
+  Shape shape;
+  Life life;
+  States<const float> x, raw;
+  States<float> out;
+};
+
+inline __global__ void __launch_bounds__(life_threads) living(const __grid_constant__ LifePass a) {
   grid_dependency_wait();
-  const int64_t number = static_cast<int64_t>(blockIdx.x) * life_threads + threadIdx.x;
-  if (number < a.shape.cells * a.shape.batch) a.before[number] = window_lives(a, a.x, cell_at(a.shape, number));
+  mark_living(a.shape, a.life, a.x);
 }
 
-// Cells with a living one in their window: a dead cell still counts for its neighbours' life after the step.
-inline __global__ void __launch_bounds__(life_threads) grow(const __grid_constant__ Life a) {
+inline __global__ void __launch_bounds__(life_threads) settle(const __grid_constant__ LifePass a) {
   grid_dependency_wait();
-  const int64_t number = static_cast<int64_t>(blockIdx.x) * life_threads + threadIdx.x;
-  if (number >= a.shape.cells * a.shape.batch) return;
-  const Cell cell = cell_at(a.shape, number);
-  const uint8_t* from = a.before + cell.sample * a.shape.cells;
-  uint8_t found = 0;
-  over_window(a.shape, a.window, cell, [&](int64_t local) { found |= from[local]; });
-  a.near[number] = found;
-}
-
-// out: raw where cells live, else 0; restored channels as in x.
-inline __global__ void __launch_bounds__(life_threads) settle(const __grid_constant__ Life a) {
-  grid_dependency_wait();
-  const Shape& s = a.shape;
-  const int64_t number = static_cast<int64_t>(blockIdx.x) * life_threads + threadIdx.x;
-  if (number >= s.cells * s.batch) return;
-  const Cell cell = cell_at(s, number);
-  const bool alive = (!a.alive.pre || a.before[number]) && (!a.alive.post || window_lives(a, a.raw, cell));
-  a.lives[number] = alive;
-  const float* x = a.x.values + cell.sample * a.x.sample + cell.local * a.x.cell;
-  const float* raw = a.raw.values + cell.sample * a.raw.sample + cell.local * a.raw.cell;
-  float* out = a.out.values + cell.sample * a.out.sample + cell.local * a.out.cell;
-  for (int c = 0; c < s.channels; ++c) {
-    const float value = raw[c * a.raw.channel];
-    out[c * a.out.channel] = restored(s, c) ? x[c * a.x.channel] : alive ? value : value * 0.0f;
-  }
+  settle_all(a.shape, a.life, a.x, a.raw, a.out, a.life.lives);
 }
 
 }  // namespace ncafast::cuda

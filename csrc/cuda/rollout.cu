@@ -7,10 +7,12 @@
 #include "layout.cuh"
 #include "life.cuh"
 #include "moments.cuh"
+#include "on_chip.h"
 #include "prepare.cuh"
 #include "reduce.cuh"
 #include "rollout.h"
 #include "step.cuh"
+#include "ways.h"
 
 namespace ncafast::cuda {
 namespace {
@@ -81,7 +83,8 @@ Stepper::Stepper(const Inputs& in, const Place& where, Arena& arena)
       shape(make_shape(in.rule, in.grid, block.cells)),
       moment_shape(make_shape(in.rule, in.grid, moments.cells)),
       alive(in.rule.alive.channel >= 0),
-      batch_norm(in.rule.norm == Norm::batch) {
+      batch_norm(in.rule.norm == Norm::batch),
+      norm_steps(plan_norm_steps(in, where)) {
   const Shape& s = shape;
   with_precision(place.precision, [&](auto precision) {
     step_blocks_ = resident(step_kernel_of<precision()>(s), place, block, s.all_tiles);
@@ -95,11 +98,11 @@ Stepper::Stepper(const Inputs& in, const Place& where, Arena& arena)
   weights.centre = arena.take<float>(s.perception16);
   spare = tape_at(in.rule, in.grid, arena.take<uint8_t>(tape_bytes(in.rule, in.grid)));
   spare_stats = arena.take<float>(batch_norm ? 2 * s.hidden : 0);
-  slabs_ = arena.take<float>(batch_norm ? int64_t{moment_blocks()} * moment_groups(s) * moment_slab(s) : 0);
+  const int64_t summing = std::max<int64_t>(moment_blocks(), norm_steps.blocks);
+  slabs_ = arena.take<float>(batch_norm ? summing * moment_groups(s) * moment_slab(s) : 0);
   sums_ = arena.take<float>(batch_norm ? moment_slab(s) : 0);
   raw_ = arena.take<float>(alive ? floats() : 0);
   before_ = arena.take<uint8_t>(alive && in.rule.alive.pre ? s.batch * s.cells : 0);
-  near_ = arena.take<uint8_t>(alive && in.rule.alive.pre ? s.batch * s.cells : 0);
 }
 
 void Stepper::prepare() const {
@@ -118,25 +121,29 @@ int Stepper::moment_blocks() const {
 void Stepper::measure(int64_t t, const States<const float>& from, const Tape& tape) const {
   const int blocks = moment_blocks(), slab = moment_slab(shape);
   const Moments sums{moment_shape, from, weights, extra(t), slabs_};
-  const bool narrow = shape.perception16 <= 48;
-  const auto kernel = place.precision == Precision::tf32 || place.precision == Precision::bf16
-                          ? (narrow ? sum_moments<Precision::tf32, 6> : sum_moments<Precision::tf32, 16>)
-                          : (narrow ? sum_moments<Precision::tf32x3, 6> : sum_moments<Precision::tf32x3, 16>);
+  const bool narrow = shape.perception16 <= 8 * narrow_blocks8;
+  const auto kernel =
+      place.precision == Precision::tf32 || place.precision == Precision::bf16
+          ? (narrow ? sum_moments<Precision::tf32, narrow_blocks8> : sum_moments<Precision::tf32, wide_blocks8>)
+          : (narrow ? sum_moments<Precision::tf32x3, narrow_blocks8> : sum_moments<Precision::tf32x3, wide_blocks8>);
   // Before the first step no mean is known to sum about.
   for (int round = t == 0 ? 0 : 1; round < 2; ++round) {
     launch_dependent(kernel, dim3(static_cast<unsigned>(blocks)), dim3(moment_threads), moments.bytes, place.stream,
                      sums);
     launch_dependent(reduce_slabs, dim3(blocks_of(slab, reduce_width)), dim3(reduce_width * reduce_slices), 0,
                      place.stream, slabs_, blocks * moment_groups(shape), slab, slab, sums_);
-    launch_dependent(finish_moments, dim3(1), dim3(1024), 0, place.stream,
-                     FinishMoments{shape, sums_, weights.centre, tape.mean, tape.moment});
+    launch_dependent(finish_moments, dim3(blocks_of(shape.perception * shape.perception, 256)), dim3(256), 0,
+                     place.stream, FinishMoments{shape, sums_, weights.centre, tape.mean, tape.moment});
   }
 }
 
 void Stepper::fold(const Tape& tape, float* stats) const {
   launch_dependent(fold_norm, dim3(blocks_of(shape.hidden32, fold_warps)), dim3(32 * fold_warps), 0, place.stream,
-                   FoldNorm{shape, place.precision == Precision::tf32, inputs.rule.norm_eps,
-                            inputs.parameters.hidden[0], weights, tape.mean, tape.moment, stats});
+                   FoldNorm{shape, folding(), weights, tape.mean, tape.moment, stats});
+}
+
+Folding Stepper::folding() const {
+  return {place.precision == Precision::tf32, inputs.rule.norm_eps, inputs.parameters.hidden[0]};
 }
 
 Extra<const float> Stepper::extra(int64_t t) const {
@@ -160,46 +167,72 @@ Activity activity_of(const Inputs& in, int64_t t, const uint8_t* wanted) {
   return a;
 }
 
-void Stepper::run(int64_t t, const States<const float>& from, const States<float>& to, const Tape& tape) const {
-  const Alive& rule = inputs.rule.alive;
-  const States<float> raw = channels_last(raw_, shape);
-  Life life{shape, rule, {}, from, channels_last<const float>(raw_, shape), to, before_, near_, tape.lives};
-  for (int a = 0; a < 3; ++a) life.window[a] = alive && shape.size[a] > 1 ? rule.pool : 1;
-  const dim3 grid(blocks_of(shape.batch * shape.cells, life_threads));
-  const bool skips = alive && rule.pre;
-  if (skips) {
-    launch_dependent(living, grid, dim3(life_threads), 0, place.stream, life);
-    launch_dependent(grow, grid, dim3(life_threads), 0, place.stream, life);
+Life Stepper::life(uint8_t* tape) const {
+  Life life{inputs.rule.alive, {}, before_, spare.lives, 0};
+  for (int a = 0; a < 3; ++a) life.window[a] = alive && shape.size[a] > 1 ? inputs.rule.alive.pool : 1;
+  if (tape) {
+    life.lives = tape_at(inputs.rule, inputs.grid, tape).lives;
+    life.lives_step = tape_bytes(inputs.rule, inputs.grid);
   }
+  return life;
+}
+
+void Stepper::run(int64_t t, const States<const float>& from, const States<float>& to, const Tape& tape) const {
+  const States<float> raw = channels_last(raw_, shape);
+  LifePass pass{shape, life(nullptr), from, read_only(raw), to};
+  pass.life.lives = tape.lives;
+  const dim3 grid(blocks_of(shape.batch * shape.cells, life_threads));
+  if (alive && inputs.rule.alive.pre) launch_dependent(living, grid, dim3(life_threads), 0, place.stream, pass);
   with_precision(place.precision, [&](auto precision) {
     launch_dependent(step_kernel_of<precision()>(shape), dim3(step_blocks_), dim3(static_cast<unsigned>(block.threads)),
                      static_cast<size_t>(block.bytes), place.stream,
                      Step{shape,
                           from,
                           alive ? raw : to,
-                          activity_of(inputs, t, skips ? near_ : nullptr),
+                          activity_of(inputs, t, nullptr),
                           weights,
                           extra(t),
+                          pass.life,
                           !batch_norm && t > 0,
                           1,
                           {},
-                          0});
+                          0,
+                          {}});
   });
-  if (alive) launch_dependent(settle, grid, dim3(life_threads), 0, place.stream, life);
+  if (alive) launch_dependent(settle, grid, dim3(life_threads), 0, place.stream, pass);
 }
+
+bool Stepper::can_be_whole() const { return batch_norm ? norm_steps.blocks > 0 : inputs.plan.steps > 1; }
 
 // Model: 2 us between launches against 1 to 1.5 us of a grid's barrier, and no weights to fetch again, 35 KB a block at
-// C = 16, H = 128. Larger grids gain nothing that counts. Unverified on hardware.
-bool Stepper::whole() const {
-  return !batch_norm && !alive && inputs.plan.steps > 1 && shape.all_tiles <= step_blocks_;
+// C = 16, H = 128. Growing NCA's 8 x 72^2 with an alive mask: 3 x 1.3 + 2.3 us a step in place of 3 x 2 + 2.3;
+// Med-NCA's coarse level, 80^2 with batch norm: 5 x 1.3 + 3 in place of 5 x 2 + 3. Larger grids gain nothing that
+// counts. Unverified on hardware.
+bool Stepper::should_be_whole() const {
+  if (!can_be_whole()) return false;
+  return batch_norm ? norm_steps.shape.all_tiles <= norm_steps.blocks : shape.all_tiles <= step_blocks_;
 }
 
-void Stepper::run_all(const Turns& turns) const {
+void Stepper::run_all(const Turns& turns, uint8_t* tape, float* stats) const {
+  const Tape first = tape ? tape_at(inputs.rule, inputs.grid, tape) : spare;
+  const int64_t tape_step = tape ? tape_bytes(inputs.rule, inputs.grid) / static_cast<int64_t>(sizeof(float)) : 0;
+  const Step step{batch_norm ? norm_steps.shape : shape,
+                  turns.before(shape, 0),
+                  alive ? channels_last(raw_, shape) : turns.after(shape, 1),
+                  activity_of(inputs, 0, nullptr),
+                  weights,
+                  extra(0),
+                  life(tape),
+                  false,
+                  inputs.plan.steps,
+                  turns,
+                  inputs.fire.step_stride,
+                  {folding(), slabs_, sums_, first.mean, first.moment, stats, tape_step}};
+  if (batch_norm) return launch_norm_steps(norm_steps, place, step);
   with_precision(place.precision, [&](auto precision) {
     launch_cooperative(step_kernel_of<precision()>(shape), dim3(step_blocks_),
                        dim3(static_cast<unsigned>(block.threads)), static_cast<size_t>(block.bytes), place.stream,
-                       Step{shape, turns.before(shape, 0), turns.after(shape, 1), activity_of(inputs, 0, nullptr),
-                            weights, extra(0), false, inputs.plan.steps, turns, inputs.fire.step_stride});
+                       step);
   });
 }
 
@@ -232,17 +265,47 @@ const char* refuse(const Rule& rule, const Grid& grid, Precision) {
   return reason.empty() ? nullptr : reason.c_str();
 }
 
-void forward(const Inputs& in, Precision precision, int multiprocessors, float* out, float* history, float* stats,
-             uint8_t* tape, void* workspace, void* stream) {
+namespace {
+
+// The wanted way where it is possible, else the quickest by the model. `chip` is what a way on chip then needs.
+Way choose_way(const Stepper& stepper, Way wanted, ChipPlan& chip) {
+  const Inputs& in = stepper.inputs;
+  const Place& place = stepper.place;
+  if (wanted == Way::steps || in.plan.steps == 0) return Way::steps;
+  if (wanted == Way::cooperative && stepper.can_be_whole()) return Way::cooperative;
+  const bool whole = stepper.should_be_whole();
+  const Shape& s = stepper.shape;
+  const double cell = cell_time(s, place.precision, fire_rate_of(in.rule));
+  const double apart =
+      step_time(s, in.rule.alive, place.multiprocessors, cell, whole ? grid_barrier_time : launch_time);
+  chip = chip_plan(in, place);
+  const bool on_chip =
+      chip.parts > 0 && (wanted == Way::on_chip || chip_time(chip.shape, in.rule.alive, chip.clusters, cell) < apart);
+  return on_chip ? Way::on_chip : whole ? Way::cooperative : Way::steps;
+}
+
+}  // namespace
+
+Went forward(const Inputs& in, Precision precision, int multiprocessors, Way wanted, float* out, float* history,
+             float* stats, uint8_t* tape, void* workspace, void* stream) {
   Arena arena(workspace);
   const Stepper stepper(in, Place{precision, multiprocessors, stream}, arena);
   const Shape& s = stepper.shape;
   const Turns turns{in.x, out, arena.take<float>(stepper.floats()), history, in.plan};
-  if (s.all_tiles == 0) return;
-  stepper.prepare();
   const int64_t steps = in.plan.steps, step_bytes = tape_bytes(in.rule, in.grid);
-  if (stepper.whole()) {
-    stepper.run_all(turns);
+  if (s.all_tiles == 0) {  // no cells have no statistics
+    if (stepper.batch_norm) memset_async(stats, 0, sizeof(float) * 2 * static_cast<size_t>(steps * s.hidden), stream);
+    return {Way::steps, 0};
+  }
+  stepper.prepare();
+  ChipPlan chip{};
+  const Way way = choose_way(stepper, wanted, chip);
+  if (way == Way::on_chip) {
+    run_on_chip(chip, stepper, turns, stepper.life(tape));
+    return {way, static_cast<int>(chip.parts)};
+  }
+  if (way == Way::cooperative) {
+    stepper.run_all(turns, tape, stats);
   } else {
     for (int64_t t = 0; t < steps; ++t) {
       const Tape here = tape ? tape_at(in.rule, in.grid, tape + t * step_bytes) : stepper.spare;
@@ -254,6 +317,7 @@ void forward(const Inputs& in, Precision precision, int multiprocessors, float* 
     }
   }
   if (steps == 0 || turns.keeps(steps)) stepper.change_layout(turns.before(s, steps), channels_first(out, s), false);
+  return {way, 0};
 }
 
 }  // namespace ncafast::cuda

@@ -5,6 +5,7 @@
 
 #include "active.h"
 #include "arena.h"
+#include "device.h"
 #include "shape.h"
 #include "turns.h"
 
@@ -26,8 +27,22 @@ struct BlockSize {
 // Tiles of at most `most` cells, smaller where the grid would else leave multiprocessors without one.
 int tile_cells(const Grid& grid, int multiprocessors, int most);
 
+// The part of all cells that fires.
+inline double fire_rate_of(const Rule& rule) { return static_cast<double>(rule.fire_limit) / 4294967296.0; }
+
 BlockSize step_block(const Rule& rule, const Grid& grid, int multiprocessors);
 BlockSize moment_block(const Rule& rule, const Grid& grid, int multiprocessors);
+
+// A launch of all steps under batch norm; see norm_steps.cu.
+struct NormSteps {
+  Shape shape;
+  BlockSize block;
+  unsigned blocks;  // 0: there is none
+};
+
+struct Step;
+NormSteps plan_norm_steps(const Inputs& inputs, const Place& place);
+void launch_norm_steps(const NormSteps& steps, const Place& place, const Step& step);
 
 // The first of the sizes that leaves room for a second block on a multiprocessor, else the first that fits at all.
 template <class Bytes>
@@ -49,6 +64,9 @@ struct Tape {
 
 Tape tape_at(const Rule& rule, const Grid& grid, uint8_t* step);
 
+struct Life;
+struct Folding;
+
 // Which cells step t moves: those that fire, of the wanted ones.
 Activity activity_of(const Inputs& inputs, int64_t t, const uint8_t* wanted);
 
@@ -64,9 +82,14 @@ class Stepper {
   // The step itself, its norm folded already. Under an alive mask `tape.lives` is written.
   void run(int64_t t, const States<const float>& from, const States<float>& to, const Tape& tape) const;
 
-  // All steps in one launch, where the whole grid is on the device at once and nothing comes between steps.
-  bool whole() const;
-  void run_all(const Turns& turns) const;
+  // All steps in one launch: whether nothing comes between them, whether it pays as well, and the launch; `tape` is
+  // that of the first step, or null.
+  bool can_be_whole() const;
+  bool should_be_whole() const;
+  void run_all(const Turns& turns, uint8_t* tape, float* stats) const;
+
+  // The alive mask's arrays, with the lives of a first step whose tape that is.
+  Life life(uint8_t* tape) const;
 
   Extra<const float> extra(int64_t t) const;
   void change_layout(const States<const float>& from, const States<float>& to, bool adds) const;
@@ -77,18 +100,20 @@ class Stepper {
   const BlockSize block, moments;
   const Shape shape, moment_shape;
   const bool alive, batch_norm;
+  const NormSteps norm_steps;
   Weights weights;
   Tape spare;          // of a step whose tape nobody keeps
   float* spare_stats;  // [2, H]
 
  private:
   int moment_blocks() const;
+  Folding folding() const;
 
   unsigned step_blocks_ = 0;
 
   float *slabs_, *sums_;  // of the moments
   float* raw_;            // [B, *S, C] what a step leaves before the alive mask
-  uint8_t *before_, *near_;
+  uint8_t* before_;
 };
 
 }  // namespace ncafast::cuda

@@ -7,21 +7,51 @@
 namespace ncafast::cuda {
 namespace {
 
-// Doubles the shortest side of the box, the innermost first, until it holds enough cells or the grid.
-void choose_box(Shape& s, int cells) {
-  s.box[0] = s.box[1] = s.box[2] = 1;
-  for (s.box_cells = 1; s.box_cells < cells; s.box_cells *= 2) {
+int halo_cells(const Shape& s, const int (&box)[3]) {
+  int cells = 1;
+  for (int a = 0; a < 3; ++a) cells *= box[a] + 2 * s.radius[a];
+  return cells;
+}
+
+// Doubles the shortest side of the box, the innermost first, until it holds enough cells or the grid, or shows more
+// than `most_shown` with its surroundings.
+void grow_box(const Shape& s, const int (&size)[3], int cells, int64_t most_shown, int (&box)[3]) {
+  box[0] = box[1] = box[2] = 1;
+  for (int count = 1; count < cells; count *= 2) {
     int axis = -1;
     for (int a = 2; a >= 0; --a)
-      if (s.box[a] < s.size[a] && (axis < 0 || s.box[a] < s.box[axis])) axis = a;
-    if (axis < 0) break;
-    s.box[axis] *= 2;
+      if (box[a] < size[a] && (axis < 0 || box[a] < box[axis])) axis = a;
+    if (axis < 0) return;
+    box[axis] *= 2;
+    if (halo_cells(s, box) > most_shown) {
+      box[axis] /= 2;
+      return;
+    }
   }
 }
 
-}  // namespace
+void choose_box(Shape& s, int cells) {
+  int wide[3], most[3];
+  for (int a = 0; a < 3; ++a) wide[a] = s.size[a] > 1 || s.radius[a] > 0 ? cells : 1;
+  grow_box(s, wide, cells, INT64_MAX, most);
+  grow_box(s, s.size, cells, halo_cells(s, most), s.box);
+}
 
-Shape make_shape(const Rule& rule, const Grid& grid, int cells) {
+// What follows from the box.
+void set_tiles(Shape& s) {
+  s.box_cells = s.box[0] * s.box[1] * s.box[2];
+  s.halo_cells = halo_cells(s, s.box);
+  s.sample_tiles = 1;
+  for (int a = 0; a < 3; ++a) {
+    s.halo[a] = s.box[a] + 2 * s.radius[a];
+    s.tiles[a] = (s.size[a] + s.box[a] - 1) / s.box[a];
+    s.sample_tiles *= s.tiles[a];
+  }
+  s.all_tiles = s.sample_tiles * s.batch;
+}
+
+// All but the tiles.
+Shape untiled(const Rule& rule, const Grid& grid) {
   Shape s{};
   s.channels = rule.channels;
   s.channels4 = round_up_int(rule.channels, 4);
@@ -45,16 +75,6 @@ Shape make_shape(const Rule& rule, const Grid& grid, int cells) {
     s.size[a] = static_cast<int>(grid.size[a]);
     s.cells *= grid.size[a];
   }
-  choose_box(s, cells);
-  s.halo_cells = 1;
-  s.sample_tiles = 1;
-  for (int a = 0; a < 3; ++a) {
-    s.halo[a] = s.box[a] + 2 * s.radius[a];
-    s.halo_cells *= s.halo[a];
-    s.tiles[a] = static_cast<int>((grid.size[a] + s.box[a] - 1) / s.box[a]);
-    s.sample_tiles *= s.tiles[a];
-  }
-  s.all_tiles = s.sample_tiles * grid.batch;
   s.mutable_lo = rule.mutable_lo;
   s.mutable_hi = rule.mutable_hi;
   s.restore_lo = rule.restore_lo;
@@ -68,6 +88,30 @@ Shape make_shape(const Rule& rule, const Grid& grid, int cells) {
   s.centred = rule.norm == Norm::batch;
   s.settles = rule.alive.channel >= 0;
   return s;
+}
+
+}  // namespace
+
+Shape make_shape(const Rule& rule, const Grid& grid, int cells) {
+  Shape s = untiled(rule, grid);
+  choose_box(s, cells);
+  set_tiles(s);
+  return s;
+}
+
+Shape make_parts(const Rule& rule, const Grid& grid, int parts) {
+  Shape s = untiled(rule, grid), best{};
+  const auto cut = [&](int axis, int pieces) { s.box[axis] = (s.size[axis] + pieces - 1) / pieces; };
+  for (int z = 1; z <= parts && z <= s.size[0]; ++z)
+    for (int y = 1; y <= parts / z && y <= s.size[1]; ++y) {
+      cut(0, z);
+      cut(1, y);
+      cut(2, std::min(parts / z / y, s.size[2]));
+      set_tiles(s);
+      const bool smaller = s.box_cells < best.box_cells;
+      if (!best.all_tiles || smaller || (s.box_cells == best.box_cells && s.halo_cells < best.halo_cells)) best = s;
+    }
+  return best;
 }
 
 }  // namespace ncafast::cuda

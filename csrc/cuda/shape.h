@@ -82,7 +82,11 @@ struct Weights {
 
 inline int round_up_int(int n, int to) { return (n + to - 1) / to * to; }
 
-// A shape whose tiles hold about `cells` cells.
+// A shape whose tiles hold about `cells` cells; fewer on thin grids, where as many would see more than elsewhere, so
+// that what fits into shared memory on a wide grid fits on all.
 Shape make_shape(const Rule& rule, const Grid& grid, int cells);
+
+// A shape with at most so many tiles in a sample, all about as large.
+Shape make_parts(const Rule& rule, const Grid& grid, int parts);
 
 }  // namespace ncafast::cuda

@@ -3,12 +3,15 @@
 // second's operand in registers.
 //
 // One launch does one step, or all steps of a rollout whose tiles are on the device at once (K5): then blocks keep
-// their weights and meet between steps.
+// their weights, do what batch norm and the alive mask ask before and after a step, and meet in between. on_chip.cuh
+// has a third way.
 #pragma once
 
 #include "activation.cuh"
 #include "active.cuh"
 #include "arena.h"
+#include "life.cuh"
+#include "moments.cuh"
 #include "perception.cuh"
 #include "products.cuh"
 #include "turns.h"
@@ -20,15 +23,34 @@ constexpr int step_threads = 128;  // at most; half as many where the arrays of 
 struct Step {
   Shape shape;
   States<const float> from;
-  States<float> to;
+  States<float> to;  // what the step leaves; under an alive mask not yet the state after it
   Activity activity;
   Weights weights;
   Extra<const float> extra;
+  Life life;
   bool weights_ready;  // no kernel that may still run writes them
-  // Of a launch that does them all; `from`, `to`, activity and extra are then those of the first step.
+  // Of a launch that does them all; `from`, `to`, activity, extra and lives are then those of the first step.
   int64_t steps;
   Turns turns;
   int64_t mask_step;
+  Norming norming;
+};
+
+// Where a step finds what its cells see and leaves them: in device memory.
+struct InMemory {
+  States<float> to;
+  const Life& life;
+
+  NCAFAST_DEVICE bool wanted(const Shape& s, const Tile& tile, const BoxCell& cell) const {
+    if (!skips_dead(s, life)) return true;
+    const uint8_t* before = life.before + tile.sample * s.cells;
+    return near_living(s, life, cell.at, [&](const int (&there)[3]) { return before[cell_number(s, there)] != 0; });
+  }
+  NCAFAST_DEVICE float* place(const Shape&, const Tile& tile, const BoxCell& cell) const {
+    return to.values + tile.sample * to.sample + cell.cell * to.cell;
+  }
+  NCAFAST_DEVICE int64_t channel() const { return to.channel; }
+  NCAFAST_DEVICE bool aligned() const { return to.aligned; }
 };
 
 // Shared memory of a block.
@@ -100,8 +122,8 @@ NCAFAST_DEVICE void mlp(const Shape& s, const float* y, const float* first, cons
 }
 
 // Writes x + scale d of 32 rows, from `row` of the list on.
-template <int blocks8>
-NCAFAST_DEVICE void write_moved(const Shape& s, const States<float>& to, const Tile& tile, const float* x,
+template <int blocks8, class Where>
+NCAFAST_DEVICE void write_moved(const Shape& s, const Where& where, const Tile& tile, const float* x,
                                 const uint16_t* list, int row, int count, const float (&d)[2][blocks8][4]) {
   const int g = lane_g(), t = lane_t();
 #pragma unroll
@@ -112,7 +134,7 @@ NCAFAST_DEVICE void write_moved(const Shape& s, const States<float>& to, const T
       if (r >= count) continue;
       const BoxCell at = box_cell(s, tile, list[r]);
       const float* own = x + at.halo_place * s.channels4;
-      float* out = to.values + tile.sample * to.sample + at.cell * to.cell;
+      float* out = where.place(s, tile, at);
 #pragma unroll
       for (int n = 0; n < blocks8; ++n) {
         const int c = 8 * n + 2 * t;
@@ -122,95 +144,136 @@ NCAFAST_DEVICE void write_moved(const Shape& s, const States<float>& to, const T
           const float old = c + i < s.channels ? own[c + i] : 0.0f;
           value[i] = moves(s, c + i) ? old + s.scale * d[m][n][2 * half + i] : old;
         }
-        if (to.aligned) {
+        if (where.aligned()) {
           if (c < s.channels) *reinterpret_cast<float2*>(out + c) = make_float2(value[0], value[1]);
         } else {
 #pragma unroll
           for (int i = 0; i < 2; ++i)
-            if (c + i < s.channels) out[(c + i) * to.channel] = value[i];
+            if (c + i < s.channels) out[(c + i) * where.channel()] = value[i];
         }
       }
     }
 }
 
-// Copies the cells that do not take part.
-NCAFAST_DEVICE void write_still(const Shape& s, const States<float>& to, const Tile& tile, const float* x,
+// Copies the cells that do not take part, or where `active` is null all.
+template <class Where>
+NCAFAST_DEVICE void write_still(const Shape& s, const Where& where, const Tile& tile, const float* x,
                                 const uint8_t* active) {
-  float* const out = to.values + tile.sample * to.sample;
   const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x), quads = s.channels4 / 4;
-  if (to.aligned) {
+  if (where.aligned()) {
     for (int i = thread; i < s.box_cells * quads; i += threads) {
       const int place = i / quads, c = 4 * (i - place * quads);
-      if (active[place]) continue;
+      if (active && active[place]) continue;
       const BoxCell at = box_cell(s, tile, place);
       if (at.cell >= 0)
-        *reinterpret_cast<float4*>(out + at.cell * to.cell + c) = quad_at(x + at.halo_place * s.channels4 + c);
+        *reinterpret_cast<float4*>(where.place(s, tile, at) + c) = quad_at(x + at.halo_place * s.channels4 + c);
     }
     return;
   }
   for (int place = thread; place < s.box_cells; place += threads) {
-    if (active[place]) continue;
+    if (active && active[place]) continue;
     const BoxCell at = box_cell(s, tile, place);
     if (at.cell < 0) continue;
-    for (int c = 0; c < s.channels; ++c) out[at.cell * to.cell + c * to.channel] = x[at.halo_place * s.channels4 + c];
+    float* out = where.place(s, tile, at);
+    for (int c = 0; c < s.channels; ++c) out[c * where.channel()] = x[at.halo_place * s.channels4 + c];
   }
 }
 
-// All tiles of this block.
-template <Precision precision, int blocks8>
-NCAFAST_DEVICE void step_tiles(const Shape& s, const StepMemory& m, const Sight& sight, const Weights& weights,
-                               const Activity& activity, const States<const float>& from, const States<float>& to) {
+// One tile, which is in shared memory or on its way there. All threads are done with what was there before.
+template <Precision precision, int blocks8, class Where>
+NCAFAST_DEVICE void step_tile(const Shape& s, const StepMemory& m, const Sight& sight, const Weights& weights,
+                              const Activity& activity, const Tile& tile, const Where& where) {
   using P = Product<precision>;
   const int rows = static_cast<int>(blockDim.x);  // of a pass: 32 of each warp
-  over_own_tiles(s, [&](const Tile& tile, int64_t, bool follows) {
-    load_next_tile(s, from, tile, follows, m.tile);
-    list_active(s, activity, tile, m.list, m.active, m.count);
-    copy_async_wait();
+  list_active(
+      s, activity, tile, [&](const BoxCell& cell) { return where.wanted(s, tile, cell); }, m.list, m.active, m.count);
+  copy_async_wait();
+  __syncthreads();
+  write_still(s, where, tile, sight.tile, m.active);
+  const int count = *m.count;
+  for (int first = 0; first < count; first += rows) {
+    if (first > 0) __syncthreads();  // all are done with y
+    see<P, 4>(s, sight, tile, m.list + first, count - first < rows ? count - first : rows, m.y);
     __syncthreads();
-    write_still(s, to, tile, m.tile, m.active);
-    const int count = *m.count;
-    for (int first = 0; first < count; first += rows) {
-      if (first > 0) __syncthreads();  // all are done with y
-      see<P, 4>(s, sight, tile, m.list + first, count - first < rows ? count - first : rows, m.y);
-      __syncthreads();
-      const int row = static_cast<int>(threadIdx.x) / 32 * warp_rows;
-      if (first + row >= count) continue;
-      float d[2][blocks8][4];
-      mlp<precision, blocks8>(s, m.y + row * s.perception_row, m.first, weights.first_bias, m.update,
-                              weights.update_bias, d);
-      write_moved<blocks8>(s, to, tile, m.tile, m.list, first + row, count, d);
-    }
-  });
+    const int row = static_cast<int>(threadIdx.x) / 32 * warp_rows;
+    if (first + row >= count) continue;
+    float d[2][blocks8][4];
+    mlp<precision, blocks8>(s, m.y + row * s.perception_row, m.first, weights.first_bias, m.update, weights.update_bias,
+                            d);
+    write_moved<blocks8>(s, where, tile, sight.tile, m.list, first + row, count, d);
+  }
 }
 
-template <Precision precision, int blocks8>
-__global__ void __launch_bounds__(step_threads, precision == Precision::ieee || blocks8 > 2 ? 2 : 3)
+// What all steps read again and again; the caller waits for the copies.
+NCAFAST_DEVICE void load_weights(const Shape& s, const StepMemory& m, const Weights& weights) {
+  load_array(m.update, weights.update, s.channels8 * s.hidden_row);
+  load_array(m.filters, weights.filters, s.taps * s.filters * s.channels4);
+  load_array(m.filter_bias, weights.filter_bias, s.filters * s.channels4);
+}
+
+// To the next step's random draw or mask, and extra channels.
+NCAFAST_DEVICE void go_on(Activity& activity, int64_t mask_step, Extra<const float>& extra) {
+  ++activity.step;
+  if (activity.mask) activity.mask += mask_step;
+  if (extra.values) extra.values += extra.step_stride;
+}
+
+NCAFAST_DEVICE void load_first(const Shape& s, const StepMemory& m, const Weights& weights) {
+  load_array(m.first, weights.first, s.hidden32 * s.perception_row);
+}
+
+// Whether the alive mask is this launch's own business: one that does all steps has it between them.
+template <bool norms>
+NCAFAST_DEVICE bool settles_here(const Step& a) {
+  return (norms || a.steps > 1) && a.shape.settles;
+}
+
+// `norms`: a launch of all steps under batch norm, whose tiles are the moments' too. One block on a multiprocessor,
+// since small grids have no more.
+template <Precision precision, int blocks8, bool norms = false>
+__global__ void __launch_bounds__(norms ? moment_threads : step_threads, norms ? 1
+                                                                         : precision == Precision::ieee || blocks8 > 2
+                                                                             ? 2
+                                                                             : 3)
     step_kernel(const __grid_constant__ Step a) {
   const Shape& s = a.shape;
   Arena arena(shared_memory<unsigned char>());
   const StepMemory m(s, static_cast<int>(blockDim.x), arena);
   clear_padding(s, static_cast<int>(blockDim.x), m.y);
   if (!a.weights_ready) grid_dependency_wait();
-  load_array(m.first, a.weights.first, s.hidden32 * s.perception_row);
-  load_array(m.update, a.weights.update, s.channels8 * s.hidden_row);
-  load_array(m.filters, a.weights.filters, s.taps * s.filters * s.channels4);
-  load_array(m.filter_bias, a.weights.filter_bias, s.filters * s.channels4);
+  load_weights(s, m, a.weights);
+  if (!norms) load_first(s, m, a.weights);
   grid_dependency_wait();
   grid_dependency_release();  // after the wait: what starts then may take for done all that this kernel waited for
   Sight sight{m.tile, m.filters, m.filter_bias, a.weights.centre, a.extra};
   Activity activity = a.activity;
   States<const float> from = a.from;
-  States<float> to = a.to;
+  InMemory where{a.to, a.life};
+  [[maybe_unused]] float* norm_parts = nullptr;
+  if constexpr (norms) norm_parts = arena.take<float>(reduce_width * reduce_slices);
 #pragma unroll 1
   for (int64_t t = 0;;) {
-    step_tiles<precision, blocks8>(s, m, sight, a.weights, activity, from, to);
+    if constexpr (norms) {
+      norm_step<precision>(s, m, sight, from, a.weights, a.norming, t, norm_parts);
+      load_first(s, m, a.weights);
+    }
+    if (settles_here<norms>(a) && skips_dead(s, a.life)) {
+      mark_living(s, a.life, from);
+      grid_sync();
+    }
+    over_own_tiles(s, [&](const Tile& tile, int64_t, bool follows) {
+      load_next_tile(s, from, tile, follows, m.tile);
+      step_tile<precision, blocks8>(s, m, sight, a.weights, activity, tile, where);
+    });
+    if (settles_here<norms>(a)) {
+      grid_sync();
+      settle_all(s, a.life, from, read_only(a.to), a.turns.after(s, t + 1), a.life.lives + t * a.life.lives_step);
+    }
     if (++t >= a.steps) break;
     grid_sync();
-    ++activity.step;
-    if (activity.mask) activity.mask += a.mask_step;
-    if (sight.extra.values) sight.extra.values += sight.extra.step_stride;
+    go_on(activity, a.mask_step, sight.extra);
     from = a.turns.before(s, t);
-    to = a.turns.after(s, t + 1);
+    if (!settles_here<norms>(a)) where.to = a.turns.after(s, t + 1);
   }
 }
 

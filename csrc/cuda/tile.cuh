@@ -59,29 +59,42 @@ NCAFAST_DEVICE int along(int i, int n, Padding padding) {
   }
 }
 
+NCAFAST_DEVICE int64_t cell_number(const Shape& s, const int (&at)[3]) {
+  return (static_cast<int64_t>(at[0]) * s.size[1] + at[1]) * s.size[2] + at[2];
+}
+
+// Where in the box a place of the tile with its surroundings lies; outside of it in the surroundings.
+NCAFAST_DEVICE void halo_cell(const Shape& s, int halo_place, int (&at)[3]) {
+  at[2] = halo_place % s.halo[2] - s.radius[2];
+  halo_place /= s.halo[2];
+  at[1] = halo_place % s.halo[1] - s.radius[1];
+  at[0] = halo_place / s.halo[1] - s.radius[0];
+}
+
+// Turns a place of the box or around it into the place in the grid that it shows; false: it shows none.
+NCAFAST_DEVICE bool to_shown(const Shape& s, const Tile& tile, int (&at)[3]) {
+  bool shown = true;
+#pragma unroll
+  for (int a = 0; a < 3; ++a) {
+    const int place = tile.origin[a] + at[a];
+    at[a] = along(place, s.size[a], s.padding);
+    shown = shown && at[a] >= 0 && place < s.size[a] + s.radius[a];  // else beyond what any cell sees
+  }
+  return shown;
+}
+
 // The cell of the grid that a place of the tile with its surroundings shows; negative: none.
 NCAFAST_DEVICE int64_t shown_cell(const Shape& s, const Tile& tile, int halo_place) {
   int at[3];
-  at[2] = halo_place % s.halo[2];
-  halo_place /= s.halo[2];
-  at[1] = halo_place % s.halo[1];
-  at[0] = halo_place / s.halo[1];
-  int64_t cell = 0;
-#pragma unroll
-  for (int a = 0; a < 3; ++a) {
-    const int place = tile.origin[a] + at[a] - s.radius[a];
-    if (place >= s.size[a] + s.radius[a]) return -1;  // beyond what any cell sees
-    const int there = along(place, s.size[a], s.padding);
-    if (there < 0) return -1;
-    cell = cell * s.size[a] + there;
-  }
-  return cell;
+  halo_cell(s, halo_place, at);
+  return to_shown(s, tile, at) ? cell_number(s, at) : -1;
 }
 
 // The cell of the grid at a place of the box, negative where the grid has ended, and its place among `shown_cell`s.
 struct BoxCell {
   int64_t cell;
   int halo_place;
+  int at[3];  // of the grid
 };
 
 NCAFAST_DEVICE BoxCell box_cell(const Shape& s, const Tile& tile, int place) {
@@ -89,9 +102,11 @@ NCAFAST_DEVICE BoxCell box_cell(const Shape& s, const Tile& tile, int place) {
   const int y = row % s.box[1], z = row / s.box[1];
   BoxCell found;
   found.halo_place = ((z + s.radius[0]) * s.halo[1] + y + s.radius[1]) * s.halo[2] + x + s.radius[2];
-  const int gz = tile.origin[0] + z, gy = tile.origin[1] + y, gx = tile.origin[2] + x;
-  const bool inside = gz < s.size[0] && gy < s.size[1] && gx < s.size[2];
-  found.cell = inside ? (static_cast<int64_t>(gz) * s.size[1] + gy) * s.size[2] + gx : -1;
+  found.at[0] = tile.origin[0] + z;
+  found.at[1] = tile.origin[1] + y;
+  found.at[2] = tile.origin[2] + x;
+  const bool inside = found.at[0] < s.size[0] && found.at[1] < s.size[1] && found.at[2] < s.size[2];
+  found.cell = inside ? cell_number(s, found.at) : -1;
   return found;
 }
 

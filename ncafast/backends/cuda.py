@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 from typing import Any
 
 import torch
@@ -22,8 +23,11 @@ from ncafast.backends.precision import PRECISIONS, precision
 from ncafast.rule import Rule
 
 UNVERIFIED: str | None = "unverified on hardware"
+WAYS = ("steps", "cooperative", "cluster")  # of csrc/rollout.h: how a rollout is launched
 _MAX_CELLS = 2**31 - 2**16  # of a sample: a kernel counts them in 32 bits, a tile past the last one included
 _SHIM_MULTIPROCESSORS = 3  # few, so that a block that goes on with the next tile has some to go on with
+
+_Place = tuple[int, int, int, int, int]
 
 
 def unavailable() -> str | None:
@@ -152,16 +156,27 @@ def _precision_of(tape: Tensor, rule: Rule, x: Tensor, plan: Plan) -> str:
     return PRECISIONS[tape.numel() - _tape(rule, x, plan)] if plan.every else precision()
 
 
-def _place(x: Tensor, rounding: str) -> tuple[int, int, int, int]:
-    """Device, its multiprocessors, precision and stream, as csrc/bind_cuda.cpp reads them."""
-    number = PRECISIONS.index(rounding)
+def _place(x: Tensor, rounding: str) -> _Place:
+    """Device, its multiprocessors, precision, stream and way, as csrc/bind_cuda.cpp reads them."""
+    number, way = PRECISIONS.index(rounding), _way()
     if native.CUDA_SHIM:
-        return 0, _SHIM_MULTIPROCESSORS, number, 0
+        return 0, _SHIM_MULTIPROCESSORS, number, 0, way
     properties: Any = torch.cuda.get_device_properties(x.device)
-    return x.device.index, properties.multi_processor_count, number, torch.cuda.current_stream(x.device).cuda_stream
+    stream = torch.cuda.current_stream(x.device).cuda_stream
+    return x.device.index, properties.multi_processor_count, number, stream, way
 
 
-def _workspace(x: Tensor, call: dict[str, Any], place: tuple[int, int, int, int], *, backward: bool) -> Tensor:
+def _way() -> int:
+    """Number of the way that NCAFAST_CUDA_ROLLOUT wants, where rule and grid allow it; that of the quickest."""
+    wanted = os.environ.get("NCAFAST_CUDA_ROLLOUT")
+    if not wanted:
+        return len(WAYS)
+    if wanted not in WAYS:
+        raise ValueError(f"NCAFAST_CUDA_ROLLOUT={wanted!r} is not known: choose from {', '.join(WAYS)}")
+    return WAYS.index(wanted)
+
+
+def _workspace(x: Tensor, call: dict[str, Any], place: _Place, *, backward: bool) -> Tensor:
     """Memory for what the call computes on the way. The allocator gives it to none but this stream's later work."""
     return torch.empty(_module().workspace_bytes(call, place, backward), dtype=torch.uint8, device=x.device)
 

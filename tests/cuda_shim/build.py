@@ -4,7 +4,7 @@
 
 compiles what has changed into FOLDER, links the module and prints its path, which NCAFAST_CUDA_SHIM takes:
 
-    NCAFAST_BACKEND=cuda NCAFAST_CUDA_SHIM=... python -m pytest tests/gpu_suite.py
+    NCAFAST_BACKEND=cuda NCAFAST_CUDA_SHIM=... python -m pytest tests/gpu_suite.py tests/cuda_*_suite.py
 
 With `address` it is built with AddressSanitizer and UndefinedBehaviorSanitizer; `environment` has what such a module
 wants to be loaded. The compiler is $CXX, else g++; it must be GCC.

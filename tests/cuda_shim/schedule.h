@@ -83,6 +83,9 @@ class Shared {
   }
   Shared(Shared&& other) noexcept : bytes_(other.bytes_), memory_(std::exchange(other.memory_, nullptr)) {}
   ~Shared() {
+#if defined(__SANITIZE_ADDRESS__)
+    __asan_unpoison_memory_region(memory_, bytes_);  // what guards its arrays
+#endif
     if (memory_) std::memset(memory_, 0xff, bytes_);
     free(memory_);
   }

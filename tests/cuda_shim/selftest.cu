@@ -8,8 +8,10 @@
 #include <cstring>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "cuda/arena.h"
 #include "cuda/device.h"
 
 namespace gpu = ncafast::cuda;
@@ -132,6 +134,56 @@ __global__ void read_array(float* out, int place) {
 int outside_array() {
   gpu::launch(read_array, 1, 1, 0, nullptr, shared_with_device<float>(1), 5);
   synchronize();
+  return 0;
+}
+
+// Two arrays of one piece of memory, whatever it is.
+struct TwoArrays {
+  float *first, *second;
+  NCAFAST_HOST_DEVICE explicit TwoArrays(void* memory) {
+    gpu::Arena arena(memory);
+    first = arena.take<float>(5);
+    second = arena.take<float>(5);
+  }
+};
+
+__global__ void read_first(float* out, int place) {
+  const TwoArrays arrays(gpu::shared_memory<unsigned char>());
+  arrays.second[0] = 3;
+  out[0] = arrays.first[place];
+}
+
+int outside_shared_of_arena() {
+  gpu::launch(read_first, 1, 1, 256, nullptr, shared_with_device<float>(1), 5);
+  synchronize();
+  return 0;
+}
+
+int outside_workspace() {
+  const TwoArrays arrays(shared_with_device<unsigned char>(256));
+  gpu::launch(read_at, 1, 1, 0, nullptr, arrays.first, shared_with_device<float>(1), 5);
+  synchronize();
+  return 0;
+}
+
+// A piece of memory is set across its arrays, and freed, guards and all; the block after it may use it again.
+__global__ void fill_both(float* out) {
+  const TwoArrays arrays(gpu::shared_memory<unsigned char>());
+  for (int i = 0; i < 5; ++i) arrays.first[i] = arrays.second[i] = static_cast<float>(i);
+  out[blockIdx.x] = arrays.first[4] + arrays.second[4];
+}
+
+int arena() {
+  float* out = shared_with_device<float>(3);
+  unsigned char* memory = shared_with_device<unsigned char>(256);
+  const TwoArrays arrays(memory);
+  gpu::memset_async(memory, 0xff, 256, nullptr);
+  gpu::launch(fill_both, 3, 1, 256, nullptr, out);
+  synchronize();
+  if (!std::isnan(arrays.first[4]) || !std::isnan(arrays.second[0])) return wrong("set", arrays.first[4], NAN);
+  for (int i = 0; i < 3; ++i) {
+    if (out[i] != 8) return wrong("sum", out[i], 8);
+  }
   return 0;
 }
 
@@ -386,6 +438,62 @@ int cluster() {
   return 0;
 }
 
+// Each block of a cluster adds its neighbours' numbers to its own, again and again, from one array into the other. With
+// one meeting a turn none is overtaken: a number is read in the turn after it was written, and written over a turn
+// later.
+template <bool with_sync>
+__global__ void exchange(float* out, int turns) {
+  float *now = gpu::shared_memory<float>(), *next = now + 32;
+  const unsigned rank = gpu::cluster_rank(), blocks = gpu::cluster_blocks();
+  now[threadIdx.x] = static_cast<float>(rank);
+  gpu::cluster_sync();
+  for (int turn = 0; turn < turns; ++turn) {
+    const float left = gpu::cluster_map(now, (rank + blocks - 1) % blocks)[threadIdx.x];
+    const float right = gpu::cluster_map(now, (rank + 1) % blocks)[31 - threadIdx.x];
+    next[threadIdx.x] = now[threadIdx.x] + left + right;
+    if (with_sync || turn % 2 == 0) gpu::cluster_sync();
+    float* const swapped = now;
+    now = next;
+    next = swapped;
+  }
+  gpu::cluster_sync();  // nobody ends while another reads
+  out[32 * blockIdx.x + threadIdx.x] = now[threadIdx.x];
+}
+
+template <bool with_sync>
+int cluster_turns() {
+  constexpr int blocks = 5, turns = 6;
+  float* out = shared_with_device<float>(32 * 2 * blocks);
+  gpu::launch_cluster(exchange<with_sync>, blocks, 2 * blocks, 32, 64 * sizeof(float), nullptr, out, turns);
+  synchronize();
+  std::vector<float> now(blocks), next(blocks);
+  for (int i = 0; i < blocks; ++i) now[i] = static_cast<float>(i);
+  for (int turn = 0; turn < turns; ++turn) {
+    for (int i = 0; i < blocks; ++i) next[i] = now[i] + now[(i + blocks - 1) % blocks] + now[(i + 1) % blocks];
+    std::swap(now, next);
+  }
+  for (int i = 0; i < 64 * blocks; ++i) {
+    if (!(out[i] == now[i / 32 % blocks])) return wrong("sum", out[i], now[i / 32 % blocks]);
+  }
+  return 0;
+}
+
+// The first block is gone before the second reads its memory.
+__global__ void leave(float* out) {
+  float* place = gpu::shared_memory<float>();
+  place[0] = 1;
+  gpu::cluster_sync();
+  if (gpu::cluster_rank() == 0) return;
+  for (int i = 0; i < 1000; ++i) __nanosleep(1);
+  out[0] = gpu::cluster_map(place, 0)[0];
+}
+
+int cluster_left() {
+  gpu::launch_cluster(leave, 2, 2, 1, sizeof(float), nullptr, shared_with_device<float>(1));
+  synchronize();
+  return 0;
+}
+
 template <bool with_wait>
 __global__ void double_all(float* values) {
   if (with_wait) gpu::grid_dependency_wait();
@@ -435,6 +543,9 @@ const std::map<std::string, int (*)()> tests = {
     {"outside global", outside_global},
     {"outside shared", outside_shared},
     {"outside array", outside_array},
+    {"outside shared of arena", outside_shared_of_arena},
+    {"outside workspace", outside_workspace},
+    {"arena", arena},
     {"unwritten shared", unwritten_shared},
     {"warp", warp},
     {"divergence", divergence},
@@ -449,6 +560,9 @@ const std::map<std::string, int (*)()> tests = {
     {"words", words},
     {"cluster", cluster<true>},
     {"cluster sync missing", cluster<false>},
+    {"cluster turns", cluster_turns<true>},
+    {"cluster turns, sync missing", cluster_turns<false>},
+    {"cluster left", cluster_left},
     {"dependent launch", dependent<true>},
     {"dependent launch not awaited", dependent<false>},
     {"atomics", atomics},
