@@ -27,20 +27,20 @@ NCAFAST_DEVICE Tile tile_at(const Shape& s, int64_t number) {
 // turns, so that a region where nothing lives is not one block's alone.
 template <class Work>
 NCAFAST_DEVICE void over_own_tiles(const Shape& s, Work work) {
-  const bool walks = s.tiles[0] > 1;
-  const int64_t first = walks ? s.all_tiles * blockIdx.x / gridDim.x : blockIdx.x;
-  const int count = static_cast<int>(walks ? s.all_tiles * (blockIdx.x + 1) / gridDim.x - first
-                                           : (s.all_tiles - first + gridDim.x - 1) / gridDim.x);
-  for (int i = 0; i < count; ++i) {
-    int64_t number = first + static_cast<int64_t>(i) * (walks ? 1 : gridDim.x);
-    if (walks) {
+  for (int turn = 0;; ++turn) {  // all else is computed anew: a register saved is worth more than what that takes
+    int64_t number = blockIdx.x + static_cast<int64_t>(turn) * gridDim.x;
+    if (s.tiles[0] > 1) {
+      number = s.all_tiles * blockIdx.x / gridDim.x + turn;
+      if (number >= s.all_tiles * (blockIdx.x + 1) / gridDim.x) break;
       const int64_t sample = number / s.sample_tiles;
       const int rest = static_cast<int>(number - sample * s.sample_tiles), column = rest / s.tiles[0];
       number = sample * s.sample_tiles + (rest - column * s.tiles[0]) * s.tiles[1] * s.tiles[2] + column;
+    } else if (number >= s.all_tiles) {
+      break;
     }
     const Tile tile = tile_at(s, number);
     __syncthreads();
-    work(tile, number, i > 0 && tile.origin[0] > 0);
+    work(tile, number, turn > 0 && tile.origin[0] > 0);
   }
 }
 
