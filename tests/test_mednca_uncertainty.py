@@ -135,6 +135,13 @@ def test_predict_writes_maps_and_the_report(run, tmp_path):
     assert not (tmp_path / "p" / "uncertainty").exists()
 
 
+def test_a_file_has_its_maps_beside_it_and_short_models_show_all_their_steps(run, tmp_path):
+    source = write(tmp_path / "a.nii.gz", blob((9, 12, 7))[0])
+    predict(PredictConfig(run, source, tmp_path / "one.nii.gz", uncertainty=True, runs=2, progress=False))
+    report = json.loads((tmp_path / "one-uncertainty" / "report.json").read_text())
+    assert (report["runs"], report["last_steps"]) == (2, 3)  # of 5, the model takes 3
+
+
 def test_wrong_options_are_named(run, tmp_path):
     source = write(tmp_path / "a.nii.gz", blob()[0])
     for options, reason in (

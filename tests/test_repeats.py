@@ -120,7 +120,7 @@ def test_lists_say_what_a_classifier_learns_from(cells, tmp_path):
 
 
 def test_a_search_ranks_what_the_trainings_measured(volumes, tmp_path, capsys):
-    config = of(MedNCAGrid, tiny_volumes(volumes, tmp_path / "out"), grid=("lr=1e-3,2e-2", "hidden=8"))
+    config = of(MedNCAGrid, tiny_volumes(volumes, tmp_path / "out"), over=("lr=1e-3,2e-2", "hidden=8"))
     rows = search(config)
     assert [row["val_dice"] for row in rows] == sorted((row["val_dice"] for row in rows), reverse=True)
     for row in rows:
@@ -132,7 +132,7 @@ def test_a_search_ranks_what_the_trainings_measured(volumes, tmp_path, capsys):
         assert history[row["best_epoch"] - 1]["val_dice"] == row["val_dice"]
     assert iio.imread(tmp_path / "out" / "results.png").std() > 5
     capsys.readouterr()
-    more = search(dataclasses.replace(config, grid=("lr=1e-3,2e-2,5e-3", "hidden=8")))
+    more = search(dataclasses.replace(config, over=("lr=1e-3,2e-2,5e-3", "hidden=8")))
     assert len(more) == 3 and capsys.readouterr().out.count("epoch 2: loss") == 1
     with pytest.raises(ValueError, match="by='val_loss' is not among what was measured"):
         search(dataclasses.replace(config, by="val_loss"))
@@ -150,7 +150,7 @@ def test_a_training_that_breaks_down_ranks_last(volumes, tmp_path, monkeypatch):
 
     monkeypatch.setattr(grid, "task_of", lambda config: ("mednca", mednca.TrainConfig, breaks))
     plain = tiny_volumes(volumes, tmp_path / "out", epochs=1)
-    rows = search(of(MedNCAGrid, plain, grid=("lr=9.0,1e-3",)))
+    rows = search(of(MedNCAGrid, plain, over=("lr=9.0,1e-3",)))
     assert [row["lr"] for row in rows] == [0.001, 9.0] and math.isnan(rows[1]["val_dice"])
 
 
@@ -171,17 +171,18 @@ def test_grids_are_read_by_the_options_kinds(words, found):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "grid"),
-        (["--grid", "lr"], "--grid lr: has no =; give option=value,value with one of"),
-        (["--grid", "rate=3"], "--grid rate=3: rate is no option to search over"),
-        (["--grid", "out=a,b"], "out is no option to search over"),
-        (["--grid", "val_list=a,b"], "val_list is no option to search over"),
-        (["--grid", "lr=fast"], "--grid lr=fast: 'fast' is not allowed; give a number"),
-        (["--grid", "hidden=1.5"], "'1.5' is not allowed; give a whole number"),
-        (["--grid", "loss=best"], "'best' is not allowed; choose from cross-entropy, bce, focal"),
-        (["--grid", "lr=1", "lr=2"], "--grid names lr twice"),
-        (["--grid", "lr=1,1.0"], "grid gives 1.0 twice for lr"),
-        (["--grid", "lr=1", "--seed", "-1"], "seed=-1 is not allowed"),
+        ([], "over"),
+        (["--over", "lr"], "--over lr: has no =; give option=value,value with one of"),
+        (["--over", "rate=3"], "--over rate=3: rate is no option to search over"),
+        (["--over", "out=a,b"], "out is no option to search over"),
+        (["--over", "val_list=a,b"], "val_list is no option to search over"),
+        (["--over", "lr=fast"], "--over lr=fast: 'fast' is not allowed; give a number"),
+        (["--over", "hidden=1.5"], "'1.5' is not allowed; give a whole number"),
+        (["--over", "loss=best"], "'best' is not allowed; choose from cross-entropy, bce, focal"),
+        (["--over", "lr=1", "lr=2"], "--over names lr twice"),
+        (["--over", "hidden=8,0"], "hidden=0 is not allowed"),
+        (["--over", "lr=1,1.0"], "grid gives 1.0 twice for lr"),
+        (["--over", "lr=1", "--seed", "-1"], "seed=-1 is not allowed"),
     ],
 )
 def test_bad_searches_are_one_line(words, said, tmp_path, capsys, monkeypatch):
@@ -201,7 +202,7 @@ def test_bad_searches_are_one_line(words, said, tmp_path, capsys, monkeypatch):
         (["--folds", "99"], "99 folds of 33 names are not possible"),
         (["--val-list", "x"], "give the folds with --splits"),
         (["--val-data", "x"], "--val-data is for one training"),
-        (["--splits", "none.json"], "none.json: is no split file"),
+        (["--splits", "none.json"], "none.json: there is no such file"),
     ],
 )
 def test_bad_folds_are_one_line(words, said, tmp_path, capsys, monkeypatch):
@@ -221,10 +222,10 @@ def test_every_task_can_be_searched_and_ranked_by_what_it_measures():
         task = next(kind for kind in options.__mro__ if kind.__name__ == "TrainConfig").__module__.split(".")[-2]
         assert parse_grid(("lr=0.1",), options) == {"lr": [0.1]}
         assert task in grid._BY or set(grid._BY_REGIME) == set(get_args(get_type_hints(options)["regime"]))
-    texture = kinds.TextureGrid(image=Path("a.png"), grid=("grid=32,48", "lr=0.1"))
-    assert training(texture).grid == 64  # the task's own grid is the side of a torus
-    assert training(texture, grid=32).grid == 32 and parse_grid(texture.grid, Texture)["grid"] == [32, 48]
-    assert isinstance(ClassificationGrid(grid=("lr=1",)), Cells)
+    texture = kinds.TextureGrid(image=Path("a.png"), grid=48, over=("grid=32,48", "lr=0.1"))
+    assert training(texture).grid == 48  # the task's own grid is the side of a torus
+    assert training(texture, grid=32).grid == 32 and parse_grid(texture.over, Texture)["grid"] == [32, 48]
+    assert isinstance(ClassificationGrid(over=("lr=1",)), Cells)
 
 
 def test_tables_are_in_columns():

@@ -102,7 +102,7 @@ def test_a_search_tries_every_combination_once_and_ranks_them(tmp_path):
     assert tried == [(0.1, (7,)), (0.1, (7, 3)), (0.2, (7,)), (0.2, (7,)), (0.2, (7, 3))]
     assert [row["loss"] for row in rows] == [4, 3, 3, 2]
     assert [row["loss"] for row in search(grid, train, tmp_path, by="loss", lowest=True)] == [2, 3, 3, 4]
-    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} >= {"lr=0.1,sizes=_7,_", "lr=0.2,sizes=_7,_3_"}
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} >= {"lr=0.1,sizes=7", "lr=0.2,sizes=7-3"}
     search({"lr": [0.1, 0.3], "sizes": [(7,)]}, train, tmp_path, by="loss")
     assert tried[5:] == [(0.3, (7,))]
     with pytest.raises(ValueError, match="by='dice' is not among what was measured: loss"):

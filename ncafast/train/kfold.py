@@ -59,7 +59,11 @@ def read_folds(path: Path) -> tuple[Fold, ...]:
     """Read nnU-Net's splits_final.json. Raises ValueError, one line that names the file, if it is none."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
+            raise ValueError("it holds something else")
         folds = tuple(Fold(_names(entry["train"]), _names(entry["val"])) for entry in content)
+    except FileNotFoundError as error:
+        raise ValueError(f"{path}: there is no such file") from error
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())[:150]
         raise ValueError(
@@ -100,6 +104,7 @@ def cross_validate(
     """
     if not folds:
         raise ValueError("folds is empty; give at least one, as make_folds and read_folds do")
+    out = Path(out)
     own = [{"train": list(fold.train), "val": list(fold.val)} for fold in folds]
     with locked(out):
         claim(out, "folds.json", own, "other folds")

@@ -42,7 +42,7 @@ def search(
         ValueError: an option without values or with one twice, a folder with the results of other options, `by` is not
             among what was measured, or `train` returned anything but numbers under the same names every time.
     """
-    points = _points(grid)
+    out, points = Path(out), _points(grid)
     with locked(out):
         claim(out, "grid.json", sorted(grid), "a search over other options")
         claim(out, "options.json", dict(options or {}), "other options")
@@ -88,4 +88,5 @@ def _points(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 
 def _name(point: Mapping[str, Any]) -> str:
     """The combination as a folder's name."""
-    return re.sub(r"[^\w=,.+-]+", "_", ",".join(f"{name}={value}" for name, value in point.items()))
+    words = (f"{name}={'-'.join(map(str, v)) if isinstance(v, (list, tuple)) else v}" for name, v in point.items())
+    return re.sub(r"[^\w=,.+-]+", "_", ",".join(words))

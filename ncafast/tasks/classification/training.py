@@ -54,7 +54,7 @@ def train(config: TrainConfig) -> Result:
     Raises ValueError for options, data or a run folder that cannot be used, and TrainingStopped if the loss becomes
     infinite or NaN.
     """
-    _check(config)
+    check(config)
     settled = RunFolder(config.out).settled()
     kind = config.augment if config.augment != "auto" else settled.get("augment") or augment.resolve("auto")
     config = replace(config, device=str(resolve_device(config.device)), augment=augment.resolve(kind))
@@ -176,6 +176,6 @@ def _draw_states(job: _Classification, best: Path, config: TrainConfig) -> None:
         write_png(best.parent / "pictures" / f"{Path(images.names[place]).stem}.png", picture)
 
 
-def _check(config: TrainConfig) -> None:
+def check(config: TrainConfig) -> None:
     """Raise ValueError for options that cannot be used, before any file is read."""
     check_settings(config, steps=1, size=2, state_channels=4)

@@ -54,7 +54,7 @@ def train(config: TrainConfig) -> Result:
         ValueError: options, an image or a run folder that cannot be used.
         TrainingStopped: the loss became infinite or NaN.
     """
-    _check(config)
+    check(config)
     target = _target(config)
     job = _FromSeed(config, target) if config.regime == "growing" else _FromPool(config, target)
     _, height, width = job.target.shape
@@ -172,7 +172,7 @@ def _new_model(config: TrainConfig) -> GrowingNCA:
         return GrowingNCA(config.state_channels, 1.0 - config.fire_rate, hidden_size=config.hidden)
 
 
-def _check(config: TrainConfig) -> None:
+def check(config: TrainConfig) -> None:
     """Raise ValueError for options that cannot be used, before any file is read."""
     if (config.image is None) == (config.emoji is None):
         raise ValueError("give either an image file with --image or an emoji with --emoji")

@@ -157,12 +157,13 @@ class PredictConfig:
     through the middle of what a 3-D model segmented."""
 
     uncertainty: bool = False
-    """Also write, into the folder uncertainty/ inside --output, where the model is unsure: the
-    variance of the probability over the runs and over the last steps of the automaton, as NIfTI and
-    as a picture, and report.json with the quality score of M3D-NCA (NQM; high means doubtful)."""
+    """Also write where the model is unsure, into the folder uncertainty/ inside --output, or NAME-uncertainty/
+    beside a file NAME.nii.gz: the variance of the probability over the runs and over the last steps of the
+    automaton, as NIfTI and as a picture, and report.json with the quality score of M3D-NCA (NQM; high means
+    doubtful)."""
 
-    last_steps: int = 5
-    """Steps at the end whose variance --uncertainty shows."""
+    last_steps: int | None = None
+    """Steps at the end whose variance --uncertainty shows. Left out: 5, or all where the model takes fewer."""
 
     seed: int = 0
     """Governs which cells fire."""

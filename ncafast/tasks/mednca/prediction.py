@@ -4,7 +4,7 @@ look at."""
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from ncafast.train.outputs import check_folder
 from ncafast.train.texts import printable
 
 _RUNS = 10  # of the pseudo-ensemble, as many as in M3D-NCA
+_LAST_STEPS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ def predict(config: PredictConfig) -> Predictions:
     jobs = _jobs(config)
     trained = load_model(config.model, resolve_device(config.device))
     trained.recipe.check_channels(config.channels)
-    _check_last(config, trained)
+    config = replace(config, last_steps=_last_steps(config, trained))
     rows: list[dict[str, Any]] = []
     written: list[Prediction] = []
     skipped: list[Skipped] = []
@@ -77,7 +78,7 @@ def predict(config: PredictConfig) -> Predictions:
         raise ValueError(f"none of the {len(jobs)} images can be used; see the lines above")
     report = None
     if config.uncertainty:
-        report = uncertainty.write_report(_maps_folder(config), rows, runs=runs, last_steps=config.last_steps)
+        report = uncertainty.write_report(_maps_folder(config), rows, runs=runs, last_steps=config.last_steps or 0)
     return Predictions(tuple(written), tuple(skipped), report)
 
 
@@ -89,24 +90,30 @@ def _runs(config: PredictConfig) -> int:
     return runs
 
 
-def _check_last(config: PredictConfig, trained: TrainedModel) -> None:
+def _last_steps(config: PredictConfig, trained: TrainedModel) -> int:
+    """How many of the last steps are looked at, 0 without uncertainty."""
     most = trained.model.steps[-1]
     if not config.uncertainty:
-        return
+        return 0
     if most < 2:
         raise ValueError(
             f"--uncertainty needs 2 steps whose results can differ, and {trained.path} takes {most} on its "
             "finest level; leave --uncertainty out, or train with more --steps"
         )
-    if not 2 <= config.last_steps <= most:
-        allowed = f"the model's finest level takes {most} steps, so give a whole number from 2 to {most}"
-        raise refused("last_steps", config.last_steps, allowed)
+    last_steps = min(_LAST_STEPS, most) if config.last_steps is None else config.last_steps
+    if not 2 <= last_steps <= most:
+        allowed = f"the model's finest level takes {most} steps, so give " + (
+            f"a whole number from 2 to {most}" if most > 2 else "2"
+        )
+        raise refused("last_steps", last_steps, allowed)
+    return last_steps
 
 
 def _maps_folder(config: PredictConfig) -> Path:
     """Apart from the label maps, so that a folder of these holds nothing else."""
-    folder = config.output.parent if _names_file(config.output) else config.output
-    return folder / "uncertainty"
+    if not _names_file(config.output):
+        return config.output / "uncertainty"
+    return config.output.parent / f"{stem(config.output)}-uncertainty"
 
 
 def _names_file(output: Path) -> bool:
@@ -151,7 +158,7 @@ def _segment(
     recipe = trained.recipe
     volume = recipe.read(source, config.channels)
     images = slices_of(trained, volume)
-    last_steps = config.last_steps if config.uncertainty else 0
+    last_steps = config.last_steps or 0
     found = segment(trained, images, seed=config.seed, runs=runs, last_steps=last_steps)
     labels = decide(found.probability).numpy()
     spacing = recipe.slice_spacing(volume.spacing)

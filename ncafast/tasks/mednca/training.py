@@ -69,7 +69,7 @@ def train(config: TrainConfig) -> Result:
     Raises ValueError for options, data or a run folder that cannot be used, and TrainingStopped if
     the loss becomes infinite or NaN.
     """
-    _check(config)
+    check(config)
     config = _filled(config)
     settled = RunFolder(config.out).settled()
     config = replace(config, device=str(resolve_device(config.device)))
@@ -232,7 +232,7 @@ def _batch(config: TrainConfig) -> int:
     return config.batch_size
 
 
-def _check(config: TrainConfig) -> None:
+def check(config: TrainConfig) -> None:
     """Raise ValueError for options that cannot be used, before any file is read."""
     check_options(
         config,

@@ -28,7 +28,7 @@ class FoldOptions:
 class GridOptions:
     """What a search takes beside a task's options."""
 
-    grid: tuple[str, ...]
+    over: tuple[str, ...]
     """Values to try, by option: lr=0.001,0.002 hidden=64,128. Every combination is trained once. A value of several
     numbers has colons between them, as in steps=32:48."""
 
@@ -86,10 +86,8 @@ class ClassificationGrid(GridOptions, Classification):
 
 
 @dataclass(kw_only=True)
-class TextureGrid(GridOptions, Texture):  # type: ignore[misc] # whose grid, the side of the torus, makes way
+class TextureGrid(GridOptions, Texture):
     """Train a texture automaton with every combination of some options' values, and rank them.
-
-    The side of the torus is an option among those to try: --grid grid=64,96.
 
     If it is stopped, give the same command again, also with more values: it trains what is left.
     """

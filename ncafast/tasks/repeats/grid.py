@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from ncafast.tasks.repeats.pictures import draw_grid
-from ncafast.tasks.repeats.training import measured, settled, task_of, training
+from ncafast.tasks.repeats.training import check_of, measured, settled, task_of, training
 from ncafast.train import TrainingStopped
 from ncafast.train import search as search_grid
 from ncafast.train.checks import check_options
@@ -38,10 +39,12 @@ def search(config: Any) -> list[dict[str, Any]]:
     check_options(config, steps=1)
     check_folder("--out", config.out)
     task, kind, train = task_of(config)
-    grid = parse_grid(config.grid, kind)
+    grid = parse_grid(config.over, kind)
     by = config.by or (_BY_REGIME[config.regime] if task == "growing" else _BY[task])
     lowest = config.lowest or by in _LOWEST
 
+    for values in itertools.product(*grid.values()):  # all of them, before hours go into the first
+        check_of(task)(training(config, **dict(zip(grid, values, strict=True))))
     shared = {"cache": config.cache or config.out / "cache"} if task == "mednca" else {}
 
     def one(point: dict[str, Any], folder: Path) -> dict[str, float]:
@@ -68,7 +71,7 @@ def parse_grid(words: tuple[str, ...], kind: type[Any]) -> dict[str, list[Any]]:
     Raises ValueError, which names the word, for an unknown option or a value of another kind.
     """
     if not words:
-        raise ValueError("--grid names no option; give values such as --grid lr=1e-3,2e-3 hidden=64,128")
+        raise ValueError("--over names no option; give values such as --over lr=1e-3,2e-3 hidden=64,128")
     hints = get_type_hints(kind)
     known = {name for name, hint in hints.items() if Path not in (hint, *get_args(hint))} - _NOT_SEARCHED
     grid: dict[str, list[Any]] = {}
@@ -77,9 +80,9 @@ def parse_grid(words: tuple[str, ...], kind: type[Any]) -> dict[str, list[Any]]:
         name = option.lstrip("-").replace("-", "_")
         if not equals or name not in known:
             what = f"{option} is no option to search over" if equals else "has no ="
-            raise ValueError(f"--grid {word}: {what}; give option=value,value with one of {', '.join(sorted(known))}")
+            raise ValueError(f"--over {word}: {what}; give option=value,value with one of {', '.join(sorted(known))}")
         if name in grid:
-            raise ValueError(f"--grid names {name} twice; give all its values in one word")
+            raise ValueError(f"--over names {name} twice; give all its values in one word")
         grid[name] = [_value(text, hints[name], word) for text in values.split(",")]
     return grid
 
@@ -100,10 +103,10 @@ def _value(text: str, kind: Any, word: str) -> Any:
         allowed = {"true": True, "false": False}
     if allowed is not None:
         if text.lower() not in allowed and text not in allowed:
-            raise ValueError(f"--grid {word}: {text!r} is not allowed; choose from {', '.join(allowed)}")
+            raise ValueError(f"--over {word}: {text!r} is not allowed; choose from {', '.join(allowed)}")
         return allowed.get(text, allowed.get(text.lower()))
     try:
         return kind(text)
     except ValueError:
         number = "a whole number" if kind is int else "a number"
-        raise ValueError(f"--grid {word}: {text!r} is not allowed; give {number}") from None
+        raise ValueError(f"--over {word}: {text!r} is not allowed; give {number}") from None

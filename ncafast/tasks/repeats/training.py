@@ -11,7 +11,7 @@ from ncafast.tasks.repeats.config import FoldOptions, GridOptions
 from ncafast.train.run_folder import FREE
 
 # Options that may differ when a repetition goes on: what changes no weight, or is compared otherwise.
-_FREE = FREE - {"epochs", "patience"} | {"cache", "device", "threads", "grid", "by", "lowest", "folds", "splits"}
+_FREE = FREE - {"epochs", "patience"} | {"cache", "device", "threads", "over", "by", "lowest", "folds", "splits"}
 
 
 def task_of(config: Any) -> tuple[str, type[Any], Any]:
@@ -21,6 +21,11 @@ def task_of(config: Any) -> tuple[str, type[Any], Any]:
             task = kind.__module__.split(".")[-2]
             return task, kind, importlib.import_module(f"ncafast.tasks.{task}").train
     raise TypeError(f"{type(config).__name__} inherits from no task's TrainConfig")
+
+
+def check_of(task: str) -> Any:
+    """What raises ValueError for options of the task that cannot be used, before any file is read."""
+    return importlib.import_module(f"ncafast.tasks.{task}.training").check
 
 
 def training(config: Any, **changes: Any) -> Any:

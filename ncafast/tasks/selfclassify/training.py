@@ -57,7 +57,7 @@ def train(config: TrainConfig) -> Result:
         ValueError: options, files or a run folder that cannot be used.
         TrainingStopped: the loss became infinite or NaN.
     """
-    _check(config)
+    check(config)
     job = _SelfClassifying(config, read_digits(config.data, "train"))
     opening = f"{len(job.digits)} digits to train on, {len(job.held_out)} held out"
     done = run(job, config, data=job.checksums(), free=_FREE, things="digits", opening=opening)
@@ -207,7 +207,7 @@ def _new_model(config: TrainConfig) -> SelfClassifyingNCA:
     return model
 
 
-def _check(config: TrainConfig) -> None:
+def check(config: TrainConfig) -> None:
     """Raise ValueError for options that cannot be used, before any file is read."""
     check_settings(config, steps=1)
     for name, least in (

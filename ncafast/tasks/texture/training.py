@@ -54,7 +54,7 @@ def train(config: TrainConfig) -> Result:
     Raises ValueError for options, a sample or a run folder that cannot be used, ModuleNotFoundError for a loss whose
     package is missing, and TrainingStopped if the loss becomes infinite or NaN.
     """
-    _check(config)
+    check(config)
     loss, weights = choose(config.loss, config.weights)
     config = replace(config, device=str(resolve_device(config.device)), loss=loss, weights=weights)
     job = _Texture(config)
@@ -146,7 +146,7 @@ def _new_model(config: TrainConfig) -> TextureNCA:
     return model
 
 
-def _check(config: TrainConfig) -> None:
+def check(config: TrainConfig) -> None:
     """Raise ValueError for options that cannot be used, before any file is read."""
     check_settings(config, steps=1, channels=COLOURS, pool=1, reseed_every=1, grid=LEAST_GRID)
     if config.batch_size > config.pool:
