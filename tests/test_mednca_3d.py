@@ -145,8 +145,8 @@ def test_a_turned_image_gets_the_turned_prediction_and_maps(run, tmp_path, axes)
     found = _predict(run, tmp_path / "turned.nii", tmp_path / "t" / "t.nii", **options)
     np.testing.assert_array_equal(found, nib.orientations.apply_orientation(expected, turn))
     for kind in ("runs", "steps"):
-        one = nib.load(tmp_path / "p" / "uncertainty" / f"p_{kind}.nii.gz")
-        other = nib.load(tmp_path / "t" / "uncertainty" / f"t_{kind}.nii.gz")
+        one = nib.load(tmp_path / "p" / "p-uncertainty" / f"p_{kind}.nii.gz")
+        other = nib.load(tmp_path / "t" / "t-uncertainty" / f"t_{kind}.nii.gz")
         turned = nib.orientations.apply_orientation(np.asarray(one.dataobj), turn)
         assert turned.max() > 1e-4
         np.testing.assert_array_equal(np.asarray(other.dataobj), turned)
