@@ -34,9 +34,13 @@ class Backward {
 
   void run(const float* history, const float* grad_out, const float* grad_history) {
     const int64_t size = in_.grid.batch * engine_.geometry.cells * in_.rule.channels;
+    if (gradients_.x) use_large_pages(gradients_.x, 4 * size);
     Floats g = engine_.padded_floats(), next = engine_.padded_floats(), x = engine_.padded_floats();
     Floats added = grad_history ? engine_.padded_floats() : Floats();
-    if (grad_out) engine_.pad_channels_first(grad_out, g.data());
+    if (grad_out)
+      engine_.pad_channels_first(grad_out, g.data());
+    else
+      g.clear();
     const Plan& plan = in_.plan;
     const int64_t every = plan.every ? plan.every : std::max<int64_t>(plan.steps, 1);
     std::vector<Floats> segment;  // the states of a stretch after its first

@@ -386,6 +386,12 @@ void Engine::each_row(const Work& work) const {
   }
 }
 
+Floats Engine::padded_floats() const {
+  Floats state(inputs.grid.batch * padded_sample(), false);
+  tables.clear_border(state.data(), inputs.grid.batch, threads);
+  return state;
+}
+
 void Engine::pad_channels_last(const float* from, float* to) const {
   const int64_t C = inputs.rule.channels, line = geometry.size[2];
   each_row([&](int64_t, int64_t, int64_t cell, int64_t padded) {

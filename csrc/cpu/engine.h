@@ -46,8 +46,9 @@ class Engine {
   // Has what the filters give kept between the passes of a step.
   void keep_seen(Job& job, int64_t sample, bool known);
 
+  // Room for a padded state, of which only the border is set, to zero.
+  Floats padded_floats() const;
   // Between the layouts: [B, C, *S], [B, *S, C] and padded. Those that make a state fill its border.
-  Floats padded_floats() const { return Floats(inputs.grid.batch * padded_sample()); }
   void pad_channels_first(const float* from, float* to) const;
   void pad_channels_last(const float* from, float* to) const;
   void cut_channels_first(const float* from, float* to) const;

@@ -11,6 +11,7 @@ void forward(const Inputs& in, int threads, float* out, float* history, float* s
   const int64_t size = in.grid.batch * engine.geometry.cells * in.rule.channels;
   const Plan& plan = in.plan;
   use_large_pages(history, 4 * plan.kept * size);
+  use_large_pages(out, 4 * size);
   Floats x = engine.padded_floats(), next = engine.padded_floats();
   engine.pad_channels_first(in.x, x.data());
 

@@ -46,6 +46,24 @@ GridTables::GridTables(const Grid& grid, const Rule& rule) : padding_(rule.paddi
   geometry.offset = offset_.data();
 }
 
+void GridTables::clear_border(float* states, int64_t batch, int threads) const {
+  const Geometry& g = geometry;
+  const int32_t *r = g.radius, *n = g.padded;
+  const int64_t C = g.channels, line = n[2] * C, side = r[2] * C, lines = batch * n[0] * n[1];
+  if (g.taps == 1) return;
+#pragma omp parallel for num_threads(threads) schedule(static)
+  for (int64_t i = 0; i < lines; ++i) {
+    const int64_t z = i / n[1] % n[0] - r[0], y = i % n[1] - r[1];
+    float* to = states + i * line;
+    if (z < 0 || z >= g.size[0] || y < 0 || y >= g.size[1]) {
+      std::memset(to, 0, 4 * line);
+    } else {
+      std::memset(to, 0, 4 * side);
+      std::memset(to + line - side, 0, 4 * side);
+    }
+  }
+}
+
 void GridTables::fill_border(float* states, int64_t batch, int threads) const {
   const Geometry& g = geometry;
   if (padding_ == Padding::zeros || g.taps == 1) return;

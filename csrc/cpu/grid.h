@@ -22,6 +22,8 @@ class GridTables {
   // Place of the first cell of a row of the last axis.
   int64_t padded_row(int64_t row) const { return padded(row / geometry.size[1], row % geometry.size[1], 0); }
 
+  // Sets the border of [batch, *padded, C] to zero, and touches nothing else.
+  void clear_border(float* states, int64_t batch, int threads) const;
   // Gives the border [batch, *padded, C] the values that the padding means; under zero padding it must hold zeros
   // already and is left alone.
   void fill_border(float* states, int64_t batch, int threads) const;
