@@ -25,14 +25,15 @@ SUITE = Path(__file__).with_name("triton_suite")
 needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
 
 # Bytes of stack per thread that go to memory in the pass through the MLP, where a tile holds more than the registers:
-# all else, the published models on sm_80 and sm_90 among them, keeps everything in registers.
+# all else, the published models on sm_80 and sm_90 among them, keeps everything in registers. With Triton 3.6; 3.8.
 SPILLS = {
-    ("texture 128", 80): 240,
-    ("texture 128", 90): 264,  # with Triton 3.6; with 3.8 none
-    ("wide", 80): 128,
-    ("digits", 90): 8,
-    ("digits", 100): 24,
-    ("deep", 100): 8,
+    ("texture 128", 80): (216, 112),
+    ("texture 128", 90): (264, 0),
+    ("wide", 80): (240, 128),
+    ("wide", 90): (40, 0),
+    ("digits", 90): (8, 8),
+    ("digits", 100): (24, 24),
+    ("deep", 100): (8, 8),
 }
 
 
@@ -48,12 +49,15 @@ def run(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@needs_triton
-def test_kernels_agree_with_float64():
+def triton_before(minor: int) -> bool:
     import triton
 
-    old = tuple(map(int, triton.__version__.split(".")[:2])) < (3, 8)
-    if old and tuple(map(int, numpy.__version__.split(".")[:2])) >= (2, 4):
+    return tuple(map(int, triton.__version__.split(".")[:2])) < (3, minor)
+
+
+@needs_triton
+def test_kernels_agree_with_float64():
+    if triton_before(8) and tuple(map(int, numpy.__version__.split(".")[:2])) >= (2, 4):
         pytest.skip("Triton's interpreter before 3.8 does not run beside NumPy 2.4 and newer")
     found = run(
         "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "ignore:Conversion of an array:DeprecationWarning",
@@ -74,8 +78,8 @@ def test_kernels_compile_without_spills(architecture, tmp_path):
     assert {"step", "through_mlp", "to_sources", "sum_moments", "through_norm"} <= {row["kernel"] for row in rows}
     shared = {80: 163, 90: 227, 100: 227}[architecture] * 1024
     for row in rows:
-        allowed = SPILLS.get((row["rule"], architecture), 0) if row["kernel"] == "through_mlp" else 0
-        assert row["stack"] <= allowed, row
+        known = SPILLS.get((row["rule"], architecture), (0, 0)) if row["kernel"] == "through_mlp" else (0, 0)
+        assert row["stack"] <= known[not triton_before(8)], row
         assert row["shared"] <= shared, row
         assert row["registers"] * row["warps"] * 32 <= 65536, row
         if row["kernel"] in ("step", "through_mlp", "sum_moments", "through_norm"):
