@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 
+import torch
 from torch import Tensor
 
 from ncafast.backends import cpu, cuda, reference, triton
@@ -102,8 +103,13 @@ def choose(rule: Rule, x: Tensor, name: str | None = None) -> str:
 
 
 def _reason(name: str, rule: Rule, x: Tensor) -> str | None:
-    backend = _BACKENDS[name]
-    return backend.unavailable() or backend.can_run(rule, x)
+    return _unavailable(name) or _BACKENDS[name].can_run(rule, x)
+
+
+@torch.compiler.assume_constant_result
+def _unavailable(name: str) -> str | None:
+    """Why this machine cannot run a backend. torch.compile asks once, since finding modules cannot be traced."""
+    return _BACKENDS[name].unavailable()
 
 
 def _unverified(name: str) -> str | None:
