@@ -354,7 +354,7 @@ def test_loss_curves_agree_between_the_fused_and_the_reference_backend(data, tmp
     monkeypatch.setattr(training._SelfClassifying, "losses", losses)
     for name in ("cpu", "reference"):
         with backends.use(name):
-            train(options(data, tmp_path / name, epochs=1, loss=loss, schedule="constant"))
+            train(options(data, tmp_path / name, epochs=1, loss=loss, lr=5e-4, schedule="constant"))
     assert len(curve) == 40 and curve[19] < 0.98 * curve[0]
     torch.testing.assert_close(curve[:20], curve[20:], rtol=2e-3, atol=1e-5)
 
