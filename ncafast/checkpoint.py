@@ -11,6 +11,7 @@ import io
 import json
 import os
 import pickle
+import zipfile
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -146,6 +147,11 @@ def describe(path: str | os.PathLike[str]) -> dict[str, str]:
         with safe_open(path, "pt") as file:
             header = dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:
+        if zipfile.is_zipfile(path):
+            raise ValueError(
+                f"{path} is a file of torch.save, such as resume.pt, the state of a training; give a .safetensors file "
+                "or the folder of a training run"
+            ) from None
         raise ValueError(f"{path} is damaged or not a safetensors file: {_one_line(error)}") from None
     if header.get("format") != FORMAT:
         raise ValueError(f"{path} was not written by ncafast.save; load its tensors with safetensors.torch.load_file")

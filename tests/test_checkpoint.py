@@ -141,6 +141,9 @@ def test_truncated_and_foreign_files(tmp_path):
             ncafast.load(tmp_path / "bad")
     with pytest.raises(FileNotFoundError, match="no checkpoint at"):
         ncafast.load(tmp_path / "missing")
+    checkpoint.save_resume(tmp_path / "resume.pt", {"step": 3})
+    with pytest.raises(ValueError, match=r"such as resume\.pt, the state of a training; give a \.safetensors file"):
+        ncafast.load(tmp_path / "resume.pt")
 
 
 def test_what_cannot_be_saved(tmp_path):

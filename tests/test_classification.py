@@ -328,7 +328,7 @@ def test_what_cannot_be_predicted_or_scored_is_one_line(trained, data, tmp_path)
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"task": "mednca"}, "not of ncafast train classification"),
+        ({"task": "mednca"}, "give one of ncafast train classification"),
         ({"recipe": None}, "is damaged"),
         ({"recipe": "{}"}, "is damaged"),
         ({"statistics": "[[1, 2]]"}, "is damaged .*statistics of shape"),

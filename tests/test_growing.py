@@ -479,7 +479,8 @@ def test_bad_options_of_a_checkpoints_commands(model_file, capsys, words, said):
 
 def test_a_checkpoint_of_another_task_or_a_damaged_one_is_named(model_file, tmp_path):
     ncafast.save(tmp_path / "other.safetensors", random_model(), task="texture")
-    with pytest.raises(ValueError, match="not of ncafast train growing"):
+    said = "other.safetensors: was written by ncafast train texture; give one of ncafast train growing"
+    with pytest.raises(ValueError, match=said):
         load_model(tmp_path / "other.safetensors", torch.device("cpu"))
     with pytest.raises(ValueError, match="give a checkpoint"):
         load_model(tmp_path / "absent", torch.device("cpu"))

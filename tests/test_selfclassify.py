@@ -572,7 +572,7 @@ def test_bad_options_of_a_checkpoints_commands(model_file, data, capsys, words, 
 def test_a_checkpoint_of_another_task_or_a_damaged_one_is_named(model_file, tmp_path):
     cpu = torch.device("cpu")
     ncafast.save(tmp_path / "other.safetensors", random_model(), task="growing")
-    with pytest.raises(ValueError, match="not of ncafast train selfclassify"):
+    with pytest.raises(ValueError, match="written by ncafast train growing; give one of ncafast train selfclassify"):
         load_model(tmp_path / "other.safetensors", cpu)
     header, tensors = checkpoint.describe(model_file), load_file(model_file)
     for change in ({"steps": "many"}, {"steps": None}, {"steps": "0"}):

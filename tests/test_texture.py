@@ -266,7 +266,7 @@ def test_a_foreign_or_damaged_checkpoint_is_one_line(run, tmp_path):
     next(nan.parameters()).data.fill_(torch.nan)
     recipe = checkpoint.describe(run / "best.safetensors")["recipe"]
     for module, metadata, said in (
-        (NCA(4, 5), {}, "not of ncafast train texture"),
+        (NCA(4, 5), {}, "give one of ncafast train texture"),
         (NCA(4, 5), {"task": "texture", "recipe": recipe}, "holds a NCA"),
         (good, {"task": "texture"}, "'recipe' is missing"),
         (good, {"task": "texture", "recipe": "{"}, "is damaged"),

@@ -372,6 +372,13 @@ def test_a_run_with_other_options_or_another_batch_is_refused(tmp_path):
         run(job, settings(tmp_path, epochs=3), data=data)
 
 
+def test_a_run_of_another_task_is_not_described_by_its_options(tmp_path):
+    fit(nca(), STATES, loss, settings(tmp_path))
+    other = dataclasses.make_dataclass("Other", [("image", str), ("lr", float)])("lizard.png", 0.1)
+    with pytest.raises(ValueError, match="holds a run of another task or of another version of ncafast; give another"):
+        RunFolder(tmp_path).claim(other, {})
+
+
 def test_a_run_goes_on_with_its_own_data_alone(tmp_path):
     pair = STATES, torch.arange(10)
     own = settings(tmp_path / "a", epochs=1)

@@ -36,8 +36,10 @@ def read_model(
     """
     path = checkpoint.find(path)
     metadata = checkpoint.describe(path)
-    if metadata.get("task") != task:
-        raise ValueError(f"{path}: is a checkpoint, but not of ncafast train {task}; give one that is")
+    found = metadata.get("task")
+    if found != task:
+        kind = f"was written by ncafast train {found}" if found else "is a checkpoint, but of no task"
+        raise ValueError(f"{path}: {kind}; give one of ncafast train {task}")
     model = checkpoint.load(path, device).float()
     if not isinstance(model, kinds):
         names = " or ".join(kind.__name__ for kind in kinds)

@@ -91,6 +91,11 @@ class RunFolder:
         write_text(self._history.with_suffix(".json"), json.dumps(list(history), indent=1))
 
     def _compare(self, wanted: dict[str, Any], found: dict[str, Any], data: dict[str, Any], free: set[str]) -> None:
+        if wanted.keys() - free - found.keys():
+            raise ValueError(
+                f"{self.path}: holds a run of another task or of another version of ncafast; give another folder with "
+                "--out"
+            )
         different = [
             f"{key} (here {found.get(key)!r}, asked {value!r})"
             for key, value in wanted.items()
