@@ -131,6 +131,8 @@ def find(place: str | os.PathLike[str]) -> Path:
     for name in ("best.safetensors", "last.safetensors"):
         if (path / name).is_file():
             return path / name
+    if (path / "results.csv").is_file():
+        raise ValueError(f"{path}: holds several trainings, see its results.csv; give the folder of one of them")
     what = "holds no best.safetensors" if path.is_dir() else "there is no such file or folder"
     raise ValueError(f"{path}: {what}; give a checkpoint (.safetensors), or the folder of a training run")
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from ncafast import checkpoint
 from ncafast.train import Fold, cross_validate, make_folds, read_folds, search, write_folds
 
 NAMES = [f"case_{number:02}" for number in range(11)]
@@ -102,6 +103,10 @@ def test_a_search_tries_every_combination_once_and_ranks_them(tmp_path):
     assert tried == [(0.1, (7,)), (0.1, (7, 3)), (0.2, (7,)), (0.2, (7,)), (0.2, (7, 3))]
     assert [row["loss"] for row in rows] == [4, 3, 3, 2]
     assert [row["loss"] for row in search(grid, train, tmp_path, by="loss", lowest=True)] == [2, 3, 3, 4]
+    with (tmp_path / "results.csv").open() as file:
+        assert [float(row["loss"]) for row in csv.DictReader(file)] == [2, 3, 3, 4]
+    with pytest.raises(ValueError, match=r"holds several trainings, see its results\.csv; give the folder of one"):
+        checkpoint.find(tmp_path)
     assert {path.name for path in tmp_path.iterdir() if path.is_dir()} >= {"lr=0.1,sizes=7", "lr=0.2,sizes=7-3"}
     search({"lr": [0.1, 0.3], "sizes": [(7,)]}, train, tmp_path, by="loss")
     assert tried[5:] == [(0.3, (7,))]

@@ -114,8 +114,9 @@ def cross_validate(
         for number, fold in enumerate(folds):
             key = {"fold": number}
             if results.find(key) is None:
-                say(f"fold {number + 1} of {len(folds)}: {len(fold.train)} to train on, {len(fold.val)} held out")
-                results.add(key, train(number, fold, out / f"fold_{number}"))
+                name = f"fold_{number}"
+                say(f"{name}, {number + 1} of {len(folds)}: {len(fold.train)} to train on, {len(fold.val)} held out")
+                results.add(key, train(number, fold, out / name))
         rows = sorted(results.rows, key=lambda row: row["fold"])
         mean = {name: math.fsum(row[name] for row in rows) / len(rows) for name in results.measured}
         spread = {

@@ -30,7 +30,8 @@ def search(
         grid: values to try, by option: {"lr": [1e-3, 4e-3], "hidden": [64, 128]}.
         train: `train(options, folder)` trains one combination in a folder of its own, which it may find begun, and
             returns what was measured.
-        out: folder for one folder per combination (`lr=0.001,hidden=64`), results.csv and results.json.
+        out: folder for one folder per combination (`lr=0.001,hidden=64`), and for results.csv and results.json, in
+            which the best one comes first.
         by: the measured number to rank by.
         lowest: whether the lowest one is best.
         options: what else must be the same whenever the call goes on, as JSON can hold it.
@@ -53,10 +54,12 @@ def search(
             if results.find(point) is None:
                 say(f"combination {number} of {len(points)}: {_name(point)}")
                 results.add(point, train(point, out / _name(point)))
-        rows = [row for point in points if (row := results.find(point)) is not None]
-    if by not in results.measured:
-        raise ValueError(f"by={by!r} is not among what was measured: {', '.join(results.measured)}")
-    return sorted(rows, key=lambda row: (math.isnan(row[by]), row[by] if lowest else -row[by]))
+        if by not in results.measured:
+            raise ValueError(f"by={by!r} is not among what was measured: {', '.join(results.measured)}")
+        results.rows.sort(key=lambda row: (math.isnan(row[by]), row[by] if lowest else -row[by]))
+        results.write(results.rows)
+    wanted = [results.find(point) for point in points]
+    return [row for row in results.rows if row in wanted]
 
 
 def _points(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
