@@ -200,6 +200,13 @@ def test_held_out_images_as_the_source_says_or_of_their_own(tmp_path):
         load_sides(dataclasses.replace(tiny(path, tmp_path / "run"), val_data=tmp_path / "f.npz"))
 
 
+def test_images_of_one_colour_are_remarked_upon(tmp_path, capsys):
+    folder = write_folders(tmp_path / "data", count=4)
+    Image.new("RGB", (9, 9), "navy").save(folder / "bar" / "a blank one.png")
+    load_sides(dataclasses.replace(tiny(folder, tmp_path / "run"), val_fraction=0.0))
+    assert "note: 1 of 13 images are of one colour, bar/a blank one.png first; are these" in capsys.readouterr().out
+
+
 def test_colours_are_scaled_by_the_training_set():
     images = torch.from_numpy(pixels(6)[0])
     recipe = Recipe.of(CLASSES, images, 4)

@@ -16,6 +16,7 @@ from ncafast.tasks.mednca.data import (
     TrainingSlices,
     augment,
     collate,
+    doubts,
     load_volumes,
     require_classes,
 )
@@ -199,6 +200,21 @@ def test_classes_that_occur_nowhere_are_refused(pairs, tmp_path):
     require_classes(volumes, Recipe(classes=(1, 2)))
     with pytest.raises(ValueError, match="no training label holds the value 3; they hold 1, 2"):
         require_classes(volumes, Recipe(classes=(1, 3)))
+
+
+def test_labels_below_zero_and_blank_images_are_remarked_upon(tmp_path):
+    data = write_set(tmp_path / "data", 3)
+    image, label = blob()
+    write(data / "imagesTr" / "case_1.nii.gz", np.full_like(image, 7), affine_of())
+    write(data / "labelsTr" / "case_1.nii.gz", label.astype(np.int16) - 1, affine_of())
+    pairs, _ = find_pairs(data / "imagesTr", data / "labelsTr")
+    volumes = list(load_volumes(pairs, Recipe(), tmp_path / "cache"))
+    assert [volume.blank for volume in volumes] == [False, True, False]
+    assert list(doubts(volumes)) == [
+        "1 of 3 label maps hold values below 0, case_1 first; these are background",
+        "1 of 3 images are the same everywhere, case_1 first; are these files right?",
+    ]
+    assert not list(doubts([volumes[0], volumes[2]]))
 
 
 def test_split_is_by_volume_and_depends_on_seed_and_name_alone():

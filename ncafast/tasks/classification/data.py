@@ -31,6 +31,11 @@ class Images:
     def __len__(self) -> int:
         return len(self.names)
 
+    def blank(self) -> list[str]:
+        """Names of those that are of one colour."""
+        same = (self.pixels == self.pixels[:, :1, :1]).flatten(1).all(1)  # [N]
+        return [name for name, found in zip(self.names, same.tolist(), strict=True) if found]
+
     def checksums(self) -> dict[str, int]:
         """Of every image with its label, by name."""
         own = zip(self.names, self.pixels.numpy(), self.labels.tolist(), strict=True)
@@ -84,6 +89,9 @@ def load_sides(config: TrainConfig) -> Sides:
     for reason in skipped:
         say(f"skipped: {reason}")
     _check(config.data, train, source)
+    blank = train.blank()
+    if blank:
+        say(f"note: {len(blank)} of {len(train)} images are of one colour, {blank[0]} first; are these files right?")
     return Sides(train, held_out, source.classes, tuple(skipped))
 
 

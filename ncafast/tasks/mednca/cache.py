@@ -25,7 +25,7 @@ from ncafast.tasks.mednca.pairs import Pair
 from ncafast.tasks.mednca.slices import Recipe, tuples
 from ncafast.tasks.mednca.volumes import check_match, read_image, read_label
 
-_VERSION = 2
+_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,7 @@ class CachedVolume:
     spacing: tuple[float, float, float]  # mm along slices, rows, columns
     foreground: tuple[int, ...]  # labelled pixels in each slice
     labels: tuple[int, ...]  # label values that occur, background left out
+    blank: bool  # whether the image is the same everywhere
     checksum: int  # of the slices' content
 
     def __len__(self) -> int:
@@ -81,6 +82,7 @@ def _build(pair: Pair, recipe: Recipe, path: Path, ignore_affine: bool) -> None:
         "spacing": recipe.slice_spacing(image.spacing),
         "foreground": np.count_nonzero(tensors["label"], axis=(1, 2)).tolist(),
         "labels": [int(value) for value in np.unique(label.data) if value != 0],
+        "blank": not (image.data != image.data.flat[0]).any(),
         "checksum": _checksum(tensors),
     }
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -23,8 +23,8 @@ from ncafast.tasks.mednca.pairs import Pair, Skipped
 from ncafast.tasks.mednca.slices import Recipe
 from ncafast.tasks.mednca.split import split_volumes
 from ncafast.tasks.mednca.volumes import VolumeError, check_sides
+from ncafast.train.progress import say
 from ncafast.train.seeds import generator
-from ncafast.train.texts import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +70,14 @@ def load_sides(
         else:
             volumes[item.name] = item
     for item in skipped:
-        tqdm.write(printable(f"skipped: {item.reason}"))
+        say(f"skipped: {item.reason}")
     if not volumes:
         raise ValueError(f"none of the {len(pairs)} pairs of image and label map can be used; see the lines above")
     split = split_volumes(sorted(volumes), config.val_fraction, config.seed, config.train_list, config.val_list)
     train = [volumes[name] for name in split.train]
     require_classes(train, recipe)
+    for doubt in doubts(list(volumes.values())):
+        say(f"note: {doubt}")
     return train, [volumes[name] for name in split.held_out], skipped
 
 
@@ -87,6 +89,16 @@ def require_classes(volumes: Sequence[CachedVolume], recipe: Recipe) -> None:
         have = ", ".join(map(str, sorted(found))) or "only background (0)"
         wanted = f"the value {missing[0]}" if missing else "a value above 0"
         raise ValueError(f"no training label holds {wanted}; they hold {have}: choose --classes among these")
+
+
+def doubts(volumes: Sequence[CachedVolume]) -> Iterator[str]:
+    """What can be used, but was hardly meant, one line each."""
+    below = [volume.name for volume in volumes if min(volume.labels, default=0) < 0]
+    if below:
+        yield f"{len(below)} of {len(volumes)} label maps hold values below 0, {below[0]} first; these are background"
+    blank = [volume.name for volume in volumes if volume.blank]
+    if blank:
+        yield f"{len(blank)} of {len(volumes)} images are the same everywhere, {blank[0]} first; are these files right?"
 
 
 def pad_to(image: Tensor, height: int, width: int) -> Tensor:
