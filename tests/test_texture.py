@@ -188,6 +188,7 @@ def test_bad_samples_are_one_line_that_names_the_file(tmp_path):
     (tmp_path / "empty.png").touch()
     Image.fromarray(np.full((9, 9), np.nan, np.float32)).save(tmp_path / "nan.tiff")
     (tmp_path / "folder.png").mkdir()
+    Image.new("RGB", (9, 9), "navy").save(tmp_path / "navy.png")
     for name, said in (
         ("cut.png", "is damaged"),
         ("text.png", "is no picture"),
@@ -195,6 +196,7 @@ def test_bad_samples_are_one_line_that_names_the_file(tmp_path):
         ("nan.tiff", "NaN"),
         ("folder.png", "is a folder"),
         ("none.png", "there is no such file"),
+        ("navy.png", "is of one colour"),
     ):
         with pytest.raises(ValueError, match=f"{name}: .*{said}.*--image") as error:
             read_sample(tmp_path / name, 24)
@@ -218,8 +220,9 @@ def test_samples_of_every_kind_are_read(tmp_path):
         expected = torch.from_numpy(ramp[:, 4:36]).float().expand(3, -1, -1) if expected is None else expected
         assert (found - expected).abs().max() < 0.03, name
     clear = Image.new("RGBA", (20, 20), (255, 0, 0, 0))
+    clear.putpixel((19, 19), (255, 0, 0, 255))
     clear.save(tmp_path / "clear.png")
-    assert (read_sample(tmp_path / "clear.png", 16) == 1).all()
+    assert (read_sample(tmp_path / "clear.png", 20)[:, :16, :16] == 1).all()
 
 
 def test_an_animation_has_the_size_and_the_frames_asked_for(run, tmp_path):

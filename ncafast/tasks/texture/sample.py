@@ -38,6 +38,9 @@ def read_sample(path: Path, size: int, crop: int | None = None) -> Tensor:
         )
     left, top = (image.width - side) // 2, (image.height - side) // 2
     square = image.crop((left, top, left + side, top + side))
+    pixels = np.array(square)
+    if (pixels == pixels[0, 0]).all():
+        raise ValueError(f"{path}: is of one colour, so there is no texture in it; give another --image or --crop")
     scaled = square.resize((size, size), Image.Resampling.LANCZOS)
     return torch.from_numpy(np.array(scaled)).permute(2, 0, 1).float().div(255).contiguous()
 
