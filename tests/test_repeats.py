@@ -203,6 +203,7 @@ def test_bad_searches_are_one_line(words, said, tmp_path, capsys, monkeypatch):
         (["--val-list", "x"], "give the folds with --splits"),
         (["--val-data", "x"], "--val-data is for one training"),
         (["--splits", "none.json"], "none.json: there is no such file"),
+        (["--loss", "bce", "--lr", "-1"], "lr=-1.0 is not allowed"),  # and the folder is free for other options
     ],
 )
 def test_bad_folds_are_one_line(words, said, tmp_path, capsys, monkeypatch):

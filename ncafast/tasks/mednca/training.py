@@ -253,6 +253,9 @@ def check(config: TrainConfig) -> None:
             f"and fewer levels where scale^(levels - 1) is beyond that"
         )
     filled = _filled(config)
+    for name, values in (("steps", filled.steps), ("kernel_sizes", filled.kernel_sizes)):
+        if len(values or ()) != config.levels:
+            raise refused(name, values, f"give {config.levels} numbers, one per level, the coarsest first")
     _check_patch(filled)
     check_settings(_settings(filled))
     if config.cache is not None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ncafast.tasks.repeats.config import ClassificationFolds, MedNCAFolds
 from ncafast.tasks.repeats.pictures import draw_folds
-from ncafast.tasks.repeats.training import measured, settled, task_of, training
+from ncafast.tasks.repeats.training import check_of, measured, settled, task_of, training
 from ncafast.train.checks import Range, check_options
 from ncafast.train.kfold import Fold, cross_validate, make_folds, read_folds
 from ncafast.train.outputs import check_folder
@@ -30,6 +30,7 @@ def crossvalidate(config: MedNCAFolds | ClassificationFolds) -> list[dict[str, A
     if config.train_list is not None or config.val_list is not None:
         raise ValueError("--train-list and --val-list are for one training; give the folds with --splits")
     task, _, train = task_of(config)
+    check_of(task)(training(config))  # before the folder is bound to these options
     names, classes = _samples(config)
     folds = make_folds(names, config.folds, config.seed, classes) if config.splits is None else _read(config, names)
 
