@@ -76,6 +76,26 @@ def test_each_way_where_only_some_states_are_kept(name, way, went, monkeypatch):
     assert {found for found, _ in went} == {way}
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_life_goes_from_part_to_part(way, went, monkeypatch):
+    """A cell that is dead before a step is computed where that may keep a neighbour in another part alive.
+
+    One of 7600 random rules where it matters whether a cluster's blocks wait for each other's marks of living cells.
+    """
+    monkeypatch.setenv("NCAFAST_CUDA_ROLLOUT", way)
+    random = torch.Generator().manual_seed(7329)
+    rule = Rule(channels=5, hidden=(8,), alive=Alive(channel=3, threshold=0.3), fire_rate=1.0)
+    scale = {"perceive.weight": 0.5, "hidden.weight": 0.5, "hidden.bias": 1.0, "update.weight": 0.5}
+    params = {name: scale[name] * torch.randn(shape, generator=random) for name, shape in rule.param_shapes().items()}
+    x = 1.5 * torch.randn(3, 5, 16, 17, generator=random) * (torch.rand(3, 1, 16, 17, generator=random) < 0.06)
+    exact = rollout(x.double(), rule, {name: p.double() for name, p in params.items()}, 6, backend="reference")
+    on_device = {name: p.to(DEVICE) for name, p in params.items()}
+    for _ in range(8):  # in which blocks take turns differently
+        found = rollout(x.to(DEVICE), rule, on_device, 6, backend=BACKEND)
+        torch.testing.assert_close(found.cpu().double(), exact, rtol=1e-4, atol=1e-4 * float(exact.abs().max()))
+    assert {name for name, _ in went} == {way}
+
+
 @pytest.mark.parametrize("name", SEVERAL)
 def test_all_ways_give_the_same_bits(name, went, monkeypatch):
     """Drawn masks, first steps and samples included; with states kept and without."""

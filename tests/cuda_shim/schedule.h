@@ -1,5 +1,7 @@
 // Blocks, their threads, and where threads meet. A thread runs until it has to wait for others; which one goes on then
-// is drawn at random, so a missing barrier shows as a wrong result. Threads that wait for what never comes are named.
+// is drawn at random, so a missing barrier shows as a wrong result. In every other launch one block runs as far ahead
+// of the others as it can, which shows what only a barrier of its own would hide. Threads that wait for what never
+// comes are named.
 #pragma once
 
 #include <algorithm>
@@ -145,7 +147,9 @@ struct Resident {
   Barrier everyone, cluster;  // grid_sync; cluster_wait
   unsigned cluster_here = 0;  // threads that called cluster_arrive since it opened last
   unsigned cluster_opened = 0;
-  uint64_t idle = 0;  // turns in a row that only looked at a word
+  uint64_t idle = 0;       // turns in a row that only looked at a word
+  bool ahead = false;      // one block runs ahead of the others,
+  Block* first = nullptr;  // this one for now
 };
 
 inline Fiber home;
@@ -163,8 +167,11 @@ inline void go_on(Thread* from, bool last = false) {
     if (from) switch_fiber(before, home, last);
     return;
   }
-  const size_t at = dice.below(static_cast<uint32_t>(ready.size()));
+  const uint32_t choice = static_cast<uint32_t>(ready.size());
+  size_t at = dice.below(choice);
+  for (int tries = 0; now->ahead && tries < 16 && ready[at]->block != now->first; ++tries) at = dice.below(choice);
   Thread* next = ready[at];
+  now->first = next->block;
   ready[at] = ready.back();
   ready.pop_back();
   next->waits_for = nullptr;
@@ -250,6 +257,7 @@ inline void look() {
   Thread* const me = self;
   if (++now->idle > 50'000'000) fail("threads wait for a word that nobody writes");
   now->ready.push_back(me);
+  now->first = nullptr;
   go_on(me);
 }
 
@@ -308,6 +316,7 @@ class Launch {
     order_.pop_back();
     resident_ = std::make_unique<Resident>();
     resident_->kernel = &kernel_;
+    resident_->ahead = dice.below(2) == 1;
     for (unsigned rank = 0; rank < kernel_.together; ++rank) {
       const dim3 index = place(first + rank, kernel_.grid);
       resident_->blocks.push_back(std::make_unique<Block>(resident_.get(), index, rank, threads, kernel_.shared_bytes));
