@@ -110,6 +110,10 @@ def _parse(name: str, command: Command, words: list[str]) -> Any:
     except ImportError:
         extra = "demo" if name == "demo" else "tasks"
         raise _Usage(f"`ncafast {name}` needs the package tyro; run: pip install 'ncafast[{extra}]'") from None
+    for before, word in zip(["", *words], words, strict=False):
+        if not word or (word.startswith("--") and word.endswith("=")):  # as a path it would be the current folder
+            option = word.rstrip("=") or before
+            raise _Usage(f"{option} is followed by empty text; give a value, or leave it out (is a variable not set?)")
     assert command.options is not None
     options = _load(command.options)
     return tyro.cli(

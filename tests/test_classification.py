@@ -23,6 +23,7 @@ from ncafast.tasks.classification import (
     AnimateConfig,
     EvaluateConfig,
     PredictConfig,
+    TrainConfig,
     animate,
     evaluate,
     pictures,
@@ -34,6 +35,8 @@ from ncafast.tasks.classification.inference import Classifier, panel, seeded, st
 from ncafast.tasks.classification.loss import classification_loss
 from ncafast.tasks.classification.metrics import measure
 from ncafast.tasks.classification.model_file import load_model
+from ncafast.tasks.repeats import crossvalidate
+from ncafast.tasks.repeats.config import ClassificationFolds
 from ncafast.train import TrainingStopped
 from ncafast.train.run_folder import RunFolder
 
@@ -315,6 +318,12 @@ def test_what_cannot_be_predicted_or_scored_is_one_line(trained, data, tmp_path)
         (lambda: predict(PredictConfig(trained.best, tmp_path / "no", progress=False)), "--input .*no: does not exist"),
         (lambda: predict(PredictConfig(trained.best, other, views=9, progress=False)), "views=9 is not allowed"),
         (lambda: predict(PredictConfig(tmp_path, other, progress=False)), "holds no best.safetensors"),
+        (lambda: predict(PredictConfig(trained.best, other, output=other, progress=False)), "lies in --input .*other"),
+        (lambda: evaluate(EvaluateConfig(trained.best, other, output=other / "ring" / "o")), "lies in --data .*other"),
+        (lambda: train(TrainConfig(data=other, out=other / "run")), "--out .*run: lies in --data .*other"),
+        (lambda: train(TrainConfig(val_data=other, out=other / "run")), "--out .*run: lies in --val-data .*other"),
+        (lambda: crossvalidate(ClassificationFolds(data=other, out=other / "o")), "--out .*o: lies in --data .*other"),
+        (lambda: animate(AnimateConfig(trained.best, other, output=tmp_path / "f.gif")), "other: is a folder"),
     ]  # fmt: skip
     (tmp_path / "x.png").write_bytes(b"")
     broken = PredictConfig(trained.best, tmp_path / "x.png", output=tmp_path / "o", progress=False)

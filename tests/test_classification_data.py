@@ -121,6 +121,7 @@ BAD_FILES = {
     "large": (_npz(train_images=np.full((12, 5, 5), 7.0)), "values outside 0 to 1"),
     "volumes": (_npz(train_images=np.zeros((12, 5, 5, 5, 3), np.uint8)), r"shape \[12, 5, 5, 5, 3\]"),
     "int16": (_npz(train_images=np.zeros((12, 5, 5), np.int16)), "train_images is int16"),
+    "far label": (_npz(train_labels=np.arange(12) * 10**6), "holds the label 11000000, but only 12 images"),
     "classes": (_npz(classes=np.array(["a"])), "a label is 2, but classes names only 1"),
     "one class": (_npz(train_labels=np.zeros(12, int)), "all training images are of the class '0'"),
 }
@@ -205,6 +206,14 @@ def test_images_of_one_colour_are_remarked_upon(tmp_path, capsys):
     Image.new("RGB", (9, 9), "navy").save(folder / "bar" / "a blank one.png")
     load_sides(dataclasses.replace(tiny(folder, tmp_path / "run"), val_fraction=0.0))
     assert "note: 1 of 13 images are of one colour, bar/a blank one.png first; are these" in capsys.readouterr().out
+
+
+def test_classes_without_training_images_are_named(tmp_path, capsys):
+    images, labels = pixels(2)
+    np.savez(tmp_path / "d.npz", train_images=images, train_labels=labels + 1, val_images=images, val_labels=labels + 2)
+    load_sides(tiny(tmp_path / "d.npz", tmp_path / "run"))
+    said = "note: 2 of 5 classes have no training image and cannot be learnt: 0, 4"
+    assert said in capsys.readouterr().out
 
 
 def test_colours_are_scaled_by_the_training_set():

@@ -172,6 +172,14 @@ def test_wrong_options_exit_2(capsys, words):
     assert "Traceback" not in shown.out + shown.err
 
 
+@pytest.mark.parametrize("words", [["--data", ""], ["--data="], ["--data", "--out", ""]])
+def test_an_empty_value_is_no_current_folder(monkeypatch, capsys, words):
+    monkeypatch.setattr(mednca, "train", lambda config: pytest.fail(f"began with {config.data}"), raising=False)
+    assert cli.main(["train", "mednca", *words]) == 2
+    option = "--out" if "--out" in words else "--data"
+    assert capsys.readouterr().err.startswith(f"ncafast: error: {option} is followed by empty text; give a value")
+
+
 def test_options_arrive_typed(monkeypatch, capsys):
     seen = []
     best = SimpleNamespace(best=Path("run/best.safetensors"), best_epoch=2, best_dice=0.875)

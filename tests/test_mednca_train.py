@@ -341,6 +341,10 @@ def test_labels_without_a_class_are_named_as_they_are(tmp_path):
         write(path, label)
     with pytest.raises(ValueError, match="no training label holds a value above 0; they hold -1: choose --classes"):
         train(tiny(data, tmp_path / "run"))
+    for path in (data / "labelsTr").iterdir():
+        write(path, np.zeros(nib.load(path).shape, np.int16))
+    with pytest.raises(ValueError, match="they hold only background .0.: give label maps in which something is drawn"):
+        train(tiny(data, tmp_path / "run"))
 
 
 def test_unusable_files_are_listed_and_the_others_used(tmp_path, capsys):

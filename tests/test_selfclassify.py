@@ -538,6 +538,8 @@ def test_predict_votes_and_says_what_it_could_not_read(model_file, tmp_path, cap
         assert cli.main([*words, "--input", str(folder / name)]) == 1
         err = capsys.readouterr().err
         assert err.count("\n") == 1 and str(folder / name) in err and said in err
+    with pytest.raises(ValueError, match="in: its pictures would be taken for digits; give another folder"):
+        predict(PredictConfig(model_file, folder, folder))
     (tmp_path / "empty").mkdir()
     assert cli.main([*words, "--input", str(tmp_path / "empty")]) == 1
     assert "holds no image" in capsys.readouterr().err

@@ -22,3 +22,15 @@ def check_folder(option: str, folder: Path) -> None:
         raise ValueError(
             f"{option} {folder}: nothing can be made in {place} ({error.strerror}); give another folder"
         ) from None
+
+
+def check_apart(option: str, folder: Path, source: str, data: Path | None) -> None:
+    """Raise ValueError, naming the options, if a folder lies in one whose images are read at any depth, or is that one.
+
+    The pictures that are written would be read as images the next time.
+    """
+    if data is not None and data.is_dir() and folder.resolve().is_relative_to(data.resolve()):
+        raise ValueError(
+            f"{option} {folder}: lies in {source} {data}, so its pictures would be taken for images there; give a "
+            "folder outside it"
+        )

@@ -89,6 +89,10 @@ def load_sides(config: TrainConfig) -> Sides:
     for reason in skipped:
         say(f"skipped: {reason}")
     _check(config.data, train, source)
+    unseen = [name for k, name in enumerate(source.classes) if k not in set(train.labels.tolist())]
+    if unseen:
+        number = f"{len(unseen)} of {len(source.classes)} classes"
+        say(f"note: {number} have no training image and cannot be learnt: {', '.join(unseen[:8])}")
     blank = train.blank()
     if blank:
         say(f"note: {len(blank)} of {len(train)} images are of one colour, {blank[0]} first; are these files right?")

@@ -19,7 +19,7 @@ from ncafast.tasks.classification.model_file import TrainedModel, load_model
 from ncafast.tasks.classification.sources import Item, Source, open_source
 from ncafast.train.checks import Range, check_options
 from ncafast.train.machine import resolve_device
-from ncafast.train.outputs import check_folder
+from ncafast.train.outputs import check_apart, check_folder
 from ncafast.train.progress import say
 from ncafast.train.run_folder import read_split, write_text
 from ncafast.train.texts import printable
@@ -59,6 +59,7 @@ def evaluate(config: EvaluateConfig) -> Scores:
     """
     check_options(config, views=VIEWS)
     check_folder("--output", config.output)
+    check_apart("--output", config.output, "--data", config.data)
     trained = load_model(config.model, resolve_device(config.device))
     source = open_source(config.data, config.naming)
     chosen = _choose(source, config)

@@ -45,6 +45,8 @@ def read_image(path: Path, size: int) -> Array:
                 return np.array(_rgb(file, path).resize((size, size), Image.Resampling.BILINEAR, reducing_gap=3.0))
     except FileNotFoundError:
         raise ImageError(f"{path}: there is no such file; correct the list or bring the file back") from None
+    except IsADirectoryError:
+        raise ImageError(f"{path}: is a folder; give one image") from None
     except (UnidentifiedImageError, OSError, SyntaxError, EOFError, Image.DecompressionBombWarning) as error:
         what = " ".join(str(error).split())[:120]
         raise ImageError(f"{path}: is no readable image or truncated ({what}); copy it anew or leave it out") from error

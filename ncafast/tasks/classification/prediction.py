@@ -15,7 +15,7 @@ from ncafast.tasks.classification.images import ImageError, list_images, read_im
 from ncafast.tasks.classification.model_file import TrainedModel, load_model
 from ncafast.train.checks import check_options
 from ncafast.train.machine import resolve_device
-from ncafast.train.outputs import check_folder
+from ncafast.train.outputs import check_apart, check_folder
 from ncafast.train.progress import Bar, say
 from ncafast.train.run_folder import write_text
 from ncafast.train.seeds import mix
@@ -48,6 +48,7 @@ def predict(config: PredictConfig) -> Predictions:
     """
     check_options(config, views=VIEWS)
     check_folder("--output", config.output)
+    check_apart("--output", config.output, "--input", config.input)
     if not config.input.exists():
         raise ValueError(f"--input {config.input}: does not exist; give an image or a folder with images")
     trained = load_model(config.model, resolve_device(config.device))

@@ -139,6 +139,11 @@ def _from_npz(path: Path) -> Source:
     labels = {part: _labels(path, part, content) for part in parts}
     count = 1 + max((int(own.max()) for own in labels.values() if own.size), default=0)
     named = content.get("classes")
+    images = sum(map(len, labels.values()))
+    if named is None and count > max(images, 2):
+        raise ValueError(
+            f"{path}: holds the label {count - 1}, but only {images} images; number the classes from 0 without gaps"
+        )
     classes = tuple(map(str, range(count) if named is None else named.tolist()))
     if count > len(classes):
         raise ValueError(f"{path}: a label is {count - 1}, but classes names only {len(classes)}; correct one of them")

@@ -21,6 +21,7 @@ from ncafast.tasks.classification.model_file import load_model, save_model
 from ncafast.tasks.classification.recipe import Recipe
 from ncafast.train import Job, Moment, Report, run
 from ncafast.train.machine import resolve_device
+from ncafast.train.outputs import check_apart
 from ncafast.train.progress import is_first
 from ncafast.train.run_folder import FREE, RunFolder
 from ncafast.train.seeds import generator, mix
@@ -179,3 +180,5 @@ def _draw_states(job: _Classification, best: Path, config: TrainConfig) -> None:
 def check(config: TrainConfig) -> None:
     """Raise ValueError for options that cannot be used, before any file is read."""
     check_settings(config, steps=1, size=2, state_channels=4)
+    check_apart("--out", config.out, "--data", config.data)
+    check_apart("--out", config.out, "--val-data", config.val_data)

@@ -88,7 +88,8 @@ def require_classes(volumes: Sequence[CachedVolume], recipe: Recipe) -> None:
     if missing or not any(value > 0 for value in found):
         have = ", ".join(map(str, sorted(found))) or "only background (0)"
         wanted = f"the value {missing[0]}" if missing else "a value above 0"
-        raise ValueError(f"no training label holds {wanted}; they hold {have}: choose --classes among these")
+        todo = "choose --classes among these" if found else "give label maps in which something is drawn"
+        raise ValueError(f"no training label holds {wanted}; they hold {have}: {todo}")
 
 
 def doubts(volumes: Sequence[CachedVolume]) -> Iterator[str]:

@@ -11,7 +11,7 @@ from ncafast.tasks.repeats.pictures import draw_folds
 from ncafast.tasks.repeats.training import check_of, measured, settled, task_of, training
 from ncafast.train.checks import Range, check_options
 from ncafast.train.kfold import Fold, cross_validate, make_folds, read_folds
-from ncafast.train.outputs import check_folder
+from ncafast.train.outputs import check_apart, check_folder
 from ncafast.train.progress import say
 from ncafast.train.tables import columns
 from ncafast.viz.figures import write_png
@@ -57,6 +57,7 @@ def _samples(config: MedNCAFolds | ClassificationFolds) -> tuple[Sequence[str], 
         return [pair.name for pair in pairs], None
     from ncafast.tasks.classification.sources import open_source
 
+    check_apart("--out", config.out, "--data", config.data)
     if config.data is None:
         raise ValueError("no data given: give --data with a folder, a .csv or an .npz file")
     if config.val_data is not None:

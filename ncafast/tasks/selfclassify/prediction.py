@@ -55,6 +55,8 @@ def predict(config: PredictConfig) -> Predictions:
     """
     check_options(config, size=0, steps=1)
     check_folder("--output", config.output)
+    if config.output.resolve() == config.input.resolve():
+        raise ValueError(f"--output {config.output}: its pictures would be taken for digits; give another folder")
     trained = load_model(config.model, resolve_device(config.device))
     files = list_images(config.input)
     found: list[Prediction] = []
