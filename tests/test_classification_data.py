@@ -14,6 +14,7 @@ from cells import CLASSES, cell, pixels, tiny, write_folders, write_npz
 from PIL import Image
 
 from ncafast.tasks.classification import augment, sources, train
+from ncafast.tasks.classification.classes import describe
 from ncafast.tasks.classification.data import load_sides, read_items, split_items
 from ncafast.tasks.classification.images import ImageError, read_image
 from ncafast.tasks.classification.recipe import Recipe
@@ -214,6 +215,171 @@ def test_classes_without_training_images_are_named(tmp_path, capsys):
     load_sides(tiny(tmp_path / "d.npz", tmp_path / "run"))
     said = "note: 2 of 5 classes have no training image and cannot be learnt: 0, 4"
     assert said in capsys.readouterr().out
+
+
+def place(folder: Path, *names: str) -> Path:
+    """An image under each of these names; its class is of no matter."""
+    for number, name in enumerate(names):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(cell(number % 3, number)).save(path)
+    return folder
+
+
+def many(folder: Path, *classes: str, count: int = 2) -> Path:
+    return place(folder, *(f"{name}/{number}.png" for name in classes for number in range(count)))
+
+
+def parts_of(source: sources.Source) -> dict[str, tuple[str, str]]:
+    return {item.name: (item.label, item.part) for item in source.items}
+
+
+@pytest.mark.parametrize("names", ["train val test", "Training Validation Testing", "TRAIN valid TEST"])
+def test_folders_named_train_val_and_test_are_parts(tmp_path, capsys, names):
+    own = names.split()
+    folder = many(tmp_path / "d", *(f"{part}/{name}" for part in own for name in ("cat", "dog")))
+    source = open_source(folder)
+    assert source.classes == ("cat", "dog")
+    wanted = dict(zip(own, ("train", "val", "test"), strict=True))
+    expected = {f"{p}/{c}/{n}.png": (c, wanted[p]) for p in own for c in ("cat", "dog") for n in range(2)}
+    assert parts_of(source) == expected
+    sides = load_sides(tiny(folder, tmp_path / "run"))
+    assert set(sides.train.names) == {name for name, (_, part) in expected.items() if part == "train"}
+    assert set(sides.held_out.names) == {name for name, (_, part) in expected.items() if part == "val"}
+    said = capsys.readouterr().out
+    assert f"in {folder} are parts, not classes: train (4 images), val (4 images), test (4 images)" in said
+    assert "2 classes, with images of each: cat (4), dog (4)\n" in said
+
+
+def test_without_a_part_to_hold_out_some_of_each_class_are(tmp_path):
+    folder = many(tmp_path / "d", "train/cat", "train/dog", "test/cat", "test/dog", count=5)
+    sides = load_sides(tiny(folder, tmp_path / "run"))
+    assert (len(sides.train), len(sides.held_out)) == (8, 2)
+    assert all(name.startswith("train/") for name in (*sides.train.names, *sides.held_out.names))
+
+
+@pytest.mark.parametrize("below", ["", "train/"])
+def test_one_folder_around_the_classes_is_looked_through(tmp_path, below):
+    folder = many(tmp_path / "d", f"dataset/{below}cat", f"dataset/{below}dog")
+    (folder / "__MACOSX" / "dataset" / "cat").mkdir(parents=True)
+    Image.fromarray(cell(0, 0)).save(folder / "__MACOSX" / "dataset" / "cat" / "x.png")
+    many(folder, ".ipynb_checkpoints/cat")
+    source = open_source(folder)
+    assert source.classes == ("cat", "dog") and len(source.items) == 4 and not source.skipped
+    assert source.notes[0].startswith(f"note: {folder / 'dataset'} is the only folder in {folder} with images")
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ("train/cat/1 val/cat/1 extra/1", "holds the parts train, val with class folders, and beside them extra"),
+        ("train/cat/1 val/1", "holds the parts train with class folders, and beside them val .*val/1.png"),
+        ("train/1 val/1", "its folders train, val are parts, and hold images outside any class folder .*train/1.png"),
+        (
+            "a/cat/1 b/cat/1",
+            "a: holds folders and no image of its own .*a/cat/1.png first.; classes are the folders right",
+        ),
+        ("x/y/cat/1 x/y/dog/1", "y: holds folders and no image of its own .*x/y/cat/1.png first"),
+        ("train/a/cat/1 train/b/cat/1", "a: holds folders and no image of its own"),
+        ("cat/1 cat/2 dog/poodle/1", "dog: holds folders and no image of its own .*dog/poodle/1.png first"),
+    ],
+)
+def test_folders_that_may_mean_anything_are_refused_with_an_example(tmp_path, names, said):
+    folder = place(tmp_path / "d", *(f"{name}.png" for name in names.split()))
+    with pytest.raises(ValueError, match=said) as error:
+        open_source(folder)
+    assert "\n" not in str(error.value) and str(folder) in str(error.value)
+
+
+def test_a_class_called_train_among_others_is_a_class(tmp_path):
+    source = open_source(many(tmp_path / "d", "bus", "car", "train"))
+    assert source.classes == ("bus", "car", "train") and not source.notes
+    assert {part for _, part in parts_of(source).values()} == {""}
+
+
+def test_what_lies_elsewhere_is_named(tmp_path):
+    folder = many(tmp_path / "d", "train/cat", "train/dog", "val/cat", "val/dog")
+    place(folder, "a.png", "train/b.png", "train/cat/more/c.png", "test/1.png", "test/2.png")
+    (folder / "train" / "empty").mkdir()
+    source = open_source(folder)
+    assert f"note: 1 images lie in folders inside class folders; {folder}/train/cat/more/c.png counts as 'cat'" in (
+        source.notes
+    )
+    assert [reason.removeprefix(f"{folder}/").split(":")[0] for reason in source.skipped] == [
+        "a.png", "test", "train/b.png", "train/empty"
+    ]  # fmt: skip
+    assert "its 2 images lie in no class folder" in source.skipped[1]
+    assert source.classes == ("cat", "dog") and len(source.items) == 9
+
+
+def test_classes_of_one_part_alone_are_named(tmp_path, capsys):
+    folder = many(
+        tmp_path / "d", "train/cat", "train/dog", "train/fox", "val/cat", "val/dog", "val/hen", "test/unknown"
+    )
+    sides = load_sides(tiny(folder, tmp_path / "run"))
+    said = capsys.readouterr().out
+    assert sides.classes == ("cat", "dog", "fox", "hen")
+    assert "note: 1 of 4 classes have no training image and cannot be learnt: hen" in said
+    assert "note: 1 of 4 classes have no held-out image and are not measured: fox" in said
+    assert f"note: unknown in {folder} have only test images, so they are no classes to learn" in said
+
+
+def test_a_link_to_a_folder_is_a_class_like_any_other(tmp_path):
+    folder = many(tmp_path / "d", "cat")
+    many(tmp_path / "elsewhere", "hounds")
+    (folder / "dog").symlink_to(tmp_path / "elsewhere" / "hounds")
+    (folder / "cat" / "loop").symlink_to(folder)
+    source = open_source(folder)
+    assert parts_of(source) == {f"{c}/{n}.png": (c, "") for c in ("cat", "dog") for n in range(2)}
+
+
+@pytest.mark.parametrize(
+    ("classes", "counts", "lines"),
+    [
+        (("cat", "dog"), (3, 4), ["2 classes, with images of each: cat (3), dog (4)"]),
+        (
+            tuple(f"c{n:02}" for n in range(10)),
+            (9, 9, 9, 9, 9, 9, 9, 9, 2, 7),
+            [
+                "10 classes, with images of each: "
+                + ", ".join(f"c0{n} (9)" for n in range(8))
+                + ", and 2 more (2 to 7 each)"
+            ],
+        ),
+        (
+            ("images", "Masks"),
+            (3, 3),
+            ["warning: the classes are called images and Masks, like the folders of a data set"],
+        ),
+        (("a", "b"), (1, 3), ["warning: 1 class has fewer than two images: a"]),
+        (("Cat", "cat", " cat "), (3, 3, 3), ["warning: 'Cat' and 'cat' and ' cat ' differ only in case or spaces"]),
+        (("caf\u00e9", "cafe\u0301"), (3, 3), ["warning: 'caf\u00e9' and 'cafe\u0301' differ only in case or spaces"]),
+        (("x" * 40, "y"), (3, 3), ["2 classes, with images of each: xxxxxxxxxxxxxxxxxxxxx... (3), y (3)"]),
+    ],
+)
+def test_what_is_said_of_a_list_of_classes(classes, counts, lines):
+    found = describe(classes, [name for name, count in zip(classes, counts, strict=True) for _ in range(count)])
+    assert found[-1].startswith(lines[0]) and len(found) == 1 + lines[0].startswith("warning")
+
+
+def test_parts_have_these_names_in_every_form_of_data(tmp_path):
+    path = tmp_path / "l.csv"
+    path.write_text("file,label,split\na.png,1,Training\nb.png,1,validation\nc.png,2, TEST \nd.png,2,\n")
+    assert [item.part for item in open_source(path).items] == ["train", "val", "test", ""]
+    path.write_text("file,label,split\na.png,1,dev\n")
+    with pytest.raises(ValueError, match="l.csv, line 2: its split is 'dev'; give one of train, training, val, valid"):
+        open_source(path)
+    images, labels = pixels(2)
+    np.savez(tmp_path / "a.npz", train_images=images, train_labels=labels, valid_images=images, valid_labels=labels)
+    assert [item.part for item in open_source(tmp_path / "a.npz").items] == ["train"] * 6 + ["val"] * 6
+    np.savez(tmp_path / "b.npz", val_images=images, val_labels=labels, valid_images=images, valid_labels=labels)
+    with pytest.raises(ValueError, match="has val_images and valid_images, which are the same part; keep one"):
+        open_source(tmp_path / "b.npz")
+    source = open_source(place(tmp_path / "m", "train/BAS_1.png", "Val/x/EBO_1.png", "EOS.png"), "matek19")
+    assert sorted(item.part for item in source.items) == ["", "train", "val"]
+    assert source.notes == (
+        f"note: Val, train in {tmp_path / 'm'} are parts, not classes: train (1 images), val (1 images)",
+    )
 
 
 def test_colours_are_scaled_by_the_training_set():

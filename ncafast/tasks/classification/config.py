@@ -21,11 +21,12 @@ class TrainConfig(Settings):
     """
 
     data: Path | None = None
-    """The images: a folder with one folder per class; a CSV list with the columns file and label; or an .npz file with
-    train_images and train_labels, as MedMNIST's are."""
+    """The images: a folder with one folder per class, or with folders train, val and test that hold these; a CSV list
+    with the columns file and label; or an .npz file with train_images and train_labels, as MedMNIST's are."""
 
     val_data: Path | None = None
-    """Held-out images, in any of these forms. Left out: val_images of the .npz file, or --val-fraction."""
+    """Held-out images, in any of these forms. Left out: those that the data call so (a folder val, val_images of an
+    .npz file, split val of a .csv list), or --val-fraction."""
 
     naming: Naming = "folders"
     """Where the class of an image in a folder stands: folders, the name of the folder it lies in; matek19, the code in
@@ -141,9 +142,10 @@ class EvaluateConfig:
     naming: Naming = "folders"
     """Where the class of an image in a folder stands, as for training."""
 
-    subset: Literal["auto", "held-out", "train", "all"] = "auto"
-    """Which images to score. auto: those held out, if the model was trained on this data; otherwise all. An .npz file's
-    test images count among all, never among those held out."""
+    subset: Literal["auto", "held-out", "train", "test", "all"] = "auto"
+    """Which images to score. auto: those held out, if the model was trained on this data; otherwise all. test: those
+    that the data call so (a folder test, test_images of an .npz file, split test of a .csv list); they count among all
+    too, never among those held out."""
 
     output: Path = Path("classification-evaluation")
     """Folder for scores.csv, predictions.csv and confusion.png."""

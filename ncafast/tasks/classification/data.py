@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ncafast.tasks.classification.classes import describe
 from ncafast.tasks.classification.config import TrainConfig
 from ncafast.tasks.classification.images import ImageError, read_image, resize_all
 from ncafast.tasks.classification.sources import Item, Source, open_source
@@ -61,7 +62,7 @@ def load_sides(config: TrainConfig) -> Sides:
         raise ValueError("no data given: give --data with a folder, a .csv or an .npz file")
     source = open_source(config.data, config.naming)
     known = {item.part for item in source.items}
-    skipped = list(source.skipped)
+    skipped, notes = list(source.skipped), list(source.notes)
     if config.train_list is not None or config.val_list is not None:
         if config.val_data is not None:
             raise ValueError("give either --val-data, or --train-list and --val-list, not both")
@@ -77,12 +78,18 @@ def load_sides(config: TrainConfig) -> Sides:
                 f"that one has {', '.join(source.classes[:8])}"
             )
         skipped += other.skipped
+        notes += other.notes
+        if "val" in known:
+            notes.append(f"note: the images that {config.data} holds out are left out; --val-data takes their place")
         # Images held out elsewhere may have the same names.
         sides = _but(source.items, "val", "test"), [_renamed(item, "val") for item in _but(other.items, "train")]
     elif "val" in known:
         sides = _but(source.items, "val", "test"), [item for item in source.items if item.part == "val"]
     else:
         sides = split_items(_but(source.items, "test"), config.val_fraction, config.seed)
+    used = [item.label for side in sides for item in side]
+    for line in (*notes, *describe(source.classes, used)):
+        say(line)
     train, bad = read_items(sides[0], source.classes, config.size, config.progress)
     held_out, worse = read_items(sides[1], source.classes, config.size, config.progress)
     skipped += [*bad, *worse]
@@ -93,6 +100,10 @@ def load_sides(config: TrainConfig) -> Sides:
     if unseen:
         number = f"{len(unseen)} of {len(source.classes)} classes"
         say(f"note: {number} have no training image and cannot be learnt: {', '.join(unseen[:8])}")
+    untested = [name for k, name in enumerate(source.classes) if k not in set(held_out.labels.tolist())]
+    if untested and len(held_out):
+        number = f"{len(untested)} of {len(source.classes)} classes"
+        say(f"note: {number} have no held-out image and are not measured: {', '.join(untested[:8])}")
     blank = train.blank()
     if blank:
         say(f"note: {len(blank)} of {len(train)} images are of one colour, {blank[0]} first; are these files right?")

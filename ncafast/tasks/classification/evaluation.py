@@ -62,6 +62,8 @@ def evaluate(config: EvaluateConfig) -> Scores:
     check_apart("--output", config.output, "--data", config.data)
     trained = load_model(config.model, resolve_device(config.device))
     source = open_source(config.data, config.naming)
+    for line in source.notes:
+        say(line)
     chosen = _choose(source, config)
     unknown = sorted({item.label for item in chosen} - set(trained.recipe.classes))
     if unknown:
@@ -102,9 +104,11 @@ def predictions_csv(
 def _choose(source: Source, config: EvaluateConfig) -> list[Item]:
     """The images of the subset that was asked for."""
     items = list(source.items)
+    if config.subset == "test":
+        return _test_images(items, config)
     split = read_split(config.model)
     if config.subset == "all" or (split is None and config.subset == "auto"):
-        return items
+        return _all_parts(items, config)
     if split is None:
         raise ValueError(f"{config.model}: no split.json beside the model says what was held out; use --subset all")
     side = "train" if config.subset == "train" else "held_out"
@@ -114,11 +118,27 @@ def _choose(source: Source, config: EvaluateConfig) -> list[Item]:
     if len(found) == len(names) and found:
         return found
     if config.subset == "auto":
-        return items
+        return _all_parts(items, config)
     raise ValueError(
         f"{config.data}: has {len(found)} of the {len(names)} images that split.json lists as {side}; "
         "give the data of the training run, or --subset all"
     )
+
+
+def _test_images(items: list[Item], config: EvaluateConfig) -> list[Item]:
+    """Those that the data themselves call test images."""
+    found = [item for item in items if item.part == "test"]
+    if not found:
+        raise ValueError(f"{config.data}: has no test images (a folder test, test_images, or split test); see --subset")
+    return found
+
+
+def _all_parts(items: list[Item], config: EvaluateConfig) -> list[Item]:
+    """All images; where nobody asked for all of several parts, a line says so."""
+    parts = sorted({item.part for item in items if item.part})
+    if config.subset == "auto" and len(parts) > 1:
+        say(f"note: scoring all {len(items)} images, those of {', '.join(parts)} together")
+    return items
 
 
 def _rows(confusion: Tensor, classes: Sequence[str]) -> list[dict[str, Any]]:

@@ -18,20 +18,6 @@ class ImageError(ValueError):
     """An image that cannot be used; the message names the file and what to do."""
 
 
-def list_images(folder: Path) -> list[Path]:
-    """All image files in a folder and the folders inside it, sorted; hidden ones are ignored.
-
-    Raises ValueError if the folder does not exist or holds none.
-    """
-    if not folder.is_dir():
-        raise ValueError(f"{folder}: there is no such folder; give one that holds images")
-    found = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in ENDINGS and not _hidden(p, folder)]
-    files = [path for path in found if path.is_file()]
-    if not files:
-        raise ValueError(f"{folder}: holds no image ({', '.join(ENDINGS)}); give the folder that holds them")
-    return files
-
-
 def read_image(path: Path, size: int) -> Array:
     """[size, size, 3] uint8. Transparent pixels are white; grey values of more than 8 bits are scaled to their range.
 
@@ -72,7 +58,3 @@ def _rgb(file: Image.Image, path: Path) -> Image.Image:
         own = file.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", own.size, "white"), own).convert("RGB")
     return file.convert("RGB")
-
-
-def _hidden(path: Path, folder: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(folder).parts)

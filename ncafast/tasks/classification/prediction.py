@@ -11,7 +11,8 @@ import torch
 from ncafast.tasks.classification import pictures
 from ncafast.tasks.classification.config import PredictConfig
 from ncafast.tasks.classification.evaluation import VIEWS, predictions_csv
-from ncafast.tasks.classification.images import ImageError, list_images, read_image
+from ncafast.tasks.classification.images import ImageError, read_image
+from ncafast.tasks.classification.listing import list_images
 from ncafast.tasks.classification.model_file import TrainedModel, load_model
 from ncafast.train.checks import check_options
 from ncafast.train.machine import resolve_device

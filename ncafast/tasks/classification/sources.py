@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from ncafast.tasks.classification.config import Naming
-from ncafast.tasks.classification.images import Array, list_images
+from ncafast.tasks.classification.folders import PART_NAMES, part_of, parts_note, read_layout
+from ncafast.tasks.classification.images import Array
+from ncafast.tasks.classification.listing import list_images
 
 # The notebook's 13 classes in its order, and the code in the file's name that stands for each.
 MATEK_CLASSES = (
@@ -24,7 +26,6 @@ MATEK_CODES = {
     "MON": 9, "LYT": 10, "LYA": 11, "KSC": 12,
 }  # fmt: skip
 
-_PARTS = ("train", "val", "test")
 _FILE_COLUMNS, _LABEL_COLUMNS = ("file", "path", "image", "filename", "name"), ("label", "class", "target")
 
 
@@ -46,6 +47,8 @@ class Source:
     items: tuple[Item, ...]
     classes: tuple[str, ...]
     skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What was assumed about the data, one line each."""
 
 
 def open_source(data: Path, naming: Naming = "folders") -> Source:
@@ -65,16 +68,13 @@ def open_source(data: Path, naming: Naming = "folders") -> Source:
 
 
 def _from_folders(folder: Path) -> Source:
-    items, skipped = [], []
-    for path in list_images(folder):
-        inside = path.relative_to(folder)
-        if len(inside.parts) == 1:
-            skipped.append(f"{path}: lies beside the class folders, not in one; move it into its class's folder")
-        else:
-            items.append(Item(str(inside), inside.parts[0], path))
-    if not items:
-        raise ValueError(f"{folder}: has no folder with images; make one per class, or give --naming matek19")
-    return Source(tuple(items), tuple(sorted({item.label for item in items})), tuple(skipped))
+    layout = read_layout(folder)
+    items = [Item(str(own.path.relative_to(folder)), own.label, own.path, own.part) for own in layout.images]
+    # A class that only test images have is none that a model can learn, such as a folder test/unknown.
+    classes = {item.label for item in items if item.part != "test"} or {item.label for item in items}
+    strange = sorted({item.label for item in items} - classes)
+    note = f"note: {', '.join(strange[:8])} in {folder} have only test images, so they are no classes to learn"
+    return Source(tuple(items), tuple(sorted(classes)), layout.skipped, (*layout.notes, *([note] if strange else [])))
 
 
 def _from_names(folder: Path) -> Source:
@@ -86,10 +86,14 @@ def _from_names(folder: Path) -> Source:
                 f"{path}: its name has none of the codes {', '.join(MATEK_CODES)}; rename it or leave it out"
             )
         else:
-            items.append(Item(str(path.relative_to(folder)), MATEK_CLASSES[MATEK_CODES[code]], path))
+            inside = path.relative_to(folder)
+            part = part_of(inside.parts[0]) if len(inside.parts) > 1 else None
+            items.append(Item(str(inside), MATEK_CLASSES[MATEK_CODES[code]], path, part or ""))
     if not items:
         raise ValueError(f"{folder}: no file name has a code such as BAS or EBO; leave --naming matek19 out")
-    return Source(tuple(items), MATEK_CLASSES, tuple(skipped))
+    parts = tuple(sorted({Path(item.name).parts[0] for item in items if item.part}))
+    notes = (parts_note(folder, parts, [item.part for item in items]),) if parts else ()
+    return Source(tuple(items), MATEK_CLASSES, tuple(skipped), notes)
 
 
 def _from_csv(path: Path) -> Source:
@@ -110,11 +114,19 @@ def _from_csv(path: Path) -> Source:
         elif name in items and items[name].label != label:
             raise ValueError(f"{path}, line {number}: {name} is {label!r} here, {items[name].label!r} above; keep one")
         else:
-            items[name] = Item(name, label, path.parent / name, (row.get("split") or "").strip())
+            items[name] = Item(name, label, path.parent / name, _part(path, number, row.get("split") or ""))
     if not items:
         raise ValueError(f"{path}: names no image; give lines with a file and its label")
     classes = sorted({item.label for item in items.values()}, key=_natural)
     return Source(tuple(items.values()), tuple(classes), tuple(skipped))
+
+
+def _part(path: Path, number: int, text: str) -> str:
+    """train, val, test or nothing. Raises ValueError for any other word: its images would be used as if it were not."""
+    part = part_of(text)
+    if text.strip() and part is None:
+        raise ValueError(f"{path}, line {number}: its split is {text.strip()!r}; give one of {PART_NAMES}")
+    return part or ""
 
 
 def _column(path: Path, names: list[str], known: tuple[str, ...]) -> str:
@@ -132,7 +144,7 @@ def _from_npz(path: Path) -> Source:
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
         what = " ".join(str(error).split())[:120]
         raise ValueError(f"{path}: is no readable .npz file of plain arrays ({what}); copy it anew") from error
-    parts = [part for part in _PARTS if f"{part}_images" in content]
+    parts = _parts(path, content)
     if not parts:
         have = ", ".join(list(content)[:6]) or "nothing"
         raise ValueError(f"{path}: holds {have}; train_images and train_labels are needed, as in MedMNIST")
@@ -153,10 +165,21 @@ def _from_npz(path: Path) -> Source:
         own = [str(name) for name in content.get(f"{part}_files", [])]
         names = own if len(own) == len(pixels) else [f"{part}_{number:06}" for number in range(len(pixels))]
         pairs = zip(names, labels[part], pixels, strict=True)
-        items += [Item(name, classes[int(label)], image, part) for name, label, image in pairs]
+        items += [Item(name, classes[int(label)], image, part_of(part) or "") for name, label, image in pairs]
     if not items:
         raise ValueError(f"{path}: holds no image; give a file with some")
     return Source(tuple(items), classes)
+
+
+def _parts(path: Path, content: dict[str, Any]) -> list[str]:
+    """The words before _images, training images first. Raises ValueError for two that mean the same part."""
+    found = {name.removesuffix("_images"): part_of(name.removesuffix("_images")) for name in content}
+    known = [word for word in found if f"{word}_images" in content and found[word] is not None]
+    for word in known:
+        other = next(own for own in known if found[own] == found[word])
+        if other != word:
+            raise ValueError(f"{path}: has {other}_images and {word}_images, which are the same part; keep one")
+    return sorted(known, key=lambda word: ("train", "val", "test").index(found[word] or ""))
 
 
 def _labels(path: Path, part: str, content: dict[str, Any]) -> Array:

@@ -62,7 +62,10 @@ def _samples(config: MedNCAFolds | ClassificationFolds) -> tuple[Sequence[str], 
         raise ValueError("no data given: give --data with a folder, a .csv or an .npz file")
     if config.val_data is not None:
         raise ValueError("--val-data is for one training; here the folds say what is held out")
-    items = [item for item in open_source(config.data, config.naming).items if item.part != "test"]
+    source = open_source(config.data, config.naming)
+    items = [item for item in source.items if item.part != "test"]
+    if any(item.part == "val" for item in items):
+        say(f"note: {config.data} says itself what to hold out; the folds are drawn from its train and val images")
     return [item.name for item in items], [item.label for item in items]
 
 

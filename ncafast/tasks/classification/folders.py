@@ -1,0 +1,157 @@
+"""Which folders of a data set are classes, and which are parts: DATA/CLASS, or DATA/train/CLASS and DATA/val/CLASS.
+
+One folder around all of that is looked through. Any other depth is refused, since there the names of sites, scanners or
+years would be learned as classes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ncafast.tasks.classification.listing import folders_in, list_images
+
+_Entry = tuple[Path, tuple[str, ...]]  # an image, and its path from some folder on
+
+_PARTS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+PART_NAMES = ", ".join(_PARTS)
+_REMEDY = (
+    "classes are the folders right inside the data folder, or inside train, val and test there; give the folder that "
+    "holds them, move the images up, or name files and classes in a .csv list"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """An image file, the class whose folder it lies in, and its part: train, val, test or "" where there are none."""
+
+    path: Path
+    label: str
+    part: str
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The images of a folder with their classes, what was left out and why, and what was assumed."""
+
+    images: tuple[Labelled, ...]
+    skipped: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def part_of(name: str) -> str | None:
+    """train, val or test, where a name in any case stands for one of them."""
+    return _PARTS.get(name.strip().lower())
+
+
+def parts_note(base: Path, names: Iterable[str], parts: Iterable[str]) -> str:
+    """A line on which folders are parts, and how many images each part has; `parts` has the part of every image."""
+    counts = Counter(parts)
+    words = (f"{part} ({counts[part]} images)" for part in ("train", "val", "test") if counts[part])
+    return f"note: {', '.join(names)} in {base} are parts, not classes: {', '.join(words)}"
+
+
+def read_layout(folder: Path) -> Layout:
+    """Find the classes of a folder.
+
+    Raises:
+        ValueError: no class folder, parts beside other folders, or images nested deeper; one line with an example.
+    """
+    level, notes = _level(folder, [(path, path.relative_to(folder).parts) for path in list_images(folder)]), []
+    skipped = _left_out(level)
+    if len(level.inside) == 1:
+        ((top, entries),) = level.inside.items()
+        if not part_of(top) and all(len(rest) > 1 for _, rest in entries):
+            level = _level(folder / top, entries)
+            skipped += _left_out(level)
+            notes.append(f"note: {level.base} is the only folder in {folder} with images, so its folders are looked at")
+    parts = [top for top in level.inside if part_of(top) and any(len(rest) > 1 for _, rest in level.inside[top])]
+    if parts:
+        skipped += _unlabelled(level, parts)
+    _check_parts(level, parts)
+    images: list[Labelled] = []
+    for top in parts or [""]:
+        own = _level(level.base / top, level.inside[top]) if top else level
+        skipped += _left_out(own) if top else []
+        notes += _nested(own)
+        for label, entries in own.inside.items():
+            images += [Labelled(path, label, part_of(top) or "") for path, _ in entries]
+    if parts:
+        notes.append(parts_note(level.base, sorted(parts), [image.part for image in images]))
+    if not images:
+        raise ValueError(f"{folder}: has no folder with images; make one per class, or give --naming matek19")
+    return Layout(tuple(sorted(images, key=lambda image: image.path)), tuple(skipped), tuple(notes))
+
+
+@dataclass(frozen=True, slots=True)
+class _Level:
+    """The images of a folder: those right inside it, and the others by the next folder, with the rest of their path."""
+
+    base: Path
+    loose: list[Path]
+    inside: dict[str, list[_Entry]]
+
+
+def _level(base: Path, entries: Iterable[_Entry]) -> _Level:
+    level = _Level(base, [], {})
+    for path, (top, *rest) in entries:
+        if rest:
+            level.inside.setdefault(top, []).append((path, tuple(rest)))
+        else:
+            level.loose.append(path)
+    return level
+
+
+def _unlabelled(level: _Level, parts: list[str]) -> list[str]:
+    """Take test images without class folders, as competitions have them, out of a level; a line for each folder."""
+    tops = [top for top in level.inside if top not in parts and part_of(top) == "test"]
+    remedy = "make one folder per class in it to score them"
+    return [
+        f"{level.base / top}: its {len(level.inside.pop(top))} images lie in no class folder; {remedy}" for top in tops
+    ]
+
+
+def _check_parts(level: _Level, parts: list[str]) -> None:
+    """Raise ValueError where it cannot be known whether folders are parts or classes."""
+    others = sorted(set(level.inside) - set(parts))
+    if parts and others:
+        raise ValueError(
+            f"{level.base}: holds the parts {', '.join(sorted(parts))} with class folders, and beside them {others[0]} "
+            f"({level.inside[others[0]][0][0]}); move that away, or into a class of a part ({PART_NAMES})"
+        )
+    if len(others) > 1 and all(map(part_of, others)):
+        raise ValueError(
+            f"{level.base}: its folders {', '.join(others)} are parts, and hold images outside any class folder "
+            f"({level.inside[others[0]][0][0]}); make one folder per class in each of them, or name files and classes "
+            "in a .csv list"
+        )
+
+
+def _left_out(level: _Level) -> list[str]:
+    """Images beside the folders, and folders without images, each in a line."""
+    beside = "lies beside the class folders, not in one; move it into its class's folder"
+    empty = [path for path in folders_in(level.base) if path.name not in level.inside]
+    lines = [f"{path}: {beside}" for path in level.loose]
+    return lines + [f"{path}: holds no image, so it is not a class" for path in empty]
+
+
+def _nested(level: _Level) -> list[str]:
+    """A note on folders inside class folders. Raises ValueError where a class folder holds nothing but folders."""
+    deeper = []
+    for top, entries in level.inside.items():
+        own = [(path, top) for path, rest in entries if len(rest) > 1]
+        if len(own) == len(entries):
+            raise ValueError(
+                f"{level.base / top}: holds folders and no image of its own ({own[0][0]} first); {_REMEDY}"
+            )
+        deeper += own
+    if not deeper:
+        return []
+    path, label = deeper[0]
+    return [f"note: {len(deeper)} images lie in folders inside class folders; {path} counts as {label!r}"]
