@@ -1,10 +1,65 @@
-"""Whether a result can be written, looked at before any work is done."""
+"""Where a result goes, and whether it can be written there, looked at before any work is done."""
 
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from ncafast.train.stamps import stamp, stamped
+
+BESIDE = "<model>"
+"""First part of a path that stands for the place of the model; see `beside`."""
+
+
+def beside(output: Path, model: Path) -> Path:
+    """The path with the model's place for `<model>`; other paths as they are.
+
+    `<model>/evaluation` is RUN/evaluation for the folder RUN of a training, and DIR/best-evaluation for a checkpoint
+    DIR/best.safetensors. Where that exists, it gets a number from 2 on, so that no result takes another one's place.
+    """
+    if not (isinstance(output, Path) and isinstance(model, Path)) or output.parts[:1] != (BESIDE,):
+        return output  # what is no path is refused later, with the other options
+    name = Path(*output.parts[1:])
+    wanted = model / name if model.is_dir() else model.with_name(f"{model.stem}-{name}")
+    found, number = wanted, 1
+    while os.path.lexists(found):
+        number += 1
+        found = wanted.with_name(f"{wanted.stem}-{number}{wanted.suffix}")
+    return found
+
+
+def check_free(option: str, files: Iterable[Path], overwrite: bool) -> None:
+    """Raise ValueError, naming the first file and the option, if writing would replace what ncafast did not write.
+
+    Args:
+        option: that says where the files go.
+        files: that will be written.
+        overwrite: whether --overwrite was given; what is no file, or is read-only, is refused all the same.
+    """
+    for path in files:
+        if not os.path.lexists(path):
+            continue
+        mode = path.lstat().st_mode
+        if stat.S_ISDIR(mode):
+            raise ValueError(f"{option}: {path} is a folder where a file is to be written; give another {option}")
+        if not stat.S_ISLNK(mode) and not stat.S_ISREG(mode):
+            raise ValueError(f"{option}: {path} is not a regular file; give another {option}")
+        if stat.S_ISREG(mode) and not mode & 0o222:
+            raise ValueError(f"{option}: {path} exists and is read-only; make it writable or give another {option}")
+        if not overwrite and (stat.S_ISLNK(mode) or not _known(path)):
+            what = "is a symbolic link" if stat.S_ISLNK(mode) else "was not written by ncafast, or changed since"
+            raise ValueError(f"{option}: {path} exists and {what}; give another {option}, or --overwrite to replace it")
+
+
+def _known(path: Path) -> bool:
+    try:
+        return stamped(path)
+    except OSError:
+        return False
 
 
 def check_folder(option: str, folder: Path) -> None:
@@ -34,3 +89,26 @@ def check_apart(option: str, folder: Path, source: str, data: Path | None) -> No
             f"{option} {folder}: lies in {source} {data}, so its pictures would be taken for images there; give a "
             "folder outside it"
         )
+
+
+@contextmanager
+def finished(path: Path) -> Iterator[Path]:
+    """A scratch file beside `path`, which gets a stamp and moves to its place once all has been written inside.
+
+    A kill or an error leaves what was there before. The folder is made if missing.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ending = ".nii.gz" if path.name.lower().endswith(".nii.gz") else path.suffix.lower()  # tells writers what to write
+    scratch = path.with_name(f".ncafast-{os.getpid()}{ending}")  # short, as the name itself may be as long as allowed
+    try:
+        yield scratch
+        stamp(scratch)
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def write_result(path: Path, text: str) -> None:
+    """Write a text file that appears under its name only when complete; an object in a .json file gets a stamp."""
+    with finished(path) as scratch:
+        scratch.write_text(text, encoding="utf-8")

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ncafast.train.outputs import check_folder
+from ncafast.train.outputs import check_folder, check_free, finished
 from ncafast.train.progress import Bar
 from ncafast.viz.pixels import Array, enlarged
 
 KINDS = (".gif", ".mp4")
 
 
-def check_animation(path: Path, option: str = "--output") -> None:
+def check_animation(path: Path, option: str = "--output", overwrite: bool = True) -> None:
     """Raise, before any work is done, if an animation cannot be written there.
 
+    Args:
+        path: where it goes.
+        option: that says so.
+        overwrite: whether a file that ncafast did not write may be replaced.
+
     Raises:
-        ValueError: another ending, or a place where no file can be; the message names the option.
+        ValueError: another ending, a place where no file can be, or a file to keep; the message names the option.
         ModuleNotFoundError: a package is missing; the message names the extra that brings it.
     """
     if path.suffix.lower() not in KINDS:
@@ -26,6 +30,7 @@ def check_animation(path: Path, option: str = "--output") -> None:
     if path.is_dir():
         raise ValueError(f"{option} {path}: is a folder; give the name of a file in it")
     check_folder(option, path.parent)
+    check_free(option, [path], overwrite)
     try:
         import imageio  # noqa: F401
     except ImportError:
@@ -80,18 +85,14 @@ def write_animation(
         raise ValueError(f"scale={scale} is not allowed; give a whole number from 1")
     if not 0 <= hold <= 60:
         raise ValueError(f"hold={hold} is not allowed; give seconds from 0 to 60")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{os.getpid()}.{path.name}")  # the ending tells the writers what to write
     write = _write_mp4 if path.suffix.lower() == ".mp4" else _write_gif
     bar = Bar(total or 0, 0, progress)
     bar.describe(f"writing {path.name}")
     try:
-        count = write(scratch, _prepared(frames, scale, bar), fps, hold)
-        os.replace(scratch, path)
+        with finished(path) as scratch:
+            return write(scratch, _prepared(frames, scale, bar), fps, hold)
     finally:
         bar.close()
-        scratch.unlink(missing_ok=True)
-    return count
 
 
 def _prepared(frames: Iterable[Array], scale: int, bar: Bar) -> Iterator[Array]:

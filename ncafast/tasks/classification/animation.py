@@ -19,7 +19,7 @@ from ncafast.viz.animation import check_animation, write_animation
 def animate(config: AnimateConfig) -> Path:
     """Write the film and return its path. Raises ValueError for options or files that cannot be used."""
     check_options(config)
-    check_animation(config.output)
+    check_animation(config.output, overwrite=config.overwrite)
     device = resolve_device(config.device)
     trained = load_model(config.model, device)
     pixels = torch.from_numpy(read_image(config.input, trained.recipe.size))

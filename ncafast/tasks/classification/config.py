@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ncafast.train.outputs import beside
 from ncafast.train.settings import Schedule, Settings
 
 Naming = Literal["folders", "matek19"]
@@ -110,8 +111,9 @@ class PredictConfig:
     input: Path
     """An image, or a folder with images, also in folders inside it."""
 
-    output: Path = Path("classification-predictions")
-    """Folder for the results."""
+    output: Path = Path("<model>/predictions")
+    """Folder for the results. By default beside the model;
+    a number is added where that is taken."""
 
     views: int = 8
     """Classify so many of the 8 turned and mirrored views of each image and average."""
@@ -127,6 +129,12 @@ class PredictConfig:
 
     progress: bool = True
     """Show progress bars."""
+
+    overwrite: bool = False
+    """Also replace files that ncafast did not write."""
+
+    def __post_init__(self) -> None:
+        self.output = beside(self.output, self.model)
 
 
 @dataclass
@@ -147,8 +155,9 @@ class EvaluateConfig:
     that the data call so (a folder test, test_images of an .npz file, split test of a .csv list); they count among all
     too, never among those held out."""
 
-    output: Path = Path("classification-evaluation")
-    """Folder for scores.csv, predictions.csv and confusion.png."""
+    output: Path = Path("<model>/evaluation")
+    """Folder for scores.csv, predictions.csv and confusion.png. By default beside the model;
+    a number is added where that is taken."""
 
     views: int = 8
     """Classify so many of the 8 turned and mirrored views of each image and average."""
@@ -162,6 +171,12 @@ class EvaluateConfig:
     progress: bool = True
     """Show progress bars."""
 
+    overwrite: bool = False
+    """Also replace files that ncafast did not write."""
+
+    def __post_init__(self) -> None:
+        self.output = beside(self.output, self.model)
+
 
 @dataclass
 class AnimateConfig:
@@ -173,8 +188,9 @@ class AnimateConfig:
     input: Path
     """The image, of any format that Pillow reads."""
 
-    output: Path = Path("classification.gif")
-    """The film: a file name ending in .gif or .mp4."""
+    output: Path = Path("<model>/animation.gif")
+    """The film: a file name ending in .gif or .mp4. By default beside the model;
+    a number is added where that is taken."""
 
     fps: float = 3.0
     """Frames per second; each frame is one step."""
@@ -187,3 +203,9 @@ class AnimateConfig:
 
     progress: bool = True
     """Show progress bars."""
+
+    overwrite: bool = False
+    """Also replace files that ncafast did not write."""
+
+    def __post_init__(self) -> None:
+        self.output = beside(self.output, self.model)

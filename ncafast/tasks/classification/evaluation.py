@@ -19,12 +19,13 @@ from ncafast.tasks.classification.model_file import TrainedModel, load_model
 from ncafast.tasks.classification.sources import Item, Source, open_source
 from ncafast.train.checks import Range, check_options
 from ncafast.train.machine import resolve_device
-from ncafast.train.outputs import check_apart, check_folder
+from ncafast.train.outputs import check_apart, check_folder, check_free
 from ncafast.train.progress import say
 from ncafast.train.run_folder import read_split, write_text
 from ncafast.train.texts import printable
 from ncafast.viz.figures import write_png
 
+_FILES = ("scores.csv", "predictions.csv", "confusion.png")
 VIEWS = Range(1, 8)  # of a square, turned and mirrored
 
 
@@ -59,6 +60,7 @@ def evaluate(config: EvaluateConfig) -> Scores:
     """
     check_options(config, views=VIEWS)
     check_folder("--output", config.output)
+    check_free("--output", [config.output / name for name in _FILES], config.overwrite)
     check_apart("--output", config.output, "--data", config.data)
     trained = load_model(config.model, resolve_device(config.device))
     source = open_source(config.data, config.naming)

@@ -16,7 +16,7 @@ from ncafast.tasks.classification.listing import list_images
 from ncafast.tasks.classification.model_file import TrainedModel, load_model
 from ncafast.train.checks import check_options
 from ncafast.train.machine import resolve_device
-from ncafast.train.outputs import check_apart, check_folder
+from ncafast.train.outputs import check_apart, check_folder, check_free
 from ncafast.train.progress import Bar, say
 from ncafast.train.run_folder import write_text
 from ncafast.train.seeds import mix
@@ -52,9 +52,12 @@ def predict(config: PredictConfig) -> Predictions:
     check_apart("--output", config.output, "--input", config.input)
     if not config.input.exists():
         raise ValueError(f"--input {config.input}: does not exist; give an image or a folder with images")
-    trained = load_model(config.model, resolve_device(config.device))
     files = list_images(config.input) if config.input.is_dir() else [config.input]
     root = config.input if config.input.is_dir() else config.input.parent
+    table = config.output / "predictions.csv"
+    places = {path: _picture(config.output, path.relative_to(root)) for path in files}
+    check_free("--output", [table, *(places.values() if config.pictures else ())], config.overwrite)
+    trained = load_model(config.model, resolve_device(config.device))
     found: list[Prediction] = []
     skipped: list[str] = []
     rows, names = [], []
@@ -71,9 +74,7 @@ def predict(config: PredictConfig) -> Predictions:
             say(f"skipped: {error}")
         else:
             name = str(path.relative_to(root))
-            picture = None
-            if len(found) < config.pictures:
-                picture = config.output / Path(name).parent / f"{Path(name).name}.png"
+            picture = places[path] if len(found) < config.pictures else None
             prediction, row = _classify(trained, pixels, path, picture, config)
             found.append(prediction)
             rows.append(row)
@@ -82,9 +83,13 @@ def predict(config: PredictConfig) -> Predictions:
     bar.close()
     if not found:
         raise ValueError(f"none of the {len(files)} images can be used; see the lines above")
-    table = config.output / "predictions.csv"
     write_text(table, predictions_csv(names, torch.stack(rows), trained.recipe.classes))
     return Predictions(tuple(found), table, tuple(skipped))
+
+
+def _picture(folder: Path, name: Path) -> Path:
+    """Where the picture of an image goes: its ending stays, since a.png and a.jpg may lie side by side."""
+    return folder / name.with_name(f"{name.name}.png")
 
 
 def _classify(

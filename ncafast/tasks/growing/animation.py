@@ -26,7 +26,7 @@ def animate(config: AnimateConfig) -> Path:
         ValueError: options or a checkpoint that cannot be used.
     """
     check_options(config, grow=1, heal=1, every=1, zoom=1)
-    check_animation(config.output)
+    check_animation(config.output, overwrite=config.overwrite)
     trained = load_model(config.model, resolve_device(config.device))
     states = film(trained, config)
     frames = [

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ncafast.train.outputs import beside
 from ncafast.train.settings import Schedule, Settings
 
 Regime = Literal["growing", "persistent", "regenerating"]
@@ -96,8 +97,9 @@ class EvaluateConfig:
     model: Path
     """Checkpoint (.safetensors), or the folder of a training run (its best checkpoint is taken)."""
 
-    output: Path = Path("growing-evaluation")
-    """Folder for healing.json, healing.png and steps.csv."""
+    output: Path = Path("<model>/evaluation")
+    """Folder for healing.json, healing.png and steps.csv. By default beside the model;
+    a number is added where that is taken."""
 
     runs: int = 8
     """Times that everything is done, with different firing cells; the numbers are means over them."""
@@ -114,6 +116,12 @@ class EvaluateConfig:
     device: str = "auto"
     """auto, cpu, cuda or cuda:1. auto takes a GPU if there is one."""
 
+    overwrite: bool = False
+    """Also replace files that ncafast did not write."""
+
+    def __post_init__(self) -> None:
+        self.output = beside(self.output, self.model)
+
 
 @dataclass
 class AnimateConfig:
@@ -122,8 +130,9 @@ class AnimateConfig:
     model: Path
     """Checkpoint (.safetensors), or the folder of a training run (its best checkpoint is taken)."""
 
-    output: Path = Path("growing.gif")
-    """The film: a file name ending in .gif or .mp4."""
+    output: Path = Path("<model>/animation.gif")
+    """The film: a file name ending in .gif or .mp4. By default beside the model;
+    a number is added where that is taken."""
 
     cuts: tuple[Literal["left", "right", "top", "bottom", "centre"], ...] = ("right",)
     """What is cut away, one after the other. Give --cuts none of these to let it grow alone."""
@@ -151,3 +160,9 @@ class AnimateConfig:
 
     device: str = "auto"
     """auto, cpu, cuda or cuda:1. auto takes a GPU if there is one."""
+
+    overwrite: bool = False
+    """Also replace files that ncafast did not write."""
+
+    def __post_init__(self) -> None:
+        self.output = beside(self.output, self.model)

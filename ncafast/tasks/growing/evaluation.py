@@ -16,11 +16,12 @@ from ncafast.tasks.growing.model_file import load_model
 from ncafast.tasks.growing.states import CUTS, Cut
 from ncafast.train.checks import check_options
 from ncafast.train.machine import resolve_device
-from ncafast.train.outputs import check_folder
+from ncafast.train.outputs import check_folder, check_free, write_result
 from ncafast.train.progress import say
 from ncafast.train.run_folder import write_text
 from ncafast.viz.figures import write_png
 
+_FILES = ("healing.json", "steps.csv", "healing.png")
 _HEALED = 2.0  # a cut has healed when the loss is at most this many times what it was before the cut
 
 
@@ -92,6 +93,7 @@ def evaluate(config: EvaluateConfig) -> Healing:
     """
     check_options(config, grow=1, heal=1)
     check_folder("--output", config.output)
+    check_free("--output", [config.output / name for name in _FILES], config.overwrite)
     trained = load_model(config.model, resolve_device(config.device))
     target = trained.target.tensor()
     steps = config.grow or 3 * trained.steps
@@ -111,7 +113,7 @@ def evaluate(config: EvaluateConfig) -> Healing:
         picture=config.output / "healing.png",
     )
     facts = {key: value for key, value in asdict(result).items() if key not in ("json", "picture")}
-    write_text(result.json, json.dumps({"model": str(trained.path), **facts}, indent=1))
+    write_result(result.json, json.dumps({"model": str(trained.path), **facts}, indent=1))
     write_text(config.output / "steps.csv", _rows(losses, courses))
     shown = [(course.cut, course.states) for course in courses]
     lines: dict[str, Sequence[float]] = {course.cut: course.losses for course in courses}

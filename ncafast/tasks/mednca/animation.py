@@ -28,7 +28,7 @@ _FULL = 0.99  # share of a film's values that are within full colour
 def animate(config: AnimateConfig) -> Path:
     """Write the film and return its path. Raises ValueError for options or files that cannot be used."""
     check_options(config, channels=0, slice=0, label=1, every=1, scale=1)
-    check_animation(config.output)
+    check_animation(config.output, overwrite=config.overwrite)
     trained = load_model(config.model, resolve_device(config.device))
     recipe, model = trained.recipe, trained.model
     recipe.check_channels(config.channels)

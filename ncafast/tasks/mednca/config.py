@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ncafast.train.outputs import beside
 from ncafast.train.settings import BaseSettings, Schedule
 
 Axis = Literal["sagittal", "coronal", "axial"]
@@ -140,9 +141,10 @@ class PredictConfig:
     input: Path
     """A NIfTI image, or a folder of them."""
 
-    output: Path = Path("mednca-predictions")
+    output: Path = Path("<model>/predictions")
     """Folder for the results; for a single image it may also be a file name ending in .nii or
-    .nii.gz."""
+    .nii.gz. By default beside the model;
+    a number is added where that is taken."""
 
     channels: tuple[int, ...] | None = None
     """Which channels of a 4-D image to use, counted from 0. Left out: those that training used; a model of 3-D images
@@ -174,6 +176,12 @@ class PredictConfig:
     progress: bool = True
     """Show progress bars."""
 
+    overwrite: bool = False
+    """Also replace files that ncafast did not write."""
+
+    def __post_init__(self) -> None:
+        self.output = beside(self.output, self.model)
+
 
 @dataclass
 class EvaluateConfig:
@@ -196,8 +204,9 @@ class EvaluateConfig:
     """Which volumes to score. auto: those held out, if the model was trained on this data;
     otherwise all."""
 
-    output: Path = Path("mednca-evaluation")
-    """Folder for scores.csv and the overlays of the worst, the middle and the best volume."""
+    output: Path = Path("<model>/evaluation")
+    """Folder for scores.csv and the overlays of the worst, the middle and the best volume. By default beside the model;
+    a number is added where that is taken."""
 
     channels: tuple[int, ...] | None = None
     """Which channels of a 4-D image to use, counted from 0. Left out: those that training used; a model of 3-D images
@@ -220,6 +229,12 @@ class EvaluateConfig:
     progress: bool = True
     """Show progress bars."""
 
+    overwrite: bool = False
+    """Also replace files that ncafast did not write."""
+
+    def __post_init__(self) -> None:
+        self.output = beside(self.output, self.model)
+
 
 @dataclass
 class AnimateConfig:
@@ -231,8 +246,9 @@ class AnimateConfig:
     input: Path
     """A NIfTI image."""
 
-    output: Path = Path("mednca.gif")
-    """The film: a file name ending in .gif or .mp4."""
+    output: Path = Path("<model>/animation.gif")
+    """The film: a file name ending in .gif or .mp4. By default beside the model;
+    a number is added where that is taken."""
 
     slice: int | None = None
     """Which slice, counted from 0 along the axis that the model was trained on. Left out: the one with the largest
@@ -266,3 +282,9 @@ class AnimateConfig:
 
     progress: bool = True
     """Show progress bars."""
+
+    overwrite: bool = False
+    """Also replace files that ncafast did not write."""
+
+    def __post_init__(self) -> None:
+        self.output = beside(self.output, self.model)

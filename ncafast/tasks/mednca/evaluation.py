@@ -24,10 +24,11 @@ from ncafast.tasks.mednca.slices import Array
 from ncafast.tasks.mednca.volumes import VolumeError, check_match, read_label
 from ncafast.train.checks import check_options
 from ncafast.train.machine import resolve_device
-from ncafast.train.outputs import check_folder
+from ncafast.train.outputs import check_folder, check_free
 from ncafast.train.run_folder import read_split, write_text
 from ncafast.train.texts import printable
 
+_FILES = ("scores.csv", "quality.png", "worst.png", "middle.png", "best.png")
 _COLUMNS = ("dice", "iou", "hd95_mm")
 
 
@@ -67,6 +68,7 @@ def evaluate(config: EvaluateConfig) -> Scores:
     """
     check_options(config, channels=0)
     check_folder("--output", config.output)
+    check_free("--output", [config.output / name for name in _FILES], config.overwrite)
     trained = load_model(config.model, resolve_device(config.device))
     trained.recipe.check_channels(config.channels)
     pairs, skipped = find_pairs(*resolve_folders(config.data, config.images, config.labels))

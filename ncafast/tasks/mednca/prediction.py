@@ -21,7 +21,7 @@ from ncafast.tasks.mednca.slices import Array
 from ncafast.tasks.mednca.volumes import Volume, VolumeError, check_sides, write_labels
 from ncafast.train.checks import check_options, refused
 from ncafast.train.machine import resolve_device
-from ncafast.train.outputs import check_folder
+from ncafast.train.outputs import check_folder, check_free
 from ncafast.train.texts import printable
 
 _RUNS = 10  # of the pseudo-ensemble, as many as in M3D-NCA
@@ -137,7 +137,18 @@ def _jobs(config: PredictConfig) -> list[tuple[Path, Path, Path]]:
         if target.is_dir():
             raise ValueError(f"--output {config.output}: {target} is a folder; choose another place for the label map")
     stems = Counter(stem(target) for _, target in jobs)
-    return [(source, target, _overlay(target, stems[stem(target)] > 1)) for source, target in jobs]
+    named = [(source, target, _overlay(target, stems[stem(target)] > 1)) for source, target in jobs]
+    check_free("--output", _files(config, named), config.overwrite)
+    return named
+
+
+def _files(config: PredictConfig, jobs: list[tuple[Path, Path, Path]]) -> list[Path]:
+    """All files that will be written."""
+    files = [path for _, target, overlay in jobs for path in ((target, overlay) if config.overlay else (target,))]
+    if config.uncertainty:
+        names = [f"{overlay.stem}{ending}" for _, _, overlay in jobs for ending in uncertainty.ENDINGS]
+        files += [_maps_folder(config) / name for name in (*names, uncertainty.REPORT)]
+    return files
 
 
 def _overlay(target: Path, shared: bool) -> Path:

@@ -17,9 +17,12 @@ from ncafast.tasks.mednca.metrics import quality
 from ncafast.tasks.mednca.model_file import TrainedModel
 from ncafast.tasks.mednca.slices import Array, Recipe
 from ncafast.tasks.mednca.volumes import write_map
-from ncafast.train.run_folder import write_text
+from ncafast.train.outputs import write_result
 from ncafast.train.texts import printable
 from ncafast.viz.figures import pixels_of
+
+ENDINGS = ("_runs.nii.gz", "_steps.nii.gz", ".png")  # of an image's files
+REPORT = "report.json"
 
 
 def scores(recipe: Recipe, found: Found) -> dict[int, float]:
@@ -63,8 +66,8 @@ def write_report(folder: Path, rows: Sequence[dict[str, Any]], *, runs: int, las
     """Write report.json, the most doubtful image first, and say where."""
     doubtful = sorted(rows, key=lambda row: -max(row["nqm"].values()))
     report = {"runs": runs, "last_steps": last_steps, "images": doubtful}
-    path = folder / "report.json"
-    write_text(path, json.dumps(report, indent=1))
+    path = folder / REPORT
+    write_result(path, json.dumps(report, indent=1))
     return path
 
 

@@ -26,7 +26,7 @@ def animate(config: AnimateConfig) -> Path:
         ValueError: options, files or a checkpoint that cannot be used.
     """
     check_options(config, digits=1, steps=1, exchanges=0, zoom=1)
-    check_animation(config.output)
+    check_animation(config.output, overwrite=config.overwrite)
     frames = (pictures.sheet(pictures.colour(states)) for states in film(config))
     write_animation(config.output, frames, fps=config.fps, scale=config.zoom, hold=1.0)
     return config.output

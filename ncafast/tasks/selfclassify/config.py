@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ncafast.train.outputs import beside
 from ncafast.train.settings import Schedule, Settings
 
 
@@ -91,8 +92,9 @@ class EvaluateConfig:
     """Folder with the MNIST test files t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, plain or with .gz, or a
     folder above it."""
 
-    output: Path = Path("selfclassify-evaluation")
-    """Folder for scores.json, scores.csv, accuracy.png, confusion.png and digits.png."""
+    output: Path = Path("<model>/evaluation")
+    """Folder for scores.json, scores.csv, accuracy.png, confusion.png and digits.png. By default beside the model;
+    a number is added where that is taken."""
 
     digits: int | None = 2000
     """How many to classify, from the start of the file. All 10000 take five times as long."""
@@ -112,6 +114,12 @@ class EvaluateConfig:
     progress: bool = True
     """Show progress bars."""
 
+    overwrite: bool = False
+    """Also replace files that ncafast did not write."""
+
+    def __post_init__(self) -> None:
+        self.output = beside(self.output, self.model)
+
 
 @dataclass
 class PredictConfig:
@@ -123,8 +131,9 @@ class PredictConfig:
     input: Path
     """An image, or a folder of images: one digit each."""
 
-    output: Path = Path("selfclassify-predictions")
-    """Folder for digits.csv and one picture per image."""
+    output: Path = Path("<model>/predictions")
+    """Folder for digits.csv and one picture per image. By default beside the model;
+    a number is added where that is taken."""
 
     ink: Literal["auto", "light", "dark"] = "auto"
     """Whether the digit is lighter or darker than its background. auto: whatever the image's edge is not."""
@@ -142,6 +151,12 @@ class PredictConfig:
     device: str = "auto"
     """auto, cpu, cuda or cuda:1. auto takes a GPU if there is one."""
 
+    overwrite: bool = False
+    """Also replace files that ncafast did not write."""
+
+    def __post_init__(self) -> None:
+        self.output = beside(self.output, self.model)
+
 
 @dataclass
 class AnimateConfig:
@@ -153,8 +168,9 @@ class AnimateConfig:
     data: Path
     """Folder with the MNIST test files, plain or with .gz, or a folder above it."""
 
-    output: Path = Path("selfclassify.gif")
-    """The film: a file name ending in .gif or .mp4."""
+    output: Path = Path("<model>/animation.gif")
+    """The film: a file name ending in .gif or .mp4. By default beside the model;
+    a number is added where that is taken."""
 
     digits: int = 20
     """How many to show, ten in a row."""
@@ -176,3 +192,9 @@ class AnimateConfig:
 
     device: str = "auto"
     """auto, cpu, cuda or cuda:1. auto takes a GPU if there is one."""
+
+    overwrite: bool = False
+    """Also replace files that ncafast did not write."""
+
+    def __post_init__(self) -> None:
+        self.output = beside(self.output, self.model)

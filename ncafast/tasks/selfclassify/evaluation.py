@@ -22,11 +22,13 @@ from ncafast.tasks.selfclassify.running import each_batch
 from ncafast.tasks.selfclassify.states import brightness
 from ncafast.train.checks import check_options
 from ncafast.train.machine import resolve_device
-from ncafast.train.outputs import check_folder
+from ncafast.train.outputs import check_folder, check_free, write_result
 from ncafast.train.progress import say
 from ncafast.train.run_folder import write_text
 from ncafast.viz.figures import write_png
 
+_PICTURES = ("accuracy.png", "confusion.png", "digits.png")
+_FILES = ("scores.csv", "scores.json", *_PICTURES)
 _SHARES = (0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 20.0, 50.0)  # of the trained length
 _SHOWN = 20
 
@@ -61,6 +63,7 @@ def evaluate(config: EvaluateConfig) -> Scores:
     """
     check_options(config, digits=1, steps=1)
     check_folder("--output", config.output)
+    check_free("--output", [config.output / name for name in _FILES], config.overwrite)
     trained = load_model(config.model, resolve_device(config.device))
     digits = read_digits(config.data, "t10k")
     digits = digits.part(0, min(config.digits or len(digits), len(digits)))
@@ -89,7 +92,7 @@ def evaluate(config: EvaluateConfig) -> Scores:
             seed=config.seed,
             see=see,
         )
-    files = tuple(config.output / name for name in ("accuracy.png", "confusion.png", "digits.png"))
+    files = tuple(config.output / name for name in _PICTURES)
     scores = Scores(over_time, trained.steps, confusion(found, labels), config.output / "scores.json", files)
     _write(scores, str(trained.path), config.output)
     drawn = (
@@ -138,4 +141,4 @@ def _write(scores: Scores, model: str, folder: Path) -> None:
     writer.writerows(rows)
     write_text(folder / "scores.csv", text.getvalue())
     facts = {"model": model, "trained_steps": scores.trained_steps, "over_time": rows}
-    write_text(scores.json, json.dumps({**facts, "confusion": scores.confusion.tolist()}, indent=1))
+    write_result(scores.json, json.dumps({**facts, "confusion": scores.confusion.tolist()}, indent=1))

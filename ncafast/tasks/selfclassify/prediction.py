@@ -18,7 +18,7 @@ from ncafast.tasks.selfclassify.running import over_time
 from ncafast.tasks.selfclassify.states import fresh_states
 from ncafast.train.checks import check_options
 from ncafast.train.machine import resolve_device
-from ncafast.train.outputs import check_folder
+from ncafast.train.outputs import check_folder, check_free
 from ncafast.train.progress import say
 from ncafast.train.run_folder import write_text
 from ncafast.train.texts import printable
@@ -57,8 +57,10 @@ def predict(config: PredictConfig) -> Predictions:
     check_folder("--output", config.output)
     if config.output.resolve() == config.input.resolve():
         raise ValueError(f"--output {config.output}: its pictures would be taken for digits; give another folder")
-    trained = load_model(config.model, resolve_device(config.device))
     files = list_images(config.input)
+    table = config.output / "digits.csv"
+    check_free("--output", [table, *(_picture(config.output, path) for path in files)], config.overwrite)
+    trained = load_model(config.model, resolve_device(config.device))
     found: list[Prediction] = []
     skipped: list[tuple[Path, str]] = []
     for path in files:
@@ -73,13 +75,18 @@ def predict(config: PredictConfig) -> Predictions:
         say(f"{path.name}: {found[-1].digit} ({100 * found[-1].share:.0f} % of the cells)")
     if not found:
         raise ValueError(f"none of the {len(files)} images can be used; see the lines above")
-    result = Predictions(tuple(found), tuple(skipped), config.output / "digits.csv")
+    result = Predictions(tuple(found), tuple(skipped), table)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["image", "digit", "share_of_cells"])
     writer.writerows([printable(item.image.name), item.digit, f"{item.share:.4f}"] for item in found)
     write_text(result.csv, text.getvalue())
     return result
+
+
+def _picture(folder: Path, image: Path) -> Path:
+    """Where the picture of an image goes: its ending stays, since a.png and a.jpg may lie side by side."""
+    return folder / f"{image.name}.png"
 
 
 def _classify(trained: TrainedModel, path: Path, config: PredictConfig) -> Prediction:
@@ -91,6 +98,6 @@ def _classify(trained: TrainedModel, path: Path, config: PredictConfig) -> Predi
     seen = [states[0]]
     seen += [found[0] for _, found in over_time(trained.model, states, moments, config.seed)]
     counts = votes(seen[-1][None])[0]
-    picture = config.output / f"{path.name}.png"  # with the ending, since a.png and a.jpg may lie side by side
+    picture = _picture(config.output, path)
     write_png(picture, pictures.sheet(pictures.colour(torch.stack(seen)), len(seen), zoom=5))
     return Prediction(path, int(counts.argmax()), float(counts.max() / counts.sum()), picture)

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from ncafast.tasks.texture.config import AnimateConfig
 from ncafast.tasks.texture.model_file import OFFSET, fresh, load_texture
-from ncafast.tasks.texture.pictures import write_png
 from ncafast.train.checks import check_options
 from ncafast.train.machine import resolve_device
-from ncafast.train.outputs import check_folder
+from ncafast.train.outputs import check_folder, check_free
 from ncafast.viz import mosaic, rgb, watch, write_animation
 from ncafast.viz.animation import check_animation
+from ncafast.viz.figures import write_png
 from ncafast.viz.pixels import Array, enlarged
 
 MOST_CELLS = 2**28  # of a picture: a state is `channels` times 4 bytes each
@@ -31,8 +31,9 @@ def animate(config: AnimateConfig) -> Path:
     still = config.output.suffix.lower() == ".png"
     if still:
         check_folder("--output", config.output.parent)
+        check_free("--output", [config.output], config.overwrite)
     else:
-        check_animation(config.output)
+        check_animation(config.output, overwrite=config.overwrite)
     check_size(config.size)
     states = _states(config)
     if still:

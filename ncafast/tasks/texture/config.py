@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ncafast.train.outputs import beside
 from ncafast.train.settings import Schedule, Settings
 
 Loss = Literal["auto", "patches", "sliced", "gram"]
@@ -91,8 +92,9 @@ class AnimateConfig:
     model: Path
     """Checkpoint (.safetensors), or the folder of a training run (its best checkpoint is taken)."""
 
-    output: Path = Path("texture.gif")
-    """The file to write: .gif, .mp4 (needs imageio-ffmpeg), or .png for the last frame alone."""
+    output: Path = Path("<model>/animation.gif")
+    """The file to write: .gif, .mp4 (needs imageio-ffmpeg), or .png for the last frame alone. By default beside the
+    model; a number is added where that is taken."""
 
     size: tuple[int, int] = (128, 128)
     """Height and width in cells. Opposite edges meet, so the picture can be tiled without a seam."""
@@ -127,6 +129,12 @@ class AnimateConfig:
     progress: bool = True
     """Show progress bars."""
 
+    overwrite: bool = False
+    """Also replace files that ncafast did not write."""
+
+    def __post_init__(self) -> None:
+        self.output = beside(self.output, self.model)
+
 
 @dataclass
 class EvaluateConfig:
@@ -138,8 +146,9 @@ class EvaluateConfig:
     image: Path | None = None
     """The sample. Left out: the one it was trained on, if that file is still there."""
 
-    output: Path = Path("texture-evaluation")
-    """Folder for scores.csv, scores.json and the pictures."""
+    output: Path = Path("<model>/evaluation")
+    """Folder for scores.csv, scores.json and the pictures. By default beside the model;
+    a number is added where that is taken."""
 
     size: tuple[int, int] = (128, 128)
     """Height and width in cells."""
@@ -170,6 +179,12 @@ class EvaluateConfig:
 
     progress: bool = True
     """Show progress bars."""
+
+    overwrite: bool = False
+    """Also replace files that ncafast did not write."""
+
+    def __post_init__(self) -> None:
+        self.output = beside(self.output, self.model)
 
 
 @dataclass

@@ -36,6 +36,7 @@ from ncafast.train.machine import resolve_device, threads
 from ncafast.train.outputs import check_folder
 from ncafast.train.progress import say
 from ncafast.train.run_folder import write_text
+from ncafast.viz.figures import write_png
 
 _COLUMNS = ("channels", "hidden", "seed", "motion", "distance", "note")
 # Options that may differ when a study is continued: a study may be made larger, and what is measured stays measured.
@@ -94,9 +95,9 @@ def _study(config: StudyConfig, flow: FlowOf, device: torch.device) -> Study:
             say(f"no result for this pair: {error}")
         known[key] = row
         _write(table, [known[key] for key in sorted(known)])
-        pictures.write_png(picture, _heat_map(config, known))
+        write_png(picture, _heat_map(config, known))
     rows = [known[key] for key in jobs]
-    pictures.write_png(picture, _heat_map(config, known))
+    write_png(picture, _heat_map(config, known))
     for line in _table(rows):
         say(line)
     return Study(tuple(rows), table, picture)

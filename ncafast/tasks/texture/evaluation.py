@@ -19,9 +19,12 @@ from ncafast.tasks.texture.motion import make_flow
 from ncafast.tasks.texture.sample import read_sample
 from ncafast.train.checks import check_options, refused
 from ncafast.train.machine import resolve_device
-from ncafast.train.outputs import check_folder
+from ncafast.train.outputs import check_folder, check_free, write_result
 from ncafast.train.progress import say
 from ncafast.train.run_folder import write_text
+from ncafast.viz.figures import write_png
+
+_FILES = ("scores.csv", "scores.json", "texture.png", "distance.png")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,7 @@ def evaluate(config: EvaluateConfig) -> Scores:
     check_options(config, at=0, **MOTION)
     check_size(config.size)
     check_folder("--output", config.output)
+    check_free("--output", [config.output / name for name in _FILES], config.overwrite)
     if not config.at:
         raise refused("at", config.at, "give whole numbers from 0")
     device = resolve_device(config.device)
@@ -77,7 +81,7 @@ def evaluate(config: EvaluateConfig) -> Scores:
     scores = Scores(tuple(rows), strength, config.output)
     _write(scores, config, losses)
     row = pictures.side_by_side(shown, ["sample", *(f"after {number} steps" for number in steps)])
-    pictures.write_png(config.output / "texture.png", row)
+    write_png(config.output / "texture.png", row)
     for line in scores.table().splitlines():
         say(line)
     return scores
@@ -98,9 +102,9 @@ def _write(scores: Scores, config: EvaluateConfig, losses: dict[str, Any]) -> No
         "steps_per_frame": config.steps_per_frame,
         "size": config.size,
     }
-    write_text(config.output / "scores.json", json.dumps(content, indent=1))
+    write_result(config.output / "scores.json", json.dumps(content, indent=1))
     later = [row for row in scores.rows if row["steps"] > 0]  # the picture's axis is logarithmic
     if later:
         distances = {name: [row[name] for row in later] for name in losses}
         steps = [int(row["steps"]) for row in later]
-        pictures.write_png(config.output / "distance.png", pictures.over_time(steps, distances))
+        write_png(config.output / "distance.png", pictures.over_time(steps, distances))

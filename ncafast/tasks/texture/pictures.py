@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import imageio.v3 as iio
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -104,12 +102,6 @@ def heat_map(
     figure.colorbar(shown, ax=axes, label="motion strength, pixels per frame")
     figure.tight_layout()
     return _drawn(figure)
-
-
-def write_png(path: Path, picture: Array) -> None:
-    """Write [height, width, 3] uint8 as PNG."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    iio.imwrite(path, picture)
 
 
 def _plain(axes: Axes) -> None:

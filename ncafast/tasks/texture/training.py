@@ -25,6 +25,7 @@ from ncafast.train.machine import resolve_device
 from ncafast.train.run_folder import FREE
 from ncafast.train.seeds import generator, mix
 from ncafast.train.settings import check_settings
+from ncafast.viz.figures import write_png
 
 _FREE = FREE | {"image", "weights"}  # the sample's pixels are compared themselves
 _CHECKED_AFTER = (64, 256)  # steps from a fresh state after which an epoch is judged
@@ -114,7 +115,7 @@ class _Texture(PoolJob):
                 found.append(self.distance(image, generator("validate", self.config.seed)).mean().item())
                 shown.append(pictures.pixels(image[0]))
         picture = pictures.side_by_side(shown, ["sample", *(f"after {steps} steps" for steps in _CHECKED_AFTER)])
-        pictures.write_png(report.folder.pictures / f"epoch-{report.epoch:03d}.png", picture)
+        write_png(report.folder.pictures / f"epoch-{report.epoch:03d}.png", picture)
         report.board.picture(report.step, "texture", picture)
         return {"val_loss": sum(found) / len(found)}
 
@@ -122,7 +123,7 @@ class _Texture(PoolJob):
         return -float(row["val_loss"])
 
     def draw(self, history: Sequence[dict[str, Any]], best_epoch: int, report: Report) -> None:
-        pictures.write_png(report.folder.curves, pictures.curves(history, best_epoch))
+        write_png(report.folder.curves, pictures.curves(history, best_epoch))
 
     def save_model(self, path: Path, facts: dict[str, int]) -> None:
         config = self.config
