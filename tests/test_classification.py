@@ -307,6 +307,38 @@ def test_predicting_files(trained, tmp_path, capsys):
     assert f"written: {tmp_path / 'cli' / 'predictions.csv'}" in capsys.readouterr().out
 
 
+def test_scores_of_other_data_do_not_take_the_place_of_the_first(trained, tmp_path):
+    """Left to itself, evaluation writes beside the model, each time into another folder."""
+    first = evaluate(EvaluateConfig(trained.folder, trained.folder.parent / "cells", progress=False)).csv
+    assert first == trained.folder / "evaluation" / "scores.csv"
+    before = first.read_bytes()
+    other = write_folders(tmp_path / "other", 3)
+    second = evaluate(EvaluateConfig(trained.folder, other, progress=False)).csv
+    assert second == trained.folder / "evaluation-2" / "scores.csv" and first.read_bytes() == before
+    named = evaluate(EvaluateConfig(trained.best, other, output=second.parent, progress=False)).csv
+    assert named == second  # what evaluation wrote itself may be replaced
+    theirs = second.with_name("confusion.png")
+    Image.fromarray(cell(0, 0)).save(theirs)
+    with pytest.raises(ValueError, match=f"--output: {theirs} exists and was not written by ncafast, or changed"):
+        evaluate(EvaluateConfig(trained.best, other, output=second.parent, progress=False))
+    evaluate(EvaluateConfig(trained.best, other, output=second.parent, progress=False, overwrite=True))
+    assert iio.imread(theirs).shape != cell(0, 0).shape
+
+
+def test_parts_of_the_data_are_scored_by_their_names(trained, tmp_path, capsys):
+    for number, part in enumerate(("train", "val", "test"), start=1):
+        write_folders(tmp_path / "d" / part, number)
+    config = EvaluateConfig(trained.folder, tmp_path / "d", output=tmp_path / "o", views=1, progress=False)
+    assert evaluate(dataclasses.replace(config, subset="test")).count == 9
+    assert "scoring all" not in capsys.readouterr().out
+    assert evaluate(config).count == 18
+    assert "note: scoring all 18 images, those of test, train, val together" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="has no test images .a folder test"):
+        evaluate(dataclasses.replace(config, data=tmp_path / "d" / "val", subset="test"))
+    done = predict(PredictConfig(trained.folder, tmp_path / "d", tmp_path / "p", pictures=0, views=1, progress=False))
+    assert len(done.found) == 18 and (tmp_path / "p" / "predictions.csv").read_text().count("val/ring/") == 2
+
+
 def test_what_cannot_be_predicted_or_scored_is_one_line(trained, data, tmp_path):
     other = tmp_path / "other"
     write_folders(other, 1)

@@ -166,6 +166,8 @@ def quick(tmp_path_factory):
     (folder / "training" / "last.safetensors").write_text("from an earlier demo")
     (folder / "data" / "imagesTr").mkdir(parents=True)
     (folder / "data" / "imagesTr" / "old.nii.gz").write_text("from an earlier demo")
+    (folder / "training" / "evaluation").mkdir()
+    (folder / "training" / "evaluation" / "scores.csv").write_text("of the earlier model")
     (folder / ".ncafast-demo").touch()
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         code = cli.main(["demo", "--quick", "--no-progress", "--seed", "5", "--out", str(folder)])
@@ -177,6 +179,7 @@ def test_quick_demo_leaves_the_promised_files(quick):
     folder, _ = quick
     assert set(summary.FILES) <= {path.name for path in folder.iterdir()}
     assert not list(folder.rglob("old.nii.gz"))
+    assert (folder / "training" / "evaluation" / "scores.csv").read_text() == "of the earlier model"
     assert "epoch 2: loss" in (folder / "training" / "log.txt").read_text()
 
 

@@ -16,8 +16,14 @@ import pytest
 from PIL import Image
 
 from ncafast import cli
+from ncafast.bench import results
+from ncafast.bench.options import parse
+from ncafast.bench.run import _check_out as check_out
 from ncafast.tasks.mednca.volumes import write_labels
+from ncafast.train import Settings
 from ncafast.train.outputs import beside, check_free, finished, write_result
+from ncafast.train.results import claim
+from ncafast.train.run_folder import RunFolder
 from ncafast.train.stamps import stamp, stamped
 from ncafast.viz import write_animation
 from ncafast.viz.figures import write_png
@@ -272,3 +278,41 @@ def test_no_command_replaces_a_file_of_the_user(tmp_path, capsys, words, output,
     assert theirs.read_text() == "mine"
     assert cli.main([*argv, "--overwrite"]) == 1
     assert f"{tmp_path / 'none'}: there is no such file or folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["curves.png", "history.csv", "split.json", "pictures/a.png", "a.safetensors"])
+def test_a_new_run_replaces_nothing_in_its_folder(tmp_path, name):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text('{"my": "split"}')
+    with pytest.raises(ValueError, match=f"^{tmp_path}: holds .*no config.json.*another folder with --out"):
+        RunFolder(tmp_path).claim(Settings(out=tmp_path), {"train": {}, "held_out": {}})
+    assert path.read_text() == '{"my": "split"}' and not (tmp_path / "config.json").exists()
+
+
+def test_a_run_that_was_killed_while_it_began_begins_again(tmp_path):
+    data = {"train": {"a": 1}, "held_out": {}}
+    (tmp_path / "split.json").write_text(json.dumps(data))
+    assert RunFolder(tmp_path).claim(Settings(out=tmp_path), data) is None
+    assert RunFolder(tmp_path).claim(Settings(out=tmp_path), data) is None  # and is its own
+
+
+def test_folds_and_searches_replace_no_table(tmp_path):
+    (tmp_path / "results.csv").write_text("mine")
+    for name in ("folds.json", "grid.json"):
+        with pytest.raises(ValueError, match=rf"results.csv: is there already, but no {name}; give another folder"):
+            claim(tmp_path, name, [], "other")
+    assert [path.name for path in tmp_path.iterdir()] == ["results.csv"]
+
+
+@pytest.mark.parametrize("content", [b"patient,age\n1,2\n", b"\xff\xfe\0x", b""])
+def test_bench_adds_to_its_own_results_alone(tmp_path, content):
+    options = parse(["--out", str(tmp_path)])
+    path = tmp_path / "cpu.csv"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"^{path} is not a file of results.*--out, or --overwrite to replace it"):
+        check_out(path, options)
+    assert path.read_bytes() == content
+    check_out(path, parse(["--out", str(tmp_path), "--overwrite"]))
+    assert results.is_results(path) and results.read(path) == []
+    check_out(path, options)

@@ -208,6 +208,10 @@ def test_an_empty_folder_a_file_and_no_folder_are_told_apart(tmp_path):
     for name, said in (("empty", "holds no train-images"), ("file", "is a file"), ("absent", "no such folder")):
         with pytest.raises(IdxError, match=said):
             read_digits(tmp_path / name, "train")
+    (tmp_path / "digits" / "train" / "7").mkdir(parents=True)
+    Image.new("L", (28, 28)).save(tmp_path / "digits" / "train" / "7" / "0.png")
+    with pytest.raises(IdxError, match="digits: holds image files .*0.png first.*see ncafast train classification"):
+        read_digits(tmp_path / "digits", "train")
 
 
 @pytest.mark.parametrize(
@@ -540,7 +544,9 @@ def test_predict_votes_and_says_what_it_could_not_read(model_file, tmp_path, cap
         assert err.count("\n") == 1 and str(folder / name) in err and said in err
     with pytest.raises(ValueError, match="in: its pictures would be taken for digits; give another folder"):
         predict(PredictConfig(model_file, folder, folder))
-    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "7").mkdir(parents=True)
+    assert cli.main([*words, "--input", str(tmp_path / "empty")]) == 1
+    assert f"note: folders in {tmp_path / 'empty'} are not looked into: 7" in capsys.readouterr().out
     assert cli.main([*words, "--input", str(tmp_path / "empty")]) == 1
     assert "holds no image" in capsys.readouterr().err
 

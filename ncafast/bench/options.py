@@ -29,6 +29,7 @@ class Options:
     device: torch.device
     out: Path
     quick: bool = False
+    overwrite: bool = False
     ncalab: Path | None = None
     octreenca: Path | None = None
     mine: str | None = None
@@ -64,6 +65,7 @@ def parse(words: Sequence[str]) -> Options:
         device=device,
         out=given.out or default_folder(),
         quick=given.quick,
+        overwrite=given.overwrite,
         ncalab=given.ncalab,
         octreenca=given.octreenca,
         mine=given.mine,
@@ -101,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--threads", type=_threads, help="CPU threads (default: torch's)")
     add("--device", choices=("cpu", "cuda"), help="default: a GPU if there is one")
     add("--out", type=Path, metavar="FOLDER", help="default: bench/results in a checkout, else ncafast-bench")
+    add("--overwrite", action="store_true", help="replace a file of that name in OUT that holds no results")
     add("--ncalab", type=Path, metavar="PATH", help="a checkout of MECLabTUDA/NCALab, to measure it too")
     add("--octreenca", type=Path, metavar="PATH", help="a checkout of MECLabTUDA/OctreeNCA, for its CUDA kernel")
     mine = parser.add_argument_group("your own automaton")

@@ -14,6 +14,10 @@ WRONG = "parity failed"  # likewise
 MACHINE = "machine"  # the provider of ceilings and clock
 
 
+class NotResults(ValueError):
+    """A file that holds something else."""
+
+
 @dataclass(frozen=True)
 class Row:
     """One measured figure.
@@ -77,7 +81,7 @@ def append(path: Path, rows: Iterable[Row]) -> None:
     """Add rows to a file, which is made with its header when there is none.
 
     Raises:
-        ValueError: the file has other columns.
+        NotResults: the file has other columns.
     """
     rows = list(rows)
     if path.exists():
@@ -95,7 +99,7 @@ def read(path: Path) -> list[Row]:
     """All rows of a file.
 
     Raises:
-        ValueError: the file has other columns.
+        NotResults: the file has other columns.
     """
     _read_header(path)
     with path.open(newline="", encoding="utf-8") as file:
@@ -111,8 +115,20 @@ def newest(rows: Iterable[Row], key: Callable[[Row], object]) -> list[Row]:
     return [row for row in rows if row.date == last[key(row)]]
 
 
+def is_results(path: Path) -> bool:
+    """Whether a file holds results."""
+    try:
+        _read_header(path)
+    except NotResults:
+        return False
+    return True
+
+
 def _read_header(path: Path) -> None:
-    with path.open(newline="", encoding="utf-8") as file:
-        header = next(csv.reader(file), [])
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            header = next(csv.reader(file), [])
+    except (UnicodeDecodeError, csv.Error):
+        raise NotResults(f"{path} is not a file of results: it is not text in UTF-8") from None
     if tuple(header) != COLUMNS:
-        raise ValueError(f"{path} is not a file of results: its columns are {', '.join(header) or 'none'}")
+        raise NotResults(f"{path} is not a file of results: its columns are {', '.join(header)[:120] or 'none'}")

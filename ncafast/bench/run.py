@@ -125,9 +125,13 @@ def _check_modes(cases: Sequence[Case], asked: Sequence[Provider], options: Opti
 
 
 def _check_out(path: Path, options: Options) -> None:
-    """Raise ValueError before anything is measured if the results cannot be written."""
+    """Raise ValueError before anything is measured if the results cannot be written, or would go into another file."""
     try:
+        if options.overwrite and path.is_file() and not results.is_results(path):
+            path.unlink()
         results.append(path, ())
+    except results.NotResults as error:
+        raise ValueError(f"{error}; give another folder with --out, or --overwrite to replace it") from None
     except OSError as error:
         raise ValueError(f"--out {options.out}: cannot be written ({error.strerror}); give another folder") from None
 

@@ -95,6 +95,8 @@ def claim(folder: Path, name: str, content: Any, what: str) -> None:
         found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: is damaged ({error}); give another folder") from error
+    if found is None and name in kinds and (folder / "results.csv").exists():
+        raise ValueError(f"{folder / 'results.csv'}: is there already, but no {name}; give another folder with --out")
     if found is None:
         write_text(path, json.dumps(content, indent=1))
     elif found != (own := json.loads(json.dumps(content))):

@@ -67,8 +67,8 @@ class RunFolder:
             self._compare(wanted, _read_json(self._config), data, set(free))
             if self.resume.exists():
                 return checkpoint.load_resume(self.resume)
-        elif self.path.exists() and any(self.path.glob("*.safetensors")):
-            raise ValueError(f"{self.path}: holds checkpoints but no config.json; give another folder with --out")
+        else:
+            self._check_fresh()
         self.path.mkdir(parents=True, exist_ok=True)
         write_text(self.split, json.dumps(data, indent=1))
         write_text(self._config, json.dumps(wanted, indent=1))
@@ -89,6 +89,22 @@ class RunFolder:
         writer.writerows(history)
         write_text(self._history.with_suffix(".csv"), text.getvalue())
         write_text(self._history.with_suffix(".json"), json.dumps(list(history), indent=1))
+
+    def _check_fresh(self) -> None:
+        """Raise ValueError if a new run would replace files in its folder, which are of something else."""
+        if self.path.exists() and any(self.path.glob("*.safetensors")):
+            raise ValueError(f"{self.path}: holds checkpoints but no config.json; give another folder with --out")
+        tables = self._history.with_suffix(".csv"), self._history.with_suffix(".json")
+        theirs = [path for path in (self.curves, self.resume, self.path / "confusion.png", *tables) if path.exists()]
+        if self.split.exists():  # is written before config.json, so a killed run may have left it alone
+            found = _read_json(self.split)
+            theirs += [self.split] if set(found) != {"train", "held_out"} else []
+        theirs += [path for path in (self.pictures, self.tensorboard) if path.is_dir() and any(path.iterdir())]
+        if theirs:
+            raise ValueError(
+                f"{self.path}: holds {theirs[0].name}, which a run would replace, but no run (no config.json); give "
+                "another folder with --out"
+            )
 
     def _compare(self, wanted: dict[str, Any], found: dict[str, Any], data: dict[str, Any], free: set[str]) -> None:
         if wanted.keys() - free - found.keys():

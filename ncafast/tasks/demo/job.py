@@ -23,6 +23,10 @@ from ncafast.train.machine import resolve_device
 from ncafast.train.outputs import check_folder
 
 BATCH, CROP = 2, 48  # slices at once, and the side of the random squares cut from them
+_RUN_FILES = (
+    *("config.json", "split.json", "resume.pt", "history.csv", "history.json", "curves.png", "log.txt"),
+    *("best.safetensors", "last.safetensors"),
+)
 RUNS = 5  # a cell fires by chance: the segmentation is the mean over so many runs
 SPEED, QUICK_SPEED = (2, 96, 15), (2, 48, 3)  # batch, side in cells, rounds
 
@@ -73,9 +77,10 @@ def _claim(out: Path) -> None:
         raise ValueError(f"{out}: holds files that are not from this demo; give another folder with --out")
     out.mkdir(parents=True, exist_ok=True)
     marker.touch()
-    for name in ("data", "training"):
-        if (out / name).exists():
-            shutil.rmtree(out / name)
+    if (out / "data").exists():
+        shutil.rmtree(out / "data")
+    for name in _RUN_FILES:  # not the whole folder, which may also hold evaluations of the model
+        (out / "training" / name).unlink(missing_ok=True)
 
 
 def _intention(config: DemoConfig, data: brain.Brain) -> str:

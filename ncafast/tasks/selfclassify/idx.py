@@ -19,6 +19,7 @@ Array = np.ndarray[Any, Any]
 Part = Literal["train", "t10k"]
 
 CLASSES = 10
+_IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff")  # what people have in place of idx files
 _BYTES = 8  # the type of unsigned bytes
 _MOST = 1 << 32  # values; a header may claim anything
 
@@ -110,6 +111,12 @@ def find(folder: Path, part: Part) -> tuple[Path, Path]:
     if not pairs:
         have = ", ".join(path.name for names in found.values() for path in names.values())
         only = f"only {have}" if have else f"no {part}-images-idx3-ubyte(.gz)"
+        image = next((path for path in sorted(folder.rglob("*")) if path.suffix.lower() in _IMAGES), None)
+        if image is not None and not have:
+            raise IdxError(
+                f"{folder}: holds image files ({image} first), and this task reads MNIST's {part}-images-idx3-ubyte "
+                "and labels; for folders of images see ncafast train classification"
+            )
         raise IdxError(f"{folder}: holds {only}; both the images and the labels of {part} are needed")
     if len(pairs) > 1:
         places = ", ".join(str(images.parent) for images, _ in pairs)

@@ -57,6 +57,7 @@ def predict(config: PredictConfig) -> Predictions:
     check_folder("--output", config.output)
     if config.output.resolve() == config.input.resolve():
         raise ValueError(f"--output {config.output}: its pictures would be taken for digits; give another folder")
+    _say_folders(config.input)
     files = list_images(config.input)
     table = config.output / "digits.csv"
     check_free("--output", [table, *(_picture(config.output, path) for path in files)], config.overwrite)
@@ -82,6 +83,14 @@ def predict(config: PredictConfig) -> Predictions:
     writer.writerows([printable(item.image.name), item.digit, f"{item.share:.4f}"] for item in found)
     write_text(result.csv, text.getvalue())
     return result
+
+
+def _say_folders(place: Path) -> None:
+    """A line on folders inside the input, whose images are not classified."""
+    inside = sorted(path.name for path in place.iterdir() if path.is_dir()) if place.is_dir() else []
+    inside = [name for name in inside if not name.startswith(".")]
+    if inside:
+        say(f"note: folders in {place} are not looked into: {', '.join(inside[:5])}{' ...' if inside[5:] else ''}")
 
 
 def _picture(folder: Path, image: Path) -> Path:

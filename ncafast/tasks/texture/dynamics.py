@@ -152,6 +152,9 @@ def _claim(config: StudyConfig) -> None:
                 "give the same options to continue it, or another folder with --out"
             )
         return
+    theirs = next((own for own in (config.out / "motion.csv", config.out / "motion.png") if own.exists()), None)
+    if theirs is not None:
+        raise ValueError(f"{theirs}: is there already, but no study.json; give another folder with --out")
     write_text(path, json.dumps(plain, indent=1))
 
 
