@@ -70,7 +70,7 @@ def read_layout(folder: Path) -> Layout:
         if not part_of(top) and all(len(rest) > 1 for _, rest in entries):
             level = _level(folder / top, entries)
             skipped += _left_out(level)
-            notes.append(f"note: {level.base} is the only folder in {folder} with images, so its folders are looked at")
+            notes.append(f"note: {level.base} is the only folder in {folder} with images; its folders are taken")
     parts = [top for top in level.inside if part_of(top) and any(len(rest) > 1 for _, rest in level.inside[top])]
     if parts:
         skipped += _unlabelled(level, parts)
