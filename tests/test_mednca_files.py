@@ -14,17 +14,10 @@ import numpy as np
 import pytest
 from nifti import affine_of, blob, write, write_set
 
+from ncafast.tasks.mednca.nifti import VolumeError
 from ncafast.tasks.mednca.pairs import find_pairs, list_nifti, resolve_folders
-from ncafast.tasks.mednca.volumes import (
-    VolumeError,
-    check_match,
-    read_channels,
-    read_image,
-    read_label,
-    read_shape,
-    read_spacing,
-    write_labels,
-)
+from ncafast.tasks.mednca.volumes import check_match, read_channels, read_image, read_label, read_shape, read_spacing
+from ncafast.tasks.mednca.writing import write_labels
 from ncafast.train.outputs import check_folder
 
 ORIENTATIONS = ["RAS", "LPS", "PSR", "SAL", "IRP"]

@@ -19,10 +19,11 @@ from tqdm import tqdm
 from ncafast.models import MedNCA
 from ncafast.tasks.mednca.cache import CachedVolume, prepare
 from ncafast.tasks.mednca.config import TrainConfig
+from ncafast.tasks.mednca.nifti import VolumeError
 from ncafast.tasks.mednca.pairs import Pair, Skipped
 from ncafast.tasks.mednca.slices import Recipe
 from ncafast.tasks.mednca.split import split_volumes
-from ncafast.tasks.mednca.volumes import VolumeError, check_sides
+from ncafast.tasks.mednca.volumes import check_sides
 from ncafast.train.progress import say
 from ncafast.train.seeds import generator
 

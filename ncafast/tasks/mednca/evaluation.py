@@ -18,10 +18,11 @@ from ncafast.tasks.mednca.config import EvaluateConfig
 from ncafast.tasks.mednca.inference import Found, decide
 from ncafast.tasks.mednca.metrics import score
 from ncafast.tasks.mednca.model_file import TrainedModel, load_model
+from ncafast.tasks.mednca.nifti import VolumeError
 from ncafast.tasks.mednca.pairs import Pair, Skipped, find_pairs, resolve_folders
 from ncafast.tasks.mednca.prediction import segment, slices_of
 from ncafast.tasks.mednca.slices import Array
-from ncafast.tasks.mednca.volumes import VolumeError, check_match, read_label
+from ncafast.tasks.mednca.volumes import check_match, read_label
 from ncafast.train.checks import check_options
 from ncafast.train.machine import resolve_device
 from ncafast.train.outputs import check_folder

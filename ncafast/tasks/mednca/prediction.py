@@ -16,9 +16,11 @@ from ncafast.tasks.mednca import pictures, planes, uncertainty
 from ncafast.tasks.mednca.config import PredictConfig
 from ncafast.tasks.mednca.inference import Found, decide, infer
 from ncafast.tasks.mednca.model_file import TrainedModel, least_sides, load_model
+from ncafast.tasks.mednca.nifti import VolumeError
 from ncafast.tasks.mednca.pairs import Skipped, list_nifti, stem
 from ncafast.tasks.mednca.slices import Array
-from ncafast.tasks.mednca.volumes import Volume, VolumeError, check_sides, write_labels
+from ncafast.tasks.mednca.volumes import Volume, check_sides
+from ncafast.tasks.mednca.writing import write_labels
 from ncafast.train.checks import check_options, refused
 from ncafast.train.machine import resolve_device
 from ncafast.train.outputs import check_folder

@@ -16,7 +16,8 @@ from typing import Any, cast
 import numpy as np
 
 from ncafast.tasks.mednca.config import Axis, TrainConfig
-from ncafast.tasks.mednca.volumes import Volume, VolumeError, read_channels, read_image, read_shape, read_spacing
+from ncafast.tasks.mednca.nifti import VolumeError
+from ncafast.tasks.mednca.volumes import Volume, read_channels, read_image, read_shape, read_spacing
 from ncafast.train.checks import refused
 
 Array = np.ndarray[Any, Any]
