@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from nifti import affine_of, blob, write, write_set
 
+from ncafast.tasks.mednca.matching import check_match, read_matching_label
 from ncafast.tasks.mednca.nifti import VolumeError
 from ncafast.tasks.mednca.pairs import find_pairs, list_nifti, resolve_folders
-from ncafast.tasks.mednca.volumes import check_match, read_channels, read_image, read_label, read_shape, read_spacing
+from ncafast.tasks.mednca.volumes import read_channels, read_image, read_label, read_shape, read_spacing
 from ncafast.tasks.mednca.writing import write_labels
 from ncafast.train.outputs import check_folder
 
@@ -176,8 +177,8 @@ def _bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
     flat[:3, 0] = 0
     rgb = np.zeros((3, 3, 3), np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")]))
     return {
-        "truncated gz": (cut, "truncated or damaged"),
-        "truncated nii": (cut_raw, "truncated or damaged"),
+        "truncated gz": (cut, "truncated or corrupt"),
+        "truncated nii": (cut_raw, "truncated or corrupt"),
         "cut header": (header_only, "no readable NIfTI"),
         "nii named gz": (plain_named_gz, r"rename it to end in \.nii"),
         "gz named nii": (gz_named_plain, r"rename it to end in \.nii\.gz"),
@@ -194,7 +195,7 @@ def _bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
 
 def _with_sform(path: Path, data: np.ndarray, affine: np.ndarray) -> Path:
     image = nib.Nifti1Image(data, None)
-    image.header["sform_code"] = 1
+    image.header["sform_code"], image.header["vox_offset"] = 1, 352
     for row, name in enumerate(("srow_x", "srow_y", "srow_z")):
         image.header[name] = affine[row]
     raw = image.header.binaryblock + b"\0" * 4 + data.tobytes(order="F")
@@ -215,11 +216,11 @@ def test_too_little_memory_is_no_damage(tmp_path, monkeypatch):
     def fail(*_):
         raise MemoryError
 
-    monkeypatch.setattr(nib.arrayproxy.ArrayProxy, "__getitem__", fail)
+    monkeypatch.setattr(np, "empty", fail)
     with pytest.raises(VolumeError) as error:
         read_image(path)
     text = _one_line(error, path)
-    assert "its 5x6x7 voxels do not fit into the memory" in text and "damaged" not in text
+    assert "its 5x6x7 voxels do not fit into the memory" in text and "corrupt" not in text
 
 
 @pytest.mark.parametrize("axes", ORIENTATIONS)
@@ -279,11 +280,15 @@ def test_image_and_label_must_lie_on_each_other(tmp_path):
     shifted = read_label(write(tmp_path / "far.nii.gz", label, far))
     with pytest.raises(VolumeError, match="lies 3 mm away from its image image.nii.gz"):
         check_match(volume, shifted)
-    check_match(volume, shifted, ignore_affine=True)
+    match = read_matching_label(volume, tmp_path / "far.nii.gz", ignore_affine=True)
+    assert match.waived == "moved"
+    np.testing.assert_array_equal(match.label.data[0], label)
 
-    smaller = read_label(write(tmp_path / "smaller.nii.gz", label[:-1]))
+    smaller = write(tmp_path / "smaller.nii.gz", label[:-1])
     with pytest.raises(VolumeError, match="9x12x9 voxels but its image image.nii.gz has 10x12x9"):
-        check_match(volume, smaller, ignore_affine=True)
+        read_matching_label(volume, smaller)
+    with pytest.raises(VolumeError, match="stores 9x12x9 voxels but its image image.nii.gz 10x12x9; --ignore-affine"):
+        read_matching_label(volume, smaller, ignore_affine=True)
 
 
 @pytest.mark.parametrize("axes", ORIENTATIONS)

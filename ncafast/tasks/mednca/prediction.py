@@ -17,6 +17,7 @@ from ncafast.tasks.mednca.config import PredictConfig
 from ncafast.tasks.mednca.inference import Found, decide, infer
 from ncafast.tasks.mednca.model_file import TrainedModel, least_sides, load_model
 from ncafast.tasks.mednca.nifti import VolumeError
+from ncafast.tasks.mednca.notes import say_contradictions
 from ncafast.tasks.mednca.pairs import Skipped, list_nifti, stem
 from ncafast.tasks.mednca.slices import Array
 from ncafast.tasks.mednca.volumes import Volume, check_sides
@@ -62,9 +63,10 @@ def predict(config: PredictConfig) -> Predictions:
     """
     runs = _runs(config)
     jobs = _jobs(config)
-    trained = load_model(config.model, resolve_device(config.device))
+    trained = load_model(config.model, resolve_device(config.device)).with_geometry(config.geometry)
     trained.recipe.check_channels(config.channels)
     config = replace(config, last_steps=_last_steps(config, trained))
+    say_contradictions([source for source, _, _ in jobs], trained.recipe.geometry)
     rows: list[dict[str, Any]] = []
     written: list[Prediction] = []
     skipped: list[Skipped] = []
@@ -164,7 +166,7 @@ def _segment(
     found = segment(trained, images, seed=config.seed, runs=runs, last_steps=last_steps)
     labels = decide(found.probability).numpy()
     spacing = recipe.slice_spacing(volume.spacing)
-    write_labels(target, recipe.to_volume(labels), source)
+    write_labels(target, recipe.to_volume(labels), source, recipe.geometry)
     if config.overlay:
         picture = planes.draw(recipe, trained.dims, images[:, 0], labels, None, spacing, source.name)
         pictures.write_png(overlay, picture)

@@ -48,7 +48,7 @@ def write_maps(
     recipe = trained.recipe
     own = {"runs": _largest(found.runs_variance), "steps": _largest(found.steps_variance)}
     for kind, variance in own.items():
-        write_map(folder / f"{name}_{kind}.nii.gz", recipe.to_canonical(variance), source)
+        write_map(folder / f"{name}_{kind}.nii.gz", recipe.to_canonical(variance), source, geometry=recipe.geometry)
     nqm = scores(recipe, found)
     shown = {f"{runs} runs": own["runs"], f"the last {last_steps} steps": own["steps"]}
     title = f"{source.name}: NQM {', '.join(f'{value:.3f}' for value in nqm.values())}"

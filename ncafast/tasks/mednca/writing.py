@@ -8,43 +8,48 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from nibabel import orientations
 
-from ncafast.tasks.mednca.nifti import by, open_nifti, spatial_shape
+from ncafast.tasks.mednca.config import Geometry
+from ncafast.tasks.mednca.geometry import place_of
+from ncafast.tasks.mednca.nifti import by, open_nifti
 
 Array = np.ndarray[Any, Any]
 
 
-def write_labels(path: Path, labels: Array, like: Path) -> None:
+def write_labels(path: Path, labels: Array, like: Path, geometry: Geometry = "sform") -> None:
     """Write a label map [X, Y, Z] uint8 in canonical orientation beside the image it belongs to; see `write_map`."""
-    write_map(path, labels.astype(np.uint8), like, intent="label")
+    write_map(path, labels.astype(np.uint8), like, "label", geometry)
 
 
-def write_map(path: Path, values: Array, like: Path, intent: str = "none") -> None:
-    """Write one number per voxel beside the image it belongs to.
+def write_map(path: Path, values: Array, like: Path, intent: str = "none", geometry: Geometry = "sform") -> None:
+    """Write one number per voxel beside the image it belongs to. The file appears under its name only when complete.
 
-    ``values`` is [X, Y, Z] uint8 or float32 in canonical orientation; the file gets the orientation, affine, header
-    geometry and spatial shape of ``like`` (3-D also where that is 4-D). It appears under its name only when complete.
+    Args:
+        path: of the new file.
+        values: [X, Y, Z] uint8 or float32 in canonical orientation.
+        like: the image. The file gets its orientation, affines, header geometry and spatial shape (3-D also where it is
+            4-D), also those that `geometry` did not choose.
+        intent: what the values are, as nibabel names it.
+        geometry: what of the image's header said where its voxels lie when it was read.
     """
     source = open_nifti(like)
-    shape = spatial_shape(like, source)
-    ras = orientations.axcodes2ornt("RAS")
-    back = orientations.ornt_transform(ras, orientations.io_orientation(source.affine))
-    own = orientations.apply_orientation(values, back)
-    if own.shape != shape:
-        raise ValueError(f"labels of shape {by(own.shape)} do not fit {like} with {by(shape)} voxels")
+    stored = place_of(source, geometry).to_stored(values)
+    if stored.shape != source.shape:
+        raise ValueError(f"values of shape {by(stored.shape)} do not fit {like} with {by(source.shape)} voxels")
     header = source.header.copy()
     header.set_data_dtype(values.dtype)
     header.set_slope_inter(1.0, 0.0)
     header.set_intent(intent)
+    header.set_data_offset(0)  # behind the header's extensions, wherever that is
     header["cal_min"] = header["cal_max"] = 0
-    if len(source.shape) == 2:
-        own = own[:, :, 0]
+    if len(header.get_data_shape()) == 2:
+        stored = stored[:, :, 0]
+    kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
     ending = ".nii" if path.name.lower().endswith(".nii") else ".nii.gz"
     scratch = path.with_name(f".{path.name}.{os.getpid()}{ending}")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        nib.save(type(source)(own, source.affine, header), scratch)
+        nib.save(kind(stored, None, header), scratch)  # without an affine the header's stay as they are
         os.replace(scratch, path)
     finally:
         scratch.unlink(missing_ok=True)
