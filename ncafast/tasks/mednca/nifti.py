@@ -29,12 +29,12 @@ Array = np.ndarray[Any, Any]
 _MAGIC_GZIP = b"\x1f\x8b"
 _CHUNK = 2**22  # bytes that are read at once
 _MOST_RATIO = 1040  # deflate makes a file at most 1032 times smaller
+_GZIP_ERRORS = gzip.BadGzipFile, EOFError, zlib.error
 _READ_ERRORS = (
+    *_GZIP_ERRORS,
     OSError,
-    EOFError,
     ValueError,
     KeyError,
-    zlib.error,
     struct.error,
     OverflowError,
     nib.filebasedimages.ImageFileError,
@@ -78,6 +78,8 @@ def open_nifti(path: Path) -> NiftiFile:
         check_header(header)
     except HeaderError as error:
         raise VolumeError(f"{path}: {error}") from error
+    except _GZIP_ERRORS as error:
+        raise _corrupt(path, error) from error
     except _READ_ERRORS as error:
         raise VolumeError(f"{path}: is no readable NIfTI file ({short(error)}); copy or export it again") from error
     return NiftiFile(path, header, repairs)
@@ -105,7 +107,7 @@ def read_voxels(file: NiftiFile, channels: Sequence[int]) -> Array:
                 while stream.read(_CHUNK):
                     pass
     except _READ_ERRORS as error:
-        raise VolumeError(f"{file.path}: is truncated or corrupt ({short(error)}); copy it again") from error
+        raise _corrupt(file.path, error) from error
     return data
 
 
@@ -118,6 +120,15 @@ def short(error: BaseException) -> str:
     """The first line of an error, short enough to stand inside ours."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:100]
+
+
+def _corrupt(path: Path, error: Exception) -> VolumeError:
+    """The error for a file whose content ends early or does not fit its checksum."""
+    why = short(error)
+    if isinstance(error, gzip.BadGzipFile):
+        other = why.startswith("Not a gzipped file")
+        why = "something else follows its compressed data" if other else f"its checksum does not fit: {why}"
+    return VolumeError(f"{path}: is truncated or corrupt ({why}); copy it again")
 
 
 def _check_name(path: Path) -> None:
@@ -158,7 +169,10 @@ def _read_header(path: Path) -> nib.Nifti1Header:
         if not kinds:
             raise ValueError("its header lacks the mark of NIfTI")
         stream.seek(0)
-        return kinds[0].from_fileobj(stream, check=False)
+        try:
+            return kinds[0].from_fileobj(stream, check=False)
+        except (ValueError, nib.spatialimages.HeaderDataError) as error:
+            raise HeaderError(f"its header extensions are corrupt ({short(error)}); copy or export it again") from error
 
 
 def _check_length(file: NiftiFile, wanted: int) -> None:
