@@ -91,7 +91,7 @@ def train(config: TrainConfig) -> Result:
         config=config,
         data=job.checksums(),
         free=_FREE,
-        things="volumes",
+        things=_things(config, settled),
         opening=opening,
     )
     return Result(
@@ -228,6 +228,13 @@ def _filled(config: TrainConfig) -> TrainConfig:
         ema=(0.0 if config.dims == 2 else _EMA) if config.ema is None else config.ema,
         crop=_PATCH if config.crop is None and config.dims == 3 else config.crop,
     )
+
+
+def _things(config: TrainConfig, settled: dict[str, Any]) -> str:
+    """What the samples are called where a run turns out to be on others; ``settled`` are the run's options."""
+    if config.ignore_affine and settled and "geometry" not in settled:  # of a version that mirrored such labels
+        return "volumes (with --ignore-affine labels now take their image's affine)"
+    return "volumes"
 
 
 def _batch(config: TrainConfig) -> int:
