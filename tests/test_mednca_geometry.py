@@ -24,6 +24,9 @@ from ncafast.tasks.mednca.pairs import Pair, find_pairs
 from ncafast.tasks.mednca.slices import Recipe, sharpest_axis
 from ncafast.tasks.mednca.volumes import read_image, read_label, read_spacing
 from ncafast.tasks.mednca.writing import write_labels
+from ncafast.tasks.repeats.config import MedNCAFolds
+from ncafast.tasks.repeats.training import settled
+from ncafast.train.results import claim
 
 AXES = ["RAS", "LPS", "PSR", "SAL", "IRP"]
 ONE, THICK = np.diag([-1.0, -1, 1, 1]), np.diag([-1.3, -1.3, 10, 1])
@@ -244,6 +247,16 @@ def test_a_run_of_an_earlier_version_is_continued(tmp_path):
     del options["geometry"]
     (out / "config.json").write_text(json.dumps(options))
     assert len(train(tiny(data, out, epochs=2)).history) == 2
+
+
+def test_folds_of_an_earlier_version_go_on_unless_their_labels_were_mirrored(tmp_path):
+    options = settled(MedNCAFolds(data=tmp_path))
+    assert "geometry" not in options and "labels_lie" not in options
+    assert settled(MedNCAFolds(data=tmp_path, geometry="qform")) == options | {"geometry": "qform"}
+    waived = settled(MedNCAFolds(data=tmp_path, ignore_affine=True))
+    claim(tmp_path, "options.json", {name: value for name, value in waived.items() if name != "labels_lie"}, "others")
+    with pytest.raises(ValueError, match="labels_lie .here None, asked 'as their images'."):
+        claim(tmp_path, "options.json", waived, "other options")
 
 
 def test_results_go_back_to_where_the_chosen_geometry_has_them(tmp_path):
