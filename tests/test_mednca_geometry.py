@@ -294,6 +294,7 @@ def test_header_fields_that_are_repaired_are_said(tmp_path):
     content = bytearray(write_forms(tmp_path / "whole.nii", image, None, np.diag([2.0, 2, 2, 1])).read_bytes())
     fields = {
         "scl_slope": (112, np.float32(np.nan).tobytes(), "scl_slope is nan; its voxels are taken as stored"),
+        "xyzt_units": (123, b"\3", "its voxel sizes are in micrometres (xyzt_units); they are converted to mm"),
         "bitpix": (72, np.int16(8).tobytes(), "it says 8 bits per voxel (bitpix), and type float32; the type is taken"),
         "sform_code": (254, np.int16(9).tobytes(), "sform_code is 9, which is no code; it is taken as 0"),
         "pixdim": (80, np.float32(0).tobytes(), "its voxel size is 0 x 2 x 2 (pixdim); 0 is taken as 1, and signs are"),

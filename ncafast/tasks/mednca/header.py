@@ -22,8 +22,7 @@ class _Silent:
 
 
 def repairs_of(header: nib.Nifti1Header) -> dict[str, str]:
-    """What a header as it was read says against the format, and what `check_header` or the reader makes of it, by the
-    field."""
+    """What a header as it was read says against the format or against custom, and what is made of it, by the field."""
     found = {}
     for name in ("sform_code", "qform_code"):
         if int(header[name]) not in _CODES:
@@ -35,6 +34,9 @@ def repairs_of(header: nib.Nifti1Header) -> dict[str, str]:
     code, bits = int(header["datatype"]), int(header["bitpix"])
     if code in _TYPES.dtype and bits not in (0, 8 * header.get_data_dtype().itemsize):
         found["bitpix"] = f"it says {bits} bits per voxel (bitpix), and type {_TYPES.label[code]}; the type is taken"
+    unit = {1: "metres", 3: "micrometres"}.get(int(header["xyzt_units"]) & 7)
+    if unit is not None:
+        found["xyzt_units"] = f"its voxel sizes are in {unit} (xyzt_units); they are converted to mm"
     if not np.isfinite(header["scl_slope"]):
         found["scl_slope"] = f"scl_slope is {float(header['scl_slope']):g}; its voxels are taken as stored"
     return found

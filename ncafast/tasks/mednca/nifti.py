@@ -54,7 +54,7 @@ class NiftiFile:
     path: Path
     header: nib.Nifti1Header
     repairs: dict[str, str]
-    """What the header says against the format, and what is assumed instead, by the field."""
+    """What the header says against the format or against custom, and what is made of it, by the field."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
