@@ -227,5 +227,5 @@ def test_unusable_files_are_skipped_as_in_2d(tmp_path):
     pairs, _ = find_pairs(data / "imagesTr", data / "labelsTr")
     found = list(load_volumes(pairs, Recipe("axial"), tmp_path / "cache", least=7))
     reasons = [getattr(item, "reason", "") for item in found]
-    for reason, part in zip(reasons, ("", "no readable NIfTI", "must be one 3-D volume", "NaN", ""), strict=True):
+    for reason, part in zip(reasons, ("", "truncated or corrupt", "must be one 3-D volume", "NaN", ""), strict=True):
         assert part in reason and bool(part) == bool(reason)

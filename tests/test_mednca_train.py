@@ -354,7 +354,7 @@ def test_unusable_files_are_listed_and_the_others_used(tmp_path, capsys):
     result = train(tiny(data, tmp_path / "run", epochs=1))
     assert sorted(result.train + result.held_out) == ["case_0", "case_3", "case_4"]
     said = capsys.readouterr().out
-    for name, reason in (("case_1", "no readable NIfTI"), ("case_2", "has no label map")):
+    for name, reason in (("case_1", "truncated or corrupt"), ("case_2", "has no label map")):
         assert any(name in line and reason in line for line in said.splitlines())
     assert {item.path.name for item in result.skipped} == {"case_1.nii.gz", "case_2.nii.gz"}
 

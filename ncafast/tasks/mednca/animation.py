@@ -14,6 +14,7 @@ from ncafast.tasks.mednca import pictures, planes
 from ncafast.tasks.mednca.config import AnimateConfig, Axis
 from ncafast.tasks.mednca.inference import Model, decide
 from ncafast.tasks.mednca.model_file import load_model
+from ncafast.tasks.mednca.notes import say_contradictions
 from ncafast.tasks.mednca.prediction import segment, slices_of
 from ncafast.tasks.mednca.slices import Array
 from ncafast.tasks.mednca.stages import Stage, stages
@@ -29,13 +30,14 @@ def animate(config: AnimateConfig) -> Path:
     """Write the film and return its path. Raises ValueError for options or files that cannot be used."""
     check_options(config, channels=0, slice=0, label=1, every=1, scale=1)
     check_animation(config.output, overwrite=config.overwrite)
-    trained = load_model(config.model, resolve_device(config.device))
+    trained = load_model(config.model, resolve_device(config.device)).with_geometry(config.geometry)
     recipe, model = trained.recipe, trained.model
     recipe.check_channels(config.channels)
     if config.label is not None and config.label not in recipe.values:
         raise refused("label", config.label, f"the model knows {', '.join(map(str, recipe.values))}")
     if config.every > min(model.steps):
         raise refused("every", config.every, f"a level of the model takes {min(model.steps)} steps, so give no more")
+    say_contradictions([config.input], recipe.geometry)
     volume = recipe.read(config.input, config.channels)
     images = slices_of(trained, volume)
     spacing = recipe.slice_spacing(volume.spacing)

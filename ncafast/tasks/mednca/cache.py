@@ -21,11 +21,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from torch import Tensor
 
+from ncafast.tasks.mednca.matching import Waived, read_matching_label
 from ncafast.tasks.mednca.pairs import Pair
 from ncafast.tasks.mednca.slices import Recipe, tuples
-from ncafast.tasks.mednca.volumes import check_match, read_image, read_label
+from ncafast.tasks.mednca.volumes import read_image
 
-_VERSION = 3
+_VERSION = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class CachedVolume:
     spacing: tuple[float, float, float]  # mm along slices, rows, columns
     foreground: tuple[int, ...]  # labelled pixels in each slice
     labels: tuple[int, ...]  # label values that occur, background left out
+    waived: Waived  # what --ignore-affine changed for the label map
     blank: bool  # whether the image is the same everywhere
     checksum: int  # of the slices' content
 
@@ -75,13 +77,15 @@ def _key(pair: Pair, recipe: Recipe, ignore_affine: bool) -> str:
 
 
 def _build(pair: Pair, recipe: Recipe, path: Path, ignore_affine: bool) -> None:
-    image, label = read_image(pair.image, recipe.channels), read_label(pair.label)
-    check_match(image, label, ignore_affine)
+    image = read_image(pair.image, recipe.channels, recipe.geometry)
+    match = read_matching_label(image, pair.label, recipe.geometry, ignore_affine)
+    label = match.label
     tensors = {"image": recipe.slices_of(image), "label": recipe.label_slices(label.data)}
     header = {
         "spacing": recipe.slice_spacing(image.spacing),
         "foreground": np.count_nonzero(tensors["label"], axis=(1, 2)).tolist(),
         "labels": [int(value) for value in np.unique(label.data) if value != 0],
+        "waived": match.waived,
         "blank": not (image.data != image.data.flat[0]).any(),
         "checksum": _checksum(tensors),
     }

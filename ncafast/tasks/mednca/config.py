@@ -10,6 +10,7 @@ from ncafast.train.outputs import beside
 from ncafast.train.settings import BaseSettings, Schedule
 
 Axis = Literal["sagittal", "coronal", "axial"]
+Geometry = Literal["sform", "qform"]
 
 
 @dataclass
@@ -56,7 +57,12 @@ class TrainConfig(BaseSettings):
     clipped."""
 
     ignore_affine: bool = False
-    """Accept an image and a label map whose positions in space differ, if their shapes agree."""
+    """Take the image's affine for its label map, whatever the label's header says: their voxels belong together by
+    their index in the files, which must have the same shape."""
+
+    geometry: Geometry = "sform"
+    """What of a NIfTI header says where its voxels lie and how large they are, where it holds both: sform, or qform
+    with pixdim. Where there is no qform, qform takes the sform's directions and pixdim's voxel sizes."""
 
     val_fraction: float = 0.2
     """Part of the volumes held out to measure progress. Whole volumes are held out, never single
@@ -150,6 +156,10 @@ class PredictConfig:
     """Which channels of a 4-D image to use, counted from 0. Left out: those that training used; a model of 3-D images
     then takes no 4-D ones."""
 
+    geometry: Geometry | None = None
+    """What of a NIfTI header says where its voxels lie and how large they are, where it holds both: sform, or qform
+    with pixdim. Left out: as the model was trained."""
+
     runs: int | None = None
     """Segment this many times with different firing cells and average the probabilities. Left out:
     once, with --uncertainty 10 times."""
@@ -212,13 +222,18 @@ class EvaluateConfig:
     """Which channels of a 4-D image to use, counted from 0. Left out: those that training used; a model of 3-D images
     then takes no 4-D ones."""
 
+    geometry: Geometry | None = None
+    """What of a NIfTI header says where its voxels lie and how large they are, where it holds both: sform, or qform
+    with pixdim. Left out: as the model was trained."""
+
     runs: int = 1
     """Segment this many times with different firing cells and average the probabilities. From 2 on,
     scores.csv also has the quality score of M3D-NCA (NQM; high means doubtful), and quality.png
     shows it beside the Dice score."""
 
     ignore_affine: bool = False
-    """Accept an image and a label map whose positions in space differ, if their shapes agree."""
+    """Take the image's affine for its label map, whatever the label's header says: their voxels belong together by
+    their index in the files, which must have the same shape."""
 
     seed: int = 0
     """Governs which cells fire."""
@@ -264,6 +279,10 @@ class AnimateConfig:
     channels: tuple[int, ...] | None = None
     """Which channels of a 4-D image to use, counted from 0. Left out: those that training used; a model of 3-D images
     then takes no 4-D ones."""
+
+    geometry: Geometry | None = None
+    """What of a NIfTI header says where its voxels lie and how large they are, where it holds both: sform, or qform
+    with pixdim. Left out: as the model was trained."""
 
     every: int = 1
     """Steps from one frame to the next."""

@@ -19,10 +19,12 @@ from tqdm import tqdm
 from ncafast.models import MedNCA
 from ncafast.tasks.mednca.cache import CachedVolume, prepare
 from ncafast.tasks.mednca.config import TrainConfig
+from ncafast.tasks.mednca.matching import waivers
+from ncafast.tasks.mednca.nifti import VolumeError
 from ncafast.tasks.mednca.pairs import Pair, Skipped
 from ncafast.tasks.mednca.slices import Recipe
 from ncafast.tasks.mednca.split import split_volumes
-from ncafast.tasks.mednca.volumes import VolumeError, check_sides
+from ncafast.tasks.mednca.volumes import check_sides
 from ncafast.train.progress import say
 from ncafast.train.seeds import generator
 
@@ -97,6 +99,7 @@ def doubts(volumes: Sequence[CachedVolume]) -> Iterator[str]:
     below = [volume.name for volume in volumes if min(volume.labels, default=0) < 0]
     if below:
         yield f"{len(below)} of {len(volumes)} label maps hold values below 0, {below[0]} first; these are background"
+    yield from waivers({volume.name: volume.waived for volume in volumes})
     blank = [volume.name for volume in volumes if volume.blank]
     if blank:
         yield f"{len(blank)} of {len(volumes)} images are the same everywhere, {blank[0]} first; are these files right?"

@@ -16,12 +16,14 @@ from tqdm import tqdm
 from ncafast.tasks.mednca import pictures, planes, uncertainty
 from ncafast.tasks.mednca.config import EvaluateConfig
 from ncafast.tasks.mednca.inference import Found, decide
+from ncafast.tasks.mednca.matching import Waived, read_matching_label, waivers
 from ncafast.tasks.mednca.metrics import score
 from ncafast.tasks.mednca.model_file import TrainedModel, load_model
+from ncafast.tasks.mednca.nifti import VolumeError
+from ncafast.tasks.mednca.notes import say_contradictions
 from ncafast.tasks.mednca.pairs import Pair, Skipped, find_pairs, resolve_folders
 from ncafast.tasks.mednca.prediction import segment, slices_of
 from ncafast.tasks.mednca.slices import Array
-from ncafast.tasks.mednca.volumes import VolumeError, check_match, read_label
 from ncafast.train.checks import check_options
 from ncafast.train.machine import resolve_device
 from ncafast.train.outputs import check_folder, check_free
@@ -69,15 +71,17 @@ def evaluate(config: EvaluateConfig) -> Scores:
     check_options(config, channels=0)
     check_folder("--output", config.output)
     check_free("--output", [config.output / name for name in _FILES], config.overwrite)
-    trained = load_model(config.model, resolve_device(config.device))
+    trained = load_model(config.model, resolve_device(config.device)).with_geometry(config.geometry)
     trained.recipe.check_channels(config.channels)
     pairs, skipped = find_pairs(*resolve_folders(config.data, config.images, config.labels))
     chosen = _choose(pairs, config)
+    say_contradictions([path for pair in chosen for path in (pair.image, pair.label)], trained.recipe.geometry)
     scored: list[tuple[float, Pair]] = []
     rows: list[dict[str, Any]] = []
+    waived: dict[str, Waived] = {}
     for pair in tqdm(chosen, "scoring", unit="volume", disable=not config.progress):
         try:
-            own = _score(trained, pair, config)
+            own, waived[pair.name] = _score(trained, pair, config)
         except VolumeError as error:
             if len(chosen) == 1:
                 raise
@@ -85,6 +89,8 @@ def evaluate(config: EvaluateConfig) -> Scores:
             continue
         rows += own
         scored.append((math.fsum(row["dice"] for row in own) / len(own), pair))
+    for line in waivers(waived):
+        tqdm.write(printable(f"note: {line}"))
     for item in skipped:
         tqdm.write(printable(f"skipped: {item.reason}"))
     if not rows:
@@ -124,26 +130,36 @@ def _choose(pairs: Sequence[Pair], config: EvaluateConfig) -> list[Pair]:
     return chosen
 
 
-def _read(
-    trained: TrainedModel, pair: Pair, config: EvaluateConfig
-) -> tuple[Array, Found, Array, tuple[float, float, float]]:
-    """Image slices, what is found, true class numbers, voxel size."""
-    image, label = trained.recipe.read(pair.image, config.channels), read_label(pair.label)
-    check_match(image, label, config.ignore_affine)
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """A volume, what is known of it, and what is found in it."""
+
+    images: Array  # [S, C, H, W]
+    truth: Array  # [S, H, W] class numbers
+    found: Found
+    spacing: tuple[float, float, float]  # mm along S, H, W
+    waived: Waived
+
+
+def _read(trained: TrainedModel, pair: Pair, config: EvaluateConfig) -> _Case:
+    recipe = trained.recipe
+    image = recipe.read(pair.image, config.channels)
+    match = read_matching_label(image, pair.label, recipe.geometry, config.ignore_affine)
     images = slices_of(trained, image)
     found = segment(trained, images, seed=config.seed, runs=config.runs)
-    truth = trained.recipe.label_slices(label.data)
-    return images, found, truth, trained.recipe.slice_spacing(image.spacing)
+    truth = recipe.label_slices(match.label.data)
+    return _Case(images, truth, found, recipe.slice_spacing(image.spacing), match.waived)
 
 
-def _score(trained: TrainedModel, pair: Pair, config: EvaluateConfig) -> list[dict[str, Any]]:
-    _, found, truth, spacing = _read(trained, pair, config)
-    labels = decide(found.probability).numpy()
-    nqm = uncertainty.scores(trained.recipe, found)
+def _score(trained: TrainedModel, pair: Pair, config: EvaluateConfig) -> tuple[list[dict[str, Any]], Waived]:
+    """The volume's rows, and what --ignore-affine changed for its label map."""
+    case = _read(trained, pair, config)
+    labels = decide(case.found.probability).numpy()
+    nqm = uncertainty.scores(trained.recipe, case.found)
     rows = []
     for number, value in enumerate(trained.recipe.values, start=1):
-        ours, theirs = labels == number, truth == number
-        result = score(ours, theirs, spacing)
+        ours, theirs = labels == number, case.truth == number
+        result = score(ours, theirs, case.spacing)
         row = {
             "volume": pair.name,
             "label": value,
@@ -154,14 +170,15 @@ def _score(trained: TrainedModel, pair: Pair, config: EvaluateConfig) -> list[di
             "voxels_found": int(ours.sum()),
         }
         rows.append(row | ({"nqm": nqm[value]} if config.runs > 1 else {}))
-    return rows
+    return rows, case.waived
 
 
 def _draw(trained: TrainedModel, dice: float, pair: Pair, config: EvaluateConfig, name: str) -> None:
-    images, found, truth, spacing = _read(trained, pair, config)
+    case = _read(trained, pair, config)
     title = f"{name}: {pair.name}, Dice {dice:.3f}"
-    labels = decide(found.probability).numpy()
-    picture = planes.draw(trained.recipe, trained.dims, images[:, 0], labels, truth, spacing, title)
+    labels = decide(case.found.probability).numpy()
+    shown = case.images[:, 0], labels, case.truth, case.spacing
+    picture = planes.draw(trained.recipe, trained.dims, *shown, title)
     pictures.write_png(config.output / f"{name}.png", picture)
 
 

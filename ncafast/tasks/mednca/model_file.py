@@ -4,7 +4,7 @@ prediction needs no options."""
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 
 from ncafast import checkpoint
 from ncafast.models import M3DNCA, MedNCA
+from ncafast.tasks.mednca.config import Geometry
 from ncafast.tasks.mednca.inference import Model
 from ncafast.tasks.mednca.slices import Recipe
 from ncafast.train.model_files import read_model
@@ -27,6 +28,10 @@ class TrainedModel:
     recipe: Recipe
     group: int
     path: Path
+
+    def with_geometry(self, geometry: Geometry | None) -> TrainedModel:
+        """The same model on volumes whose place is read otherwise than in training; None changes nothing."""
+        return self if geometry is None else replace(self, recipe=replace(self.recipe, geometry=geometry))
 
     @property
     def dims(self) -> int:

@@ -16,9 +16,12 @@ from ncafast.tasks.mednca import pictures, planes, uncertainty
 from ncafast.tasks.mednca.config import PredictConfig
 from ncafast.tasks.mednca.inference import Found, decide, infer
 from ncafast.tasks.mednca.model_file import TrainedModel, least_sides, load_model
+from ncafast.tasks.mednca.nifti import VolumeError
+from ncafast.tasks.mednca.notes import say_contradictions
 from ncafast.tasks.mednca.pairs import Skipped, list_nifti, stem
 from ncafast.tasks.mednca.slices import Array
-from ncafast.tasks.mednca.volumes import Volume, VolumeError, check_sides, write_labels
+from ncafast.tasks.mednca.volumes import Volume, check_sides
+from ncafast.tasks.mednca.writing import write_labels
 from ncafast.train.checks import check_options, refused
 from ncafast.train.machine import resolve_device
 from ncafast.train.outputs import check_folder, check_free
@@ -60,9 +63,10 @@ def predict(config: PredictConfig) -> Predictions:
     """
     runs = _runs(config)
     jobs = _jobs(config)
-    trained = load_model(config.model, resolve_device(config.device))
+    trained = load_model(config.model, resolve_device(config.device)).with_geometry(config.geometry)
     trained.recipe.check_channels(config.channels)
     config = replace(config, last_steps=_last_steps(config, trained))
+    say_contradictions([source for source, _, _ in jobs], trained.recipe.geometry)
     rows: list[dict[str, Any]] = []
     written: list[Prediction] = []
     skipped: list[Skipped] = []
@@ -173,7 +177,7 @@ def _segment(
     found = segment(trained, images, seed=config.seed, runs=runs, last_steps=last_steps)
     labels = decide(found.probability).numpy()
     spacing = recipe.slice_spacing(volume.spacing)
-    write_labels(target, recipe.to_volume(labels), source)
+    write_labels(target, recipe.to_volume(labels), source, recipe.geometry)
     if config.overlay:
         picture = planes.draw(recipe, trained.dims, images[:, 0], labels, None, spacing, source.name)
         pictures.write_png(overlay, picture)

@@ -11,12 +11,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import numpy as np
 
-from ncafast.tasks.mednca.config import Axis, TrainConfig
-from ncafast.tasks.mednca.volumes import Volume, VolumeError, read_channels, read_image, read_shape, read_spacing
+from ncafast.tasks.mednca.config import Axis, Geometry, TrainConfig
+from ncafast.tasks.mednca.nifti import VolumeError
+from ncafast.tasks.mednca.volumes import Volume, read_channels, read_image, read_shape, read_spacing
 from ncafast.train.checks import refused
 
 Array = np.ndarray[Any, Any]
@@ -33,10 +34,13 @@ class Recipe:
     classes: tuple[int, ...] = ()
     percentiles: tuple[float, float] = (0.5, 99.5)
     several: bool = False  # whether the training images had more channels than one, to choose from
+    geometry: Geometry = "sform"  # what of a header says where its voxels lie
 
     def __post_init__(self) -> None:
         if self.axis not in _AXES:
             raise ValueError(f"axis={self.axis!r} is not known; choose sagittal, coronal or axial")
+        if self.geometry not in get_args(Geometry):
+            raise ValueError(f"geometry={self.geometry!r} is not known; choose sform or qform")
         if not self.channels or not _whole(self.channels) or min(self.channels) < 0:
             raise ValueError(f"channels={self.channels} is not allowed; give one or more whole numbers from 0")
         different = _whole(self.classes) and len(set(self.classes)) == len(self.classes)
@@ -50,9 +54,9 @@ class Recipe:
     def of(cls, config: TrainConfig, images: Sequence[Path]) -> Recipe:
         """The recipe that a training configuration asks for; axis "auto" is settled by looking at
         the images."""
-        axis = sharpest_axis(images) if config.axis == "auto" else config.axis
+        axis = sharpest_axis(images, config.geometry) if config.axis == "auto" else config.axis
         several = any((read_channels(image) or 1) > 1 for image in images)
-        return cls(axis, tuple(config.channels), tuple(config.classes), config.percentiles, several)
+        return cls(axis, tuple(config.channels), tuple(config.classes), config.percentiles, several, config.geometry)
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
@@ -80,7 +84,7 @@ class Recipe:
                 f"{path}: is 4-D with {count} channels, but the model was trained on 3-D images; choose one of 0 to "
                 f"{count - 1} with --channels, if it is an image of the same kind"
             )
-        return read_image(path, self.channels if chosen is None else chosen)
+        return read_image(path, self.channels if chosen is None else chosen, self.geometry)
 
     @property
     def values(self) -> tuple[int, ...]:
@@ -144,18 +148,18 @@ def tuples(fields: dict[str, Any]) -> dict[str, Any]:
     return {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
 
 
-def sharpest_axis(images: Sequence[Path]) -> Axis:
+def sharpest_axis(images: Sequence[Path], geometry: Geometry = "sform") -> Axis:
     """The slices perpendicular to the coarsest direction, if that is 1.5 times coarser than the
     finest; else coronal. Flat images are one slice.
 
     Judged by the median shape and voxel size of the images; those whose header cannot be read do not count.
     """
-    shapes = [shape for shape in map(read_shape, images) if shape is not None]
+    shapes = [shape for shape in (read_shape(image, geometry) for image in images) if shape is not None]
     if shapes:
         middle = np.median(np.array(shapes), axis=0)
         if middle.min() == 1:
             return cast(Axis, list(_AXES)[int(middle.argmin())])
-    sizes = [spacing for spacing in map(read_spacing, images) if spacing is not None]
+    sizes = [spacing for spacing in (read_spacing(image, geometry) for image in images) if spacing is not None]
     if sizes:
         median = np.median(np.array(sizes), axis=0)
         if median.max() > 1.5 * median.min():

@@ -19,6 +19,7 @@ from ncafast.tasks.mednca.data import Batch, TrainingSlices, load_sides
 from ncafast.tasks.mednca.inference import Model
 from ncafast.tasks.mednca.loss import dice_bce
 from ncafast.tasks.mednca.model_file import MOST_SCALE, least_sides, save_model
+from ncafast.tasks.mednca.notes import say_contradictions
 from ncafast.tasks.mednca.pairs import Skipped, find_pairs, resolve_folders
 from ncafast.tasks.mednca.patches import PatchBatch, TrainingVolumes
 from ncafast.tasks.mednca.slices import Array, Recipe
@@ -41,7 +42,8 @@ _PATCH = 32
 _EMA = 0.98
 
 # What these lead to, the volumes' contents, is compared itself.
-_FREE = FREE | {"cache", "data", "images", "labels", "train_list", "val_list", "val_fraction", "ignore_affine"}
+_FREE = FREE | {"cache", "data", "images", "labels", "train_list", "val_list", "val_fraction"}
+_FREE |= {"ignore_affine", "geometry"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ def train(config: TrainConfig) -> Result:
         config=config,
         data=job.checksums(),
         free=_FREE,
-        things="volumes",
+        things=_things(config, settled),
         opening=opening,
     )
     return Result(
@@ -113,6 +115,7 @@ class _Segmentation(Job):
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
         pairs, unpaired = find_pairs(*resolve_folders(config.data, config.images, config.labels))
+        say_contradictions([path for pair in pairs for path in (pair.image, pair.label)], config.geometry)
         self.recipe = Recipe.of(config, [pair.image for pair in pairs])
         self.model = _new_model(config, self.recipe)
         least = least_sides(self.model)
@@ -225,6 +228,13 @@ def _filled(config: TrainConfig) -> TrainConfig:
         ema=(0.0 if config.dims == 2 else _EMA) if config.ema is None else config.ema,
         crop=_PATCH if config.crop is None and config.dims == 3 else config.crop,
     )
+
+
+def _things(config: TrainConfig, settled: dict[str, Any]) -> str:
+    """What the samples are called where a run turns out to be on others; ``settled`` are the run's options."""
+    if config.ignore_affine and settled and "geometry" not in settled:  # of a version that mirrored such labels
+        return "volumes (with --ignore-affine labels now take their image's affine)"
+    return "volumes"
 
 
 def _batch(config: TrainConfig) -> int:

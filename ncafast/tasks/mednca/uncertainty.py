@@ -16,7 +16,7 @@ from ncafast.tasks.mednca.inference import Found
 from ncafast.tasks.mednca.metrics import quality
 from ncafast.tasks.mednca.model_file import TrainedModel
 from ncafast.tasks.mednca.slices import Array, Recipe
-from ncafast.tasks.mednca.volumes import write_map
+from ncafast.tasks.mednca.writing import write_map
 from ncafast.train.outputs import write_result
 from ncafast.train.texts import printable
 from ncafast.viz.figures import pixels_of
@@ -51,7 +51,7 @@ def write_maps(
     recipe = trained.recipe
     own = {"runs": _largest(found.runs_variance), "steps": _largest(found.steps_variance)}
     for kind, variance in own.items():
-        write_map(folder / f"{name}_{kind}.nii.gz", recipe.to_canonical(variance), source)
+        write_map(folder / f"{name}_{kind}.nii.gz", recipe.to_canonical(variance), source, geometry=recipe.geometry)
     nqm = scores(recipe, found)
     shown = {f"{runs} runs": own["runs"], f"the last {last_steps} steps": own["steps"]}
     title = f"{source.name}: NQM {', '.join(f'{value:.3f}' for value in nqm.values())}"

@@ -13,6 +13,9 @@ from ncafast.train.run_folder import FREE
 # Options that may differ when a repetition goes on: what changes no weight, or is compared otherwise.
 _FREE = FREE - {"epochs", "patience"} | {"cache", "device", "threads", "over", "by", "lowest", "folds", "splits"}
 
+# Options that folders of earlier versions do not name, with the values that these had.
+_LATER = {"geometry": "sform"}
+
 
 def task_of(config: Any) -> tuple[str, type[Any], Any]:
     """The task's name, its class of options, and its `train`, of a class that inherits from these options."""
@@ -39,7 +42,10 @@ def training(config: Any, **changes: Any) -> Any:
 def settled(config: Any) -> dict[str, Any]:
     """The options that all trainings have in common, as JSON can hold them."""
     plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config), default=str))
-    return {name: value for name, value in plain.items() if name not in _FREE}
+    kept = {name: value for name, value in plain.items() if name not in _FREE and _LATER.get(name, ...) != value}
+    if kept.get("ignore_affine"):  # earlier versions trained on mirrored labels, whose results must not join these
+        kept["labels_lie"] = "as their images"
+    return kept
 
 
 def measured(result: Any) -> dict[str, float]:

@@ -1,0 +1,155 @@
+"""Where a file's voxels lie in the patient, by its sform or by its qform, and whether the two contradict each other.
+
+A header may say it three times: sform (an affine), qform (directions) with pixdim (voxel sizes), or pixdim alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from nibabel import orientations
+from nibabel.affines import voxel_sizes
+from nibabel.spatialimages import HeaderDataError
+
+from ncafast.tasks.mednca.config import Geometry
+from ncafast.tasks.mednca.nifti import NiftiFile, VolumeError
+
+Array = np.ndarray[Any, Any]
+
+_CLOSE = 0.01  # relative difference up to which two voxel sizes are one
+_MM = {1: 1000.0, 3: 0.001}  # by the code of the unit of length: metres, micrometres; others are mm
+_FLAT = 1e-6  # volume of a voxel as part of the product of its sides, up to which an affine is no affine of a volume
+_QUATERNION = "quatern_b", "quatern_c", "quatern_d"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the voxels of a file lie once their axes run to the right, the front and the top."""
+
+    axes: Array  # [3, 2] of each axis as stored, which one it becomes and its direction, as nibabel has it
+    affine: Array  # [4, 4] voxel in canonical order -> position, in the unit of the file
+    spacing: tuple[float, float, float]  # mm
+
+    def canonical(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        """A shape as stored, (I, J, K) -> (X, Y, Z)."""
+        order = list(self.axes[:, 0])
+        x, y, z = (shape[order.index(axis)] for axis in range(3))
+        return x, y, z
+
+    def to_canonical(self, stored: Array) -> Array:
+        """[..., I, J, K] as stored -> [..., X, Y, Z]."""
+        return self._turned(stored, self.axes)
+
+    def to_stored(self, data: Array) -> Array:
+        """[..., X, Y, Z] -> [..., I, J, K] as stored."""
+        ras = orientations.axcodes2ornt("RAS")
+        return self._turned(data, orientations.ornt_transform(ras, self.axes))
+
+    @staticmethod
+    def _turned(data: Array, axes: Array) -> Array:
+        flat = data.reshape(-1, *data.shape[-3:])
+        turned = np.stack([orientations.apply_orientation(part, axes) for part in flat])
+        return turned.reshape(*data.shape[:-3], *turned.shape[1:])
+
+
+def place_of(file: NiftiFile, geometry: Geometry = "sform") -> Place:
+    """Where the voxels of a file lie. Raises VolumeError if its header does not say.
+
+    Args:
+        file: an opened file.
+        geometry: "sform" takes the sform if there is one, else the qform; "qform" takes the qform with the voxel sizes
+            of pixdim. Where there is no qform, its directions are those of the sform.
+    """
+    affine = _affine(file, geometry)
+    with np.errstate(all="ignore"):
+        axes = _axes(affine)
+        if axes is None:
+            raise VolumeError(
+                f"{file.path}: its affine cannot be inverted; write voxel sizes and directions into its header"
+                f"{_other_way(file, geometry)}"
+            )
+        affine = affine @ orientations.inv_ornt_aff(axes, file.shape)
+        x, y, z = (float(size) * _MM.get(int(file.header["xyzt_units"]) & 7, 1.0) for size in voxel_sizes(affine))
+    return Place(axes, affine, (x, y, z))
+
+
+def contradiction(file: NiftiFile) -> str | None:
+    """What sform and qform (or pixdim) say where they differ in voxel sizes or orientation, None where they agree or
+    there is but one of them."""
+    if not _has(file, "sform"):
+        return None
+    sides = [axis for axis, size in enumerate(file.shape) if size > 1]
+    pixdim = np.asarray(file.header["pixdim"][1:4], np.float64)
+    ours, other = "sform", "qform" if _has(file, "qform") else "pixdim"
+    sform = file.header.get_sform()
+    with np.errstate(all="ignore"):
+        sizes = voxel_sizes(sform)
+        same = bool((np.abs(sizes - pixdim)[sides] <= _CLOSE * sizes[sides]).all())
+        turned = _codes(sform), _codes(_qform(file))
+    if same and (None in turned or turned[0] == turned[1]):
+        return None
+    ours, other = f"its sform says {_mm(sizes)}", f"its {other} {_mm(pixdim)}"
+    if None not in turned and turned[0] != turned[1]:
+        ours, other = f"{ours} {turned[0]}", f"{other} {turned[1]}"
+    return f"{ours}, {other}"
+
+
+def _affine(file: NiftiFile, geometry: Geometry) -> Array:
+    """Voxel as stored -> position, [4, 4]."""
+    header = file.header
+    if _has(file, "sform") and geometry == "sform":
+        return np.asarray(header.get_sform())
+    if _has(file, "qform"):
+        affine = _qform(file)
+        if affine is None:
+            numbers = ", ".join(f"{name}={float(header[name]):g}" for name in _QUATERNION)
+            raise VolumeError(
+                f"{file.path}: its qform has no directions: {numbers}, whose squares add up to more than 1; write them "
+                f"again, with set_qform of nibabel or by another export{_other_way(file, geometry)}"
+            )
+        return affine
+    if _has(file, "sform"):
+        affine = np.asarray(header.get_sform())
+        with np.errstate(all="ignore"):
+            affine[:3, :3] *= header["pixdim"][1:4] / voxel_sizes(affine)
+        return affine
+    return np.asarray(header.get_base_affine())
+
+
+def _has(file: NiftiFile, geometry: Geometry) -> bool:
+    return int(file.header[f"{geometry}_code"]) > 0
+
+
+def _qform(file: NiftiFile) -> Array | None:
+    """The qform's affine; None if there is none, or its quaternion is no rotation."""
+    try:
+        return np.asarray(file.header.get_qform()) if _has(file, "qform") else None
+    except (HeaderDataError, ValueError):
+        return None
+
+
+def _axes(affine: Array) -> Array | None:
+    """The orientation as nibabel has it, [3, 2]; None for an affine that cannot be inverted."""
+    if not np.isfinite(affine).all() or not abs(np.linalg.det(affine[:3, :3] / voxel_sizes(affine))) > _FLAT:
+        return None
+    axes = orientations.io_orientation(affine)
+    return axes if np.isfinite(axes).all() else None
+
+
+def _other_way(file: NiftiFile, geometry: Geometry) -> str:
+    """The option that may help, as the end of an error."""
+    other: Geometry = "qform" if geometry == "sform" else "sform"
+    both = _has(file, "sform") and _has(file, "qform")
+    return f", or try --geometry {other}" if both else ""
+
+
+def _codes(affine: Array | None) -> str | None:
+    """The sides to which the axes run, as "LPS"; None if they are not known."""
+    axes = None if affine is None else _axes(affine)
+    return None if axes is None else "".join(orientations.ornt2axcodes(axes))
+
+
+def _mm(sizes: Array) -> str:
+    return f"{' x '.join(f'{size:.4g}' for size in sizes)} mm"

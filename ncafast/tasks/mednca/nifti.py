@@ -1,0 +1,200 @@
+"""NIfTI files as they lie on disk: the header, the voxels as stored, and one clear line for every file that cannot be
+read.
+
+The voxels of a file are read in one pass: a compressed file is decompressed once, piece by piece, up to its end, so
+that gzip's checksum and length are verified; only the wanted channels are kept.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+import warnings
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BufferedReader
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.volumeutils import apply_read_scaling
+
+from ncafast.tasks.mednca.header import HeaderError, check_header, repairs_of
+
+Array = np.ndarray[Any, Any]
+
+_MAGIC_GZIP = b"\x1f\x8b"
+_CHUNK = 2**22  # bytes that are read at once
+_MOST_RATIO = 1040  # deflate makes a file at most 1032 times smaller
+_GZIP_ERRORS = gzip.BadGzipFile, EOFError, zlib.error
+_READ_ERRORS = (
+    *_GZIP_ERRORS,
+    OSError,
+    ValueError,
+    KeyError,
+    struct.error,
+    OverflowError,
+    nib.filebasedimages.ImageFileError,
+    nib.spatialimages.HeaderDataError,
+    nib.wrapstruct.WrapStructError,
+)
+
+
+class VolumeError(ValueError):
+    """A file that cannot be used; the message is one line that names it and says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class NiftiFile:
+    """A file whose header was read and can be used."""
+
+    path: Path
+    header: nib.Nifti1Header
+    repairs: dict[str, str]
+    """What the header says against the format or against custom, and what is made of it, by the field."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels along the three axes, as stored."""
+        i, j, k = (*self.header.get_data_shape()[:3], 1)[:3]
+        return int(i), int(j), int(k)
+
+    @property
+    def channels(self) -> int:
+        """Number of channels: the length of the last axis of a 4-D image."""
+        shape = self.header.get_data_shape()
+        return int(shape[-1]) if len(shape) > 3 else 1
+
+
+def open_nifti(path: Path) -> NiftiFile:
+    """Read the header; the voxels are left alone. Raises VolumeError."""
+    _check_name(path)
+    try:
+        header = _read_header(path)
+        repairs = repairs_of(header)
+        check_header(header)
+    except HeaderError as error:
+        raise VolumeError(f"{path}: {error}") from error
+    except _GZIP_ERRORS as error:
+        raise _corrupt(path, error) from error
+    except _READ_ERRORS as error:
+        raise VolumeError(f"{path}: is no readable NIfTI file ({short(error)}); copy or export it again") from error
+    return NiftiFile(path, header, repairs)
+
+
+def read_voxels(file: NiftiFile, channels: Sequence[int]) -> Array:
+    """The chosen channels as stored, [C, I, J, K] float32, with the header's slope and intercept applied.
+
+    Raises VolumeError if the file is truncated or corrupt, and MemoryError.
+    """
+    dtype = file.header.get_data_dtype()
+    size = math.prod(file.shape) * dtype.itemsize
+    offset = file.header.get_data_offset()
+    _check_length(file, offset + file.channels * size)
+    data = np.empty((len(channels), *file.shape), np.float32)
+    try:
+        scaling = file.header.get_slope_inter()
+        with _stream(file.path) as stream, np.errstate(over="ignore", invalid="ignore"):
+            for channel in sorted(set(channels)):
+                stream.seek(offset + channel * size)
+                stored = _read(stream, size).view(dtype).reshape(file.shape, order="F")
+                places = [number for number, wanted in enumerate(channels) if wanted == channel]
+                data[places] = apply_read_scaling(stored, *scaling)
+            if _compressed(file.path):
+                while stream.read(_CHUNK):
+                    pass
+    except _READ_ERRORS as error:
+        raise _corrupt(file.path, error) from error
+    return data
+
+
+def by(shape: Sequence[int]) -> str:
+    """A shape as text, such as 3x4x5."""
+    return "x".join(str(size) for size in shape)
+
+
+def short(error: BaseException) -> str:
+    """The first line of an error, short enough to stand inside ours."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:100]
+
+
+def _corrupt(path: Path, error: Exception) -> VolumeError:
+    """The error for a file whose content ends early or does not fit its checksum."""
+    why = short(error)
+    if isinstance(error, gzip.BadGzipFile):
+        other = why.startswith("Not a gzipped file")
+        why = "something else follows its compressed data" if other else f"its checksum does not fit: {why}"
+    return VolumeError(f"{path}: is truncated or corrupt ({why}); copy it again")
+
+
+def _check_name(path: Path) -> None:
+    """Raise VolumeError unless there is a file of this name whose ending says what it holds."""
+    if not path.is_file():
+        raise VolumeError(f"{path}: there is no such file")
+    name = path.name.lower()
+    if name.endswith((".hdr", ".img", ".hdr.gz", ".img.gz")):
+        raise VolumeError(f"{path}: keeps header and voxels in two files; convert the two into one .nii.gz")
+    if not name.endswith((".nii", ".nii.gz")):
+        raise VolumeError(f"{path}: is no .nii or .nii.gz file; convert it to .nii.gz")
+    try:
+        with path.open("rb") as file:
+            start = file.read(2)
+    except OSError as error:
+        raise VolumeError(f"{path}: cannot be opened ({error.strerror}); check its permissions") from error
+    if not start:
+        raise VolumeError(f"{path}: the file is empty; copy it again")
+    if _compressed(path) != (start == _MAGIC_GZIP):
+        kind, ending = ("not compressed", ".nii") if _compressed(path) else ("gzip-compressed", ".nii.gz")
+        raise VolumeError(f"{path}: the file is {kind}, or no NIfTI at all; rename it to end in {ending}")
+
+
+def _compressed(path: Path) -> bool:
+    return path.name.lower().endswith(".gz")
+
+
+def _stream(path: Path) -> gzip.GzipFile | BufferedReader:
+    return gzip.open(path) if _compressed(path) else path.open("rb")
+
+
+def _read_header(path: Path) -> nib.Nifti1Header:
+    """The header as it is in the file, unchecked, with its extensions."""
+    with _stream(path) as stream, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of extensions whose size is unusual
+        start = stream.read(nib.Nifti2Header.template_dtype.itemsize)
+        kinds = [kind for kind in (nib.Nifti1Header, nib.Nifti2Header) if kind.may_contain_header(start)]
+        if not kinds:
+            raise ValueError("its header lacks the mark of NIfTI")
+        stream.seek(0)
+        try:
+            return kinds[0].from_fileobj(stream, check=False)
+        except (ValueError, nib.spatialimages.HeaderDataError) as error:
+            raise HeaderError(f"its header extensions are corrupt ({short(error)}); copy or export it again") from error
+
+
+def _check_length(file: NiftiFile, wanted: int) -> None:
+    """Raise VolumeError for a file too short for what its header says, before memory is asked for."""
+    length = file.path.stat().st_size
+    most = length * _MOST_RATIO if _compressed(file.path) else length
+    if wanted > most:
+        shape = by(file.header.get_data_shape())
+        raise VolumeError(
+            f"{file.path}: is truncated or corrupt (its header says {shape} voxels, which need {wanted:,} bytes, and "
+            f"the file has {length:,}); copy it again"
+        )
+
+
+def _read(stream: gzip.GzipFile | BufferedReader, size: int) -> Array:
+    """So many bytes. Raises EOFError if the file ends before."""
+    data = np.empty(size, np.uint8)
+    done = 0
+    while done < size:
+        part = stream.read(min(_CHUNK, size - done))
+        if not part:
+            raise EOFError(f"it ends {size - done:,} bytes before its last voxel")
+        data[done : done + len(part)] = np.frombuffer(part, np.uint8)
+        done += len(part)
+    return data
