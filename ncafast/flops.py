@@ -93,9 +93,7 @@ def _forward(layer: _Layer, batch: int) -> int:
     return int(layer.copies * conv_flop_count(into, [*layer.weight], out))
 
 
-def _backward(
-    rule: Rule, batch: int, sizes: Sequence[int], needed: dict[str, bool], state: bool, extra: bool
-) -> int:
+def _backward(rule: Rule, batch: int, sizes: Sequence[int], needed: dict[str, bool], state: bool, extra: bool) -> int:
     """FLOPs of one step's backward; `state` and `extra` say whether these inputs have a gradient."""
     total, flows = 0, state
     for layer in _layers(rule, sizes):

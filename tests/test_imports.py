@@ -19,6 +19,7 @@ ORDER = (
     {"functional"},
     {"nca", "settling"},
     {"models"},
+    {"rebuild", "tensors"},
     {"checkpoint"},
     {"info", "train"},
     {"viz"},

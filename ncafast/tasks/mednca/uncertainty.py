@@ -11,13 +11,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from ncafast.files import write_text
 from ncafast.tasks.mednca import pictures, planes
 from ncafast.tasks.mednca.inference import Found
 from ncafast.tasks.mednca.metrics import quality
 from ncafast.tasks.mednca.model_file import TrainedModel
 from ncafast.tasks.mednca.slices import Array, Recipe
 from ncafast.tasks.mednca.volumes import write_map
-from ncafast.train.run_folder import write_text
 from ncafast.train.texts import printable
 from ncafast.viz.figures import pixels_of
 

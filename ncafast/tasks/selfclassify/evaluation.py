@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ncafast.files import write_text
 from ncafast.tasks.selfclassify import pictures
 from ncafast.tasks.selfclassify.config import EvaluateConfig
 from ncafast.tasks.selfclassify.idx import CLASSES, read_digits
@@ -24,7 +25,6 @@ from ncafast.train.checks import check_options
 from ncafast.train.machine import resolve_device
 from ncafast.train.outputs import check_folder
 from ncafast.train.progress import say
-from ncafast.train.run_folder import write_text
 from ncafast.viz.figures import write_png
 
 _SHARES = (0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 20.0, 50.0)  # of the trained length
