@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Literal, NamedTuple
 
 import torch
@@ -98,6 +100,24 @@ def trace(
     backend: str | None = None,
 ) -> Trace:
     """`rollout` with everything it leaves: also the batch statistics, which running statistics are updated from."""
+    with _quiet_tracing() if torch.jit.is_tracing() else nullcontext():
+        return _trace(x, rule, params, steps, first_step, first_sample, seed, fire_mask, extra, states, memory, backend)
+
+
+def _trace(
+    x: Tensor,
+    rule: Rule,
+    params: Mapping[str, Tensor],
+    steps: int,
+    first_step: int,
+    first_sample: int,
+    seed: int | Tensor | None,
+    fire_mask: Tensor | None,
+    extra: Tensor | None,
+    states: States,
+    memory: Memory,
+    backend: str | None,
+) -> Trace:
     checked = check.check_rollout(x, rule, params, steps, first_step, first_sample, fire_mask, extra)
     steps, first_step, first_sample = checked
     states, memory = check.check_states(states), check.check_memory(memory)
@@ -151,6 +171,14 @@ def fire_mask(
     place = check.check_device(device)
     drawn = _seed_tensor(check.check_seed(seed), place)
     return philox.fire_mask(batch, spatial, rate, drawn, step=step, first_sample=first_sample, device=place)
+
+
+@contextmanager
+def _quiet_tracing() -> Iterator[None]:
+    """Without torch.jit.trace's warnings about comparisons: the operator checks the sizes of each call again."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        yield
 
 
 def _widened(tensor: Tensor) -> Tensor:

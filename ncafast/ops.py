@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from ncafast import backends, flops
+from ncafast import backends, check, flops
 from ncafast.backends.plan import Outputs, Plan
 from ncafast.rule import Rule
 
@@ -40,6 +40,7 @@ def _forward(
 ) -> Outputs:
     _same_dtype(x, params, extra)
     parsed, todo = Rule.from_json(rule), Plan(*map(int, plan))
+    _check_sizes(x, parsed, fire_mask, extra, todo.steps)
     x, params, extra, fire_mask = _contiguous(x, params, extra, fire_mask)
     if x.shape[0] == 0:
         return Outputs(*(tensor.zero_() for tensor in backends.get(backend).outputs(parsed, x, todo)))
@@ -85,6 +86,14 @@ def _contiguous(
     extra = None if extra is None else extra.contiguous()
     fire_mask = None if fire_mask is None else (fire_mask != 0).contiguous()
     return x.contiguous(), [p.contiguous() for p in params], extra, fire_mask
+
+
+def _check_sizes(x: Tensor, rule: Rule, fire_mask: Tensor | None, extra: Tensor | None, steps: int) -> None:
+    """Once more what a module traced by torch.jit.trace looked at for its example alone."""
+    check.check_state(x, rule)
+    if fire_mask is not None:
+        check.check_fire_mask(x, steps, fire_mask)
+    check.check_extra(x, rule, steps, extra)
 
 
 def _same_dtype(x: Tensor, params: list[Tensor], extra: Tensor | None) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ncafast.files import replacing
 from ncafast.train.outputs import check_folder
 from ncafast.train.progress import Bar
 from ncafast.viz.pixels import Array, enlarged
@@ -80,17 +80,14 @@ def write_animation(
         raise ValueError(f"scale={scale} is not allowed; give a whole number from 1")
     if not 0 <= hold <= 60:
         raise ValueError(f"hold={hold} is not allowed; give seconds from 0 to 60")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{os.getpid()}.{path.name}")  # the ending tells the writers what to write
     write = _write_mp4 if path.suffix.lower() == ".mp4" else _write_gif
     bar = Bar(total or 0, 0, progress)
     bar.describe(f"writing {path.name}")
     try:
-        count = write(scratch, _prepared(frames, scale, bar), fps, hold)
-        os.replace(scratch, path)
+        with replacing(path, path.suffix) as scratch:  # the ending tells the writers what to write
+            count = write(scratch, _prepared(frames, scale, bar), fps, hold)
     finally:
         bar.close()
-        scratch.unlink(missing_ok=True)
     return count
 
 

@@ -12,20 +12,22 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from ncafast.files import replacing
+
 Array = np.ndarray[Any, Any]
 
 
 def write_png(path: Path, picture: Array) -> None:
     """Write [height, width, 3] uint8 as PNG."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    iio.imwrite(path, picture)
+    with replacing(path, ".png") as scratch:
+        iio.imwrite(scratch, picture)
 
 
 def write_gif(path: Path, frames: Sequence[Array], seconds: float = 6.0) -> None:
     """Write frames as a GIF that loops; the last frame stays for a moment."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     durations = [1000 * seconds / len(frames)] * (len(frames) - 1) + [1500.0]
-    iio.imwrite(path, np.stack(frames), duration=durations, loop=0)
+    with replacing(path, ".gif") as scratch:
+        iio.imwrite(scratch, np.stack(frames), duration=durations, loop=0)
 
 
 def pixels_of(figure: Figure) -> Array:

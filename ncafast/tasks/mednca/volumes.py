@@ -7,7 +7,6 @@ orientation.
 
 from __future__ import annotations
 
-import os
 import struct
 import zlib
 from collections.abc import Sequence
@@ -18,6 +17,8 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from nibabel import orientations
+
+from ncafast.files import replacing
 
 Array = np.ndarray[Any, Any]
 
@@ -179,13 +180,8 @@ def write_map(path: Path, values: Array, like: Path, intent: str = "none") -> No
     if len(source.shape) == 2:
         own = own[:, :, 0]
     ending = ".nii" if path.name.lower().endswith(".nii") else ".nii.gz"
-    scratch = path.with_name(f".{path.name}.{os.getpid()}{ending}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with replacing(path, ending) as scratch:
         nib.save(type(source)(own, source.affine, header), scratch)
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def _by(shape: tuple[int, ...]) -> str:

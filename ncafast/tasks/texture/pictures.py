@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import imageio.v3 as iio
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -14,6 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ncafast.viz import rgb
+from ncafast.viz.figures import write_png as write_png
 
 Array = np.ndarray[Any, Any]
 _OURS, _BEST = "#3a86ff", "#f8961e"
@@ -104,12 +103,6 @@ def heat_map(
     figure.colorbar(shown, ax=axes, label="motion strength, pixels per frame")
     figure.tight_layout()
     return _drawn(figure)
-
-
-def write_png(path: Path, picture: Array) -> None:
-    """Write [height, width, 3] uint8 as PNG."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    iio.imwrite(path, picture)
 
 
 def _plain(axes: Axes) -> None:
