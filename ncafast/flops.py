@@ -14,6 +14,8 @@ from torch.utils.flop_counter import conv_backward_flop, conv_flop_count
 
 from ncafast.rule import Rule, layer_name
 
+_CONV_BACKWARD: Any = conv_backward_flop  # its wrapper takes other arguments than its type says
+
 
 class _Layer(NamedTuple):
     """A convolution of one step; `copies` of it run side by side."""
@@ -104,7 +106,7 @@ def _backward(rule: Rule, batch: int, sizes: Sequence[int], needed: dict[str, bo
         if flows or own:
             shapes = (out, into, [*layer.weight])
             mask, results = (flows, own, False), (into, [*layer.weight], None)
-            total += layer.copies * conv_backward_flop(*shapes, None, 1, 0, 1, False, 0, 1, mask, out_val=results)
+            total += layer.copies * _CONV_BACKWARD(*shapes, None, 1, 0, 1, False, 0, 1, mask, out_val=results)
         flows = flows or any(needed.get(name, False) for name in _after(layer.name))
     return int(total)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Literal, NamedTuple
 
 import torch
@@ -100,8 +100,11 @@ def trace(
     backend: str | None = None,
 ) -> Trace:
     """`rollout` with everything it leaves: also the batch statistics, which running statistics are updated from."""
-    with _quiet_tracing() if torch.jit.is_tracing() else nullcontext():
-        return _trace(x, rule, params, steps, first_step, first_sample, seed, fire_mask, extra, states, memory, backend)
+    arguments = (x, rule, params, steps, first_step, first_sample, seed, fire_mask, extra, states, memory, backend)
+    if torch.jit.is_tracing():
+        with _quiet_tracing():
+            return _trace(*arguments)
+    return _trace(*arguments)
 
 
 def _trace(
@@ -213,7 +216,8 @@ def _root(steps: int) -> int:
 
 def _needs_grad(x: Tensor, params: list[Tensor], extra: Tensor | None) -> bool:
     tensors = (x, *params) if extra is None else (x, *params, extra)
-    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    # torch.jit.trace compares two traces, of which it runs one without gradients.
+    return (torch.is_grad_enabled() or torch.jit.is_tracing()) and any(tensor.requires_grad for tensor in tensors)
 
 
 def _refuse_forward_mode(x: Tensor, params: list[Tensor], extra: Tensor | None) -> None:

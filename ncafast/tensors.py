@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
@@ -44,13 +45,13 @@ def packed(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
     Raises:
         ValueError: what the format cannot hold.
     """
+    text = sum(len(key) + len(value) for key, value in metadata.items())
+    if text > _MOST_HEADER:
+        raise ValueError(f"the metadata has {text:,} characters; readers of safetensors take {_MOST_HEADER:,} at most")
     try:
         data: bytes = serialise(tensors, metadata=metadata)
-    except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"the tensors cannot be written as safetensors: {' '.join(str(error).split())}") from None
-    header = int.from_bytes(data[:8], "little")
-    if header > _MOST_HEADER:
-        raise ValueError(f"the metadata has {header:,} bytes; at most {_MOST_HEADER:,} can be read again")
+    except (KeyError, RuntimeError, TypeError, ValueError, AttributeError, SafetensorError) as error:
+        raise ValueError(f"this cannot be written as safetensors: {' '.join(str(error).split())}") from None
     return data
 
 
