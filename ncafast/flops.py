@@ -6,15 +6,27 @@ every step, by torch's own formulas. Cells that do not fire count, states that b
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
-from torch.utils.flop_counter import conv_backward_flop, conv_flop_count
+import torch
 
 from ncafast.rule import Rule, layer_name
 
+_log = logging.getLogger("torch.utils.flop_counter")
+_log.disabled, _before = True, _log.disabled  # without Triton its import logs a warning, also where nobody counts
+from torch.utils.flop_counter import conv_backward_flop, conv_flop_count, register_flop_formula  # noqa: E402
+
+_log.disabled = _before
 _CONV_BACKWARD: Any = conv_backward_flop  # its wrapper takes other arguments than its type says
+
+
+def register() -> None:
+    """Have every FlopCounterMode that is made from now on count rollouts. The operators must exist."""
+    register_flop_formula(torch.ops.ncafast.rollout)(forward)
+    register_flop_formula(torch.ops.ncafast.rollout_backward)(backward)
 
 
 class _Layer(NamedTuple):

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import register_flop_formula
 
 from ncafast import backends, check, flops
 from ncafast.backends.plan import Outputs, Plan
@@ -201,7 +200,6 @@ torch.library.register_vmap("ncafast::rollout", _vmap, lib=_library)
 torch.library.register_vmap("ncafast::rollout_backward", _vmap_backward, lib=_library)
 for _device in ("cpu", "cuda"):
     torch.library.register_autocast("ncafast::rollout", _device, torch.float32, lib=_library)
-register_flop_formula(torch.ops.ncafast.rollout)(flops.forward)
-register_flop_formula(torch.ops.ncafast.rollout_backward)(flops.backward)
+flops.register()
 
 rollout = torch.ops.ncafast.rollout
