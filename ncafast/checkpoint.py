@@ -46,7 +46,7 @@ def save(path: str | os.PathLike[str], module: nn.Module, **metadata: str) -> No
 
     Raises:
         TypeError: a module of another class, or metadata that is not text.
-        ValueError: metadata under a name that the file needs itself, or weights without numbers.
+        ValueError: metadata under a name that the file needs itself, or weights that safetensors cannot hold.
         OSError: the file cannot be written.
     """
     module = unwrapped(module)
@@ -75,18 +75,27 @@ def save(path: str | os.PathLike[str], module: nn.Module, **metadata: str) -> No
     files.write_bytes(Path(path), packed(stored(module)[0], header))
 
 
-def save_tensors(path: str | os.PathLike[str], module: nn.Module, **metadata: str) -> None:
+def save_tensors(path: str | os.PathLike[str], module: nn.Module, *, partial: bool = False, **metadata: str) -> None:
     """Write the weights of any module, atomically and without what `load` needs to build it again;
     `safetensors.torch.load_file` reads them, for the `load_state_dict` of a module that was built alike.
 
+    Args:
+        path: the file; its folder is made if missing.
+        module: any module.
+        partial: leave out what is no plain tensor (extra state, packed or sparse weights) in place of raising.
+        **metadata: text to keep.
+
     Raises:
-        ValueError: weights without numbers, or of a dtype that safetensors does not have.
+        ValueError: weights without numbers, or that safetensors cannot hold.
         OSError: the file cannot be written.
     """
     module = unwrapped(module)
     tensors, left_out = stored(module)
-    if left_out:
-        warnings.warn(f"{path}: holds no {', '.join(left_out)}, which are not plain tensors", stacklevel=2)
+    if left_out and not partial:
+        raise ValueError(
+            f"{path}: {', '.join(left_out[:4])} cannot be written as safetensors, since they are not plain tensors; "
+            "use torch.save(module.state_dict(), path)"
+        )
     own = {"bare": type(module).__name__, "bare_reason": obstacle(module) or "they were asked for"}
     files.write_bytes(Path(path), packed(tensors, own | metadata))
 

@@ -116,7 +116,7 @@ def test_refused_rules_say_why():
     }
     for reason, (rule, state) in wrong.items():
         assert reason in backends.explain(rule, state)["cpu"]
-    with pytest.raises(RuntimeError, match="backend 'cpu' cannot run this: noise='update' is not fused"):
+    with pytest.raises(RuntimeError, match="backend 'cpu' cannot run this: noise='state' is not fused"):
         rollout(x, wrong["noise"][0], make_params(wrong["noise"][0], torch.float32), 1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(backends, "_forced", None)

@@ -606,9 +606,9 @@ class Remembers(nn.Module):
         assert state == {"words": ["a", "b"]}
 
 
-@pytest.mark.filterwarnings("ignore:.*holds no _extra_state:UserWarning")
-def test_a_state_that_is_no_tensor_is_trained_and_resumed(tmp_path):
+def test_a_state_that_is_no_tensor_is_trained_and_resumed(tmp_path, capsys):
     fit(Remembers(), STATES, quiet_loss, settings(tmp_path, epochs=1))
+    assert "will hold bare tensors without _extra_state (resume.pt has it)" in capsys.readouterr().out
     result = fit(Remembers(), STATES, quiet_loss, settings(tmp_path))
     assert len(result.history) == 2 and set(load_file(result.last)) == {f"nca.{name}" for name in nca().state_dict()}
 

@@ -196,7 +196,7 @@ def save_any(path: Path, model: nn.Module, **metadata: str) -> None:
     if bare_reason(model) is None:
         checkpoint.save(path, model, **metadata)
     else:
-        checkpoint.save_tensors(path, model, **metadata)
+        checkpoint.save_tensors(path, model, partial=True, **metadata)  # a training is never lost
 
 
 def bare_reason(model: nn.Module) -> str | None:

@@ -144,8 +144,10 @@ def _announce_bare(job: Job, folder: Path) -> None:
     """Say before the training if its checkpoints will hold tensors alone."""
     reason = bare_reason(job.model) if type(job).save_model is Job.save_model else None
     if reason is not None:
+        rest = ", ".join(key for key, value in job.model.state_dict().items() if not isinstance(value, Tensor))
+        without = f" without {rest} (resume.pt has it)" if rest else ""
         say(
-            f"{folder}: best.safetensors and last.safetensors will hold bare tensors, since {reason}; read them with "
+            f"{folder}: best.safetensors and last.safetensors will hold bare tensors{without}, since {reason}; read them with "
             "module.load_state_dict(safetensors.torch.load_file(...))"
         )
 
