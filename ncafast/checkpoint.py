@@ -64,7 +64,7 @@ def save(path: str | os.PathLike[str], module: nn.Module, **metadata: str) -> No
             raise TypeError(f"metadata {key}={value!r} must be text, got {type(value).__name__}")
     reason = obstacle(module)
     if reason is not None:
-        save_tensors(path, module, **metadata)
+        save_tensors(path, module, partial=False, **metadata)
         warnings.warn(f"{path}: {bare(name, reason, path)}", stacklevel=2)
         return
     header = {"format": FORMAT, "format_version": FORMAT_VERSION, "ncafast": _version(), "model": name}

@@ -147,8 +147,8 @@ def _announce_bare(job: Job, folder: Path) -> None:
         rest = ", ".join(key for key, value in job.model.state_dict().items() if not isinstance(value, Tensor))
         without = f" without {rest} (resume.pt has it)" if rest else ""
         say(
-            f"{folder}: best.safetensors and last.safetensors will hold bare tensors{without}, since {reason}; read them with "
-            "module.load_state_dict(safetensors.torch.load_file(...))"
+            f"{folder}: best.safetensors and last.safetensors will hold bare tensors{without}, since {reason}; "
+            "read them with module.load_state_dict(safetensors.torch.load_file(...))"
         )
 
 
