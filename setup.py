@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -67,7 +68,7 @@ class BuildNative(build_ext):
                 openmp = self.configure(ext)
                 super().build_extension(ext)
         except Exception as error:  # a compiler can fail in more ways than can be listed
-            self.give_up(ext, "\n".join([str(error), *printed]).strip())
+            self.give_up(ext, self.failure(error, "\n".join(printed).strip()))
         else:
             self.cpu = {
                 "built": True,
@@ -155,10 +156,23 @@ class BuildNative(build_ext):
             file=sys.stderr,
         )
 
+    def failure(self, error: Exception, printed: str) -> str:
+        """A sentence that says why compiling failed; on further lines what the compiler said."""
+        command = self.compiler_command()
+        if self.compiler.compiler_type == "unix" and shutil.which(command) is None:
+            return f"no C++ compiler was found (there is no {command})"
+        said = next((line.strip() for line in printed.splitlines() if "error" in line.lower()), "")
+        first = f"the C++ compiler {command} failed" + (f": {said}" if said else "")
+        return "\n".join(text for text in (first, str(error), printed) if text)
+
+    def compiler_command(self) -> str:
+        """The C++ compiler as it is called."""
+        command = getattr(self.compiler, "compiler_so_cxx", None) or ["cl"]
+        return str(command[0])
+
     def compiler_version(self) -> str:
         """First line of the compiler's --version, or its kind where it has none."""
-        command = getattr(self.compiler, "compiler_so_cxx", None) or ["cl"]
-        return first_line([command[0], "--version"]) or self.compiler.compiler_type
+        return first_line([self.compiler_command(), "--version"]) or self.compiler.compiler_type
 
 
 def first_line(command: list[str], contains: str = "") -> str | None:

@@ -1,6 +1,7 @@
 """ncafast: fast neural cellular automata for PyTorch. A whole rollout is one operator, forward and backward."""
 
 from ncafast import backends, filters, models
+from ncafast.backends import FallbackWarning
 from ncafast.checkpoint import load, save
 from ncafast.functional import fire_mask, rollout
 from ncafast.nca import NCA
@@ -10,6 +11,7 @@ from ncafast.settling import Settled, settle
 __all__ = [
     "NCA",
     "Alive",
+    "FallbackWarning",
     "Rule",
     "Settled",
     "backends",

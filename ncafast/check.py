@@ -15,7 +15,7 @@ from torch import Tensor
 from ncafast.rule import Rule, as_int, shown
 
 _COUNTER = 2**32  # step and sample are 32-bit words of the random counter
-_ELEMENTS = 2**63  # offsets are signed 64-bit
+_MOST_ELEMENTS = 2**63 - 1  # offsets are signed 64-bit; torch.jit.trace compares with it as such a number
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _AUTOCAST = _DTYPES[:3]  # what autocast mixes: like torch's own layers it leaves float64 alone
 
@@ -37,7 +37,7 @@ def check_rollout(
     steps = check_count("steps", steps)
     first_step = check_count("first_step", first_step)
     first_sample = check_count("first_sample", first_sample)
-    if prod(x.shape) * (steps + 1) >= _ELEMENTS:
+    if prod(x.shape) * (steps + 1) > _MOST_ELEMENTS:
         raise ValueError(
             f"x of shape {_shape(x)} over steps={shown(steps)} has more than 2**63 elements; run fewer steps at a time"
         )

@@ -11,76 +11,107 @@ import io
 import json
 import os
 import pickle
+import warnings
 import zipfile
-from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
-from ncafast import models
-from ncafast.nca import NCA
+from ncafast import files
+from ncafast.rebuild import CLASSES, build, config_of, knows, misfit, obstacle, shapes, unwrapped
+from ncafast.tensors import packed, stored, tie, ties
 
 FORMAT = "ncafast"
 FORMAT_VERSION = "1"
-_CLASSES: dict[str, type[nn.Module]] = {"NCA": NCA} | {name: getattr(models, name) for name in models.__all__}
-_OWN = ("format", "format_version", "ncafast", "model", "config")  # metadata that `save` writes itself
+# Metadata that `save` and `save_tensors` write themselves.
+_OWN = ("format", "format_version", "ncafast", "model", "config", "tied", "bare", "bare_reason")
 _DAMAGE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, MemoryError)
 
 
 def save(path: str | os.PathLike[str], module: nn.Module, **metadata: str) -> None:
     """Write a module to a safetensors file, atomically.
 
+    What `load` would not build again as it is (another head, pruned or parametrized layers, a swapped norm) is written
+    as bare tensors, so that nothing is lost, with a warning that says why and how to read it.
+
     Args:
         path: the file; its folder is made if missing.
-        module: an `NCA` or one of `ncafast.models`.
+        module: an `NCA` or one of `ncafast.models`, also inside torch.compile's, DataParallel's or
+            DistributedDataParallel's wrapper.
         **metadata: further text to keep, such as task="mednca"; `describe` returns it.
 
     Raises:
         TypeError: a module of another class, or metadata that is not text.
-        ValueError: metadata under a name that the file needs itself.
+        ValueError: metadata under a name that the file needs itself, or weights that safetensors cannot hold.
         OSError: the file cannot be written.
     """
+    module = unwrapped(module)
     name = type(module).__name__
     if not knows(module):
-        own = f"{type(module).__module__}.{name}" if name in _CLASSES else name
+        own = f"{type(module).__module__}.{name}" if name in CLASSES else name
         raise TypeError(
-            f"cannot save a {own}: known are {', '.join(_CLASSES)}; for others use torch.save(module.state_dict())"
+            f"cannot save a {own}: known are {', '.join(CLASSES)}; for others use torch.save(module.state_dict()), "
+            "or ncafast.checkpoint.save_tensors"
         )
     for key, value in metadata.items():
         if key in _OWN:
             raise ValueError(f"metadata {key}={value!r} is not allowed: the names {', '.join(_OWN)} are taken")
         if not isinstance(value, str):
             raise TypeError(f"metadata {key}={value!r} must be text, got {type(value).__name__}")
-    header = {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "ncafast": _version(),
-        "model": name,
-        "config": json.dumps(module.config()),  # type: ignore[operator]
-        **metadata,
-    }
-    save_tensors(path, module, **header)
+    reason = obstacle(module)
+    if reason is not None:
+        save_tensors(path, module, partial=False, **metadata)
+        warnings.warn(f"{path}: {bare(name, reason, path)}", stacklevel=2)
+        return
+    header = {"format": FORMAT, "format_version": FORMAT_VERSION, "ncafast": _version(), "model": name}
+    header |= {"config": config_of(module)} | metadata
+    tied = ties(module)
+    if tied:
+        header["tied"] = json.dumps(tied)
+    files.write_bytes(Path(path), packed(stored(module)[0], header))
 
 
-def knows(module: nn.Module) -> bool:
-    """Whether `save` takes the module."""
-    return type(module) is _CLASSES.get(type(module).__name__)
-
-
-def save_tensors(path: str | os.PathLike[str], module: nn.Module, **metadata: str) -> None:
+def save_tensors(path: str | os.PathLike[str], module: nn.Module, *, partial: bool = False, **metadata: str) -> None:
     """Write the weights of any module, atomically and without what `load` needs to build it again;
-    `safetensors.torch.load_file` reads them."""
-    tensors = {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
-    _write(Path(path), serialise(tensors, metadata=metadata))
+    `safetensors.torch.load_file` reads them, for the `load_state_dict` of a module that was built alike.
+
+    Args:
+        path: the file; its folder is made if missing.
+        module: any module.
+        partial: leave out what is no plain tensor (extra state, packed or sparse weights) in place of raising.
+        **metadata: text to keep.
+
+    Raises:
+        ValueError: weights without numbers, or that safetensors cannot hold.
+        OSError: the file cannot be written.
+    """
+    module = unwrapped(module)
+    tensors, left_out = stored(module)
+    if left_out and not partial:
+        raise ValueError(
+            f"{path}: {', '.join(left_out[:4])} cannot be written as safetensors, since they are not plain tensors; "
+            "use torch.save(module.state_dict(), path)"
+        )
+    own = {"bare": type(module).__name__, "bare_reason": obstacle(module) or "they were asked for"}
+    files.write_bytes(Path(path), packed(tensors, own | metadata))
+
+
+def bare(name: str, reason: str, path: str | os.PathLike[str]) -> str:
+    """Why a file holds bare tensors, and how to read it."""
+    return (
+        f"holds the bare tensors of a {name}: {reason}. ncafast.load cannot read it; build the module as it was "
+        f"saved, then module.load_state_dict(safetensors.torch.load_file({str(path)!r}))"
+    )
 
 
 def load(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> nn.Module:
     """Build the module that `save` wrote, with its weights in the dtype they had, in evaluation mode.
+
+    Parameters that were one and the same are so again.
 
     Args:
         path: the file.
@@ -88,29 +119,30 @@ def load(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> nn
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: damaged, not written by ncafast, by a newer version, or not fitting its own description; one line.
+        ValueError: corrupt, not written by ncafast, by a newer version, or not fitting its own description; one line.
     """
     header = describe(path)
     try:
-        module = _build(header["model"], json.loads(header["config"]))
+        config = json.loads(header["config"])
+        module = build(header["model"], config)
         with safe_open(path, "pt") as file:
             # Clones, since the file's own memory changes when someone writes into the file.
             tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118 - not a dict
-        _take(module, tensors)
+        _take(module, tensors, config)
+        tie(module, json.loads(header.get("tied", "{}")))
     except (*_DAMAGE, SafetensorError) as error:
         raise ValueError(f"{path} does not fit its own description: {_one_line(error)}") from None
     return module.to(device).eval()
 
 
-def _build(name: str, config: dict[str, Any]) -> nn.Module:
-    build: Callable[..., nn.Module] = NCA.from_config if name == "NCA" else _CLASSES[name]
-    return build(**config)
-
-
-def _take(module: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Give the module these tensors in their own dtypes, and what a file does not hold in the one they share."""
-    for key, own in module.state_dict().items():
-        found = tensors.get(key, own)
+def _take(module: nn.Module, tensors: dict[str, Tensor], config: dict[str, Any]) -> None:
+    """Give the module these tensors in their own dtypes."""
+    wanted = module.state_dict()
+    reason = misfit(shapes(tensors), shapes(wanted), config)
+    if reason is not None:
+        raise ValueError(reason)
+    for key, own in wanted.items():
+        found = tensors[key]
         if found.dtype != own.dtype and not (found.is_floating_point() and own.is_floating_point()):
             raise ValueError(f"{key} holds {found.dtype}, and {own.dtype} is needed")
     dtypes = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
@@ -155,6 +187,8 @@ def describe(path: str | os.PathLike[str]) -> dict[str, str]:
                 "or the folder of a training run"
             ) from None
         raise ValueError(f"{path} is damaged or not a safetensors file: {_one_line(error)}") from None
+    if "bare" in header:
+        raise ValueError(f"{path} {bare(header['bare'], header.get('bare_reason', ''), path)}")
     if header.get("format") != FORMAT:
         raise ValueError(f"{path} was not written by ncafast.save; load its tensors with safetensors.torch.load_file")
     if header.get("format_version") != FORMAT_VERSION:
@@ -162,8 +196,8 @@ def describe(path: str | os.PathLike[str]) -> dict[str, str]:
         raise ValueError(
             f"{path} has format version {found}, this ncafast reads {FORMAT_VERSION}; install a newer ncafast"
         )
-    if header.get("model") not in _CLASSES:
-        raise ValueError(f"{path} holds a {header.get('model')!r}, known are {', '.join(_CLASSES)}")
+    if header.get("model") not in CLASSES:
+        raise ValueError(f"{path} holds a {header.get('model')!r}, known are {', '.join(CLASSES)}")
     if "config" not in header:
         raise ValueError(f"{path} is damaged: its metadata has no config")
     return header
@@ -177,7 +211,7 @@ def save_resume(path: str | os.PathLike[str], state: dict[str, Any]) -> None:
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    _write(Path(path), buffer.getvalue())
+    files.write_bytes(Path(path), buffer.getvalue())
 
 
 def load_resume(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -198,20 +232,6 @@ def load_resume(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(state, dict):
         raise ValueError(f"{path} is not a training state: it holds a {type(state).__name__}; delete it to start anew")
     return state
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write beside the file, flush to the disk, move over it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _version() -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Literal, NamedTuple
 
 import torch
@@ -98,6 +100,27 @@ def trace(
     backend: str | None = None,
 ) -> Trace:
     """`rollout` with everything it leaves: also the batch statistics, which running statistics are updated from."""
+    arguments = (x, rule, params, steps, first_step, first_sample, seed, fire_mask, extra, states, memory, backend)
+    if torch.jit.is_tracing():
+        with _quiet_tracing():
+            return _trace(*arguments)
+    return _trace(*arguments)
+
+
+def _trace(
+    x: Tensor,
+    rule: Rule,
+    params: Mapping[str, Tensor],
+    steps: int,
+    first_step: int,
+    first_sample: int,
+    seed: int | Tensor | None,
+    fire_mask: Tensor | None,
+    extra: Tensor | None,
+    states: States,
+    memory: Memory,
+    backend: str | None,
+) -> Trace:
     checked = check.check_rollout(x, rule, params, steps, first_step, first_sample, fire_mask, extra)
     steps, first_step, first_sample = checked
     states, memory = check.check_states(states), check.check_memory(memory)
@@ -153,6 +176,14 @@ def fire_mask(
     return philox.fire_mask(batch, spatial, rate, drawn, step=step, first_sample=first_sample, device=place)
 
 
+@contextmanager
+def _quiet_tracing() -> Iterator[None]:
+    """Without torch.jit.trace's warnings about comparisons: the operator checks the sizes of each call again."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        yield
+
+
 def _widened(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
@@ -185,7 +216,8 @@ def _root(steps: int) -> int:
 
 def _needs_grad(x: Tensor, params: list[Tensor], extra: Tensor | None) -> bool:
     tensors = (x, *params) if extra is None else (x, *params, extra)
-    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    # torch.jit.trace compares two traces, of which it runs one without gradients.
+    return (torch.is_grad_enabled() or torch.jit.is_tracing()) and any(tensor.requires_grad for tensor in tensors)
 
 
 def _refuse_forward_mode(x: Tensor, params: list[Tensor], extra: Tensor | None) -> None:

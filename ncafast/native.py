@@ -31,6 +31,8 @@ def _import(name: str, file: str | None = None) -> tuple[ModuleType | None, str 
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         return module, None
+    except ModuleNotFoundError as error:
+        return None, "there is no file of it for this Python" if error.name == name else str(error)
     except ImportError as error:
         return None, str(error)
 

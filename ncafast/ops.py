@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ncafast import backends
+from ncafast import backends, check, flops
 from ncafast.backends.plan import Outputs, Plan
 from ncafast.rule import Rule
 
@@ -39,6 +39,7 @@ def _forward(
 ) -> Outputs:
     _same_dtype(x, params, extra)
     parsed, todo = Rule.from_json(rule), Plan(*map(int, plan))
+    _check_sizes(x, parsed, fire_mask, extra, todo.steps)
     x, params, extra, fire_mask = _contiguous(x, params, extra, fire_mask)
     if x.shape[0] == 0:
         return Outputs(*(tensor.zero_() for tensor in backends.get(backend).outputs(parsed, x, todo)))
@@ -84,6 +85,14 @@ def _contiguous(
     extra = None if extra is None else extra.contiguous()
     fire_mask = None if fire_mask is None else (fire_mask != 0).contiguous()
     return x.contiguous(), [p.contiguous() for p in params], extra, fire_mask
+
+
+def _check_sizes(x: Tensor, rule: Rule, fire_mask: Tensor | None, extra: Tensor | None, steps: int) -> None:
+    """Once more what a module traced by torch.jit.trace looked at for its example alone."""
+    check.check_state(x, rule)
+    if fire_mask is not None:
+        check.check_fire_mask(x, steps, fire_mask)
+    check.check_extra(x, rule, steps, extra)
 
 
 def _same_dtype(x: Tensor, params: list[Tensor], extra: Tensor | None) -> None:
@@ -191,5 +200,6 @@ torch.library.register_vmap("ncafast::rollout", _vmap, lib=_library)
 torch.library.register_vmap("ncafast::rollout_backward", _vmap_backward, lib=_library)
 for _device in ("cpu", "cuda"):
     torch.library.register_autocast("ncafast::rollout", _device, torch.float32, lib=_library)
+flops.register()
 
 rollout = torch.ops.ncafast.rollout

@@ -42,8 +42,8 @@ class Alive:
         object.__setattr__(self, "channel", whole("alive.channel", self.channel, 0))
         object.__setattr__(self, "threshold", number("alive.threshold", self.threshold))
         object.__setattr__(self, "pool", odd("alive.pool", self.pool, _MAX_POOL))
-        flag("alive.pre", self.pre)
-        flag("alive.post", self.post)
+        object.__setattr__(self, "pre", flag("alive.pre", self.pre))
+        object.__setattr__(self, "post", flag("alive.post", self.post))
         if not (self.pre or self.post):
             raise ValueError("alive: pre and post are both off; use alive=None for no alive mask")
 
@@ -295,7 +295,7 @@ def _check_together(rule: Rule) -> None:
 
 def as_int(value: Any) -> int | None:
     """The value as an int, also if it is one of numpy or a tensor of one whole number; None for anything else."""
-    if isinstance(value, bool) or "bool" in str(getattr(value, "dtype", "")):
+    if isinstance(value, bool) or (type(value).__name__ == "Tensor" and "bool" in str(value.dtype)):
         return None
     try:
         return operator.index(value)
@@ -331,10 +331,10 @@ def widths(name: str, value: Any) -> tuple[int, ...]:
 
 
 def flag(name: str, value: Any) -> bool:
-    """True or False, or an error that names the argument."""
-    if not isinstance(value, bool):
+    """True or False (also numpy's) as a bool, or an error that names the argument."""
+    if not isinstance(value, bool) and type(value).__name__ not in ("bool", "bool_"):
         raise TypeError(f"{name} must be True or False, got {type(value).__name__} {shown(value)}")
-    return value
+    return bool(value)
 
 
 def number(name: str, value: Any, low: float | None = None, high: float | None = None) -> float:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.nn.utils import prune
 
 import ncafast
 from ncafast import NCA, checkpoint, models
@@ -189,6 +191,157 @@ def test_training_state(tmp_path):
         checkpoint.load_resume(tmp_path / "list.pt")
     with pytest.raises(FileNotFoundError, match="no training state at"):
         checkpoint.load_resume(tmp_path / "none.pt")
+
+
+def head():
+    module = models.MaxNCA(device="cpu")
+    module.fc3 = nn.Linear(128, 5)
+    return module
+
+
+def other_norm():
+    module = models.MaxNCA(hidden_size=8, device="cpu")
+    module.bn = nn.GroupNorm(2, 8)
+    return module
+
+
+def other_eps():
+    module = models.MaxNCA(device="cpu")
+    module.bn.eps = 0.1
+    return module
+
+
+def parametrized():
+    nca = NCA(4, 6)
+    nn.utils.parametrizations.weight_norm(nca.hidden, "weight")
+    return nca
+
+
+def pruned():
+    nca = NCA(4, 6)
+    prune.l1_unstructured(nca.hidden, "weight", 0.5)
+    return nca
+
+
+def extra_buffer():
+    nca = NCA(4, 6)
+    nca.register_buffer("mean", torch.zeros(3))
+    return nca
+
+
+def rates_per_level():
+    module = models.MedNCA(steps=(1, 1))
+    module.model2.fire_rate = 0.25
+    return module
+
+
+def no_json():
+    return models.MaxNCA(device="cpu", init_method=object())
+
+
+BARE = {
+    head: "fc3.weight has shape [5, 128], its arguments give [13, 128] (set the module's attribute num_classes to 5",
+    other_norm: "bn is a GroupNorm, and load would build a BatchNorm2d",
+    other_eps: "bn.eps is 0.1, and load would set it to 1e-05",
+    parametrized: "hidden.weight is missing (torch.nn.utils.parametrize.remove_parametrizations",
+    pruned: "hidden.weight is missing (torch.nn.utils.prune.remove makes it",
+    extra_buffer: "mean is not known to the class",
+    rates_per_level: "model2.rule.fire_rate is 0.25, and load would set it to 0.5",
+    no_json: "init_method is a object, and a file holds only numbers, text and lists of these",
+}
+
+
+@pytest.mark.parametrize("make", BARE)
+def test_what_load_would_not_build_is_written_as_bare_tensors(make, tmp_path):
+    module, path = make(), tmp_path / "a.safetensors"
+    with pytest.warns(UserWarning) as said:
+        ncafast.save(path, module, task="test")
+    (line,) = [str(warning.message) for warning in said]
+    assert BARE[make] in line and str(path) in line and "\n" not in line
+    with pytest.raises(ValueError) as error:
+        ncafast.load(path)
+    assert BARE[make] in str(error.value) and "module.load_state_dict(safetensors.torch.load_file(" in str(error.value)
+    again = make()
+    for parameter in again.parameters():
+        nn.init.zeros_(parameter.detach())
+    again.load_state_dict(load_file(path))  # as the line says
+    for key, value in module.state_dict().items():
+        assert torch.equal(again.state_dict()[key], value)
+
+
+def test_another_head_round_trips_once_its_argument_says_so(tmp_path):
+    module = head()
+    module.num_classes = 5
+    ncafast.save(tmp_path / "a", module)
+    assert torch.equal(ncafast.load(tmp_path / "a").fc3.weight, module.fc3.weight)
+
+
+def test_tied_layers_stay_tied(tmp_path):
+    module = models.MedNCA(6, 8, (3, 3), (2, 2), 2)
+    module.model2.fc1 = module.model1.fc1
+    module.model2.fc2.weight = module.model1.fc2.weight
+    ncafast.save(tmp_path / "a", module)
+    again = ncafast.load(tmp_path / "a")
+    assert again.model2.fc1.weight is again.model1.fc1.weight and again.model2.fc2.weight is again.model1.fc2.weight
+    assert again.model2.fc2.bias is not again.model1.fc2.bias
+    assert len(list(again.parameters())) == len(list(module.parameters()))
+    assert all(torch.equal(value, again.state_dict()[key]) for key, value in module.state_dict().items())
+
+
+def test_weights_that_are_views_of_one_tensor_are_loaded_with_their_values(tmp_path):
+    nca, whole = NCA(4, 6), torch.randn(12)
+    nca.hidden.bias = nn.Parameter(whole[::2])
+    ncafast.save(tmp_path / "a", nca)
+    assert torch.equal(ncafast.load(tmp_path / "a").hidden.bias, whole[::2])
+    module = models.MedNCA(6, 8, (3, 3), (2, 2), 2)
+    module.model1.fc1.bias, module.model2.fc1.bias = nn.Parameter(whole[:8]), nn.Parameter(whole[4:])
+    ncafast.save(tmp_path / "a", module)
+    again = ncafast.load(tmp_path / "a")
+    assert torch.equal(again.model1.fc1.bias, whole[:8]) and torch.equal(again.model2.fc1.bias, whole[4:])
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, lambda nca: torch.compile(nca, backend="eager")])
+def test_wrappers_are_looked_through(wrap, tmp_path):
+    nca = NCA(4, 6)
+    ncafast.save(tmp_path / "a", wrap(nca))
+    again = ncafast.load(tmp_path / "a")
+    assert list(again.state_dict()) == list(nca.state_dict())
+    assert torch.equal(again.hidden.weight, nca.hidden.weight)
+
+
+def test_numbers_of_numpy_are_arguments_too(tmp_path):
+    module = models.MedNCA(6, 8, (3, 3), (2, 2), 2)
+    module.steps, module.scale = (np.int64(3), np.int32(2)), np.int64(4)
+    ncafast.save(tmp_path / "a", module)
+    again = ncafast.load(tmp_path / "a")
+    assert again.steps == (3, 2) and again.scale == 4
+
+
+def test_weights_without_numbers_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="perceive.weight is on the meta device, which holds no numbers"):
+        ncafast.save(tmp_path / "a", NCA(4, 6).to("meta"))
+    with pytest.raises(ValueError, match="the metadata has 100,000,.*; readers of safetensors take 100,000,000"):
+        ncafast.save(tmp_path / "a", NCA(4, 6), image="x" * 100_000_001)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_no_file_of_tensors_holds_is_named(tmp_path):
+    class Remembers(nn.Linear):
+        def get_extra_state(self):
+            return {"step": 3}
+
+    module = Remembers(2, 2)
+    with pytest.raises(ValueError, match="_extra_state cannot be written as safetensors.*use torch.save"):
+        checkpoint.save_tensors(tmp_path / "a", module)
+    checkpoint.save_tensors(tmp_path / "a", module, partial=True)
+    assert set(load_file(tmp_path / "a")) == {"weight", "bias"}
+
+
+def test_saving_draws_no_random_numbers(tmp_path):
+    module = models.MaxNCA(hidden_size=9, device="cpu")
+    before = torch.get_rng_state()
+    ncafast.save(tmp_path / "a", module)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 class Evil:

@@ -299,8 +299,8 @@ def test_what_is_not_fused_says_why_and_still_runs():
     for changes, reason in (
         ({"activation": "leaky_relu", "negative_slope": -0.5}, "negative_slope below 0 .-0.5. is not fused"),
         ({"norm": "group"}, "norm='group' is not fused"),
-        ({"norm": "batch", "hidden": (5, 6)}, "batch norm of more than one hidden layer"),
-        ({"noise": "update", "noise_std": 0.1}, "noise is not fused"),
+        ({"norm": "batch", "hidden": (5, 6)}, "norm='batch' with 2 hidden layers is not fused"),
+        ({"noise": "update", "noise_std": 0.1}, "noise='update' is not fused"),
         ({"hidden": (3, 3, 3, 3, 3)}, "5 hidden layers are too many"),
     ):
         rule = Rule(**({"channels": 4, "hidden": (5,)} | changes))

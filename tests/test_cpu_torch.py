@@ -110,13 +110,13 @@ def test_refused_rules_say_why():
         "torch.float64": (base, x.double()),
         "on meta": (base, x.to("meta")),
         "norm='layer' is not fused": (base.replace(norm="layer"), x),
-        "more than one hidden layer": (base.replace(norm="batch", hidden=(4, 4)), x),
+        "norm='batch' with 2 hidden layers": (base.replace(norm="batch", hidden=(4, 4)), x),
         "noise": (base.replace(noise="state", noise_std=0.1), x),
         "5 hidden layers": (base.replace(hidden=(4,) * 5), x),
     }
     for reason, (rule, state) in wrong.items():
         assert reason in backends.explain(rule, state)["cpu"]
-    with pytest.raises(RuntimeError, match="backend 'cpu' cannot run this: noise is not fused"):
+    with pytest.raises(RuntimeError, match="backend 'cpu' cannot run this: noise='state' is not fused"):
         rollout(x, wrong["noise"][0], make_params(wrong["noise"][0], torch.float32), 1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(backends, "_forced", None)

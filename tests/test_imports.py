@@ -11,14 +11,15 @@ ROOT = Path(ncafast.__file__).parent
 
 # Every module by its first name inside the package; each line may import the lines above it, and itself.
 ORDER = (
-    {"rule", "filters", "philox"},
-    {"native"},
+    {"rule", "filters", "philox", "files"},
+    {"native", "flops"},
     {"check"},
     {"backends"},
     {"ops"},
     {"functional"},
     {"nca", "settling"},
     {"models"},
+    {"rebuild", "tensors"},
     {"checkpoint"},
     {"info", "train"},
     {"viz"},

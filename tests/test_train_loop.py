@@ -18,6 +18,7 @@ import pytest
 import torch
 from kills import kill_until_done
 from safetensors.torch import load_file
+from torch import nn
 
 import ncafast
 from ncafast import NCA, backends
@@ -566,3 +567,52 @@ def test_gradients_are_normalised_per_parameter_then_clipped(normalise, clip):
     for p, g in zip(parameters, expected, strict=False):
         torch.testing.assert_close(p.grad, g * factor, rtol=1e-4, atol=1e-6)
     assert parameters[2].grad is None
+
+
+def with_buffer():
+    module = nca()
+    module.register_buffer("mean", torch.ones(3))
+    return module
+
+
+def test_a_model_that_load_would_not_build_is_said_before_and_written_as_bare_tensors(tmp_path, capsys):
+    def told(model, batch, at):
+        seen.append(capsys.readouterr().out)  # what was said before the first step, then between steps
+        return model(batch, at.steps, **at.options).square().mean()
+
+    seen: list[str] = []
+    result = fit(with_buffer(), STATES, told, settings(tmp_path))
+    assert "will hold bare tensors, since mean is not known" in seen[0]
+    again = with_buffer()
+    again.load_state_dict(load_file(result.last))
+    with pytest.raises(ValueError, match="holds the bare tensors of a NCA: mean is not known to the class"):
+        ncafast.load(result.last)
+
+
+class Remembers(nn.Module):
+    """Keeps more than tensors in its state."""
+
+    def __init__(self):
+        super().__init__()
+        self.nca = nca()
+
+    def forward(self, *args, **options):
+        return self.nca(*args, **options)
+
+    def get_extra_state(self):
+        return {"words": ["a", "b"]}
+
+    def set_extra_state(self, state):
+        assert state == {"words": ["a", "b"]}
+
+
+def test_a_state_that_is_no_tensor_is_trained_and_resumed(tmp_path, capsys):
+    fit(Remembers(), STATES, quiet_loss, settings(tmp_path, epochs=1))
+    assert "will hold bare tensors without _extra_state (resume.pt has it)" in capsys.readouterr().out
+    result = fit(Remembers(), STATES, quiet_loss, settings(tmp_path))
+    assert len(result.history) == 2 and set(load_file(result.last)) == {f"nca.{name}" for name in nca().state_dict()}
+
+
+def test_a_compiled_model_is_saved_as_the_one_inside(tmp_path):
+    result = fit(torch.compile(nca(), backend="eager"), STATES, quiet_loss, settings(tmp_path, epochs=1))
+    assert isinstance(ncafast.load(result.last), NCA)

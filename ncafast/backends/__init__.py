@@ -1,6 +1,7 @@
 """Backends: interchangeable ways to run a rollout, fastest first, and the choice between them.
 
 A backend is a module with
+    DEVICE: the type of device that it is made for; None: any
     UNVERIFIED: what is not yet known of it, else None; such a backend is only taken when asked for by name
     unavailable() -> reason or None        whether this machine has it
     can_run(rule, x) -> reason or None     whether it takes this rule and state
@@ -20,8 +21,11 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from ncafast.backends import cpu, cuda, reference, triton
+from ncafast.backends import cpu, cuda, fallback, reference, triton
+from ncafast.backends.fallback import FallbackWarning
 from ncafast.rule import Rule
+
+__all__ = ["FallbackWarning", "available", "choose", "explain", "get", "names", "use"]
 
 _BACKENDS: dict[str, ModuleType] = {  # fastest first
     "cuda": cuda,
@@ -58,7 +62,7 @@ def explain(rule: Rule, x: Tensor) -> dict[str, str | None]:
     """For every backend, fastest first: None if it may be chosen for this rule and state, else the reason why not.
 
     A backend that has not been verified on hardware is never chosen by itself; its reason says so, and `choose`
-    takes it by name.
+    takes it by name. A reason names the field of the rule, or the dtype, that is not fused.
 
     Args:
         rule: the step.
@@ -88,6 +92,9 @@ def use(name: str) -> Iterator[None]:
 def choose(rule: Rule, x: Tensor, name: str | None = None) -> str:
     """The name asked for (argument, `use`, NCAFAST_BACKEND), else the fastest backend that can run this.
 
+    Where that is the reference backend although a fused one exists for the device, a `FallbackWarning` says why, once
+    per process and reason; torch.compile traces without it.
+
     Raises:
         ValueError: an unknown name.
         RuntimeError: the backend asked for cannot run this; the message says why.
@@ -99,7 +106,10 @@ def choose(rule: Rule, x: Tensor, name: str | None = None) -> str:
         if reason is not None:
             raise RuntimeError(f"backend {wanted!r} cannot run this: {reason}")
         return wanted
-    return next(name for name, reason in explain(rule, x).items() if reason is None)
+    chosen = next(name for name, reason in explain(rule, x).items() if reason is None)
+    if chosen == "reference" and not torch.compiler.is_compiling():
+        fallback.warn({name: backend for name, backend in _BACKENDS.items() if name != chosen}, rule, x)
+    return chosen
 
 
 def _reason(name: str, rule: Rule, x: Tensor) -> str | None:

@@ -19,6 +19,7 @@ from ncafast.backends.call import NORMS, gradients, inputs
 from ncafast.backends.plan import Outputs, Plan
 from ncafast.rule import Rule
 
+DEVICE = "cpu"
 UNVERIFIED: str | None = None
 _MAX_LAYERS = 4
 _INSTRUCTION_SETS = ("avx512", "avx2", "portable")  # of NCAFAST_CPU_ISA
@@ -46,9 +47,9 @@ def can_fuse(rule: Rule, x: Tensor) -> str | None:
     if rule.norm not in NORMS:
         return f"norm={rule.norm!r} is not fused, only {', '.join(NORMS)} are"
     if rule.norm == "batch" and len(rule.hidden) > 1:
-        return "batch norm of more than one hidden layer is not fused"
+        return f"norm='batch' with {len(rule.hidden)} hidden layers is not fused, only with one"
     if rule.noise != "none":
-        return "noise is not fused"
+        return f"noise={rule.noise!r} is not fused"
     if len(rule.hidden) > _MAX_LAYERS:
         return f"{len(rule.hidden)} hidden layers are too many, at most {_MAX_LAYERS} are fused"
     if rule.negative_slope < 0 and "leaky_relu" in (rule.activation, _dense_activation(rule)):

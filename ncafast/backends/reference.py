@@ -17,6 +17,7 @@ from ncafast import philox
 from ncafast.backends.plan import Outputs, Plan
 from ncafast.rule import Alive, Rule, layer_name
 
+DEVICE: str | None = None
 UNVERIFIED: str | None = None
 Params = dict[str, Tensor]
 

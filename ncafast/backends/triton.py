@@ -22,6 +22,7 @@ from ncafast.backends.plan import Outputs, Plan
 from ncafast.backends.precision import PRECISIONS, precision
 from ncafast.rule import Rule
 
+DEVICE = "cuda"
 UNVERIFIED: str | None = "unverified on hardware"
 _MAX_CHANNELS = 128
 _MAX_HIDDEN = 256

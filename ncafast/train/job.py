@@ -192,11 +192,16 @@ def _checksum(tensor: Tensor) -> int:
 
 
 def save_any(path: Path, model: nn.Module, **metadata: str) -> None:
-    """A checkpoint for `ncafast.load` if ncafast knows the class; otherwise its bare tensors as safetensors."""
-    if checkpoint.knows(model):
+    """A checkpoint for `ncafast.load` if that can build the model again; otherwise its bare tensors as safetensors."""
+    if bare_reason(model) is None:
         checkpoint.save(path, model, **metadata)
     else:
-        checkpoint.save_tensors(path, model, **metadata)
+        checkpoint.save_tensors(path, model, partial=True, **metadata)  # a training is never lost
+
+
+def bare_reason(model: nn.Module) -> str | None:
+    """Why `save_any` writes bare tensors of this model, or None."""
+    return checkpoint.obstacle(checkpoint.unwrapped(model))
 
 
 def to_device(batch: Any, device: torch.device) -> Any:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ncafast.files import write_text
 from ncafast.train.lock import locked
 from ncafast.train.progress import say
 from ncafast.train.results import Results, claim
-from ncafast.train.run_folder import write_text
 from ncafast.train.seeds import mix
 
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ncafast.train.average import Average
 from ncafast.train.board import Board
 from ncafast.train.gradients import make_optimiser, shape_gradient
-from ncafast.train.job import FunctionJob, Job, Losses, Moment, Report, Row, to_device
+from ncafast.train.job import FunctionJob, Job, Losses, Moment, Report, Row, bare_reason, to_device
 from ncafast.train.lock import locked
 from ncafast.train.machine import determinism, threads
 from ncafast.train.progress import Bar, say
@@ -132,11 +132,24 @@ def run(
             loop.restore(state)
         if opening:
             say(f"{opening}; the run is in {settings.out}")
+        _announce_bare(job, settings.out)
         try:
             return loop.run(begun=state is not None)
         except KeyboardInterrupt:
             say(f"{settings.out}: stopped; the same command goes on from the last save")
             raise
+
+
+def _announce_bare(job: Job, folder: Path) -> None:
+    """Say before the training if its checkpoints will hold tensors alone."""
+    reason = bare_reason(job.model) if type(job).save_model is Job.save_model else None
+    if reason is not None:
+        rest = ", ".join(key for key, value in job.model.state_dict().items() if not isinstance(value, Tensor))
+        without = f" without {rest} (resume.pt has it)" if rest else ""
+        say(
+            f"{folder}: best.safetensors and last.safetensors will hold bare tensors{without}, since {reason}; "
+            "read them with module.load_state_dict(safetensors.torch.load_file(...))"
+        )
 
 
 class _Loop:

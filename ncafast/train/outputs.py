@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ncafast.files import replacing
 from ncafast.train.stamps import stamp, stamped
 
 BESIDE = "<model>"
@@ -97,15 +98,10 @@ def finished(path: Path) -> Iterator[Path]:
 
     A kill or an error leaves what was there before. The folder is made if missing.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     ending = ".nii.gz" if path.name.lower().endswith(".nii.gz") else path.suffix.lower()  # tells writers what to write
-    scratch = path.with_name(f".ncafast-{os.getpid()}{ending}")  # short, as the name itself may be as long as allowed
-    try:
+    with replacing(path, ending) as scratch:
         yield scratch
         stamp(scratch)
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def write_result(path: Path, text: str) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ncafast.train.run_folder import write_text
+from ncafast.files import write_text
 
 _WANTED = 'return a dict of numbers by name, such as {"accuracy": 0.93}'
 

@@ -49,6 +49,8 @@ def kind_of(model: nn.Module) -> dict[str, str]:
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     parameters = {name for name, _ in model.named_parameters()}
     for name, tensor in model.state_dict().items():
+        if not isinstance(tensor, Tensor):  # what a module keeps beside its tensors (get_extra_state)
+            continue
         frozen = ", frozen" if name in parameters - trained else ""
         facts[f"weight {name}"] = f"{list(tensor.shape)}{frozen}"
     return facts
@@ -70,6 +72,9 @@ def take_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
     """Give the model its weights. Raises ValueError if they do not fit."""
     for name, own in model.state_dict().items():
         found = weights[name]
+        if not isinstance(own, Tensor):
+            continue
+        _require(isinstance(found, Tensor), name, found)
         _require(found.shape == own.shape, name, list(found.shape))
     _require(len(weights) == len(model.state_dict()), "weights", f"{len(weights)} tensors")
     model.load_state_dict(weights)

@@ -11,12 +11,12 @@ import dataclasses
 import io
 import json
 import math
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from ncafast import checkpoint
+from ncafast.files import write_text
 from ncafast.train.checks import MOST_THREADS
 
 # Options that may differ when a run is continued, because they do not change a weight. A run may also be made longer.
@@ -128,17 +128,6 @@ class RunFolder:
                 f"{self.split.name}); "
                 "bring the data back to continue it, or give another folder with --out"
             )
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file that appears under its name only when complete."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        scratch.write_text(text, encoding="utf-8")
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def read_split(model: Path) -> dict[str, list[str]] | None:

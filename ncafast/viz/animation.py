@@ -113,7 +113,7 @@ def _write_gif(path: Path, frames: Iterable[Array], fps: float, hold: float) -> 
 
     kept = list(frames)  # each frame's time stands in its header, so the last one must be known
     times = [1000 / fps] * (len(kept) - 1) + [1000 / fps + 1000 * hold]  # milliseconds
-    iio.imwrite(path, kept, duration=times, loop=0)
+    iio.imwrite(path, kept, duration=times if len(times) > 1 else times[0], loop=0)
     return len(kept)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ncafast.files import write_text
 from ncafast.tasks.classification import pictures
 from ncafast.tasks.classification.config import EvaluateConfig
 from ncafast.tasks.classification.data import Images, read_items
@@ -21,7 +22,7 @@ from ncafast.train.checks import Range, check_options
 from ncafast.train.machine import resolve_device
 from ncafast.train.outputs import check_apart, check_folder, check_free
 from ncafast.train.progress import say
-from ncafast.train.run_folder import read_split, write_text
+from ncafast.train.run_folder import read_split
 from ncafast.train.texts import printable
 from ncafast.viz.figures import write_png
 

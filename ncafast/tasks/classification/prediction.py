@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ncafast.files import write_text
 from ncafast.tasks.classification import pictures
 from ncafast.tasks.classification.config import PredictConfig
 from ncafast.tasks.classification.evaluation import VIEWS, predictions_csv
@@ -18,7 +19,6 @@ from ncafast.train.checks import check_options
 from ncafast.train.machine import resolve_device
 from ncafast.train.outputs import check_apart, check_folder, check_free
 from ncafast.train.progress import Bar, say
-from ncafast.train.run_folder import write_text
 from ncafast.train.seeds import mix
 from ncafast.viz.figures import write_png
 

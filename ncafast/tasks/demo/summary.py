@@ -11,6 +11,7 @@ import nilearn
 import torch
 
 from ncafast import info
+from ncafast.files import write_text
 from ncafast.models import MedNCA
 from ncafast.tasks.demo.brain import GAP, HELD_OUT, Brain
 from ncafast.tasks.demo.config import DemoConfig
@@ -41,7 +42,7 @@ def surroundings(config: DemoConfig, model: MedNCA, brain: Brain) -> dict[str, A
 
 def write(folder: Path, facts: dict[str, Any]) -> None:
     """Write summary.json."""
-    (folder / "summary.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    write_text(folder / "summary.json", json.dumps(facts, indent=2) + "\n")
 
 
 def table(facts: dict[str, Any], folder: Path) -> str:

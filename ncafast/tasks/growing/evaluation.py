@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ncafast.files import write_text
 from ncafast.tasks.growing import pictures
 from ncafast.tasks.growing.config import EvaluateConfig
 from ncafast.tasks.growing.healing import Course, grow, heal
@@ -18,7 +19,6 @@ from ncafast.train.checks import check_options
 from ncafast.train.machine import resolve_device
 from ncafast.train.outputs import check_folder, check_free, write_result
 from ncafast.train.progress import say
-from ncafast.train.run_folder import write_text
 from ncafast.viz.figures import write_png
 
 _FILES = ("healing.json", "steps.csv", "healing.png")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from torch import Tensor
 
+from ncafast.files import replacing
 from ncafast.tasks.mednca.matching import Waived, read_matching_label
 from ncafast.tasks.mednca.pairs import Pair
 from ncafast.tasks.mednca.slices import Recipe, tuples
@@ -89,13 +89,9 @@ def _build(pair: Pair, recipe: Recipe, path: Path, ignore_affine: bool) -> None:
         "blank": not (image.data != image.data.flat[0]).any(),
         "checksum": _checksum(tensors),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        scratch.write_bytes(save(tensors, {"ncafast": json.dumps(header)}))
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    data = save(tensors, {"ncafast": json.dumps(header)})
+    with replacing(path, size=len(data)) as scratch:
+        scratch.write_bytes(data)
 
 
 def _open(name: str, path: Path) -> CachedVolume | None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ncafast.files import write_text
 from ncafast.tasks.mednca import pictures, planes, uncertainty
 from ncafast.tasks.mednca.config import EvaluateConfig
 from ncafast.tasks.mednca.inference import Found, decide
@@ -27,7 +28,7 @@ from ncafast.tasks.mednca.slices import Array
 from ncafast.train.checks import check_options
 from ncafast.train.machine import resolve_device
 from ncafast.train.outputs import check_folder, check_free
-from ncafast.train.run_folder import read_split, write_text
+from ncafast.train.run_folder import read_split
 from ncafast.train.texts import printable
 
 _FILES = ("scores.csv", "quality.png", "worst.png", "middle.png", "best.png")

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ncafast.files import write_text
 from ncafast.tasks.selfclassify import pictures
 from ncafast.tasks.selfclassify.config import EvaluateConfig
 from ncafast.tasks.selfclassify.idx import CLASSES, read_digits
@@ -24,7 +25,6 @@ from ncafast.train.checks import check_options
 from ncafast.train.machine import resolve_device
 from ncafast.train.outputs import check_folder, check_free, write_result
 from ncafast.train.progress import say
-from ncafast.train.run_folder import write_text
 from ncafast.viz.figures import write_png
 
 _PICTURES = ("accuracy.png", "confusion.png", "digits.png")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from ncafast.files import write_text
 from ncafast.tasks.selfclassify import pictures
 from ncafast.tasks.selfclassify.config import PredictConfig
 from ncafast.tasks.selfclassify.images import ImageError, list_images, read_digit
@@ -20,7 +21,6 @@ from ncafast.train.checks import check_options
 from ncafast.train.machine import resolve_device
 from ncafast.train.outputs import check_folder, check_free
 from ncafast.train.progress import say
-from ncafast.train.run_folder import write_text
 from ncafast.train.texts import printable
 from ncafast.viz.figures import write_png
 

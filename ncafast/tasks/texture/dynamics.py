@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ncafast.files import write_text
 from ncafast.tasks.texture import pictures
 from ncafast.tasks.texture.config import StudyConfig, TrainConfig
 from ncafast.tasks.texture.loss import choose
@@ -35,7 +36,6 @@ from ncafast.train.lock import locked
 from ncafast.train.machine import resolve_device, threads
 from ncafast.train.outputs import check_folder
 from ncafast.train.progress import say
-from ncafast.train.run_folder import write_text
 from ncafast.viz.figures import write_png
 
 _COLUMNS = ("channels", "hidden", "seed", "motion", "distance", "note")

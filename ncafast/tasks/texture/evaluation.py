@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ncafast.files import write_text
 from ncafast.tasks.texture import pictures
 from ncafast.tasks.texture.animation import check_size
 from ncafast.tasks.texture.config import EvaluateConfig
@@ -21,7 +22,6 @@ from ncafast.train.checks import check_options, refused
 from ncafast.train.machine import resolve_device
 from ncafast.train.outputs import check_folder, check_free, write_result
 from ncafast.train.progress import say
-from ncafast.train.run_folder import write_text
 from ncafast.viz.figures import write_png
 
 _FILES = ("scores.csv", "scores.json", "texture.png", "distance.png")

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ncafast.viz import rgb
+from ncafast.viz.figures import write_png as write_png
 
 Array = np.ndarray[Any, Any]
 _OURS, _BEST = "#3a86ff", "#f8961e"
