@@ -19,7 +19,7 @@ from ncafast import cli
 from ncafast.bench import results
 from ncafast.bench.options import parse
 from ncafast.bench.run import _check_out as check_out
-from ncafast.tasks.mednca.volumes import write_labels
+from ncafast.tasks.mednca.writing import write_labels
 from ncafast.train import Settings
 from ncafast.train.outputs import beside, check_free, finished, write_result
 from ncafast.train.results import claim
