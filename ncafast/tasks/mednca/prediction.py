@@ -16,9 +16,10 @@ from ncafast.tasks.mednca import pictures, planes, uncertainty
 from ncafast.tasks.mednca.config import PredictConfig
 from ncafast.tasks.mednca.inference import Found, decide, infer
 from ncafast.tasks.mednca.model_file import TrainedModel, least_sides, load_model
+from ncafast.tasks.mednca.modalities import stem
 from ncafast.tasks.mednca.nifti import VolumeError
 from ncafast.tasks.mednca.notes import say_contradictions
-from ncafast.tasks.mednca.pairs import Skipped, list_nifti, stem
+from ncafast.tasks.mednca.pairs import Skipped, list_nifti
 from ncafast.tasks.mednca.slices import Array
 from ncafast.tasks.mednca.volumes import Volume, check_sides
 from ncafast.tasks.mednca.writing import write_labels
