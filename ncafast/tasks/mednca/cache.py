@@ -41,7 +41,7 @@ class CachedVolume:
     labels: tuple[int, ...]  # label values that occur, background left out
     waived: Waived  # what --ignore-affine changed for the label map
     overlap: str  # which masks of a structure each overlap, in words
-    blank: bool  # whether the image is the same everywhere
+    blank: bool  # whether the image, or a channel of it, is the same everywhere
     checksum: int  # of the slices' content
 
     def __len__(self) -> int:
@@ -87,7 +87,7 @@ def _build(pair: Pair, recipe: Recipe, path: Path, ignore_affine: bool) -> None:
         "labels": [int(value) for value in np.unique(truth.data) if value != 0],
         "waived": truth.waived,
         "overlap": truth.overlap,
-        "blank": not (image.data != image.data.flat[0]).any(),
+        "blank": any(not (channel != channel.flat[0]).any() for channel in image.data),
         "checksum": _checksum(tensors),
     }
     path.parent.mkdir(parents=True, exist_ok=True)

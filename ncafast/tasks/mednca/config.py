@@ -172,8 +172,8 @@ class PredictConfig:
 
     suffix: Suffix = "auto"
     """What an ending such as _0001 of an image's name means: modality, a channel of the case; or name, a part of the
-    case's name. auto: a modality where the model was trained on such files, or where a few files differ in nothing else and share
-    one geometry."""
+    case's name. auto: a modality where the model was trained on such files, or where a few files differ in nothing
+    else and share one geometry."""
 
     geometry: Geometry | None = None
     """What of a NIfTI header says where its voxels lie and how large they are, where it holds both: sform, or qform
@@ -299,8 +299,8 @@ class AnimateConfig:
 
     suffix: Suffix = "auto"
     """What an ending such as _0001 of an image's name means: modality, a channel of the case; or name, a part of the
-    case's name. auto: a modality where the model was trained on such files, or where a few files differ in nothing else and share
-    one geometry."""
+    case's name. auto: a modality where the model was trained on such files, or where a few files differ in nothing
+    else and share one geometry."""
 
     geometry: Geometry | None = None
     """What of a NIfTI header says where its voxels lie and how large they are, where it holds both: sform, or qform

@@ -28,7 +28,6 @@ from ncafast.tasks.mednca.volumes import check_sides
 from ncafast.train.progress import say
 from ncafast.train.seeds import generator
 
-
 _SHOWN = 8  # label values in one line
 
 

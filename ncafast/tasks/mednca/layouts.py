@@ -36,7 +36,9 @@ class Dataset:
     @property
     def numbered(self) -> bool:
         """Whether every image is modality 0 of its case by its name, and its label map has the name of the case."""
-        return all(pair.image.name != pair.label.name and (numbered(pair.image) or "")[1:] == (0,) for pair in self.pairs)
+        return all(
+            pair.image.name != pair.label.name and (numbered(pair.image) or "")[1:] == (0,) for pair in self.pairs
+        )
 
     def decided(self) -> list[str]:
         """What was decided about the files of a case, one line each."""
@@ -72,7 +74,13 @@ def open_dataset(
         ValueError: the options contradict each other, or nothing can be used; one line that says what to do.
     """
     image_folder, label_folder = resolve_folders(data, images, labels)
-    if data is not None and image_folder == data and not plain and structures.is_layout(data) and not _holds_pairs(data):
+    if (
+        data is not None
+        and image_folder == data
+        and not plain
+        and structures.is_layout(data)
+        and not _holds_pairs(data)
+    ):
         names = structures.choose(data, wanted)
         table = dict(zip(names, values or range(1, len(names) + 1), strict=True))
         pairs, skipped = structures.find_masks(data, table)

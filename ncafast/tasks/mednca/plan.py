@@ -34,7 +34,7 @@ def recipe_for(config: TrainConfig, data: Dataset) -> tuple[Recipe, list[str]]:
     classes = _classes(config, data, notes)
     recipe = Recipe.of(replace(config, channels=channels, classes=classes), images)
     names = data.facts.channels
-    known = names and len(names) > max(channels) and len(names) == max(data.files, _count(images) if len(names) > 1 else 1)
+    known = len(names) > max(channels) and len(names) in (data.files, _count(images))
     return replace(
         recipe,
         several=recipe.several and data.files == 1,
@@ -69,17 +69,17 @@ def _classes(config: TrainConfig, data: Dataset, notes: list[str]) -> tuple[int,
     """The label values to tell apart; none merges all."""
     facts = data.facts
     if config.classes:
-        for name, given in (("merge_labels", config.merge_labels), ("structures", bool(config.structures))):
-            if given:
+        for name, chosen in (("merge_labels", config.merge_labels), ("structures", bool(config.structures))):
+            if chosen:
                 raise ValueError(f"--classes and --{name.replace('_', '-')} contradict each other; give one of them")
         if facts.ignore is not None:
             notes.append(f"the ignore label {facts.ignore} of {facts.path} counts as background")
         return config.classes
     if facts.ignore is not None:
-        values = " ".join(map(str, facts.values))
+        given = " ".join(map(str, facts.values))
         raise ValueError(
             f"{facts.path}: names an ignore label, {facts.ignore}, whose voxels would have to be left out of the loss, "
-            f"which is not supported; give --classes {values} to take them as background"
+            f"which is not supported; give --classes {given} to take them as background"
         )
     if config.merge_labels or len(data.labels) < 2:
         return ()
@@ -90,7 +90,8 @@ def _classes(config: TrainConfig, data: Dataset, notes: list[str]) -> tuple[int,
     more = f" and {len(values) - _SHOWN} more" if len(values) > _SHOWN else ""
     origin = "masks" if data.structures else "labels that dataset.json names"
     other = "--structures chooses among them, " if data.structures else ""
-    notes.append(f"{len(values)} {origin} are learned as a class each: {each}{more} ({other}--merge-labels makes them one)")
+    what = f"{len(values)} {origin} are learned as a class each: {each}{more}"
+    notes.append(f"{what} ({other}--merge-labels makes them one)")
     if facts.regions:
         notes.append(_regions(facts))
     return values

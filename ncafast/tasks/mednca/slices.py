@@ -98,7 +98,7 @@ class Recipe:
         channels are chosen, since nothing says which of them those were.
         """
         if chosen is None and len(paths) != self.files:
-            raise VolumeError(self._miscounted(paths))
+            raise VolumeError(self.miscounted(paths))
         count = count_channels(paths)
         if chosen is None and count > 1 and self.files == 1 and not self.several:
             raise VolumeError(
@@ -107,12 +107,12 @@ class Recipe:
             )
         return read_case(paths, self.channels if chosen is None else chosen, self.geometry)
 
-    def _miscounted(self, paths: Sequence[Path]) -> str:
+    def miscounted(self, paths: Sequence[Path]) -> str:
         """One line about a case of another number of image files than the model was trained on."""
         count, wanted = len(paths), self.files
         names = f" ({', '.join(self.channel_names)})" if self.channel_names else ""
-        here = f"{paths[0]}: its case has {_files(count)}" + (f" ({', '.join(p.name for p in paths)})" if count > 1 else "")
-        what = f"{here}, but the model takes {_files(wanted)} per case{names}"
+        here = f" ({', '.join(path.name for path in paths)})" if count > 1 else ""
+        what = f"{paths[0]}: its case has {_files(count)}{here}, but the model takes {_files(wanted)} per case{names}"
         if wanted == 1:
             return f"{what}; choose --channels among 0 to {count - 1}, or give --suffix name if each file is a case"
         if count > wanted:

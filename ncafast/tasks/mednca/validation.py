@@ -26,7 +26,8 @@ def validate(
     shown: int,
     show: Show,
 ) -> dict[str, Any]:
-    """Mean Dice over the volumes: val_dice and, if there are several classes, val_dice_<label> of each, by its name where it has one.
+    """Mean Dice over the volumes: val_dice and, if there are several classes, val_dice_<label> of each, where the label
+    is a name or a value.
 
     ``show`` gets an overlay of each of the first ``shown`` volumes. Without volumes all values are None.
     """
