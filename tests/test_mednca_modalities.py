@@ -137,7 +137,9 @@ def test_dataset_json_says_how_many_modalities_there_are(tmp_path):
     assert pairs_of(tmp_path, images, list("abc"))[0] == {"a": ["a_0000"], "b": ["b_0000"], "c": ["c_0000"]}
     pairs, skipped = pairs_of(tmp_path, images, list("abc"), modalities=2)
     assert pairs == {"c": ["c_0000", "c_0001"]} and "no a_0001.nii.gz" in skipped["a_0000"]
-    with pytest.raises(ValueError, match=r"no case has all of its modalities; .*a_0000.*has no a_0001.nii.gz and a_0002"):
+    with pytest.raises(
+        ValueError, match=r"no case has all of its modalities; .*a_0000.*has no a_0001.nii.gz and a_0002"
+    ):
         pairs_of(tmp_path, images, list("abc"), modalities=3)
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ncafast.train.texts import printable
+
 NAME = "dataset.json"
 _ENDINGS = (".nii.gz", ".nii")
 _TODO = "correct it, or rename it to train without it"
@@ -70,7 +72,7 @@ def _channels(path: Path, found: Any) -> tuple[str, ...]:
     wanted = [str(number) for number in range(len(names))]
     if sorted(names) != sorted(wanted):
         raise ValueError(f"{path}: its channels are numbered {', '.join(names)}, not from 0 without a gap; {_TODO}")
-    return tuple(names[number] for number in wanted)
+    return tuple(printable(names[number]) for number in wanted)
 
 
 def _labels(path: Path, found: Any) -> tuple[tuple[tuple[int, str], ...], int | None, tuple[str, ...]]:
@@ -102,7 +104,7 @@ def _sorted(path: Path, parts: dict[str, list[int]]) -> tuple[tuple[int, str], .
         if len(values) == 1:
             if values[0] in names:
                 raise ValueError(f"{path}: {names[values[0]]!r} and {name!r} share the value {values[0]}; {_TODO}")
-            names[values[0]] = name
+            names[values[0]] = printable(name).strip() or f"label {values[0]}"
     every = sorted({value for values in parts.values() for value in values} - {0})
     return tuple((value, names.get(value, f"label {value}")) for value in every)
 

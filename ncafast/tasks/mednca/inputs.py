@@ -11,7 +11,7 @@ from ncafast.tasks.mednca.agreement import check_channel_names
 from ncafast.tasks.mednca.config import Suffix
 from ncafast.tasks.mednca.dataset_json import NAME, read_facts
 from ncafast.tasks.mednca.modalities import Case, cases_of, ending, numbered, siblings
-from ncafast.tasks.mednca.pairs import list_nifti
+from ncafast.tasks.mednca.pairs import holds_nifti, list_nifti
 from ncafast.tasks.mednca.slices import Recipe
 
 
@@ -53,10 +53,8 @@ def find_inputs(
             break
     if not path.is_dir():
         return [_single(path, recipe, chosen, suffix, note)]
-    if cases := structures.cases_in(path):
-        found = {case.name: Input(case.paths, f"{case.name}{_type(case.paths[0])}") for case in cases}
-        if not any(file.name.lower().endswith((".nii", ".nii.gz")) for file in path.iterdir()):
-            return list(found.values())
+    if not holds_nifti(path) and (cases := structures.cases_in(path)):
+        return [Input(case.paths, f"{case.name}{_type(case.paths[0])}") for case in cases]
     options = {"wanted": recipe.files, "trained_on_numbers": recipe.numbered}
     cases = cases_of(list_nifti(path), **options, suffix=suffix, note=note)  # type: ignore[arg-type]
     return [_input(case, recipe) for case in cases]

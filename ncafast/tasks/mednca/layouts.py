@@ -10,7 +10,7 @@ from ncafast.tasks.mednca import structures
 from ncafast.tasks.mednca.config import Suffix
 from ncafast.tasks.mednca.dataset_json import Facts, read_facts
 from ncafast.tasks.mednca.modalities import ending, numbered
-from ncafast.tasks.mednca.pairs import Pair, Skipped, find_pairs, resolve_folders
+from ncafast.tasks.mednca.pairs import Pair, Skipped, find_pairs, holds_nifti, resolve_folders
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +74,7 @@ def open_dataset(
         ValueError: the options contradict each other, or nothing can be used; one line that says what to do.
     """
     image_folder, label_folder = resolve_folders(data, images, labels)
-    if (
-        data is not None
-        and image_folder == data
-        and not plain
-        and structures.is_layout(data)
-        and not _holds_pairs(data)
-    ):
+    if data is not None and image_folder == data and not plain and structures.is_layout(data) and not holds_nifti(data):
         names = structures.choose(data, wanted)
         table = dict(zip(names, values or range(1, len(names) + 1), strict=True))
         pairs, skipped = structures.find_masks(data, table)
@@ -103,8 +97,3 @@ def _facts(data: Path | None, images: Path, labels: Path) -> Facts:
         return read_facts(data)
     above = images.resolve().parent
     return read_facts(above) if labels.resolve().parent == above else Facts()
-
-
-def _holds_pairs(folder: Path) -> bool:
-    """Whether images and label maps lie right inside the folder."""
-    return any(path.name.lower().endswith((".nii", ".nii.gz")) for path in folder.iterdir())

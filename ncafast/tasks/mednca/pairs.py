@@ -61,6 +61,11 @@ def list_nifti(folder: Path) -> list[Path]:
     return files
 
 
+def holds_nifti(folder: Path) -> bool:
+    """Whether there is such a folder, and a NIfTI file right inside it."""
+    return folder.is_dir() and any(_NIFTI.fullmatch(path.name) for path in folder.iterdir() if not path.is_dir())
+
+
 def volume_name(path: Path) -> str:
     """The name an image and its label map share: the stem without an ending such as _0000, _image
     or _seg."""

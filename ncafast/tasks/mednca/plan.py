@@ -12,6 +12,7 @@ from ncafast.tasks.mednca.dataset_json import Facts
 from ncafast.tasks.mednca.layouts import Dataset, open_dataset
 from ncafast.tasks.mednca.slices import Recipe
 from ncafast.tasks.mednca.volumes import read_channels
+from ncafast.train.checks import refused
 
 _SHOWN = 8  # names in one line
 
@@ -33,6 +34,7 @@ def recipe_for(config: TrainConfig, data: Dataset) -> tuple[Recipe, list[str]]:
     channels = config.channels or _channels(data, images)
     classes = _classes(config, data, notes)
     recipe = Recipe.of(replace(config, channels=channels, classes=classes), images)
+    _check_states(config, recipe)
     names = data.facts.channels
     known = len(names) > max(channels) and len(names) in (data.files, _count(images))
     return replace(
@@ -43,6 +45,18 @@ def recipe_for(config: TrainConfig, data: Dataset) -> tuple[Recipe, list[str]]:
         channel_names=tuple(names[channel] for channel in channels) if known else (),
         label_names=_label_names(classes, data),
     ), notes
+
+
+def _check_states(config: TrainConfig, recipe: Recipe) -> None:
+    """Raise ValueError if the cells have too few channels for classes that the data set, not the user, names."""
+    needed = len(recipe.channels) + len(recipe.values)
+    if not config.classes and recipe.classes and needed > config.state_channels:
+        raise refused(
+            "state_channels",
+            config.state_channels,
+            f"{len(recipe.values)} classes and {len(recipe.channels)} image channels need {needed} and some more; "
+            "give more, or learn fewer with --classes, --structures or --merge-labels",
+        )
 
 
 def _channels(data: Dataset, images: Sequence[Path]) -> tuple[int, ...]:

@@ -21,6 +21,7 @@ from ncafast.tasks.mednca.nifti import VolumeError
 from ncafast.tasks.mednca.reading import count_channels, read_case
 from ncafast.tasks.mednca.volumes import Volume, read_channels, read_shape, read_spacing
 from ncafast.train.checks import refused
+from ncafast.train.texts import printable
 
 Array = np.ndarray[Any, Any]
 
@@ -118,11 +119,13 @@ class Recipe:
         if count > wanted:
             return f"{what}; choose {len(self.channels)} --channels among 0 to {count - 1}"
         ends = ", ".join(ending(number) for number in range(wanted))
-        return f"{what}; give files that end in {ends}"
+        channels = count_channels(paths)
+        todo = f", or choose {len(self.channels)} of its {channels} --channels" if channels > 1 else ""
+        return f"{what}; give files that end in {ends}{todo}"
 
     def name_of(self, value: int) -> str:
-        """The name of a class by its label value, or "label 3"."""
-        return self.label_names[self.values.index(value)] if self.label_names else f"label {value}"
+        """The name of a class by its label value as text for people, or "label 3"."""
+        return printable(self.label_names[self.values.index(value)]) if self.label_names else f"label {value}"
 
     @property
     def values(self) -> tuple[int, ...]:

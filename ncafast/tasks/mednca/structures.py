@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ncafast.tasks.mednca.modalities import Case, stem
-from ncafast.tasks.mednca.pairs import Pair, Skipped, list_nifti
+from ncafast.tasks.mednca.pairs import Pair, Skipped, holds_nifti, list_nifti
 
 _IMAGES = tuple(f"{kind}{ending}" for kind in ("ct", "mri") for ending in (".nii.gz", ".nii"))
 MASKS = "segmentations"
@@ -38,8 +38,8 @@ def choose(folder: Path, wanted: Sequence[str]) -> tuple[str, ...]:
     there: set[str] = set()
     for case in cases_in(folder):
         masks = case.paths[0].parent / MASKS
-        if masks.is_dir():
-            there |= {stem(path) for path in masks.iterdir() if path.name.endswith((".nii", ".nii.gz"))}
+        if holds_nifti(masks):
+            there |= {stem(path) for path in list_nifti(masks)}
     unknown = [name for name in wanted if name not in there]
     if unknown:
         have = ", ".join(sorted(there)[:8]) + (f" and {len(there) - 8} more" if len(there) > 8 else "")
@@ -61,7 +61,7 @@ def find_masks(folder: Path, values: Mapping[str, int]) -> tuple[list[Pair], lis
     for case in cases_in(folder):
         (image,) = case.paths
         masks = image.parent / MASKS
-        files = {stem(path): path for path in list_nifti(masks)} if masks.is_dir() else {}
+        files = {stem(path): path for path in list_nifti(masks)} if holds_nifti(masks) else {}
         missing = [name for name in values if name not in files]
         if missing:
             more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""

@@ -78,7 +78,7 @@ def draw_quality(rows: Sequence[dict[str, Any]], recipe: Recipe) -> Array:
         own = [row for row in rows if row["label"] == value]
         colour = pictures.CLASS_COLOURS[number % len(pictures.CLASS_COLOURS)]
         nqm, dice = np.array([[row["nqm"], row["dice"]] for row in own]).T
-        said = recipe.name_of(value)
+        said = pictures.legend_text(recipe.name_of(value))
         if len(own) > 2 and np.ptp(nqm) > 0 and np.ptp(dice) > 0:
             said += f", correlation {np.corrcoef(nqm, dice)[0, 1]:.2f}"
         axes.plot(nqm, dice, "o", color=colour, alpha=0.8, label=said)

@@ -32,7 +32,8 @@ def validate(
     ``show`` gets an overlay of each of the first ``shown`` volumes. Without volumes all values are None.
     """
     values = recipe.values
-    names = [f"val_dice_{name}" for name in recipe.label_names or values] if len(values) > 1 else []
+    names = [f"val_dice_{recipe.name_of(value) if recipe.label_names else value}" for value in values]
+    names = names if len(values) > 1 else []
     if not volumes:
         return dict.fromkeys(("val_dice", *names))
     model.eval()
