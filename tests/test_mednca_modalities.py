@@ -19,8 +19,9 @@ from ncafast.tasks.mednca.inputs import find_inputs
 from ncafast.tasks.mednca.layouts import open_dataset
 from ncafast.tasks.mednca.model_file import load_model
 from ncafast.tasks.mednca.nifti import VolumeError
-from ncafast.tasks.mednca.pairs import find_pairs
-from ncafast.tasks.mednca.reading import read_case
+from ncafast.tasks.mednca.notes import contradictions
+from ncafast.tasks.mednca.pairs import Pair, find_pairs
+from ncafast.tasks.mednca.reading import read_case, read_truth
 from ncafast.tasks.mednca.slices import Recipe
 from ncafast.tasks.repeats import crossvalidate
 from ncafast.tasks.repeats.config import MedNCAFolds
@@ -291,6 +292,32 @@ def test_other_channel_names_are_refused(run, data, tmp_path, names, todo):
     with pytest.raises(ValueError, match=said):
         predict(PredictConfig(run, tmp_path / "imagesTr", tmp_path / "o", progress=False))
     assert evaluate(EvaluateConfig(run, tmp_path, channels=(1, 0), output=tmp_path / "e", progress=False)).rows
+
+
+def test_geometry_and_ignore_affine_hold_for_every_file(tmp_path):
+    first, second, label = modalities(0)
+    paths = []
+    for number, data in enumerate((first, second)):
+        image = nib.Nifti1Image(data, affine_of("LPS"))
+        image.set_sform(affine_of("LPS"), 1)
+        image.set_qform(affine_of("LPS", (2.0, 2.0, 5.0)), 1)
+        nib.save(image, tmp_path / f"a_000{number}.nii.gz")
+        paths.append(tmp_path / f"a_000{number}.nii.gz")
+    assert read_case(paths, (0, 1), "sform").spacing == pytest.approx((1, 1, 1))
+    volume = read_case(paths, (0, 1), "qform")
+    assert volume.spacing == pytest.approx((2, 2, 5))
+    np.testing.assert_array_equal(volume.data[1], second[::-1, ::-1])
+    (line,) = contradictions(paths, "sform")
+    assert "a_0000.nii.gz: its sform says 1 x 1 x 1 mm" in line and "2 of 2 files" in line
+
+    masks = ((1, write(tmp_path / "m" / "low.nii.gz", (label == 1).astype(np.uint8), np.eye(4))),
+             (2, write(tmp_path / "m" / "high.nii.gz", (label == 2).astype(np.uint8), np.eye(4))))  # fmt: skip
+    pair = Pair("a", paths[0], tmp_path / "m", (paths[1],), masks)
+    with pytest.raises(VolumeError, match="low.nii.gz: lies .* mm away"):
+        read_truth(pair, volume)
+    truth = read_truth(pair, volume, ignore_affine=True)
+    np.testing.assert_array_equal(truth.data[0], label[::-1, ::-1])
+    assert (truth.waived, truth.overlap) == ("moved", "")
 
 
 def test_one_case_of_another_geometry_is_skipped(data, tmp_path, capsys):
