@@ -11,7 +11,7 @@ from ncafast.train.texts import printable
 
 NAME = "dataset.json"
 _ENDINGS = (".nii.gz", ".nii")
-_TODO = "correct it, or rename it to train without it"
+_TODO = "correct it, or rename it to go on without it"
 
 
 @dataclass(frozen=True, slots=True)
