@@ -193,7 +193,8 @@ def _predict_mednca(options: Any) -> int:
     for item in done.written:
         overlay = f", {item.overlay.name}" if item.overlay else ""
         doubt = f" (NQM {', '.join(f'{value:.3f}' for value in item.quality.values())})" if item.quality else ""
-        print(texts.printable(f"written: {item.labels}{overlay}{doubt}"))
+        masks = f", {len(item.masks)} masks in {item.masks[0].parent.name}/" if item.masks else ""
+        print(texts.printable(f"written: {item.labels}{overlay}{masks}{doubt}"))
     if done.report is not None:
         print(texts.printable(f"written: {done.report}, and beside it maps of where the model is unsure"))
     return FAILED if done.skipped else DONE

@@ -209,7 +209,7 @@ def test_a_model_keeps_its_geometry_for_all_that_is_done_with_it(tmp_path, capsy
     data, out = acdc(tmp_path / "data"), tmp_path / "run"
     train(tiny(data, out, axis="auto", geometry="qform", epochs=1))
     said = capsys.readouterr().out
-    assert said.count("note: ") == 1 and "case_0.nii.gz: its sform says 1 x 1 x 1 mm" in said
+    assert said.count("its sform says") == 1 and "case_0.nii.gz: its sform says 1 x 1 x 1 mm" in said
     assert "(8 of 8 files are of this kind)" in said and "as --geometry qform says" in said
     recipe = load_model(out, "cpu").recipe  # type: ignore[arg-type]
     assert (recipe.geometry, recipe.axis) == ("qform", "axial")

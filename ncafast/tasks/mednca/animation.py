@@ -13,13 +13,16 @@ from ncafast.models import MedNCA
 from ncafast.tasks.mednca import pictures, planes
 from ncafast.tasks.mednca.config import AnimateConfig, Axis
 from ncafast.tasks.mednca.inference import Model, decide
+from ncafast.tasks.mednca.inputs import find_inputs
 from ncafast.tasks.mednca.model_file import load_model
+from ncafast.tasks.mednca.nifti import VolumeError
 from ncafast.tasks.mednca.notes import say_contradictions
 from ncafast.tasks.mednca.prediction import segment, slices_of
 from ncafast.tasks.mednca.slices import Array
 from ncafast.tasks.mednca.stages import Stage, stages
 from ncafast.train.checks import check_options, refused
 from ncafast.train.machine import resolve_device
+from ncafast.train.progress import say
 from ncafast.viz.animation import check_animation, write_animation
 from ncafast.viz.pixels import enlarged, mosaic
 
@@ -37,8 +40,12 @@ def animate(config: AnimateConfig) -> Path:
         raise refused("label", config.label, f"the model knows {', '.join(map(str, recipe.values))}")
     if config.every > min(model.steps):
         raise refused("every", config.every, f"a level of the model takes {min(model.steps)} steps, so give no more")
-    say_contradictions([config.input], recipe.geometry)
-    volume = recipe.read(config.input, config.channels)
+    options = {"chosen": config.channels, "suffix": config.suffix}
+    (case,) = find_inputs(config.input, recipe, **options, note=lambda line: say(f"note: {line}"))  # type: ignore[arg-type]
+    if case.problem:
+        raise VolumeError(case.problem)
+    say_contradictions(case.paths, recipe.geometry)
+    volume = recipe.read(case.paths, config.channels)
     images = slices_of(trained, volume)
     spacing = recipe.slice_spacing(volume.spacing)
     index = config.slice

@@ -21,10 +21,10 @@ from safetensors.numpy import save
 from torch import Tensor
 
 from ncafast.files import replacing
-from ncafast.tasks.mednca.matching import Waived, read_matching_label
+from ncafast.tasks.mednca.matching import Waived
 from ncafast.tasks.mednca.pairs import Pair
+from ncafast.tasks.mednca.reading import read_case, read_truth
 from ncafast.tasks.mednca.slices import Recipe, tuples
-from ncafast.tasks.mednca.volumes import read_image
 
 _VERSION = 4
 
@@ -40,7 +40,8 @@ class CachedVolume:
     foreground: tuple[int, ...]  # labelled pixels in each slice
     labels: tuple[int, ...]  # label values that occur, background left out
     waived: Waived  # what --ignore-affine changed for the label map
-    blank: bool  # whether the image is the same everywhere
+    overlap: str  # which masks of a structure each overlap, in words
+    blank: bool  # whether the image, or a channel of it, is the same everywhere
     checksum: int  # of the slices' content
 
     def __len__(self) -> int:
@@ -71,22 +72,22 @@ def prepare(pair: Pair, recipe: Recipe, folder: Path, ignore_affine: bool = Fals
 
 
 def _key(pair: Pair, recipe: Recipe, ignore_affine: bool) -> str:
-    sources = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in (pair.image, pair.label)]
+    sources = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in pair.sources]
     content = json.dumps([_VERSION, sources, recipe.to_json(), ignore_affine])
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def _build(pair: Pair, recipe: Recipe, path: Path, ignore_affine: bool) -> None:
-    image = read_image(pair.image, recipe.channels, recipe.geometry)
-    match = read_matching_label(image, pair.label, recipe.geometry, ignore_affine)
-    label = match.label
-    tensors = {"image": recipe.slices_of(image), "label": recipe.label_slices(label.data)}
+    image = read_case(pair.images, recipe.channels, recipe.geometry)
+    truth = read_truth(pair, image, recipe.geometry, ignore_affine)
+    tensors = {"image": recipe.slices_of(image), "label": recipe.label_slices(truth.data)}
     header = {
         "spacing": recipe.slice_spacing(image.spacing),
         "foreground": np.count_nonzero(tensors["label"], axis=(1, 2)).tolist(),
-        "labels": [int(value) for value in np.unique(label.data) if value != 0],
-        "waived": match.waived,
-        "blank": not (image.data != image.data.flat[0]).any(),
+        "labels": [int(value) for value in np.unique(truth.data) if value != 0],
+        "waived": truth.waived,
+        "overlap": truth.overlap,
+        "blank": any(not (channel != channel.flat[0]).any() for channel in image.data),
         "checksum": _checksum(tensors),
     }
     data = save(tensors, {"ncafast": json.dumps(header)})

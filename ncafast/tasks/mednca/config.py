@@ -11,6 +11,7 @@ from ncafast.train.settings import BaseSettings, Schedule
 
 Axis = Literal["sagittal", "coronal", "axial"]
 Geometry = Literal["sform", "qform"]
+Suffix = Literal["auto", "modality", "name"]
 
 
 @dataclass
@@ -23,7 +24,9 @@ class TrainConfig(BaseSettings):
 
     data: Path | None = None
     """Folder with the training set: either imagesTr/ and labelsTr/ (or images/ and labels/) inside
-    it, or files named like case1_image.nii.gz and case1_label.nii.gz side by side."""
+    it, or files named like case1_image.nii.gz and case1_label.nii.gz side by side, or a folder per case with ct.nii.gz
+    or mri.nii.gz and a mask per structure in segmentations/. Images case_0000.nii.gz, case_0001.nii.gz and so on are
+    the channels of one case. dataset.json, where there is one, names channels and labels."""
 
     images: Path | None = None
     """Folder with the images, if they are not under --data. Needs --labels."""
@@ -46,11 +49,23 @@ class TrainConfig(BaseSettings):
     With --dims 3 nothing is cut.
     """
 
-    channels: tuple[int, ...] = (0,)
-    """Which channels of a 4-D image to use, counted from 0. A 3-D image has channel 0 alone."""
+    channels: tuple[int, ...] | None = None
+    """Which channels of a 4-D image, or which of a case's files, to use, counted from 0. Left out: all files; of a 4-D
+    image all channels if dataset.json names as many, otherwise channel 0."""
+
+    suffix: Suffix = "auto"
+    """What an ending such as _0001 of an image's name means: modality, a channel of the case; or name, a part of the
+    case's name. auto: a modality, unless the label map's name has it too."""
 
     classes: tuple[int, ...] = ()
-    """Label values to tell apart, for example 1 2. Left out: every label above 0 is one class."""
+    """Label values to tell apart, for example 1 2. Left out: those that dataset.json names, if they are several;
+    otherwise every label above 0 is one class."""
+
+    merge_labels: bool = False
+    """Learn every label above 0 as one class, also where dataset.json names several."""
+
+    structures: tuple[str, ...] = ()
+    """Names of the masks to learn, where every case has one per structure. Left out: all."""
 
     percentiles: tuple[float, float] = (0.5, 99.5)
     """Intensities at these percentiles of each volume's non-zero voxels become 0 and 1; the rest is
@@ -145,7 +160,8 @@ class PredictConfig:
     """Checkpoint (.safetensors), or the folder of a training run (its best checkpoint is taken)."""
 
     input: Path
-    """A NIfTI image, or a folder of them."""
+    """A NIfTI image, or a folder of them. Images case_0000.nii.gz, case_0001.nii.gz and so on are the channels of one
+    case, if the model takes several; one of them finds the others."""
 
     output: Path = Path("<model>/predictions")
     """Folder for the results; for a single image it may also be a file name ending in .nii or
@@ -153,8 +169,13 @@ class PredictConfig:
     a number is added where that is taken."""
 
     channels: tuple[int, ...] | None = None
-    """Which channels of a 4-D image to use, counted from 0. Left out: those that training used; a model of 3-D images
-    then takes no 4-D ones."""
+    """Which channels of a 4-D image, or which of a case's files, to use, counted from 0. Left out: those that training
+    used; a model of 3-D images then takes no 4-D ones."""
+
+    suffix: Suffix = "auto"
+    """What an ending such as _0001 of an image's name means: modality, a channel of the case; or name, a part of the
+    case's name. auto: a modality where the model was trained on such files, or where a few files differ in nothing
+    else and share one geometry."""
 
     geometry: Geometry | None = None
     """What of a NIfTI header says where its voxels lie and how large they are, where it holds both: sform, or qform
@@ -167,6 +188,9 @@ class PredictConfig:
     overlay: bool = True
     """Also write a picture: of the slice with the largest segmented area, or of three planes
     through the middle of what a 3-D model segmented."""
+
+    masks: bool = False
+    """Also write one binary mask per label, NAME/LABEL.nii.gz beside NAME.nii.gz."""
 
     uncertainty: bool = False
     """Also write where the model is unsure, into the folder uncertainty/ inside --output, or NAME-uncertainty/
@@ -219,8 +243,16 @@ class EvaluateConfig:
     a number is added where that is taken."""
 
     channels: tuple[int, ...] | None = None
-    """Which channels of a 4-D image to use, counted from 0. Left out: those that training used; a model of 3-D images
-    then takes no 4-D ones."""
+    """Which channels of a 4-D image, or which of a case's files, to use, counted from 0. Left out: those that training
+    used; a model of 3-D images then takes no 4-D ones."""
+
+    suffix: Suffix = "auto"
+    """What an ending such as _0001 of an image's name means: modality, a channel of the case; or name, a part of the
+    case's name. auto: a modality, unless the label map's name has it too."""
+
+    structures: tuple[str, ...] = ()
+    """Names of the masks to compare with, in the order of the model's labels, where every case has one per structure.
+    Left out: those that the model was trained on."""
 
     geometry: Geometry | None = None
     """What of a NIfTI header says where its voxels lie and how large they are, where it holds both: sform, or qform
@@ -259,7 +291,8 @@ class AnimateConfig:
     """Checkpoint (.safetensors), or the folder of a training run (its best checkpoint is taken)."""
 
     input: Path
-    """A NIfTI image."""
+    """A NIfTI image. One of case_0000.nii.gz, case_0001.nii.gz and so on finds the others, if the model takes several.
+    """
 
     output: Path = Path("<model>/animation.gif")
     """The film: a file name ending in .gif or .mp4. By default beside the model;
@@ -277,8 +310,13 @@ class AnimateConfig:
     above."""
 
     channels: tuple[int, ...] | None = None
-    """Which channels of a 4-D image to use, counted from 0. Left out: those that training used; a model of 3-D images
-    then takes no 4-D ones."""
+    """Which channels of a 4-D image, or which of a case's files, to use, counted from 0. Left out: those that training
+    used; a model of 3-D images then takes no 4-D ones."""
+
+    suffix: Suffix = "auto"
+    """What an ending such as _0001 of an image's name means: modality, a channel of the case; or name, a part of the
+    case's name. auto: a modality where the model was trained on such files, or where a few files differ in nothing
+    else and share one geometry."""
 
     geometry: Geometry | None = None
     """What of a NIfTI header says where its voxels lie and how large they are, where it holds both: sform, or qform

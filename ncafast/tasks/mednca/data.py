@@ -28,6 +28,8 @@ from ncafast.tasks.mednca.volumes import check_sides
 from ncafast.train.progress import say
 from ncafast.train.seeds import generator
 
+_SHOWN = 8  # label values in one line
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -78,7 +80,7 @@ def load_sides(
     split = split_volumes(sorted(volumes), config.val_fraction, config.seed, config.train_list, config.val_list)
     train = [volumes[name] for name in split.train]
     require_classes(train, recipe)
-    for doubt in doubts(list(volumes.values())):
+    for doubt in doubts(list(volumes.values()), None if config.merge_labels else recipe):
         say(f"note: {doubt}")
     return train, [volumes[name] for name in split.held_out], skipped
 
@@ -89,17 +91,34 @@ def require_classes(volumes: Sequence[CachedVolume], recipe: Recipe) -> None:
     missing = [value for value in recipe.classes if value not in found]
     if missing or not any(value > 0 for value in found):
         have = ", ".join(map(str, sorted(found))) or "only background (0)"
-        wanted = f"the value {missing[0]}" if missing else "a value above 0"
+        name = f" ({recipe.name_of(missing[0])})" if missing and recipe.label_names else ""
+        wanted = f"the value {missing[0]}{name}" if missing else "a value above 0"
         todo = "choose --classes among these" if found else "give label maps in which something is drawn"
         raise ValueError(f"no training label holds {wanted}; they hold {have}: {todo}")
 
 
-def doubts(volumes: Sequence[CachedVolume]) -> Iterator[str]:
-    """What can be used, but was hardly meant, one line each."""
+def doubts(volumes: Sequence[CachedVolume], recipe: Recipe | None = None) -> Iterator[str]:
+    """What can be used, but was hardly meant, one line each; with a recipe, also which label values it merges or leaves
+    out."""
     below = [volume.name for volume in volumes if min(volume.labels, default=0) < 0]
     if below:
         yield f"{len(below)} of {len(volumes)} label maps hold values below 0, {below[0]} first; these are background"
     yield from waivers({volume.name: volume.waived for volume in volumes})
+    values = sorted({value for volume in volumes for value in volume.labels if value > 0})
+    if recipe is not None and not recipe.classes and len(values) > 1:
+        shown = " ".join(map(str, values[:_SHOWN])) + (" ..." if len(values) > _SHOWN else "")
+        yield f"the label maps hold {len(values)} values, {shown}, merged into one class; --classes tells them apart"
+    unnamed = [value for value in values if recipe is not None and recipe.classes and value not in recipe.classes]
+    if unnamed:
+        shown = " ".join(map(str, unnamed[:_SHOWN])) + (" ..." if len(unnamed) > _SHOWN else "")
+        yield f"the label maps also hold {shown}, which is not among the classes and counts as background"
+    overlaps = [volume for volume in volumes if volume.overlap]
+    if overlaps:
+        first = f"{overlaps[0].name} first ({overlaps[0].overlap})"
+        yield (
+            f"masks overlap in {len(overlaps)} of {len(volumes)} cases, {first}; "
+            "a voxel of several belongs to the last in the order of the structures"
+        )
     blank = [volume.name for volume in volumes if volume.blank]
     if blank:
         yield f"{len(blank)} of {len(volumes)} images are the same everywhere, {blank[0]} first; are these files right?"

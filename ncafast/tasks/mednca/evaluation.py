@@ -15,17 +15,20 @@ from tqdm import tqdm
 
 from ncafast.files import write_text
 from ncafast.tasks.mednca import pictures, planes, uncertainty
+from ncafast.tasks.mednca.agreement import check_dataset, doubts
 from ncafast.tasks.mednca.config import EvaluateConfig
 from ncafast.tasks.mednca.inference import Found, decide
-from ncafast.tasks.mednca.matching import Waived, read_matching_label, waivers
+from ncafast.tasks.mednca.layouts import Dataset, open_dataset
+from ncafast.tasks.mednca.matching import Waived, waivers
 from ncafast.tasks.mednca.metrics import score
 from ncafast.tasks.mednca.model_file import TrainedModel, load_model
 from ncafast.tasks.mednca.nifti import VolumeError
 from ncafast.tasks.mednca.notes import say_contradictions
-from ncafast.tasks.mednca.pairs import Pair, Skipped, find_pairs, resolve_folders
+from ncafast.tasks.mednca.pairs import Pair, Skipped
 from ncafast.tasks.mednca.prediction import segment, slices_of
-from ncafast.tasks.mednca.slices import Array
-from ncafast.train.checks import check_options
+from ncafast.tasks.mednca.reading import read_truth
+from ncafast.tasks.mednca.slices import Array, Recipe
+from ncafast.train.checks import check_options, refused
 from ncafast.train.machine import resolve_device
 from ncafast.train.outputs import check_folder, check_free
 from ncafast.train.run_folder import read_split
@@ -40,7 +43,8 @@ class Scores:
     """One row per volume and class, their means, and the files that were left out."""
 
     rows: tuple[dict[str, Any], ...]
-    """volume, label, dice, iou, hd95_mm, voxels_true, voxels_found; with several runs also nqm"""
+    """volume, label, dice, iou, hd95_mm, voxels_true, voxels_found; name, where labels have names; with several runs
+    also nqm"""
     mean: dict[str, float]
     """Of dice, iou and hd95_mm over all rows."""
     csv: Path
@@ -51,7 +55,8 @@ class Scores:
         lines = [("volume", "label", "Dice", "IoU", "HD95 mm")]
         for row in (*self.rows, {"volume": "mean", "label": "", **self.mean}):
             numbers = (f"{row['dice']:.4f}", f"{row['iou']:.4f}", f"{row['hd95_mm']:.2f}")
-            lines.append((printable(row["volume"]), str(row["label"]), *numbers))
+            label = printable(row.get("name") or str(row["label"]))
+            lines.append((printable(row["volume"]), label, *numbers))
         widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
         text = [
             "  ".join(
@@ -74,9 +79,10 @@ def evaluate(config: EvaluateConfig) -> Scores:
     check_free("--output", [config.output / name for name in _FILES], config.overwrite)
     trained = load_model(config.model, resolve_device(config.device)).with_geometry(config.geometry)
     trained.recipe.check_channels(config.channels)
-    pairs, skipped = find_pairs(*resolve_folders(config.data, config.images, config.labels))
-    chosen = _choose(pairs, config)
-    say_contradictions([path for pair in chosen for path in (pair.image, pair.label)], trained.recipe.geometry)
+    data = _open(config, trained.recipe)
+    skipped = list(data.skipped)
+    chosen = _choose(data.pairs, config)
+    say_contradictions([path for pair in chosen for path in pair.sources], trained.recipe.geometry)
     scored: list[tuple[float, Pair]] = []
     rows: list[dict[str, Any]] = []
     waived: dict[str, Waived] = {}
@@ -100,12 +106,27 @@ def evaluate(config: EvaluateConfig) -> Scores:
     scores = Scores(tuple(rows), mean, config.output / "scores.csv", tuple(skipped))
     _write_csv(scores)
     if config.runs > 1:
-        pictures.write_png(config.output / "quality.png", uncertainty.draw_quality(scores.rows))
+        pictures.write_png(config.output / "quality.png", uncertainty.draw_quality(scores.rows, trained.recipe))
     scored.sort(key=lambda item: item[0])
     for name, place in (("worst", 0), ("middle", len(scored) // 2), ("best", -1)):
         _draw(trained, *scored[place], config, name)
     tqdm.write(scores.table())
     return scores
+
+
+def _open(config: EvaluateConfig, recipe: Recipe) -> Dataset:
+    """The data set, if it is of the kind that the model was trained on. Raises ValueError if not."""
+    names, values = config.structures or (recipe.label_names if recipe.classes else ()), recipe.classes
+    if config.structures and values and len(names) != len(values):
+        raise refused("structures", names, f"the model has {len(values)} labels, so give a name for each")
+    folders = config.data, config.images, config.labels
+    data = open_dataset(*folders, suffix=config.suffix, wanted=names, values=values if names else ())
+    if data.structures and not names:
+        raise ValueError(f"{config.data}: has a mask per structure, and the model does not name any; give --structures")
+    check_dataset(recipe, data, config.channels)
+    for line in (*data.decided(), *doubts(recipe, data)):
+        tqdm.write(printable(f"note: {line}"))
+    return data
 
 
 def _choose(pairs: Sequence[Pair], config: EvaluateConfig) -> list[Pair]:
@@ -144,26 +165,28 @@ class _Case:
 
 def _read(trained: TrainedModel, pair: Pair, config: EvaluateConfig) -> _Case:
     recipe = trained.recipe
-    image = recipe.read(pair.image, config.channels)
-    match = read_matching_label(image, pair.label, recipe.geometry, config.ignore_affine)
+    image = recipe.read(pair.images, config.channels)
+    truth = read_truth(pair, image, recipe.geometry, config.ignore_affine)
     images = slices_of(trained, image)
     found = segment(trained, images, seed=config.seed, runs=config.runs)
-    truth = recipe.label_slices(match.label.data)
-    return _Case(images, truth, found, recipe.slice_spacing(image.spacing), match.waived)
+    spacing = recipe.slice_spacing(image.spacing)
+    return _Case(images, recipe.label_slices(truth.data), found, spacing, truth.waived)
 
 
 def _score(trained: TrainedModel, pair: Pair, config: EvaluateConfig) -> tuple[list[dict[str, Any]], Waived]:
     """The volume's rows, and what --ignore-affine changed for its label map."""
     case = _read(trained, pair, config)
     labels = decide(case.found.probability).numpy()
-    nqm = uncertainty.scores(trained.recipe, case.found)
+    recipe = trained.recipe
+    nqm = uncertainty.scores(recipe, case.found)
     rows = []
-    for number, value in enumerate(trained.recipe.values, start=1):
+    for number, value in enumerate(recipe.values, start=1):
         ours, theirs = labels == number, case.truth == number
         result = score(ours, theirs, case.spacing)
         row = {
             "volume": pair.name,
             "label": value,
+            **({"name": recipe.name_of(value)} if recipe.label_names else {}),
             "dice": result.dice,
             "iou": result.iou,
             "hd95_mm": result.hd95,

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from ncafast.tasks.mednca.config import Suffix
+from ncafast.tasks.mednca.modalities import ending, numbered, stem
 
 _LAYOUTS = (("imagesTr", "labelsTr"), ("images", "labels"))
 _NIFTI = re.compile(r"[^.].*\.nii(\.gz)?", re.IGNORECASE | re.DOTALL)  # a name may hold line breaks
@@ -14,11 +18,26 @@ _LABEL_ENDING = re.compile(r"[_-](label|labels|seg|mask|gt)$", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """An image file and its label file under their common name."""
+    """A case: its image file or files, and its label map, under their common name."""
 
     name: str
     image: Path
     label: Path
+    """The label map, or the folder of the masks."""
+    others: tuple[Path, ...] = ()
+    """The second and further modalities, in the order of their numbers."""
+    masks: tuple[tuple[int, Path], ...] = ()
+    """Label values and mask files, where there is one per structure."""
+
+    @property
+    def images(self) -> tuple[Path, ...]:
+        """All image files."""
+        return (self.image, *self.others)
+
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """All files."""
+        return (*self.images, *(path for _, path in self.masks)) if self.masks else (*self.images, self.label)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +46,6 @@ class Skipped:
 
     path: Path
     reason: str
-
-
-def stem(path: Path) -> str:
-    """The file name without .nii or .nii.gz."""
-    return re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
 
 
 def list_nifti(folder: Path) -> list[Path]:
@@ -45,6 +59,11 @@ def list_nifti(folder: Path) -> list[Path]:
     if not files:
         raise ValueError(f"{folder}: holds no .nii or .nii.gz file; give the folder that holds them")
     return files
+
+
+def holds_nifti(folder: Path) -> bool:
+    """Whether there is such a folder, and a NIfTI file right inside it."""
+    return folder.is_dir() and any(_NIFTI.fullmatch(path.name) for path in folder.iterdir() if not path.is_dir())
 
 
 def volume_name(path: Path) -> str:
@@ -73,12 +92,24 @@ def resolve_folders(data: Path | None, images: Path | None, labels: Path | None)
     return data, data
 
 
-def find_pairs(images: Path, labels: Path) -> tuple[list[Pair], list[Skipped]]:
+def find_pairs(
+    images: Path, labels: Path, *, modalities: int = 0, suffix: Suffix = "auto"
+) -> tuple[list[Pair], list[Skipped]]:
     """Match the images of one folder with the label maps of another, or of the same one.
 
     Files match when their names agree once endings such as _0000, _image, _label, _seg, _mask or
-    _gt are taken off. In one common folder a label map is known by such an ending. Returns the
-    pairs sorted by name, and every file without a clear partner.
+    _gt are taken off. In one common folder a label map is known by such an ending. Several images
+    case_0000, case_0001 ... of one label map case are its modalities.
+
+    Args:
+        images: folder of the images.
+        labels: folder of the label maps.
+        modalities: files that every case must have, if some have several; 0 takes as many as most cases have.
+        suffix: whether an ending such as _0001 numbers a modality or is part of a name. auto: a modality, unless a
+            label map has it in its name too.
+
+    Returns:
+        The pairs sorted by name, and every file without a clear partner.
     """
     if images.resolve() == labels.resolve():
         files = list_nifti(images)
@@ -92,36 +123,96 @@ def find_pairs(images: Path, labels: Path) -> tuple[list[Pair], list[Skipped]]:
     else:
         image_files, label_files = list_nifti(images), list_nifti(labels)
 
-    by_name: dict[str, tuple[list[Path], list[Path]]] = {}
-    for path in image_files:
-        by_name.setdefault(volume_name(path), ([], []))[0].append(path)
+    cases: dict[str, _Files] = {}
     for path in label_files:
-        by_name.setdefault(volume_name(path), ([], []))[1].append(path)
-    pairs, skipped = _sort_out(by_name, images, labels)
+        cases.setdefault(volume_name(path), _Files()).labels.append(path)
+    whole = {_LABEL_ENDING.sub("", stem(path)) for path in label_files}
+    if suffix == "modality":
+        whole |= cases.keys()
+    for path in image_files:
+        case, number = numbered(path) or ("", 0)
+        if suffix != "name" and number and case in whole and (volume_name(path) not in cases or suffix == "modality"):
+            cases[case].further.setdefault(number, []).append(path)
+        else:
+            cases.setdefault(volume_name(path), _Files()).first.append(path)
+    if suffix == "auto":
+        _release(cases)
+    several = any(files.further for files in cases.values())
+    pairs, skipped = _sort_out(cases, images, labels, (modalities if several else 0) or _usual(cases))
     if not pairs:
         raise ValueError(
             f"{images}: none of its {len(image_files)} images has a label map of the same name in {labels} "
             f"(such as {image_files[0].name} and {label_files[0].name}); rename the files"
+            if not several
+            else f"{images}: no case has all of its modalities; {skipped[0].reason}"
         )
     return pairs, skipped
 
 
+@dataclass(slots=True)
+class _Files:
+    """The files under one name: images without a number or with _0000, those with higher ones, label maps."""
+
+    first: list[Path] = field(default_factory=list)
+    further: dict[int, list[Path]] = field(default_factory=dict)
+    labels: list[Path] = field(default_factory=list)
+
+    def numbers(self) -> tuple[int, ...]:
+        """Those of the modalities."""
+        return (*([0] if self.first else []), *sorted(self.further))
+
+
+def _release(cases: dict[str, _Files]) -> None:
+    """Take higher numbers as parts of names where no _0000 comes before them: case and case_0001 are two scans."""
+    for files in list(cases.values()):
+        if files.further and not any(ending(0) == stem(path)[-5:] for path in files.first):
+            for path in (path for same in files.further.values() for path in same):
+                cases.setdefault(stem(path), _Files()).first.append(path)
+            files.further = {}
+
+
+def _usual(cases: dict[str, _Files]) -> int:
+    """How many modalities most cases have of those that lack none; of equally frequent numbers, the larger."""
+    found = [files.numbers() for files in cases.values() if files.labels]
+    counts = Counter(len(numbers) for numbers in found if numbers and numbers == tuple(range(len(numbers))))
+    if not counts:
+        return max((numbers[-1] + 1 for numbers in found if numbers), default=1)
+    return max(counts, key=lambda count: (counts[count], count))
+
+
 def _sort_out(
-    by_name: dict[str, tuple[list[Path], list[Path]]], images: Path, labels: Path
+    cases: dict[str, _Files], images: Path, labels: Path, modalities: int
 ) -> tuple[list[Pair], list[Skipped]]:
     pairs: list[Pair] = []
     skipped: list[Skipped] = []
-    for name, (own_images, own_labels) in sorted(by_name.items()):
-        paths = own_images + own_labels
-        if len(own_images) == 1 and len(own_labels) == 1:
-            pairs.append(Pair(name, own_images[0], own_labels[0]))
-        elif not own_labels:
+    for name, files in sorted(cases.items()):
+        own_images = files.first + [path for number in sorted(files.further) for path in files.further[number]]
+        paths = own_images + files.labels
+        if not files.labels:
             reason = f"has no label map called {name}.nii.gz in {labels}; add it or take the image away"
-            skipped += [Skipped(path, f"{path}: {reason}") for path in paths]
+            skipped += [Skipped(path, f"{path}: {reason}{_hint(path, cases)}") for path in paths]
         elif not own_images:
             reason = f"is a label map without an image called {name}.nii.gz in {images}"
             skipped += [Skipped(path, f"{path}: {reason}; add it or take the label away") for path in paths]
-        else:
+        elif len(files.first) > 1 or len(files.labels) > 1 or any(len(same) > 1 for same in files.further.values()):
             names = ", ".join(path.name for path in paths)
-            skipped.append(Skipped(paths[0], f"{paths[0]}: several files share one name ({names}); keep two"))
+            several = "keep one of each" if files.further else "keep two"
+            skipped.append(Skipped(paths[0], f"{paths[0]}: several files share one name ({names}); {several}"))
+        elif missing := sorted(set(range(modalities)) - set(files.numbers())):
+            absent = " and ".join(f"{name}{ending(number)}.nii.gz" for number in missing)
+            reason = f"its case has no {absent}, and {modalities} modalities are needed; add it or take the case away"
+            skipped.append(Skipped(paths[0], f"{paths[0]}: {reason}"))
+        else:
+            extra = [number for number in sorted(files.further) if number >= modalities]
+            reason = f"is modality {{}} of {name}, but a case of this data set has {modalities}; it is not used"
+            skipped += [Skipped((p := files.further[n][0]), f"{p}: {reason.format(n)}") for n in extra]
+            others = tuple(files.further[number][0] for number in range(1, modalities))
+            pairs.append(Pair(name, files.first[0], files.labels[0], others))
     return pairs, skipped
+
+
+def _hint(path: Path, cases: dict[str, _Files]) -> str:
+    """For an image whose number may be that of a modality after all."""
+    case, number = numbered(path) or ("", 0)
+    known = number and case in cases and cases[case].labels
+    return f"; or, if it is a modality of {case}, give --suffix modality" if known else ""

@@ -28,6 +28,7 @@ __all__ = [
     "CLASS_COLOURS",
     "curves",
     "draw_labels",
+    "legend_text",
     "outline",
     "overlay",
     "probability",
@@ -93,10 +94,15 @@ def draw_labels(axes: Axes, prediction: Array, truth: Array | None, names: Seque
                 continue
             line = Line2D([], [], color=own if several else colour, linewidth=2)
             line.set_linestyle("-" if kind == "truth" else "--")
-            line.set_label(f"{name}: {kind}" if several else kind)
+            line.set_label(f"{legend_text(name)}: {kind}" if several else kind)
             outline(axes, labels == number, line)
             handles.append(line)
     return handles
+
+
+def legend_text(name: str) -> str:
+    """A label's name as matplotlib's legend shows it: no formula, and no leading underscore, which would hide it."""
+    return (name.lstrip("_") or "label").replace("$", r"\$")
 
 
 def curves(history: History, best_epoch: int | None = None) -> Array:

@@ -51,7 +51,7 @@ def draw(
     planes = choose(recipe, dims, found if truth is None else truth, spacing)
     image, found = recipe.to_canonical(image), recipe.to_canonical(found)
     truth = None if truth is None else recipe.to_canonical(truth)
-    names = [f"label {value}" for value in recipe.values]
+    names = [recipe.name_of(value) for value in recipe.values]
     if dims == 2:
         (plane,) = planes
         return pictures.overlay(

@@ -15,11 +15,14 @@ from tqdm import tqdm
 from ncafast.tasks.mednca import pictures, planes, uncertainty
 from ncafast.tasks.mednca.config import PredictConfig
 from ncafast.tasks.mednca.inference import Found, decide, infer
+from ncafast.tasks.mednca.inputs import Input, find_inputs
+from ncafast.tasks.mednca.masks import mask_paths, write_masks
+from ncafast.tasks.mednca.modalities import stem
 from ncafast.tasks.mednca.model_file import TrainedModel, least_sides, load_model
 from ncafast.tasks.mednca.nifti import VolumeError
 from ncafast.tasks.mednca.notes import say_contradictions
-from ncafast.tasks.mednca.pairs import Skipped, list_nifti, stem
-from ncafast.tasks.mednca.slices import Array
+from ncafast.tasks.mednca.pairs import Skipped
+from ncafast.tasks.mednca.slices import Array, Recipe
 from ncafast.tasks.mednca.volumes import Volume, check_sides
 from ncafast.tasks.mednca.writing import write_labels
 from ncafast.train.checks import check_options, refused
@@ -42,6 +45,10 @@ class Prediction:
     """Number of voxels by label value."""
     quality: dict[int, float] | None = None
     """The quality score NQM by label value, where --uncertainty asks for it; high means doubtful."""
+    others: tuple[Path, ...] = ()
+    """The second and further modalities, where the image has a file for each."""
+    masks: tuple[Path, ...] = ()
+    """A binary mask per label, where --masks asks for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,31 +65,33 @@ def predict(config: PredictConfig) -> Predictions:
     """Segment an image or every image of a folder.
 
     The label map has the image's spatial shape, affine and header geometry; with a folder it gets
-    the image's name.
+    the image's name, or that of the case where each modality is a file.
     Raises ValueError if no image can be used.
     """
     runs = _runs(config)
-    jobs = _jobs(config)
+    _check_output(config)
     trained = load_model(config.model, resolve_device(config.device)).with_geometry(config.geometry)
     trained.recipe.check_channels(config.channels)
     config = replace(config, last_steps=_last_steps(config, trained))
-    say_contradictions([source for source, _, _ in jobs], trained.recipe.geometry)
+    jobs = _jobs(config, trained.recipe)
+    say_contradictions([path for job in jobs for path in job.case.paths], trained.recipe.geometry)
     rows: list[dict[str, Any]] = []
     written: list[Prediction] = []
     skipped: list[Skipped] = []
-    for source, target, overlay in tqdm(jobs, "segmenting", unit="volume", disable=not config.progress):
+    for job in tqdm(jobs, "segmenting", unit="volume", disable=not config.progress):
         try:
-            written.append(_segment(trained, source, target, overlay, config, runs, rows))
+            written.append(_segment(trained, job, config, runs, rows))
         except VolumeError as error:
             if len(jobs) == 1:
                 raise
-            skipped.append(Skipped(source, str(error)))
+            skipped.append(Skipped(job.source, str(error)))
             tqdm.write(printable(f"skipped: {error}"))
     if not written:
         raise ValueError(f"none of the {len(jobs)} images can be used; see the lines above")
     report = None
     if config.uncertainty:
-        report = uncertainty.write_report(_maps_folder(config), rows, runs=runs, last_steps=config.last_steps or 0)
+        options = {"runs": runs, "last_steps": config.last_steps or 0}
+        report = uncertainty.write_report(_maps_folder(config), rows, trained.recipe, **options)
     return Predictions(tuple(written), tuple(skipped), report)
 
 
@@ -124,35 +133,71 @@ def _names_file(output: Path) -> bool:
     return output.name.lower().endswith((".nii", ".nii.gz"))
 
 
-def _jobs(config: PredictConfig) -> list[tuple[Path, Path, Path]]:
-    """(image, label map to write, overlay to write) for every image."""
+def _check_output(config: PredictConfig) -> None:
+    """Raise ValueError if results cannot be written, before a model is read."""
     one_file = _names_file(config.output)
-    if config.input.is_dir():
-        if one_file:
-            raise ValueError(f"{config.output}: the input is a folder, so --output must be a folder too")
-        jobs = [(path, config.output / path.name) for path in list_nifti(config.input)]
-    else:
-        target = config.output if one_file else config.output / config.input.name
-        jobs = [(config.input, target)]
+    if config.input.is_dir() and one_file:
+        raise ValueError(f"{config.output}: the input is a folder, so --output must be a folder too")
     check_folder("--output", config.output.parent if one_file else config.output)
-    for source, target in jobs:
-        if target.resolve() == source.resolve():
+    if one_file and config.output.is_dir():
+        raise ValueError(
+            f"--output {config.output}: {config.output} is a folder; choose another place for the label map"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One case, and where its results go."""
+
+    case: Input
+    target: Path
+    overlay: Path
+
+    @property
+    def source(self) -> Path:
+        return self.case.paths[0]
+
+    @property
+    def title(self) -> str:
+        """What the case is called in pictures and reports: its image's name, that of its label map for several."""
+        return self.target.name if len(self.case.paths) > 1 else self.source.name
+
+
+def _jobs(config: PredictConfig, recipe: Recipe) -> list[_Job]:
+    """Every case with the label map and the overlay to write."""
+    options = {"chosen": config.channels, "suffix": config.suffix}
+    cases = find_inputs(config.input, recipe, **options, note=lambda line: tqdm.write(printable(f"note: {line}")))  # type: ignore[arg-type]
+    one_file = _names_file(config.output)
+    targets = [config.output if one_file else config.output / case.target for case in cases]
+    for case, target in zip(cases, targets, strict=True):
+        if any(target.resolve() == source.resolve() for source in case.paths):
             raise ValueError(f"{target}: would overwrite the image itself; choose another --output")
         if target.is_dir():
             raise ValueError(f"--output {config.output}: {target} is a folder; choose another place for the label map")
-    stems = Counter(stem(target) for _, target in jobs)
-    named = [(source, target, _overlay(target, stems[stem(target)] > 1)) for source, target in jobs]
-    check_free("--output", _files(config, named), config.overwrite)
-    return named
+        if targets.count(target) > 1:
+            raise ValueError(f"{target}: would hold the results of two cases, {case.paths[0].name} is one; rename it")
+    stems = Counter(map(stem, targets))
+    jobs = [
+        _Job(case, target, _overlay(target, stems[stem(target)] > 1))
+        for case, target in zip(cases, targets, strict=True)
+    ]
+    check_free("--output", _files(config, jobs, recipe), config.overwrite)
+    return jobs
 
 
-def _files(config: PredictConfig, jobs: list[tuple[Path, Path, Path]]) -> list[Path]:
+def _files(config: PredictConfig, jobs: list[_Job], recipe: Recipe) -> list[Path]:
     """All files that will be written."""
-    files = [path for _, target, overlay in jobs for path in ((target, overlay) if config.overlay else (target,))]
+    files = [path for job in jobs for path in ((job.target, job.overlay) if config.overlay else (job.target,))]
     if config.uncertainty:
-        names = [f"{overlay.stem}{ending}" for _, _, overlay in jobs for ending in uncertainty.ENDINGS]
+        names = [f"{job.overlay.stem}{ending}" for job in jobs for ending in uncertainty.ENDINGS]
         files += [_maps_folder(config) / name for name in (*names, uncertainty.REPORT)]
+    if config.masks:
+        files += [path for job in jobs for path in mask_paths(_masks_folder(job), recipe).values()]
     return files
+
+
+def _masks_folder(job: _Job) -> Path:
+    return job.target.parent / job.overlay.stem
 
 
 def _overlay(target: Path, shared: bool) -> Path:
@@ -161,34 +206,35 @@ def _overlay(target: Path, shared: bool) -> Path:
 
 
 def _segment(
-    trained: TrainedModel,
-    source: Path,
-    target: Path,
-    overlay: Path,
-    config: PredictConfig,
-    runs: int,
-    rows: list[dict[str, Any]],
+    trained: TrainedModel, job: _Job, config: PredictConfig, runs: int, rows: list[dict[str, Any]]
 ) -> Prediction:
-    """Write everything for one image; with uncertainty, add its row of the report."""
+    """Write everything for one case; with uncertainty, add its row of the report."""
+    if job.case.problem:
+        raise VolumeError(job.case.problem)
     recipe = trained.recipe
-    volume = recipe.read(source, config.channels)
+    volume = recipe.read(job.case.paths, config.channels)
     images = slices_of(trained, volume)
     last_steps = config.last_steps or 0
     found = segment(trained, images, seed=config.seed, runs=runs, last_steps=last_steps)
     labels = decide(found.probability).numpy()
     spacing = recipe.slice_spacing(volume.spacing)
-    write_labels(target, recipe.to_volume(labels), source, recipe.geometry)
+    values = recipe.to_volume(labels)
+    write_labels(job.target, values, volume.path, recipe.geometry)
+    masks: tuple[Path, ...] = ()
+    if config.masks:
+        masks = write_masks(_masks_folder(job), recipe, values, volume.path)
     if config.overlay:
-        picture = planes.draw(recipe, trained.dims, images[:, 0], labels, None, spacing, source.name)
-        pictures.write_png(overlay, picture)
+        picture = planes.draw(recipe, trained.dims, images[:, 0], labels, None, spacing, job.title)
+        pictures.write_png(job.overlay, picture)
     nqm = None
     if config.uncertainty:
-        place = _maps_folder(config), overlay.stem, trained, source
+        place = _maps_folder(config), job.overlay.stem, trained, volume.path, job.title
         shown = images[:, 0], labels, found, spacing
         rows.append(uncertainty.write_maps(*place, *shown, runs=runs, last_steps=last_steps))
         nqm = rows[-1]["nqm"]
     counts = {value: int((labels == k).sum()) for k, value in enumerate(recipe.values, start=1)}
-    return Prediction(source, target, overlay if config.overlay else None, counts, nqm)
+    overlay = job.overlay if config.overlay else None
+    return Prediction(job.source, job.target, overlay, counts, nqm, job.case.paths[1:], masks)
 
 
 def slices_of(trained: TrainedModel, volume: Volume) -> Array:

@@ -16,9 +16,12 @@ from typing import Any, cast, get_args
 import numpy as np
 
 from ncafast.tasks.mednca.config import Axis, Geometry, TrainConfig
+from ncafast.tasks.mednca.modalities import ending
 from ncafast.tasks.mednca.nifti import VolumeError
-from ncafast.tasks.mednca.volumes import Volume, read_channels, read_image, read_shape, read_spacing
+from ncafast.tasks.mednca.reading import count_channels, read_case
+from ncafast.tasks.mednca.volumes import Volume, read_channels, read_shape, read_spacing
 from ncafast.train.checks import refused
+from ncafast.train.texts import printable
 
 Array = np.ndarray[Any, Any]
 
@@ -35,6 +38,10 @@ class Recipe:
     percentiles: tuple[float, float] = (0.5, 99.5)
     several: bool = False  # whether the training images had more channels than one, to choose from
     geometry: Geometry = "sform"  # what of a header says where its voxels lie
+    files: int = 1  # image files of a case, one per channel; 1 if all channels are in one file
+    numbered: bool = False  # whether the training images' names ended in _0000
+    channel_names: tuple[str, ...] = ()  # of `channels`, where a dataset.json gave them
+    label_names: tuple[str, ...] = ()  # of `values`, where they are known
 
     def __post_init__(self) -> None:
         if self.axis not in _AXES:
@@ -49,6 +56,12 @@ class Recipe:
         low, high = self.percentiles
         if not 0 <= low < high <= 100:
             raise ValueError(f"percentiles={self.percentiles} is not allowed; give two rising numbers from 0 to 100")
+        if not _whole((self.files,)) or self.files < 1:
+            raise ValueError(f"files={self.files} is not allowed; give a whole number from 1")
+        for name, things in (("channel_names", self.channels), ("label_names", self.values)):
+            given = getattr(self, name)
+            if given and (len(given) != len(things) or not all(isinstance(text, str) for text in given)):
+                raise ValueError(f"{name}={given} is not allowed; give {len(things)} names")
 
     @classmethod
     def of(cls, config: TrainConfig, images: Sequence[Path]) -> Recipe:
@@ -56,7 +69,8 @@ class Recipe:
         the images."""
         axis = sharpest_axis(images, config.geometry) if config.axis == "auto" else config.axis
         several = any((read_channels(image) or 1) > 1 for image in images)
-        return cls(axis, tuple(config.channels), tuple(config.classes), config.percentiles, several, config.geometry)
+        channels = tuple(config.channels or (0,))
+        return cls(axis, channels, tuple(config.classes), config.percentiles, several, config.geometry)
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
@@ -67,24 +81,51 @@ class Recipe:
         return cls(**tuples(fields))
 
     def to_json(self) -> str:
-        """One line of JSON."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+        """One line of JSON. Fields that earlier versions did not have are left out at their defaults."""
+        fields = dataclasses.asdict(self)
+        added = {"files": 1, "numbered": False, "channel_names": (), "label_names": ()}
+        kept = {name: value for name, value in fields.items() if name not in added or value != added[name]}
+        return json.dumps(kept, sort_keys=True)
 
     def check_channels(self, chosen: tuple[int, ...] | None) -> None:
         """Raise ValueError unless as many channels are chosen as training had, or none."""
         if chosen is not None and len(chosen) != len(self.channels):
             raise refused("channels", chosen, f"the model takes {len(self.channels)}, so give as many")
 
-    def read(self, path: Path, chosen: tuple[int, ...] | None = None) -> Volume:
-        """`read_image` of the channels that training took, or of the chosen ones. Raises VolumeError also for an image
-        of several channels where training had but one, since nothing says which of them that was."""
-        count = read_channels(path) or 1
-        if chosen is None and count > 1 and not self.several:
+    def read(self, paths: Sequence[Path], chosen: tuple[int, ...] | None = None) -> Volume:
+        """`read_case` of the channels that training took, or of the chosen ones.
+
+        Raises VolumeError also for a case of another number of files or channels than the training images had, unless
+        channels are chosen, since nothing says which of them those were.
+        """
+        if chosen is None and len(paths) != self.files:
+            raise VolumeError(self.miscounted(paths))
+        count = count_channels(paths)
+        if chosen is None and count > 1 and self.files == 1 and not self.several:
             raise VolumeError(
-                f"{path}: is 4-D with {count} channels, but the model was trained on 3-D images; choose one of 0 to "
-                f"{count - 1} with --channels, if it is an image of the same kind"
+                f"{paths[0]}: is 4-D with {count} channels, but the model was trained on 3-D images; choose one of 0 "
+                f"to {count - 1} with --channels, if it is an image of the same kind"
             )
-        return read_image(path, self.channels if chosen is None else chosen, self.geometry)
+        return read_case(paths, self.channels if chosen is None else chosen, self.geometry)
+
+    def miscounted(self, paths: Sequence[Path]) -> str:
+        """One line about a case of another number of image files than the model was trained on."""
+        count, wanted = len(paths), self.files
+        names = f" ({', '.join(self.channel_names)})" if self.channel_names else ""
+        here = f" ({', '.join(path.name for path in paths)})" if count > 1 else ""
+        what = f"{paths[0]}: its case has {_files(count)}{here}, but the model takes {_files(wanted)} per case{names}"
+        if wanted == 1:
+            return f"{what}; choose --channels among 0 to {count - 1}, or give --suffix name if each file is a case"
+        if count > wanted:
+            return f"{what}; choose {len(self.channels)} --channels among 0 to {count - 1}"
+        ends = ", ".join(ending(number) for number in range(wanted))
+        channels = count_channels(paths)
+        todo = f", or choose {len(self.channels)} of its {channels} --channels" if channels > 1 else ""
+        return f"{what}; give files that end in {ends}{todo}"
+
+    def name_of(self, value: int) -> str:
+        """The name of a class by its label value as text for people, or "label 3"."""
+        return printable(self.label_names[self.values.index(value)]) if self.label_names else f"label {value}"
 
     @property
     def values(self) -> tuple[int, ...]:
@@ -165,6 +206,10 @@ def sharpest_axis(images: Sequence[Path], geometry: Geometry = "sform") -> Axis:
         if median.max() > 1.5 * median.min():
             return cast(Axis, list(_AXES)[int(median.argmax())])
     return "coronal"
+
+
+def _files(count: int) -> str:
+    return f"{count} image file{'s' if count > 1 else ''}"
 
 
 def _whole(values: Sequence[Any]) -> bool:

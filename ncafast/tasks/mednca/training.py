@@ -20,14 +20,16 @@ from ncafast.tasks.mednca.inference import Model
 from ncafast.tasks.mednca.loss import dice_bce
 from ncafast.tasks.mednca.model_file import MOST_SCALE, least_sides, save_model
 from ncafast.tasks.mednca.notes import say_contradictions
-from ncafast.tasks.mednca.pairs import Skipped, find_pairs, resolve_folders
+from ncafast.tasks.mednca.pairs import Skipped
 from ncafast.tasks.mednca.patches import PatchBatch, TrainingVolumes
+from ncafast.tasks.mednca.plan import open_training, recipe_for
 from ncafast.tasks.mednca.slices import Array, Recipe
 from ncafast.tasks.mednca.validation import validate
 from ncafast.train import Job, Moment, Report, Settings, run
 from ncafast.train.checks import Range, check_options, refused
 from ncafast.train.machine import resolve_device
 from ncafast.train.outputs import check_folder
+from ncafast.train.progress import say
 from ncafast.train.run_folder import FREE, RunFolder
 from ncafast.train.seeds import mix
 from ncafast.train.settings import BaseSettings, check_settings
@@ -43,7 +45,7 @@ _EMA = 0.98
 
 # What these lead to, the volumes' contents, is compared itself.
 _FREE = FREE | {"cache", "data", "images", "labels", "train_list", "val_list", "val_fraction"}
-_FREE |= {"ignore_affine", "geometry"}
+_FREE |= {"ignore_affine", "geometry", "merge_labels", "structures", "suffix"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +77,19 @@ def train(config: TrainConfig) -> Result:
     config = _filled(config)
     settled = RunFolder(config.out).settled()
     config = replace(config, device=str(resolve_device(config.device)))
-    job = _Segmentation(config)
+    earlier = bool(settled) and "merge_labels" not in settled  # a run that a version without dataset.json began
+    if earlier:
+        say(f"note: an earlier version began {config.out}, so dataset.json and further modalities are left aside")
+    job = _Segmentation(config, earlier)
     length = _STEPS if config.dims == 2 else _STEPS_3D
     per_epoch = job.steps_per_epoch(_batch(config) * config.accumulate)
     epochs = config.epochs or settled.get("epochs") or max(3, -(-length // per_epoch))
     lr_step = config.lr_step or settled.get("lr_step") or -(-epochs // 3)
-    config = replace(config, epochs=epochs, lr_step=lr_step)
+    config = replace(config, epochs=epochs, lr_step=lr_step, channels=job.recipe.channels)
     opening = f"{len(job.train)} volumes to train on ({job.samples} {job.kind}), {len(job.held_out)} volumes held out"
     if job.recipe.several:
-        used = ", ".join(map(str, job.recipe.channels))
+        names = job.recipe.channel_names or ("",) * len(job.recipe.channels)
+        used = ", ".join(f"{k} {name}".strip() for k, name in zip(job.recipe.channels, names, strict=True))
         opening += f"; of the images' channels these are used: {used} (--channels)"
     done = run(
         job,
@@ -112,14 +118,16 @@ class _Segmentation(Job):
 
     model: Model
 
-    def __init__(self, config: TrainConfig) -> None:
+    def __init__(self, config: TrainConfig, earlier: bool = False) -> None:
         self.config = config
-        pairs, unpaired = find_pairs(*resolve_folders(config.data, config.images, config.labels))
-        say_contradictions([path for pair in pairs for path in (pair.image, pair.label)], config.geometry)
-        self.recipe = Recipe.of(config, [pair.image for pair in pairs])
+        data = open_training(config, plain=earlier)
+        say_contradictions([path for pair in data.pairs for path in pair.sources], config.geometry)
+        self.recipe, notes = recipe_for(config, data)
+        for note in notes:
+            say(f"note: {note}")
         self.model = _new_model(config, self.recipe)
         least = least_sides(self.model)
-        self.train, self.held_out, self.skipped = load_sides(config, self.recipe, pairs, unpaired, least)
+        self.train, self.held_out, self.skipped = load_sides(config, self.recipe, data.pairs, data.skipped, least)
         self.data = _training_data(config, self.recipe, self.train)
         self.samples = len(self.data)
         self.kind = "slices" if config.dims == 2 else "volumes"

@@ -36,6 +36,7 @@ def write_maps(
     name: str,
     trained: TrainedModel,
     source: Path,
+    title: str,
     image: Array,  # [S, H, W] 0..1
     labels: Array,  # [S, H, W] class numbers
     found: Found,
@@ -54,24 +55,25 @@ def write_maps(
         write_map(folder / f"{name}_{kind}.nii.gz", recipe.to_canonical(variance), source, geometry=recipe.geometry)
     nqm = scores(recipe, found)
     shown = {f"{runs} runs": own["runs"], f"the last {last_steps} steps": own["steps"]}
-    title = f"{source.name}: NQM {', '.join(f'{value:.3f}' for value in nqm.values())}"
-    picture = planes.draw_uncertainty(recipe, trained.dims, image, labels, shown, spacing, title)
+    shown_title = f"{title}: NQM {', '.join(f'{value:.3f}' for value in nqm.values())}"
+    picture = planes.draw_uncertainty(recipe, trained.dims, image, labels, shown, spacing, shown_title)
     pictures.write_png(folder / f"{name}.png", picture)
     counts = {value: int((labels == k).sum()) for k, value in enumerate(recipe.values, start=1)}
     means = {f"mean_variance_{kind}": float(variance.mean(dtype=np.float64)) for kind, variance in own.items()}
-    return {"image": printable(source.name), "nqm": nqm, "voxels": counts, **means}
+    return {"image": printable(title), "nqm": nqm, "voxels": counts, **means}
 
 
-def write_report(folder: Path, rows: Sequence[dict[str, Any]], *, runs: int, last_steps: int) -> Path:
+def write_report(folder: Path, rows: Sequence[dict[str, Any]], recipe: Recipe, *, runs: int, last_steps: int) -> Path:
     """Write report.json, the most doubtful image first, and say where."""
     doubtful = sorted(rows, key=lambda row: -max(row["nqm"].values()))
-    report = {"runs": runs, "last_steps": last_steps, "images": doubtful}
+    names = {"labels": dict(zip(recipe.values, recipe.label_names, strict=True))} if recipe.label_names else {}
+    report = {"runs": runs, "last_steps": last_steps, **names, "images": doubtful}
     path = folder / REPORT
     write_result(path, json.dumps(report, indent=1))
     return path
 
 
-def draw_quality(rows: Sequence[dict[str, Any]]) -> Array:
+def draw_quality(rows: Sequence[dict[str, Any]], recipe: Recipe) -> Array:
     """Dice over NQM, one point per volume and label, [height, width, 3] uint8. ``rows`` are those of the scores."""
     figure = Figure(figsize=(5.4, 4.2), dpi=110)
     axes = figure.add_subplot()
@@ -79,7 +81,7 @@ def draw_quality(rows: Sequence[dict[str, Any]]) -> Array:
         own = [row for row in rows if row["label"] == value]
         colour = pictures.CLASS_COLOURS[number % len(pictures.CLASS_COLOURS)]
         nqm, dice = np.array([[row["nqm"], row["dice"]] for row in own]).T
-        said = f"label {value}"
+        said = pictures.legend_text(recipe.name_of(value))
         if len(own) > 2 and np.ptp(nqm) > 0 and np.ptp(dice) > 0:
             said += f", correlation {np.corrcoef(nqm, dice)[0, 1]:.2f}"
         axes.plot(nqm, dice, "o", color=colour, alpha=0.8, label=said)

@@ -26,12 +26,14 @@ def validate(
     shown: int,
     show: Show,
 ) -> dict[str, Any]:
-    """Mean Dice over the volumes: val_dice and, if there are several classes, val_dice_<label> of each.
+    """Mean Dice over the volumes: val_dice and, if there are several classes, val_dice_<label> of each, where the label
+    is a name or a value.
 
     ``show`` gets an overlay of each of the first ``shown`` volumes. Without volumes all values are None.
     """
     values = recipe.values
-    names = [f"val_dice_{value}" for value in values] if len(values) > 1 else []
+    names = [f"val_dice_{recipe.name_of(value) if recipe.label_names else value}" for value in values]
+    names = names if len(values) > 1 else []
     if not volumes:
         return dict.fromkeys(("val_dice", *names))
     model.eval()

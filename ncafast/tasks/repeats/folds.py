@@ -8,7 +8,7 @@ from typing import Any
 
 from ncafast.tasks.repeats.config import ClassificationFolds, MedNCAFolds
 from ncafast.tasks.repeats.pictures import draw_folds
-from ncafast.tasks.repeats.training import check_of, measured, settled, task_of, training
+from ncafast.tasks.repeats.training import as_begun, check_of, measured, settled, task_of, training
 from ncafast.train.checks import Range, check_options
 from ncafast.train.kfold import Fold, cross_validate, make_folds, read_folds
 from ncafast.train.outputs import check_apart, check_folder
@@ -29,6 +29,7 @@ def crossvalidate(config: MedNCAFolds | ClassificationFolds) -> list[dict[str, A
     check_folder("--out", config.out)
     if config.train_list is not None or config.val_list is not None:
         raise ValueError("--train-list and --val-list are for one training; give the folds with --splits")
+    config = as_begun(config)
     task, _, train = task_of(config)
     check_of(task)(training(config))  # before the folder is bound to these options
     names, classes = _samples(config)
@@ -51,10 +52,9 @@ def crossvalidate(config: MedNCAFolds | ClassificationFolds) -> list[dict[str, A
 def _samples(config: MedNCAFolds | ClassificationFolds) -> tuple[Sequence[str], Sequence[str] | None]:
     """The names of all samples that may be trained on, and their classes where they have any."""
     if isinstance(config, MedNCAFolds):
-        from ncafast.tasks.mednca.pairs import find_pairs, resolve_folders
+        from ncafast.tasks.mednca.plan import open_training
 
-        pairs, _ = find_pairs(*resolve_folders(config.data, config.images, config.labels))
-        return [pair.name for pair in pairs], None
+        return [pair.name for pair in open_training(config).pairs], None
     from ncafast.tasks.classification.sources import open_source
 
     check_apart("--out", config.out, "--data", config.data)

@@ -9,7 +9,7 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from ncafast.tasks.repeats.pictures import draw_grid
-from ncafast.tasks.repeats.training import check_of, measured, settled, task_of, training
+from ncafast.tasks.repeats.training import as_begun, check_of, measured, settled, task_of, training
 from ncafast.train import TrainingStopped
 from ncafast.train import search as search_grid
 from ncafast.train.checks import check_options
@@ -38,6 +38,7 @@ def search(config: Any) -> list[dict[str, Any]]:
     """
     check_options(config, steps=1)
     check_folder("--out", config.out)
+    config = as_begun(config)
     task, kind, train = task_of(config)
     grid = parse_grid(config.over, kind)
     by = config.by or (_BY_REGIME[config.regime] if task == "growing" else _BY[task])

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+from pathlib import Path
 from typing import Any
 
 from ncafast.tasks.repeats.config import FoldOptions, GridOptions
+from ncafast.train.progress import say
 from ncafast.train.run_folder import FREE
 
 # Options that may differ when a repetition goes on: what changes no weight, or is compared otherwise.
@@ -15,6 +17,8 @@ _FREE = FREE - {"epochs", "patience"} | {"cache", "device", "threads", "over", "
 
 # Options that folders of earlier versions do not name, with the values that these had.
 _LATER = {"geometry": "sform"}
+# Options that folders of earlier versions do not name, and whose values changed with them.
+_ADDED = frozenset({"suffix", "merge_labels", "structures"})
 
 
 def task_of(config: Any) -> tuple[str, type[Any], Any]:
@@ -39,13 +43,34 @@ def training(config: Any, **changes: Any) -> Any:
     return kind(**({name: getattr(config, name) for name in names} | changes))
 
 
+def as_begun(config: Any) -> Any:
+    """The options, with those that earlier versions did not have set to what these versions did, where one of them
+    began the repetition. A line says so."""
+    if not (hasattr(config, "suffix") and _begun_earlier(config.out)):
+        return config
+    say(f"note: an earlier version began {config.out}, so dataset.json and further modalities are left aside")
+    merge = not config.classes
+    return dataclasses.replace(config, channels=config.channels or (0,), suffix="name", merge_labels=merge)
+
+
 def settled(config: Any) -> dict[str, Any]:
     """The options that all trainings have in common, as JSON can hold them."""
     plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config), default=str))
-    kept = {name: value for name, value in plain.items() if name not in _FREE and _LATER.get(name, ...) != value}
+    free = _FREE | _ADDED if _begun_earlier(config.out) else _FREE
+    kept = {name: value for name, value in plain.items() if name not in free and _LATER.get(name, ...) != value}
     if kept.get("ignore_affine"):  # earlier versions trained on mirrored labels, whose results must not join these
         kept["labels_lie"] = "as their images"
     return kept
+
+
+def _begun_earlier(folder: Path) -> bool:
+    """Whether a version without the options of `_ADDED` began a repetition in the folder."""
+    path = folder / "options.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False  # there is none, or `claim` says that it is corrupt
+    return isinstance(found, dict) and "suffix" not in found
 
 
 def measured(result: Any) -> dict[str, float]:
