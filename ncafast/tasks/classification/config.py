@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ncafast.tasks.image_options import ImageLimit, ImageOptions
 from ncafast.train.settings import Schedule, Settings
 
 Naming = Literal["folders", "matek19"]
@@ -13,7 +14,7 @@ Augment = Literal["auto", "rotate", "quarter", "none"]
 
 
 @dataclass
-class TrainConfig(Settings):
+class TrainConfig(ImageOptions, Settings):
     """Train a MaxNCA to tell classes of images apart.
 
     Runs until all epochs are done. If the run is stopped, even by a power cut, give the same command again: it goes on
@@ -97,7 +98,7 @@ class TrainConfig(Settings):
 
 
 @dataclass
-class PredictConfig:
+class PredictConfig(ImageLimit):
     """Classify images with a trained MaxNCA.
 
     Writes predictions.csv and, for each image, a picture of its channels over time.
@@ -129,7 +130,7 @@ class PredictConfig:
 
 
 @dataclass
-class EvaluateConfig:
+class EvaluateConfig(ImageLimit):
     """Score a trained MaxNCA on images with known classes: accuracy, F1, and a picture of the confusion matrix."""
 
     model: Path
@@ -162,14 +163,14 @@ class EvaluateConfig:
 
 
 @dataclass
-class AnimateConfig:
+class AnimateConfig(ImageLimit):
     """Make a film of what a trained MaxNCA makes of an image: channels over time, and the classes' probabilities."""
 
     model: Path
     """Checkpoint (.safetensors), or the folder of a training run (its best checkpoint is taken)."""
 
     input: Path
-    """The image, of any format that Pillow reads."""
+    """The image, in any format that Pillow reads."""
 
     output: Path = Path("classification.gif")
     """The film: a file name ending in .gif or .mp4."""

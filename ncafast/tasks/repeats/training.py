@@ -12,6 +12,7 @@ from ncafast.train.run_folder import FREE
 
 # Options that may differ when a repetition goes on: what changes no weight, or is compared otherwise.
 _FREE = FREE - {"epochs", "patience"} | {"cache", "device", "threads", "over", "by", "lowest", "folds", "splits"}
+_FREE |= {"value_range", "max_pixels"}  # each training compares its images
 
 
 def task_of(config: Any) -> tuple[str, type[Any], Any]:

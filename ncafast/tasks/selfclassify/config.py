@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ncafast.tasks.image_options import ImageOptions
 from ncafast.train.settings import Schedule, Settings
 
 
@@ -114,7 +115,7 @@ class EvaluateConfig:
 
 
 @dataclass
-class PredictConfig:
+class PredictConfig(ImageOptions):
     """Classify images of handwritten digits, and colour their cells by what they say."""
 
     model: Path

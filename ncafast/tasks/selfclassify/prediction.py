@@ -9,9 +9,11 @@ from pathlib import Path
 
 import torch
 
+from ncafast.tasks.image_notes import Notes
+from ncafast.tasks.images import ImageError, Reading
 from ncafast.tasks.selfclassify import pictures
 from ncafast.tasks.selfclassify.config import PredictConfig
-from ncafast.tasks.selfclassify.images import ImageError, list_images, read_digit
+from ncafast.tasks.selfclassify.images import list_images, read_digit
 from ncafast.tasks.selfclassify.metrics import votes
 from ncafast.tasks.selfclassify.model_file import TrainedModel, load_model
 from ncafast.tasks.selfclassify.running import over_time
@@ -61,9 +63,10 @@ def predict(config: PredictConfig) -> Predictions:
     files = list_images(config.input)
     found: list[Prediction] = []
     skipped: list[tuple[Path, str]] = []
+    notes = Notes()
     for path in files:
         try:
-            found.append(_classify(trained, path, config))
+            found.append(_classify(trained, path, config, notes))
         except ImageError as error:
             if len(files) == 1:
                 raise
@@ -71,6 +74,7 @@ def predict(config: PredictConfig) -> Predictions:
             say(f"skipped: {error}")
             continue
         say(f"{path.name}: {found[-1].digit} ({100 * found[-1].share:.0f} % of the cells)")
+    notes.say()
     if not found:
         raise ValueError(f"none of the {len(files)} images can be used; see the lines above")
     result = Predictions(tuple(found), tuple(skipped), config.output / "digits.csv")
@@ -82,8 +86,8 @@ def predict(config: PredictConfig) -> Predictions:
     return result
 
 
-def _classify(trained: TrainedModel, path: Path, config: PredictConfig) -> Prediction:
-    image = read_digit(path, size=config.size, tone=config.ink)
+def _classify(trained: TrainedModel, path: Path, config: PredictConfig, notes: Notes) -> Prediction:
+    image = read_digit(path, size=config.size, tone=config.ink, reading=Reading.of(config), notes=notes)
     device = next(trained.model.parameters()).device
     steps = config.steps or 2 * trained.steps
     moments = sorted({max(1, round(steps * part / (_MOMENTS - 1))) for part in range(1, _MOMENTS)})
