@@ -7,12 +7,14 @@ import importlib
 import json
 from typing import Any
 
+from ncafast.tasks.image_options import ImageOptions
 from ncafast.tasks.repeats.config import FoldOptions, GridOptions
 from ncafast.train.run_folder import FREE
 
 # Options that may differ when a repetition goes on: what changes no weight, or is compared otherwise.
 _FREE = FREE - {"epochs", "patience"} | {"cache", "device", "threads", "over", "by", "lowest", "folds", "splits"}
-_FREE |= {"value_range", "max_pixels"}  # each training compares its images
+# Options that earlier versions did not have; their folders are as if these had been left out.
+_ADDED = {field.name: field.default for field in dataclasses.fields(ImageOptions)}
 
 
 def task_of(config: Any) -> tuple[str, type[Any], Any]:
@@ -40,7 +42,8 @@ def training(config: Any, **changes: Any) -> Any:
 def settled(config: Any) -> dict[str, Any]:
     """The options that all trainings have in common, as JSON can hold them."""
     plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config), default=str))
-    return {name: value for name, value in plain.items() if name not in _FREE}
+    left_out = {name for name, default in _ADDED.items() if plain.get(name) == default}
+    return {name: value for name, value in plain.items() if name not in _FREE | left_out}
 
 
 def measured(result: Any) -> dict[str, float]:
