@@ -6,6 +6,7 @@ docs/images.md says in words what is done here. What a task does with the pixels
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 import warnings
@@ -35,6 +36,7 @@ _TO_UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _LAYERED = ("PSD",)  # what Pillow counts as frames are layers of one picture, which it gives merged
+_LOG, _NOWHERE = logging.getLogger("PIL"), logging.NullHandler()  # else, logging prints errors of nobody's handler
 _PILLOW = threading.Lock()  # for Pillow's limit, which is one number for the whole process
 
 
@@ -149,14 +151,16 @@ def _has_frames(opened: ImageFile.ImageFile) -> bool:
 
 @contextmanager
 def _limited(most: int) -> Iterator[None]:
-    """Pillow with this limit of pixels, above which it raises, and with its other warnings off."""
+    """Pillow with this limit of pixels, above which it raises, and silent otherwise."""
     with _PILLOW, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, most
+        _LOG.addHandler(_NOWHERE)
         try:
             yield
         finally:
+            _LOG.removeHandler(_NOWHERE)
             Image.MAX_IMAGE_PIXELS = before
 
 
