@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import warnings
@@ -22,7 +23,7 @@ OURS = ("more than the limit", "holds values from", "holds NaN", "holds signed 8
 def pillow(path: Path) -> tuple[np.ndarray, bool] | None:
     """Pixels of the first frame by the rules of docs/images.md, and whether they are the upper bytes of 16-bit colours;
     None if Pillow cannot read them."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         try:
             with Image.open(path) as image:
