@@ -88,6 +88,8 @@ def test_corrupt_images_are_one_line_or_read_as_pillow_reads_them(tmp_path, caps
 
 def test_good_images_are_read_as_pillow_reads_them(tmp_path):
     for number, (name, data) in enumerate(files()):
+        if name.endswith("spider"):  # floats from 0 to 255
+            continue
         path = tmp_path / f"{number}.{name}"
         path.write_bytes(data)
         pixels, upper = pillow(path)
