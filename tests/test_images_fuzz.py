@@ -26,7 +26,7 @@ def pillow(path: Path) -> tuple[np.ndarray, bool] | None:
     with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         try:
-            with Image.open(path) as image:
+            with path.open("rb") as file, Image.open(file) as image:  # by its path, Pillow would map it into memory
                 if image.width * image.height > MOST:
                     return None
                 rough = any(";16" in str(tile[3]) for tile in image.tile) and image.mode in ("RGB", "RGBA")

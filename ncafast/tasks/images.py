@@ -73,6 +73,8 @@ def read_image(path: Path, reading: Reading | None = None, notes: Notes | None =
     Raises:
         ImageError: no file, no image, a corrupt one, too large a one, or values outside the expected range.
     """
+    if "\0" in str(path):
+        raise _error(str(path), "has a NUL character in its name; correct it")
     try:
         if path.is_dir():
             raise _error(str(path), "is a folder; give one image")

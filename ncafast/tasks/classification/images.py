@@ -9,8 +9,10 @@ import numpy as np
 from PIL import Image
 
 from ncafast.tasks import images
+from ncafast.tasks.image_hints import left_out
 from ncafast.tasks.image_notes import Notes
 from ncafast.tasks.images import ImageError, Reading, on_white
+from ncafast.train.progress import say
 
 __all__ = ["ENDINGS", "Array", "ImageError", "list_images", "read_image", "resize_all"]
 
@@ -20,14 +22,18 @@ ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp")
 
 
 def list_images(folder: Path) -> list[Path]:
-    """All image files in a folder and the folders inside it, sorted; hidden ones are ignored.
+    """All image files in a folder and the folders inside it, sorted; hidden ones are ignored, and a note
+    names the endings of files that may be images, too.
 
     Raises ValueError if the folder does not exist or holds none.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder}: there is no such folder; give one that holds images")
-    found = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in ENDINGS and not _hidden(p, folder)]
-    files = [path for path in found if path.is_file()]
+    everything = [path for path in sorted(folder.rglob("*")) if not _hidden(path, folder) and path.is_file()]
+    files = [path for path in everything if path.suffix.lower() in ENDINGS]
+    note = left_out(folder, everything, ENDINGS)
+    if note:
+        say(note)
     if not files:
         raise ValueError(f"{folder}: holds no image ({', '.join(ENDINGS)}); give the folder that holds them")
     return files

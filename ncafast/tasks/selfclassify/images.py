@@ -11,9 +11,11 @@ from PIL import Image
 from torch import Tensor
 
 from ncafast.tasks import images
+from ncafast.tasks.image_hints import left_out
 from ncafast.tasks.image_notes import Notes
 from ncafast.tasks.images import ImageError, Reading, on_white
 from ncafast.tasks.selfclassify.states import ink
+from ncafast.train.progress import say
 
 _ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm")
 _MOST = 1024  # cells along a side
@@ -25,7 +27,11 @@ def list_images(place: Path) -> list[Path]:
         return [place]
     if not place.is_dir():
         raise ImageError(f"{place}: there is no such file or folder; give an image or a folder of images with --input")
-    found = sorted(path for path in place.iterdir() if path.suffix.lower() in _ENDINGS and path.is_file())
+    everything = sorted(path for path in place.iterdir() if path.is_file())
+    found = [path for path in everything if path.suffix.lower() in _ENDINGS]
+    note = left_out(place, everything, _ENDINGS)
+    if note:
+        say(note)
     if not found:
         raise ImageError(f"{place}: holds no image ({', '.join(_ENDINGS)}); give another folder with --input")
     return found
