@@ -534,7 +534,7 @@ def test_predict_votes_and_says_what_it_could_not_read(model_file, tmp_path, cap
     assert cli.main([*words, "--input", str(folder)]) == 1  # as `cp` does
     assert cli.main([*words, "--input", str(folder / "bar0.png")]) == 0
     capsys.readouterr()
-    for name, said in (("bad.png", "is no image"), ("blank.png", "shows no ink"), ("absent", "no such file")):
+    for name, said in (("bad.png", "is not an image"), ("blank.png", "shows no ink"), ("absent", "no such file")):
         assert cli.main([*words, "--input", str(folder / name)]) == 1
         err = capsys.readouterr().err
         assert err.count("\n") == 1 and str(folder / name) in err and said in err
