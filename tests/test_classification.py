@@ -359,7 +359,7 @@ def test_what_cannot_be_predicted_or_scored_is_one_line(trained, data, tmp_path)
     ]  # fmt: skip
     (tmp_path / "x.png").write_bytes(b"")
     broken = PredictConfig(trained.best, tmp_path / "x.png", output=tmp_path / "o", progress=False)
-    cases.append((lambda: predict(broken), r"x\.png: is no readable image"))
+    cases.append((lambda: predict(broken), r"x\.png: is an empty file"))
     for attempt, said in cases:
         with pytest.raises(ValueError, match=said) as error:
             attempt()

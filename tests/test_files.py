@@ -51,7 +51,7 @@ def write_table(path):
 def write_picture(path):
     from ncafast.viz.figures import write_png
 
-    write_png(path, np.zeros((4, 5, 3), np.uint8))
+    write_png(path.with_suffix(".png"), np.zeros((4, 5, 3), np.uint8))
 
 
 def write_film(path):

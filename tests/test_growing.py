@@ -142,9 +142,9 @@ def broken_files(folder: Path) -> dict[str, Path]:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("cut.png", "damaged or incomplete"),
-        ("text.png", "is no image"),
-        ("empty.png", "is no image"),
+        ("cut.png", "corrupt or incomplete"),
+        ("text.png", "is not an image"),
+        ("empty.png", "is an empty file"),
         ("rgb.png", "has no transparency (mode RGB)"),
         ("clear.png", "transparent everywhere"),
         ("faint.png", "nothing of it is left at 8 x 8 cells"),

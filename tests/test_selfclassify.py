@@ -502,7 +502,7 @@ def test_images_of_any_kind_come_out_as_light_ink(tmp_path):
     clear = np.zeros((60, 40, 4), np.uint8)
     clear[drawing == 0] = (0, 0, 0, 255)
     Image.fromarray(clear).save(tmp_path / "clear.png")
-    Image.fromarray((255 - drawing).astype(np.uint16) * 100).save(tmp_path / "deep.png")
+    Image.fromarray((255 - drawing).astype(np.uint16) * 257).save(tmp_path / "deep.png")
     found = {path.name: read_digit(path) for path in tmp_path.glob("*.png")}
     for name, image in found.items():
         assert image.shape == (28, 19), name
@@ -531,14 +531,14 @@ def test_predict_votes_and_says_what_it_could_not_read(model_file, tmp_path, cap
     assert [item.share for item in done.found] == pytest.approx((counts.amax(1) / counts.sum(1)).tolist())
     assert {path.name for path, _ in done.skipped} == {"bad.png", "blank.png"}
     shown = capsys.readouterr().out
-    assert "is no image" in shown and "shows no ink" in shown
+    assert "is not an image" in shown and "shows no ink" in shown
     assert len((tmp_path / "out" / "digits.csv").read_text().splitlines()) == 4
     assert iio.imread(done.found[0].picture).shape == (7 * 5, (5 * 9 + 4 * 2) * 5, 3)
     words = ["predict", "selfclassify", "--model", str(model_file), "--output", str(tmp_path / "o2")]
     assert cli.main([*words, "--input", str(folder)]) == 1  # as `cp` does
     assert cli.main([*words, "--input", str(folder / "bar0.png")]) == 0
     capsys.readouterr()
-    for name, said in (("bad.png", "is no image"), ("blank.png", "shows no ink"), ("absent", "no such file")):
+    for name, said in (("bad.png", "is not an image"), ("blank.png", "shows no ink"), ("absent", "no such file")):
         assert cli.main([*words, "--input", str(folder / name)]) == 1
         err = capsys.readouterr().err
         assert err.count("\n") == 1 and str(folder / name) in err and said in err

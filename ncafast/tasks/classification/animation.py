@@ -10,6 +10,8 @@ from ncafast.tasks.classification import pictures
 from ncafast.tasks.classification.config import AnimateConfig
 from ncafast.tasks.classification.images import read_image
 from ncafast.tasks.classification.model_file import load_model
+from ncafast.tasks.image_notes import Notes
+from ncafast.tasks.images import Reading
 from ncafast.train.checks import check_options
 from ncafast.train.machine import resolve_device
 from ncafast.train.seeds import mix
@@ -22,7 +24,9 @@ def animate(config: AnimateConfig) -> Path:
     check_animation(config.output, overwrite=config.overwrite)
     device = resolve_device(config.device)
     trained = load_model(config.model, device)
-    pixels = torch.from_numpy(read_image(config.input, trained.recipe.size))
+    reading, notes = Reading(trained.recipe.value_range, config.max_pixels), Notes()
+    pixels = torch.from_numpy(read_image(config.input, trained.recipe.size, reading, notes))
+    notes.say()
     scaled = trained.recipe.scaled(pixels[None]).to(device)
     states = trained.classifier.states(scaled, mix("predict", config.seed, 0))  # those of `predict` with one view
     probabilities = [trained.classifier.head(state).softmax(1)[0].tolist() for state in states]

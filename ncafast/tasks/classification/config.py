@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ncafast.tasks.image_options import ImageLimit, ImageOptions
 from ncafast.train.outputs import beside
 from ncafast.train.settings import Schedule, Settings
 
@@ -14,7 +15,7 @@ Augment = Literal["auto", "rotate", "quarter", "none"]
 
 
 @dataclass
-class TrainConfig(Settings):
+class TrainConfig(ImageOptions, Settings):
     """Train a MaxNCA to tell classes of images apart.
 
     Runs until all epochs are done. If the run is stopped, even by a power cut, give the same command again: it goes on
@@ -99,7 +100,7 @@ class TrainConfig(Settings):
 
 
 @dataclass
-class PredictConfig:
+class PredictConfig(ImageLimit):
     """Classify images with a trained MaxNCA.
 
     Writes predictions.csv and, for each image, a picture of its channels over time.
@@ -138,7 +139,7 @@ class PredictConfig:
 
 
 @dataclass
-class EvaluateConfig:
+class EvaluateConfig(ImageLimit):
     """Score a trained MaxNCA on images with known classes: accuracy, F1, and a picture of the confusion matrix."""
 
     model: Path
@@ -179,14 +180,14 @@ class EvaluateConfig:
 
 
 @dataclass
-class AnimateConfig:
+class AnimateConfig(ImageLimit):
     """Make a film of what a trained MaxNCA makes of an image: channels over time, and the classes' probabilities."""
 
     model: Path
     """Checkpoint (.safetensors), or the folder of a training run (its best checkpoint is taken)."""
 
     input: Path
-    """The image, of any format that Pillow reads."""
+    """The image, in any format that Pillow reads."""
 
     output: Path = Path("<model>/animation.gif")
     """The film: a file name ending in .gif or .mp4. By default beside the model;

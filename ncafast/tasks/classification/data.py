@@ -14,8 +14,10 @@ from torch import Tensor
 
 from ncafast.tasks.classification.classes import describe
 from ncafast.tasks.classification.config import TrainConfig
-from ncafast.tasks.classification.images import ImageError, read_image, resize_all
+from ncafast.tasks.classification.images import read_image, resize_all
 from ncafast.tasks.classification.sources import Item, Source, open_source
+from ncafast.tasks.image_notes import Notes
+from ncafast.tasks.images import ImageError, Reading
 from ncafast.train.lists import split_by_lists
 from ncafast.train.progress import Bar, say
 from ncafast.train.seeds import mix
@@ -53,8 +55,12 @@ class Sides:
     skipped: tuple[str, ...]
 
 
-def load_sides(config: TrainConfig) -> Sides:
+def load_sides(config: TrainConfig, reading: Reading | None = None) -> Sides:
     """Read all images and divide them: as the source says, by lists, by --val-data, or at random within each class.
+
+    Args:
+        config: the options of the training.
+        reading: how images are read; by default as the options say.
 
     Raises ValueError if nothing is left to train on, or fewer than two classes are.
     """
@@ -90,8 +96,11 @@ def load_sides(config: TrainConfig) -> Sides:
     used = [item.label for side in sides for item in side]
     for line in (*notes, *describe(source.classes, used)):
         say(line)
-    train, bad = read_items(sides[0], source.classes, config.size, config.progress)
-    held_out, worse = read_items(sides[1], source.classes, config.size, config.progress)
+    seen = Notes()
+    how = config.progress, reading or Reading.of(config), seen
+    train, bad = read_items(sides[0], source.classes, config.size, *how)
+    held_out, worse = read_items(sides[1], source.classes, config.size, *how)
+    seen.say()
     skipped += [*bad, *worse]
     for reason in skipped:
         say(f"skipped: {reason}")
@@ -120,9 +129,14 @@ def split_items(items: Sequence[Item], fraction: float, seed: int) -> tuple[list
 
 
 def read_items(
-    items: Sequence[Item], classes: Sequence[str], size: int, progress: bool = False
+    items: Sequence[Item],
+    classes: Sequence[str],
+    size: int,
+    progress: bool = False,
+    reading: Reading | None = None,
+    notes: Notes | None = None,
 ) -> tuple[Images, list[str]]:
-    """The images that can be read, and one line for each that cannot."""
+    """The images that can be read, and one line for each that cannot; `notes` collects how they were read."""
     number = {name: k for k, name in enumerate(classes)}
     names, pixels, labels, skipped = [], [], [], []
     bar = Bar(len(items), 0, progress and any(isinstance(item.source, Path) for item in items))
@@ -131,7 +145,7 @@ def read_items(
         bar.advance({})
         try:
             if isinstance(item.source, Path):
-                image = read_image(item.source, size)
+                image = read_image(item.source, size, reading, notes)
             else:
                 image = resize_all(item.source[None], size)[0]
         except ImageError as error:

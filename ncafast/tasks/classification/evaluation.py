@@ -18,6 +18,8 @@ from ncafast.tasks.classification.data import Images, read_items
 from ncafast.tasks.classification.metrics import Metrics, measure
 from ncafast.tasks.classification.model_file import TrainedModel, load_model
 from ncafast.tasks.classification.sources import Item, Source, open_source
+from ncafast.tasks.image_notes import Notes
+from ncafast.tasks.images import Reading
 from ncafast.train.checks import Range, check_options
 from ncafast.train.machine import resolve_device
 from ncafast.train.outputs import check_apart, check_folder, check_free
@@ -74,7 +76,9 @@ def evaluate(config: EvaluateConfig) -> Scores:
             f"{config.data}: has the class {unknown[0]!r}, which the model does not know; "
             f"it knows {', '.join(trained.recipe.classes[:12])}"
         )
-    images, bad = read_items(chosen, trained.recipe.classes, trained.recipe.size, config.progress)
+    reading, notes = Reading(trained.recipe.value_range, config.max_pixels), Notes()
+    images, bad = read_items(chosen, trained.recipe.classes, trained.recipe.size, config.progress, reading, notes)
+    notes.say()
     skipped = (*source.skipped, *bad)
     for reason in skipped:
         say(f"skipped: {reason}")

@@ -7,18 +7,25 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ncafast.tasks.classification.images import ENDINGS
+from ncafast.tasks.image_hints import left_out
+from ncafast.train.progress import say
 
 _IGNORED = ("__MACOSX",)  # beside the folders of an archive that was packed on a Mac
 
 
 def list_images(folder: Path) -> list[Path]:
-    """All image files in a folder and the folders inside it, sorted; hidden ones are ignored.
+    """All image files in a folder and the folders inside it, sorted; hidden ones are ignored, and a note names the
+    endings of files that may be images, too.
 
     Raises ValueError if the folder does not exist, holds none, or one inside it cannot be read.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder}: there is no such folder; give one that holds images")
-    files = sorted(path for path in _files(folder, frozenset()) if path.suffix.lower() in ENDINGS)
+    everything = sorted(_files(folder, frozenset()))
+    files = [path for path in everything if path.suffix.lower() in ENDINGS]
+    note = left_out(folder, everything, ENDINGS)
+    if note:
+        say(note)
     if not files:
         raise ValueError(f"{folder}: holds no image ({', '.join(ENDINGS)}); give the folder that holds them")
     return files

@@ -12,9 +12,11 @@ from ncafast.files import write_text
 from ncafast.tasks.classification import pictures
 from ncafast.tasks.classification.config import PredictConfig
 from ncafast.tasks.classification.evaluation import VIEWS, predictions_csv
-from ncafast.tasks.classification.images import ImageError, read_image
+from ncafast.tasks.classification.images import read_image
 from ncafast.tasks.classification.listing import list_images
 from ncafast.tasks.classification.model_file import TrainedModel, load_model
+from ncafast.tasks.image_notes import Notes
+from ncafast.tasks.images import ImageError, Reading
 from ncafast.train.checks import check_options
 from ncafast.train.machine import resolve_device
 from ncafast.train.outputs import check_apart, check_folder, check_free
@@ -61,11 +63,12 @@ def predict(config: PredictConfig) -> Predictions:
     found: list[Prediction] = []
     skipped: list[str] = []
     rows, names = [], []
+    reading, notes = Reading(trained.recipe.value_range, config.max_pixels), Notes()
     bar = Bar(len(files), 0, config.progress)
     bar.describe("classifying")
     for path in files:
         try:
-            pixels = read_image(path, trained.recipe.size)
+            pixels = read_image(path, trained.recipe.size, reading, notes)
         except ImageError as error:
             if len(files) == 1:
                 bar.close()
@@ -81,6 +84,7 @@ def predict(config: PredictConfig) -> Predictions:
             names.append(name)
         bar.advance({})
     bar.close()
+    notes.say()
     if not found:
         raise ValueError(f"none of the {len(files)} images can be used; see the lines above")
     write_text(table, predictions_csv(names, torch.stack(rows), trained.recipe.classes))

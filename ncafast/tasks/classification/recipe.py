@@ -6,10 +6,12 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
+
+from ncafast.tasks.image_options import ValueRange
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +24,21 @@ class Recipe:
     std: tuple[float, float, float]
     steps: int
     """Steps of the automaton after which an image is classified."""
+    value_range: ValueRange | Literal["earlier"] = "earlier"
+    """How values of more than 8 bits become brightness; checkpoints of earlier versions do not say."""
 
     @classmethod
-    def of(cls, classes: Sequence[str], pixels: Tensor, steps: int) -> Recipe:
+    def of(
+        cls,
+        classes: Sequence[str],
+        pixels: Tensor,
+        steps: int,
+        value_range: ValueRange | Literal["earlier"] = "format",
+    ) -> Recipe:
         """Mean and spread of the training images' colours [N, size, size, 3] uint8, as shares of 255."""
         values = pixels.double().flatten(0, 2) / 255
         mean, std = values.mean(0).tolist(), values.std(0, correction=0).clamp_min(1 / 255).tolist()
-        return cls(tuple(classes), pixels.shape[1], tuple(mean), tuple(std), steps)
+        return cls(tuple(classes), pixels.shape[1], tuple(mean), tuple(std), steps, value_range)
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
@@ -44,6 +54,8 @@ class Recipe:
             raise ValueError(f"size={recipe.size} and steps={recipe.steps} must be whole numbers")
         if not all(isinstance(name, str) for name in recipe.classes):
             raise ValueError("classes must be text")
+        if recipe.value_range not in (*get_args(ValueRange), "earlier"):
+            raise ValueError(f"value_range={recipe.value_range!r} is unknown")
         return recipe
 
     def to_json(self) -> str:

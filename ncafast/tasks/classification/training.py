@@ -19,6 +19,7 @@ from ncafast.tasks.classification.loss import classification_loss
 from ncafast.tasks.classification.metrics import measure
 from ncafast.tasks.classification.model_file import load_model, save_model
 from ncafast.tasks.classification.recipe import Recipe
+from ncafast.tasks.images import Reading
 from ncafast.train import Job, Moment, Report, run
 from ncafast.train.machine import resolve_device
 from ncafast.train.outputs import check_apart
@@ -29,7 +30,7 @@ from ncafast.train.settings import check_settings
 from ncafast.viz.figures import write_png
 
 # What these lead to, the images, is compared itself.
-_FREE = FREE | {"data", "val_data", "train_list", "val_list", "naming", "val_fraction"}
+_FREE = FREE | {"data", "val_data", "train_list", "val_list", "naming", "val_fraction", "value_range", "max_pixels"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,8 @@ def train(config: TrainConfig) -> Result:
     settled = RunFolder(config.out).settled()
     kind = config.augment if config.augment != "auto" else settled.get("augment") or augment.resolve("auto")
     config = replace(config, device=str(resolve_device(config.device)), augment=augment.resolve(kind))
-    job = _Classification(config)
+    earlier = bool(settled) and "value_range" not in settled  # the run was begun by a version without the option
+    job = _Classification(config, Reading("earlier", config.max_pixels) if earlier else None)
     opening = f"{len(job.train)} images of {len(job.recipe.classes)} classes to train on, {len(job.held_out)} held out"
     checksums = {"train": job.train.checksums(), "held_out": job.held_out.checksums()}
     done = run(job, config, data=checksums, free=_FREE, things="images", opening=opening)
@@ -81,12 +83,12 @@ class _Classification(Job):
 
     model: MaxNCA
 
-    def __init__(self, config: TrainConfig) -> None:
-        self.config = config
-        sides = load_sides(config)
+    def __init__(self, config: TrainConfig, reading: Reading | None = None) -> None:
+        self.config, reading = config, reading or Reading.of(config)
+        sides = load_sides(config, reading)
         self.train, self.held_out, self.skipped = sides.train, sides.held_out, sides.skipped
         self.samples = len(self.train)
-        self.recipe = Recipe.of(sides.classes, self.train.pixels, config.steps[1])
+        self.recipe = Recipe.of(sides.classes, self.train.pixels, config.steps[1], reading.value_range)
         self.panel = panel(self.train.labels, len(sides.classes))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(mix("init", config.seed))

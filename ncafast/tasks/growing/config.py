@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ncafast.tasks.image_options import ImageOptions
 from ncafast.train.outputs import beside
 from ncafast.train.settings import Schedule, Settings
 
@@ -13,7 +14,7 @@ Regime = Literal["growing", "persistent", "regenerating"]
 
 
 @dataclass
-class TrainConfig(Settings):
+class TrainConfig(ImageOptions, Settings):
     """Train an automaton that grows an image from one cell.
 
     The image may be any PNG with transparency: an emoji, a logo, a drawing. If the run is stopped, even by a power cut,

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import base64
 import io
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageColor, UnidentifiedImageError
+from PIL import Image, ImageColor
 from torch import Tensor
+
+from ncafast.tasks.image_notes import Notes
+from ncafast.tasks.images import ImageError, Reading, decode, read_image
 
 ALIVE = 0.1  # a cell with no more alpha in its neighbourhood is dead (GrowingNCA's alive mask)
 MOST_SIZE = 512  # cells; a batch of 8 such states takes 134 MB per step of the automaton
@@ -21,7 +23,7 @@ _NEAR = 24.0 / 255.0  # colours whose red, green and blue differ by less are the
 Array = np.ndarray[Any, Any]
 
 
-class TargetError(ValueError):
+class TargetError(ImageError):
     """The image cannot be grown; the message names the file and what to do."""
 
 
@@ -46,32 +48,39 @@ class Target:
 
     @classmethod
     def from_text(cls, text: str, padding: int) -> Target:
-        """Take back what `to_text` gave. Raises ValueError if it is damaged."""
+        """Take back what `to_text` gave. Raises ValueError if it is corrupt."""
         try:
-            with Image.open(io.BytesIO(base64.b64decode(text, validate=True)), formats=("PNG",)) as image:
-                if max(image.size) > MOST_SIZE or image.mode != "RGBA":
-                    raise ValueError(f"an image of {image.size[0]} x {image.size[1]} pixels, mode {image.mode}")
-                pixels = np.array(image)
-        except (OSError, SyntaxError, ValueError) as error:
+            file = io.BytesIO(base64.b64decode(text, validate=True))
+            image = decode(file, "its target", Reading(max_pixels=MOST_SIZE**2))
+        except ValueError as error:
             raise ValueError(f"its target is no image: {error}") from error
+        if max(image.size) > MOST_SIZE or image.mode != "RGBA":
+            raise ValueError(f"its target is an image of {image.width} x {image.height} pixels, mode {image.mode}")
         if not 0 <= padding <= MOST_SIZE:
             raise ValueError(f"padding={padding}")
-        return cls(pixels, padding)
+        return cls(np.array(image), padding)
 
 
-def read_target(path: Path, *, size: int, padding: int, background: str = "alpha") -> Target:
+def read_target(
+    path: Path, *, size: int, padding: int, background: str = "alpha", reading: Reading | None = None
+) -> Target:
     """Read an image file.
 
     Args:
-        path: of any format that Pillow reads.
+        path: an image in any format that Pillow reads; of an animation, the first frame, and a note says so.
         size: cells along the longer side of what is visible.
         padding: empty cells around it.
         background: "alpha", "none" or a colour; see `TrainConfig.background`.
+        reading: how values of more than 8 bits are scaled, and how many pixels are too many.
 
     Raises:
-        TargetError: no such file, no image, nothing visible, or nothing that says what is background.
+        ImageError: no such file, no image, a corrupt one or one that is too large.
+        TargetError: nothing visible, or nothing that says what is background.
     """
-    return make_target(_read(path), str(path), size=size, padding=padding, background=background)
+    notes = Notes()
+    target = make_target(read_image(path, reading, notes), str(path), size=size, padding=padding, background=background)
+    notes.say()
+    return target
 
 
 def make_target(image: Image.Image, name: str, *, size: int, padding: int, background: str = "alpha") -> Target:
@@ -80,7 +89,8 @@ def make_target(image: Image.Image, name: str, *, size: int, padding: int, backg
     box = seen.getchannel("A").point(lambda alpha: 255 * (alpha > 255 * ALIVE)).getbbox()
     if box is None:
         raise TargetError(f"{name}: is transparent everywhere, so there is nothing to grow; give another image")
-    seen = seen.crop(box)
+    left, top, right, bottom = box
+    seen = Image.fromarray(np.asarray(seen)[top:bottom, left:right])  # Image.crop has a limit of its own
     factor = size / max(seen.size)
     cells = (max(1, round(seen.width * factor)), max(1, round(seen.height * factor)))
     # Scaled with colours multiplied by alpha, or the invisible colours would bleed in from the edges.
@@ -91,25 +101,6 @@ def make_target(image: Image.Image, name: str, *, size: int, padding: int, backg
             f"{name}: nothing of it is left at {cells[0]} x {cells[1]} cells; give a larger --size or a bolder image"
         )
     return Target(pixels, padding)
-
-
-def _read(path: Path) -> Image.Image:
-    if path.is_dir():
-        raise TargetError(f"{path}: is a folder; give one image file with --image")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                image.load()
-                return image.copy()
-    except FileNotFoundError as error:
-        raise TargetError(f"{path}: there is no such file; give an image with --image") from error
-    except UnidentifiedImageError as error:
-        raise TargetError(f"{path}: is no image, or one of a format that Pillow does not read; give a PNG") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise TargetError(f"{path}: is too large an image ({error}); scale it down first") from error
-    except (OSError, SyntaxError, ValueError) as error:  # a damaged PNG raises any of them
-        raise TargetError(f"{path}: cannot be read ({error}); the file may be damaged or incomplete") from error
 
 
 def _with_alpha(image: Image.Image, name: str, background: str) -> Image.Image:

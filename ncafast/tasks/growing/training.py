@@ -19,6 +19,7 @@ from ncafast.tasks.growing.healing import grow, heal
 from ncafast.tasks.growing.model_file import save_model
 from ncafast.tasks.growing.states import pixel_loss, seed_states
 from ncafast.tasks.growing.target import MOST_SIZE, Target, make_target, read_target
+from ncafast.tasks.images import Reading
 from ncafast.train import Job, Moment, Report, run
 from ncafast.train.checks import Range, refused
 from ncafast.train.pool import Pool, PoolJob
@@ -29,7 +30,7 @@ from ncafast.viz.figures import write_png
 
 _EPOCH = 100  # training steps
 _RUNS = 4  # that an epoch's measures are means of
-_FREE = FREE | {"image", "font"}  # what they lead to, the target, is compared itself
+_FREE = FREE | {"image", "font", "value_range", "max_pixels"}  # what they lead to, the target, is compared itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +156,7 @@ class _FromPool(_Growing, PoolJob):
 def _target(config: TrainConfig) -> Target:
     size, padding, background = config.size, config.padding, config.background
     if config.image is not None:
-        return read_target(config.image, size=size, padding=padding, background=background)
+        return read_target(config.image, size=size, padding=padding, background=background, reading=Reading.of(config))
     image = draw_emoji(config.emoji or "", config.font)
     return make_target(image, f"emoji {config.emoji}", size=size, padding=padding, background=background)
 

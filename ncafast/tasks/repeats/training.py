@@ -8,15 +8,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ncafast.tasks.image_options import ImageOptions
 from ncafast.tasks.repeats.config import FoldOptions, GridOptions
 from ncafast.train.progress import say
 from ncafast.train.run_folder import FREE
 
 # Options that may differ when a repetition goes on: what changes no weight, or is compared otherwise.
 _FREE = FREE - {"epochs", "patience"} | {"cache", "device", "threads", "over", "by", "lowest", "folds", "splits"}
-
 # Options that folders of earlier versions do not name, with the values that these had.
-_LATER = {"geometry": "sform"}
+_LATER = {"geometry": "sform"} | {field.name: field.default for field in dataclasses.fields(ImageOptions)}
 # Options that folders of earlier versions do not name, and whose values changed with them.
 _ADDED = frozenset({"suffix", "merge_labels", "structures"})
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ncafast.tasks.image_options import ImageOptions
 from ncafast.train.outputs import beside
 from ncafast.train.settings import Schedule, Settings
 
@@ -122,7 +123,7 @@ class EvaluateConfig:
 
 
 @dataclass
-class PredictConfig:
+class PredictConfig(ImageOptions):
     """Classify images of handwritten digits, and colour their cells by what they say."""
 
     model: Path

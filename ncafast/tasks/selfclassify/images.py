@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
+from ncafast.tasks import images
+from ncafast.tasks.image_hints import left_out
+from ncafast.tasks.image_notes import Notes
+from ncafast.tasks.images import ImageError, Reading, on_white
 from ncafast.tasks.selfclassify.states import ink
+from ncafast.train.progress import say
 
 _ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm")
 _MOST = 1024  # cells along a side
-
-
-class ImageError(ValueError):
-    """An image that cannot be classified; the message names it and what to do."""
 
 
 def list_images(place: Path) -> list[Path]:
@@ -27,24 +27,38 @@ def list_images(place: Path) -> list[Path]:
         return [place]
     if not place.is_dir():
         raise ImageError(f"{place}: there is no such file or folder; give an image or a folder of images with --input")
-    found = sorted(path for path in place.iterdir() if path.suffix.lower() in _ENDINGS and path.is_file())
+    everything = sorted(path for path in place.iterdir() if path.is_file())
+    found = [path for path in everything if path.suffix.lower() in _ENDINGS]
+    note = left_out(place, everything, _ENDINGS)
+    if note:
+        say(note)
     if not found:
         raise ImageError(f"{place}: holds no image ({', '.join(_ENDINGS)}); give another folder with --input")
     return found
 
 
-def read_digit(path: Path, *, size: int = 28, tone: Literal["auto", "light", "dark"] = "auto") -> Tensor:
+def read_digit(
+    path: Path,
+    *,
+    size: int = 28,
+    tone: Literal["auto", "light", "dark"] = "auto",
+    reading: Reading | None = None,
+    notes: Notes | None = None,
+) -> Tensor:
     """One image as [H, W] float32 from 0 to 1, its ink light.
 
     Args:
         path: of any format that Pillow reads; what is transparent counts as background.
         size: cells along the longer side, to which larger images are scaled down; 0 for none.
         tone: whether the ink is lighter or darker than the background; auto takes the edge for background.
+        reading: how values of more than 8 bits are scaled, and how many pixels are too many.
+        notes: collects what a user should know of how it was read.
 
     Raises:
         ImageError: unreadable, or nothing to see.
     """
-    grey = _grey(path)
+    page = on_white(images.read_image(path, reading, notes)).convert("L")
+    grey = np.asarray(page, np.float32) / 255  # [H, W]
     light = tone == "light" or (tone == "auto" and np.median(_edge(grey)) < 0.5)
     seen = grey if light else 1 - grey
     if size and max(seen.shape) > size:
@@ -57,28 +71,6 @@ def read_digit(path: Path, *, size: int = 28, tone: Literal["auto", "light", "da
     if not ink(image).any():
         raise ImageError(f"{path}: shows no ink; see --ink, or check that the file is the right one")
     return image
-
-
-def _grey(path: Path) -> np.ndarray:
-    """[H, W] float32 from 0 to 1."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                if image.has_transparency_data:
-                    page = Image.new("RGBA", image.size, "white")
-                    page.alpha_composite(image.convert("RGBA"))
-                    return np.asarray(page.convert("L"), np.float32) / 255
-                if image.mode.startswith("I") or image.mode == "F":  # 16 bits and more: no fixed white
-                    values = np.asarray(image, np.float32)
-                    return (values - values.min()) / max(float(np.ptp(values)), 1e-6)
-                return np.asarray(image.convert("L"), np.float32) / 255
-    except UnidentifiedImageError as error:
-        raise ImageError(f"{path}: is no image, or one of a format that Pillow does not read; give a PNG") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(f"{path}: is too large an image ({error}); scale it down first") from error
-    except (OSError, SyntaxError, ValueError) as error:  # a damaged PNG raises any of them
-        raise ImageError(f"{path}: cannot be read ({error}); the file may be damaged or incomplete") from error
 
 
 def _edge(grey: np.ndarray) -> np.ndarray:

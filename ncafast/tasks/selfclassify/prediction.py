@@ -10,9 +10,11 @@ from pathlib import Path
 import torch
 
 from ncafast.files import write_text
+from ncafast.tasks.image_notes import Notes
+from ncafast.tasks.images import ImageError, Reading
 from ncafast.tasks.selfclassify import pictures
 from ncafast.tasks.selfclassify.config import PredictConfig
-from ncafast.tasks.selfclassify.images import ImageError, list_images, read_digit
+from ncafast.tasks.selfclassify.images import list_images, read_digit
 from ncafast.tasks.selfclassify.metrics import votes
 from ncafast.tasks.selfclassify.model_file import TrainedModel, load_model
 from ncafast.tasks.selfclassify.running import over_time
@@ -64,9 +66,10 @@ def predict(config: PredictConfig) -> Predictions:
     trained = load_model(config.model, resolve_device(config.device))
     found: list[Prediction] = []
     skipped: list[tuple[Path, str]] = []
+    notes = Notes()
     for path in files:
         try:
-            found.append(_classify(trained, path, config))
+            found.append(_classify(trained, path, config, notes))
         except ImageError as error:
             if len(files) == 1:
                 raise
@@ -74,6 +77,7 @@ def predict(config: PredictConfig) -> Predictions:
             say(f"skipped: {error}")
             continue
         say(f"{path.name}: {found[-1].digit} ({100 * found[-1].share:.0f} % of the cells)")
+    notes.say()
     if not found:
         raise ValueError(f"none of the {len(files)} images can be used; see the lines above")
     result = Predictions(tuple(found), tuple(skipped), table)
@@ -98,8 +102,8 @@ def _picture(folder: Path, image: Path) -> Path:
     return folder / f"{image.name}.png"
 
 
-def _classify(trained: TrainedModel, path: Path, config: PredictConfig) -> Prediction:
-    image = read_digit(path, size=config.size, tone=config.ink)
+def _classify(trained: TrainedModel, path: Path, config: PredictConfig, notes: Notes) -> Prediction:
+    image = read_digit(path, size=config.size, tone=config.ink, reading=Reading.of(config), notes=notes)
     device = next(trained.model.parameters()).device
     steps = config.steps or 2 * trained.steps
     moments = sorted({max(1, round(steps * part / (_MOMENTS - 1))) for part in range(1, _MOMENTS)})

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from ncafast.tasks.image_options import ImageLimit, ImageOptions, ValueRange
 from ncafast.train.outputs import beside
 from ncafast.train.settings import Schedule, Settings
 
@@ -14,7 +15,7 @@ Flow = Literal["lucas-kanade", "raft", "spynet"]
 
 
 @dataclass(kw_only=True)
-class TrainConfig(Settings):
+class TrainConfig(ImageOptions, Settings):
     """Train a texture automaton on one image.
 
     Runs until all epochs are done. If the run is stopped, even by a power cut, give the same
@@ -22,7 +23,7 @@ class TrainConfig(Settings):
     """
 
     image: Path
-    """The sample: any picture that Pillow reads."""
+    """The sample: an image in any format that Pillow reads."""
 
     out: Path = Path("texture-run")
     """Folder for checkpoints, curves, pictures and everything else the run writes."""
@@ -137,7 +138,7 @@ class AnimateConfig:
 
 
 @dataclass
-class EvaluateConfig:
+class EvaluateConfig(ImageLimit):
     """Measure a trained texture automaton: distance from its sample over time, and the strength of its motion."""
 
     model: Path
@@ -149,6 +150,10 @@ class EvaluateConfig:
     output: Path = Path("<model>/evaluation")
     """Folder for scores.csv, scores.json and the pictures. By default beside the model;
     a number is added where that is taken."""
+
+    value_range: ValueRange | None = field(default=None, kw_only=True)
+    """How the sample's values of more than 8 bits become brightness: format, image or percentile, as for training. Left
+    out: as in the model's training."""
 
     size: tuple[int, int] = (128, 128)
     """Height and width in cells."""
@@ -188,7 +193,7 @@ class EvaluateConfig:
 
 
 @dataclass
-class StudyConfig:
+class StudyConfig(ImageOptions):
     """Train textures over channels and hidden widths, and measure how strongly each one moves.
 
     The study of "Emergent Dynamics in Neural Cellular Automata" (Xu et al. 2024). A study that was stopped goes on with
@@ -196,7 +201,7 @@ class StudyConfig:
     """
 
     image: Path
-    """The sample: any picture that Pillow reads."""
+    """The sample: an image in any format that Pillow reads."""
 
     out: Path = Path("texture-study")
     """Folder for the trainings, motion.csv and the heat map motion.png."""

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from ncafast.files import write_text
+from ncafast.tasks.images import Reading
 from ncafast.tasks.texture import pictures
 from ncafast.tasks.texture.config import StudyConfig, TrainConfig
 from ncafast.tasks.texture.loss import choose
@@ -40,7 +41,20 @@ from ncafast.viz.figures import write_png
 
 _COLUMNS = ("channels", "hidden", "seed", "motion", "distance", "note")
 # Options that may differ when a study is continued: a study may be made larger, and what is measured stays measured.
-_FREE = {"image", "out", "channels", "hidden", "seeds", "weights", "flow_weights", "device", "threads", "progress"}
+_FREE = {
+    "image",
+    "value_range",
+    "max_pixels",
+    "out",
+    "channels",
+    "hidden",
+    "seeds",
+    "weights",
+    "flow_weights",
+    "device",
+    "threads",
+    "progress",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +124,8 @@ def _training(config: StudyConfig, channels: int, hidden: int, seed: int) -> Tra
         out=config.out / f"c{channels}-d{hidden}-s{seed}",
         size=config.size,
         crop=config.crop,
+        value_range=config.value_range,
+        max_pixels=config.max_pixels,
         loss=config.loss,
         weights=config.weights,
         channels=channels,
@@ -138,7 +154,7 @@ def _claim(config: StudyConfig) -> None:
     """Begin a study in its folder, or make sure that the one begun there had the same options and sample."""
     path = config.out / "study.json"
     plain = {name: value for name, value in dataclasses.asdict(config).items() if name not in _FREE}
-    plain["sample"] = checksum(read_sample(config.image, config.size, config.crop))
+    plain["sample"] = checksum(read_sample(config.image, config.size, config.crop, Reading.of(config)))
     if path.exists():
         try:
             found = json.loads(path.read_text(encoding="utf-8"))

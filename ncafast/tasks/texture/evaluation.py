@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ncafast.files import write_text
+from ncafast.tasks.images import Reading
 from ncafast.tasks.texture import pictures
 from ncafast.tasks.texture.animation import check_size
 from ncafast.tasks.texture.config import EvaluateConfig
@@ -63,7 +64,8 @@ def evaluate(config: EvaluateConfig) -> Scores:
     image = config.image or Path(trained.recipe.image)
     if config.image is None and not image.is_file():
         raise ValueError(f"the sample {image} of {trained.path} is not there any more; give it with --image")
-    sample = read_sample(image, trained.recipe.size, trained.recipe.crop)
+    reading = Reading(config.value_range or trained.recipe.value_range, config.max_pixels)
+    sample = read_sample(image, trained.recipe.size, trained.recipe.crop, reading)
     kinds = {"patches": choose("patches", None)}
     if choose("auto", config.weights)[1] is not None:
         kinds |= {kind: choose(kind, config.weights) for kind in ("sliced", "gram")}

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
 from ncafast import checkpoint
 from ncafast.models import TextureNCA
+from ncafast.tasks.image_options import ValueRange
 from ncafast.train.model_files import read_model
 
 COLOURS = 3  # the first channels of the state; 0 in the state is middle grey
@@ -26,6 +27,8 @@ class Recipe:
     size: int
     crop: int | None
     loss: str
+    value_range: ValueRange = "format"
+    """How the sample's values of more than 8 bits became brightness."""
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
@@ -33,6 +36,8 @@ class Recipe:
         found = json.loads(text)
         recipe = cls(**found)
         kinds = ((recipe.image, str), (recipe.size, int), (recipe.loss, str))
+        if recipe.value_range not in get_args(ValueRange):
+            raise ValueError(f"value_range={recipe.value_range!r} is unknown")
         if not all(isinstance(value, kind) for value, kind in kinds) or not isinstance(recipe.crop, int | None):
             raise ValueError(f"recipe={text[:80]} does not fit")
         return recipe

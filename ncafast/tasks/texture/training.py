@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ncafast.models import TextureNCA
+from ncafast.tasks.images import Reading
 from ncafast.tasks.texture import pictures
 from ncafast.tasks.texture.config import TrainConfig
 from ncafast.tasks.texture.loss import choose, make_loss, overflow
@@ -27,7 +28,7 @@ from ncafast.train.seeds import generator, mix
 from ncafast.train.settings import check_settings
 from ncafast.viz.figures import write_png
 
-_FREE = FREE | {"image", "weights"}  # the sample's pixels are compared themselves
+_FREE = FREE | {"image", "weights", "value_range", "max_pixels"}  # the sample's pixels are compared themselves
 _CHECKED_AFTER = (64, 256)  # steps from a fresh state after which an epoch is judged
 _BURST = 0.1  # mean overflow of a state beyond which it is not trained on; a good one has none
 LEAST_GRID = 16  # below, nothing is left for the deepest layer of VGG16
@@ -81,7 +82,7 @@ class _Texture(PoolJob):
     def __init__(self, config: TrainConfig) -> None:
         self.config, self.epoch_length = config, config.epoch_length
         device = torch.device(config.device)
-        self.sample = read_sample(config.image, config.size, config.crop)
+        self.sample = read_sample(config.image, config.size, config.crop, Reading.of(config))
         self.distance = make_loss(self.sample, config.loss, config.weights).to(device)
         self.model = _new_model(config)
         self.pool = Pool.create(config.pool, lambda numbers: self._fresh(len(numbers)).to(device))
@@ -127,7 +128,7 @@ class _Texture(PoolJob):
 
     def save_model(self, path: Path, facts: dict[str, int]) -> None:
         config = self.config
-        recipe = Recipe(str(config.image.resolve()), config.size, config.crop, str(config.loss))
+        recipe = Recipe(str(config.image.resolve()), config.size, config.crop, str(config.loss), config.value_range)
         save_texture(path, self.model, recipe, **facts)
 
     def _fresh(self, count: int) -> Tensor:

@@ -1,0 +1,193 @@
+"""The one reader of images: a file in any format that Pillow reads becomes upright pixels of 8 bits, or one line that
+says why not.
+
+docs/images.md says in words what is done here. What a task does with the pixels (size, background) is the task's.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+from ncafast.tasks import image_notes
+from ncafast.tasks.image_hints import FIRST, RAW, RAW_ENDINGS, hint
+from ncafast.tasks.image_notes import Notes
+from ncafast.tasks.image_options import MAX_PIXELS, ImageOptions, ValueRange
+from ncafast.tasks.image_values import ValueRangeError, read_values
+from ncafast.train.texts import printable
+
+_ORIENTATION = 0x0112  # EXIF tag
+_TO_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_LAYERED = ("PSD",)  # what Pillow counts as frames are layers of one picture, which it gives merged
+_LOG, _NOWHERE = logging.getLogger("PIL"), logging.NullHandler()  # else, logging prints errors of nobody's handler
+_PILLOW = threading.Lock()  # for Pillow's limit, which is one number for the whole process
+
+
+class ImageError(ValueError):
+    """An image that cannot be used; the message is one line that names it and says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How images are read."""
+
+    value_range: ValueRange | Literal["earlier"] = "format"
+    """See `ImageOptions`. earlier: as versions before these options did it, for models that they trained: greys of more
+    than 8 bits by the values of each image, nothing turned upright."""
+    max_pixels: int = MAX_PIXELS
+
+    @classmethod
+    def of(cls, options: ImageOptions) -> Reading:
+        """As a command's options say."""
+        return cls(options.value_range, options.max_pixels)
+
+
+def read_image(path: Path, reading: Reading | None = None, notes: Notes | None = None) -> Image.Image:
+    """The first frame of an image file, upright.
+
+    Args:
+        path: a file in any format that Pillow reads.
+        reading: by default `Reading()`.
+        notes: collects what a user should know of how it was read.
+
+    Returns:
+        An image of mode L, RGB, or, if anything may be transparent, RGBA.
+
+    Raises:
+        ImageError: no file, no image, a corrupt one, too large a one, or values outside the expected range.
+    """
+    if "\0" in str(path):
+        raise _error(str(path), "has a NUL character in its name; correct it")
+    try:
+        if path.is_dir():
+            raise _error(str(path), "is a folder; give one image")
+        if path.exists() and not path.is_file():
+            raise _error(str(path), "is not a regular file; save the image to one first")
+        if path.suffix.lower() in RAW_ENDINGS:
+            raise _error(str(path), RAW)
+        file = path.open("rb")
+    except FileNotFoundError:
+        raise _error(str(path), "there is no such file; correct the name or bring the file back") from None
+    except OSError as error:
+        raise _error(str(path), f"cannot be opened ({error.strerror}); see to it or leave it out") from error
+    with file:
+        return decode(file, str(path), reading, notes)
+
+
+def decode(file: BinaryIO, name: str, reading: Reading | None = None, notes: Notes | None = None) -> Image.Image:
+    """The same from a binary file that is open; `name` is what errors call it."""
+    reading, notes = reading or Reading(), notes or Notes()
+    with _one_line(file, name, reading.max_pixels), _limited(reading.max_pixels), Image.open(file) as opened:
+        if min(opened.size) < 1:
+            raise _error(name, f"has no pixels ({opened.width} x {opened.height}); copy it anew or leave it out")
+        image = _eight_bits(file, opened, name, reading, notes)
+        image = _upright(opened, image, name, reading, notes)
+        if _has_frames(opened):
+            notes.add(image_notes.FRAMES, name)
+        return image
+
+
+def on_white(image: Image.Image) -> Image.Image:
+    """The image (L, RGB or RGBA) with white behind what is transparent; L or RGB."""
+    if image.mode != "RGBA":
+        return image
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+
+
+def _eight_bits(file: BinaryIO, opened: ImageFile.ImageFile, name: str, reading: Reading, notes: Notes) -> Image.Image:
+    """The pixels as L, RGB or RGBA."""
+    earlier = reading.value_range == "earlier"
+    values = read_values(opened, lambda: Image.open(file), colours=not earlier)
+    if values is None:
+        opened.load()
+        if opened.has_transparency_data:
+            return (opened.convert("LA") if opened.mode == "La" else opened).convert("RGBA")
+        return opened.convert("L" if opened.mode in ("1", "L") else "RGB")
+    if reading.value_range == "earlier":
+        notes.add(image_notes.EARLIER_RANGE, name)
+        return replace(values, alpha=None, white_is_zero=False).to_image("image")
+    if values.assumed and reading.value_range == "format":
+        notes.add(image_notes.INT32, name)
+    return values.to_image(reading.value_range)
+
+
+def _upright(opened: ImageFile.ImageFile, image: Image.Image, name: str, reading: Reading, notes: Notes) -> Image.Image:
+    """The image turned as its EXIF data says. Of TIFF files, Pillow has done that already."""
+    try:
+        turn = _TO_UPRIGHT.get(opened.getexif().get(_ORIENTATION, 1))
+    except Exception:  # EXIF data is no part of the pixels, which are there
+        notes.add(image_notes.ORIENTATION, name)
+        return image
+    if turn is None:
+        return image
+    if reading.value_range == "earlier":
+        notes.add(image_notes.EARLIER_ORIENTATION, name)
+        return image
+    return image.transpose(turn)
+
+
+def _has_frames(opened: ImageFile.ImageFile) -> bool:
+    """Whether the file holds more than the image that was read."""
+    try:
+        return bool(getattr(opened, "is_animated", False)) and opened.format not in _LAYERED
+    except Exception:  # looking for frames reads further in the file, which may be corrupt there
+        return False
+
+
+@contextmanager
+def _limited(most: int) -> Iterator[None]:
+    """Pillow with this limit of pixels, above which it raises, and silent otherwise."""
+    with _PILLOW, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, most
+        _LOG.addHandler(_NOWHERE)
+        try:
+            yield
+        finally:
+            _LOG.removeHandler(_NOWHERE)
+            Image.MAX_IMAGE_PIXELS = before
+
+
+@contextmanager
+def _one_line(file: BinaryIO, name: str, most: int) -> Iterator[None]:
+    """Whatever goes wrong inside becomes an ImageError. On corrupt files Pillow raises nearly every type there is."""
+    try:
+        yield
+    except ImageError:
+        raise
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        count = re.search(r"\((\d+) pixels\)", str(error))
+        size = f"{int(count[1]):,} pixels, more than" if count else "more pixels than"
+        raise _error(name, f"has {size} the limit of {most:,}; scale it down, or allow it with --max-pixels") from None
+    except ValueRangeError as error:
+        raise _error(name, str(error)) from None
+    except UnidentifiedImageError:
+        file.seek(0)
+        raise _error(name, hint(name, file.read(FIRST))) from None
+    except MemoryError:
+        raise _error(name, "needs more memory than there is; scale it down or leave it out") from None
+    except Exception as error:
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise _error(name, f"is corrupt or incomplete ({reason}); copy it anew or leave it out") from error
+
+
+def _error(name: str, text: str) -> ImageError:
+    return ImageError(printable(f"{name}: {text}"))
