@@ -3,6 +3,7 @@
 from ncafast import backends, filters, models
 from ncafast.checkpoint import load, save
 from ncafast.functional import fire_mask, rollout
+from ncafast.layers import ignore_hooks
 from ncafast.nca import NCA
 from ncafast.rule import Alive, Rule
 from ncafast.settling import Settled, settle
@@ -15,6 +16,7 @@ __all__ = [
     "backends",
     "filters",
     "fire_mask",
+    "ignore_hooks",
     "load",
     "models",
     "rollout",
