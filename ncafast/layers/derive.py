@@ -19,18 +19,33 @@ def derive(rule: Rule, probability: float, layers: Layers) -> Rule:
     Raises:
         ValueError: a layer does what a Rule cannot say; the message names it.
     """
-    if not torch.compiler.is_compiling():
+    text, share = rule.to_json(), probability.hex()
+    if torch.compiler.is_compiling():
+        found = getattr(_compiled, _name(text, share, (layers,)))
+    else:
         note_global_hooks()
-    found = _derived(rule.to_json(), probability.hex(), layers)
+        found = _cached(text, share, layers)
     if isinstance(found, str):
         raise ValueError(found)
-    return found
+    return found  # type: ignore[no-any-return]
+
+
+class _Compiled:
+    """Rules that compiled code takes, as attributes: the only way in which torch.compile guards each by itself."""
+
+
+_compiled = _Compiled()
+_names: dict[Rule | str, str] = {}
 
 
 @torch.compiler.assume_constant_result
-def _derived(rule: str, probability: str, layers: Layers) -> Rule | str:
-    """A constant for torch.compile, which cannot trace what makes it; its arguments are guarded where they are read."""
-    return _cached(rule, probability, layers)
+def _name(rule: str, probability: str, layers: tuple[Layers]) -> str:
+    """Where in `_compiled` the rule is: a constant for torch.compile, which cannot trace how a Rule is built. It guards
+    the arguments where they are read. (A NamedTuple that is no element of a tuple arrives empty.)"""
+    found = _cached(rule, probability, *layers)
+    name = _names.setdefault(found, f"rule{len(_names)}")
+    setattr(_compiled, name, found)
+    return name
 
 
 @lru_cache(maxsize=1024)
@@ -87,7 +102,9 @@ def _perception(rule: Rule, convs: list[Conv], axes: tuple[int, ...]) -> Iterato
 def _check_filters(layer: Conv) -> None:
     for size, stride, dilation in zip(layer.kernel_size, layer.stride, layer.dilation, strict=True):
         if size % 2 == 0 or size > MAX_KERNEL:
-            raise ValueError(f"{layer.name} has kernel_size={layer.kernel_size}; allowed are odd sizes, 1 to {MAX_KERNEL}")
+            raise ValueError(
+                f"{layer.name} has kernel_size={layer.kernel_size}; allowed are odd sizes, 1 to {MAX_KERNEL}"
+            )
         if stride != 1:
             raise ValueError(f"{layer.name} has stride={layer.stride}; a step keeps the grid, so it must be 1")
         if dilation != 1 and size != 1:
@@ -128,7 +145,9 @@ def _norm(norms: tuple[Norm, ...], widths: tuple[int | None, ...]) -> Iterator[t
     first = norms[0]
     for layer, width in zip(norms, widths, strict=True):
         if layer._replace(name="", width=None) != first._replace(name="", width=None):
-            raise ValueError(f"{layer.name} is another norm than {first.name}; all hidden layers of a rollout share one")
+            raise ValueError(
+                f"{layer.name} is another norm than {first.name}; all hidden layers of a rollout share one"
+            )
         if layer.norm == "tracked":
             raise ValueError(
                 f"{layer.name} is an InstanceNorm that collects running statistics, which a rollout cannot do in "

@@ -78,7 +78,8 @@ class NCA2D(RuleModule):
         """The notebook concatenates (filtered, state), a Rule (state, filtered)."""
         hidden, update = matrix(self.fc1), matrix(self.fc2)
         found = filters(rule, perception=self.perception)
-        found["hidden.weight"] = torch.cat((hidden[:, -self.c :], hidden[:, : -self.c]), 1)
+        filtered, state = hidden.split((hidden.shape[1] - self.c, self.c), 1)
+        found["hidden.weight"] = torch.cat((state, filtered), 1)
         found["hidden.bias"] = bias(self.fc1, hidden)
         found |= norm_tensors(rule, self.bn)
         found["update.weight"] = update
