@@ -22,9 +22,9 @@ class NCA(nn.Module):
 
     Parameters by name: perceive.weight [F, C, *k], perceive.bias [F, C], hidden.weight [H, P], hidden.bias [H],
     norm.weight [H], norm.bias [H], update.weight [M, H], update.bias [M]; fixed filters are a buffer. `norm` is the
-    layer of torch.nn that does the same (norm="running": BatchNorm), and its eps, momentum, mode and class are followed;
-    running statistics are updated as by calling it once per step. Nothing else of a sub-module is used but its tensors:
-    hooks on them and wrappers around them are a ValueError.
+    layer of torch.nn that does the same (norm="running": BatchNorm). Its class, eps, momentum and mode are followed, and
+    running statistics are updated as by calling it once per step. No sub-module is called, so hooks on one and wrappers
+    around one are a ValueError.
 
     Args:
         channels: C, channels of the state.
@@ -275,7 +275,7 @@ class NCA(nn.Module):
                 nn.init.uniform_(parameter, -1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in))
 
 
-def _holder(name: str, module: nn.Module, *kinds: type[nn.Module]) -> Dense:
+def _holder(name: str, module: Any, *kinds: type[nn.Module]) -> Dense:
     """A sub-module that holds tensors only; or one of `kinds`, whose tensors mean the same."""
     check_call(name, module, nn.Module, *kinds)
     return Dense(name, None, getattr(module, "bias", None) is not None)

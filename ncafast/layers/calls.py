@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import nn
 from torch.nn.modules import module as _globals
 from torch.nn.modules.lazy import LazyModuleMixin
@@ -70,8 +69,8 @@ def note_global_hooks() -> None:
         module = getattr(owner, "__module__", None) or type(owner).__module__
         if not module.startswith("torch."):
             warnings.warn(
-                f"the global module hook {_spelled(hook)} is not called for the layers inside a rollout, which runs all "
-                "steps at once; it sees the whole model only",
+                f"the global module hook {_spelled(hook)} is not called for the layers inside a rollout, which runs "
+                "all steps at once; it sees the whole model only",
                 stacklevel=2,
             )
 

@@ -30,7 +30,7 @@ class Conv(NamedTuple):
     stride: tuple[int, ...]
     dilation: tuple[int, ...]
     padding: Any
-    """As the layer's forward uses it: cells per axis or text for zeros; for others before and after, last axis first."""
+    """As forward uses it: cells per axis or text for zeros; for other modes before and after, last axis first."""
     padding_mode: str
     groups: int
 
