@@ -22,7 +22,7 @@ class NCA(nn.Module):
 
     Parameters by name: perceive.weight [F, C, *k], perceive.bias [F, C], hidden.weight [H, P], hidden.bias [H],
     norm.weight [H], norm.bias [H], update.weight [M, H], update.bias [M]; fixed filters are a buffer. `norm` is the
-    layer of torch.nn that does the same (norm="running": BatchNorm). Its class, eps, momentum and mode are followed, and
+    layer of torch.nn that does the same (norm="running": BatchNorm). Its class, eps, momentum and mode are followed;
     running statistics are updated as by calling it once per step. No sub-module is called, so hooks on one and wrappers
     around one are a ValueError.
 
