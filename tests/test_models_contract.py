@@ -18,6 +18,7 @@ import ncafast
 from ncafast import models
 
 STEPS = 3
+QCONFIG = torch.ao.quantization.default_qat_qconfig
 Change = Callable[[nn.Module], object]
 
 
@@ -276,7 +277,7 @@ REFUSED = {
     "None": (lambda m: setattr(m, "bn", None), "^bn is None"),
     "compiled": (swap("fc0", torch.compile), "^fc0 is compiled by itself"),
     "groups": (swap("bn", lambda _: nn.GroupNorm(4, 8)), None),
-    "quantised": (swap("fc0", lambda _: torch.ao.nn.quantized.Conv2d(48, 12, 1)), "^fc0 is a .*quantized"),
+    "quantised": (swap("fc0", lambda _: torch.ao.nn.qat.Conv2d(48, 12, 1, qconfig=QCONFIG)), "^fc0 has a forward of"),
 }
 
 
@@ -365,9 +366,9 @@ def test_a_replaced_level_is_refused() -> None:
 
 @pytest.mark.parametrize("dynamic", [None, True])
 def test_compiled_whole_it_follows_its_layers(dynamic: bool | None) -> None:
-    torch.compiler.reset()
     model, (x, masks) = built("MaxNCA"), drawn("MaxNCA")
     compiled = torch.compile(model, fullgraph=True, backend="eager", dynamic=dynamic)
+    torch.compiler.reset()
     changes = [
         *(lambda m, eps=eps: setattr(m.bn, "eps", eps) for eps in (1e-5, 0.1, 0.2)),
         lambda m: setattr(m, "bn", nn.GroupNorm(3, 12).double()),
@@ -378,14 +379,20 @@ def test_compiled_whole_it_follows_its_layers(dynamic: bool | None) -> None:
         change(model)
         want = plain("MaxNCA", model, x, masks)
         torch.testing.assert_close(ours("MaxNCA", compiled, x, masks), want, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("dynamic", [None, True])
+def test_compiled_whole_it_takes_any_rate_and_sees_hooks(dynamic: bool | None) -> None:
+    model, x = built("MaxNCA"), drawn("MaxNCA")[0].movedim(1, -1)
+    compiled = torch.compile(model, fullgraph=True, backend="eager", dynamic=dynamic)
+    torch.compiler.reset()
     for rate in (0.1, 0.2, 0.3):
-        found = [run(x.movedim(1, -1), STEPS, rate, seed=2)[1] for run in (compiled, model)]
-        assert torch.equal(*found)
+        assert torch.equal(*(run(x, STEPS, rate, seed=2)[1] for run in (compiled, model)))
     handle = model.fc0.register_forward_hook(lambda *_: None)
     with pytest.raises(RuntimeError, match="fc0 has a forward hook"):
-        ours("MaxNCA", compiled, x, masks)
+        compiled(x, STEPS, seed=2)
     handle.remove()
-    ours("MaxNCA", compiled, x, masks)
+    assert torch.equal(*(run(x, STEPS, seed=2)[1] for run in (compiled, model)))
 
 
 def test_compiled_whole_it_updates_running_statistics() -> None:

@@ -63,8 +63,7 @@ def check_call(name: str, layer: nn.Module, *kinds: type[nn.Module]) -> type[nn.
 
 def note_global_hooks() -> None:
     """Warn that hooks on all modules are not called for the layers of a rollout; torch's own only count and time."""
-    tables = (_globals._global_forward_pre_hooks, _globals._global_forward_hooks, _globals._global_backward_hooks)
-    for hook in (hook for table in tables for hook in table.values()):
+    for hook in (hook for table in _HOOKS for hook in getattr(_globals, f"_global{table}").values()):
         owner = getattr(hook, "__self__", hook)
         module = getattr(owner, "__module__", None) or type(owner).__module__
         if not module.startswith("torch."):
@@ -108,7 +107,7 @@ def _other_class(name: str, layer: Any, kinds: tuple[type[nn.Module], ...]) -> s
     kind, allowed = type(layer), " or ".join(one.__name__ for one in kinds)
     reads = f"a rollout reads the tensors of {name} and does not call it"
     if layer is None:
-        return f"{name} is None; it must be a {allowed} (for no norm torch.nn.Identity())"
+        return f"{name} is None; it must be {allowed} (for no norm torch.nn.Identity())"
     if isinstance(layer, nn.SyncBatchNorm):
         return (
             f"{name} is a SyncBatchNorm, whose statistics go over all processes, which a rollout cannot do; keep "
@@ -122,8 +121,8 @@ def _other_class(name: str, layer: Any, kinds: tuple[type[nn.Module], ...]) -> s
         which = "replaced" if "forward" in layer.__dict__ else f"of its own ({kind.__module__}.{kind.__qualname__})"
         return f"{name} has a forward {which}, but {reads}; it must be a plain {allowed}"
     return (
-        f"{name} is a {kind.__module__}.{kind.__qualname__}, but {reads}; it must be a {allowed}: fold an adapter into "
-        "the weight (peft: merge_and_unload()) or make it a parametrization (torch.nn.utils.parametrize)"
+        f"{name} is a {kind.__module__}.{kind.__qualname__}, but {reads}; it must be {allowed}: fold an adapter into the "
+        "weight (peft: merge_and_unload()) or make it a parametrization (torch.nn.utils.parametrize)"
     )
 
 
@@ -132,4 +131,4 @@ def _first_kind(layer: nn.Module) -> str:
 
 
 def _spelled(hook: Any) -> str:
-    return str(getattr(hook, "__qualname__", None) or type(hook).__qualname__)
+    return str(getattr(hook, "__name__", None) or type(hook).__name__)

@@ -85,9 +85,9 @@ class SelfClassifyingNCA(RuleModule):
         self.update = _Update(ndim, sizes)
 
     def _layers(self) -> Layers:
-        ndim, (*hidden, last) = self.ndim, self.update.layers
         check_call("perceive", self.perceive, _Perceive)
         check_call("update", self.update, _Update)
+        ndim, (*hidden, last) = self.ndim, self.update.layers
         return Layers(
             filters=(conv("perceive.conv", self.perceive.conv, ndim),),
             hidden=tuple(conv(f"update.layers.{n}", layer, ndim) for n, layer in enumerate(hidden)),
