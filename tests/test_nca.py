@@ -5,6 +5,8 @@ from __future__ import annotations
 import oracle
 import pytest
 import torch
+from torch.nn.utils import prune
+from torch.optim.swa_utils import update_bn
 
 from ncafast import NCA, Alive, Rule, filters
 
@@ -229,7 +231,7 @@ def test_a_norm_in_evaluation_is_frozen():
 def test_update_bn_takes_the_mean_over_all_steps_and_batches():
     nca = NCA(4, 6, norm="running", zero_init=False).double()
     nca.norm.running_mean.fill_(100.0)
-    torch.optim.swa_utils.update_bn([torch.rand(2, 4, 5, 6, dtype=torch.float64)] * 2, nca)
+    update_bn([torch.rand(2, 4, 5, 6, dtype=torch.float64)] * 2, nca)
     assert nca.norm.running_mean.abs().max() < 10
     assert nca.norm.num_batches_tracked == 64 and nca.norm.momentum == 0.1
 
@@ -287,7 +289,7 @@ def test_sub_modules_keep_the_contract_of_their_tensors():
     torch.testing.assert_close(found, want, rtol=1e-10, atol=1e-10)
     found.sum().backward()
     assert all(p.grad is not None for p in nca.parameters())
-    torch.nn.utils.prune.l1_unstructured(nca.perceive, "weight", 0.5)
+    prune.l1_unstructured(nca.perceive, "weight", 0.5)
     with pytest.raises(ValueError, match="^perceive has its weight computed by torch.nn.utils.prune"):
         nca(x)
 

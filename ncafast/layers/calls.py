@@ -121,8 +121,8 @@ def _other_class(name: str, layer: Any, kinds: tuple[type[nn.Module], ...]) -> s
         which = "replaced" if "forward" in layer.__dict__ else f"of its own ({kind.__module__}.{kind.__qualname__})"
         return f"{name} has a forward {which}, but {reads}; it must be a plain {allowed}"
     return (
-        f"{name} is a {kind.__module__}.{kind.__qualname__}, but {reads}; it must be {allowed}: fold an adapter into the "
-        "weight (peft: merge_and_unload()) or make it a parametrization (torch.nn.utils.parametrize)"
+        f"{name} is a {kind.__module__}.{kind.__qualname__}, but {reads}; it must be {allowed}: fold an adapter into "
+        "the weight (peft: merge_and_unload()) or make it a parametrization (torch.nn.utils.parametrize)"
     )
 
 
