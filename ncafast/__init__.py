@@ -4,6 +4,7 @@ from ncafast import backends, filters, models
 from ncafast.backends import FallbackWarning
 from ncafast.checkpoint import load, save
 from ncafast.functional import fire_mask, rollout
+from ncafast.layers import ignore_hooks
 from ncafast.nca import NCA
 from ncafast.rule import Alive, Rule
 from ncafast.settling import Settled, settle
@@ -17,6 +18,7 @@ __all__ = [
     "backends",
     "filters",
     "fire_mask",
+    "ignore_hooks",
     "load",
     "models",
     "rollout",

@@ -8,20 +8,23 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ncafast import check
 from ncafast import filters as _filters
 from ncafast.functional import Memory, States, trace
-from ncafast.rule import MAX_KERNEL, Alive, Rule, flag, shown, whole
-
-_STATISTICS = ("running_mean", "running_var")
+from ncafast.layers import Dense, Layers, check_call, derive, follow, norm, norm_layer, norm_tensors
+from ncafast.rule import MAX_KERNEL, Alive, Rule, flag, layer_name, shown, whole
 
 
 class NCA(nn.Module):
     """A neural cellular automaton: `nca(x, steps=32)` runs a whole rollout as one operator.
 
     Parameters by name: perceive.weight [F, C, *k], perceive.bias [F, C], hidden.weight [H, P], hidden.bias [H],
-    norm.weight [H], norm.bias [H], update.weight [M, H], update.bias [M]; fixed filters are a buffer.
+    norm.weight [H], norm.bias [H], update.weight [M, H], update.bias [M]; fixed filters are a buffer. `norm` is the
+    layer of torch.nn that does the same (norm="running": BatchNorm). Its class, eps, momentum and mode are followed;
+    running statistics are updated as by calling it once per step. No sub-module is called, so hooks on one and wrappers
+    around one are a ValueError.
 
     Args:
         channels: C, channels of the state.
@@ -46,8 +49,6 @@ class NCA(nn.Module):
     Raises:
         TypeError, ValueError: a wrong argument; the message names it and says what is allowed.
     """
-
-    rule: Rule
 
     def __init__(
         self,
@@ -155,10 +156,11 @@ class NCA(nn.Module):
         backend: str | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Run `steps` steps from x. Arguments, result and errors as in `ncafast.rollout`."""
+        rule = self._present_rule()
         done = trace(
             x,
-            self._train_rule if self.training else self._eval_rule,
-            self.params(),
+            rule,
+            self._tensors(rule),
             steps,
             seed=seed,
             fire_mask=fire_mask,
@@ -169,14 +171,30 @@ class NCA(nn.Module):
             first_sample=first_sample,
             backend=backend,
         )
-        if self.training and self.rule.norm == "running" and x.shape[0]:
-            self._update_statistics(done.stats, x.numel() // x.shape[1])
+        if rule.norm == "batch" and x.shape[0]:
+            follow(self._norms(), done.stats, x.numel() // x.shape[1])
         return done.out if done.states is None else (done.out, done.states)
+
+    @property
+    def rule(self) -> Rule:
+        """What one step does. Norm "running" stands for a layer that collects statistics, in training too."""
+        return derive(self._rule, self._rule.fire_rate, self._layers(described=True))
+
+    @property
+    def momentum(self) -> float | None:
+        """Of running statistics, as in torch.nn.BatchNorm2d; setting it sets it for all norms."""
+        found = [layer.momentum for layer in self._norms() if isinstance(layer, _BatchNorm)]
+        return found[0] if found else None
+
+    @momentum.setter
+    def momentum(self, value: float | None) -> None:
+        for layer in self._norms():
+            if isinstance(layer, _BatchNorm):
+                layer.momentum = value  # type: ignore[assignment]
 
     def params(self) -> dict[str, Tensor]:
         """The tensors of one step by name, as `rollout` takes them in the module's present mode."""
-        rule = self._train_rule if self.training else self._eval_rule
-        return {name: self.get_parameter_or_buffer(name) for name in rule.param_shapes()}
+        return self._tensors(self._present_rule())
 
     def get_parameter_or_buffer(self, name: str) -> Tensor:
         """The tensor called `name` ("hidden.weight"), learned or fixed."""
@@ -189,23 +207,57 @@ class NCA(nn.Module):
         shown = ((name, getattr(self.rule, name)) for name in self.rule.__dataclass_fields__)
         return ", ".join(f"{name}={value!r}" for name, value in shown if value != getattr(plain, name))
 
+    def _present_rule(self) -> Rule:
+        """The rule in the present mode of the module and its norms: running statistics are batch statistics first."""
+        rule = self._rule if self.training else self._eval_rule
+        return derive(rule, rule.fire_rate, self._layers(described=False))
+
+    def _layers(self, *, described: bool) -> Layers:
+        rule, names = self._rule, [layer_name("hidden", n) for n in range(len(self._rule.hidden))]
+        norms = zip(self._norm_names(), self._norms(), strict=True)
+        return Layers(
+            filters=(_holder("perceive", self.perceive),) if rule.has_filters else (),
+            hidden=tuple(_holder(name, getattr(self, name), nn.Linear) for name in names),
+            norms=tuple(norm(name, layer, rule.ndim, per_cell=True, described=described) for name, layer in norms),
+            update=_holder("update", self.update, nn.Linear),
+        )
+
+    def _norm_names(self) -> list[str]:
+        return [layer_name("norm", n) for n in range(len(self._rule.hidden) if self._rule.norm != "none" else 0)]
+
+    def _norms(self) -> list[nn.Module]:
+        return [getattr(self, name) for name in self._norm_names()]
+
+    def _tensors(self, rule: Rule) -> dict[str, Tensor]:
+        norms: dict[str, Tensor] = {}
+        for number, layer in enumerate(self._norms()):
+            norms |= norm_tensors(rule, layer, number)
+        found = {}
+        for name, shape in rule.param_shapes().items():
+            if name in norms:
+                found[name] = norms[name]
+                continue
+            module, leaf = name.rsplit(".", 1)
+            holder = getattr(self, module)
+            tensor = getattr(holder, leaf, None)
+            found[name] = holder.weight.new_zeros(shape) if tensor is None else tensor  # a bias that was taken out
+        return found
+
     def _build(self, rule: Rule, fixed: Tensor | None, zero_init: bool) -> None:
-        self.rule = rule
-        # Running statistics in training are batch statistics that are also averaged into the buffers.
-        self._train_rule = rule.replace(norm="batch") if rule.norm == "running" else rule
-        self._eval_rule = rule.for_eval()
+        self._rule, self._eval_rule = rule, rule.for_eval()
         for name, shape in rule.param_shapes().items():
             module, leaf = name.rsplit(".", 1)
+            if module.startswith("norm"):
+                continue
             if not hasattr(self, module):
                 self.add_module(module, nn.Module())
             holder = getattr(self, module)
             if name == "perceive.weight" and fixed is not None:
                 holder.register_buffer(leaf, _per_channel(fixed, shape))
-            elif leaf in _STATISTICS:
-                holder.register_buffer(leaf, torch.full(shape, float(leaf == "running_var")))
             else:
                 holder.register_parameter(leaf, nn.Parameter(torch.empty(shape)))
-        self.momentum = 0.1  # of running statistics, as torch.nn.BatchNorm2d
+            if name.endswith(".bias") and module.startswith("hidden") and rule.norm != "none":
+                self.add_module(f"norm{module.removeprefix('hidden')}", norm_layer(rule, shape[0]))
         self._zero_init = zero_init
         self.reset_parameters()
 
@@ -222,17 +274,11 @@ class NCA(nn.Module):
                 fan_in = _fan_in(self.rule, module, sizes[f"{module}.weight"])
                 nn.init.uniform_(parameter, -1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in))
 
-    @torch.no_grad()
-    def _update_statistics(self, stats: Tensor, count: int) -> None:
-        """Average every step's statistics [T, 2, sum H] into the buffers, variance unbiased, as BatchNorm does."""
-        norms = [name for name in self.rule.param_shapes() if name.endswith(".running_mean")]
-        unbias = count / max(count - 1, 1)
-        for found in stats:
-            means, variances = found[0].split(self.rule.hidden), found[1].split(self.rule.hidden)
-            for name, mean, var in zip(norms, means, variances, strict=True):
-                holder = getattr(self, name.rsplit(".", 1)[0])
-                holder.running_mean.lerp_(mean.to(holder.running_mean.dtype), self.momentum)
-                holder.running_var.lerp_((var * unbias).to(holder.running_var.dtype), self.momentum)
+
+def _holder(name: str, module: Any, *kinds: type[nn.Module]) -> Dense:
+    """A sub-module that holds tensors only; or one of `kinds`, whose tensors mean the same."""
+    check_call(name, module, nn.Module, *kinds)
+    return Dense(name, None, getattr(module, "bias", None) is not None)
 
 
 def _is_learned(filters: str | Sequence[str] | Tensor) -> bool:

@@ -58,3 +58,10 @@ def test_the_training_page_runs(tmp_path, monkeypatch):
 
     results = names["search"]({"lr": [1e-3, 4e-3]}, train, tmp_path / "search", by="accuracy")
     assert results[0]["lr"] == 4e-3 and len(calls) == 2
+
+
+def test_the_page_on_layers_runs():
+    names: dict = {}
+    for block in blocks(DOCS / "layers.md", "python"):
+        exec(block, names)
+    assert names["logits"].shape == (2, 13)

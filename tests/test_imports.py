@@ -17,6 +17,7 @@ ORDER = (
     {"backends"},
     {"ops"},
     {"functional"},
+    {"layers"},
     {"nca", "settling"},
     {"models"},
     {"rebuild", "tensors"},

@@ -5,6 +5,8 @@ from __future__ import annotations
 import oracle
 import pytest
 import torch
+from torch.nn.utils import prune
+from torch.optim.swa_utils import update_bn
 
 from ncafast import NCA, Alive, Rule, filters
 
@@ -189,3 +191,112 @@ def test_training_learns():
         loss.backward()
         optimiser.step()
     assert losses[-1] < 0.2 * losses[0]
+
+
+def same_as_a_layer(nca: NCA, layer: torch.nn.Module) -> None:
+    """After a training rollout the norm's buffers are those of a layer that was called once per step."""
+    x, masks = torch.rand(2, 4, 5, 6, dtype=torch.float64), torch.ones(3, 1, 1, 5, 6)
+    rule, params = nca.rule.replace(norm="batch"), {k: v for k, v in nca.params().items() if "running" not in k}
+    state = x
+    for t in range(3):
+        z = torch.einsum("hp,bp...->bh...", params["hidden.weight"], oracle.perceive(rule, state, params, None))
+        layer(z + params["hidden.bias"].reshape(1, -1, 1, 1))
+        state = oracle.one_step(rule, state, params, masks[t])
+    nca(x, steps=3, fire_mask=masks)
+    for name, want in layer.named_buffers():
+        torch.testing.assert_close(nca.norm.get_buffer(name), want)
+
+
+@pytest.mark.parametrize("momentum", [0.1, 0.0, 1.0, None])
+def test_momentum_is_that_of_batchnorm(momentum):
+    nca = NCA(4, 6, norm="running", zero_init=False).double()
+    nca.momentum = momentum
+    assert nca.norm.momentum == nca.momentum == momentum
+    layer = torch.nn.BatchNorm2d(6, momentum=momentum, dtype=torch.float64)
+    for _ in range(2):
+        same_as_a_layer(nca, layer)
+    assert nca.norm.num_batches_tracked == 6
+
+
+def test_a_norm_in_evaluation_is_frozen():
+    nca = NCA(4, 6, norm="running", zero_init=False).double()
+    nca.norm.running_var.fill_(3.0)
+    nca.norm.eval()
+    x = torch.rand(2, 4, 5, 6, dtype=torch.float64)
+    frozen = nca(x, steps=3, seed=1)
+    assert torch.equal(nca.norm.running_var, torch.full((6,), 3.0, dtype=torch.float64))
+    assert torch.equal(frozen, nca.eval()(x, steps=3, seed=1))
+
+
+def test_update_bn_takes_the_mean_over_all_steps_and_batches():
+    nca = NCA(4, 6, norm="running", zero_init=False).double()
+    nca.norm.running_mean.fill_(100.0)
+    update_bn([torch.rand(2, 4, 5, 6, dtype=torch.float64)] * 2, nca)
+    assert nca.norm.running_mean.abs().max() < 10
+    assert nca.norm.num_batches_tracked == 64 and nca.norm.momentum == 0.1
+
+
+@pytest.mark.parametrize(
+    ("norm", "kind"),
+    [
+        ("batch", torch.nn.BatchNorm2d),
+        ("running", torch.nn.BatchNorm2d),
+        ("group", torch.nn.GroupNorm),
+        ("instance", torch.nn.InstanceNorm2d),
+        ("layer", torch.nn.LayerNorm),
+    ],
+)
+def test_norms_are_layers_of_torch_and_their_settings_are_followed(norm, kind):
+    """So an optimiser that groups parameters by the kind of their module finds them."""
+    nca = NCA(4, (6, 8), norm=norm, norm_groups=2 if norm == "group" else 1, norm_eps=0.01)
+    assert type(nca.norm) is type(nca.norm2) is kind and nca.norm.eps == 0.01
+    assert {type(m) for m in nca.modules() if type(m) is not torch.nn.Module} == {NCA, kind}
+    assert [name for name, _ in nca.named_parameters()][2:6] == [
+        "norm.weight",
+        "norm.bias",
+        "hidden2.weight",
+        "hidden2.bias",
+    ]
+    nca.norm.eps = nca.norm2.eps = 0.5
+    assert nca.rule == NCA.from_config(**nca.config()).rule
+    assert nca.rule.norm == norm and nca.rule.norm_eps == 0.5
+    nca.norm.eps = 0.1
+    with pytest.raises(ValueError, match="norm2 is another norm than norm"):
+        nca(torch.rand(1, 4, 5, 6))
+
+
+def test_another_norm_may_be_put_in():
+    nca = NCA(4, 6, norm="batch", zero_init=False).double()
+    nca.norm = torch.nn.GroupNorm(3, 6).double()
+    assert nca.rule.norm == "group" and nca.rule.norm_groups == 3
+    x, masks = torch.rand(2, 4, 5, 6, dtype=torch.float64), torch.rand(2, 2, 1, 5, 6) < 0.5
+    want = oracle.rollout(nca.rule, x, nca.params(), masks, 2)[-1]
+    torch.testing.assert_close(nca(x, steps=2, fire_mask=masks), want, rtol=1e-10, atol=1e-10)
+    synchronised = torch.nn.SyncBatchNorm.convert_sync_batchnorm(NCA(4, 6, norm="running"))
+    with pytest.raises(ValueError, match="^norm is a SyncBatchNorm"):
+        synchronised(torch.rand(1, 4, 5, 6))
+
+
+def test_sub_modules_keep_the_contract_of_their_tensors():
+    nca = NCA(4, 6, filters="learned", filter_bias=True, zero_init=False).double()
+    torch.nn.utils.parametrizations.weight_norm(nca.hidden)
+    nca.update = torch.nn.Linear(6, 4).double()
+    nca.hidden.bias = nca.perceive.bias = None
+    x, masks = torch.rand(2, 4, 5, 6, dtype=torch.float64), torch.rand(2, 2, 1, 5, 6) < 0.5
+    assert nca.rule.update_bias and not nca.rule.filter_bias
+    want = oracle.rollout(nca.rule, x, nca.params(), masks, 2)[-1]
+    found = nca(x, steps=2, fire_mask=masks)
+    torch.testing.assert_close(found, want, rtol=1e-10, atol=1e-10)
+    found.sum().backward()
+    assert all(p.grad is not None for p in nca.parameters())
+    prune.l1_unstructured(nca.perceive, "weight", 0.5)
+    with pytest.raises(ValueError, match="^perceive has its weight computed by torch.nn.utils.prune"):
+        nca(x)
+
+
+def test_states_of_earlier_versions_load():
+    """They have no num_batches_tracked."""
+    nca = NCA(4, (6, 8), norm="running")
+    earlier = {name: t for name, t in nca.state_dict().items() if not name.endswith("num_batches_tracked")}
+    for assign in (False, True):
+        NCA(4, (6, 8), norm="running").load_state_dict(dict(earlier), strict=True, assign=assign)

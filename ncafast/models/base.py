@@ -1,14 +1,16 @@
-"""What the published models share: a Rule that follows the fire rate, and the one call into `rollout`."""
+"""What the published models share: a Rule that follows their layers, and the one call into `rollout`."""
 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any, overload
 
 from torch import Tensor, nn
 
 from ncafast import check
-from ncafast.functional import rollout
+from ncafast.functional import trace
+from ncafast.layers import Layers, derive, follow
 from ncafast.rule import Rule, number
 
 
@@ -52,30 +54,50 @@ class Rebuildable(nn.Module):
 class RuleModule(Rebuildable):
     """A module that owns a Rule and runs it.
 
+    Its layers hold the parameters and are never called. What they would do is read from them whenever the model runs:
+    kernel size, padding, groups, biases, kind and mode of the norm. A layer that does what a Rule cannot say (hooks, a
+    wrapper, stride, dilation) is a ValueError that names it.
+
     Every model's `forward` passes further keyword options on to `ncafast.rollout`: seed, fire_mask
     [steps, B or 1, 1, *S], first_step, first_sample, states ("all" or k), memory, backend.
     """
 
-    _rule: Rule
+    _rule: Rule  # what the layers do not say
     _rate: float
-    _other_rule: Rule | None = None
+    _prefix = ""  # of the layers' names in messages
 
     @property
     def rule(self) -> Rule:
-        """The step as a Rule, at the module's own rate of firing."""
-        return self._rule
+        """The step as a Rule, at the module's own rate of firing, with the layers in their present mode."""
+        return self._derived(self._rule, self._rule.fire_rate)
 
     def params(self) -> dict[str, Tensor]:
         """The tensors of `rule.param_shapes()`, as differentiable views of the model's own parameters."""
+        return self._tensors(self.rule)
+
+    def _layers(self) -> Layers:
+        """The layers' settings."""
         raise NotImplementedError
 
-    def _rule_at(self, probability: float) -> Rule:
-        """The rule at another rate of firing; the last one is kept, so that a loop builds it once."""
-        if self._rule.fire_rate == probability:
-            return self._rule
-        if self._other_rule is None or self._other_rule.fire_rate != probability:
-            self._other_rule = self._rule.replace(fire_rate=probability)
-        return self._other_rule
+    def _tensors(self, rule: Rule) -> dict[str, Tensor]:
+        """`params` for a rule that was derived already."""
+        raise NotImplementedError
+
+    def _norms(self) -> Sequence[nn.Module]:
+        """The norms of the hidden layers."""
+        return ()
+
+    def _derived(self, rule: Rule, probability: float) -> Rule:
+        """`rule` with what the layers say, for cells that update with this probability."""
+        try:
+            return derive(rule, probability, self._layers())
+        except ValueError as error:
+            raise ValueError(f"{self._prefix}{error}") from None
+
+    def _rule_at(self, fire_rate: float | None) -> Rule:
+        """The rule for an argument fire_rate= that is the probability NOT to update; None is the module's own."""
+        probability = self._rule.fire_rate if fire_rate is None else 1.0 - check_rate("fire_rate", fire_rate)
+        return self._derived(self._rule, probability)
 
     def _run(
         self,
@@ -86,8 +108,11 @@ class RuleModule(Rebuildable):
         **options: Any,
     ) -> tuple[Tensor, Tensor | None]:
         """Final state [B, C, *S], and the kept states [n, B, C, *S] or None."""
-        result = rollout(x, rule, params, steps, **options)
-        return (result, None) if isinstance(result, Tensor) else result
+        done = trace(x, rule, params, steps, **options)
+        norms = self._norms()
+        if norms and rule.norm == "batch" and x.shape[0]:
+            follow(norms, done.stats, x.numel() // x.shape[1])
+        return done.out, done.states
 
 
 def check_rate(name: str, rate: Any) -> float:
@@ -112,15 +137,3 @@ def channels_first(x: Tensor, channels: int, ndim: int, owner: str) -> Tensor:
             hint = "; the channels are the last axis, x.movedim(1, -1) brings them there"
         raise ValueError(f"{owner} takes x as [B, {axes}, {channels}], got shape {list(x.shape)}{hint}")
     return x.movedim(-1, 1)
-
-
-def weight_of(layer: nn.Module) -> Tensor:
-    """The layer's weight, typed."""
-    assert isinstance(layer.weight, Tensor)
-    return layer.weight
-
-
-def bias_of(layer: nn.Module) -> Tensor:
-    """The layer's bias; for layers that were built with one."""
-    assert isinstance(layer.bias, Tensor)
-    return layer.bias

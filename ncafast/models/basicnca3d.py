@@ -12,8 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from ncafast import check
-from ncafast.models.base import Rate, RuleModule, bias_of, channels_first, check_rate
+from ncafast.layers import Layers, bias, conv, filters, linear, matrix, norm, norm_tensors
+from ncafast.models.base import Rate, RuleModule, channels_first
 from ncafast.rule import MAX_KERNEL, Rule, odd, whole
+
+_AXES = (2, 0, 1)  # the filters' axes are Y, Z, X, the grid's X, Y, Z
 
 
 class BasicNCA3D(RuleModule):
@@ -78,7 +81,6 @@ class BasicNCA3D(RuleModule):
             mutable=(input_channels, channel_n),
         )
         self.fire_rate = fire_rate
-        self._rule_at(0.5)  # what forward takes by default: ready before torch.compile looks
         # The order of these lines is the order of the random numbers: one seed, the original's weights.
         self.fc0 = nn.Linear(2 * channel_n, hidden_size)
         self.fc1 = nn.Linear(hidden_size, channel_n, bias=False)
@@ -91,18 +93,30 @@ class BasicNCA3D(RuleModule):
             nn.init.xavier_uniform_(self.fc1.weight)
         self.to(self.device)
 
-    def params(self) -> dict[str, Tensor]:
-        """The rollout's tensors, for states [B, channel_n, X, Y, Z]. Rows of fc1 that would change the image take no
-        part, so their gradient is 0."""
-        return {
-            "perceive.weight": self.p0.weight.permute(1, 0, 4, 2, 3),  # the filters' axes are Y, Z, X
-            "perceive.bias": bias_of(self.p0).unsqueeze(0),
-            "hidden.weight": self.fc0.weight,
-            "hidden.bias": bias_of(self.fc0),
-            "norm.weight": self.bn.weight,
-            "norm.bias": self.bn.bias,
-            "update.weight": self.fc1.weight[self.input_channels :],
-        }
+    def _layers(self) -> Layers:
+        return Layers(
+            filters=(conv("p0", self.p0, 3),),
+            hidden=(linear("fc0", self.fc0),),
+            norms=(norm("bn", self.bn, 3),),
+            update=linear("fc1", self.fc1),
+            axes=_AXES,
+        )
+
+    def _norms(self) -> tuple[nn.Module]:
+        return (self.bn,)
+
+    def _tensors(self, rule: Rule) -> dict[str, Tensor]:
+        """For states [B, channel_n, X, Y, Z]. Rows of fc1 that would change the image take no part, so their gradient
+        is 0."""
+        hidden, update = matrix(self.fc0), matrix(self.fc1)
+        found = filters(rule, p0=self.p0)
+        found["perceive.weight"] = found["perceive.weight"].permute(0, 1, *(2 + axis for axis in _AXES))
+        found |= {"hidden.weight": hidden, "hidden.bias": bias(self.fc0, hidden)}
+        found |= norm_tensors(rule, self.bn)
+        found["update.weight"] = update[self.input_channels :]
+        if rule.update_bias:
+            found["update.bias"] = bias(self.fc1, update)[self.input_channels :]
+        return found
 
     def forward(
         self, x: Tensor, steps: int = 10, fire_rate: float | None = 0.5, **options: Any
@@ -123,9 +137,7 @@ class BasicNCA3D(RuleModule):
             ValueError: a wrong shape, a fire rate outside 0 to 1, or what `rollout` refuses.
         """
         state = channels_first(x, self.channel_n, 3, "BasicNCA3D")
-        rule = self._rule
-        if fire_rate is not None:
-            rule = self._rule_at(1.0 - check_rate("fire_rate", fire_rate))
-        state, kept = self._run(state, rule, self.params(), steps, **options)
+        rule = self._rule_at(fire_rate)
+        state, kept = self._run(state, rule, self._tensors(rule), steps, **options)
         last = state.movedim(1, -1).contiguous()
         return last if kept is None else (last, kept.movedim(2, -1))

@@ -42,7 +42,8 @@ def run_level(
     These steps run one at a time, to the same bits, so that no whole states are kept for them.
     """
     head = steps - last_steps
-    rule, params = level.rule, level.params()
+    rule = level.rule
+    params = level._tensors(rule)
 
     def run(state: Tensor, first: int, count: int, states: States) -> tuple[Tensor, Tensor | None]:
         mask = None if fire_mask is None else fire_mask if count == steps else fire_mask[first : first + count]

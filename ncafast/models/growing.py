@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from ncafast import check
 from ncafast.filters import sobel
-from ncafast.models.base import Rate, RuleModule, bias_of, channels_first, check_rate
+from ncafast.layers import Layers, bias, linear, matrix
+from ncafast.models.base import Rate, RuleModule, channels_first
 from ncafast.rule import Alive, Rule, whole
 
 
@@ -68,12 +69,22 @@ class GrowingNCA(RuleModule):
 
     def params(self, angle: float = 0.0) -> dict[str, Tensor]:
         """The rollout's tensors, with the filters turned by `angle` degrees."""
-        return {
+        return self._tensors(self.rule, angle)
+
+    def _layers(self) -> Layers:
+        return Layers((), hidden=(linear("fc0", self.fc0),), norms=(), update=linear("fc1", self.fc1))
+
+    def _tensors(self, rule: Rule, angle: float = 0.0) -> dict[str, Tensor]:
+        hidden, update = matrix(self.fc0), matrix(self.fc1)
+        found = {
             "perceive.weight": self._turned(angle)[:, None].expand(-1, self.channel_n, -1, -1),
-            "hidden.weight": self.fc0.weight,
-            "hidden.bias": bias_of(self.fc0),
-            "update.weight": self.fc1.weight,
+            "hidden.weight": hidden,
+            "hidden.bias": bias(self.fc0, hidden),
+            "update.weight": update,
         }
+        if rule.update_bias:
+            found["update.bias"] = bias(self.fc1, update)
+        return found
 
     def forward(
         self,
@@ -99,10 +110,8 @@ class GrowingNCA(RuleModule):
             ValueError: a wrong shape, a fire rate outside 0 to 1, or what `rollout` refuses.
         """
         state = channels_first(x, self.channel_n, 2, "GrowingNCA")
-        rule = self._rule
-        if fire_rate is not None:
-            rule = self._rule_at(1.0 - check_rate("fire_rate", fire_rate))
-        state, kept = self._run(state, rule, self.params(angle), steps, **options)
+        rule = self._rule_at(fire_rate)
+        state, kept = self._run(state, rule, self._tensors(rule, angle), steps, **options)
         last = state.movedim(1, -1).contiguous()
         return last if kept is None else (last, kept.movedim(2, -1))
 

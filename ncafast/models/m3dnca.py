@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ncafast import check
 from ncafast.functional import Memory, States
+from ncafast.layers import check_call
 from ncafast.models.base import Rebuildable
 from ncafast.models.basicnca3d import BasicNCA3D
 from ncafast.models.cascade import (
@@ -95,6 +96,8 @@ class M3DNCA(Rebuildable):
             BasicNCA3D(channel_n, fire_rate, device, hidden_size, input_channels, kernel_size=size)
             for size in self.kernel_size
         )
+        for number, level in enumerate(self._levels):
+            level._prefix = f"model.{number}."
 
     @property
     def fire_rate(self) -> float:
@@ -113,7 +116,9 @@ class M3DNCA(Rebuildable):
 
     @property
     def _levels(self) -> list[BasicNCA3D]:
-        return [level for level in self.model if isinstance(level, BasicNCA3D)]
+        for number, level in enumerate(self.model):
+            check_call(f"model.{number}", level, BasicNCA3D)
+        return list(self.model)  # type: ignore[arg-type]
 
     def forward(
         self,

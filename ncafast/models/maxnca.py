@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ncafast import check
-from ncafast.models.base import Rate, RuleModule, bias_of, channels_first, check_rate
+from ncafast.layers import Layers, bias, conv, filters, matrix, norm, norm_tensors
+from ncafast.models.base import Rate, RuleModule, channels_first
 from ncafast.rule import Rule, whole
 
 
@@ -67,7 +68,6 @@ class MaxNCA(RuleModule):
             mutable=(input_channels, channel_n),
         )
         self.fire_rate = fire_rate
-        self._rule_at(0.5)  # what forward takes by default: ready before torch.compile looks
         # The order of these lines is the order of the random numbers: one seed, the notebook's weights.
         self.p0 = _filters(channel_n)
         self.p1 = _filters(channel_n)
@@ -78,18 +78,27 @@ class MaxNCA(RuleModule):
         self.fc3 = nn.Linear(128, num_classes)
         nn.init.zeros_(self.fc1.weight)
 
-    def params(self) -> dict[str, Tensor]:
-        """The rollout's tensors. Rows of fc1 that would change the image take no part, so their gradient is 0."""
-        weights = torch.stack((self.p0.weight, self.p1.weight))  # [2, C, 1, 3, 3]
-        return {
-            "perceive.weight": weights.squeeze(2),
-            "perceive.bias": torch.stack((bias_of(self.p0), bias_of(self.p1))),
-            "hidden.weight": self.fc0.weight.flatten(1),
-            "hidden.bias": bias_of(self.fc0),
-            "norm.weight": self.bn.weight,
-            "norm.bias": self.bn.bias,
-            "update.weight": self.fc1.weight.flatten(1)[self.input_channels :],
-        }
+    def _layers(self) -> Layers:
+        return Layers(
+            filters=(conv("p0", self.p0, 2), conv("p1", self.p1, 2)),
+            hidden=(conv("fc0", self.fc0, 2),),
+            norms=(norm("bn", self.bn, 2),),
+            update=conv("fc1", self.fc1, 2),
+        )
+
+    def _norms(self) -> tuple[nn.Module]:
+        return (self.bn,)
+
+    def _tensors(self, rule: Rule) -> dict[str, Tensor]:
+        """Rows of fc1 that would change the image take no part, so their gradient is 0."""
+        hidden, update = matrix(self.fc0), matrix(self.fc1)
+        found = filters(rule, p0=self.p0, p1=self.p1)
+        found |= {"hidden.weight": hidden, "hidden.bias": bias(self.fc0, hidden)}
+        found |= norm_tensors(rule, self.bn)
+        found["update.weight"] = update[self.input_channels :]
+        if rule.update_bias:
+            found["update.bias"] = bias(self.fc1, update)[self.input_channels :]
+        return found
 
     def forward(self, x: Tensor, steps: int = 32, fire_rate: float | None = 0.5, **options: Any) -> tuple[Tensor, ...]:
         """Run the automaton and classify its final state.
@@ -98,8 +107,7 @@ class MaxNCA(RuleModule):
             x: [B, H, W, channel_n].
             steps: NCA steps.
             fire_rate: a cell updates with probability 1 - fire_rate; None means the constructor's. The default is the
-                notebook's 0.5 whatever the constructor got, as there. torch.compile(fullgraph=True) takes these two,
-                and any other rate after one call with it outside.
+                notebook's 0.5 whatever the constructor got, as there.
             **options: of `ncafast.rollout`: seed, fire_mask [steps, B or 1, 1, H, W], states, memory, ...
 
         Returns:
@@ -110,10 +118,8 @@ class MaxNCA(RuleModule):
             ValueError: a wrong shape, a fire rate outside 0 to 1, or what `rollout` refuses.
         """
         state = channels_first(x, self.channel_n, 2, "MaxNCA")
-        rule = self._rule
-        if fire_rate is not None:
-            rule = self._rule_at(1.0 - check_rate("fire_rate", fire_rate))
-        state, kept = self._run(state, rule, self.params(), steps, **options)
+        rule = self._rule_at(fire_rate)
+        state, kept = self._run(state, rule, self._tensors(rule), steps, **options)
         pooled = F.adaptive_max_pool2d(state, (1, 1)).flatten(1)
         logits = self.fc3(F.relu(self.fc2(pooled)))
         last = state.movedim(1, -1).contiguous()

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ncafast import check
 from ncafast.functional import Memory, States
+from ncafast.layers import check_call
 from ncafast.models.base import Rebuildable
 from ncafast.models.cascade import check_last, run_level
 from ncafast.models.nca2d import NCA2D
@@ -70,6 +71,7 @@ class MedNCA(Rebuildable):
         self.classes = classes
         self.model1 = NCA2D(channels, hidden, coarse, fire_rate, input_channels=image_channels)
         self.model2 = NCA2D(channels, hidden, fine, fire_rate, input_channels=image_channels)
+        self.model1._prefix, self.model2._prefix = "model1.", "model2."
 
     @property
     def fire_rate(self) -> float:
@@ -121,6 +123,8 @@ class MedNCA(Rebuildable):
             ValueError: a wrong shape, or what `rollout` refuses.
         """
         self._check(image)
+        check_call("model1", self.model1, NCA2D)
+        check_call("model2", self.model2, NCA2D)
         if "fire_mask" in options:
             raise TypeError("MedNCA takes fire_masks=(coarse, fine), one for each level, not fire_mask=")
         check_last(last_steps, self.steps[1], states)

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ncafast.models.base import Rate, RuleModule, bias_of
+from ncafast.layers import Layers, bias, conv, filters, matrix, norm, norm_tensors
+from ncafast.models.base import Rate, RuleModule
 from ncafast.rule import MAX_KERNEL, Rule, odd, whole
 
 
@@ -62,19 +63,29 @@ class NCA2D(RuleModule):
         self.bn = nn.BatchNorm2d(h, track_running_stats=False)
         self.fc2 = nn.Conv2d(h, c - input_channels, kernel_size=1)
 
-    def params(self) -> dict[str, Tensor]:
-        """The rollout's tensors: the notebook concatenates (filtered, state), a Rule (state, filtered)."""
-        filtered, state = self.fc1.weight.flatten(1).split(self.c, 1)
-        return {
-            "perceive.weight": self.perception.weight.transpose(0, 1),
-            "perceive.bias": bias_of(self.perception).unsqueeze(0),
-            "hidden.weight": torch.cat((state, filtered), 1),
-            "hidden.bias": bias_of(self.fc1),
-            "norm.weight": self.bn.weight,
-            "norm.bias": self.bn.bias,
-            "update.weight": self.fc2.weight.flatten(1),
-            "update.bias": bias_of(self.fc2),
-        }
+    def _layers(self) -> Layers:
+        return Layers(
+            filters=(conv("perception", self.perception, 2),),
+            hidden=(conv("fc1", self.fc1, 2),),
+            norms=(norm("bn", self.bn, 2),),
+            update=conv("fc2", self.fc2, 2),
+        )
+
+    def _norms(self) -> tuple[nn.Module]:
+        return (self.bn,)
+
+    def _tensors(self, rule: Rule) -> dict[str, Tensor]:
+        """The notebook concatenates (filtered, state), a Rule (state, filtered)."""
+        hidden, update = matrix(self.fc1), matrix(self.fc2)
+        found = filters(rule, perception=self.perception)
+        filtered, state = hidden.split((hidden.shape[1] - self.c, self.c), 1)
+        found["hidden.weight"] = torch.cat((state, filtered), 1)
+        found["hidden.bias"] = bias(self.fc1, hidden)
+        found |= norm_tensors(rule, self.bn)
+        found["update.weight"] = update
+        if rule.update_bias:
+            found["update.bias"] = bias(self.fc2, update)
+        return found
 
     def forward(self, x: Tensor, steps: int = 1, **options: Any) -> Tensor | tuple[Tensor, Tensor]:
         """Run `steps` steps; the notebook calls its module once per step, which works here too but is slower.
@@ -90,5 +101,6 @@ class NCA2D(RuleModule):
         Raises:
             ValueError: a wrong shape, a fire rate outside 0 to 1, or what `rollout` refuses.
         """
-        state, kept = self._run(x, self.rule, self.params(), steps, **options)
+        rule = self.rule
+        state, kept = self._run(x, rule, self._tensors(rule), steps, **options)
         return state if kept is None else (state, kept)

@@ -12,10 +12,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from ncafast import check
-from ncafast.models.base import Rate, RuleModule, bias_of, channels_first, weight_of
+from ncafast.layers import CONV, Layers, bias, check_call, conv, filters, matrix
+from ncafast.models.base import Rate, RuleModule, channels_first
 from ncafast.rule import Alive, Rule, layer_name, number, whole, widths
-
-_CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
 
 class SelfClassifyingNCA(RuleModule):
@@ -85,20 +84,27 @@ class SelfClassifyingNCA(RuleModule):
         sizes = (perception_size, *hidden_layer_sizes, channel_size)
         self.update = _Update(ndim, sizes)
 
-    def params(self) -> dict[str, Tensor]:
-        """The rollout's tensors."""
+    def _layers(self) -> Layers:
+        check_call("perceive", self.perceive, _Perceive)
+        check_call("update", self.update, _Update)
+        ndim, (*hidden, last) = self.ndim, self.update.layers
+        return Layers(
+            filters=(conv("perceive.conv", self.perceive.conv, ndim),),
+            hidden=tuple(conv(f"update.layers.{n}", layer, ndim) for n, layer in enumerate(hidden)),
+            norms=(),
+            update=conv(f"update.layers.{len(hidden)}", last, ndim),
+        )
+
+    def _tensors(self, rule: Rule) -> dict[str, Tensor]:
         *hidden, last = self.update.layers
-        params = {
-            "perceive.weight": self.perceive.conv.weight,
-            "perceive.bias": bias_of(self.perceive.conv),
-        }
+        found = filters(rule, **{"perceive.conv": self.perceive.conv})
         for n, layer in enumerate(hidden):
-            name = layer_name("hidden", n)
-            params[f"{name}.weight"] = weight_of(layer).flatten(1)
-            params[f"{name}.bias"] = bias_of(layer)
-        params["update.weight"] = weight_of(last).flatten(1)
-        params["update.bias"] = bias_of(last)
-        return params
+            name, weight = layer_name("hidden", n), matrix(layer)
+            found |= {f"{name}.weight": weight, f"{name}.bias": bias(layer, weight)}
+        found["update.weight"] = matrix(last)
+        if rule.update_bias:
+            found["update.bias"] = bias(last, found["update.weight"])
+        return found
 
     def forward(self, state: Tensor, num_steps: int = 1, **options: Any) -> Tensor | tuple[Tensor, Tensor]:
         """Run `num_steps` steps.
@@ -119,8 +125,9 @@ class SelfClassifyingNCA(RuleModule):
         ndim = self._rule.ndim
         lead, cells = state.shape[: -ndim - 1], state.shape[-ndim - 1 :]
         x = channels_first(state.reshape(math.prod(lead), *cells), self.channel_size, ndim, "SelfClassifyingNCA")
-        rule = self._rule if self.training else self._eval_rule
-        x, kept = self._run(x, rule, self.params(), num_steps, **options)
+        base = self._rule if self.training else self._eval_rule
+        rule = self._derived(base, base.fire_rate)
+        x, kept = self._run(x, rule, self._tensors(rule), num_steps, **options)
         last = x.movedim(1, -1).contiguous().view(state.shape)
         return last if kept is None else (last, kept.movedim(2, -1).reshape(-1, *state.shape))
 
@@ -128,7 +135,7 @@ class SelfClassifyingNCA(RuleModule):
 class _Perceive(nn.Module):
     def __init__(self, ndim: int, channels: int, outputs: int) -> None:
         super().__init__()
-        self.conv = _CONV[ndim](channels, outputs, kernel_size=3, padding=1)
+        self.conv = CONV[ndim](channels, outputs, kernel_size=3, padding=1)
         _lecun_normal_(self.conv)
 
 
@@ -136,17 +143,17 @@ class _Update(nn.Module):
     def __init__(self, ndim: int, sizes: tuple[int, ...]) -> None:
         super().__init__()
         pairs = zip(sizes[:-1], sizes[1:], strict=True)
-        self.layers = nn.ModuleList(_CONV[ndim](n, m, kernel_size=1) for n, m in pairs)
+        self.layers = nn.ModuleList(CONV[ndim](n, m, kernel_size=1) for n, m in pairs)
         for layer in self.layers[:-1]:
             _lecun_normal_(layer)
-        nn.init.zeros_(weight_of(self.layers[-1]))
-        nn.init.zeros_(bias_of(self.layers[-1]))
+        for parameter in self.layers[-1].parameters():
+            nn.init.zeros_(parameter)
 
 
 def _lecun_normal_(layer: nn.Module) -> None:
     """Weights from a normal distribution cut at two deviations, of variance 1 / fan_in after the cut; biases 0."""
-    weight = weight_of(layer)
+    weight, offset = layer.parameters()
     fan_in = weight[0].numel()
     deviation = 1.0 / (0.87962566103423978 * math.sqrt(fan_in))  # the cut shrinks a unit deviation to 0.8796
     nn.init.trunc_normal_(weight, std=deviation, a=-2.0 * deviation, b=2.0 * deviation)
-    nn.init.zeros_(bias_of(layer))
+    nn.init.zeros_(offset)

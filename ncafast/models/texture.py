@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ncafast.models.base import Rate, RuleModule, bias_of, weight_of
+from ncafast.layers import Layers, activation, bias, check_call, linear, matrix
+from ncafast.models.base import Rate, RuleModule
 from ncafast.rule import Rule, whole
 
 _FILTERS = (
@@ -61,18 +62,30 @@ class TextureNCA(RuleModule):
             nn.Linear(hidden_neurons, num_channels),
         )
 
-    def params(self) -> dict[str, Tensor]:
-        """The rollout's tensors: columns put in a Rule's order, identity first and filter by filter."""
+    def _layers(self) -> Layers:
+        check_call("mlp", self.mlp, nn.Sequential)
+        if len(self.mlp) != 3:
+            raise ValueError(f"mlp has {len(self.mlp)} layers; it must be Linear, an activation, Linear")
+        first, middle, last = self.mlp
+        return Layers(
+            (), (linear("mlp.0", first),), (), update=linear("mlp.2", last), activation=activation("mlp.1", middle)
+        )
+
+    def _tensors(self, rule: Rule) -> dict[str, Tensor]:
+        """Columns put in a Rule's order, identity first and filter by filter."""
         first, _, last = self.mlp
-        grouped = weight_of(first).unflatten(1, (self.num_channels, 4))  # [H, C, filter]
+        hidden, update = matrix(first), matrix(last)
+        grouped = hidden.unflatten(1, (self.num_channels, 4))  # [H, C, filter]
         identity_first = torch.cat((grouped[..., 3:], grouped[..., :3]), -1)
-        return {
+        found = {
             "perceive.weight": self.conv_kernels[:3].expand(-1, self.num_channels, -1, -1),
             "hidden.weight": identity_first.transpose(1, 2).flatten(1),
-            "hidden.bias": bias_of(first),
-            "update.weight": weight_of(last),
-            "update.bias": bias_of(last),
+            "hidden.bias": bias(first, hidden),
+            "update.weight": update,
         }
+        if rule.update_bias:
+            found["update.bias"] = bias(last, update)
+        return found
 
     def forward(self, initial_state: Tensor, steps: int, **options: Any) -> Tensor | tuple[Tensor, Tensor]:
         """Run `steps` steps.
@@ -88,5 +101,6 @@ class TextureNCA(RuleModule):
         Raises:
             ValueError: a wrong shape, a fire rate outside 0 to 1, or what `rollout` refuses.
         """
-        state, kept = self._run(initial_state, self.rule, self.params(), steps, **options)
+        rule = self.rule
+        state, kept = self._run(initial_state, rule, self._tensors(rule), steps, **options)
         return state if kept is None else (state, kept)
