@@ -26,6 +26,7 @@ except ModuleNotFoundError:  # Python 3.10; pytest brings the same under its old
     import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parents[1]
+HANG = 1800  # seconds after which a process is taken to hang, on however busy a machine
 EXTRAS = ("tyro", "nibabel", "nilearn", "matplotlib", "imageio", "PIL", "scipy", "tensorboard")
 EXTRAS += ("torchmetrics", "torchvision", "tqdm")
 OPTIONS = {
@@ -76,7 +77,7 @@ def start(*words: str | Path, code: str = "", **environment: str) -> subprocess.
 def run(*words: str | Path, code: str = "", **environment: str) -> tuple[int, str, str]:
     """Exit code, stdout and stderr."""
     process = start(*words, code=code, **environment)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=HANG)
     return process.returncode, out, err
 
 
@@ -255,7 +256,7 @@ def test_ctrl_c_stops_with_130_and_one_line(tmp_path):
     process = start("demo", "--quick", "--no-progress", "--out", tmp_path / "out")
     assert "white matter" in process.stdout.readline()
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=HANG)
     assert process.returncode == 130
     assert err.splitlines()[-1] == "ncafast: stopped"
     assert "Traceback" not in err
@@ -265,7 +266,7 @@ def test_a_closed_pipe_is_no_error():
     process = start("info")
     process.stdout.close()
     assert process.stderr.read() == ""
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=HANG) == 0
     process.stderr.close()
 
 
