@@ -100,6 +100,16 @@ def test_help_names_every_command(capsys, word):
     assert "--traceback" in shown and "NCAFAST_TRACEBACK" in shown
 
 
+@pytest.mark.parametrize("first", ["train", "evaluate", "predict", "animate", "study", "crossvalidate", "search"])
+@pytest.mark.parametrize("word", ["-h", "--help"])
+def test_help_of_a_command_without_a_task_lists_its_tasks(capsys, first, word):
+    assert cli.main([first, word]) == 0
+    shown = capsys.readouterr()
+    tasks = [name.split()[1] for name in OPTIONS if name.startswith(f"{first} ")]
+    assert {line.split()[0] for line in shown.out.splitlines() if line.startswith("  ")} == set(tasks)
+    assert shown.out.startswith(f"usage: ncafast {first} TASK") and not shown.err
+
+
 def test_no_command_is_wrong_usage_and_shows_help(capsys):
     assert cli.main([]) == 2
     assert "commands:" in capsys.readouterr().out
@@ -109,11 +119,11 @@ def test_no_command_is_wrong_usage_and_shows_help(capsys):
     ("words", "said"),
     [
         (["trian", "mednca"], "did you mean 'train'?"),
+        (["train", "medncaa"], "train has no task 'medncaa' (did you mean 'mednca'?); see ncafast train --help"),
         (["xyz"], "there are animate, bench, crossvalidate, demo, evaluate, info, predict, search, study, train"),
-        (["train"], "ncafast train mednca --help"),
-        (["predict", "--help"], "ncafast predict mednca --help"),
-        (["predict", "growing"], "predict has no task 'growing'; it has mednca, classification, selfclassify"),
-        (["animate"], "ncafast animate mednca --help"),
+        (["train"], "train needs a task: mednca, classification, texture, growing, selfclassify; see ncafast train"),
+        (["predict", "growing"], "predict has no task 'growing'; there are mednca, classification, selfclassify"),
+        (["animate"], "ncafast animate --help"),
     ],
 )
 def test_wrong_command_is_one_line_and_exit_2(capsys, words, said):
@@ -260,6 +270,50 @@ def test_ctrl_c_stops_with_130_and_one_line(tmp_path):
     assert process.returncode == 130
     assert err.splitlines()[-1] == "ncafast: stopped"
     assert "Traceback" not in err
+
+
+# Sends itself SIGINT at the import of a module, as if by Ctrl-C at that moment.
+STOP_AT = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+def stop(event, words):
+    if event == "import" and words[0] == {module!r}:
+        os.kill(os.getpid(), signal.SIGINT)
+sys.addaudithook(stop)
+"""
+
+
+def stopped_at(folder: Path, module: str, *words: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run Python on these words, and stop it at the import of a module."""
+    (folder / "sitecustomize.py").write_text(STOP_AT.format(module=module))
+    environment["PYTHONPATH"] = os.pathsep.join([str(folder), str(ROOT)])
+    command = [sys.executable, *map(str, words)]
+    return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, timeout=HANG)
+
+
+@pytest.mark.parametrize("module", ["torch", "numpy", "ncafast.settling", "ncafast.info"])
+@pytest.mark.parametrize("way", ["script", "-m"])
+def test_ctrl_c_during_imports_is_one_line_and_130(tmp_path, way, module):
+    script = tmp_path / "ncafast"  # as pip writes it
+    script.write_text("import sys\nfrom ncafast.cli import main\nsys.exit(main())\n")
+    words = [script, "--version"] if way == "script" else ["-m", "ncafast", "--version"]
+    done = stopped_at(tmp_path, module, *words)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "ncafast: stopped\n")
+
+
+def test_one_of_several_processes_says_that_they_stopped(tmp_path):
+    for rank, said in (("0", "ncafast: stopped\n"), ("1", "")):
+        done = stopped_at(tmp_path, "torch", "-m", "ncafast", "info", RANK=rank)
+        assert (done.returncode, done.stderr) == (130, said)
+
+
+def test_ctrl_c_stays_pythons_in_a_program_that_imports_the_package(tmp_path):
+    code = "import signal, ncafast, ncafast.cli; assert signal.getsignal(2) is signal.default_int_handler"
+    program = tmp_path / "program.py"
+    program.write_text(code)
+    assert stopped_at(tmp_path, "no_such_module", program).returncode == 0
+    done = stopped_at(tmp_path, "torch", program)
+    assert done.returncode == -signal.SIGINT and done.stderr.endswith("KeyboardInterrupt\n")
 
 
 def test_a_closed_pipe_is_no_error():
