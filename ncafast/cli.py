@@ -141,7 +141,11 @@ def _parse(name: str, command: Command, words: list[str]) -> Any:
 
 
 def _described(options: type[Any]) -> type[Any]:
-    """The dataclass with the text under each field as its help. tyro reads that itself, but keeps its line breaks."""
+    """The dataclass with the text under each field as its help. tyro reads that itself, but keeps its line breaks.
+
+    Where nothing is the default, the text says what that means, in place of tyro's "(default: None)".
+    """
+    import tyro
     from docstring_parser import parse_from_object
 
     kinds = [kind for kind in reversed(options.__mro__) if dataclasses.is_dataclass(kind)]  # texts are inherited
@@ -149,10 +153,11 @@ def _described(options: type[Any]) -> type[Any]:
     texts = {doc.arg_name: doc.description for doc in docs if doc.description}
     types = typing.get_type_hints(options)
     own = options.__annotations__  # stands first in the help
+    nothing = tyro.conf.arg(help_behavior_hint="")
     fields = [
         (
             field.name,
-            types[field.name],
+            typing.Annotated[types[field.name], nothing] if field.default in (None, ()) else types[field.name],
             dataclasses.field(
                 default=field.default,
                 default_factory=field.default_factory,

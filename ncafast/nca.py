@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ncafast import check
 from ncafast import filters as _filters
 from ncafast.functional import Memory, States, trace
+from ncafast.keywords import options_of, refuse_unknown
 from ncafast.rule import MAX_KERNEL, Alive, Rule, flag, shown, whole
 
 _STATISTICS = ("running_mean", "running_var")
@@ -70,6 +71,7 @@ class NCA(nn.Module):
         zero_init: bool = True,
         **rule_fields: Any,
     ) -> None:
+        refuse_unknown("NCA", rule_fields, _ARGUMENTS)
         flag("zero_init", zero_init)
         plain = Rule(channels=channels, ndim=ndim)
         fixed = None
@@ -153,8 +155,10 @@ class NCA(nn.Module):
         first_step: int = 0,
         first_sample: int = 0,
         backend: str | None = None,
+        **unknown: NoReturn,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Run `steps` steps from x. Arguments, result and errors as in `ncafast.rollout`."""
+        refuse_unknown("NCA.forward", unknown, _OPTIONS)
         done = trace(
             x,
             self._train_rule if self.training else self._eval_rule,
@@ -233,6 +237,10 @@ class NCA(nn.Module):
                 holder = getattr(self, name.rsplit(".", 1)[0])
                 holder.running_mean.lerp_(mean.to(holder.running_mean.dtype), self.momentum)
                 holder.running_var.lerp_((var * unbias).to(holder.running_var.dtype), self.momentum)
+
+
+_OPTIONS = options_of(NCA.forward, 2)
+_ARGUMENTS = tuple(dict.fromkeys((*options_of(NCA.__init__, 1), *options_of(Rule, 0))))
 
 
 def _is_learned(filters: str | Sequence[str] | Tensor) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from safetensors.torch import save_file
 
 import ncafast
 from ncafast import backends, cli, native
+from ncafast.bench import options as bench_options
 from ncafast.tasks import classification, growing, mednca, selfclassify, texture
 from ncafast.tasks.demo import DemoConfig
 from ncafast.tasks.repeats import config as repeats
@@ -144,7 +146,39 @@ def test_help_of_a_command_explains_every_option(capsys, monkeypatch, name):
         assert f"--{field.name.replace('_', '-')}" in shown
         assert len(texts[field.name]) > 10
         assert texts[field.name] in shown
-    assert "{None}" not in shown
+        default = field.default
+        if default is None or default == ():
+            assert "Left out: " in texts[field.name] or "(required)" in texts[field.name], field.name
+        elif default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            assert f"{texts[field.name]} (required)" in shown
+        else:
+            words = default if isinstance(default, tuple) else (default,)
+            assert f"{texts[field.name]} (default: {' '.join(map(str, words))})" in shown
+    assert "{None}" not in shown and "default: None" not in shown
+
+
+# Words for what a number counts, or is a part or a place of.
+UNITS = (
+    "pixels?|voxels?|cells?|steps?|epochs?|seconds?|millimetres?|frames?|degrees?|samples?|images?|volumes?|slices?|"
+    "digits?|states?|batch|batches|trainings?|labels?|channels?|copies|levels?|parts?|share|probability|percentiles?|"
+    "threads?|times|outputs|numbers|widths?|views?|radius|weight|norm|counted|smaller|after"
+)
+BARE = {"seed", "lr", "lr_gamma", "betas", "weight_decay", "seeds"}  # numbers that count nothing
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_help_of_a_number_has_its_unit(name):
+    texts = field_texts(OPTIONS[name])
+    for field in dataclasses.fields(OPTIONS[name]):
+        if re.search(r"\b(int|float)\b", str(field.type)) and field.name not in BARE:
+            assert re.search(rf"\b({UNITS})\b", texts[field.name], re.IGNORECASE), field.name
+
+
+def test_help_of_the_benchmark_has_units_and_defaults():
+    for action in bench_options._parser()._actions:
+        assert action.help and len(action.help) > 10
+        alone = action.nargs == 0 or action.dest.startswith("mine") and action.dest != "mine_steps"
+        assert alone or "default: " in action.help, action.dest
 
 
 def field_texts(options: type) -> dict[str, str]:

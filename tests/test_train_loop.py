@@ -463,6 +463,42 @@ def test_a_model_without_weights_to_train_is_refused(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("given", "kind", "said"),
+    [
+        ({"model": None}, TypeError, "model must be a torch.nn.Module, got NoneType"),
+        ({"model": NCA}, TypeError, r"got the class NCA; give an instance, NCA\(...\)"),
+        ({"data": None}, TypeError, "data must be a tensor, a tuple of tensors or a data set"),
+        ({"data": iter(STATES)}, TypeError, r"a data set with len\(\) and \[\], got tuple_iterator"),
+        ({"data": ()}, ValueError, "data is an empty tuple; give at least one tensor"),
+        ({"data": (STATES, [1])}, TypeError, "data is a tuple and may hold tensors only, got list"),
+        ({"data": torch.tensor(3.0)}, ValueError, "a tensor without axes; the first axis counts samples"),
+        ({"data": (STATES, STATES[:3])}, ValueError, r"tensors of one length, got lengths \[10, 3\]"),
+        ({"data": (STATES[:3], STATES)}, ValueError, r"tensors of one length, got lengths \[3, 10\]"),
+        ({"loss": None}, TypeError, r"loss must be a function, called as loss\(model, batch, at\), got NoneType"),
+        ({"loss": torch.nn.MSELoss()}, TypeError, r"loss cannot be called as loss\(model, batch, at\): too many"),
+        ({"settings": {"epochs": 1}}, TypeError, r"settings must be Settings\(...\) or None, got dict"),
+        ({"settings": Settings}, TypeError, "got the class Settings"),
+        ({"validate": 3}, TypeError, r"validate must be a function, called as validate\(model\), got int"),
+        ({"score": lambda: 0}, TypeError, r"score cannot be called as score\(row\): too many"),
+        ({"validate": lambda model: None}, TypeError, "validate returned None; return a dict such as"),
+        ({"score": lambda row: None}, TypeError, "score returned None; return a number, higher is better"),
+    ],
+)
+def test_a_wrong_argument_is_named(tmp_path, given, kind, said):
+    plain = {"model": nca(), "data": STATES, "loss": loss, "settings": settings(tmp_path / "run", epochs=1)}
+    with pytest.raises(kind, match=said):
+        fit(**(plain | given))
+
+
+def test_a_wrong_job_is_named(tmp_path):
+    own = settings(tmp_path / "run")
+    for job, said in ((None, "got NoneType; `fit`"), (nca(), "got NCA; `fit`"), (Job(), "Job has no model")):
+        with pytest.raises(TypeError, match=said):
+            run(job, own)
+    assert not (tmp_path / "run").exists()
+
+
 def test_data_with_nan_are_blamed_for_it(tmp_path):
     bad = STATES.clone()
     bad[3, 0, 0, 0] = math.nan

@@ -8,7 +8,8 @@ from typing import Any, overload
 from torch import Tensor, nn
 
 from ncafast import check
-from ncafast.functional import rollout
+from ncafast.functional import OPTIONS, rollout
+from ncafast.keywords import options_of, refuse_unknown
 from ncafast.rule import Rule, number
 
 
@@ -59,6 +60,11 @@ class RuleModule(Rebuildable):
     _rule: Rule
     _rate: float
     _other_rule: Rule | None = None
+    _options: tuple[str, ...]  # of forward, with those that it passes on
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls._options = (*options_of(cls.forward, 2), *OPTIONS)
 
     @property
     def rule(self) -> Rule:
@@ -86,6 +92,7 @@ class RuleModule(Rebuildable):
         **options: Any,
     ) -> tuple[Tensor, Tensor | None]:
         """Final state [B, C, *S], and the kept states [n, B, C, *S] or None."""
+        refuse_unknown(type(self).__name__, options, self._options)
         result = rollout(x, rule, params, steps, **options)
         return (result, None) if isinstance(result, Tensor) else result
 

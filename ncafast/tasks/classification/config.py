@@ -22,7 +22,7 @@ class TrainConfig(Settings):
 
     data: Path | None = None
     """The images: a folder with one folder per class; a CSV list with the columns file and label; or an .npz file with
-    train_images and train_labels, as MedMNIST's are."""
+    train_images and train_labels, as MedMNIST's are. (required)"""
 
     val_data: Path | None = None
     """Held-out images, in any of these forms. Left out: val_images of the .npz file, or --val-fraction."""
@@ -39,7 +39,7 @@ class TrainConfig(Settings):
 
     val_list: Path | None = None
     """Text file with the names of the held-out images, one per line: their paths inside --data, as split.json has
-    them."""
+    them. Left out: those not in --train-list; without that, --val-fraction of all."""
 
     out: Path = Path("classification-run")
     """Folder for checkpoints, curves, pictures and everything else the run writes."""

@@ -95,7 +95,7 @@ class EvaluateConfig:
     """Folder for scores.json, scores.csv, accuracy.png, confusion.png and digits.png."""
 
     digits: int | None = 2000
-    """How many to classify, from the start of the file. All 10000 take five times as long."""
+    """Digits to classify, from the start of the file. All 10000 take five times as long."""
 
     steps: int | None = None
     """Steps to run. Left out: ten times as many as in training, to see whether the answers last."""
@@ -157,7 +157,7 @@ class AnimateConfig:
     """The film: a file name ending in .gif or .mp4."""
 
     digits: int = 20
-    """How many to show, ten in a row."""
+    """Digits to show, ten in a row."""
 
     steps: int | None = None
     """Steps for each set of digits. Left out: three times as many as in training."""
