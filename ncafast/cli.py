@@ -14,14 +14,25 @@ import sys
 import textwrap
 import traceback
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ncafast import interrupt
 from ncafast.commands import COMMANDS, DONE, FAILED, Command
+from ncafast.interrupt import INTERRUPTED
 
-WRONG_USAGE, INTERRUPTED = 2, 130
+interrupt.hold()  # until `main` begins
+
+WRONG_USAGE = 2
 
 _EXPECTED = (ValueError, TypeError, OSError, RuntimeError)  # their messages are for people
+
+
+# The commands that are one for each of several tasks, with these.
+_GROUPS = {
+    first: [name.split()[1] for name in COMMANDS if name.startswith(f"{first} ")]
+    for first in dict.fromkeys(name.split()[0] for name in COMMANDS if " " in name)
+}
 
 
 class _Usage(Exception):
@@ -40,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     full = "--traceback" in words or os.environ.get("NCAFAST_TRACEBACK", "0") not in ("", "0")
     try:
+        interrupt.release()
         code = _dispatch([word for word in words if word != "--traceback"])
         sys.stdout.flush()
         return code
@@ -47,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except KeyboardInterrupt:
-        print("ncafast: stopped", file=sys.stderr)
+        interrupt.say()
         return INTERRUPTED
     except _Usage as error:
         return _fail(error, WRONG_USAGE)
@@ -75,6 +87,9 @@ def _dispatch(words: list[str]) -> int:
 
         print(f"ncafast {version()}")
         return DONE
+    if words[0] in _GROUPS and words[1:2] in (["-h"], ["--help"]):
+        print(_group_help(words[0]))
+        return DONE
     name, rest = _find(words)
     command = COMMANDS[name]
     options = rest if command.options is None else _parse(name, command, rest)
@@ -89,13 +104,13 @@ def _find(words: list[str]) -> tuple[str, list[str]]:
         if name in COMMANDS:
             return name, words[count:]
     first = words[0]
-    tasks = [name.split()[1] for name in COMMANDS if name.startswith(f"{first} ")]
-    if not tasks:
+    tasks = _GROUPS.get(first)
+    if tasks is None:
         known = sorted({name.split()[0] for name in COMMANDS})
         raise _Usage(f"there is no command {first!r}{_meant(first, known)}; see ncafast --help")
-    if len(words) > 1 and words[1] not in ("-h", "--help"):
-        raise _Usage(f"{first} has no task {words[1]!r}; it has {', '.join(tasks)}")
-    raise _Usage(f"{first} needs a task: ncafast {first} {tasks[0]} --help")
+    if len(words) == 1:
+        raise _Usage(f"{first} needs a task: {', '.join(tasks)}; see ncafast {first} --help")
+    raise _Usage(f"{first} has no task {words[1]!r}{_meant(words[1], tasks)}; see ncafast {first} --help")
 
 
 def _meant(word: str, known: Sequence[str]) -> str:
@@ -126,7 +141,11 @@ def _parse(name: str, command: Command, words: list[str]) -> Any:
 
 
 def _described(options: type[Any]) -> type[Any]:
-    """The dataclass with the text under each field as its help. tyro reads that itself, but keeps its line breaks."""
+    """The dataclass with the text under each field as its help. tyro reads that itself, but keeps its line breaks.
+
+    Where nothing is the default, the text says what that means, in place of tyro's "(default: None)".
+    """
+    import tyro
     from docstring_parser import parse_from_object
 
     kinds = [kind for kind in reversed(options.__mro__) if dataclasses.is_dataclass(kind)]  # texts are inherited
@@ -134,10 +153,11 @@ def _described(options: type[Any]) -> type[Any]:
     texts = {doc.arg_name: doc.description for doc in docs if doc.description}
     types = typing.get_type_hints(options)
     own = options.__annotations__  # stands first in the help
+    nothing = tyro.conf.arg(help_behavior_hint="")
     fields = [
         (
             field.name,
-            types[field.name],
+            typing.Annotated[types[field.name], nothing] if field.default in (None, ()) else types[field.name],
             dataclasses.field(
                 default=field.default,
                 default_factory=field.default_factory,
@@ -167,10 +187,24 @@ def _fail(error: BaseException, code: int) -> int:
     return code
 
 
+def _group_help(first: str) -> str:
+    """Help of a command without its task."""
+    summaries = {task: COMMANDS[f"{first} {task}"].summary for task in _GROUPS[first]}
+    return f"""usage: ncafast {first} TASK [OPTIONS]
+
+tasks:
+{_listed(summaries)}
+
+`ncafast {first} TASK --help` lists the options of a task, with their defaults."""
+
+
+def _listed(summaries: Mapping[str, str]) -> str:
+    width = max(map(len, summaries))
+    return "\n".join(f"  {name:<{width}}  {summary}" for name, summary in summaries.items())
+
+
 def _help() -> str:
-    width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
-    commands = "\n".join(lines)
+    commands = _listed({name: command.summary for name, command in COMMANDS.items()})
     return f"""usage: ncafast COMMAND [OPTIONS]
 
 Fast neural cellular automata in PyTorch.

@@ -5,13 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
 from ncafast import backends, check, ops, philox
+from ncafast.keywords import options_of, refuse_unknown
 from ncafast.rule import Rule, number
 
 States = Literal["all"] | int | None
@@ -40,6 +41,7 @@ def rollout(
     states: States = None,
     memory: Memory = "states",
     backend: str | None = None,
+    **unknown: NoReturn,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Run `steps` steps of `rule` from state `x`, differentiable in x, every parameter and extra.
 
@@ -67,6 +69,7 @@ def rollout(
         TypeError, ValueError: a wrong argument; the message names it and says what is allowed.
         RuntimeError: the backend asked for cannot run this.
     """
+    refuse_unknown("rollout", unknown, OPTIONS)
     done = trace(
         x,
         rule,
@@ -82,6 +85,9 @@ def rollout(
         backend=backend,
     )
     return done.out if done.states is None else (done.out, done.states)
+
+
+OPTIONS = options_of(rollout, 4)
 
 
 def trace(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ncafast import check
 from ncafast import filters as _filters
 from ncafast.functional import Memory, States, trace
+from ncafast.keywords import options_of, refuse_unknown
 from ncafast.layers import Dense, Layers, check_call, derive, follow, norm, norm_layer, norm_tensors
 from ncafast.rule import MAX_KERNEL, Alive, Rule, flag, layer_name, shown, whole
 
@@ -71,6 +72,7 @@ class NCA(nn.Module):
         zero_init: bool = True,
         **rule_fields: Any,
     ) -> None:
+        refuse_unknown("NCA", rule_fields, _ARGUMENTS)
         flag("zero_init", zero_init)
         plain = Rule(channels=channels, ndim=ndim)
         fixed = None
@@ -154,8 +156,10 @@ class NCA(nn.Module):
         first_step: int = 0,
         first_sample: int = 0,
         backend: str | None = None,
+        **unknown: NoReturn,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Run `steps` steps from x. Arguments, result and errors as in `ncafast.rollout`."""
+        refuse_unknown("NCA.forward", unknown, _OPTIONS)
         rule = self._present_rule()
         done = trace(
             x,
@@ -279,6 +283,10 @@ def _holder(name: str, module: Any, *kinds: type[nn.Module]) -> Dense:
     """A sub-module that holds tensors only; or one of `kinds`, whose tensors mean the same."""
     check_call(name, module, nn.Module, *kinds)
     return Dense(name, None, getattr(module, "bias", None) is not None)
+
+
+_OPTIONS = options_of(NCA.forward, 2)
+_ARGUMENTS = tuple(dict.fromkeys((*options_of(NCA.__init__, 1), *options_of(Rule, 0))))
 
 
 def _is_learned(filters: str | Sequence[str] | Tensor) -> bool:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ncafast import check
-from ncafast.functional import rollout
+from ncafast.functional import OPTIONS, rollout
+from ncafast.keywords import options_of, refuse_unknown
 from ncafast.rule import Rule, number
 
 
@@ -66,8 +67,12 @@ def settle(
     Raises:
         TypeError, ValueError: a wrong argument, here or for `rollout`.
     """
+    refuse_unknown("settle", options, _OPTIONS)
+    check.check_floating("x", x)
     tolerance = number("tolerance", tolerance, 0.0)
     max_steps, chunk = check.check_count("max_steps", max_steps), check.check_count("chunk", chunk, 1)
+    if not isinstance(channels, slice):
+        raise TypeError(f"channels must be a slice, such as slice(1, 2), got {type(channels).__name__}")
     if x.dim() > 1 and 0 in (len(x), len(range(x.shape[1])[channels])):
         none = "sample" if not len(x) else f"channel at channels={channels}"
         raise ValueError(f"x of shape {list(x.shape)} has no {none} whose change could be looked at; give at least one")
@@ -87,3 +92,6 @@ def settle(
                 return Settled(states[step].clone(), done + step + 1, change, rests)
         state, done = states[-1].clone(), done + steps
     return Settled(state, done, change, False)
+
+
+_OPTIONS = (*options_of(settle, 3), *(name for name in OPTIONS if name not in ("first_step", "seed", "states")))

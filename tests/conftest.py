@@ -1,11 +1,16 @@
-"""Shared by all tests: determinism from test to test."""
+"""Shared by all tests: determinism from test to test, and threads that do not wait at the cost of others."""
 
 from __future__ import annotations
 
+import os
 import sys
 
-import pytest
-import torch
+# OpenMP's threads wait asleep, also in child processes: where other processes want the processors too, tests of tiny
+# tensors would take many times as long, spinning until the system lets the thread that they wait for run.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from safetensors.torch import save_file
 
 import ncafast
 from ncafast import backends, cli, native
+from ncafast.bench import options as bench_options
 from ncafast.tasks import classification, growing, mednca, selfclassify, texture
 from ncafast.tasks.demo import DemoConfig
 from ncafast.tasks.repeats import config as repeats
@@ -26,6 +28,7 @@ except ModuleNotFoundError:  # Python 3.10; pytest brings the same under its old
     import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parents[1]
+HANG = 1800  # seconds after which a process is taken to hang, on however busy a machine
 EXTRAS = ("tyro", "nibabel", "nilearn", "matplotlib", "imageio", "PIL", "scipy", "tensorboard")
 EXTRAS += ("torchmetrics", "torchvision", "tqdm")
 OPTIONS = {
@@ -76,7 +79,7 @@ def start(*words: str | Path, code: str = "", **environment: str) -> subprocess.
 def run(*words: str | Path, code: str = "", **environment: str) -> tuple[int, str, str]:
     """Exit code, stdout and stderr."""
     process = start(*words, code=code, **environment)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=HANG)
     return process.returncode, out, err
 
 
@@ -99,6 +102,16 @@ def test_help_names_every_command(capsys, word):
     assert "--traceback" in shown and "NCAFAST_TRACEBACK" in shown
 
 
+@pytest.mark.parametrize("first", ["train", "evaluate", "predict", "animate", "study", "crossvalidate", "search"])
+@pytest.mark.parametrize("word", ["-h", "--help"])
+def test_help_of_a_command_without_a_task_lists_its_tasks(capsys, first, word):
+    assert cli.main([first, word]) == 0
+    shown = capsys.readouterr()
+    tasks = [name.split()[1] for name in OPTIONS if name.startswith(f"{first} ")]
+    assert {line.split()[0] for line in shown.out.splitlines() if line.startswith("  ")} == set(tasks)
+    assert shown.out.startswith(f"usage: ncafast {first} TASK") and not shown.err
+
+
 def test_no_command_is_wrong_usage_and_shows_help(capsys):
     assert cli.main([]) == 2
     assert "commands:" in capsys.readouterr().out
@@ -108,11 +121,11 @@ def test_no_command_is_wrong_usage_and_shows_help(capsys):
     ("words", "said"),
     [
         (["trian", "mednca"], "did you mean 'train'?"),
+        (["train", "medncaa"], "train has no task 'medncaa' (did you mean 'mednca'?); see ncafast train --help"),
         (["xyz"], "there are animate, bench, crossvalidate, demo, evaluate, info, predict, search, study, train"),
-        (["train"], "ncafast train mednca --help"),
-        (["predict", "--help"], "ncafast predict mednca --help"),
-        (["predict", "growing"], "predict has no task 'growing'; it has mednca, classification, selfclassify"),
-        (["animate"], "ncafast animate mednca --help"),
+        (["train"], "train needs a task: mednca, classification, texture, growing, selfclassify; see ncafast train"),
+        (["predict", "growing"], "predict has no task 'growing'; there are mednca, classification, selfclassify"),
+        (["animate"], "ncafast animate --help"),
     ],
 )
 def test_wrong_command_is_one_line_and_exit_2(capsys, words, said):
@@ -133,7 +146,39 @@ def test_help_of_a_command_explains_every_option(capsys, monkeypatch, name):
         assert f"--{field.name.replace('_', '-')}" in shown
         assert len(texts[field.name]) > 10
         assert texts[field.name] in shown
-    assert "{None}" not in shown
+        default = field.default
+        if default is None or default == ():
+            assert "Left out: " in texts[field.name] or "(required)" in texts[field.name], field.name
+        elif default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            assert f"{texts[field.name]} (required)" in shown
+        else:
+            words = default if isinstance(default, tuple) else (default,)
+            assert f"{texts[field.name]} (default: {' '.join(map(str, words))})" in shown
+    assert "{None}" not in shown and "default: None" not in shown
+
+
+# Words for what a number counts, or is a part or a place of.
+UNITS = (
+    "pixels?|voxels?|cells?|steps?|epochs?|seconds?|millimetres?|frames?|degrees?|samples?|images?|volumes?|slices?|"
+    "digits?|states?|batch|batches|trainings?|labels?|channels?|copies|levels?|parts?|share|probability|percentiles?|"
+    "threads?|times|outputs|numbers|widths?|views?|radius|weight|norm|counted|smaller|after"
+)
+BARE = {"seed", "lr", "lr_gamma", "betas", "weight_decay", "seeds"}  # numbers that count nothing
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_help_of_a_number_has_its_unit(name):
+    texts = field_texts(OPTIONS[name])
+    for field in dataclasses.fields(OPTIONS[name]):
+        if re.search(r"\b(int|float)\b", str(field.type)) and field.name not in BARE:
+            assert re.search(rf"\b({UNITS})\b", texts[field.name], re.IGNORECASE), field.name
+
+
+def test_help_of_the_benchmark_has_units_and_defaults():
+    for action in bench_options._parser()._actions:
+        assert action.help and len(action.help) > 10
+        alone = action.nargs == 0 or action.dest.startswith("mine") and action.dest != "mine_steps"
+        assert alone or "default: " in action.help, action.dest
 
 
 def field_texts(options: type) -> dict[str, str]:
@@ -255,17 +300,61 @@ def test_ctrl_c_stops_with_130_and_one_line(tmp_path):
     process = start("demo", "--quick", "--no-progress", "--out", tmp_path / "out")
     assert "white matter" in process.stdout.readline()
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=HANG)
     assert process.returncode == 130
     assert err.splitlines()[-1] == "ncafast: stopped"
     assert "Traceback" not in err
+
+
+# Sends itself SIGINT at the import of a module, as if by Ctrl-C at that moment.
+STOP_AT = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+def stop(event, words):
+    if event == "import" and words[0] == {module!r}:
+        os.kill(os.getpid(), signal.SIGINT)
+sys.addaudithook(stop)
+"""
+
+
+def stopped_at(folder: Path, module: str, *words: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run Python on these words, and stop it at the import of a module."""
+    (folder / "sitecustomize.py").write_text(STOP_AT.format(module=module))
+    environment["PYTHONPATH"] = os.pathsep.join([str(folder), str(ROOT)])
+    command = [sys.executable, *map(str, words)]
+    return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, timeout=HANG)
+
+
+@pytest.mark.parametrize("module", ["torch", "numpy", "ncafast.settling", "ncafast.info"])
+@pytest.mark.parametrize("way", ["script", "-m"])
+def test_ctrl_c_during_imports_is_one_line_and_130(tmp_path, way, module):
+    script = tmp_path / "ncafast"  # as pip writes it
+    script.write_text("import sys\nfrom ncafast.cli import main\nsys.exit(main())\n")
+    words = [script, "--version"] if way == "script" else ["-m", "ncafast", "--version"]
+    done = stopped_at(tmp_path, module, *words)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "ncafast: stopped\n")
+
+
+def test_one_of_several_processes_says_that_they_stopped(tmp_path):
+    for rank, said in (("0", "ncafast: stopped\n"), ("1", "")):
+        done = stopped_at(tmp_path, "torch", "-m", "ncafast", "info", RANK=rank)
+        assert (done.returncode, done.stderr) == (130, said)
+
+
+def test_ctrl_c_stays_pythons_in_a_program_that_imports_the_package(tmp_path):
+    code = "import signal, ncafast, ncafast.cli; assert signal.getsignal(2) is signal.default_int_handler"
+    program = tmp_path / "program.py"
+    program.write_text(code)
+    assert stopped_at(tmp_path, "no_such_module", program).returncode == 0
+    done = stopped_at(tmp_path, "torch", program)
+    assert done.returncode == -signal.SIGINT and done.stderr.endswith("KeyboardInterrupt\n")
 
 
 def test_a_closed_pipe_is_no_error():
     process = start("info")
     process.stdout.close()
     assert process.stderr.read() == ""
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=HANG) == 0
     process.stderr.close()
 
 

@@ -17,6 +17,7 @@ from types import ModuleType
 
 import cuda_model
 import pytest
+from filelock import FileLock
 
 from ncafast import native
 
@@ -46,9 +47,12 @@ PRECISIONS = ("ieee", "tf32", "tf32x3", "bf16")  # in the order of csrc/rollout.
 
 @cache
 def objects() -> list[Path]:
-    """All of csrc/cuda for all architectures."""
+    """All of csrc/cuda for all architectures, compiled once for all processes that test."""
     wanted = [a for a in nvcc.ARCHITECTURES if a in nvcc.run(nvcc.find(), "--list-gpu-arch")]
-    return nvcc.compile_all(nvcc.find(), wanted, ROOT / "build" / "cuda")
+    folder = ROOT / "build" / "cuda"
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):
+        return nvcc.compile_all(nvcc.find(), wanted, folder)
 
 
 def version() -> str:

@@ -76,7 +76,7 @@ def programs(tmp_path_factory):
 
 def run(program: Path, name: str) -> tuple[int, str]:
     done = subprocess.run(
-        [program, name], capture_output=True, text=True, timeout=60, env={"ASAN_OPTIONS": "detect_leaks=0"}
+        [program, name], capture_output=True, text=True, timeout=1800, env={"ASAN_OPTIONS": "detect_leaks=0"}
     )
     return done.returncode, done.stdout + done.stderr
 

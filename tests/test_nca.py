@@ -161,7 +161,7 @@ def test_options_reach_the_rule():
         kernel_size=5,
     )
     assert "channels=8" in repr(nca) and "fire_rate" not in repr(nca)
-    with pytest.raises(TypeError, match="unknown rule field stepsize"):
+    with pytest.raises(TypeError, match="NCA has no option 'stepsize'"):
         NCA(8, stepsize=1)
     with pytest.raises(ValueError, match="not both"):
         NCA(8, immutable=3, mutable=(0, 3))

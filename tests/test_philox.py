@@ -7,7 +7,7 @@ import os
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
@@ -78,7 +78,7 @@ def test_first_draws_never_change():
     assert rows == ["10000101", "11110101", "00001101", "00010101"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     batch=st.integers(0, 3),
     spatial=st.lists(st.integers(1, 9), min_size=1, max_size=3).map(tuple),

@@ -11,7 +11,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -174,16 +173,16 @@ def test_stopping_around_any_write_changes_nothing(tmp_path, monkeypatch, name):
 
 
 def long_run(out: Path) -> None:
-    fit(nca(), STATES, loss, settings(out, epochs=40, batch_size=1))
+    fit(nca(), STATES, loss, settings(out, epochs=20, batch_size=1))
 
 
 def test_killing_at_any_moment_costs_little_and_changes_nothing(tmp_path):
     """The default saves so often that every start gets further."""
     reached = [0]
-    for _ in kill_until_done(long_run, (tmp_path / "run",), tmp_path / "run"):
+    for _ in kill_until_done(long_run, (tmp_path / "run",)):
         state = ncafast.checkpoint.load_resume(tmp_path / "run" / "resume.pt")
         reached.append(state["epoch"] * 10 + state["step"])
-    assert len(reached) >= 3 and reached == sorted(set(reached))
+    assert len(reached) == 7 and reached == sorted(set(reached))
     long_run(tmp_path / "whole")
     assert weights(tmp_path / "run" / "last.safetensors") == weights(tmp_path / "whole" / "last.safetensors")
 
@@ -465,6 +464,42 @@ def test_a_model_without_weights_to_train_is_refused(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("given", "kind", "said"),
+    [
+        ({"model": None}, TypeError, "model must be a torch.nn.Module, got NoneType"),
+        ({"model": NCA}, TypeError, r"got the class NCA; give an instance, NCA\(...\)"),
+        ({"data": None}, TypeError, "data must be a tensor, a tuple of tensors or a data set"),
+        ({"data": iter(STATES)}, TypeError, r"a data set with len\(\) and \[\], got tuple_iterator"),
+        ({"data": ()}, ValueError, "data is an empty tuple; give at least one tensor"),
+        ({"data": (STATES, [1])}, TypeError, "data is a tuple and may hold tensors only, got list"),
+        ({"data": torch.tensor(3.0)}, ValueError, "a tensor without axes; the first axis counts samples"),
+        ({"data": (STATES, STATES[:3])}, ValueError, r"tensors of one length, got lengths \[10, 3\]"),
+        ({"data": (STATES[:3], STATES)}, ValueError, r"tensors of one length, got lengths \[3, 10\]"),
+        ({"loss": None}, TypeError, r"loss must be a function, called as loss\(model, batch, at\), got NoneType"),
+        ({"loss": torch.nn.MSELoss()}, TypeError, r"loss cannot be called as loss\(model, batch, at\): too many"),
+        ({"settings": {"epochs": 1}}, TypeError, r"settings must be Settings\(...\) or None, got dict"),
+        ({"settings": Settings}, TypeError, "got the class Settings"),
+        ({"validate": 3}, TypeError, r"validate must be a function, called as validate\(model\), got int"),
+        ({"score": lambda: 0}, TypeError, r"score cannot be called as score\(row\): too many"),
+        ({"validate": lambda model: None}, TypeError, "validate returned None; return a dict such as"),
+        ({"score": lambda row: None}, TypeError, "score returned None; return a number, higher is better"),
+    ],
+)
+def test_a_wrong_argument_is_named(tmp_path, given, kind, said):
+    plain = {"model": nca(), "data": STATES, "loss": loss, "settings": settings(tmp_path / "run", epochs=1)}
+    with pytest.raises(kind, match=said):
+        fit(**(plain | given))
+
+
+def test_a_wrong_job_is_named(tmp_path):
+    own = settings(tmp_path / "run")
+    for job, said in ((None, "got NoneType; `fit`"), (nca(), "got NCA; `fit`"), (Job(), "Job has no model")):
+        with pytest.raises(TypeError, match=said):
+            run(job, own)
+    assert not (tmp_path / "run").exists()
+
+
 def test_data_with_nan_are_blamed_for_it(tmp_path):
     bad = STATES.clone()
     bad[3, 0, 0, 0] = math.nan
@@ -486,15 +521,15 @@ def test_a_folder_that_cannot_be_locked_is_used_with_a_word(tmp_path, monkeypatc
 
 
 HOLD = """
-import sys, time
+import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from test_train_loop import STATES, nca, loss, settings
 from ncafast.train import fit
-def slow(model, batch, at):
-    Path({out!r}, "begun").touch()
-    time.sleep(60)
-fit(nca(), STATES, slow, settings(Path({out!r})))
+def waits(model, batch, at):
+    print("begun", flush=True)
+    sys.stdin.read()
+fit(nca(), STATES, waits, settings(Path({out!r})))
 """
 
 
@@ -502,11 +537,10 @@ def test_two_trainings_in_one_folder_exclude_each_other_until_one_is_killed(tmp_
     out = tmp_path / "run"
     own = settings(out)
     code = HOLD.format(tests=str(Path(__file__).parent), out=str(out))
-    with subprocess.Popen([sys.executable, "-c", code]) as other:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], **pipes) as other:
         try:
-            while not (out / "begun").exists():
-                assert other.poll() is None
-                time.sleep(0.01)
+            assert other.stdout.readline() == b"begun\n"
             with pytest.raises(ValueError, match=rf"run: is in use by process {other.pid} on .*another folder"):
                 fit(nca(), STATES, loss, own)
         finally:

@@ -91,7 +91,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     script.write_text(SCRIPT.format(tests=str(ROOT / "tests"), root=str(ROOT), out=str(folder)))
     words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("epoch 3: loss") == 1  # one of them speaks
     return folder

@@ -100,18 +100,23 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--mode", nargs="+", choices=(TRAIN, FORWARD, INFERENCE, MEMORY), help="default: all that a case has")
     add("--rounds", type=_count, help=f"rounds of timing (default: {_ROUNDS}, with --quick {_QUICK_ROUNDS})")
-    add("--threads", type=_threads, help="CPU threads (default: torch's)")
+    add("--threads", type=_threads, help="CPU threads (default: torch's choice)")
     add("--device", choices=("cpu", "cuda"), help="default: a GPU if there is one")
     add("--out", type=Path, metavar="FOLDER", help="default: bench/results in a checkout, else ncafast-bench")
     add("--overwrite", action="store_true", help="replace a file of that name in OUT that holds no results")
-    add("--ncalab", type=Path, metavar="PATH", help="a checkout of MECLabTUDA/NCALab, to measure it too")
-    add("--octreenca", type=Path, metavar="PATH", help="a checkout of MECLabTUDA/OctreeNCA, for its CUDA kernel")
+    add("--ncalab", type=Path, metavar="PATH", help="a checkout of MECLabTUDA/NCALab, to measure it (default: none)")
+    add(
+        "--octreenca",
+        type=Path,
+        metavar="PATH",
+        help="a checkout of MECLabTUDA/OctreeNCA, as well (default: none)",
+    )
     mine = parser.add_argument_group("your own automaton")
     mine.add_argument("--mine", metavar="MODULE:CLASS", help="time your module beside a drop-in with its weights")
     mine.add_argument("--drop-in", metavar="NAME", help="class in ncafast.models (default: of your class's name)")
     mine.add_argument("--mine-shape", default="", metavar="N,N,...", help="shape of the input that your module takes")
-    mine.add_argument("--mine-steps", type=_count, default=12, help="steps per call (default: 12)")
-    mine.add_argument("--mine-args", default="{}", metavar="JSON", help="arguments of both constructors")
+    mine.add_argument("--mine-steps", type=_count, default=12, help="steps of your automaton per call (default: 12)")
+    mine.add_argument("--mine-args", default="{}", metavar="JSON", help="arguments of both constructors (default: {})")
     return parser
 
 

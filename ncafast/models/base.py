@@ -9,7 +9,8 @@ from typing import Any, overload
 from torch import Tensor, nn
 
 from ncafast import check
-from ncafast.functional import trace
+from ncafast.functional import OPTIONS, trace
+from ncafast.keywords import options_of, refuse_unknown
 from ncafast.layers import Layers, derive, follow
 from ncafast.rule import Rule, number
 
@@ -65,6 +66,11 @@ class RuleModule(Rebuildable):
     _rule: Rule  # what the layers do not say
     _rate: float
     _prefix = ""  # of the layers' names in messages
+    _options: tuple[str, ...]  # of forward, with those that it passes on
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls._options = (*options_of(cls.forward, 2), *OPTIONS)
 
     @property
     def rule(self) -> Rule:
@@ -108,6 +114,7 @@ class RuleModule(Rebuildable):
         **options: Any,
     ) -> tuple[Tensor, Tensor | None]:
         """Final state [B, C, *S], and the kept states [n, B, C, *S] or None."""
+        refuse_unknown(type(self).__name__, options, self._options)
         done = trace(x, rule, params, steps, **options)
         norms = self._norms()
         if norms and rule.norm == "batch" and x.shape[0]:

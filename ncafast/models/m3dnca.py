@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ncafast import check
 from ncafast.functional import Memory, States
+from ncafast.keywords import options_of, refuse_unknown
 from ncafast.layers import check_call
 from ncafast.models.base import Rebuildable
 from ncafast.models.basicnca3d import BasicNCA3D
@@ -163,6 +164,7 @@ class M3DNCA(Rebuildable):
         check_last(last_steps, self.steps[-1], states)
         if "fire_mask" in options:
             raise TypeError("M3DNCA takes fire_masks=, one for each level, not fire_mask=")
+        refuse_unknown("M3DNCA", options, _OPTIONS)
         if y is not None and self.training:
             x, y = (torch.cat([tensor] * batch_duplication) for tensor in (x, y))
             windows = self._random_windows(x) if windows is None else windows
@@ -232,6 +234,9 @@ class M3DNCA(Rebuildable):
             )
         if y is not None and (y.dim() != 5 or y.shape[:4] != x.shape[:4]):
             raise ValueError(f"y must be [B, X, Y, Z, any] with the sizes of x, got shape {list(y.shape)}")
+
+
+_OPTIONS = (*options_of(M3DNCA.forward, 2), "first_sample", "backend")
 
 
 def _each(name: str, value: Any, levels: int) -> Sequence[Any]:

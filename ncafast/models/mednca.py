@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ncafast import check
 from ncafast.functional import Memory, States
+from ncafast.keywords import options_of, refuse_unknown
 from ncafast.layers import check_call
 from ncafast.models.base import Rebuildable
 from ncafast.models.cascade import check_last, run_level
@@ -128,6 +129,7 @@ class MedNCA(Rebuildable):
         if "fire_mask" in options:
             raise TypeError("MedNCA takes fire_masks=(coarse, fine), one for each level, not fire_mask=")
         check_last(last_steps, self.steps[1], states)
+        refuse_unknown("MedNCA", options, _OPTIONS)
         first_step = check.check_count("first_step", first_step)
         coarse_mask, fine_mask = (None, None) if fire_masks is None else _pair("fire_masks", fire_masks)
         options |= {"seed": seed, "states": states, "memory": memory}
@@ -161,6 +163,9 @@ class MedNCA(Rebuildable):
                 f"image of {image.shape[2]} x {image.shape[3]} cells is too small: "
                 f"each side must be at least scale={self.scale}"
             )
+
+
+_OPTIONS = (*options_of(MedNCA.forward, 2), "first_sample", "backend")
 
 
 def _pair(name: str, value: Any) -> tuple[Any, Any]:

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ncafast.train.arguments import check_fit, check_job, check_row, check_score, check_settings_kind
 from ncafast.train.average import Average
 from ncafast.train.board import Board
 from ncafast.train.gradients import make_optimiser, shape_gradient
@@ -77,9 +78,11 @@ def fit(
         score: `score(row)` says what an epoch is worth; the best one's weights are kept.
 
     Raises:
-        ValueError: options, data, a model, a loss or a run folder that cannot be used; another process has the folder.
+        TypeError, ValueError: options, data, a model, a loss or a run folder that cannot be used; another process has
+            the folder.
         TrainingStopped: the loss or the gradient became infinite or NaN.
     """
+    check_fit(model, data, loss, settings, validate, score)
     job = FunctionJob(model, data, loss, validate, score)
     return run(job, settings or Settings(), data={"train": job.checksums(), "held_out": {}})
 
@@ -106,9 +109,11 @@ def run(
         opening: what to say once nothing stands against the run.
 
     Raises:
-        ValueError: options or a run folder that cannot be used.
+        TypeError, ValueError: a job, options or a run folder that cannot be used.
         TrainingStopped: the loss or the gradient became infinite or NaN.
     """
+    check_job(job)
+    check_settings_kind(settings)
     check_settings(settings)
     folder = RunFolder(settings.out, things)
     settled = folder.settled()
@@ -318,13 +323,13 @@ class _Loop:
         row["lr"] = self.optimiser.param_groups[0]["lr"]
         report = Report(self.folder, board, self._global_step(), self.epoch + 1)
         with self.average.shown():
-            row |= self.ranks.told(self.job.validate(report) if self.ranks.first else None)
+            row |= self.ranks.told(check_row(self.job.validate(report)) if self.ranks.first else None)
         row["seconds"] = round(self.sums["seconds"], 1)
         self.history.append(row)
         self.epoch, self.step = self.epoch + 1, 0
         self.sums = dict.fromkeys(self.sums, 0)
         board.scalars(self._global_step(), {f"epoch/{k}": v for k, v in row.items() if isinstance(v, float)})
-        value = self.job.score(row)
+        value = check_score(self.job.score(row))
         # The first epoch is the best so far whatever its score, so that there is a checkpoint; NaN is never better.
         better = value > self.best["value"] or not self.best["epoch"]
         if better:

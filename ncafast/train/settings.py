@@ -44,7 +44,7 @@ class BaseSettings:
     each of --lr-milestones); exponential (times --lr-gamma every epoch); cosine (down to 0 at the end)."""
 
     lr_milestones: tuple[int, ...] = ()
-    """Epochs after which the multistep schedule falls."""
+    """Epochs after which the multistep schedule falls, such as 20 30. Left out: it does not fall."""
 
     lr_gamma: float = 0.5
     """What the learning rate is multiplied with when it falls."""

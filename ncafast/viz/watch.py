@@ -37,11 +37,15 @@ def watch(
         **options: of `ncafast.rollout`: extra, backend, ...
 
     Raises:
-        ValueError: frames or every below 1, or what `rollout` refuses.
+        TypeError, ValueError: frames or every below 1, no model, or what `rollout` refuses.
     """
     for name, value in (("frames", frames), ("every", every)):
         if value < 1:
             raise ValueError(f"{name}={value} is not allowed; give a whole number from 1")
+    if not callable(model):
+        raise TypeError(f"model must be an NCA or a model of ncafast.models, got {type(model).__name__}")
+    for name in {"steps", "states"} & options.keys():
+        raise TypeError(f"watch has no option {name!r}: it runs frames * every steps, and hands over their states")
     return _run(model, x, frames, every, {"seed": seed, **options}, first_step)
 
 

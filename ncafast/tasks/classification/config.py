@@ -24,7 +24,8 @@ class TrainConfig(ImageOptions, Settings):
 
     data: Path | None = None
     """The images: a folder with one folder per class, or with folders train, val and test that hold these; a CSV list
-    with the columns file and label; or an .npz file with train_images and train_labels, as MedMNIST's are."""
+    with the columns file and label; or an .npz file with train_images and train_labels, as MedMNIST's are.
+    (required)"""
 
     val_data: Path | None = None
     """Held-out images, in any of these forms. Left out: those that the data call so (a folder val, val_images of an
@@ -42,7 +43,7 @@ class TrainConfig(ImageOptions, Settings):
 
     val_list: Path | None = None
     """Text file with the names of the held-out images, one per line: their paths inside --data, as split.json has
-    them."""
+    them. Left out: those not in --train-list; without that, --val-fraction of all."""
 
     out: Path = Path("classification-run")
     """Folder for checkpoints, curves, pictures and everything else the run writes."""

@@ -25,10 +25,10 @@ class TrainConfig(ImageOptions, Settings):
     """Folder for checkpoints, curves, pictures and everything else the run writes."""
 
     image: Path | None = None
-    """The image to grow. Its transparent parts stay empty."""
+    """The image to grow. Its transparent parts stay empty. Left out: --emoji says what grows."""
 
     emoji: str | None = None
-    """An emoji to grow in place of --image, drawn with a font of this machine."""
+    """An emoji to grow in place of --image, drawn with a font of this machine. Left out: --image is grown."""
 
     font: Path | None = None
     """Font file that --emoji is drawn with. Left out: the colour emoji font of this machine, if one is found."""

@@ -26,13 +26,14 @@ class TrainConfig(BaseSettings):
     """Folder with the training set: either imagesTr/ and labelsTr/ (or images/ and labels/) inside
     it, or files named like case1_image.nii.gz and case1_label.nii.gz side by side, or a folder per case with ct.nii.gz
     or mri.nii.gz and a mask per structure in segmentations/. Images case_0000.nii.gz, case_0001.nii.gz and so on are
-    the channels of one case. dataset.json, where there is one, names channels and labels."""
+    the channels of one case. dataset.json, where there is one, names channels and labels. Left out: --images and
+    --labels say where they are."""
 
     images: Path | None = None
-    """Folder with the images, if they are not under --data. Needs --labels."""
+    """Folder with the images; needs --labels. Left out: they are under --data."""
 
     labels: Path | None = None
-    """Folder with the label maps: same file names as the images."""
+    """Folder with the label maps: same file names as the images. Left out: they are under --data."""
 
     dims: Literal[2, 3] = 2
     """2 segments slice by slice (Med-NCA), 3 whole volumes (M3D-NCA)."""
@@ -88,15 +89,16 @@ class TrainConfig(BaseSettings):
     --val-fraction."""
 
     val_list: Path | None = None
-    """Text file with the names of the held-out volumes, one per line."""
+    """Text file with the names of the held-out volumes, one per line. Left out: those not in --train-list;
+    without that, --val-fraction of all."""
 
     skip_empty: bool = False
     """Leave training slices (volumes with --dims 3) out that hold no label at all."""
 
     crop: int | None = None
-    """Train on random squares of this many pixels instead of whole slices; saves time on large
-    slices. With --dims 3, the side of the random cubes that all levels but the coarsest train on;
-    left out: 32. Where they are much smaller than the volumes, the model finds too much."""
+    """Train on random squares with sides of this many pixels; saves time on large slices.
+    Left out: whole slices. With --dims 3, the side in voxels of the random cubes that all levels but the
+    coarsest train on; left out: 32. Where they are much smaller than the volumes, the model finds too much."""
 
     flip: bool = False
     """Mirror training slices or volumes at random along each side."""
@@ -111,8 +113,8 @@ class TrainConfig(BaseSettings):
     """Number of levels, from coarse to fine. 2-D has 2."""
 
     kernel_sizes: tuple[int, ...] | None = None
-    """Width of the perception in pixels on each level, from coarse to fine (odd numbers). Left out:
-    7 on the coarsest level, 3 on the others."""
+    """Width of the perception on each level, from coarse to fine, in pixels (voxels with --dims 3; odd numbers). Left
+    out: 7 on the coarsest level, 3 on the others."""
 
     steps: tuple[int, ...] | None = None
     """Steps of the automaton on each level. Left out: 20, with --dims 3 10."""
@@ -226,13 +228,13 @@ class EvaluateConfig:
     """Checkpoint (.safetensors), or the folder of a training run (its best checkpoint is taken)."""
 
     data: Path | None = None
-    """Folder with images and labels, laid out as for training."""
+    """Folder with images and labels, laid out as for training. Left out: --images and --labels say where they are."""
 
     images: Path | None = None
-    """Folder with the images, if they are not under --data. Needs --labels."""
+    """Folder with the images; needs --labels. Left out: they are under --data."""
 
     labels: Path | None = None
-    """Folder with the label maps: same file names as the images."""
+    """Folder with the label maps: same file names as the images. Left out: they are under --data."""
 
     subset: Literal["auto", "held-out", "train", "all"] = "auto"
     """Which volumes to score. auto: those held out, if the model was trained on this data;

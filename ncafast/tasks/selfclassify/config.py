@@ -98,7 +98,7 @@ class EvaluateConfig:
     a number is added where that is taken."""
 
     digits: int | None = 2000
-    """How many to classify, from the start of the file. All 10000 take five times as long."""
+    """Digits to classify, from the start of the file. All 10000 take five times as long."""
 
     steps: int | None = None
     """Steps to run. Left out: ten times as many as in training, to see whether the answers last."""
@@ -174,7 +174,7 @@ class AnimateConfig:
     a number is added where that is taken."""
 
     digits: int = 20
-    """How many to show, ten in a row."""
+    """Digits to show, ten in a row."""
 
     steps: int | None = None
     """Steps for each set of digits. Left out: three times as many as in training."""

@@ -162,7 +162,8 @@ class EvaluateConfig(ImageLimit):
     """After how many steps the distance is measured."""
 
     weights: Path | None = None
-    """File of VGG16 weights, as for training; without them only the distance of patches is measured."""
+    """File of VGG16 weights, as for training. Left out: torchvision's own file in torch's cache; where that is missing
+    too, only the distance of patches is measured."""
 
     frames: int = 20
     """Frames that motion is measured over, after the last of --at."""
@@ -219,13 +220,14 @@ class StudyConfig(ImageOptions):
     """Side of the sample's square crop after scaling, in pixels, as for training."""
 
     crop: int | None = None
-    """Side of the square that is cut from the middle of the sample, in the image's own pixels."""
+    """Side of the square that is cut from the middle of the sample, in the image's own pixels. Left out: the largest
+    that fits."""
 
     loss: Loss = "auto"
-    """As for training."""
+    """Distance from the sample: patches, sliced, gram or auto, as `ncafast train texture --help` explains."""
 
     weights: Path | None = None
-    """File of VGG16 weights, as for training."""
+    """File of VGG16 weights, as for training. Left out: torchvision's own file in torch's cache, if it is there."""
 
     epochs: int = 10
     """Epochs of 100 training steps, for every training."""
