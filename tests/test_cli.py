@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -153,7 +154,7 @@ def test_help_of_a_command_explains_every_option(capsys, monkeypatch, name):
             assert f"{texts[field.name]} (required)" in shown
         else:
             words = default if isinstance(default, tuple) else (default,)
-            assert f"{texts[field.name]} (default: {' '.join(map(str, words))})" in shown
+            assert f"{texts[field.name]} (default: {shlex.join(map(str, words))})" in shown
     assert "{None}" not in shown and "default: None" not in shown
 
 
@@ -247,7 +248,7 @@ def test_options_arrive_typed(monkeypatch, capsys):
 
 @pytest.mark.parametrize(("skipped", "code"), [((), 0), (("a file",), 1)])
 def test_predict_fails_when_an_image_was_left_out(monkeypatch, capsys, skipped, code):
-    written = (SimpleNamespace(labels=Path("out/a.nii.gz"), overlay=None, quality={1: 0.1234}),)
+    written = (SimpleNamespace(labels=Path("out/a.nii.gz"), overlay=None, quality={1: 0.1234}, masks=()),)
     result = SimpleNamespace(written=written, skipped=skipped, report=Path("out/uncertainty/report.json"))
     monkeypatch.setattr(mednca, "predict", lambda config: result, raising=False)
     assert cli.main(["predict", "mednca", "--model", "m", "--input", "folder"]) == code
