@@ -2,6 +2,7 @@
 // is asked once per group of values.
 #pragma once
 
+#include "../kinds.h"
 #include "device.h"
 #include "shape.h"
 
@@ -31,11 +32,13 @@ NCAFAST_DEVICE void activate(const Shape& s, float (*values)[4]) {
       return each_value<count>(values, [](float v) { return tanhf(v); });
     case Activation::relu:
       return each_value<count>(values, [](float v) { return v < 0.0f ? 0.0f : v; });
-    default: {
+    case Activation::leaky_relu:
+    case Activation::identity: {
       const float slope = s.slope;
       return each_value<count>(values, [slope](float v) { return v < 0.0f ? slope * v : v; });
     }
   }
+  unreachable();
 }
 
 // delta [count][4] times the derivative at z.
@@ -66,11 +69,14 @@ NCAFAST_DEVICE void through_activation(const Shape& s, const float (*z)[4], floa
         const float t = tanhf(v);
         return 1.0f - t * t;
       });
-    default: {
+    case Activation::relu:
+    case Activation::leaky_relu:
+    case Activation::identity: {
       const float slope = s.slope;
       return each_slope<count>(z, delta, [slope](float v) { return v <= 0.0f ? slope : 1.0f; });
     }
   }
+  unreachable();
 }
 
 }  // namespace ncafast::cuda

@@ -1,6 +1,7 @@
 // Tiles of the grid: where they lie, and their states with what filters see around them, in shared memory.
 #pragma once
 
+#include "../kinds.h"
 #include "device.h"
 #include "shape.h"
 
@@ -54,9 +55,10 @@ NCAFAST_DEVICE int along(int i, int n, Padding padding) {
       return i < 0 ? 0 : n - 1;
     case Padding::circular:
       return i < 0 ? i + n : i - n;
-    default:
+    case Padding::zeros:
       return -1;
   }
+  unreachable();
 }
 
 NCAFAST_DEVICE int64_t cell_number(const Shape& s, const int (&at)[3]) {
