@@ -2,7 +2,6 @@
 // is asked once per group of values.
 #pragma once
 
-#include "../kinds.h"
 #include "device.h"
 #include "shape.h"
 
@@ -33,12 +32,11 @@ NCAFAST_DEVICE void activate(const Shape& s, float (*values)[4]) {
     case Activation::relu:
       return each_value<count>(values, [](float v) { return v < 0.0f ? 0.0f : v; });
     case Activation::leaky_relu:
-    case Activation::identity: {
-      const float slope = s.slope;
-      return each_value<count>(values, [slope](float v) { return v < 0.0f ? slope * v : v; });
-    }
+    case Activation::identity:
+      break;
   }
-  unreachable();
+  const float slope = s.slope;
+  each_value<count>(values, [slope](float v) { return v < 0.0f ? slope * v : v; });
 }
 
 // delta [count][4] times the derivative at z.
@@ -71,12 +69,11 @@ NCAFAST_DEVICE void through_activation(const Shape& s, const float (*z)[4], floa
       });
     case Activation::relu:
     case Activation::leaky_relu:
-    case Activation::identity: {
-      const float slope = s.slope;
-      return each_slope<count>(z, delta, [slope](float v) { return v <= 0.0f ? slope : 1.0f; });
-    }
+    case Activation::identity:
+      break;
   }
-  unreachable();
+  const float slope = s.slope;
+  each_slope<count>(z, delta, [slope](float v) { return v <= 0.0f ? slope : 1.0f; });
 }
 
 }  // namespace ncafast::cuda

@@ -1,7 +1,6 @@
 // Tiles of the grid: where they lie, and their states with what filters see around them, in shared memory.
 #pragma once
 
-#include "../kinds.h"
 #include "device.h"
 #include "shape.h"
 
@@ -56,9 +55,9 @@ NCAFAST_DEVICE int along(int i, int n, Padding padding) {
     case Padding::circular:
       return i < 0 ? i + n : i - n;
     case Padding::zeros:
-      return -1;
+      break;
   }
-  unreachable();
+  return -1;
 }
 
 NCAFAST_DEVICE int64_t cell_number(const Shape& s, const int (&at)[3]) {
