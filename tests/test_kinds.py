@@ -1,4 +1,4 @@
-"""What a rule chooses between, in every backend: a kind without its case does not compile, and no number stands for two.
+"""What a rule chooses between, in every backend: a kind without its case does not compile, nor runs as another.
 
 The order of the enums in csrc/rollout.h is that of the names in Python; planted values show that every switch misses
 them.
