@@ -114,6 +114,9 @@ class EvaluateConfig:
     device: str = "auto"
     """auto, cpu, cuda or cuda:1. auto takes a GPU if there is one."""
 
+    progress: bool = True
+    """Show progress bars."""
+
 
 @dataclass
 class AnimateConfig:
