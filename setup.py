@@ -25,8 +25,8 @@ from setuptools.command.build_ext import build_ext
 sys.path.insert(0, str(Path("csrc").resolve()))  # pip keeps the folder of setup.py off the path
 import nvcc  # noqa: E402
 
-MSVC = ["/O2", "/std:c++17", "/EHsc"]
-UNIX = ["-O3", "-g0", "-std=c++17", "-fvisibility=hidden"]
+MSVC = ["/O2", "/std:c++17", "/EHsc", "/we4062"]  # the last one: as -Werror=switch
+UNIX = ["-O3", "-g0", "-std=c++17", "-fvisibility=hidden", "-Werror=switch"]  # every case of an enum is there
 
 
 class BuildNative(build_ext):

@@ -1,5 +1,5 @@
 // Binds the CPU's kernels to Python: pointers come in as integers, the GIL is released, and nothing
-// is checked here (ncafast/check.py and ncafast/native.py did).
+// but the numbers of enums is checked here (ncafast/check.py and ncafast/native.py did).
 #include "bind.h"
 
 #include <pybind11/pybind11.h>
@@ -45,7 +45,7 @@ void backward(const py::dict& call, uintptr_t history, uintptr_t tape, uintptr_t
 }  // namespace
 
 PYBIND11_MODULE(_C, m, py::mod_gil_not_used()) {
-  m.doc() = "Kernels of ncafast. Arguments are not checked: call ncafast.native instead.";
+  m.doc() = "Kernels of ncafast. Arguments are not checked, but for enums: call ncafast.native instead.";
   m.def("fire_mask", &fire_mask, py::arg("mask"), py::arg("first_sample"), py::arg("batch"), py::arg("first_cell"),
         py::arg("cells"), py::arg("seed"), py::arg("step"), py::arg("fire_limit"),
         py::call_guard<py::gil_scoped_release>());
@@ -53,5 +53,6 @@ PYBIND11_MODULE(_C, m, py::mod_gil_not_used()) {
   m.def("forward", &forward, py::arg("call"), py::arg("out"), py::arg("history"), py::arg("stats"), py::arg("tape"));
   m.def("backward", &backward, py::arg("call"), py::arg("history"), py::arg("tape"), py::arg("grad_out"),
         py::arg("grad_history"));
+  m.def("enums", &ncafast::enums);
   m.def("instruction_set", &ncafast::cpu::instruction_set);
 }

@@ -9,6 +9,7 @@
 #include <tuple>
 #include <utility>
 
+#include "kinds.h"
 #include "rollout.h"
 
 namespace ncafast {
@@ -24,6 +25,37 @@ T* pointer(const py::handle& integer) {
 template <class T>
 T* named(const py::dict& params, const std::string& name) {
   return params.contains(name.c_str()) ? pointer<T>(params[name.c_str()]) : nullptr;
+}
+
+// An enum's names, in the order of its values.
+template <class Enum>
+py::tuple names_of() {
+  py::list names;
+  for (int32_t number = 0; const char* name = name_of(static_cast<Enum>(number)); ++number) names.append(name);
+  return py::tuple(names);
+}
+
+// A value of an enum by its number. A number that has no name comes from a Python side newer or older than this module.
+template <class Enum>
+Enum read_enum(const char* what, const py::handle& from) {
+  const int32_t number = from.cast<int32_t>();
+  if (name_of(static_cast<Enum>(number))) return static_cast<Enum>(number);
+  const py::tuple names = names_of<Enum>();
+  std::string message = std::string(what) + "=" + std::to_string(number) + " is not known to these kernels:";
+  for (size_t i = 0; i < names.size(); ++i)
+    message += (i ? ", " : " ") + std::to_string(i) + " is " + names[i].cast<std::string>();
+  throw py::value_error(message + "; build ncafast again");
+}
+
+// The enums by name, for the test that compares them with the Python side.
+inline py::dict enums() {
+  py::dict found;
+  found["Padding"] = names_of<Padding>();
+  found["Activation"] = names_of<Activation>();
+  found["Norm"] = names_of<Norm>();
+  found["Precision"] = names_of<cuda::Precision>();
+  found["Way"] = names_of<cuda::Way>();
+  return found;
 }
 
 template <class T>
@@ -59,10 +91,10 @@ inline Rule read_rule(const py::dict& from) {
   for (int i = 0; i < rule.layers; ++i) rule.hidden[i] = hidden[i].cast<int32_t>();
   std::tie(rule.mutable_lo, rule.mutable_hi) = from["mutable"].cast<std::pair<int32_t, int32_t>>();
   std::tie(rule.restore_lo, rule.restore_hi) = from["restore"].cast<std::pair<int32_t, int32_t>>();
-  rule.padding = static_cast<Padding>(from["padding"].cast<int32_t>());
-  rule.activation = static_cast<Activation>(from["activation"].cast<int32_t>());
-  rule.dense_activation = static_cast<Activation>(from["dense_activation"].cast<int32_t>());
-  rule.norm = static_cast<Norm>(from["norm"].cast<int32_t>());
+  rule.padding = read_enum<Padding>("padding", from["padding"]);
+  rule.activation = read_enum<Activation>("activation", from["activation"]);
+  rule.dense_activation = read_enum<Activation>("dense_activation", from["dense_activation"]);
+  rule.norm = read_enum<Norm>("norm", from["norm"]);
   rule.negative_slope = from["negative_slope"].cast<float>();
   rule.norm_eps = from["norm_eps"].cast<float>();
   rule.update_scale = from["update_scale"].cast<float>();

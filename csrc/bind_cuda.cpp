@@ -15,9 +15,9 @@ namespace {
 
 using ncafast::cuda::Precision;
 
-Precision read_precision(int number) { return static_cast<Precision>(number); }
+Precision read_precision(const py::handle& number) { return ncafast::read_enum<Precision>("precision", number); }
 
-py::object refuse(const py::dict& rule, int64_t batch, const py::list& size, int precision, int device) {
+py::object refuse(const py::dict& rule, int64_t batch, const py::list& size, const py::int_& precision, int device) {
   const ncafast::cuda::OnDevice on(device);
   const char* reason =
       ncafast::cuda::refuse(ncafast::read_rule(rule), ncafast::read_grid(batch, size), read_precision(precision));
@@ -33,9 +33,9 @@ struct Place {
   explicit Place(const py::tuple& from)
       : device(from[0].cast<int>()),
         multiprocessors(from[1].cast<int>()),
-        precision(read_precision(from[2].cast<int>())),
+        precision(read_precision(from[2])),
         stream(reinterpret_cast<void*>(from[3].cast<uintptr_t>())),
-        way(static_cast<ncafast::cuda::Way>(from[4].cast<int>())) {}
+        way(ncafast::read_enum<ncafast::cuda::Way>("way", from[4])) {}
 
   int device, multiprocessors;
   Precision precision;
@@ -91,7 +91,8 @@ bool backward(const py::dict& call, const py::tuple& place, uintptr_t history, u
 }  // namespace
 
 PYBIND11_MODULE(_CUDA, m, py::mod_gil_not_used()) {
-  m.doc() = "CUDA kernels of ncafast. Arguments are not checked: ncafast.backends.cuda does.";
+  m.doc() = "CUDA kernels of ncafast. Arguments are not checked, but for enums: ncafast.backends.cuda does.";
+  m.def("enums", &ncafast::enums);
   m.def("refuse", &refuse, py::arg("rule"), py::arg("batch"), py::arg("size"), py::arg("precision"), py::arg("device"));
   m.def("tape_bytes", &tape_bytes, py::arg("rule"), py::arg("batch"), py::arg("size"));
   m.def("launches", &launches, py::arg("rule"), py::arg("batch"), py::arg("size"), py::arg("fixed"),

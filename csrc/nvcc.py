@@ -21,7 +21,13 @@ WHEELS = [
     f"nvidia-{part}==13.0.*; platform_system == 'Linux'"
     for part in ("cuda-nvcc", "cuda-crt", "nvvm", "cuda-cccl", "cuda-runtime")
 ]
-FLAGS = ["-O3", "-std=c++17", "--expt-relaxed-constexpr", "-Xcompiler=-fPIC,-fvisibility=hidden", "-Xptxas=-v"]
+FLAGS = [
+    "-O3",
+    "-std=c++17",
+    "--expt-relaxed-constexpr",
+    "-Xcompiler=-fPIC,-fvisibility=hidden,-Werror=switch",
+    "-Xptxas=-v",
+]
 
 
 class Unavailable(Exception):

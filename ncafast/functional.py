@@ -59,7 +59,9 @@ def rollout(
         extra: the rule's extra channels, [B or 1, E, *(S or 1)], with a leading axis T when they change per step.
         states: "all" or k: also return every (k-th) state, [T // k, B, C, *S]: x_k, x_2k, ... Differentiable.
         memory: what is kept for backward. "states": every state, 4 C bytes per cell and step in float32. k: every
-            k-th state, the rest computed again. "sqrt": k = sqrt(T), the least memory.
+            k-th state, the rest computed again. "sqrt": k = sqrt(T), the least memory. Backward itself needs memory
+            too: k - 1 states that are computed again, and on the CPU about 5 more (result and gradient among them), or
+            2 F + 6 for F filters under batch norm whose taps, F * prod(kernel_size), are 49 or more.
         backend: name of a backend; None takes the fastest that can run this.
 
     Returns:

@@ -305,6 +305,25 @@ def test_a_provider_that_takes_too_long_is_not_measured(monkeypatch):
     assert "time" not in outcome.values
 
 
+@pytest.mark.parametrize(("busy", "left_out"), [(0, False), (1, False), (2, True)])
+def test_a_forward_above_forward_and_backward_is_measured_again_then_left_out(busy, left_out, monkeypatch):
+    timed = []
+
+    def interleave(calls, rounds, **_):
+        timed.append("forward" if len(timed) else "train")
+        taken = 2.0 if len(timed) == 1 else 5.0 if len(timed) <= 1 + busy else 1.0
+        return {name: [taken] for name in calls}
+
+    monkeypatch.setattr(measure, "interleave", interleave)
+    case = BY_NAME["texture"]
+    found = measure.Measurement(case, case.tiny(), [Fused("reference")], CPU, timing.Ceilings(CPU, 8))
+    outcomes = {outcome.mode: outcome for outcome in found.run([TRAIN, FORWARD], 1) if outcome.provider != "machine"}
+    assert timed == ["train", *["forward"] * min(1 + busy, 2)]
+    assert outcomes[TRAIN].values["time"][0].p50 == pytest.approx(2e3 / case.tiny().steps)
+    assert (outcomes[FORWARD].absent is not None) == left_out
+    assert ("time" in outcomes[FORWARD].values) != left_out
+
+
 def test_percentiles():
     assert timing.spread([5.0, 1.0, 2.0, 4.0, 3.0]) == pytest.approx((1.8, 3.0, 4.2))
     assert timing.spread([7.0]) == (7.0, 7.0, 7.0)

@@ -72,6 +72,14 @@ def test_sqrt_and_every_kth_state_keep_those_and_one_stretch():
         assert peak(memory=memory) <= STEPS // k + k + 6
 
 
+@pytest.mark.parametrize("filters", [1, 2])
+def test_large_filters_under_batch_norm_keep_what_they_see_and_its_gradient(filters):
+    """F states and F + 1: the filters' outputs, and dL/dy of the perception."""
+    k = math.isqrt(STEPS)
+    found = peak(memory="sqrt", norm="batch", kernel_size=7, num_filters=filters)
+    assert STEPS // k + k + 2 * filters + 3 < found <= STEPS // k + k + 2 * filters + 7
+
+
 def test_inference_keeps_a_few_states_whatever_the_steps():
     assert peak(train=False, steps=4) <= 5
     assert peak(train=False, steps=40, norm="batch") <= 5

@@ -57,14 +57,37 @@ def test_kept_bytes_counts_every_piece_of_memory_once():
     assert speed._kept_bytes(lambda s: s + 1, x) == 0
 
 
+@pytest.mark.parametrize(("busy", "kept"), [(0, True), (1, True), (2, False)])
+def test_a_forward_that_takes_longer_than_forward_and_backward_is_measured_again_then_left_out(monkeypatch, busy, kept):
+    calls = {"forward": 0, "train": 0}
+
+    def alternate(work, runs, x, rounds):
+        name = work.__name__.strip("_")
+        calls[name] += 1
+        if name == "train":
+            return [3.0, 8.0]
+        return [1.0, 9.0 if calls[name] <= busy else 4.0]  # plain PyTorch's forward is disturbed
+
+    monkeypatch.setattr(speed, "_alternate", alternate)
+    found = speed.compare(MedNCA(channels=4, hidden=4, steps=(1, 1)), batch=1, side=8, rounds=1)
+    assert calls["forward"] == calls["train"] == min(busy + 1, 2)
+    assert (found["ms_per_step"], found["ms_per_step_eager"]) == (3000.0, 8000.0)
+    assert found["speedup_forward"] == (4.0 if kept else None)
+    assert found["ms_per_step_forward_eager"] == (4000.0 if kept else None)
+    row = summary._forward(found)
+    assert row == (("1000.00 ms", "4000.00 ms", "4.00x as fast") if kept else ("-", "-", row[2]))
+    assert kept or "left out" in row[2]
+
+
 def test_compare_is_consistent_and_leaves_the_model_as_it_was():
     model = MedNCA(channels=8, hidden=12, steps=(2, 3))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     found = speed.compare(model, batch=2, side=32, rounds=2)
     ratio = found["ms_per_step_eager"] / found["ms_per_step"]
     assert found["speedup_train"] == pytest.approx(ratio)
-    ratio = found["ms_per_step_forward_eager"] / found["ms_per_step_forward"]
-    assert found["speedup_forward"] == pytest.approx(ratio)
+    if found["speedup_forward"] is not None:  # as on a busy machine
+        ratio = found["ms_per_step_forward_eager"] / found["ms_per_step_forward"]
+        assert found["speedup_forward"] == pytest.approx(ratio)
     states = 3 * 2 * 8 * 32 * 32 * 4  # bytes of x_0, x_1, x_2
     weights = sum(p.numel() for p in model.parameters()) * 4
     p = model.model2.rule.perception_size
@@ -210,7 +233,8 @@ def test_quick_demo_summary_is_complete_and_consistent(quick):
     assert facts["iou"] == pytest.approx(facts["dice"] / (2 - facts["dice"]), abs=1e-5)
     assert facts["speedup_train"] == pytest.approx(facts["ms_per_step_eager"] / facts["ms_per_step"])
     assert facts["memory_ratio"] == pytest.approx(facts["memory_mib_eager"] / facts["memory_mib"])
-    assert facts["speedup_forward"] > 0 and facts["hd95_mm"] > 0
+    assert facts["speedup_forward"] is None or facts["speedup_forward"] > 0  # None on a busy machine
+    assert facts["hd95_mm"] > 0
     assert facts["backend"] in backends.names()
     assert facts["versions"]["torch"] == torch.__version__
     assert (facts["seed"], facts["quick"], facts["epochs"]) == (5, True, 2)

@@ -404,7 +404,7 @@ def model_file(tmp_path: Path) -> Path:
 
 
 def test_evaluate_writes_what_it_prints(model_file, tmp_path, capsys):
-    result = evaluate(EvaluateConfig(model_file, tmp_path / "out", runs=3))
+    result = evaluate(EvaluateConfig(model_file, tmp_path / "out", runs=3, progress=False))
     shown = capsys.readouterr().out
     facts = json.loads(result.json.read_text())
     assert (facts["cut_step"], facts["heal_steps"], facts["grown_steps"], facts["runs"]) == (18, 12, 6, 3)
@@ -422,6 +422,12 @@ def test_evaluate_writes_what_it_prints(model_file, tmp_path, capsys):
     assert rows[0] == "step,grown,left,right,top,bottom,centre" and len(rows) == 1 + 18 + 1 + 12
     assert rows[19].count(",") == 6 and ",," not in rows[19]  # at the cut every column has a number
     assert iio.imread(result.picture).ndim == 3
+
+
+@pytest.mark.parametrize("progress", [True, False])
+def test_evaluate_shows_how_far_it_is(model_file, tmp_path, capsys, progress):
+    evaluate(EvaluateConfig(model_file, tmp_path, runs=1, grow=70, heal=2, progress=progress))
+    assert (f"growing and healing: 100%|{'█' * 10}| 80/80" in capsys.readouterr().err) == progress  # 70 + 5 cuts x 2
 
 
 def test_the_film_shows_seed_growth_cut_and_healing(model_file, tmp_path):

@@ -16,7 +16,6 @@ import pytest
 import torch
 
 import ncafast
-from ncafast import rule
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = ["pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "CHANGELOG.md"]
@@ -199,14 +198,3 @@ def test_import_and_rollout_without_extension_and_triton(tmp_path):
         nca = ncafast.NCA(channels=4, hidden=8, zero_init=False)
         expected = nca(torch.rand(1, 4, 5, 6), steps=2)
     assert torch.equal(torch.load(tmp_path / "out.pt"), expected)
-
-
-@pytest.mark.parametrize(
-    ("name", "values"),
-    [("Padding", rule.PADDINGS), ("Activation", rule.ACTIVATIONS), ("Norm", rule.NORMS[:3])],
-)
-def test_cpp_enums_follow_the_rule(name, values):
-    header = (ROOT / "csrc" / "rollout.h").read_text()
-    found = re.search(rf"enum class {name} : int32_t {{([^}}]*)}};", header)
-    assert found is not None
-    assert tuple(found.group(1).replace(",", " ").split()) == values

@@ -68,6 +68,19 @@ def test_what_a_run_leaves(run, data):
     assert "nqm" not in scores.rows[0]
 
 
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize(("threshold", "empty"), [(1e9, True), (-1e9, False)])
+def test_a_run_that_finds_nothing_yet_says_so(data, tmp_path, monkeypatch, capsys, dims, threshold, empty):
+    """Where no voxel of any held-out volume is labelled; a Dice of 0.0000 may also be a segmentation elsewhere."""
+    monkeypatch.setattr(
+        "ncafast.tasks.mednca.validation.decide", lambda found: (found.amax(1) > threshold).to(torch.uint8)
+    )
+    train((tiny3 if dims == 3 else tiny)(data, tmp_path, epochs=2, pictures=0))
+    lines = [line for line in capsys.readouterr().out.splitlines() if "held-out Dice" in line]
+    assert len(lines) == 2
+    assert all((", no voxel of them is labelled yet" in line) == empty for line in lines)
+
+
 def test_the_options_left_out_depend_on_the_dimensions(data, tmp_path):
     free = {"kernel_sizes": None, "steps": None, "batch_size": None, "crop": None, "epochs": 1}
     train(tiny3(data, tmp_path / "a", **free, pictures=0))

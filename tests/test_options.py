@@ -37,6 +37,13 @@ OTHERS = {
     "predict selfclassify": (selfclassify.predict, selfclassify.PredictConfig(NONE, NONE)),
     "animate selfclassify": (selfclassify.animate, selfclassify.AnimateConfig(NONE, NONE)),
 }
+
+
+@pytest.mark.parametrize("name", [name for name in OTHERS if name.startswith("evaluate ")])
+def test_every_evaluation_has_a_progress_bar_that_can_be_switched_off(name):
+    assert OTHERS[name][1].progress is True
+
+
 WRONG: list[tuple[str, Any, str]] = [
     ("seed", -1, "give a whole number from 0 to 9223372036854775807"),
     ("seeds", (0, -1), "give whole numbers from 0 to 9223372036854775807"),

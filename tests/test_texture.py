@@ -27,11 +27,13 @@ from ncafast.tasks.texture import (
     animate,
     dynamics,
     evaluate,
+    evaluation,
     study,
     train,
     training,
 )
 from ncafast.tasks.texture.loss import make_loss
+from ncafast.tasks.texture.model_file import load_texture
 from ncafast.tasks.texture.sample import read_sample
 from ncafast.train import TrainingStopped
 
@@ -303,6 +305,26 @@ def test_evaluation_writes_distances_motion_and_pictures(run, tmp_path):
     ):
         with pytest.raises(ValueError, match=said):
             evaluate(dataclasses.replace(config, **options))
+
+
+@pytest.mark.parametrize(
+    ("loss", "said"),
+    [("patches", None), ("gram", "which is not measured"), ("mine", "this version has no such loss")],
+)
+def test_evaluation_names_the_loss_of_the_training_run(run, tmp_path, capsys, monkeypatch, loss, said):
+    monkeypatch.setattr(evaluation, "unavailable", lambda: "torchvision is not there")
+    trained = load_texture(run, torch.device("cpu"))
+    changed = dataclasses.replace(trained, recipe=dataclasses.replace(trained.recipe, loss=loss))
+    monkeypatch.setattr(evaluation, "load_texture", lambda *_: changed)
+    config = EvaluateConfig(run, output=tmp_path, size=(20, 20), at=(1, 3), frames=2, steps_per_frame=1)
+    scores = evaluate(config)
+    shown = capsys.readouterr()
+    notes = [line for line in shown.out.splitlines() if line.startswith("note: ")]
+    assert len(notes) == (said is not None) and all(said in note and f"loss {loss}" in note for note in notes)
+    assert scores.trained_with == json.loads((tmp_path / "scores.json").read_text())["trained_with"] == loss
+    ending = "" if said is None else ", which is not measured here"
+    assert f"trained with the loss {loss}{ending}" in scores.table().splitlines()
+    assert "growing: 100%" in shown.err and "3/3" in shown.err
 
 
 def test_a_study_goes_on_where_it_was_and_can_grow(tmp_path, monkeypatch):

@@ -99,6 +99,22 @@ def test_kernels_compile_in_every_precision(precision, tmp_path):
     assert all((row["tensor"] > 0) == (precision != "ieee") for row in steps)
 
 
+@needs_triton
+@pytest.mark.parametrize("mode", ["interpreted", "compiled"])
+def test_a_kind_that_no_kernel_has_is_an_error(mode, tmp_path):
+    """And not the identity, or zero padding."""
+    interpreter = {"TRITON_INTERPRET": "1", "NCAFAST_BACKEND": "triton"} if mode == "interpreted" else {}
+    found = run(str(SUITE / "kinds.py"), TRITON_CACHE_DIR=str(tmp_path), **interpreter)
+    assert found.returncode == 0, found.stderr[-3000:]
+    said = dict(map(json.loads, found.stdout.splitlines()))
+    assert said.pop(None) == ""
+    reasons = {"ACT": "activation=planted", "SLOPE_OF": "activation=planted", "PADDING": "padding=planted"}
+    assert said.keys() == {*reasons, "PRECISION"}
+    for name, reason in reasons.items():
+        assert f"no kernel has {reason}" in said[name]
+    assert "input_precision must be one of" in said["PRECISION"]
+
+
 def test_it_is_never_chosen_by_itself_and_says_why(capsys):
     assert info.main([]) == 0
     assert backend.UNVERIFIED is not None  # until bench/results holds rows from a GPU

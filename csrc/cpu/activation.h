@@ -24,11 +24,23 @@ static void activate(Activation kind, float slope, int64_t count, float* z) {
     case Activation::identity:
       return;
   }
+  unreachable();
 }
 
 // Whether the derivative can be read off the activation's value; else it is written down in forward.
-constexpr bool slope_from_value(Activation kind) {
-  return kind == Activation::relu || kind == Activation::leaky_relu || kind == Activation::identity;
+static bool slope_from_value(Activation kind) {
+  switch (kind) {
+    case Activation::relu:
+    case Activation::leaky_relu:
+    case Activation::identity:
+      return true;
+    case Activation::elu:
+    case Activation::gelu:
+    case Activation::silu:
+    case Activation::tanh:
+      return false;
+  }
+  unreachable();
 }
 
 // slopes = derivative at z.
@@ -49,24 +61,34 @@ static void differentiate(Activation kind, int64_t count, const float* z, float*
         const vec t = tanh(v);
         return 1.0f - t * t;
       });
-    default:
+    case Activation::relu:  // those of slope_from_value: nothing is written down
+    case Activation::leaky_relu:
+    case Activation::identity:
       return;
   }
+  unreachable();
+}
+
+template <class Function>
+NCAFAST_INLINE void each_delta(int64_t count, const float* from, float* delta, Function function) {
+  for (int64_t i = 0; i < count; i += W) store(delta + i, function(load(from + i), load(delta + i)));
 }
 
 // delta *= derivative, from the activation's value or from the slopes written down.
 static void through_activation(Activation kind, float slope, int64_t count, const float* value, const float* slopes,
                                float* delta) {
-  if (kind == Activation::identity) return;
-  for (int64_t i = 0; i < count; i += W) {
-    const vec g = load(delta + i);
-    vec out;
-    if (kind == Activation::relu)
-      out = relu_slope(load(value + i), g);
-    else if (kind == Activation::leaky_relu)
-      out = load(value + i) > 0.0f ? g : g * slope;
-    else
-      out = g * load(slopes + i);
-    store(delta + i, out);
+  switch (kind) {
+    case Activation::relu:
+      return each_delta(count, value, delta, [](vec v, vec g) { return relu_slope(v, g); });
+    case Activation::leaky_relu:
+      return each_delta(count, value, delta, [slope](vec v, vec g) { return v > 0.0f ? g : g * slope; });
+    case Activation::elu:
+    case Activation::gelu:
+    case Activation::silu:
+    case Activation::tanh:
+      return each_delta(count, slopes, delta, [](vec s, vec g) { return g * s; });
+    case Activation::identity:
+      return;
   }
+  unreachable();
 }

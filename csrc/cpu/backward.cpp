@@ -280,7 +280,7 @@ class Backward {
         put(to.bias, h, 0.0);  // a constant shift that the mean takes away again
       } else {
         da = total(bias, h);
-        if (in_.rule.norm == Norm::running) {
+        if (has_stored_moments(in_.rule.norm)) {
           const double inverse = 1.0 / std::sqrt(static_cast<double>(from.running_var[h]) + in_.rule.norm_eps);
           for (int64_t i = 0; i < K; ++i) along += from.weight[h * K + i] * total(weight, i * Hp + h);
           scale = inverse * (from.norm_weight ? from.norm_weight[h] : 1.0);

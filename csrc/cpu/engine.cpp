@@ -16,7 +16,7 @@ namespace {
 
 int64_t moment_bytes(const Rule& rule) {
   const int64_t p = perception_size(rule);
-  return rule.norm == Norm::batch ? 4 * (p + p * p) : 0;
+  return has_batch_moments(rule.norm) ? 4 * (p + p * p) : 0;
 }
 
 int64_t life_bytes(const Rule& rule, const Grid& grid) {
@@ -45,7 +45,7 @@ StepTape tape_at(const Rule& rule, const Grid& grid, uint8_t* tape, int64_t step
   if (!tape) return {};
   tape += step * tape_bytes(rule, grid);
   const int64_t p = perception_size(rule);
-  float* mean = rule.norm == Norm::batch ? reinterpret_cast<float*>(tape) : nullptr;
+  float* mean = has_batch_moments(rule.norm) ? reinterpret_cast<float*>(tape) : nullptr;
   uint8_t* life = rule.alive.channel >= 0 ? tape + moment_bytes(rule) : nullptr;
   return {mean, mean ? mean + p : nullptr, life};
 }
@@ -61,10 +61,10 @@ Engine::Engine(const Inputs& in, int thread_count)
       bands(make_bands(geometry, in.grid.batch, thread_count)),
       alive(in.rule.alive.channel >= 0),
       restore(in.rule.restore_lo < in.rule.restore_hi),
-      batch_norm(in.rule.norm == Norm::batch),
+      batch_norm(has_batch_moments(in.rule.norm)),
       keeps_seen(batch_norm && !in.rule.dense && in.rule.filters * geometry.taps >= taps_worth_keeping) {
   const Rule& rule = in.rule;
-  if (rule.norm == Norm::running)
+  if (has_stored_moments(rule.norm))
     for (int layer = 0; layer < rule.layers; ++layer) {
       const Layer<const float>& l = in.parameters.hidden[layer];
       const std::vector<double> mean(l.running_mean, l.running_mean + rule.hidden[layer]);

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 
+#include "kinds.h"
 #include "rollout.h"
 
 namespace ncafast::cpu {

@@ -31,11 +31,12 @@ NCAFAST_DEVICE void activate(const Shape& s, float (*values)[4]) {
       return each_value<count>(values, [](float v) { return tanhf(v); });
     case Activation::relu:
       return each_value<count>(values, [](float v) { return v < 0.0f ? 0.0f : v; });
-    default: {
-      const float slope = s.slope;
-      return each_value<count>(values, [slope](float v) { return v < 0.0f ? slope * v : v; });
-    }
+    case Activation::leaky_relu:
+    case Activation::identity:
+      break;
   }
+  const float slope = s.slope;
+  each_value<count>(values, [slope](float v) { return v < 0.0f ? slope * v : v; });
 }
 
 // delta [count][4] times the derivative at z.
@@ -66,11 +67,13 @@ NCAFAST_DEVICE void through_activation(const Shape& s, const float (*z)[4], floa
         const float t = tanhf(v);
         return 1.0f - t * t;
       });
-    default: {
-      const float slope = s.slope;
-      return each_slope<count>(z, delta, [slope](float v) { return v <= 0.0f ? slope : 1.0f; });
-    }
+    case Activation::relu:
+    case Activation::leaky_relu:
+    case Activation::identity:
+      break;
   }
+  const float slope = s.slope;
+  each_slope<count>(z, delta, [slope](float v) { return v <= 0.0f ? slope : 1.0f; });
 }
 
 }  // namespace ncafast::cuda

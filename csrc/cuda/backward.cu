@@ -2,6 +2,7 @@
 // all steps, which are added up once at the end, or for batch norm's first layer once a step.
 #include <algorithm>
 
+#include "../kinds.h"
 #include "backward.h"
 #include "filters_back.cuh"
 #include "gradients.cuh"
@@ -41,7 +42,7 @@ BlockSize filter_block(const Rule& rule, const Grid& grid, int multiprocessors) 
 // us at 4 TB/s. Model, unverified on hardware.
 bool pushing_pays(const Rule& rule, const Grid& grid, int multiprocessors) {
   const BlockSize block = mlp_block(rule, grid, multiprocessors, true);
-  if (rule.norm == Norm::batch || block.bytes == 0) return false;
+  if (has_batch_moments(rule.norm) || block.bytes == 0) return false;
   const Shape s = make_shape(rule, grid, block.cells);
   int64_t within = 1;  // cells of a tile that no other tile sees
   for (int a = 0; a < 3; ++a) within *= std::max(0, s.box[a] - 2 * s.radius[a]);
@@ -201,7 +202,7 @@ class Backward {
   void through_norm_of(int64_t t, const States<const float>& x, const Tape& here) {
     reduce(slabs_, static_cast<int>(mlp_blocks_), slab_.count, slab_.layer, sums_);
     const NormGradients found{s_,
-                              place_.precision == Precision::tf32,
+                              rounds_to_tf32(place_.precision),
                               in_.rule.norm_eps,
                               in_.parameters.hidden[0],
                               sums_,
@@ -291,7 +292,7 @@ std::vector<Launch> launches(const Rule& rule, const Grid& grid, bool fixed, int
     const Shape s = make_shape(rule, grid, block.cells);
     found.push_back({kernel, {s.box[0], s.box[1], s.box[2]}, s.all_tiles, block.threads, block.bytes});
   };
-  const bool batch_norm = rule.norm == Norm::batch;
+  const bool batch_norm = has_batch_moments(rule.norm);
   const bool pushes = fixed && pushing_pays(rule, grid, multiprocessors);
   add("step_kernel", step_block(rule, grid, multiprocessors));
   if (batch_norm) add("sum_moments", moment_block(rule, grid, multiprocessors));

@@ -60,11 +60,11 @@ inline __global__ void __launch_bounds__(256) write_gradients(const __grid_const
   for (int h = start; h < s.hidden; h += stride) {
     const float da = a.sums[at.first_bias + h];
     if (to.bias) to.bias[h] = s.centred ? 0.0f : running_fold(a.rule, layer, h).scale * da;
-    if (a.rule.norm == Norm::batch) {
+    if (has_batch_moments(a.rule.norm)) {
       if (to.norm_weight) to.norm_weight[h] = a.norm_gamma[h];
       if (to.norm_bias) to.norm_bias[h] = a.norm_beta[h];
     }
-    if (a.rule.norm == Norm::running) {
+    if (has_stored_moments(a.rule.norm)) {
       if (to.norm_bias) to.norm_bias[h] = da;
       if (to.norm_weight) {
         float rows = (layer.bias[h] - layer.running_mean[h]) * da;

@@ -3,6 +3,7 @@
 
 #include <type_traits>
 
+#include "../kinds.h"
 #include "device.h"
 #include "rollout.h"
 
@@ -23,6 +24,7 @@ void with_precision(Precision precision, Work work) {
     case Precision::bf16:
       return work(std::integral_constant<Precision, Precision::bf16>{});
   }
+  unreachable();
 }
 
 // Blocks that go from tile to tile.

@@ -50,7 +50,15 @@ struct MomentMemory {
 // Rounding of the perception in the moments: as in the step where that is TF32 or coarser, so that statistics match
 // what the step sees.
 constexpr Precision moment_precision(Precision of_step) {
-  return of_step == Precision::tf32 || of_step == Precision::bf16 ? Precision::tf32 : Precision::tf32x3;
+  switch (of_step) {
+    case Precision::tf32:
+    case Precision::bf16:
+      return Precision::tf32;
+    case Precision::tf32x3:
+    case Precision::ieee:
+      return Precision::tf32x3;
+  }
+  unreachable();
 }
 
 // This block's sums over its tiles, into slabs [groups, slab] of its own. `m` is a MomentMemory or a StepMemory; blocks

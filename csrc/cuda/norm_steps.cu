@@ -1,5 +1,6 @@
 // All steps under batch norm in one launch, on the host: step_kernel with `norms`. It has instances for narrow rules
 // only, MaxNCA's and Med-NCA's among them: those for wide ones took three times as long to compile.
+#include "../kinds.h"
 #include "launches.h"
 #include "step.cuh"
 
@@ -12,7 +13,7 @@ bool is_narrow(const Shape& s) { return s.channels8 == 16 && s.perception16 <= 8
 
 NormSteps plan_norm_steps(const Inputs& in, const Place& place) {
   NormSteps plan{};
-  if (in.rule.norm != Norm::batch || !is_narrow(make_shape(in.rule, in.grid, 1))) return plan;
+  if (!has_batch_moments(in.rule.norm) || !is_narrow(make_shape(in.rule, in.grid, 1))) return plan;
   // No more tiles than multiprocessors: a block is alone on its own.
   const int64_t all = in.grid.batch * in.grid.size[0] * in.grid.size[1] * in.grid.size[2];
   int cells = 32;

@@ -1,4 +1,5 @@
 // Rollouts on chip, on the host; see on_chip.cuh.
+#include "../kinds.h"
 #include "launches.h"
 #include "on_chip.cuh"
 #include "on_chip.h"
@@ -37,7 +38,7 @@ BlockSize chip_block(const Shape& s, double fire_rate) {
 // hardware.
 ChipPlan chip_plan(const Inputs& in, const Place& place) {
   ChipPlan best{};
-  if (compute_capability() < 90 || in.rule.norm == Norm::batch || in.grid.batch == 0) return best;
+  if (compute_capability() < 90 || has_batch_moments(in.rule.norm) || in.grid.batch == 0) return best;
   const double fire_rate = fire_rate_of(in.rule);
   double best_time = 0;
   for (int parts = 1; parts <= most_parts; ++parts) {

@@ -1,6 +1,7 @@
 // Parameters in the kernels' layouts, and norms with known statistics folded into the first layer.
 #pragma once
 
+#include "../kinds.h"
 #include "products.cuh"
 
 namespace ncafast::cuda {
@@ -13,13 +14,26 @@ struct Preparation {
   Weights weights;
 };
 
+// Whether weights of products are rounded to TF32 once; bfloat16 and three products make their operands each time.
+inline bool rounds_to_tf32(Precision precision) {
+  switch (precision) {
+    case Precision::tf32:
+      return true;
+    case Precision::ieee:
+    case Precision::tf32x3:
+    case Precision::bf16:
+      return false;
+  }
+  unreachable();
+}
+
 // What a norm of known statistics makes of hidden unit h: z -> scale z + shift.
 struct Fold {
   float scale, shift;
 };
 
 NCAFAST_DEVICE Fold running_fold(const Rule& rule, const Layer<const float>& layer, int h) {
-  if (rule.norm != Norm::running) return {1.0f, 0.0f};
+  if (!has_stored_moments(rule.norm)) return {1.0f, 0.0f};
   const float inverse = 1.0f / sqrtf(layer.running_var[h] + rule.norm_eps);
   const float scale = inverse * (layer.norm_weight ? layer.norm_weight[h] : 1.0f);
   return {scale, (layer.norm_bias ? layer.norm_bias[h] : 0.0f) - scale * layer.running_mean[h]};

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <string>
 
+#include "../kinds.h"
 #include "backward.h"
 #include "launches.h"
 #include "layout.cuh"
@@ -23,7 +24,7 @@ auto step_kernel_of(const Shape& s) {
 }
 
 int64_t moment_bytes(const Rule& rule, const Shape& s) {
-  return rule.norm == Norm::batch ? 4 * (int64_t{s.perception} + int64_t{s.perception} * s.perception) : 0;
+  return has_batch_moments(rule.norm) ? 4 * (int64_t{s.perception} + int64_t{s.perception} * s.perception) : 0;
 }
 
 }  // namespace
@@ -52,7 +53,7 @@ BlockSize step_block(const Rule& rule, const Grid& grid, int multiprocessors) {
 }
 
 BlockSize moment_block(const Rule& rule, const Grid& grid, int multiprocessors) {
-  if (rule.norm != Norm::batch) return {32, moment_threads, 0};
+  if (!has_batch_moments(rule.norm)) return {32, moment_threads, 0};
   const BlockSize sizes[] = {{tile_cells(grid, multiprocessors, 256), moment_threads, 0},
                              {tile_cells(grid, multiprocessors, 128), moment_threads, 0},
                              {32, moment_threads, 0}};
@@ -83,7 +84,7 @@ Stepper::Stepper(const Inputs& in, const Place& where, Arena& arena)
       shape(make_shape(in.rule, in.grid, block.cells)),
       moment_shape(make_shape(in.rule, in.grid, moments.cells)),
       alive(in.rule.alive.channel >= 0),
-      batch_norm(in.rule.norm == Norm::batch),
+      batch_norm(has_batch_moments(in.rule.norm)),
       norm_steps(plan_norm_steps(in, where)) {
   const Shape& s = shape;
   with_precision(place.precision, [&](auto precision) {
@@ -109,7 +110,7 @@ void Stepper::prepare() const {
   if (batch_norm)
     memset_async(weights.centre, 0, sizeof(float) * static_cast<size_t>(shape.perception16), place.stream);
   launch(cuda::prepare, dim3(32), dim3(256), 0, place.stream,
-         Preparation{shape, place.precision == Precision::tf32, inputs.rule, inputs.parameters, weights});
+         Preparation{shape, rounds_to_tf32(place.precision), inputs.rule, inputs.parameters, weights});
 }
 
 // Two on a multiprocessor: fixed, so that the workspace can be counted before anything runs.
@@ -123,7 +124,7 @@ void Stepper::measure(int64_t t, const States<const float>& from, const Tape& ta
   const Moments sums{moment_shape, from, weights, extra(t), slabs_};
   const bool narrow = shape.perception16 <= 8 * narrow_blocks8;
   const auto kernel =
-      place.precision == Precision::tf32 || place.precision == Precision::bf16
+      moment_precision(place.precision) == Precision::tf32
           ? (narrow ? sum_moments<Precision::tf32, narrow_blocks8> : sum_moments<Precision::tf32, wide_blocks8>)
           : (narrow ? sum_moments<Precision::tf32x3, narrow_blocks8> : sum_moments<Precision::tf32x3, wide_blocks8>);
   // Before the first step no mean is known to sum about.
@@ -143,7 +144,7 @@ void Stepper::fold(const Tape& tape, float* stats) const {
 }
 
 Folding Stepper::folding() const {
-  return {place.precision == Precision::tf32, inputs.rule.norm_eps, inputs.parameters.hidden[0]};
+  return {rounds_to_tf32(place.precision), inputs.rule.norm_eps, inputs.parameters.hidden[0]};
 }
 
 Extra<const float> Stepper::extra(int64_t t) const {
@@ -259,7 +260,7 @@ const char* refuse(const Rule& rule, const Grid& grid, Precision) {
     reason = "a perception of " + std::to_string(perception) + ": at most " + std::to_string(most_perception) +
              " have kernels";
   } else if (step_block(rule, grid, 1).bytes == 0 || mlp_block(rule, grid, 1, false).bytes == 0 ||
-             (rule.norm == Norm::batch && moment_block(rule, grid, 1).bytes == 0)) {
+             (has_batch_moments(rule.norm) && moment_block(rule, grid, 1).bytes == 0)) {
     reason = "a tile with these filters and weights needs more shared memory than a block of this GPU has";
   }
   return reason.empty() ? nullptr : reason.c_str();
@@ -271,8 +272,17 @@ namespace {
 Way choose_way(const Stepper& stepper, Way wanted, ChipPlan& chip) {
   const Inputs& in = stepper.inputs;
   const Place& place = stepper.place;
-  if (wanted == Way::steps || in.plan.steps == 0) return Way::steps;
-  if (wanted == Way::cooperative && stepper.can_be_whole()) return Way::cooperative;
+  if (in.plan.steps == 0) return Way::steps;
+  switch (wanted) {
+    case Way::steps:
+      return Way::steps;
+    case Way::cooperative:
+      if (stepper.can_be_whole()) return Way::cooperative;
+      break;
+    case Way::on_chip:
+    case Way::quickest:
+      break;
+  }
   const bool whole = stepper.should_be_whole();
   const Shape& s = stepper.shape;
   const double cell = cell_time(s, place.precision, fire_rate_of(in.rule));
@@ -300,21 +310,25 @@ Went forward(const Inputs& in, Precision precision, int multiprocessors, Way wan
   stepper.prepare();
   ChipPlan chip{};
   const Way way = choose_way(stepper, wanted, chip);
-  if (way == Way::on_chip) {
-    run_on_chip(chip, stepper, turns, stepper.life(tape));
-    return {way, static_cast<int>(chip.parts)};
-  }
-  if (way == Way::cooperative) {
-    stepper.run_all(turns, tape, stats);
-  } else {
-    for (int64_t t = 0; t < steps; ++t) {
-      const Tape here = tape ? tape_at(in.rule, in.grid, tape + t * step_bytes) : stepper.spare;
-      if (stepper.batch_norm) {
-        stepper.measure(t, turns.before(s, t), here);
-        stepper.fold(here, stats + 2 * t * s.hidden);
+  switch (way) {
+    case Way::on_chip:
+      run_on_chip(chip, stepper, turns, stepper.life(tape));
+      return {way, static_cast<int>(chip.parts)};
+    case Way::cooperative:
+      stepper.run_all(turns, tape, stats);
+      break;
+    case Way::steps:
+      for (int64_t t = 0; t < steps; ++t) {
+        const Tape here = tape ? tape_at(in.rule, in.grid, tape + t * step_bytes) : stepper.spare;
+        if (stepper.batch_norm) {
+          stepper.measure(t, turns.before(s, t), here);
+          stepper.fold(here, stats + 2 * t * s.hidden);
+        }
+        stepper.run(t, turns.before(s, t), turns.after(s, t + 1), here);
       }
-      stepper.run(t, turns.before(s, t), turns.after(s, t + 1), here);
-    }
+      break;
+    case Way::quickest:  // no choice
+      unreachable();
   }
   if (steps == 0 || turns.keeps(steps)) stepper.change_layout(turns.before(s, steps), channels_first(out, s), false);
   return {way, 0};

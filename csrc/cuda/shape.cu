@@ -1,6 +1,7 @@
 // Sizes on the host; see shape.h.
 #include <algorithm>
 
+#include "../kinds.h"
 #include "device.h"
 #include "shape.h"
 
@@ -50,6 +51,23 @@ void set_tiles(Shape& s) {
   s.all_tiles = s.sample_tiles * s.batch;
 }
 
+// The activation's slope below 0, of those that are lines there.
+float slope_of(const Rule& rule) {
+  switch (rule.activation) {
+    case Activation::relu:
+      return 0.0f;
+    case Activation::identity:
+      return 1.0f;
+    case Activation::leaky_relu:
+    case Activation::elu:  // this one and the rest never ask
+    case Activation::gelu:
+    case Activation::silu:
+    case Activation::tanh:
+      return rule.negative_slope;
+  }
+  unreachable();
+}
+
 // All but the tiles.
 Shape untiled(const Rule& rule, const Grid& grid) {
   Shape s{};
@@ -81,11 +99,9 @@ Shape untiled(const Rule& rule, const Grid& grid) {
   s.restore_hi = rule.restore_hi;
   s.padding = rule.padding;
   s.activation = rule.activation;
-  s.slope = rule.activation == Activation::relu       ? 0.0f
-            : rule.activation == Activation::identity ? 1.0f
-                                                      : rule.negative_slope;
+  s.slope = slope_of(rule);
   s.scale = rule.update_scale;
-  s.centred = rule.norm == Norm::batch;
+  s.centred = has_batch_moments(rule.norm);
   s.settles = rule.alive.channel >= 0;
   return s;
 }

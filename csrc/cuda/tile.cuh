@@ -54,9 +54,10 @@ NCAFAST_DEVICE int along(int i, int n, Padding padding) {
       return i < 0 ? 0 : n - 1;
     case Padding::circular:
       return i < 0 ? i + n : i - n;
-    default:
-      return -1;
+    case Padding::zeros:
+      break;
   }
+  return -1;
 }
 
 NCAFAST_DEVICE int64_t cell_number(const Shape& s, const int (&at)[3]) {

@@ -4,21 +4,33 @@
 
 #include <algorithm>
 
+#include "../kinds.h"
 #include "shape.h"
 
 namespace ncafast::cuda {
 
 constexpr double launch_time = 2000, grid_barrier_time = 1300, cluster_barrier_time = 400;
 
-// A cell through both layers on one of 132 multiprocessors, with half of the cells' work where half of them fire: TF32
-// and BF16 at 30 % of 495 and 990 TFLOP/s, three TF32 products a third of it, FFMA at 60 % of 67. Perception runs
-// beside. MaxNCA at C = 16, H = 128: 7 ns in TF32.
+// FLOP/ns of one of 132 multiprocessors: TF32 and BF16 at 30 % of 495 and 990 TFLOP/s, three TF32 products a third of
+// it, FFMA at 60 % of 67.
+inline double product_rate(Precision precision) {
+  switch (precision) {
+    case Precision::ieee:
+      return 305;
+    case Precision::tf32:
+      return 1125;
+    case Precision::tf32x3:
+      return 375;
+    case Precision::bf16:
+      return 2250;
+  }
+  unreachable();
+}
+
+// A cell through both layers on one multiprocessor, with half of the cells' work where half of them fire. Perception
+// runs beside. MaxNCA at C = 16, H = 128: 7 ns in TF32.
 inline double cell_time(const Shape& s, Precision precision, double fire_rate) {
-  const double each = precision == Precision::ieee     ? 305
-                      : precision == Precision::tf32   ? 1125
-                      : precision == Precision::tf32x3 ? 375
-                                                       : 2250;  // FLOP/ns of a multiprocessor
-  return fire_rate * 2 * s.hidden32 * (s.perception16 + s.channels8) / each;
+  return fire_rate * 2 * s.hidden32 * (s.perception16 + s.channels8) / product_rate(precision);
 }
 
 // Places where all blocks of a step have to meet, its end among them; each is a launch, or a barrier.

@@ -11,9 +11,20 @@ from torch import Tensor
 from ncafast import philox
 from ncafast.backends import extras
 from ncafast.backends.plan import Plan
-from ncafast.rule import ACTIVATIONS, PADDINGS, Rule
+from ncafast.rule import Rule
 
-NORMS = ("none", "batch", "running")  # in the order of csrc/rollout.h
+# What the kernels of all fused backends have, in the order of the enums in csrc/rollout.h. Of a name that is added to
+# ncafast/rule.py alone they say that it is not fused.
+PADDINGS = ("zeros", "reflect", "replicate", "circular")
+ACTIVATIONS = ("relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "identity")
+NORMS = ("none", "batch", "running")
+FUSED = {
+    "perception": ("depthwise", "dense"),
+    "padding": PADDINGS,
+    "activation": ACTIVATIONS,
+    "dense_activation": ACTIVATIONS,
+    "norm": NORMS,
+}
 
 
 def inputs(

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ncafast import native
 from ncafast.backends import extras
-from ncafast.backends.call import NORMS, gradients, inputs
+from ncafast.backends.call import FUSED, gradients, inputs
 from ncafast.backends.plan import Outputs, Plan
 from ncafast.rule import Rule
 
@@ -44,8 +44,9 @@ def can_fuse(rule: Rule, x: Tensor) -> str | None:
     """Why no fused kernel takes this rule, on whatever device, or None."""
     if x.dtype != torch.float32:
         return f"the state is {x.dtype}, this backend computes in torch.float32"
-    if rule.norm not in NORMS:
-        return f"norm={rule.norm!r} is not fused, only {', '.join(NORMS)} are"
+    for name, fused in FUSED.items():
+        if getattr(rule, name) not in fused:
+            return f"{name}={getattr(rule, name)!r} is not fused, only {', '.join(fused)} are"
     if rule.norm == "batch" and len(rule.hidden) > 1:
         return f"norm='batch' with {len(rule.hidden)} hidden layers is not fused, only with one"
     if rule.noise != "none":

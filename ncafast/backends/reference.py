@@ -258,10 +258,12 @@ def _perceive(rule: Rule, x: Tensor, params: Params, extra: Tensor | None) -> Te
         conv = _CONV[rule.ndim]
         if rule.perception == "dense":
             parts.append(_activate(rule.dense_activation, rule, conv(padded, weight, bias, padding=inside)))
-        else:
+        elif rule.perception == "depthwise":
             for f in range(rule.num_filters):
                 offset = None if bias is None else bias[f]
                 parts.append(conv(padded, weight[f][:, None], offset, padding=inside, groups=rule.channels))
+        else:
+            raise ValueError(f"perception={rule.perception!r} has no implementation")
     if extra is not None:
         parts.append(extra.expand(x.shape[0], -1, *x.shape[2:]))
     return torch.cat(parts, 1)
@@ -303,7 +305,9 @@ def _normalise(rule: Rule, z: Tensor, params: Params, name: str) -> tuple[Tensor
     if rule.norm == "layer":
         cells = F.layer_norm(z.transpose(1, 2), (z.shape[1],), weight, bias, eps)
         return cells.transpose(1, 2), None
-    return z, None
+    if rule.norm == "none":
+        return z, None
+    raise ValueError(f"norm={rule.norm!r} has no implementation")
 
 
 def _activate(name: str, rule: Rule, z: Tensor) -> Tensor:

@@ -41,11 +41,11 @@ class Bar:
         if self._bar is not None:
             self._bar.set_description(text)
 
-    def advance(self, values: dict[str, float]) -> None:
-        """One step, with the numbers that stand behind the bar."""
+    def advance(self, values: dict[str, float], count: int = 1) -> None:
+        """So many steps, with the numbers that stand behind the bar."""
         if self._bar is not None:
             self._bar.set_postfix({name: f"{value:.3f}" for name, value in values.items()}, refresh=False)
-            self._bar.update()
+            self._bar.update(count)
 
     def close(self) -> None:
         """Leave the bar as it is."""

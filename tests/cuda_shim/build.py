@@ -21,7 +21,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIM = ROOT / "tests" / "cuda_shim" / "shim.h"
-WARNINGS = ["-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
+WARNINGS = ["-Wall", "-Wextra", "-Wswitch-enum", "-Werror", "-Wno-unknown-pragmas"]
 # Emulated tensor cores are loops over small arrays, which vectors make fast; kernels ask for their FMAs by themselves.
 FAST = ["-O2", "-march=native", "-ffp-contract=off", "-g1"]
 SANITIZED = {

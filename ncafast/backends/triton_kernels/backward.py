@@ -173,7 +173,7 @@ def through_dense(
     PADDING: tl.constexpr, BLOCK: tl.constexpr, KB: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """dL/dy through the activation of the dense convolution; other columns stay."""
-    if DENSE_ACT != 6:
+    if DENSE_ACT != "identity":
         column = first + tl.arange(0, KB)
         seen = (column >= OWN) & (column < OWN + SEEN)
         z = see_dense(
@@ -229,7 +229,7 @@ def through_norm(
 @triton.jit
 def seers(d, PADDING: tl.constexpr):
     """How many padded places number border_source knows along an axis for a tap d cells away."""
-    return 1 if PADDING == 0 else 1 + (d if d > 0 else -d)
+    return 1 if PADDING == "zeros" else 1 + (d if d > 0 else -d)
 
 
 @triton.jit
@@ -240,7 +240,7 @@ def border_source(n, size, number, d, PADDING: tl.constexpr):
     the padding shows n.
     """
     place = n
-    if PADDING != 0:
+    if PADDING != "zeros":
         past = size - 1 + number if d > 0 else -number
         place = tl.where(number == 0, n, n * 0 + past)
     shown, ok = along(place, size, PADDING)

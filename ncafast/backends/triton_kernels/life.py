@@ -15,7 +15,7 @@ def window_lives(
     lives = tl.zeros([BLOCK], tl.int32)
     broken = tl.zeros([BLOCK], tl.int32)
     for tap in range(NZ * NY * NX):
-        other, ok = neighbour(cell, tap, Z, Y, X, NZ, NY, NX, 0)
+        other, ok = neighbour(cell, tap, Z, Y, X, NZ, NY, NX, "zeros")
         value = tl.load(x + other.to(tl.int64) * C + channel, mask=exists & ok, other=-float("inf"))
         lives = lives | (value > threshold).to(tl.int32)
         broken = broken | (value != value).to(tl.int32)
@@ -44,7 +44,7 @@ def grow(
     exists = cell < cells
     found = tl.zeros([BLOCK], tl.int32)
     for tap in range(NZ * NY * NX):
-        other, ok = neighbour(cell, tap, Z, Y, X, NZ, NY, NX, 0)
+        other, ok = neighbour(cell, tap, Z, Y, X, NZ, NY, NX, "zeros")
         found = found | tl.load(lives + other, mask=exists & ok, other=0).to(tl.int32)
     tl.store(near + cell, found.to(tl.uint8), mask=exists)
 

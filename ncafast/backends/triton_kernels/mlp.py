@@ -16,40 +16,43 @@ def product(a, b, total, PRECISION: tl.constexpr):
 
 @triton.jit
 def activate(z, ACT: tl.constexpr, SLOPE: tl.constexpr):
-    """The activation of that index in ncafast.rule.ACTIVATIONS. A NaN stays one."""
-    if ACT == 0:
+    """The activation of that name in ncafast.rule.ACTIVATIONS. A NaN stays one."""
+    if ACT == "relu":
         z = tl.where(z < 0.0, 0.0, z)
-    elif ACT == 1:
+    elif ACT == "leaky_relu":
         z = tl.where(z > 0.0, z, SLOPE * z)
-    elif ACT == 2:
+    elif ACT == "elu":
         z = tl.where(z > 0.0, z, tl.exp(tl.minimum(z, 0.0)) - 1.0)
-    elif ACT == 3:
+    elif ACT == "gelu":
         z = 0.5 * z * (1.0 + tl.erf(z * 0.7071067811865476))
-    elif ACT == 4:
+    elif ACT == "silu":
         z = z * tl.sigmoid(z)
-    elif ACT == 5:
+    elif ACT == "tanh":
         z = 2.0 * tl.sigmoid(2.0 * z) - 1.0
+    else:
+        tl.static_assert(ACT == "identity", f"no kernel has activation={ACT}")
     return z
 
 
 @triton.jit
 def slope_at(z, ACT: tl.constexpr, SLOPE: tl.constexpr):
     """The activation's derivative at z."""
-    if ACT == 0:
+    if ACT == "relu":
         slope = tl.where(z <= 0.0, 0.0, 1.0)
-    elif ACT == 1:
+    elif ACT == "leaky_relu":
         slope = tl.where(z > 0.0, 1.0, SLOPE)
-    elif ACT == 2:
+    elif ACT == "elu":
         slope = tl.where(z > 0.0, 1.0, tl.exp(tl.minimum(z, 0.0)))
-    elif ACT == 3:
+    elif ACT == "gelu":
         slope = 0.5 * (1.0 + tl.erf(z * 0.7071067811865476)) + z * 0.3989422804014327 * tl.exp(-0.5 * z * z)
-    elif ACT == 4:
+    elif ACT == "silu":
         s = tl.sigmoid(z)
         slope = s * (1.0 + z * (1.0 - s))
-    elif ACT == 5:
+    elif ACT == "tanh":
         t = 2.0 * tl.sigmoid(2.0 * z) - 1.0
         slope = 1.0 - t * t
     else:
+        tl.static_assert(ACT == "identity", f"no kernel has activation={ACT}")
         slope = z * 0.0 + 1.0
     return slope
 

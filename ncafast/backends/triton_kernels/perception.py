@@ -10,13 +10,15 @@ from ncafast.backends.triton_kernels.mlp import activate, product
 def along(i, n, PADDING: tl.constexpr):
     """Where a place along an axis of n cells lies, and whether it is in the grid at all."""
     ok = (i >= 0) & (i < n)
-    if PADDING == 1:
+    if PADDING == "reflect":
         i = (n - 1) - tl.abs(n - 1 - tl.abs(i))
-    if PADDING == 2:
+    elif PADDING == "replicate":
         i = tl.minimum(tl.maximum(i, 0), n - 1)
-    if PADDING == 3:
+    elif PADDING == "circular":
         i = tl.where(i < 0, i + n, tl.where(i >= n, i - n, i))
-    if PADDING != 0:
+    else:
+        tl.static_assert(PADDING == "zeros", f"no kernel has padding={PADDING}")
+    if PADDING != "zeros":
         ok = ok | True
     return tl.where(ok, i, 0), ok
 

@@ -14,7 +14,7 @@ from ncafast.backends import extras, tuning
 from ncafast.backends.plan import Outputs, Plan
 from ncafast.backends.triton_kernels import cells, life, moments, sizes
 from ncafast.backends.triton_kernels import forward as forward_kernels
-from ncafast.rule import ACTIVATIONS, PADDINGS, Rule, layer_name
+from ncafast.rule import Rule, layer_name
 
 _LIST = 1024  # cells per program that makes lists
 _LIFE = 256  # cells per program of the alive mask
@@ -54,8 +54,8 @@ class Rollout:
         self.hidden = sizes.padded(max(rule.hidden))
         self.channels = sizes.padded(rule.channels)
         self._pack()
+        self.batch_norm = {"none": False, "batch": True, "running": False}[rule.norm]  # no other has kernels
         self._facts()
-        self.batch_norm = rule.norm == "batch"
         self.mean = self.nothing  # of the perception at the step that was folded last
         if self.batch_norm:
             self.shift = x.new_zeros(rule.perception_size)
@@ -128,18 +128,18 @@ class Rollout:
             "SEEN": self.seen,
             "E": rule.extra,
             "DENSE": self.dense,
-            "DENSE_ACT": ACTIVATIONS.index(rule.dense_activation),
+            "DENSE_ACT": rule.dense_activation,
             "KZ": kz,
             "KY": ky,
             "KX": kx,
-            "PADDING": PADDINGS.index(rule.padding),
-            "CENTRED": rule.norm == "batch",
+            "PADDING": rule.padding,
+            "CENTRED": self.batch_norm,
             "SLOPE": rule.negative_slope,
         }
         self.mlp: dict[str, Any] = {
             "HP": self.hidden,
             "LAYERS": len(rule.hidden),
-            "ACT": ACTIVATIONS.index(rule.activation),
+            "ACT": rule.activation,
         }
         self.grid = dict(zip("ZYX", self.size, strict=True))
         self.scale = rule.step_size / (rule.fire_rate if rule.fire_rescale else 1.0)

@@ -23,7 +23,7 @@ from ncafast.tasks.images import Reading
 from ncafast.train.checks import Range, check_options
 from ncafast.train.machine import resolve_device
 from ncafast.train.outputs import check_apart, check_folder, check_free
-from ncafast.train.progress import say
+from ncafast.train.progress import Bar, say
 from ncafast.train.run_folder import read_split
 from ncafast.train.texts import printable
 from ncafast.viz.figures import write_png
@@ -85,7 +85,14 @@ def evaluate(config: EvaluateConfig) -> Scores:
     if not len(images):
         raise ValueError(f"{config.data}: none of the {len(chosen)} chosen images can be scored; see the lines above")
     scaled = trained.recipe.scaled(images.pixels)
-    probabilities = trained.classifier.probabilities(scaled, seed=config.seed, count=config.views)
+    bar = Bar(len(images), 0, config.progress)
+    bar.describe("classifying")
+    try:
+        probabilities = trained.classifier.probabilities(
+            scaled, seed=config.seed, count=config.views, advance=lambda count: bar.advance({}, count)
+        )
+    finally:
+        bar.close()
     metrics = measure(probabilities.argmax(1), images.labels, len(trained.recipe.classes))
     rows = _rows(metrics.confusion, trained.recipe.classes)
     scores = Scores(metrics, tuple(rows), len(images), config.output / "scores.csv", skipped)

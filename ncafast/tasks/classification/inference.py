@@ -8,6 +8,7 @@ training images, and kept with the model.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -72,11 +73,18 @@ class Classifier:
         logits: Tensor = self.model.fc3(F.relu(self.model.fc2(state.amax((2, 3)))))
         return logits
 
-    def probabilities(self, images: Tensor, *, seed: int = 0, count: int = 1) -> Tensor:
-        """[N, K] on the CPU, softmax of the logits, the mean over `count` views, each with firing cells of its own."""
+    def probabilities(
+        self, images: Tensor, *, seed: int = 0, count: int = 1, advance: Callable[[int], None] | None = None
+    ) -> Tensor:
+        """[N, K] on the CPU, softmax of the logits, the mean over `count` views, each with firing cells of its own.
+
+        `advance` is told how many images are done since the last time, for a progress bar.
+        """
         parts = [torch.zeros(0, self.model.num_classes)]
         for group in images.split(_GROUP):
             seen = views(group.to(self.model.fc2.weight.device), count)
             own = [self.logits(view, mix("predict", seed, k)).softmax(1) for k, view in enumerate(seen)]
             parts.append(torch.stack(own).mean(0).cpu())
+            if advance is not None:
+                advance(len(group))
         return torch.cat(parts)

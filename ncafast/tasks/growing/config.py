@@ -117,6 +117,9 @@ class EvaluateConfig:
     device: str = "auto"
     """auto, cpu, cuda or cuda:1. auto takes a GPU if there is one."""
 
+    progress: bool = True
+    """Show progress bars."""
+
     overwrite: bool = False
     """Also replace files that ncafast did not write."""
 

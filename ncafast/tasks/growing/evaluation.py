@@ -8,6 +8,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from ncafast.files import write_text
 from ncafast.tasks.growing import pictures
@@ -18,7 +19,7 @@ from ncafast.tasks.growing.states import CUTS, Cut
 from ncafast.train.checks import check_options
 from ncafast.train.machine import resolve_device
 from ncafast.train.outputs import check_folder, check_free, write_result
-from ncafast.train.progress import say
+from ncafast.train.progress import Bar, say
 from ncafast.viz.figures import write_png
 
 _FILES = ("healing.json", "steps.csv", "healing.png")
@@ -96,9 +97,15 @@ def evaluate(config: EvaluateConfig) -> Healing:
     check_free("--output", [config.output / name for name in _FILES], config.overwrite)
     trained = load_model(config.model, resolve_device(config.device))
     target = trained.target.tensor()
-    steps = config.grow or 3 * trained.steps
-    grown, losses = grow(trained.model, target, steps=steps, runs=config.runs, seed=config.seed)
-    courses = heal(trained.model, grown, target, cuts=CUTS, steps=config.heal or 2 * trained.steps, seed=config.seed)
+    steps, after = config.grow or 3 * trained.steps, config.heal or 2 * trained.steps
+    bar = Bar(steps + len(CUTS) * after, 0, config.progress)
+    bar.describe("growing and healing")
+    options: dict[str, Any] = {"seed": config.seed, "advance": lambda count: bar.advance({}, count)}
+    try:
+        grown, losses = grow(trained.model, target, steps=steps, runs=config.runs, **options)
+        courses = heal(trained.model, grown, target, cuts=CUTS, steps=after, **options)
+    finally:
+        bar.close()
     shortest = min(trained.steps, steps)
     result = Healing(
         empty_loss=float(target.square().mean()),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +11,12 @@ from torch import Tensor
 from ncafast.models import GrowingNCA
 from ncafast.tasks.growing.states import Cut, cut_away, pixel_loss, seed_states
 from ncafast.train.seeds import mix
+
+Advance = Callable[[int], None]  # is told of so many steps more
+
+
+def _silent(count: int) -> None:
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +43,9 @@ def run_states(
     return kept.movedim(-1, 2)
 
 
-def grow(model: GrowingNCA, target: Tensor, *, steps: int, runs: int, seed: int) -> tuple[Tensor, list[float]]:
+def grow(
+    model: GrowingNCA, target: Tensor, *, steps: int, runs: int, seed: int, advance: Advance = _silent
+) -> tuple[Tensor, list[float]]:
     """Grow from the seed.
 
     Args:
@@ -46,6 +54,7 @@ def grow(model: GrowingNCA, target: Tensor, *, steps: int, runs: int, seed: int)
         steps: of the automaton, at least 1.
         runs: how many to grow.
         seed: of the firing cells.
+        advance: for a progress bar.
 
     Returns:
         The states [runs, C, H, W], and the mean loss of the seed and after every step.
@@ -54,11 +63,18 @@ def grow(model: GrowingNCA, target: Tensor, *, steps: int, runs: int, seed: int)
     target = target.to(device)
     states = seed_states(runs, model.channel_n, *target.shape[-2:]).to(device)
     losses = [float(pixel_loss(states, target).mean())]
-    return _follow(model, states, target, steps, mix("grow", seed), losses)
+    return _follow(model, states, target, steps, mix("grow", seed), losses, advance)
 
 
 def heal(
-    model: GrowingNCA, grown: Tensor, target: Tensor, *, cuts: Sequence[Cut], steps: int, seed: int
+    model: GrowingNCA,
+    grown: Tensor,
+    target: Tensor,
+    *,
+    cuts: Sequence[Cut],
+    steps: int,
+    seed: int,
+    advance: Advance = _silent,
 ) -> list[Course]:
     """Cut grown states [runs, C, H, W] in each of several ways, and let each go on for `steps` steps."""
     target = target.to(grown.device)
@@ -66,13 +82,13 @@ def heal(
     for cut in cuts:
         hurt = cut_away(grown, cut, target)
         losses = [float(pixel_loss(hurt, target).mean())]
-        healed, losses = _follow(model, hurt, target, steps, mix("heal", cut, seed), losses)
+        healed, losses = _follow(model, hurt, target, steps, mix("heal", cut, seed), losses, advance)
         courses.append(Course(cut, tuple(losses), torch.stack((grown[0], hurt[0], healed[0])).cpu()))
     return courses
 
 
 def _follow(
-    model: GrowingNCA, states: Tensor, target: Tensor, steps: int, seed: int, losses: list[float]
+    model: GrowingNCA, states: Tensor, target: Tensor, steps: int, seed: int, losses: list[float], advance: Advance
 ) -> tuple[Tensor, list[float]]:
     """The states after `steps` steps; the loss after every one is added to `losses`."""
     done, part = 0, 64  # states kept at a time, so that long runs need no more memory than short ones
@@ -80,4 +96,5 @@ def _follow(
         kept = run_states(model, states, min(part, steps - done), mix(seed, done))
         losses += pixel_loss(kept, target).mean(-1).tolist()
         states, done = kept[-1], done + len(kept)
+        advance(len(kept))
     return states, losses

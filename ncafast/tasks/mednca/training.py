@@ -117,6 +117,7 @@ class _Segmentation(Job):
     """Slices of volumes, judged by the Dice of held-out volumes."""
 
     model: Model
+    finds = True  # whether the last validation found anything
 
     def __init__(self, config: TrainConfig, earlier: bool = False) -> None:
         self.config = config
@@ -152,7 +153,7 @@ class _Segmentation(Job):
             pictures.write_png(report.folder.pictures / f"{volume.name}.png", picture)
             report.board.picture(report.step, f"held out/{volume.name}", picture)
 
-        return validate(
+        row, self.finds = validate(
             self.model,
             self.held_out,
             self.recipe,
@@ -161,6 +162,7 @@ class _Segmentation(Job):
             shown=self.config.pictures,
             show=show,
         )
+        return row
 
     def score(self, row: dict[str, Any]) -> float:
         return -row["loss"] if row["val_dice"] is None else row["val_dice"]
@@ -169,7 +171,8 @@ class _Segmentation(Job):
         pictures.write_png(report.folder.curves, pictures.curves(history, best_epoch))
 
     def headline(self, row: dict[str, Any]) -> str:
-        return "" if row["val_dice"] is None else f", held-out Dice {row['val_dice']:.4f}"
+        nothing = "" if self.finds else ", no voxel of them is labelled yet"
+        return "" if row["val_dice"] is None else f", held-out Dice {row['val_dice']:.4f}{nothing}"
 
     def save_model(self, path: Path, facts: dict[str, int]) -> None:
         save_model(path, self.model, self.recipe, self.config.predict_batch, **facts)

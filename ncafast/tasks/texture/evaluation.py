@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from ncafast.tasks.texture import pictures
 from ncafast.tasks.texture.animation import check_size
 from ncafast.tasks.texture.config import EvaluateConfig
 from ncafast.tasks.texture.loss import choose, make_loss
+from ncafast.tasks.texture.loss.vgg import unavailable
 from ncafast.tasks.texture.measure import MOTION, distance, motion, states_at
 from ncafast.tasks.texture.model_file import load_texture, picture_of
 from ncafast.tasks.texture.motion import make_flow
@@ -22,7 +24,7 @@ from ncafast.tasks.texture.sample import read_sample
 from ncafast.train.checks import check_options, refused
 from ncafast.train.machine import resolve_device
 from ncafast.train.outputs import check_folder, check_free, write_result
-from ncafast.train.progress import say
+from ncafast.train.progress import Bar, say
 from ncafast.viz.figures import write_png
 
 _FILES = ("scores.csv", "scores.json", "texture.png", "distance.png")
@@ -37,13 +39,17 @@ class Scores:
     motion: float
     """Motion strength, in pixels per frame."""
     folder: Path
+    trained_with: str
+    """The loss of the training run; a column of the rows, unless its weights are not here."""
 
     def table(self) -> str:
-        """The rows as text in columns, and the motion strength under them."""
+        """The rows as text in columns, and under them the loss that it was trained with and the motion strength."""
         names = list(self.rows[0])
         lines = ["  ".join(f"{name:>10}" for name in names)]
         for row in self.rows:
             lines.append("  ".join(f"{row[name]:>10.5g}" for name in names))
+        measured = "" if self.trained_with in names else ", which is not measured here"
+        lines.append(f"trained with the loss {self.trained_with}{measured}")
         return "\n".join([*lines, f"motion strength: {self.motion:.3f} pixels per frame"])
 
 
@@ -69,24 +75,45 @@ def evaluate(config: EvaluateConfig) -> Scores:
     kinds = {"patches": choose("patches", None)}
     if choose("auto", config.weights)[1] is not None:
         kinds |= {kind: choose(kind, config.weights) for kind in ("sliced", "gram")}
+    _check_loss(trained.recipe.loss, kinds)
     losses = {name: make_loss(sample, *kind).to(device) for name, kind in kinds.items()}
     least = max(loss.least_side for loss in losses.values())
     if min(config.size) < least:
         raise refused("size", config.size, f"{', '.join(losses)} need a height and a width from {least}")
     steps = sorted(set(config.at))
-    rows, shown = [], [pictures.pixels(sample)]
-    for number, state in zip(steps, states_at(trained.model, config.size, steps, config.seed), strict=True):
-        rows.append({"steps": number} | {name: distance(loss, state, config.seed) for name, loss in losses.items()})
-        shown.append(pictures.pixels(picture_of(state)[0]))
+    rows: list[dict[str, float]] = []
+    shown = [pictures.pixels(sample)]
+    bar = Bar(steps[-1], 0, config.progress)
+    bar.describe("growing")
+    try:
+        for number, state in zip(steps, states_at(trained.model, config.size, steps, config.seed), strict=True):
+            bar.advance({}, number - int(rows[-1]["steps"] if rows else 0))
+            rows.append({"steps": number} | {name: distance(loss, state, config.seed) for name, loss in losses.items()})
+            shown.append(pictures.pixels(picture_of(state)[0]))
+    finally:
+        bar.close()
     options = {"frames": config.frames, "steps_per_frame": config.steps_per_frame, "seed": config.seed}
     strength = motion(trained.model, config.size, flow, settle=steps[-1], progress=config.progress, **options)
-    scores = Scores(tuple(rows), strength, config.output)
+    scores = Scores(tuple(rows), strength, config.output, trained.recipe.loss)
     _write(scores, config, losses)
     row = pictures.side_by_side(shown, ["sample", *(f"after {number} steps" for number in steps)])
     write_png(config.output / "texture.png", row)
     for line in scores.table().splitlines():
         say(line)
     return scores
+
+
+def _check_loss(trained_with: str, measured: Collection[str]) -> None:
+    """Say where the loss of the training run is not among those that are measured."""
+    if trained_with in measured:
+        return
+    advice = "this version has no such loss"
+    if trained_with in ("sliced", "gram"):
+        advice = unavailable() or "there are no VGG16 weights in torch's cache: give the file with --weights"
+    say(
+        f"note: the texture was trained with the loss {trained_with}, which is not measured ({advice}); "
+        f"the distances below are of {', '.join(measured)} alone"
+    )
 
 
 def _write(scores: Scores, config: EvaluateConfig, losses: dict[str, Any]) -> None:
@@ -98,6 +125,7 @@ def _write(scores: Scores, config: EvaluateConfig, losses: dict[str, Any]) -> No
     write_text(config.output / "scores.csv", text.getvalue())
     content = {
         "distances": scores.rows,
+        "trained_with": scores.trained_with,
         "motion_strength": scores.motion,
         "flow": config.flow,
         "frames": config.frames,
