@@ -19,6 +19,9 @@ from ncafast import cli
 from ncafast.bench import results
 from ncafast.bench.options import parse
 from ncafast.bench.run import _check_out as check_out
+from ncafast.models import MedNCA
+from ncafast.tasks.mednca.model_file import save_model
+from ncafast.tasks.mednca.slices import Recipe
 from ncafast.tasks.mednca.writing import write_labels
 from ncafast.train import Settings
 from ncafast.train.outputs import beside, check_free, finished, write_result
@@ -261,7 +264,7 @@ COMMANDS = [
 
 @pytest.mark.parametrize(("words", "output", "name"), COMMANDS)
 def test_no_command_replaces_a_file_of_the_user(tmp_path, capsys, words, output, name):
-    """It says so before it reads the model, which does not exist here."""
+    """It says so before it reads the model, which does not exist here; but a Med-NCA says which files a case has."""
     if name.endswith(".mp4"):
         pytest.importorskip("imageio_ffmpeg")
     data, out = tmp_path / "data", tmp_path / "o"
@@ -271,13 +274,20 @@ def test_no_command_replaces_a_file_of_the_user(tmp_path, capsys, words, output,
     theirs = out / name
     theirs.parent.mkdir(parents=True)
     theirs.write_text("mine")
+    model, reads = tmp_path / "none", words.startswith("predict mednca")
+    if reads:
+        model = tmp_path / "model.safetensors"
+        save_model(model, MedNCA(4, 4, (3, 3), (2, 2), 2), Recipe(), 1)
     argv = [word.format(data=data) for word in words.split()]
-    argv += ["--model", str(tmp_path / "none"), "--output", output.format(o=out)]
+    argv += ["--model", str(model), "--output", output.format(o=out)]
     assert cli.main(argv) == 1
     assert f"{theirs} exists and was not written by ncafast" in capsys.readouterr().err
     assert theirs.read_text() == "mine"
-    assert cli.main([*argv, "--overwrite"]) == 1
-    assert f"{tmp_path / 'none'}: there is no such file or folder" in capsys.readouterr().err
+    assert cli.main([*argv, "--overwrite"]) == (0 if reads else 1)
+    if reads:
+        assert theirs.read_bytes() != b"mine"
+    else:
+        assert f"{model}: there is no such file or folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["curves.png", "history.csv", "split.json", "pictures/a.png", "a.safetensors"])
