@@ -28,6 +28,10 @@ COMMANDS = {
         "versions, backends, and why a part is missing; with a FILE or a run, what it holds",
         "ncafast.info:main",
     ),
+    "check": Command(
+        "check the GPU backends on this machine's GPUs, and print whether they are chosen by default",
+        "ncafast.checkup:main",
+    ),
     "demo": Command(
         "train a small Med-NCA on a brain template, segment held-out slices, measure the speed",
         "ncafast.tasks.demo:run",

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from ncafast import backends, checkpoint, native
+from ncafast.backends import trust
 from ncafast.rule import Rule
 
 _NOT_INSTALLED = "not installed"
@@ -125,7 +126,8 @@ def _backends() -> Iterator[tuple[str, str]]:
         backend = backends.get(name)
         reason = backend.unavailable()
         doubt = f" ({backend.UNVERIFIED})" if backend.UNVERIFIED else ""
-        yield name, ("yes" if reason is None else f"no: {reason}") + doubt
+        rows = [] if reason is not None else [line for gpu in trust.gpus() for line in trust.report(name, gpu)]
+        yield name, "\n".join([("yes" if reason is None else f"no: {reason}") + doubt, *rows])
 
 
 def _parts() -> Iterator[tuple[str, str]]:

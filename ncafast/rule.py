@@ -159,6 +159,12 @@ class Rule:
         """
         return dict(_param_shapes(self))
 
+    def summary(self) -> str:
+        """The rule in a few words: channels, hidden widths, filters, norm."""
+        filters = f"{self.num_filters} filters" if self.perception == "depthwise" else "dense"
+        size = "x".join(map(str, self.kernel_size))
+        return f"C{self.channels} H{'x'.join(map(str, self.hidden))}, {filters} {size}, norm {self.norm}"
+
     def for_eval(self) -> Rule:
         """The rule in evaluation: with `fire_in_eval` off every cell fires, unscaled."""
         return self if self.fire_in_eval else self.replace(fire_rate=1.0, fire_rescale=False)

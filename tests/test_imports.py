@@ -23,7 +23,7 @@ ORDER = (
     {"models"},
     {"rebuild", "tensors"},
     {"checkpoint"},
-    {"info", "train"},
+    {"checkup", "info", "train"},
     {"viz"},
     {"bench"},
     {"tasks"},

@@ -2,13 +2,14 @@
 
 A backend is a module with
     DEVICE: the type of device that it is made for; None: any
-    UNVERIFIED: what is not yet known of it, else None; such a backend is only taken when asked for by name
+    UNVERIFIED: what is not yet known of it, else None
     unavailable() -> reason or None        whether this machine has it
     can_run(rule, x) -> reason or None     whether it takes this rule and state
     outputs(rule, x, plan) -> Outputs      uninitialised, for the fake operator
     forward(rule, x, params, extra, fire_mask, seed, plan) -> Outputs
     backward(rule, grad_out, grad_history, x, history, tape, params, extra, fire_mask, seed, plan, needs) -> gradients
-as `reference` defines them. The same two answers serve to choose, to list and to refuse.
+as `reference` defines them. The same two answers serve to choose, to list and to refuse. GPU backends are chosen by
+default only where `trust` has a verdict that they passed a check on this GPU.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from ncafast.backends import cpu, cuda, fallback, reference, triton
+from ncafast.backends import cpu, cuda, fallback, reference, triton, trust
 from ncafast.backends.fallback import FallbackWarning
 from ncafast.rule import Rule
 
@@ -61,14 +62,15 @@ def available() -> list[str]:
 def explain(rule: Rule, x: Tensor) -> dict[str, str | None]:
     """For every backend, fastest first: None if it may be chosen for this rule and state, else the reason why not.
 
-    A backend that has not been verified on hardware is never chosen by itself; its reason says so, and `choose`
-    takes it by name. A reason names the field of the rule, or the dtype, that is not fused.
+    A GPU backend may be chosen once it has passed a check on this GPU, which the first rollout starts; until then, and
+    where it failed, the reason says so. It can be asked for by name all the same. Other reasons name the field of the
+    rule, or the dtype, that is not fused.
 
     Args:
         rule: the step.
         x: a state [B, C, *S]; only its shape, dtype and device matter.
     """
-    return {name: _reason(name, rule, x) or _unverified(name) for name in _BACKENDS}
+    return {name: _reason(name, rule, x) or _distrust(name, rule, x.device, False) for name in _BACKENDS}
 
 
 @contextmanager
@@ -106,10 +108,15 @@ def choose(rule: Rule, x: Tensor, name: str | None = None) -> str:
         if reason is not None:
             raise RuntimeError(f"backend {wanted!r} cannot run this: {reason}")
         return wanted
-    chosen = next(name for name, reason in explain(rule, x).items() if reason is None)
-    if chosen == "reference" and not torch.compiler.is_compiling():
-        fallback.warn({name: backend for name, backend in _BACKENDS.items() if name != chosen}, rule, x)
-    return chosen
+    reasons: dict[str, str] = {}
+    for candidate in _BACKENDS:
+        reason = _reason(candidate, rule, x) or _distrust(candidate, rule, x.device, True)
+        if reason is None:
+            break
+        reasons[candidate] = reason
+    if candidate == "reference" and not torch.compiler.is_compiling():
+        fallback.warn(reasons, _BACKENDS, x.device)
+    return candidate
 
 
 def _reason(name: str, rule: Rule, x: Tensor) -> str | None:
@@ -122,6 +129,7 @@ def _unavailable(name: str) -> str | None:
     return _BACKENDS[name].unavailable()
 
 
-def _unverified(name: str) -> str | None:
-    doubt = _BACKENDS[name].UNVERIFIED
-    return f"{doubt}: not chosen by itself, only where backend={name!r} asks for it" if doubt else None
+@torch.compiler.assume_constant_result
+def _distrust(name: str, rule: Rule, device: torch.device, may_check: bool) -> str | None:
+    """Why a GPU backend may not be chosen by default. torch.compile asks while it traces, so that a check runs then."""
+    return trust.reason_against(name, rule, device, may_check=may_check)

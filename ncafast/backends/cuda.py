@@ -23,7 +23,7 @@ from ncafast.backends.precision import PRECISIONS, precision
 from ncafast.rule import Rule
 
 DEVICE = "cuda"
-UNVERIFIED: str | None = "unverified on hardware"
+UNVERIFIED: str | None = "not yet measured by us; checked on your GPU at first use"
 WAYS = ("steps", "cooperative", "cluster")  # of csrc/rollout.h: how a rollout is launched
 _MAX_CELLS = 2**31 - 2**16  # of a sample: a kernel counts them in 32 bits, a tile past the last one included
 _SHIM_MULTIPROCESSORS = 3  # few, so that a block that goes on with the next tile has some to go on with

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Mapping
 from types import ModuleType
 
-from torch import Tensor
+import torch
 
-from ncafast.rule import Rule
+from ncafast.backends import trust
 
 _INSTALL = (
     "install a C++ compiler (Debian, Ubuntu: apt install g++; Fedora: dnf install gcc-c++; macOS: xcode-select "
@@ -21,27 +22,27 @@ class FallbackWarning(UserWarning):
     """A rollout runs on the slower reference backend, which nobody has asked for."""
 
 
-def warn(fused: dict[str, ModuleType], rule: Rule, x: Tensor) -> None:
-    """Warn, once per process and reason, if one of the fused backends is made for the state's device.
+def warn(reasons: dict[str, str], backends: Mapping[str, ModuleType], device: torch.device) -> None:
+    """Warn, once per process and reason, if a fused backend is made for this device.
 
-    Backends that are not verified on hardware do not count: they are only taken by name.
+    Args:
+        reasons: why each fused backend does not run the rollout, by name.
+        backends: the modules by name.
+        device: the state's.
     """
-    for name, backend in fused.items():
-        if backend.UNVERIFIED or x.device.type != backend.DEVICE:
-            continue
-        missing = backend.unavailable()
-        if missing is not None:
-            text = f"rollouts run on the reference backend, which is slow: {missing.splitlines()[0]}; {_INSTALL}"
-        else:
-            reason = backend.can_run(rule, x)
-            text = (
-                f"this rollout runs on the reference backend, which is slower than the fused {name!r} backend: "
-                f"{reason}. backend='reference' chooses it without this warning"
-            )
-        if text not in _said:
-            _said.add(text)
-            warnings.warn(text, FallbackWarning, stacklevel=_caller())
+    wanted = {name: reason for name, reason in reasons.items() if backends[name].DEVICE == device.type}
+    if not wanted or (device.type == "cuda" and not trust.enabled()):  # who switched the check off knows
         return
+    listed = "; ".join(f"{name}: {reason.splitlines()[0]}" for name, reason in wanted.items())
+    text = (
+        f"this rollout runs on the reference backend, which is slower than a fused one. {listed}. backend='reference' "
+        "chooses it without this warning"
+    )
+    if "cpu" in wanted and backends["cpu"].unavailable() is not None:
+        text = f"rollouts run on the reference backend, which is slow: {wanted['cpu'].splitlines()[0]}; {_INSTALL}"
+    if text not in _said:
+        _said.add(text)
+        warnings.warn(text, FallbackWarning, stacklevel=_caller())
 
 
 def _caller() -> int:

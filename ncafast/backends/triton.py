@@ -23,7 +23,7 @@ from ncafast.backends.precision import PRECISIONS, precision
 from ncafast.rule import Rule
 
 DEVICE = "cuda"
-UNVERIFIED: str | None = "unverified on hardware"
+UNVERIFIED: str | None = "not yet measured by us; checked on your GPU at first use"
 _MAX_CHANNELS = 128
 _MAX_HIDDEN = 256
 _MAX_DEEP_HIDDEN = 128  # of several hidden layers, whose square weights must fit a tile

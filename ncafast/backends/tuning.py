@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ncafast.backends import cache
 from ncafast.backends.triton_kernels import sizes
 
 _SURE = 0.97  # of the fixed sizes' time: what gains less is within the noise
@@ -50,10 +51,7 @@ def wanted() -> bool:
 
 def file() -> Path:
     """Where measured sizes are kept: `triton-tiles.json` in NCAFAST_CACHE, else in the user's cache folder."""
-    folder = os.environ.get("NCAFAST_CACHE")
-    if folder:
-        return Path(folder, "triton-tiles.json")
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "ncafast", "triton-tiles.json")
+    return cache.folder() / "triton-tiles.json"
 
 
 def gpu(device: torch.device) -> str:

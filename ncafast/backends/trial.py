@@ -1,0 +1,251 @@
+"""The child process of a trial: kernels against the reference backend in float64, on this GPU.
+
+    python -m ncafast.backends.trial REQUEST ANSWER
+
+REQUEST is a JSON file: backend, rules (texts of `Rule.to_json`), device, precision. ANSWER is written when the trial is
+done: state, reason, fused_ms, reference_ms, as `verdicts.Verdict`. A file STARTED beside ANSWER says that the kernels'
+turn has begun. A process of its own, so that a crash or a hang of a kernel does not reach the user's program.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ncafast import backends
+from ncafast.backends import trial_cases
+from ncafast.backends.plan import Plan
+from ncafast.backends.precision import use_precision
+from ncafast.rule import Rule
+
+STEPS = 3
+# Largest error allowed, relative to the largest value: rounding of products, of which each output sums up to some 100.
+BOUNDS = {"ieee": 3e-6, "tf32x3": 1e-5, "tf32": 2e-2, "bf16": 1e-1}
+_LAUNCHES = ("steps", "cooperative", "cluster")  # of NCAFAST_CUDA_ROLLOUT
+_SEED, _FIRST_STEP, _FIRST_SAMPLE = 11 - 2**63, 5, 2
+_ROUNDS, _TIMED_STEPS = 7, 8
+
+Results = dict[str, Tensor]
+
+
+class Wrong(Exception):
+    """The backend did not pass; the message says where and how."""
+
+
+def main(words: list[str]) -> int:
+    """Run the request and write the answer."""
+    request = json.loads(Path(words[0]).read_text(encoding="utf-8"))
+    answer = Path(words[1])
+    try:
+        device = torch.device(request["device"])
+        torch.zeros(1, device=device)  # a full or exclusive GPU says so here
+    except RuntimeError as error:
+        return _write(answer, {"state": "unchecked", "reason": f"the GPU cannot be used: {_line(error)}"})
+    answer.with_name("STARTED").touch()
+    rules = [Rule.from_json(text) for text in request["rules"]]
+    try:
+        with use_precision(request["precision"]):
+            for rule in rules:
+                examine(request["backend"], rule, device, request["precision"])
+            times = _race(request["backend"], rules, device) if device.type == "cuda" else (None, None)
+    except Wrong as error:
+        return _write(answer, {"state": "failed", "reason": _line(error)})
+    except torch.OutOfMemoryError as error:
+        return _write(answer, {"state": "unchecked", "reason": f"too little GPU memory is free: {_line(error)}"})
+    except Exception as error:  # a backend that raises has failed, whatever it raises
+        return _write(answer, {"state": "failed", "reason": f"{type(error).__name__}: {_line(error)}"})
+    return _write(answer, _judged(*times))
+
+
+def examine(backend: str, rule: Rule, device: torch.device, precision: str) -> None:
+    """Every check of one rule.
+
+    Raises:
+        Wrong: the backend differs from the reference, or from itself.
+    """
+    _check_masks(backend, rule, device)
+    sizes = [trial_cases.odd_size(rule), trial_cases.large_size(rule, _multiprocessors(device))]
+    launches = _LAUNCHES if backend == "cuda" else ("",)
+    for size in sizes:
+        inputs = trial_cases.make_inputs(rule, 2, size, STEPS, device)
+        exact = _run("reference", rule, _double(inputs))
+        plain = _run("reference", rule, inputs)
+        for launch in launches:
+            with _launched(launch):
+                what = f"{_name(rule)} on {'x'.join(map(str, size))}" + (f", launch {launch}" if launch else "")
+                with _poisoned():
+                    first, again = _run(backend, rule, inputs), _run(backend, rule, inputs)
+                _compare(what, first, plain, exact, BOUNDS[precision])
+                different = [name for name in first if not torch.equal(first[name], again[name])]
+                if different:
+                    raise Wrong(f"{what}: two runs differ in {', '.join(different)}")
+    inputs = trial_cases.make_inputs(rule, 2, sizes[0], STEPS, device)
+    found, plain, exact = (
+        _run(name, rule, tensors, every=2)
+        for name, tensors in ((backend, inputs), ("reference", inputs), ("reference", _double(inputs)))
+    )
+    _compare(f"{_name(rule)}, every second state kept", found, plain, exact, BOUNDS[precision])
+
+
+def _run(backend: str, rule: Rule, inputs: trial_cases.Inputs, every: int = 1) -> Results:
+    """Kept states, the last one, and the gradients of a random sum over them, by name."""
+    module = backends.get(backend)
+    plan = Plan(STEPS, _FIRST_STEP, _FIRST_SAMPLE, every, STEPS // every)
+    names, params = list(inputs.params), list(inputs.params.values())
+    seed = torch.tensor([_SEED], dtype=torch.int64, device=inputs.x.device)
+    given = (inputs.extra, None, seed, plan)
+    done = module.forward(rule, inputs.x, params, *given)
+    needs = [True, inputs.extra is not None, *("running" not in name for name in names)]
+    grad_x, grad_extra, grads = module.backward(
+        rule, inputs.weight[0], inputs.weight[: plan.kept], inputs.x, done.history, done.tape, params, *given, needs
+    )
+    gradients = {"x": grad_x, "extra": grad_extra, **dict(zip(names, grads, strict=True))}
+    found = {f"the gradient of {name}": value for name, value in gradients.items() if value is not None}
+    return {"the last state": done.out, "the kept states": done.history, **found}
+
+
+def _check_masks(backend: str, rule: Rule, device: torch.device) -> None:
+    """The cells that change in one step must be those of the reference, bit for bit."""
+    inputs = trial_cases.make_inputs(rule, 2, trial_cases.odd_size(rule), 1, device)
+    plan = Plan(1, _FIRST_STEP, _FIRST_SAMPLE, 0, 0)
+    seed = torch.tensor([_SEED], dtype=torch.int64, device=device)
+    changed = []
+    for name in (backend, "reference"):
+        done = backends.get(name).forward(rule, inputs.x, list(inputs.params.values()), inputs.extra, None, seed, plan)
+        changed.append((done.out != inputs.x).any(1))
+    wrong = int((changed[0] != changed[1]).sum())
+    if wrong:
+        raise Wrong(f"{_name(rule)}: {wrong} of {changed[0].numel()} cells have another fire mask than the reference")
+
+
+def _compare(what: str, ours: Results, plain: Results, exact: Results, small: float) -> None:
+    """Error at most twice the reference's in float32, plus `small` of the tensor's scale."""
+    largest = max(float(value.abs().max()) for value in exact.values())
+    for name, value in exact.items():
+        scale = float(value.abs().max())
+        scale = largest if scale < 1e-9 * largest else scale  # zero but for rounding, as biases before a norm
+        error, theirs = (float((found[name].double() - value).abs().max()) for found in (ours, plain))
+        bound = 2 * theirs + small * scale + 1e-7
+        if not error <= bound:  # also where it is NaN
+            raise Wrong(f"{what}: {name} is off by {error:.2g}, allowed is {bound:.2g}")
+
+
+def _race(backend: str, rules: list[Rule], device: torch.device) -> tuple[float, float]:
+    """Milliseconds of forward and backward of up to three rules, on the backend and on the reference, interleaved."""
+    totals = [0.0, 0.0]
+    for rule in rules[:3]:
+        batch, size = trial_cases.timed_size(rule)
+        inputs = trial_cases.make_inputs(rule, batch, size, 1, device)
+        runs = [_training(name, rule, inputs) for name in (backend, "reference")]
+        for run in runs:
+            for _ in range(3):  # compiles, allocates, records graphs
+                run()
+        times: list[list[float]] = [[], []]
+        for _ in range(_ROUNDS):
+            for taken, run in zip(times, runs, strict=True):
+                torch.cuda.synchronize(device)
+                start = time.perf_counter()
+                run()
+                torch.cuda.synchronize(device)
+                taken.append(1e3 * (time.perf_counter() - start))
+        totals = [total + statistics.median(taken) for total, taken in zip(totals, times, strict=True)]
+    return totals[0], totals[1]
+
+
+def _training(backend: str, rule: Rule, inputs: trial_cases.Inputs) -> Callable[[], None]:
+    module, params = backends.get(backend), list(inputs.params.values())
+    seed = torch.ones(1, dtype=torch.int64, device=inputs.x.device)
+    given = (inputs.extra, None, seed, Plan(_TIMED_STEPS, 0, 0, 1, _TIMED_STEPS - 1))
+    needs = [True, False, *("running" not in name for name in inputs.params)]
+    grad_out = torch.ones_like(inputs.x)
+
+    def run() -> None:
+        done = module.forward(rule, inputs.x, params, *given)
+        module.backward(rule, grad_out, None, inputs.x, done.history, done.tape, params, *given, needs)
+
+    return run
+
+
+def _judged(fused: float | None, reference: float | None) -> dict[str, Any]:
+    slower = fused is not None and reference is not None and fused >= reference
+    reason = "the reference backend is as fast" if slower else ""
+    return {"state": "slower" if slower else "passed", "reason": reason, "fused_ms": fused, "reference_ms": reference}
+
+
+@contextmanager
+def _poisoned() -> Iterator[None]:
+    """New memory is full of NaN, so that a cell which no kernel writes shows."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)  # what fill_uninitialized_memory depends on
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+
+
+@contextmanager
+def _launched(name: str) -> Iterator[None]:
+    """Launch CUDA rollouts in this way, where rule and grid allow it."""
+    before = os.environ.get("NCAFAST_CUDA_ROLLOUT")
+    if name:
+        os.environ["NCAFAST_CUDA_ROLLOUT"] = name
+    try:
+        yield
+    finally:
+        os.environ.pop("NCAFAST_CUDA_ROLLOUT", None)
+        if before is not None:
+            os.environ["NCAFAST_CUDA_ROLLOUT"] = before
+
+
+def _double(inputs: trial_cases.Inputs) -> trial_cases.Inputs:
+    return trial_cases.Inputs(
+        inputs.x.double(),
+        {name: value.double() for name, value in inputs.params.items()},
+        None if inputs.extra is None else inputs.extra.double(),
+        inputs.weight.double(),
+    )
+
+
+def _multiprocessors(device: torch.device) -> int:
+    """The GPU's; where kernels run on the CPU, for tests, as few as the shim has."""
+    if device.type != "cuda":
+        return 3
+    return int(torch.cuda.get_device_properties(device).multi_processor_count)
+
+
+def _name(rule: Rule) -> str:
+    """The rule's fields that differ from the default."""
+    mine, plain = json.loads(rule.to_json()), json.loads(Rule().to_json())
+    different = {key: value for key, value in mine.items() if value != plain[key]}
+    return "Rule(" + ", ".join(f"{key}={value}" for key, value in different.items()) + ")"
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def _write(answer: Path, content: dict[str, Any]) -> int:
+    full = {"state": "failed", "reason": "", "fused_ms": None, "reference_ms": None} | content
+    assert all(value is None or not isinstance(value, float) or math.isfinite(value) for value in full.values())
+    scratch = answer.with_name("answer.partial")
+    scratch.write_text(json.dumps(full), encoding="utf-8")
+    os.replace(scratch, answer)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

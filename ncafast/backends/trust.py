@@ -1,0 +1,249 @@
+"""Whether a GPU backend may be chosen by default: only after its kernels passed a trial on this GPU.
+
+A trial runs in a child process (`child`, `trial`), once per GPU model, driver, PyTorch, Triton, kernel sources and
+precision, and for Triton once per rule. Its verdict is kept on disk (`verdicts`). NCAFAST_TRIAL=0 switches both off:
+then GPU backends run only where they are asked for by name.
+"""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import hashlib
+import os
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ncafast import native
+from ncafast.backends import agreement, child, trial_cases, verdicts
+from ncafast.backends.precision import precision
+from ncafast.backends.verdicts import Verdict
+from ncafast.rule import Rule
+
+CHECKED = ("cuda", "triton")  # backends that need a verdict
+_LIMIT = child.START_LIMIT + child.RUN_LIMIT  # seconds that another process may take for a trial
+_UNSEEN = "not checked on this GPU yet: checked at first use, or by `ncafast check`"
+_OFF = "not checked: NCAFAST_TRIAL=0 switches the check off"
+_CAPTURING = "not checked yet, and a CUDA graph is being captured: run it once before the capture"
+
+_Question = tuple[str, str, torch.device, str]  # backend, rule where it matters, device, precision
+_known: dict[_Question, Verdict] = {}  # what this process has read or found out
+_MOST_KNOWN = 4096  # questions that are remembered: fire rates may vary from call to call
+
+
+def enabled() -> bool:
+    """Whether trials are run and their verdicts used."""
+    return os.environ.get("NCAFAST_TRIAL", "1") != "0"
+
+
+def reason_against(name: str, rule: Rule, device: torch.device, *, may_check: bool) -> str | None:
+    """Why a backend is not chosen by default for this rule and GPU, or None where it may be.
+
+    Args:
+        name: of the backend.
+        rule: the step.
+        device: the state's.
+        may_check: run a trial where there is no verdict yet, which takes up to some minutes.
+    """
+    if name not in CHECKED:
+        return None
+    if not enabled():
+        return _OFF
+    verdict = look_up(name, rule, device)
+    if verdict is None and may_check:
+        verdict = Verdict("unchecked", _CAPTURING) if _is_capturing(device) else _decide(name, rule, device)
+    if verdict is None:
+        return _UNSEEN
+    return None if verdict.state == "passed" else verdict.describe()
+
+
+def gpus() -> list[torch.device]:
+    """One GPU of each model; the CPU where kernels run there, for tests."""
+    if not torch.cuda.is_available():
+        return [torch.device("cpu")]
+    names: dict[str, torch.device] = {}
+    for index in range(torch.cuda.device_count()):
+        names.setdefault(torch.cuda.get_device_name(index), torch.device("cuda", index))
+    return list(names.values())
+
+
+def look_up(name: str, rule: Rule, device: torch.device) -> Verdict | None:
+    """The verdict that holds, if there is one. Starts no trial."""
+    question = _question(name, rule, device)
+    if question not in _known and not agreement.is_needed():  # where ranks must not differ, one of them reads the disk
+        kept = verdicts.read(key(name, rule, device))
+        if kept is None:
+            return None
+        _remember(question, kept)
+    return _known.get(question)
+
+
+def check(name: str, rule: Rule | None, device: torch.device) -> Verdict:
+    """Run a trial now, whatever the cache holds, and keep its verdict.
+
+    Args:
+        name: of the backend, "cuda" or "triton".
+        rule: the rule to try. For "cuda", whose verdict is on all rules, None tries the fixed set; a single rule that
+            passes leaves that verdict as it is, one that fails replaces it.
+        device: of the GPU.
+    """
+    with verdicts.locked(_LIMIT):
+        if name == "cuda" and rule is not None:
+            verdict = _try(name, [rule], device)
+            return verdict if verdict.state in ("passed", "unchecked") else _keep(name, rule, device, verdict)
+        one = rule or Rule()
+        return _keep(name, one, device, _try(name, _rules(name, one), device))
+
+
+def forget() -> None:
+    """Forget what this process knows; the disk is asked again."""
+    _known.clear()
+
+
+def key(name: str, rule: Rule, device: torch.device) -> dict[str, str]:
+    """Everything that a verdict depends on. The CUDA backend has one for all rules, Triton one for each."""
+    parts = {**_parts(name, device), "precision": precision()}
+    return parts if name == "cuda" else {**parts, "rule": _compiled_form(rule).to_json()}
+
+
+def report(name: str, device: torch.device) -> list[str]:
+    """A line for every verdict that holds for this GPU and version, whatever its precision and rule."""
+    if name not in CHECKED:
+        return []
+    if not enabled():
+        return [_OFF]
+    lines = []
+    for found, verdict in verdicts.matching(_parts(name, device)):
+        what = f", {Rule.from_json(found['rule']).summary()}" if "rule" in found else ""
+        lines.append(f"{found['gpu']}, {found['precision']}{what}: {verdict.describe()}")
+    return lines or [_UNSEEN]
+
+
+@functools.cache
+def kernel_hash(name: str) -> str:
+    """Of the CUDA extension's file, or of Triton's kernel sources."""
+    if name == "cuda":
+        files = [Path(str(getattr(native.load_cuda(), "__file__", "")))]
+    else:
+        files = sorted(Path(__file__).with_name("triton_kernels").glob("*.py")) + [
+            Path(__file__).with_name("triton.py")
+        ]
+    content = hashlib.sha256()
+    for file in files:
+        content.update(file.read_bytes() if file.is_file() else b"")
+    return content.hexdigest()[:16]
+
+
+@functools.cache
+def _machine(device: torch.device) -> dict[str, str]:
+    versions = {"torch": torch.__version__, "triton": _version("triton")}
+    if device.type != "cuda":
+        return {"gpu": "none: kernels run on the CPU, for tests", "capability": "", "driver": "", **versions}
+    properties: Any = torch.cuda.get_device_properties(device)
+    return {
+        "gpu": str(properties.name),
+        "capability": f"{properties.major}.{properties.minor}",
+        "driver": _driver(),
+        **versions,
+    }
+
+
+def _parts(name: str, device: torch.device) -> dict[str, str]:
+    return {"backend": name, **_machine(device), "kernels": kernel_hash(name)}
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "none"
+
+
+def _driver() -> str:
+    """The version of the CUDA driver's interface, and of the kernel module where the system tells it."""
+    version = str(torch._C._cuda_getDriverVersion())  # type: ignore[attr-defined]
+    try:
+        return f"{version} {Path('/proc/driver/nvidia/version').read_text(encoding='utf-8').splitlines()[0]}"
+    except (OSError, IndexError, UnicodeDecodeError):
+        return version
+
+
+def _compiled_form(rule: Rule) -> Rule:
+    """The rule with the numbers that kernels take at run time set to one value, so that these need no new trial."""
+    rate = 0.5 if 0 < rule.fire_rate < 1 else rule.fire_rate
+    return rule.replace(fire_rate=rate, step_size=1.0)
+
+
+def _question(name: str, rule: Rule, device: torch.device) -> _Question:
+    """What a verdict is remembered by: cheap, since every rollout asks."""
+    return name, "" if name == "cuda" else rule.to_json(), device, precision()
+
+
+def _remember(question: _Question, verdict: Verdict) -> None:
+    if len(_known) >= _MOST_KNOWN:
+        _known.clear()
+    _known[question] = verdict
+
+
+def _decide(name: str, rule: Rule, device: torch.device) -> Verdict:
+    """The verdict from a trial, or from another process that runs or ran it."""
+    found = key(name, rule, device)
+
+    def decide() -> Verdict:
+        with verdicts.locked(_LIMIT):
+            kept = verdicts.read(found)  # of a process that held the lock before
+            return kept if kept is not None else _keep(name, rule, device, _try(name, _rules(name, rule), device))
+
+    verdict = agreement.agreed(f"ncafast/trial/{verdicts.digest(found)}", decide, _LIMIT)
+    _remember(_question(name, rule, device), verdict)
+    return verdict
+
+
+def _rules(name: str, rule: Rule) -> list[Rule]:
+    """What the default trial of a backend runs."""
+    return trial_cases.matrix() if name == "cuda" else [_compiled_form(rule)]
+
+
+def _try(name: str, rules: list[Rule], device: torch.device) -> Verdict:
+    _announce(name, len(rules), device)
+    request = {
+        "backend": name,
+        "rules": [rule.to_json() for rule in rules],
+        "device": str(device),
+        "precision": precision(),
+    }
+    return child.run(request)._replace(date=datetime.date.today().isoformat())
+
+
+def _keep(name: str, rule: Rule, device: torch.device, verdict: Verdict) -> Verdict:
+    """Remember the verdict; on disk too, unless it is that nothing could be checked."""
+    _remember(_question(name, rule, device), verdict)
+    if verdict.state != "unchecked":
+        try:
+            verdicts.write(key(name, rule, device), verdict)
+        except OSError as error:
+            print(
+                f"ncafast: {verdicts.file()}: the result of the check cannot be kept ({error.strerror}); it holds for "
+                "this process. NCAFAST_CACHE names another folder",
+                file=sys.stderr,
+            )
+    return verdict
+
+
+def _announce(name: str, count: int, device: torch.device) -> None:
+    what = "1 rule" if count == 1 else f"{count} rules"
+    gpu = _machine(device)["gpu"]
+    print(
+        f"ncafast: checking the {name} backend on {gpu} with {what}, once per GPU model and version (takes up to some "
+        "minutes; NCAFAST_TRIAL=0 skips it)",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def _is_capturing(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
