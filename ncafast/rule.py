@@ -161,7 +161,7 @@ class Rule:
 
     def summary(self) -> str:
         """The rule in a few words: channels, hidden widths, filters, norm."""
-        filters = f"{self.num_filters} filters" if self.perception == "depthwise" else "dense"
+        filters = f"{self.num_filters} per channel" if self.perception == "depthwise" else "dense"
         size = "x".join(map(str, self.kernel_size))
         return f"C{self.channels} H{'x'.join(map(str, self.hidden))}, {filters} {size}, norm {self.norm}"
 

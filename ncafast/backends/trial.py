@@ -2,9 +2,9 @@
 
     python -m ncafast.backends.trial REQUEST ANSWER
 
-REQUEST is a JSON file: backend, rules (texts of `Rule.to_json`), device, precision. ANSWER is written when the trial is
-done: state, reason, fused_ms, reference_ms, as `verdicts.Verdict`. A file STARTED beside ANSWER says that the kernels'
-turn has begun. A process of its own, so that a crash or a hang of a kernel does not reach the user's program.
+REQUEST is a JSON file: backend, rules (texts of `Rule.to_json`), device, precision; optionally sizes, the grids to run.
+ANSWER is written when the trial is done: state, reason, fused_ms, reference_ms, as `verdicts.Verdict`. A file STARTED
+beside ANSWER says that the GPU could be opened. A process of its own, so that a crash or a hang of a kernel does not reach the user's program.
 """
 
 from __future__ import annotations
@@ -54,11 +54,12 @@ def main(words: list[str]) -> int:
     except RuntimeError as error:
         return _write(answer, {"state": "unchecked", "reason": f"the GPU cannot be used: {_line(error)}"})
     answer.with_name("STARTED").touch()
+    sizes = [tuple(size) for size in request.get("sizes", [])] or None
     rules = [Rule.from_json(text) for text in request["rules"]]
     try:
         with use_precision(request["precision"]):
             for rule in rules:
-                examine(request["backend"], rule, device, request["precision"])
+                examine(request["backend"], rule, device, request["precision"], sizes)
             times = _race(request["backend"], rules, device) if device.type == "cuda" else (None, None)
     except Wrong as error:
         return _write(answer, {"state": "failed", "reason": _line(error)})
@@ -69,14 +70,16 @@ def main(words: list[str]) -> int:
     return _write(answer, _judged(*times))
 
 
-def examine(backend: str, rule: Rule, device: torch.device, precision: str) -> None:
-    """Every check of one rule.
+def examine(
+    backend: str, rule: Rule, device: torch.device, precision: str, sizes: list[trial_cases.Size] | None = None
+) -> None:
+    """Every check of one rule, on a small and on a large grid, or on those given.
 
     Raises:
         Wrong: the backend differs from the reference, or from itself.
     """
-    _check_masks(backend, rule, device)
-    sizes = [trial_cases.odd_size(rule), trial_cases.large_size(rule, _multiprocessors(device))]
+    sizes = sizes or [trial_cases.odd_size(rule), trial_cases.large_size(rule, _multiprocessors(device))]
+    _check_masks(backend, rule, sizes[0], device)
     launches = _LAUNCHES if backend == "cuda" else ("",)
     for size in sizes:
         inputs = trial_cases.make_inputs(rule, 2, size, STEPS, device)
@@ -116,9 +119,9 @@ def _run(backend: str, rule: Rule, inputs: trial_cases.Inputs, every: int = 1) -
     return {"the last state": done.out, "the kept states": done.history, **found}
 
 
-def _check_masks(backend: str, rule: Rule, device: torch.device) -> None:
+def _check_masks(backend: str, rule: Rule, size: trial_cases.Size, device: torch.device) -> None:
     """The cells that change in one step must be those of the reference, bit for bit."""
-    inputs = trial_cases.make_inputs(rule, 2, trial_cases.odd_size(rule), 1, device)
+    inputs = trial_cases.make_inputs(rule, 2, size, 1, device)
     plan = Plan(1, _FIRST_STEP, _FIRST_SAMPLE, 0, 0)
     seed = torch.tensor([_SEED], dtype=torch.int64, device=device)
     changed = []
