@@ -4,7 +4,8 @@
 
 REQUEST is a JSON file: backend, rules (texts of `Rule.to_json`), device, precision; optionally sizes, the grids to run.
 ANSWER is written when the trial is done: state, reason, fused_ms, reference_ms, as `verdicts.Verdict`. A file STARTED
-beside ANSWER says that the GPU could be opened. A process of its own, so that a crash or a hang of a kernel does not reach the user's program.
+beside ANSWER says that the GPU could be opened. A process of its own, so that a crash or a hang of a kernel does not
+reach the user's program.
 """
 
 from __future__ import annotations

@@ -35,9 +35,9 @@ def compiler() -> str:
     return os.environ.get("CXX", "g++")
 
 
-def shim_flags(sanitize: str = "") -> list[str]:
+def shim_flags(sanitize: str = "", csrc: Path = ROOT / "csrc") -> list[str]:
     """Flags that make the compiler read the files after them, .cu too, as C++ for the CPU."""
-    return ["-std=c++17", *WARNINGS, *SANITIZED[sanitize], f"-I{ROOT / 'csrc'}", "-include", str(SHIM), "-x", "c++"]
+    return ["-std=c++17", *WARNINGS, *SANITIZED[sanitize], f"-I{csrc}", "-include", str(SHIM), "-x", "c++"]
 
 
 def environment(sanitize: str = "") -> dict[str, str]:
@@ -61,23 +61,23 @@ def output(*command: str | Path) -> str:
     return done.stdout.strip()
 
 
-def build(folder: Path, sanitize: str = "") -> Path:
-    """Compile what has changed, two files at a time, and link; the module's path."""
+def build(folder: Path, sanitize: str = "", csrc: Path = ROOT / "csrc") -> Path:
+    """Compile what has changed of these sources, two files at a time, and link; the module's path."""
     import pybind11
 
     folder.mkdir(parents=True, exist_ok=True)
-    headers = [path for place in ("csrc", "tests/cuda_shim") for path in (ROOT / place).rglob("*.*h")]
+    headers = [path for place in (csrc, SHIM.parent) for path in place.rglob("*.*h")]
     newest = max(path.stat().st_mtime for path in (*headers, Path(__file__)))
     includes = [f"-isystem{pybind11.get_include()}", f"-isystem{sysconfig.get_path('include')}"]
 
     def compile_one(source: Path) -> Path:
         made = folder / f"{source.stem}.o"
         if not made.exists() or made.stat().st_mtime < max(newest, source.stat().st_mtime):
-            flags = [*includes, "-fPIC", "-fvisibility=hidden", *shim_flags(sanitize)]
+            flags = [*includes, "-fPIC", "-fvisibility=hidden", *shim_flags(sanitize, csrc)]
             output(compiler(), *flags, "-c", source, "-o", made)
         return made
 
-    sources = [ROOT / "csrc" / "bind_cuda.cpp", *sorted((ROOT / "csrc" / "cuda").rglob("*.cu"))]
+    sources = [csrc / "bind_cuda.cpp", *sorted((csrc / "cuda").rglob("*.cu"))]
     with ThreadPoolExecutor(2) as pool:
         objects = list(pool.map(compile_one, sources))
     module = folder / "_cuda_shim.so"

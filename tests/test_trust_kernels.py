@@ -1,0 +1,111 @@
+"""Trials end to end without a GPU: right and faulty kernels on the CUDA shim, and Triton's interpreter."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import sys
+
+import numpy
+import pytest
+from cuda_shim.build import ROOT, build, compiler
+
+from ncafast import Rule
+from ncafast.backends import child
+
+RULE = Rule(5, hidden=(7,), num_filters=2)
+needs_shim = pytest.mark.skipif(
+    sys.platform != "linux" or shutil.which(compiler()) is None, reason="the shim needs Linux and GCC"
+)
+
+# Each fault: file, the line that is changed, what stands in its place while the fault is switched on.
+FAULTS = {
+    "a missing barrier": (
+        "step.cuh",
+        "count - first < rows ? count - first : rows, m.y);\n    __syncthreads();",
+        "count - first < rows ? count - first : rows, m.y);\n    if (!planted(1)) __syncthreads();",
+    ),
+    "a wrong tap": (
+        "perception.cuh",
+        "(place[j] + shift + x) * s.channels4",
+        "(place[j] + shift + (planted(2) && x == 2 ? 1 : x)) * s.channels4",
+    ),
+    "a mask of another stream": (
+        "active.cuh",
+        "draw(*a.seed, Stream::fire, ",
+        "draw(*a.seed, planted(3) ? Stream::noise : Stream::fire, ",
+    ),
+    "a NaN": (
+        "step.cuh",
+        "value[i] = moves(s, c + i) ?",
+        "value[i] = planted(4) && at.cell == 9 ? NAN : moves(s, c + i) ?",
+    ),
+    "an unwritten cell": (
+        "step.cuh",
+        "    if (at.cell < 0) continue;\n    float* out",
+        "    if (at.cell < 0 || (planted(5) && at.cell % 11 == 3)) continue;\n    float* out",
+    ),
+}
+SWITCH = """
+#include <cmath>
+#include <cstdlib>
+inline bool planted(int fault) {
+  static const char* on = std::getenv("NCAFAST_TEST_FAULT");
+  return on && std::atoi(on) == fault;
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def module(tmp_path_factory):
+    """The kernels with all faults, each of which NCAFAST_TEST_FAULT switches on."""
+    folder = tmp_path_factory.mktemp("faults")
+    shutil.copytree(ROOT / "csrc", folder / "csrc")
+    for file, line, instead in FAULTS.values():
+        path = folder / "csrc" / "cuda" / file
+        text = path.read_text()
+        assert text.count(line) == 1, f"{file} has no such line, or several: {line}"
+        path.write_text(text.replace(line, instead))
+    path = folder / "csrc" / "philox.h"
+    path.write_text(path.read_text() + SWITCH)
+    return build(folder / "build", csrc=folder / "csrc")
+
+
+def request(backend, *rules, sizes=((6, 7),)):
+    return {
+        "backend": backend,
+        "rules": [rule.to_json() for rule in rules],
+        "device": "cpu",
+        "precision": "ieee",
+        "sizes": sizes,
+    }
+
+
+@needs_shim
+@pytest.mark.parametrize("number", range(len(FAULTS) + 1), ids=["right", *FAULTS])
+def test_faulty_kernels_are_refused(number, module, monkeypatch):
+    monkeypatch.setenv("NCAFAST_BACKEND", "cuda")
+    monkeypatch.setenv("NCAFAST_CUDA_SHIM", str(module))
+    monkeypatch.setenv("NCAFAST_TEST_FAULT", str(number))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    verdict = child.run(request("cuda", RULE))
+    assert verdict.state == ("failed" if number else "passed"), verdict
+    assert verdict.fused_ms is None  # nothing is timed where there is no GPU
+    if number == 3:
+        assert "another fire mask" in verdict.reason
+    elif number:
+        assert "is off by" in verdict.reason or "another fire mask" in verdict.reason or "differ" in verdict.reason
+
+
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
+def test_triton_in_its_interpreter(monkeypatch):
+    import triton
+
+    old = tuple(map(int, triton.__version__.split(".")[:2])) < (3, 8)
+    if old and tuple(map(int, numpy.__version__.split(".")[:2])) >= (2, 4):
+        pytest.skip("Triton's interpreter before 3.8 does not run beside NumPy 2.4 and newer")
+    for name, value in {"NCAFAST_BACKEND": "triton", "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PYTHONWARNINGS", "ignore")
+    verdict = child.run(request("triton", Rule(3, hidden=(4,), num_filters=1), sizes=((4, 5),)), run_limit=3600.0)
+    assert verdict.state == "passed", verdict
