@@ -9,7 +9,7 @@ import torch
 
 import ncafast
 from ncafast import NCA, FallbackWarning, backends, native
-from ncafast.backends import cpu, fallback
+from ncafast.backends import fallback
 
 pytestmark = pytest.mark.skipif(native.load() is None, reason="needs the C++ extension")
 
@@ -74,9 +74,14 @@ def test_fused_rules_and_compiled_ones_say_nothing():
     assert not [w for w in warned(lambda: traced(x, steps=1)) if w.category is FallbackWarning]
 
 
-def test_a_backend_that_is_not_verified_is_none_to_fall_back_from(monkeypatch):
-    monkeypatch.setattr(cpu, "UNVERIFIED", "unverified on hardware")
-    assert not warned(lambda: NCA(4, 4)(torch.rand(1, 4, 5, 6), steps=1))
+@pytest.mark.parametrize(("trial", "count"), [("1", 1), ("0", 0)])
+def test_a_gpu_backend_that_did_not_pass_its_check_is_named_unless_checks_are_off(monkeypatch, trial, count):
+    monkeypatch.setenv("NCAFAST_TRIAL", trial)
+    reasons = {"cuda": "failed its check on 2026-11-28: a wrong tap", "cpu": "the state is on cuda:0"}
+    found = warned(*[lambda: fallback.warn(reasons, backends._BACKENDS, torch.device("cuda", 0))] * 2)
+    assert len(found) == count
+    assert all("'cuda' backend: failed its check on 2026-11-28: a wrong tap" in str(w.message) for w in found)
+    assert all("'cpu'" not in str(w.message) for w in found)
 
 
 def test_without_the_extension_the_first_rollout_says_what_to_install(monkeypatch):

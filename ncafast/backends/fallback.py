@@ -30,13 +30,15 @@ def warn(reasons: dict[str, str], backends: Mapping[str, ModuleType], device: to
         backends: the modules by name.
         device: the state's.
     """
-    wanted = {name: reason for name, reason in reasons.items() if backends[name].DEVICE == device.type}
+    wanted = {name: reason for name, reason in reasons.items() if device.type == backends[name].DEVICE}
     if not wanted or (device.type == "cuda" and not trust.enabled()):  # who switched the check off knows
         return
-    listed = "; ".join(f"{name}: {reason.splitlines()[0]}" for name, reason in wanted.items())
+    listed = "; ".join(
+        f"not on the fused {name!r} backend: {reason.splitlines()[0]}" for name, reason in wanted.items()
+    )
     text = (
-        f"this rollout runs on the reference backend, which is slower than a fused one. {listed}. backend='reference' "
-        "chooses it without this warning"
+        f"this rollout runs on the reference backend, which is slower, and {listed}. backend='reference' chooses it "
+        "without this warning"
     )
     if "cpu" in wanted and backends["cpu"].unavailable() is not None:
         text = f"rollouts run on the reference backend, which is slow: {wanted['cpu'].splitlines()[0]}; {_INSTALL}"
