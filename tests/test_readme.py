@@ -85,9 +85,9 @@ def test_commands_and_their_options_exist(line, capsys, monkeypatch):
 
 
 def test_backend_table_says_which_ones_are_there():
-    rows = dict(re.findall(r"^\| `(\w+)` \|.*\| ([\w ,]+) \|$", README, re.MULTILINE))
+    rows = dict(re.findall(r"^\| `(\w+)` \|.*\| ([\w ,;]+) \|$", README, re.MULTILINE))
     there = {
-        name: "yes" if backends.get(name).UNVERIFIED is None else "yes, unverified on hardware"
+        name: "yes" if backends.get(name).UNVERIFIED is None else f"yes, {backends.get(name).UNVERIFIED}"
         for name in backends.names()
     }
     assert {name: words for name, words in rows.items() if words != "not yet"} == there

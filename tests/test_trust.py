@@ -12,9 +12,11 @@ import pytest
 import torch
 
 import ncafast
-from ncafast import Rule, backends
+from ncafast import Rule, backends, models
 from ncafast.backends import child, trust, verdicts
+from ncafast.backends.precision import linear_layers_differ, precision
 from ncafast.backends.verdicts import Verdict
+from ncafast.models import base
 
 CPU = torch.device("cpu")
 PASSED = Verdict("passed", "", "", 1.0, 2.0)
@@ -293,3 +295,34 @@ def test_ranks_never_differ_even_where_their_disks_and_gpus_would(tmp_path):
     said, trials = run_at_once(tmp_path, 2, state, setup, separate=True)
     assert (len(set(said)), trials) == (1, 1)
     assert "failed its check" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("make", "shape", "rounding"),
+    [
+        (lambda: models.GrowingNCA(channel_n=4, hidden_size=6), (1, 5, 6, 4), "ieee"),
+        (lambda: models.TextureNCA(3, 4), (1, 3, 5, 6), "ieee"),
+        (lambda: models.BasicNCA3D(4, 0.5, "cpu", hidden_size=6), (1, 5, 6, 7, 4), "ieee"),
+        (lambda: models.MaxNCA(4, hidden_size=6, device="cpu", input_channels=1), (1, 5, 6, 4), "tf32"),
+        (lambda: models.NCA2D(4, 6, 3), (1, 4, 5, 6), "tf32"),
+    ],
+)
+def test_precision_on_a_gpu_is_that_of_the_layers_that_a_model_replaces(monkeypatch, make, shape, rounding):
+    """torch rounds to TF32 in convolutions by default, and not in linear layers."""
+    model, x, found = make(), torch.rand(shape), []
+    trace = base.trace
+
+    def spy(*arguments, **options):
+        found.append(precision())
+        return trace(*arguments, **options, backend="cpu")
+
+    monkeypatch.setattr(base, "trace", spy)
+    model(x, steps=1)
+    monkeypatch.setattr(torch.Tensor, "is_cuda", property(lambda tensor: True))
+    model(x, steps=1)
+    monkeypatch.setenv("NCAFAST_PRECISION", "bf16")
+    model(x, steps=1)
+    assert found == ["tf32", rounding, "bf16"]
+    assert linear_layers_differ() is False  # who names a precision gets it for both
+    monkeypatch.delenv("NCAFAST_PRECISION")
+    assert linear_layers_differ() is True

@@ -12,6 +12,7 @@ import torch
 PRECISIONS = ("ieee", "tf32", "tf32x3", "bf16")
 
 _forced: str | None = None
+_linear = False  # whether the rollout stands for torch.nn.Linear layers
 
 
 @contextmanager
@@ -21,7 +22,8 @@ def use_precision(name: str) -> Iterator[None]:
     Args:
         name: "ieee" (float32), "tf32" (10 bits of mantissa), "tf32x3" (three TF32 products, about float32) or "bf16"
             (7 bits). Left alone, it is what torch's own convolutions use: tf32 where
-            `torch.backends.cudnn.conv.fp32_precision` says so, which is torch's default, else ieee.
+            `torch.backends.cudnn.conv.fp32_precision` says so, which is torch's default, else ieee. Models whose
+            originals have `torch.nn.Linear` layers follow `torch.backends.cuda.matmul.fp32_precision`.
 
     Raises:
         ValueError: no such precision.
@@ -35,6 +37,20 @@ def use_precision(name: str) -> Iterator[None]:
         _forced = before
 
 
+@contextmanager
+def for_linear_layers() -> Iterator[None]:
+    """Rollouts inside the `with` block stand for `torch.nn.Linear` layers.
+
+    Their default precision is that of torch's matrix products, which is ieee unless TF32 was switched on for them.
+    """
+    global _linear
+    before, _linear = _linear, True
+    try:
+        yield
+    finally:
+        _linear = before
+
+
 def precision() -> str:
     """The precision that a GPU rollout started now would have.
 
@@ -45,7 +61,17 @@ def precision() -> str:
     if wanted:
         return _check(wanted, "NCAFAST_PRECISION")
     cudnn: Any = torch.backends.cudnn
-    return "tf32" if cudnn.conv.fp32_precision == "tf32" else "ieee"
+    matmul: Any = torch.backends.cuda.matmul
+    eager = matmul.fp32_precision if _linear else cudnn.conv.fp32_precision
+    return "tf32" if eager == "tf32" else "ieee"
+
+
+@torch.compiler.assume_constant_result
+def linear_layers_differ() -> bool:
+    """Whether `torch.nn.Linear` and convolutions round differently by default."""
+    with for_linear_layers():
+        linear = precision()
+    return linear != precision()
 
 
 def _check(name: str, what: str) -> str:

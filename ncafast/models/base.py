@@ -6,10 +6,12 @@ import inspect
 from collections.abc import Sequence
 from typing import Any, overload
 
+import torch
 from torch import Tensor, nn
 
 from ncafast import check
-from ncafast.functional import OPTIONS, trace
+from ncafast.backends import precision
+from ncafast.functional import OPTIONS, Trace, trace
 from ncafast.keywords import options_of, refuse_unknown
 from ncafast.layers import Layers, derive, follow
 from ncafast.rule import Rule, number
@@ -66,6 +68,7 @@ class RuleModule(Rebuildable):
     _rule: Rule  # what the layers do not say
     _rate: float
     _prefix = ""  # of the layers' names in messages
+    _linear_layers = False  # whether the original's layers are torch.nn.Linear and not convolutions
     _options: tuple[str, ...]  # of forward, with those that it passes on
 
     def __init_subclass__(cls) -> None:
@@ -115,11 +118,23 @@ class RuleModule(Rebuildable):
     ) -> tuple[Tensor, Tensor | None]:
         """Final state [B, C, *S], and the kept states [n, B, C, *S] or None."""
         refuse_unknown(type(self).__name__, options, self._options)
-        done = trace(x, rule, params, steps, **options)
+        done = self._trace(x, rule, params, steps, **options)
         norms = self._norms()
         if norms and rule.norm == "batch" and x.shape[0]:
             follow(norms, done.stats, x.numel() // x.shape[1])
         return done.out, done.states
+
+    def _trace(self, x: Tensor, rule: Rule, params: dict[str, Tensor], steps: int, **options: Any) -> Trace:
+        """`trace`, on a GPU with products as accurate as those of the layers that the rollout stands for."""
+        if not (self._linear_layers and x.is_cuda):
+            return trace(x, rule, params, steps, **options)
+        if not torch.compiler.is_compiling():
+            with precision.for_linear_layers():
+                return trace(x, rule, params, steps, **options)
+        # A compiled rollout runs after this context has ended, with the precision of convolutions.
+        if precision.linear_layers_differ() and options.get("backend") is None:
+            options["backend"] = "reference"
+        return trace(x, rule, params, steps, **options)
 
 
 def check_rate(name: str, rate: Any) -> float:

@@ -47,6 +47,7 @@ class BasicNCA3D(RuleModule):
     """
 
     fire_rate = Rate(above=True)
+    _linear_layers = True
 
     def __init__(
         self,

@@ -41,6 +41,7 @@ class GrowingNCA(RuleModule):
 
     _filters: Tensor
     fire_rate = Rate(above=True)
+    _linear_layers = True
 
     def __init__(
         self,

@@ -40,6 +40,7 @@ class TextureNCA(RuleModule):
 
     conv_kernels: Tensor
     fire_rate = Rate(above=False)
+    _linear_layers = True
 
     def __init__(self, num_channels: int, hidden_neurons: int, *, fire_rate: float = 0.5) -> None:
         super().__init__()
