@@ -1,8 +1,8 @@
 """The Triton backend: the whole rollout in fused GPU kernels, forward and hand-written backward.
 
-Needs no nvcc on the user's machine: PyTorch for CUDA brings Triton, which takes a C compiler to build its launcher. Kernels
-and what launches them are in `triton_kernels`. Not yet measured by us on a GPU: they were run in Triton's interpreter and
-compiled for sm_80, sm_90 and sm_100. `trust` has them checked on the user's own GPU.
+Needs no nvcc on the user's machine: PyTorch for CUDA brings Triton, which takes a C compiler to build its launcher.
+Kernels and what launches them are in `triton_kernels`. Not yet measured by us on a GPU: they were run in Triton's
+interpreter and compiled for sm_80, sm_90 and sm_100. `trust` has them checked on the user's own GPU.
 """
 
 from __future__ import annotations
