@@ -8,6 +8,8 @@ import sys
 # OpenMP's threads wait asleep, also in child processes: where other processes want the processors too, tests of tiny
 # tensors would take many times as long, spinning until the system lets the thread that they wait for run.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+for name in ("COLUMNS", "FORCE_COLOR", "NO_COLOR", "NCAFAST_TRACEBACK"):  # would change what the command line prints
+    os.environ.pop(name, None)
 
 import pytest  # noqa: E402
 import torch  # noqa: E402

@@ -110,6 +110,8 @@ class Rollouts(Dataset):
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in /proc")
+@pytest.mark.filterwarnings(r"ignore:os\.fork\(\) was called:RuntimeWarning")  # JAX's, if another test has imported it
+@pytest.mark.filterwarnings(r"ignore:.*use of fork\(\) may lead:DeprecationWarning")  # Python's from 3.12 on
 @pytest.mark.parametrize("start", ["fork", "spawn"])
 def test_a_dataloader_worker_runs_on_one_thread(start):
     want = Rollouts()

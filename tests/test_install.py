@@ -22,11 +22,13 @@ SHIPPED = ["pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", 
 
 
 def run(*command: str | Path, cwd: Path = ROOT, **environment: str) -> str:
-    """Run a command; what it prints is the message when it fails."""
+    """Run a command, with none of this package's variables but the given ones; what it prints is the message when it
+    fails."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("NCAFAST_")}
     done = subprocess.run(
         [str(part) for part in command],
         cwd=cwd,
-        env={**os.environ, "PIP_DEFAULT_TIMEOUT": "300", "PIP_RETRIES": "10", **environment},
+        env={**kept, "PIP_DEFAULT_TIMEOUT": "300", "PIP_RETRIES": "10", **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
