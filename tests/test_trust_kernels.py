@@ -109,3 +109,14 @@ def test_triton_in_its_interpreter(monkeypatch):
     monkeypatch.setenv("PYTHONWARNINGS", "ignore")
     verdict = child.run(request("triton", Rule(3, hidden=(4,), num_filters=1), sizes=((4, 5),)), run_limit=3600.0)
     assert verdict.state == "passed", verdict
+
+
+@needs_shim
+def test_rules_that_a_gpu_refuses_are_left_out(module, monkeypatch):
+    monkeypatch.setenv("NCAFAST_BACKEND", "cuda")
+    monkeypatch.setenv("NCAFAST_CUDA_SHIM", str(module))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    too_wide = Rule(64, hidden=(8,))
+    assert child.run(request("cuda", too_wide, RULE)).state == "passed"
+    verdict = child.run(request("cuda", too_wide))
+    assert (verdict.state, "no rule" in verdict.reason) == ("unchecked", True)

@@ -56,9 +56,11 @@ def main(words: list[str]) -> int:
         return _write(answer, {"state": "unchecked", "reason": f"the GPU cannot be used: {_line(error)}"})
     answer.with_name("STARTED").touch()
     sizes = [tuple(size) for size in request.get("sizes", [])] or None
-    rules = [Rule.from_json(text) for text in request["rules"]]
     try:
         with use_precision(request["precision"]):
+            rules = [rule for rule in map(Rule.from_json, request["rules"]) if _runs(request["backend"], rule, device)]
+            if not rules:
+                return _write(answer, {"state": "unchecked", "reason": "no rule of the check runs on this GPU"})
             for rule in rules:
                 examine(request["backend"], rule, device, request["precision"], sizes)
             times = _race(request["backend"], rules, device) if device.type == "cuda" else (None, None)
@@ -69,6 +71,11 @@ def main(words: list[str]) -> int:
     except Exception as error:  # a backend that raises has failed, whatever it raises
         return _write(answer, {"state": "failed", "reason": f"{type(error).__name__}: {_line(error)}"})
     return _write(answer, _judged(*times))
+
+
+def _runs(backend: str, rule: Rule, device: torch.device) -> bool:
+    """Whether the backend takes the rule here. A GPU with little shared memory refuses wide ones, which is no fault."""
+    return backends.get(backend).can_run(rule, torch.zeros(1, 1, *trial_cases.odd_size(rule), device=device)) is None
 
 
 def examine(
