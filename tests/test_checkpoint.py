@@ -241,10 +241,10 @@ def no_json():
 
 BARE = {
     head: "fc3.weight has shape [5, 128], its arguments give [13, 128] (set the module's attribute num_classes to 5",
-    other_norm: "bn is a GroupNorm, and load would build a BatchNorm2d",
-    other_eps: "bn.eps is 0.1, and load would set it to 1e-05",
+    other_norm: "rule.norm is 'group', and load would set it to 'batch'",
+    other_eps: "rule.norm_eps is 0.1, and load would set it to 1e-05",
     parametrized: "hidden.weight is missing (torch.nn.utils.parametrize.remove_parametrizations",
-    pruned: "hidden.weight is missing (torch.nn.utils.prune.remove makes it",
+    pruned: "hidden has its weight computed by torch.nn.utils.prune in a hook",
     extra_buffer: "mean is not known to the class",
     rates_per_level: "model2.rule.fire_rate is 0.25, and load would set it to 0.5",
     no_json: "init_method is a object, and a file holds only numbers, text and lists of these",

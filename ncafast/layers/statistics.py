@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
-@torch.no_grad()
 def follow(
     norms: Sequence[nn.Module],
     stats: Tensor,  # [T, 2, sum H]
@@ -18,7 +17,12 @@ def follow(
     """Take every step's mean and biased variance over `cells` cells into the statistics of the layers that collect
     them."""
     if not any(isinstance(layer, _BatchNorm) and layer.training and layer.track_running_stats for layer in norms):
-        return
+        return  # before no_grad, which torch.export would put into the graph
+    _follow(norms, stats, cells)
+
+
+@torch.no_grad()
+def _follow(norms: Sequence[nn.Module], stats: Tensor, cells: int) -> None:
     widths = [layer.num_features for layer in norms if isinstance(layer, _BatchNorm)]
     for layer, found in zip(norms, stats.split(widths, dim=2), strict=True):
         assert isinstance(layer, _BatchNorm)
