@@ -65,7 +65,8 @@ OPTIONS = {
 
 def start(*words: str | Path, code: str = "", **environment: str) -> subprocess.Popen:
     """Start `ncafast` in a process of its own, after `code`, with SIGINT as a terminal has it."""
-    script = f"import sys\n{code}\nfrom ncafast.cli import main\nsys.exit(main())"
+    interrupt = "import signal, sys\nsignal.signal(signal.SIGINT, signal.default_int_handler)"
+    script = f"{interrupt}\n{code}\nfrom ncafast.cli import main\nsys.exit(main())"
     return subprocess.Popen(
         [sys.executable, "-c", script, *map(str, words)],
         cwd=ROOT,
@@ -73,7 +74,6 @@ def start(*words: str | Path, code: str = "", **environment: str) -> subprocess.
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
