@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import signal
 import subprocess
@@ -14,12 +13,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ncafast.backends import verdicts
 from ncafast.backends.verdicts import Verdict
 
 START_LIMIT = 300.0  # seconds to import torch and open the GPU; a busy file system may take minutes
 RUN_LIMIT = 240.0  # seconds for the kernels, Triton's compilation included
 _POLL = 0.05  # seconds between two looks at the child
-_OUTCOMES = ("passed", "failed", "slower", "unchecked")
 
 
 def run(
@@ -100,18 +99,8 @@ def _outcome(code: int | None, answer: Path, log: Path) -> Verdict:
         return Verdict("failed", "the check wrote no valid answer")
     if code != 0:
         return Verdict("failed", f"the check {_ending(code)}{_last_line(log)}")
-    return _checked(found) or Verdict("failed", "the check wrote no valid answer")
-
-
-def _checked(found: Any) -> Verdict | None:
-    """The verdict in an answer, or None where a field is missing or has a value that is not allowed."""
-    if not isinstance(found, dict) or found.keys() != {"state", "reason", "fused_ms", "reference_ms"}:
-        return None
-    times = found["fused_ms"], found["reference_ms"]
-    timed = all(type(value) is float and math.isfinite(value) and value > 0 for value in times)
-    if found["state"] not in _OUTCOMES or not isinstance(found["reason"], str) or not (timed or times == (None, None)):
-        return None
-    return Verdict(found["state"], found["reason"], "", *times)
+    verdict = verdicts.parse({**found, "date": ""}) if isinstance(found, dict) else None
+    return verdict or Verdict("failed", "the check wrote no valid answer")
 
 
 def _ending(code: int | None) -> str:

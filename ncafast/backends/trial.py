@@ -25,8 +25,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ncafast import backends
+from ncafast import backends, files
 from ncafast.backends import trial_cases
+from ncafast.backends.cuda import WAYS
 from ncafast.backends.plan import Plan
 from ncafast.backends.precision import use_precision
 from ncafast.rule import Rule
@@ -34,7 +35,6 @@ from ncafast.rule import Rule
 STEPS = 3
 # Largest error allowed, relative to the largest value: rounding of products, of which each output sums up to some 100.
 BOUNDS = {"ieee": 3e-6, "tf32x3": 1e-5, "tf32": 2e-2, "bf16": 1e-1}
-_LAUNCHES = ("steps", "cooperative", "cluster")  # of NCAFAST_CUDA_ROLLOUT
 _SEED, _FIRST_STEP, _FIRST_SAMPLE = 11 - 2**63, 5, 2
 _ROUNDS, _TIMED_STEPS = 7, 8
 
@@ -88,7 +88,7 @@ def examine(
     """
     sizes = sizes or [trial_cases.odd_size(rule), trial_cases.large_size(rule, _multiprocessors(device))]
     _check_masks(backend, rule, sizes[0], device)
-    launches = _LAUNCHES if backend == "cuda" else ("",)
+    launches = WAYS if backend == "cuda" else ("",)
     for size in sizes:
         inputs = trial_cases.make_inputs(rule, 2, size, STEPS, device)
         exact = _run("reference", rule, _double(inputs))
@@ -252,9 +252,7 @@ def _line(error: BaseException) -> str:
 def _write(answer: Path, content: dict[str, Any]) -> int:
     full = {"state": "failed", "reason": "", "fused_ms": None, "reference_ms": None} | content
     assert all(value is None or not isinstance(value, float) or math.isfinite(value) for value in full.values())
-    scratch = answer.with_name("answer.partial")
-    scratch.write_text(json.dumps(full), encoding="utf-8")
-    os.replace(scratch, answer)
+    files.write_text(answer, json.dumps(full))
     return 0
 
 

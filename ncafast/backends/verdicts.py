@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
+from ncafast import files
 from ncafast.backends import cache
 
 State = Literal["passed", "failed", "slower", "unchecked"]
-_STATES = ("passed", "failed", "slower", "unchecked")
+_STATES = get_args(State)
 
 
 class Verdict(NamedTuple):
@@ -46,6 +46,17 @@ class Verdict(NamedTuple):
         return f"{what} on {self.date}{times}" + (f": {self.reason}" if self.reason else "")
 
 
+def parse(entry: Any) -> Verdict | None:
+    """The verdict that a dict of its fields stands for, or None where a field is missing or has a value not allowed."""
+    if not isinstance(entry, dict) or entry.keys() != set(Verdict._fields):
+        return None
+    verdict = Verdict(**entry)
+    times = verdict.fused_ms, verdict.reference_ms
+    timed = all(type(time) is float and math.isfinite(time) and time > 0 for time in times)
+    texts = isinstance(verdict.reason, str) and isinstance(verdict.date, str)
+    return verdict if verdict.state in _STATES and texts and (timed or times == (None, None)) else None
+
+
 def file() -> Path:
     """Where verdicts are kept."""
     return cache.folder() / "trials.json"
@@ -59,13 +70,13 @@ def digest(key: dict[str, str]) -> str:
 def read(key: dict[str, str]) -> Verdict | None:
     """The verdict kept for this key, or None. A corrupt file or entry counts as none."""
     entry = _entries().get(digest(key))
-    return _parse(entry.get("verdict")) if isinstance(entry, dict) and entry.get("key") == key else None
+    return parse(entry.get("verdict")) if isinstance(entry, dict) and entry.get("key") == key else None
 
 
 def matching(parts: dict[str, str]) -> list[tuple[dict[str, str], Verdict]]:
     """Key and verdict of all entries whose key has these parts."""
     entries = [entry for entry in _entries().values() if isinstance(entry, dict) and isinstance(entry.get("key"), dict)]
-    found = [(entry["key"], _parse(entry.get("verdict"))) for entry in entries if parts.items() <= entry["key"].items()]
+    found = [(entry["key"], parse(entry.get("verdict"))) for entry in entries if parts.items() <= entry["key"].items()]
     return [(key, verdict) for key, verdict in found if verdict is not None]
 
 
@@ -75,23 +86,13 @@ def write(key: dict[str, str], verdict: Verdict) -> None:
     Raises:
         OSError: the folder cannot be written.
     """
-    path = file()
     entries = {**_entries(), digest(key): {"key": key, "verdict": verdict._asdict()}}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=".trials-", suffix=".json")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as out:
-            json.dump(entries, out, indent=1, sort_keys=True)
-        os.replace(scratch, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(scratch)
-        raise
+    files.write_text(file(), json.dumps(entries, indent=1, sort_keys=True))
 
 
 @contextmanager
-def locked(limit: float) -> Iterator[bool]:
-    """Hold the lock of the cache folder, which ends with the process. Yields whether it could be had.
+def locked(limit: float) -> Iterator[None]:
+    """Hold the lock of the cache folder, which ends with the process; go on without it where it cannot be had.
 
     Trials run one at a time on a machine: two at once would disturb each other's timing.
 
@@ -107,7 +108,7 @@ def locked(limit: float) -> Iterator[bool]:
         lock.acquire(timeout=limit)
         held = True
     try:
-        yield held
+        yield
     finally:
         if held:
             lock.release()
@@ -119,18 +120,3 @@ def _entries() -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _parse(entry: Any) -> Verdict | None:
-    """The verdict in an entry of the file, or None where a field has a value that is not allowed."""
-    if not isinstance(entry, dict) or set(entry) != set(Verdict._fields):
-        return None
-    verdict = Verdict(**entry)
-    times = (verdict.fused_ms, verdict.reference_ms)
-    fine = (
-        verdict.state in _STATES
-        and isinstance(verdict.reason, str)
-        and isinstance(verdict.date, str)
-        and all(time is None or isinstance(time, float) for time in times)
-    )
-    return verdict if fine else None
