@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from ncafast import backends, check, ops, philox
+from ncafast.backends.precision import precision as default_precision
 from ncafast.keywords import options_of, refuse_unknown
 from ncafast.rule import Rule, number
 
@@ -106,9 +107,15 @@ def trace(
     states: States = None,
     memory: Memory = "states",
     backend: str | None = None,
+    precision: str | None = None,
 ) -> Trace:
-    """`rollout` with everything it leaves: also the batch statistics, which running statistics are updated from."""
-    arguments = (x, rule, params, steps, first_step, first_sample, seed, fire_mask, extra, states, memory, backend)
+    """`rollout` with everything it leaves: also the batch statistics, which running statistics are updated from.
+
+    Args:
+        precision: of matrix products on a GPU; None is that of torch's convolutions, see `use_precision`.
+    """
+    where = (states, memory, backend, precision)
+    arguments = (x, rule, params, steps, first_step, first_sample, seed, fire_mask, extra, *where)
     if torch.jit.is_tracing():
         with _quiet_tracing():
             return _trace(*arguments)
@@ -128,6 +135,7 @@ def _trace(
     states: States,
     memory: Memory,
     backend: str | None,
+    precision: str | None,
 ) -> Trace:
     checked = check.check_rollout(x, rule, params, steps, first_step, first_sample, fire_mask, extra)
     steps, first_step, first_sample = checked
@@ -136,12 +144,13 @@ def _trace(
     if torch.is_autocast_enabled(x.device.type):  # as the operator's own rule does, but before a backend is chosen
         x, *values = (_widened(tensor) for tensor in (x, *values))
         extra = None if extra is None else _widened(extra)
-    name = backends.choose(rule, x, backend)
+    rounding = precision or default_precision()
+    name = backends.choose(rule, x, backend, rounding)
     _refuse_forward_mode(x, values, extra)
     every, kept = _kept(steps, states, memory, _needs_grad(x, values, extra))
-    where = (steps, first_step, first_sample, every, kept)
+    plan = (steps, first_step, first_sample, every, kept, rounding)
     drawn = _seed(seed, x, _is_random(rule, fire_mask))
-    out, history, stats, _ = ops.rollout(x, values, extra, fire_mask, drawn, rule.to_json(), name, *where)
+    out, history, stats, _ = ops.rollout(x, values, extra, fire_mask, drawn, rule.to_json(), name, *plan)
     if states is None:
         return Trace(out, None, stats)
     stride = 1 if states == "all" else states

@@ -17,7 +17,7 @@ from ncafast.rule import Rule
 
 _ARGS = (
     "Tensor[] params, Tensor? extra, Tensor? fire_mask, Tensor seed, str rule, str backend, "
-    "SymInt steps, SymInt first_step, SymInt first_sample, SymInt every, SymInt kept"
+    "SymInt steps, SymInt first_step, SymInt first_sample, SymInt every, SymInt kept, str precision"
 )
 _library = torch.library.Library("ncafast", "DEF")
 _library.define(f"rollout(Tensor x, {_ARGS}) -> (Tensor, Tensor, Tensor, Tensor)")
@@ -35,10 +35,10 @@ def _forward(
     seed: Tensor,
     rule: str,
     backend: str,
-    *plan: int,
+    *plan: Any,
 ) -> Outputs:
     _same_dtype(x, params, extra)
-    parsed, todo = Rule.from_json(rule), Plan(*map(int, plan))
+    parsed, todo = Rule.from_json(rule), _plan(*plan)
     _check_sizes(x, parsed, fire_mask, extra, todo.steps)
     x, params, extra, fire_mask = _contiguous(x, params, extra, fire_mask)
     if x.shape[0] == 0:
@@ -61,7 +61,7 @@ def _backward(
     *plan_and_needs: Any,
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     *plan, needs = plan_and_needs
-    parsed, todo = Rule.from_json(rule), Plan(*map(int, plan))
+    parsed, todo = Rule.from_json(rule), _plan(*plan)
     x, params, extra, fire_mask = _contiguous(x, params, extra, fire_mask)
     if x.shape[0] == 0 or (grad_out is None and grad_history is None):
         empty = [torch.zeros_like(p) for p in params]
@@ -76,6 +76,12 @@ def _backward(
     if grad_extra is None:
         grad_extra = x.new_zeros(0 if extra is None else extra.shape)
     return grad_x, grad_extra, filled
+
+
+def _plan(*fields: Any) -> Plan:
+    *numbers, precision = fields
+    steps, first_step, first_sample, every, kept = map(int, numbers)
+    return Plan(steps, first_step, first_sample, every, kept, precision)
 
 
 def _contiguous(

@@ -177,7 +177,7 @@ def test_statistics_of_an_empty_batch_are_written():
     x, seed = torch.zeros(0, rule.channels, *size, device=DEVICE), torch.zeros(1, dtype=torch.int64, device=DEVICE)
     full = torch.full((3, 2, rule.hidden[0]), torch.nan, device=DEVICE)  # new memory may well be zero
     with pytest.MonkeyPatch.context() as patch:
-        plan = Plan(3, 0, 0, 0, 0)
+        plan = Plan(3, 0, 0, 0, 0, "ieee")
         made = backend.outputs(rule, x, plan)._replace(stats=full)
         patch.setattr(backend, "outputs", lambda *_: made)
         done = backend.forward(rule, x, params, None, None, seed, plan)

@@ -33,7 +33,7 @@ def test_opcheck(name, permuted):
         tensors = [t.mT.contiguous().mT if t.dim() > 1 else t for t in tensors]
     x, *rest = (t.detach().requires_grad_() for t in tensors)
     extra = rest.pop() if extra is not None else None
-    args = (x, rest, extra, mask, torch.tensor([3]), rule.to_json(), "cpu", 3, 0, 0, 1, 2)
+    args = (x, rest, extra, mask, torch.tensor([3]), rule.to_json(), "cpu", 3, 0, 0, 1, 2, "ieee")
     torch.library.opcheck(torch.ops.ncafast.rollout.default, args)
 
 

@@ -29,7 +29,7 @@ def op_args(name, permuted=False, every=1, kept=2):
     tensors = [t.detach().requires_grad_(t.is_floating_point()) for t in tensors]
     x, *rest = tensors
     extra = rest.pop() if extra is not None else None
-    return x, rest, extra, mask, SEED, rule.to_json(), "reference", 3, 0, 0, every, kept
+    return x, rest, extra, mask, SEED, rule.to_json(), "reference", 3, 0, 0, every, kept, "ieee"
 
 
 @pytest.mark.parametrize("permuted", [False, True], ids=["contiguous", "permuted"])

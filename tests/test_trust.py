@@ -12,11 +12,10 @@ import pytest
 import torch
 
 import ncafast
-from ncafast import Rule, backends, models
+from ncafast import Rule, backends, functional, models
 from ncafast.backends import child, trust, verdicts
-from ncafast.backends.precision import linear_layers_differ, precision
+from ncafast.backends.precision import precision, use_precision
 from ncafast.backends.verdicts import Verdict
-from ncafast.models import base
 
 CPU = torch.device("cpu")
 PASSED = Verdict("passed", "", "", 1.0, 2.0)
@@ -32,7 +31,7 @@ def gpu(monkeypatch, tmp_path):
     monkeypatch.setattr(trust, "_machine", lambda device: dict(MACHINE))
     for name in ("cuda", "triton"):
         monkeypatch.setattr(backends.get(name), "unavailable", lambda: None)
-        monkeypatch.setattr(backends.get(name), "can_run", lambda rule, x: None)
+        monkeypatch.setattr(backends.get(name), "can_run", lambda rule, x, rounding: None)
     trust.forget()
     yield
     trust.forget()
@@ -53,6 +52,10 @@ class SimpleTrials:
     def run(self, request):
         self.requests.append(request)
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+
+def question(name, rule):
+    return trust.Question(name, rule, CPU, precision())
 
 
 def choose(rule=Rule(), **options):  # noqa: B008 - a frozen dataclass
@@ -108,7 +111,7 @@ def test_a_check_that_could_not_run_is_not_written_down(trials):
     trials.answers = [Verdict("unchecked", "the GPU is full")]
     assert choose() == choose() == "cpu"
     assert len(trials.requests) == 2  # this process does not ask again
-    assert verdicts.read(trust.key("cuda", Rule(), CPU)) is None
+    assert verdicts.read(trust.key(question("cuda", Rule()))) is None
     trust.forget()
     trials.answers = [PASSED]
     assert choose() == "cuda"
@@ -124,7 +127,7 @@ def test_switched_off(trials, monkeypatch):
 @pytest.mark.parametrize("part", [*MACHINE, "kernels", "precision"])
 @pytest.mark.parametrize("name", trust.CHECKED)
 def test_every_part_of_the_key_counts(name, part, trials, monkeypatch):
-    trust.reason_against(name, Rule(), CPU, may_check=True)
+    trust.reason_against(question(name, Rule()), may_check=True)
     trust.forget()
     if part in MACHINE:
         monkeypatch.setattr(trust, "_machine", lambda device: MACHINE | {part: "another"})
@@ -132,29 +135,29 @@ def test_every_part_of_the_key_counts(name, part, trials, monkeypatch):
         monkeypatch.setattr(trust, "kernel_hash", lambda name: "another")
     else:
         monkeypatch.setenv("NCAFAST_PRECISION", "bf16")
-    assert "not checked" in trust.reason_against(name, Rule(), CPU, may_check=False)
-    assert trust.reason_against(name, Rule(), CPU, may_check=True) is None
+    assert "not checked" in trust.reason_against(question(name, Rule()), may_check=False)
+    assert trust.reason_against(question(name, Rule()), may_check=True) is None
     assert len(trials.requests) == 2
 
 
 def test_triton_has_a_verdict_per_compiled_rule(trials):
     for rule in (Rule(), Rule(fire_rate=0.3), Rule(step_size=0.1)):
-        assert trust.reason_against("triton", rule, CPU, may_check=True) is None
+        assert trust.reason_against(question("triton", rule), may_check=True) is None
     assert len(trials.requests) == 1  # these differ in numbers that the kernels take at run time
     for rule in (Rule(fire_rate=1.0), Rule(channels=8), Rule(norm="batch")):
-        assert trust.reason_against("triton", rule, CPU, may_check=True) is None
+        assert trust.reason_against(question("triton", rule), may_check=True) is None
     assert len(trials.requests) == 4
 
 
 def test_a_corrupt_file_counts_as_none_and_is_replaced(trials):
-    for content in ("", "{", "[]", '{"a": 1}', json.dumps({verdicts.digest(trust.key("cuda", Rule(), CPU)): {}})):
+    for content in ("", "{", "[]", '{"a": 1}', json.dumps({verdicts.digest(trust.key(question("cuda", Rule()))): {}})):
         trust.forget()
         verdicts.file().parent.mkdir(exist_ok=True)
         verdicts.file().write_text(content)
         assert choose() == "cuda"
     assert len(trials.requests) == 5
     trust.forget()
-    assert trust.look_up("cuda", Rule(), CPU).state == "passed"
+    assert trust.look_up(question("cuda", Rule())).state == "passed"
 
 
 @pytest.mark.parametrize("change", [{"state": "fine"}, {"fused_ms": "1"}, {"reason": None}, {"more": 1}])
@@ -165,7 +168,7 @@ def test_an_edited_entry_counts_as_none(trials, change):
     entry["verdict"] |= change
     verdicts.file().write_text(json.dumps(entries))
     trust.forget()
-    assert trust.look_up("cuda", Rule(), CPU) is None
+    assert trust.look_up(question("cuda", Rule())) is None
 
 
 def test_a_cache_that_cannot_be_written_is_said_once(trials, monkeypatch, capsys, tmp_path):
@@ -183,7 +186,7 @@ def test_nothing_is_checked_while_a_graph_is_captured(trials, monkeypatch):
     assert choose() == "cpu"
     assert trials.requests == []
     monkeypatch.undo()
-    assert trust.look_up("cuda", Rule(), CPU) is None
+    assert trust.look_up(question("cuda", Rule())) is None
 
 
 def test_torch_compile_asks_while_it_traces(trials):
@@ -262,8 +265,9 @@ SCRIPT = """
     trust._machine = lambda device: {{"gpu": "H100"}}
     child.run = run
     {setup}
-    trust.reason_against("cuda", Rule(), torch.device("cpu"), may_check=True)
-    print(trust.look_up("cuda", Rule(), torch.device("cpu")).describe())
+    asked = trust.Question("cuda", Rule(), torch.device("cpu"), "tf32")
+    trust.reason_against(asked, may_check=True)
+    print(trust.look_up(asked).describe())
 """
 
 
@@ -309,20 +313,37 @@ def test_ranks_never_differ_even_where_their_disks_and_gpus_would(tmp_path):
 )
 def test_precision_on_a_gpu_is_that_of_the_layers_that_a_model_replaces(monkeypatch, make, shape, rounding):
     """torch rounds to TF32 in convolutions by default, and not in linear layers."""
+    monkeypatch.setenv("NCAFAST_BACKEND", "cpu")
     model, x, found = make(), torch.rand(shape), []
-    trace = base.trace
+    rollout = functional.ops.rollout
 
-    def spy(*arguments, **options):
-        found.append(precision())
-        return trace(*arguments, **options, backend="cpu")
+    def spy(*arguments):
+        found.append(arguments[-1])
+        return rollout(*arguments)
 
-    monkeypatch.setattr(base, "trace", spy)
-    model(x, steps=1)
-    monkeypatch.setattr(torch.Tensor, "is_cuda", property(lambda tensor: True))
+    monkeypatch.setattr(functional.ops, "rollout", spy)
     model(x, steps=1)
     monkeypatch.setenv("NCAFAST_PRECISION", "bf16")
     model(x, steps=1)
-    assert found == ["tf32", rounding, "bf16"]
-    assert linear_layers_differ() is False  # who names a precision gets it for both
-    monkeypatch.delenv("NCAFAST_PRECISION")
-    assert linear_layers_differ() is True
+    with use_precision("tf32x3"):
+        model(x, steps=1)
+    assert found == [rounding, "bf16", "tf32x3"]
+
+
+@pytest.mark.parametrize(("switched_on", "rounding"), [(False, "ieee"), (True, "tf32")])
+def test_a_compiled_rollout_keeps_the_precision_of_its_layers(monkeypatch, switched_on, rounding):
+    monkeypatch.setenv("NCAFAST_BACKEND", "reference")
+    matmul, before = torch.backends.cuda.matmul, torch.backends.cuda.matmul.fp32_precision
+    model, graphs = models.GrowingNCA(channel_n=4, hidden_size=6), []
+
+    def record(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    try:
+        matmul.fp32_precision = "tf32" if switched_on else "ieee"
+        torch.compile(model, fullgraph=True, backend=record)(torch.rand(1, 5, 6, 4), steps=1)
+    finally:
+        matmul.fp32_precision = before
+    (call,) = (node for node in graphs[0].graph.nodes if node.target is torch.ops.ncafast.rollout)
+    assert call.args[-1] == rounding

@@ -4,7 +4,7 @@ A backend is a module with
     DEVICE: the type of device that it is made for; None: any
     UNVERIFIED: what is not yet known of it, else None
     unavailable() -> reason or None        whether this machine has it
-    can_run(rule, x) -> reason or None     whether it takes this rule and state
+    can_run(rule, x, precision) -> reason or None     whether it takes this rule and state
     outputs(rule, x, plan) -> Outputs      uninitialised, for the fake operator
     forward(rule, x, params, extra, fire_mask, seed, plan) -> Outputs
     backward(rule, grad_out, grad_history, x, history, tape, params, extra, fire_mask, seed, plan, needs) -> gradients
@@ -24,6 +24,7 @@ from torch import Tensor
 
 from ncafast.backends import cpu, cuda, fallback, reference, triton, trust
 from ncafast.backends.fallback import FallbackWarning
+from ncafast.backends.precision import precision
 from ncafast.rule import Rule
 
 __all__ = ["FallbackWarning", "available", "choose", "explain", "get", "names", "use"]
@@ -70,7 +71,10 @@ def explain(rule: Rule, x: Tensor) -> dict[str, str | None]:
         rule: the step.
         x: a state [B, C, *S]; only its shape, dtype and device matter.
     """
-    return {name: _reason(name, rule, x) or _distrust(name, rule, x.device, False) for name in _BACKENDS}
+    rounding = precision()
+    return {
+        name: _reason(name, rule, x, rounding) or _distrust(name, rule, x.device, rounding, False) for name in _BACKENDS
+    }
 
 
 @contextmanager
@@ -91,26 +95,33 @@ def use(name: str) -> Iterator[None]:
         _forced = before
 
 
-def choose(rule: Rule, x: Tensor, name: str | None = None) -> str:
+def choose(rule: Rule, x: Tensor, name: str | None = None, rounding: str | None = None) -> str:
     """The name asked for (argument, `use`, NCAFAST_BACKEND), else the fastest backend that can run this.
 
     Where that is the reference backend although a fused one exists for the device, a `FallbackWarning` says why, once
     per process and reason; torch.compile traces without it.
+
+    Args:
+        rule: the step.
+        x: a state [B, C, *S]; only its shape, dtype and device matter.
+        name: of the backend that is asked for.
+        rounding: the precision of matrix products on a GPU; None is the default one.
 
     Raises:
         ValueError: an unknown name.
         RuntimeError: the backend asked for cannot run this; the message says why.
     """
     wanted = name or _forced or os.environ.get("NCAFAST_BACKEND")
+    rounding = rounding or precision()
     if wanted:
         get(wanted)
-        reason = _reason(wanted, rule, x)
+        reason = _reason(wanted, rule, x, rounding)
         if reason is not None:
             raise RuntimeError(f"backend {wanted!r} cannot run this: {reason}")
         return wanted
     reasons: dict[str, str] = {}
     for candidate in _BACKENDS:
-        reason = _reason(candidate, rule, x) or _distrust(candidate, rule, x.device, True)
+        reason = _reason(candidate, rule, x, rounding) or _distrust(candidate, rule, x.device, rounding, True)
         if reason is None:
             break
         reasons[candidate] = reason
@@ -119,8 +130,8 @@ def choose(rule: Rule, x: Tensor, name: str | None = None) -> str:
     return candidate
 
 
-def _reason(name: str, rule: Rule, x: Tensor) -> str | None:
-    return _unavailable(name) or _BACKENDS[name].can_run(rule, x)
+def _reason(name: str, rule: Rule, x: Tensor, rounding: str) -> str | None:
+    return _unavailable(name) or _BACKENDS[name].can_run(rule, x, rounding)
 
 
 @torch.compiler.assume_constant_result
@@ -130,6 +141,6 @@ def _unavailable(name: str) -> str | None:
 
 
 @torch.compiler.assume_constant_result
-def _distrust(name: str, rule: Rule, device: torch.device, may_check: bool) -> str | None:
+def _distrust(name: str, rule: Rule, device: torch.device, rounding: str, may_check: bool) -> str | None:
     """Why a GPU backend may not be chosen by default. torch.compile asks while it traces, so that a check runs then."""
-    return trust.reason_against(name, rule, device, may_check=may_check)
+    return trust.reason_against(trust.Question(name, rule, device, rounding), may_check=may_check)

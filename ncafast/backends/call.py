@@ -42,7 +42,7 @@ def inputs(
     call: dict[str, Any] = {
         "batch": x.shape[0],
         "size": size,
-        "plan": tuple(plan),
+        "plan": (plan.steps, plan.first_step, plan.first_sample, plan.every, plan.kept),
         "rule": rule_numbers(rule),
         "x": x.data_ptr(),
         "seed": seed.data_ptr(),

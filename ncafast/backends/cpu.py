@@ -31,7 +31,7 @@ def unavailable() -> str | None:
     return native.reason()
 
 
-def can_run(rule: Rule, x: Tensor) -> str | None:
+def can_run(rule: Rule, x: Tensor, rounding: str | None = None) -> str | None:
     """Why this rule and state cannot run here, or None."""
     if x.device.type != "cpu":
         return f"the state is on {x.device}, this backend runs on the CPU"

@@ -44,8 +44,8 @@ def unavailable() -> str | None:
     return f"the GPU is sm_{major}{minor}, sm_80 or newer is needed" if major < 8 else None
 
 
-def can_run(rule: Rule, x: Tensor) -> str | None:
-    """Why this rule and state cannot run here, or None."""
+def can_run(rule: Rule, x: Tensor, rounding: str | None = None) -> str | None:
+    """Why this rule and state cannot run here, in this precision or the default one; None where they can."""
     if x.device.type != ("cpu" if native.CUDA_SHIM else "cuda"):
         return f"the state is on {x.device}, this backend runs on GPUs"
     reason = can_fuse(rule, x)
@@ -55,7 +55,7 @@ def can_run(rule: Rule, x: Tensor) -> str | None:
         return "a sample has about 2**31 cells or more"
     # torch.compile may not know the size yet: then one that stands for all but very thin grids.
     size = [64] * rule.ndim if torch.compiler.is_dynamo_compiling() else x.shape[2:]
-    return _refusal(rule, tuple(size), _index(x))
+    return _refusal(rule, tuple(size), _index(x), rounding or precision())
 
 
 def outputs(rule: Rule, x: Tensor, plan: Plan) -> Outputs:
@@ -63,9 +63,7 @@ def outputs(rule: Rule, x: Tensor, plan: Plan) -> Outputs:
     batch, channels, *size = x.shape
     history = x.new_empty((plan.kept, batch, *size, channels)).movedim(-1, 2)
     stats = x.new_empty((plan.steps if rule.norm == "batch" else 0, 2, sum(rule.hidden)))
-    # Where no state is kept no backward follows. What the tape is longer tells backward the precision of forward.
-    length = _tape(rule, x, plan) + (PRECISIONS.index(precision()) if plan.every else 0)
-    return Outputs(x.new_empty(x.shape), history, stats, x.new_empty(length, dtype=torch.uint8))
+    return Outputs(x.new_empty(x.shape), history, stats, x.new_empty(_tape(rule, x, plan), dtype=torch.uint8))
 
 
 def forward(
@@ -81,7 +79,7 @@ def forward(
     done = outputs(rule, x, plan)
     call = inputs(rule, x, params, extra, fire_mask, seed, plan)
     with _on(x):
-        place = _place(x, precision())
+        place = _place(x, plan.precision)
         workspace = _workspace(x, call, place, backward=False)
         _module().forward(call, place, *(tensor.data_ptr() for tensor in done), workspace.data_ptr())
     return done
@@ -114,7 +112,7 @@ def backward(
     history = history.movedim(2, -1).contiguous()  # [kept, B, *S, C]: as it was made, unless something laid it out anew
     where = [0 if grad is None else grad.data_ptr() for grad in (grad_out, grad_history)]
     with _on(x):
-        place = _place(x, _precision_of(tape, rule, x, plan))
+        place = _place(x, plan.precision)
         workspace = _workspace(x, call, place, backward=True)
         _module().backward(call, place, history.data_ptr(), tape.data_ptr(), *where, workspace.data_ptr())
     return grad_x, None if grad_extra is None or extra is None else extras.folded(grad_extra, extra, x), grads
@@ -128,9 +126,9 @@ def _module() -> Any:
 
 
 @torch.compiler.assume_constant_result
-def _refusal(rule: Rule, size: tuple[int, ...], device: int) -> str | None:
-    """Why no kernel takes this rule in the precision of now."""
-    return _asked(rule, size, device, precision())
+def _refusal(rule: Rule, size: tuple[int, ...], device: int, rounding: str) -> str | None:
+    """Why no kernel takes this rule in this precision."""
+    return _asked(rule, size, device, rounding)
 
 
 @functools.lru_cache(maxsize=256)
@@ -149,13 +147,8 @@ def _tape_bytes(rule: Rule, batch: int, size: tuple[int, ...]) -> int:
 
 
 def _tape(rule: Rule, x: Tensor, plan: Plan) -> int:
-    """Bytes of the whole tape."""
+    """Bytes of the whole tape; none where no state is kept, since no backward follows."""
     return plan.steps * _tape_bytes(rule, int(x.shape[0]), tuple(map(int, x.shape[2:]))) if plan.every else 0
-
-
-def _precision_of(tape: Tensor, rule: Rule, x: Tensor, plan: Plan) -> str:
-    """The precision that forward had."""
-    return PRECISIONS[tape.numel() - _tape(rule, x, plan)] if plan.every else precision()
 
 
 def _place(x: Tensor, rounding: str) -> _Place:

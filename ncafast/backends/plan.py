@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 class Plan(NamedTuple):
-    """How many steps run, where the random counters start, and which states are kept.
+    """How many steps run, where the random counters start, which states are kept, and how products round.
 
     Attributes:
         steps: number of steps T.
@@ -14,6 +14,7 @@ class Plan(NamedTuple):
         first_sample: absolute index of the first sample (random counter).
         every: every that-many-th state is kept; 0 keeps none.
         kept: number of states kept: x_every, x_(2 every), ...
+        precision: of matrix products on a GPU, one of `precision.PRECISIONS`; the same in forward and backward.
     """
 
     steps: int
@@ -21,6 +22,7 @@ class Plan(NamedTuple):
     first_sample: int
     every: int
     kept: int
+    precision: str
 
 
 class Outputs(NamedTuple):

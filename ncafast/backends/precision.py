@@ -12,7 +12,6 @@ import torch
 PRECISIONS = ("ieee", "tf32", "tf32x3", "bf16")
 
 _forced: str | None = None
-_linear = False  # whether the rollout stands for torch.nn.Linear layers
 
 
 @contextmanager
@@ -37,41 +36,27 @@ def use_precision(name: str) -> Iterator[None]:
         _forced = before
 
 
-@contextmanager
-def for_linear_layers() -> Iterator[None]:
-    """Rollouts inside the `with` block stand for `torch.nn.Linear` layers.
-
-    Their default precision is that of torch's matrix products, which is ieee unless TF32 was switched on for them.
-    """
-    global _linear
-    before, _linear = _linear, True
-    try:
-        yield
-    finally:
-        _linear = before
-
-
-def precision() -> str:
+def precision(*, linear: bool = False) -> str:
     """The precision that a GPU rollout started now would have.
+
+    Args:
+        linear: the rollout stands for `torch.nn.Linear` layers, not for convolutions. The default is then that of
+            torch's matrix products, which is ieee unless TF32 was switched on for them.
 
     Raises:
         ValueError: NCAFAST_PRECISION names no precision.
     """
     wanted = _forced or os.environ.get("NCAFAST_PRECISION")
-    if wanted:
-        return _check(wanted, "NCAFAST_PRECISION")
-    cudnn: Any = torch.backends.cudnn
-    matmul: Any = torch.backends.cuda.matmul
-    eager = matmul.fp32_precision if _linear else cudnn.conv.fp32_precision
-    return "tf32" if eager == "tf32" else "ieee"
+    return _check(wanted, "NCAFAST_PRECISION") if wanted else _eager(linear)
 
 
 @torch.compiler.assume_constant_result
-def linear_layers_differ() -> bool:
-    """Whether `torch.nn.Linear` and convolutions round differently by default."""
-    with for_linear_layers():
-        linear = precision()
-    return linear != precision()
+def _eager(linear: bool) -> str:
+    """What torch's own layers do. torch.compile asks while it traces."""
+    cudnn: Any = torch.backends.cudnn
+    matmul: Any = torch.backends.cuda.matmul
+    eager = matmul.fp32_precision if linear else cudnn.conv.fp32_precision
+    return "tf32" if eager == "tf32" else "ieee"
 
 
 def _check(name: str, what: str) -> str:

@@ -38,7 +38,7 @@ def unavailable() -> str | None:
     return None
 
 
-def can_run(rule: Rule, x: Tensor) -> str | None:
+def can_run(rule: Rule, x: Tensor, rounding: str | None = None) -> str | None:
     """Why this rule and state cannot run; None, since all do."""
     return None
 

@@ -29,7 +29,7 @@ from ncafast import backends, files
 from ncafast.backends import trial_cases
 from ncafast.backends.cuda import WAYS
 from ncafast.backends.plan import Plan
-from ncafast.backends.precision import use_precision
+from ncafast.backends.precision import precision, use_precision
 from ncafast.rule import Rule
 
 STEPS = 3
@@ -79,7 +79,7 @@ def _runs(backend: str, rule: Rule, device: torch.device) -> bool:
 
 
 def examine(
-    backend: str, rule: Rule, device: torch.device, precision: str, sizes: list[trial_cases.Size] | None = None
+    backend: str, rule: Rule, device: torch.device, rounding: str, sizes: list[trial_cases.Size] | None = None
 ) -> None:
     """Every check of one rule, on a small and on a large grid, or on those given.
 
@@ -98,7 +98,7 @@ def examine(
                 what = f"{_name(rule)} on {'x'.join(map(str, size))}" + (f", launch {launch}" if launch else "")
                 with _poisoned():
                     first, again = _run(backend, rule, inputs), _run(backend, rule, inputs)
-                _compare(what, first, plain, exact, BOUNDS[precision])
+                _compare(what, first, plain, exact, BOUNDS[rounding])
                 different = [name for name in first if not torch.equal(first[name], again[name])]
                 if different:
                     raise Wrong(f"{what}: two runs differ in {', '.join(different)}")
@@ -107,13 +107,13 @@ def examine(
         _run(name, rule, tensors, every=2)
         for name, tensors in ((backend, inputs), ("reference", inputs), ("reference", _double(inputs)))
     )
-    _compare(f"{_name(rule)}, every second state kept", found, plain, exact, BOUNDS[precision])
+    _compare(f"{_name(rule)}, every second state kept", found, plain, exact, BOUNDS[rounding])
 
 
 def _run(backend: str, rule: Rule, inputs: trial_cases.Inputs, every: int = 1) -> Results:
     """Kept states, the last one, and the gradients of a random sum over them, by name."""
     module = backends.get(backend)
-    plan = Plan(STEPS, _FIRST_STEP, _FIRST_SAMPLE, every, STEPS // every)
+    plan = Plan(STEPS, _FIRST_STEP, _FIRST_SAMPLE, every, STEPS // every, precision())
     names, params = list(inputs.params), list(inputs.params.values())
     seed = torch.tensor([_SEED], dtype=torch.int64, device=inputs.x.device)
     given = (inputs.extra, None, seed, plan)
@@ -130,7 +130,7 @@ def _run(backend: str, rule: Rule, inputs: trial_cases.Inputs, every: int = 1) -
 def _check_masks(backend: str, rule: Rule, size: trial_cases.Size, device: torch.device) -> None:
     """The cells that change in one step must be those of the reference, bit for bit."""
     inputs = trial_cases.make_inputs(rule, 2, size, 1, device)
-    plan = Plan(1, _FIRST_STEP, _FIRST_SAMPLE, 0, 0)
+    plan = Plan(1, _FIRST_STEP, _FIRST_SAMPLE, 0, 0, precision())
     seed = torch.tensor([_SEED], dtype=torch.int64, device=device)
     changed = []
     for name in (backend, "reference"):
@@ -178,7 +178,7 @@ def _race(backend: str, rules: list[Rule], device: torch.device) -> tuple[float,
 def _training(backend: str, rule: Rule, inputs: trial_cases.Inputs) -> Callable[[], None]:
     module, params = backends.get(backend), list(inputs.params.values())
     seed = torch.ones(1, dtype=torch.int64, device=inputs.x.device)
-    given = (inputs.extra, None, seed, Plan(_TIMED_STEPS, 0, 0, 1, _TIMED_STEPS - 1))
+    given = (inputs.extra, None, seed, Plan(_TIMED_STEPS, 0, 0, 1, _TIMED_STEPS - 1, precision()))
     needs = [True, False, *("running" not in name for name in inputs.params)]
     grad_out = torch.ones_like(inputs.x)
 

@@ -19,7 +19,6 @@ from torch import Tensor
 from ncafast.backends import extras, graphs, tuning
 from ncafast.backends.cpu import can_fuse
 from ncafast.backends.plan import Outputs, Plan
-from ncafast.backends.precision import PRECISIONS, precision
 from ncafast.rule import Rule
 
 DEVICE = "cuda"
@@ -46,7 +45,7 @@ def unavailable() -> str | None:
     return f"the GPU is sm_{major}{minor}, sm_80 or newer is needed" if major < 8 else None
 
 
-def can_run(rule: Rule, x: Tensor) -> str | None:
+def can_run(rule: Rule, x: Tensor, rounding: str | None = None) -> str | None:
     """Why this rule and state cannot run here, or None."""
     device = "cpu" if _interpreted() else "cuda"
     if x.device.type != device:
@@ -76,8 +75,8 @@ def outputs(rule: Rule, x: Tensor, plan: Plan) -> Outputs:
     history = x.new_empty((plan.kept, batch, *size, channels)).movedim(-1, 2)
     stats = x.new_empty((plan.steps if rule.norm == "batch" else 0, 2, sum(rule.hidden)))
     # Where no state is kept no backward follows.
-    width = tape_bytes(rule, batch * math.prod(size)) + 16 * PRECISIONS.index(precision())
-    tape = x.new_empty((plan.steps if plan.every else 0, width), dtype=torch.uint8)
+    steps = plan.steps if plan.every else 0
+    tape = x.new_empty((steps, tape_bytes(rule, batch * math.prod(size))), dtype=torch.uint8)
     return Outputs(x.new_empty(x.shape), history, stats, tape)
 
 
@@ -86,13 +85,6 @@ def tape_bytes(rule: Rule, cells: int) -> int:
     p = rule.perception_size
     moments = 4 * (p + p * p) if rule.norm == "batch" else 0
     return (moments + cells * (rule.alive is not None) + 15) // 16 * 16
-
-
-def _precision_of(tape: Tensor, rule: Rule, cells: int) -> str:
-    """The precision that forward had: the tape's width tells it without a look at the GPU's memory."""
-    if not tape.shape[0]:
-        return precision()
-    return PRECISIONS[(tape.shape[1] - tape_bytes(rule, cells)) // 16]
 
 
 def forward(
@@ -107,16 +99,14 @@ def forward(
     """All steps."""
     from ncafast.backends.triton_kernels import rollout
 
-    rounding = precision()
-
     def run(tensors: graphs.Tensors) -> list[Tensor]:
         x, extra, fire_mask, seed, *params = tensors
         done = outputs(rule, x, plan)
-        rollout.forward(rollout.Rollout(rule, x, params, extra, fire_mask, seed, plan, rounding), done)
+        rollout.forward(rollout.Rollout(rule, x, params, extra, fire_mask, seed, plan), done)
         return list(done)
 
     with _on(x):
-        return Outputs(*_run(x, plan, ("forward", rule, plan, rounding), [x, extra, fire_mask, seed, *params], run))
+        return Outputs(*_run(x, plan, ("forward", rule, plan), [x, extra, fire_mask, seed, *params], run))
 
 
 def backward(
@@ -139,12 +129,11 @@ def backward(
     _, need_extra, *need_params = needs
     need_extra = need_extra and extra is not None
     wanted = dict(zip(rule.param_shapes(), need_params, strict=True))
-    rounding = _precision_of(tape, rule, x.shape[0] * math.prod(x.shape[2:]))
 
     def run(tensors: graphs.Tensors) -> list[Tensor]:
         grad_out, grad_history, x, history, tape, extra, fire_mask, seed, *params = tensors
         grad_extra = extras.sums(rule, x, extra, plan) if need_extra else None
-        own = rollout.Rollout(rule, x, params, extra, fire_mask, seed, plan, rounding)
+        own = rollout.Rollout(rule, x, params, extra, fire_mask, seed, plan)
         back = rollout_back.Backward(own, tape, wanted, grad_extra)
         grad_x = back.run(history, grad_out, grad_history)
         found = back.parameters()
@@ -153,7 +142,7 @@ def backward(
 
     inputs = [grad_out, grad_history, x, history, tape, extra, fire_mask, seed, *params]
     with _on(x):
-        grad_x, *grads = _run(x, plan, ("backward", rule, plan, rounding, tuple(needs)), inputs, run)
+        grad_x, *grads = _run(x, plan, ("backward", rule, plan, tuple(needs)), inputs, run)
     grad_extra = grads.pop(0) if need_extra else None
     return grad_x, grad_extra, [grads.pop(0) if need else None for need in need_params]
 

@@ -12,9 +12,10 @@ import functools
 import hashlib
 import os
 import sys
+from collections.abc import Hashable
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -30,8 +31,17 @@ _UNSEEN = "not checked on this GPU yet: checked at first use, or by `ncafast che
 _OFF = "not checked: NCAFAST_TRIAL=0 switches the check off"
 _CAPTURING = "not checked yet, and a CUDA graph is being captured: run it once before the capture"
 
-_Question = tuple[str, str, torch.device, str]  # backend, rule where it matters, device, precision
-_known: dict[_Question, Verdict] = {}  # what this process has read or found out
+
+class Question(NamedTuple):
+    """What is asked about: a backend with a rule, on a GPU, in a precision of `precision.PRECISIONS`."""
+
+    backend: str
+    rule: Rule
+    device: torch.device
+    precision: str
+
+
+_known: dict[Hashable, Verdict] = {}  # what this process has read or found out
 _MOST_KNOWN = 4096  # questions that are remembered: fire rates may vary from call to call
 
 
@@ -40,22 +50,20 @@ def enabled() -> bool:
     return os.environ.get("NCAFAST_TRIAL", "1") != "0"
 
 
-def reason_against(name: str, rule: Rule, device: torch.device, *, may_check: bool) -> str | None:
-    """Why a backend is not chosen by default for this rule and GPU, or None where it may be.
+def reason_against(asked: Question, *, may_check: bool) -> str | None:
+    """Why a backend is not chosen by default, or None where it may be.
 
     Args:
-        name: of the backend.
-        rule: the step.
-        device: the state's.
+        asked: backend, rule, GPU and precision.
         may_check: run a trial where there is no verdict yet, which takes up to some minutes.
     """
-    if name not in CHECKED:
+    if asked.backend not in CHECKED:
         return None
     if not enabled():
         return _OFF
-    verdict = look_up(name, rule, device)
+    verdict = look_up(asked)
     if verdict is None and may_check:
-        verdict = Verdict("unchecked", _CAPTURING) if _is_capturing(device) else _decide(name, rule, device)
+        verdict = Verdict("unchecked", _CAPTURING) if _is_capturing(asked.device) else _decide(asked)
     if verdict is None:
         return _UNSEEN
     return None if verdict.state == "passed" else verdict.describe()
@@ -71,15 +79,15 @@ def gpus() -> list[torch.device]:
     return list(names.values())
 
 
-def look_up(name: str, rule: Rule, device: torch.device) -> Verdict | None:
+def look_up(asked: Question) -> Verdict | None:
     """The verdict that holds, if there is one. Starts no trial."""
-    question = _question(name, rule, device)
-    if question not in _known and not agreement.is_needed():  # where ranks must not differ, one of them reads the disk
-        kept = verdicts.read(key(name, rule, device))
+    known = _cheap_key(asked)
+    if known not in _known and not agreement.is_needed():  # where ranks must not differ, one of them reads the disk
+        kept = verdicts.read(key(asked))
         if kept is None:
             return None
-        _remember(question, kept)
-    return _known.get(question)
+        _remember(asked, kept)
+    return _known.get(known)
 
 
 def check(name: str, rule: Rule | None, device: torch.device) -> Verdict:
@@ -93,10 +101,11 @@ def check(name: str, rule: Rule | None, device: torch.device) -> Verdict:
     """
     with verdicts.locked(_LIMIT):
         if name == "cuda" and rule is not None:
-            verdict = _try(name, [rule], device)
-            return verdict if verdict.state in ("passed", "unchecked") else _keep(name, rule, device, verdict)
-        one = rule or Rule()
-        return _keep(name, one, device, _try(name, _rules(name, one), device))
+            asked = Question(name, rule, device, precision())
+            verdict = _try(asked, [rule])
+            return verdict if verdict.state in ("passed", "unchecked") else _keep(asked, verdict)
+        asked = Question(name, rule or Rule(), device, precision())
+        return _keep(asked, _try(asked, _rules(asked)))
 
 
 def forget() -> None:
@@ -104,10 +113,10 @@ def forget() -> None:
     _known.clear()
 
 
-def key(name: str, rule: Rule, device: torch.device) -> dict[str, str]:
+def key(asked: Question) -> dict[str, str]:
     """Everything that a verdict depends on. The CUDA backend has one for all rules, Triton one for each."""
-    parts = {**_parts(name, device), "precision": precision()}
-    return parts if name == "cuda" else {**parts, "rule": _compiled_form(rule).to_json()}
+    parts = {**_parts(asked.backend, asked.device), "precision": asked.precision}
+    return parts if asked.backend == "cuda" else {**parts, "rule": _compiled_form(asked.rule).to_json()}
 
 
 def report(name: str, device: torch.device) -> list[str]:
@@ -178,53 +187,53 @@ def _compiled_form(rule: Rule) -> Rule:
     return rule.replace(fire_rate=rate, step_size=1.0)
 
 
-def _question(name: str, rule: Rule, device: torch.device) -> _Question:
+def _cheap_key(asked: Question) -> Hashable:
     """What a verdict is remembered by: cheap, since every rollout asks."""
-    return name, "" if name == "cuda" else rule.to_json(), device, precision()
+    return asked.backend, "" if asked.backend == "cuda" else asked.rule.to_json(), asked.device, asked.precision
 
 
-def _remember(question: _Question, verdict: Verdict) -> None:
+def _remember(asked: Question, verdict: Verdict) -> None:
     if len(_known) >= _MOST_KNOWN:
         _known.clear()
-    _known[question] = verdict
+    _known[_cheap_key(asked)] = verdict
 
 
-def _decide(name: str, rule: Rule, device: torch.device) -> Verdict:
+def _decide(asked: Question) -> Verdict:
     """The verdict from a trial, or from another process that runs or ran it."""
-    found = key(name, rule, device)
+    found = key(asked)
 
     def decide() -> Verdict:
         with verdicts.locked(_LIMIT):
             kept = verdicts.read(found)  # of a process that held the lock before
-            return kept if kept is not None else _keep(name, rule, device, _try(name, _rules(name, rule), device))
+            return kept if kept is not None else _keep(asked, _try(asked, _rules(asked)))
 
     verdict = agreement.agreed(f"ncafast/trial/{verdicts.digest(found)}", decide, _LIMIT)
-    _remember(_question(name, rule, device), verdict)
+    _remember(asked, verdict)
     return verdict
 
 
-def _rules(name: str, rule: Rule) -> list[Rule]:
+def _rules(asked: Question) -> list[Rule]:
     """What the default trial of a backend runs."""
-    return trial_cases.matrix() if name == "cuda" else [_compiled_form(rule)]
+    return trial_cases.matrix() if asked.backend == "cuda" else [_compiled_form(asked.rule)]
 
 
-def _try(name: str, rules: list[Rule], device: torch.device) -> Verdict:
-    _announce(name, len(rules), device)
+def _try(asked: Question, rules: list[Rule]) -> Verdict:
+    _announce(asked.backend, len(rules), asked.device)
     request = {
-        "backend": name,
+        "backend": asked.backend,
         "rules": [rule.to_json() for rule in rules],
-        "device": str(device),
-        "precision": precision(),
+        "device": str(asked.device),
+        "precision": asked.precision,
     }
     return child.run(request)._replace(date=datetime.date.today().isoformat())
 
 
-def _keep(name: str, rule: Rule, device: torch.device, verdict: Verdict) -> Verdict:
+def _keep(asked: Question, verdict: Verdict) -> Verdict:
     """Remember the verdict; on disk too, unless it is that nothing could be checked."""
-    _remember(_question(name, rule, device), verdict)
+    _remember(asked, verdict)
     if verdict.state != "unchecked":
         try:
-            verdicts.write(key(name, rule, device), verdict)
+            verdicts.write(key(asked), verdict)
         except OSError as error:
             print(
                 f"ncafast: {verdicts.file()}: the result of the check cannot be kept ({error.strerror}); it holds for "

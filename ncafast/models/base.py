@@ -6,11 +6,10 @@ import inspect
 from collections.abc import Sequence
 from typing import Any, overload
 
-import torch
 from torch import Tensor, nn
 
 from ncafast import check
-from ncafast.backends import precision
+from ncafast.backends.precision import precision
 from ncafast.functional import OPTIONS, Trace, trace
 from ncafast.keywords import options_of, refuse_unknown
 from ncafast.layers import Layers, derive, follow
@@ -126,15 +125,7 @@ class RuleModule(Rebuildable):
 
     def _trace(self, x: Tensor, rule: Rule, params: dict[str, Tensor], steps: int, **options: Any) -> Trace:
         """`trace`, on a GPU with products as accurate as those of the layers that the rollout stands for."""
-        if not (self._linear_layers and x.is_cuda):
-            return trace(x, rule, params, steps, **options)
-        if not torch.compiler.is_compiling():
-            with precision.for_linear_layers():
-                return trace(x, rule, params, steps, **options)
-        # A compiled rollout runs after this context has ended, with the precision of convolutions.
-        if precision.linear_layers_differ() and options.get("backend") is None:
-            options["backend"] = "reference"
-        return trace(x, rule, params, steps, **options)
+        return trace(x, rule, params, steps, precision=precision(linear=self._linear_layers), **options)
 
 
 def check_rate(name: str, rate: Any) -> float:

@@ -64,9 +64,9 @@ def launches(rule: Rule, size: tuple[int, ...], architecture: int) -> list[tuple
         x = torch.zeros(1, rule.channels, *size)
         params = [torch.zeros(shape) for shape in rule.param_shapes().values()]
         extra = torch.zeros(1, rule.extra, *size) if rule.extra else None
-        plan = Plan(2, 0, 0, 1, 1)
+        plan = Plan(2, 0, 0, 1, 1, precision())
         done = backend.outputs(rule, x, plan)
-        ready = rollout.Rollout(rule, x, params, extra, None, torch.zeros(1, dtype=torch.int64), plan, precision())
+        ready = rollout.Rollout(rule, x, params, extra, None, torch.zeros(1, dtype=torch.int64), plan)
         ready.programs = 264
         rollout.forward(ready, done)
         wanted = {name: "running" not in name for name in rule.param_shapes()}

@@ -25,8 +25,8 @@ def test_lists_hold_the_cells_of_the_mask(seed, first_step, first_sample, rate):
     rule, size = Rule(channels=1, hidden=1, fire_rate=rate), (37, 59)  # more than one block of cells
     x = torch.zeros(2, 1, *size, device=DEVICE)
     params = [torch.zeros(shape, device=DEVICE) for shape in rule.param_shapes().values()]
-    plan = Plan(2, first_step, first_sample, 0, 0)
-    own = Rollout(rule, x, params, None, None, torch.tensor([seed], device=DEVICE), plan, "ieee")
+    plan = Plan(2, first_step, first_sample, 0, 0, "ieee")
+    own = Rollout(rule, x, params, None, None, torch.tensor([seed], device=DEVICE), plan)
     for t in range(2):
         cells, count = own.lists(t, None)
         step = first_step + t
@@ -58,7 +58,7 @@ def test_recorded_rollouts_give_the_same_bits(name, monkeypatch):
 def test_backward_has_the_precision_of_forward(monkeypatch):
     seen = []
     before = Rollout.__init__
-    monkeypatch.setattr(Rollout, "__init__", lambda self, *args: seen.append(args[-1]) or before(self, *args))
+    monkeypatch.setattr(Rollout, "__init__", lambda self, *args: seen.append(args[-1].precision) or before(self, *args))
     rule, size = CASES["batch norm"]
     params = {key: p.to(DEVICE).requires_grad_() for key, p in make_params(rule, torch.float32).items()}
     with use_precision("tf32x3"):

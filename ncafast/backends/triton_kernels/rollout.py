@@ -38,9 +38,8 @@ class Rollout:
         fire_mask: Tensor | None,
         seed: Tensor,
         plan: Plan,
-        precision: str,
     ) -> None:
-        self.rule, self.x, self.plan, self.seed, self.precision = rule, x, plan, seed, precision
+        self.rule, self.x, self.plan, self.seed, self.precision = rule, x, plan, seed, plan.precision
         self.params = dict(zip(rule.param_shapes(), params, strict=True))
         self.size = [1] * (3 - rule.ndim) + list(x.shape[2:])
         self.per_sample = math.prod(self.size)
