@@ -302,6 +302,20 @@ def test_ranks_never_differ_even_where_their_disks_and_gpus_would(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("ranks", "of_the_node", "chosen"), [("4", "2", "cpu"), ("2", "2", "cuda"), ("1", "1", "cuda"), ("4", None, "cuda")]
+)
+def test_ranks_on_several_nodes_wait_for_a_process_group(trials, monkeypatch, ranks, of_the_node, chosen):
+    """Each would read its own disk and find its own verdict. Who starts ranks otherwise says nothing of nodes."""
+    monkeypatch.setenv("WORLD_SIZE", ranks)
+    if of_the_node is not None:
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", of_the_node)
+    assert choose() == chosen
+    assert len(trials.requests) == (chosen == "cuda")
+    if chosen == "cpu":
+        assert "init_process_group" in backends.explain(Rule(channels=4), torch.zeros(1, 4, 5, 5))["cuda"]
+
+
+@pytest.mark.parametrize(
     ("make", "shape", "rounding"),
     [
         (lambda: models.GrowingNCA(channel_n=4, hidden_size=6), (1, 5, 6, 4), "ieee"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +21,15 @@ def is_needed() -> bool:
     """Whether this process is one of several of an initialised process group."""
     dist: Any = sys.modules.get("torch.distributed")  # a program without it has no process group
     return dist is not None and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def is_too_early() -> bool:
+    """Whether this is a rank of a program on several nodes, as torchrun starts them, without a process group yet.
+
+    Ranks of one node agree through the lock on the disk; those of several have nothing to agree through.
+    """
+    ranks = os.environ.get("WORLD_SIZE", "1")
+    return ranks not in ("1", os.environ.get("LOCAL_WORLD_SIZE", ranks)) and not is_needed()
 
 
 def agreed(name: str, decide: Callable[[], Verdict], limit: float) -> Verdict:

@@ -29,6 +29,9 @@ CHECKED = ("cuda", "triton")  # backends that need a verdict
 _LIMIT = child.START_LIMIT + child.RUN_LIMIT  # seconds that another process may take for a trial
 _UNSEEN = "not checked on this GPU yet: checked at first use, or by `ncafast check`"
 _OFF = "not checked: NCAFAST_TRIAL=0 switches the check off"
+_TOO_EARLY = (
+    "not checked: ranks on several nodes cannot agree before torch.distributed.init_process_group; call that first"
+)
 _CAPTURING = "not checked yet, and a CUDA graph is being captured: run it once before the capture"
 
 
@@ -61,6 +64,8 @@ def reason_against(asked: Question, *, may_check: bool) -> str | None:
         return None
     if not enabled():
         return _OFF
+    if agreement.is_too_early():
+        return _TOO_EARLY
     verdict = look_up(asked)
     if verdict is None and may_check:
         verdict = Verdict("unchecked", _CAPTURING) if _is_capturing(asked.device) else _decide(asked)
