@@ -74,10 +74,9 @@ def programs(tmp_path_factory):
     return paths
 
 
-def run(program: Path, name: str) -> tuple[int, str]:
-    done = subprocess.run(
-        [program, name], capture_output=True, text=True, timeout=1800, env={"ASAN_OPTIONS": "detect_leaks=0"}
-    )
+def run(program: Path, name: str, **variables: str) -> tuple[int, str]:
+    environment = {"ASAN_OPTIONS": "detect_leaks=0"} | variables
+    done = subprocess.run([program, name], capture_output=True, text=True, timeout=1800, env=environment)
     return done.returncode, done.stdout + done.stderr
 
 
@@ -99,6 +98,20 @@ def test_what_is_not_waited_for_gives_wrong_numbers(programs, name):
     code, printed = run(programs[""], name)
     assert code == 1
     assert re.search(WRONG[name], printed), printed
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "awaited"),
+    [
+        ("NCAFAST_CUDA_PLAIN_LAUNCH", "1", True),
+        ("NCAFAST_CUDA_SYNC", "1", True),
+        ("NCAFAST_CUDA_PLAIN_LAUNCH", "0", False),
+        ("NCAFAST_CUDA_SYNC", "0", False),
+    ],
+)
+def test_either_switch_makes_a_kernel_wait_for_the_one_before_it(programs, variable, value, awaited):
+    code, printed = run(programs[""], "dependent launch not awaited", **{variable: value})
+    assert code == (0 if awaited else 1), printed
 
 
 @pytest.mark.parametrize("name", FATAL)

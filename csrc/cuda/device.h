@@ -15,13 +15,17 @@
 
 #include <cooperative_groups.h>
 #include <cuda_runtime.h>
+#include <cxxabi.h>
 
 #include <array>
+#include <cstdlib>
 #include <map>
 #include <mutex>
 #include <stdexcept>
 #include <string>
 #include <tuple>
+
+#include "switches.h"
 
 #define NCAFAST_DEVICE __device__ __forceinline__
 
@@ -281,6 +285,37 @@ inline int compute_capability() {
   return 10 * device_attribute(cudaDevAttrComputeCapabilityMajor) + device_attribute(cudaDevAttrComputeCapabilityMinor);
 }
 
+inline std::string cuda_version(int number) {
+  return std::to_string(number / 1000) + "." + std::to_string(number % 1000 / 10);
+}
+
+// Why the driver cannot run this build's kernels on any device, or nothing.
+inline std::string driver_refusal() {
+  int driver = 0, runtime = 0;
+  check(cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
+  check(cudaRuntimeGetVersion(&runtime), "cudaRuntimeGetVersion");
+  if (driver / 1000 >= runtime / 1000) return {};  // drivers run what was built for any CUDA of their major version
+  return "the GPU's driver is for CUDA " + cuda_version(driver) + ", the kernels were built for CUDA " +
+         cuda_version(runtime) + ": install a newer driver, or build them with an older nvcc";
+}
+
+// Why the current device cannot run this kernel, or nothing.
+template <class... P>
+std::string device_refusal(void (*kernel)(P...)) {
+  const std::string architecture = std::to_string(compute_capability());
+  if (compute_capability() < 80) return "the GPU is sm_" + architecture + ", sm_80 or newer is needed";
+  cudaFuncAttributes has;
+  const cudaError_t status = cudaFuncGetAttributes(&has, reinterpret_cast<const void*>(kernel));
+  if (status == cudaSuccess) return {};
+  cudaGetLastError();  // it is an answer, not an error to leave behind
+  if (status == cudaErrorNoKernelImageForDevice || status == cudaErrorInvalidDeviceFunction ||
+      status == cudaErrorUnsupportedPtxVersion) {
+    return "the kernels were not built for this GPU, which is sm_" + architecture +
+           ": build them again with NCAFAST_CUDA_ARCHS=" + architecture;
+  }
+  return std::string("the GPU cannot be used: ") + cudaGetErrorString(status);
+}
+
 // Bytes of shared memory that a block can have.
 inline int64_t shared_memory_limit() { return device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin); }
 
@@ -373,12 +408,34 @@ int active_clusters(void (*kernel)(P...), unsigned cluster, int threads, size_t 
   });
 }
 
+// As the source names it, with its template arguments.
+inline std::string kernel_name(const void* kernel) {
+  const char* mangled = nullptr;
+  if (cudaFuncGetName(&mangled, kernel) != cudaSuccess) return "a kernel";
+  char* const demangled = abi::__cxa_demangle(mangled, nullptr, nullptr, nullptr);
+  const std::string name = demangled ? demangled : mangled;
+  std::free(demangled);
+  return name;
+}
+
+// Waits for a kernel; nothing in a stream that is being captured, where nothing runs.
+inline void finish_kernel(const std::string& name, cudaStream_t stream) {
+  cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
+  check(cudaStreamIsCapturing(stream, &capture), "cudaStreamIsCapturing");
+  if (capture == cudaStreamCaptureStatusNone) check(cudaStreamSynchronize(stream), name.c_str());
+}
+
 template <class... P, class... A>
 void launch_as(LaunchKind kind, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, void* stream,
                A&&... arguments) {
   allow_shared_memory(kernel, shared_bytes);
-  Configuration configuration(grid, block, shared_bytes, stream, kind);
-  check(cudaLaunchKernelEx(&configuration.config, kernel, static_cast<P>(arguments)...), "kernel launch");
+  const Configuration configuration(grid, block, shared_bytes, stream, kind);
+  const void* const function = reinterpret_cast<const void*>(kernel);
+  // Asked before the launch: after a kernel's error no call of the runtime answers.
+  const std::string name = synchronous_launches() ? kernel_name(function) : std::string();
+  check(cudaLaunchKernelEx(&configuration.config, kernel, static_cast<P>(arguments)...),
+        name.empty() ? "kernel launch (NCAFAST_CUDA_SYNC=1 names the kernel)" : name.c_str());
+  if (synchronous_launches()) finish_kernel(name, configuration.config.stream);
 }
 
 template <class... P, class... A>
@@ -386,11 +443,13 @@ void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, vo
   launch_as({}, kernel, grid, block, shared_bytes, stream, arguments...);
 }
 
-// May start before the kernel before it on the stream has ended: see grid_dependency_wait. Plain before sm_90.
+// May start before the kernel before it on the stream has ended: see grid_dependency_wait. Plain before sm_90, and
+// where NCAFAST_CUDA_PLAIN_LAUNCH=1 asks for it.
 template <class... P, class... A>
 void launch_dependent(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, void* stream,
                       A&&... arguments) {
-  launch_as({false, compute_capability() >= 90, 1}, kernel, grid, block, shared_bytes, stream, arguments...);
+  launch_as({false, compute_capability() >= 90 && !plain_launches(), 1}, kernel, grid, block, shared_bytes, stream,
+            arguments...);
 }
 
 // All blocks at once on the device, so that grid_sync works; fails where they do not fit.

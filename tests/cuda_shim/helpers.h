@@ -2,8 +2,10 @@
 #pragma once
 
 #include <stdexcept>
+#include <string>
 #include <tuple>
 
+#include "cuda/switches.h"
 #include "language.h"
 
 #define NCAFAST_DEVICE inline
@@ -270,6 +272,11 @@ inline int compute_capability() {
   const char* wanted = std::getenv("NCAFAST_SHIM_CAPABILITY");
   return wanted ? std::atoi(wanted) : 90;
 }
+inline std::string driver_refusal() { return {}; }
+template <class... P>
+std::string device_refusal(void (*)(P...)) {
+  return {};
+}
 inline int64_t shared_memory_limit() {
   const int capability = compute_capability();
   return (capability == 80 ? 163 : capability < 90 || capability >= 120 ? 99 : 227) * 1024;
@@ -302,6 +309,7 @@ void launch(unsigned together, bool dependent, void (*kernel)(P...), dim3 grid, 
   }
   std::tuple<P...> values(static_cast<P>(arguments)...);
   submit({[kernel, values] { std::apply(kernel, values); }, grid, block, shared_bytes, together, dependent});
+  if (ncafast::cuda::synchronous_launches()) finish();
 }
 
 }  // namespace shim
@@ -314,7 +322,7 @@ void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, vo
 }
 template <class... P, class... A>
 void launch_dependent(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, void*, A&&... arguments) {
-  shim::launch(1, compute_capability() >= 90, kernel, grid, block, shared_bytes, arguments...);
+  shim::launch(1, compute_capability() >= 90 && !plain_launches(), kernel, grid, block, shared_bytes, arguments...);
 }
 template <class... P, class... A>
 void launch_cooperative(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, void*, A&&... arguments) {
