@@ -17,11 +17,19 @@ using ncafast::cuda::Precision;
 
 Precision read_precision(const py::handle& number) { return ncafast::read_enum<Precision>("precision", number); }
 
+py::object reason_or_none(const std::string& reason) {
+  return reason.empty() ? py::object(py::none()) : py::object(py::str(reason));
+}
+
+py::object refuse_device(int device) { return reason_or_none(ncafast::cuda::refuse_device(device)); }
+
 py::object refuse(const py::dict& rule, int64_t batch, const py::list& size, const py::int_& precision, int device) {
+  const std::string unfit = ncafast::cuda::refuse_device(device);
+  if (!unfit.empty()) return py::str(unfit);
   const ncafast::cuda::OnDevice on(device);
   const char* reason =
       ncafast::cuda::refuse(ncafast::read_rule(rule), ncafast::read_grid(batch, size), read_precision(precision));
-  return reason ? py::object(py::str(reason)) : py::object(py::none());
+  return reason_or_none(reason ? reason : "");
 }
 
 int64_t tape_bytes(const py::dict& rule, int64_t batch, const py::list& size) {
@@ -93,6 +101,7 @@ bool backward(const py::dict& call, const py::tuple& place, uintptr_t history, u
 PYBIND11_MODULE(_CUDA, m, py::mod_gil_not_used()) {
   m.doc() = "CUDA kernels of ncafast. Arguments are not checked, but for enums: ncafast.backends.cuda does.";
   m.def("enums", &ncafast::enums);
+  m.def("refuse_device", &refuse_device, py::arg("device"));
   m.def("refuse", &refuse, py::arg("rule"), py::arg("batch"), py::arg("size"), py::arg("precision"), py::arg("device"));
   m.def("tape_bytes", &tape_bytes, py::arg("rule"), py::arg("batch"), py::arg("size"));
   m.def("launches", &launches, py::arg("rule"), py::arg("batch"), py::arg("size"), py::arg("fixed"),

@@ -74,6 +74,35 @@ def test_reasons(monkeypatch):
     assert backend.unavailable() == "ncafast._CUDA cannot be imported: libstdc++ is too old"
 
 
+class Gpus:
+    """GPUs that are not there, each with what the extension says of it."""
+
+    def __init__(self, monkeypatch, *reasons: str | None, current: int = 0) -> None:
+        self.reasons, self.asked, self.entered = reasons, [], []
+        monkeypatch.setattr(native, "_cuda_module", self)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: len(reasons))
+        monkeypatch.setattr(torch.cuda, "current_device", lambda: current)
+        monkeypatch.setattr(torch.cuda, "device", lambda index: self.entered.append(index) or nullcontext())
+
+    def refuse_device(self, device: int) -> str | None:
+        assert self.entered[-1] == device  # the extension leaves it current, so torch has to put it back
+        self.asked.append(device)
+        return self.reasons[device]
+
+
+def test_the_driver_and_the_build_are_asked_for_every_gpu_until_one_will_do(monkeypatch):
+    gpus = Gpus(monkeypatch, None, "not built for it", None, current=1)
+    assert backend.unavailable() is None
+    assert gpus.asked == [1, 0]
+
+
+def test_the_reason_of_the_current_gpu_is_given_where_none_will_do(monkeypatch):
+    gpus = Gpus(monkeypatch, "too old", "not built for it", current=1)
+    assert backend.unavailable() == "not built for it"
+    assert gpus.asked == [1, 0]
+
+
 def test_rules_that_no_kernel_is_made_for(monkeypatch):
     """The kernels' own answer is passed on; what needs no kernel to know is said before."""
     monkeypatch.setattr(torch.Tensor, "device", property(lambda x: torch.device("cuda")), raising=False)

@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from ncafast import Rule, backends, info
+from ncafast.backends import c_compiler
 from ncafast.backends import triton as backend
 from ncafast.backends.precision import precision, use_precision
 
@@ -120,6 +121,48 @@ def test_info_says_that_nobody_has_measured_it(capsys):
     assert backend.UNVERIFIED is not None  # until bench/results holds rows from a GPU
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.strip().startswith("triton ")][-1:]
     assert "not yet measured by us; checked on your GPU at first use" in line
+
+
+@pytest.fixture
+def one_gpu(monkeypatch):
+    """A GPU that is not there, on a machine with this PATH alone."""
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (9, 0))
+    missing = c_compiler.missing
+    missing.cache_clear()
+    yield
+    missing.cache_clear()
+
+
+def test_triton_is_not_there_without_what_builds_its_launcher(one_gpu, tmp_path, monkeypatch):
+    def reason() -> str | None:
+        c_compiler.missing.cache_clear()
+        return backend.unavailable()
+
+    monkeypatch.setattr(c_compiler, "_headers", lambda: tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert re.search("neither gcc nor clang: install gcc, or set CC", reason())
+    monkeypatch.setenv("CC", "nocc")
+    assert re.search("CC='nocc' is none that can be run", reason())
+    for name in ("clang", "nocc"):
+        tmp_path.joinpath(name).touch(0o755)
+    assert re.search("Python.h: install Python's development files", reason())
+    tmp_path.joinpath("Python.h").touch()
+    assert reason() is None
+    monkeypatch.delenv("CC")
+    assert reason() is None
+
+
+def test_one_gpu_that_is_new_enough_will_do(one_gpu, monkeypatch):
+    monkeypatch.setattr(c_compiler, "missing", lambda: None)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (7, 5))
+    assert backend.unavailable() == "the GPU is sm_75, sm_80 or newer is needed"
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (8, 0) if device else (7, 5))
+    assert backend.unavailable() is None
 
 
 def test_reasons(monkeypatch):

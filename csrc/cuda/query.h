@@ -1,6 +1,8 @@
 // What the binding does with the CUDA runtime, without its headers.
 #pragma once
 
+#include <string>
+
 namespace ncafast::cuda {
 
 // Around the launches of a call. Makes the device current, since this copy of the runtime need not know which one
@@ -11,5 +13,9 @@ class OnDevice {
   ~OnDevice();
   OnDevice(const OnDevice&) = delete;
 };
+
+// Why this device runs none of the kernels (an old driver, a build for other GPUs, no memory), or nothing. Makes the
+// device current, as OnDevice does.
+std::string refuse_device(int device);
 
 }  // namespace ncafast::cuda

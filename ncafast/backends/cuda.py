@@ -33,15 +33,23 @@ _Place = tuple[int, int, int, int, int]
 
 
 def unavailable() -> str | None:
-    """Why this machine cannot run the backend."""
-    if native.load_cuda() is None:
+    """Why this machine cannot run the backend: why its current GPU cannot, where no other one can."""
+    module = native.load_cuda()
+    if module is None:
         return native.cuda_reason()
     if native.CUDA_SHIM:
         return None
     if not torch.cuda.is_available():
         return "torch finds no GPU"
-    major, minor = torch.cuda.get_device_capability()
-    return f"the GPU is sm_{major}{minor}, sm_80 or newer is needed" if major < 8 else None
+    current = torch.cuda.current_device()
+    first: str | None = None
+    for index in sorted(range(torch.cuda.device_count()), key=lambda index: index != current):
+        with torch.cuda.device(index):
+            reason: str | None = module.refuse_device(index)
+        if reason is None:
+            return None
+        first = first or reason
+    return first
 
 
 def can_run(rule: Rule, x: Tensor, rounding: str | None = None) -> str | None:

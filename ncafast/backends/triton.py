@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ncafast.backends import extras, graphs, tuning
+from ncafast.backends import c_compiler, extras, graphs, tuning
 from ncafast.backends.cpu import can_fuse
 from ncafast.backends.plan import Outputs, Plan
 from ncafast.rule import Rule
@@ -41,8 +41,10 @@ def unavailable() -> str | None:
         return "this PyTorch is for AMD GPUs, the kernels were written for NVIDIA's"
     if not torch.cuda.is_available():
         return "torch finds no GPU"
-    major, minor = torch.cuda.get_device_capability()
-    return f"the GPU is sm_{major}{minor}, sm_80 or newer is needed" if major < 8 else None
+    if max(map(torch.cuda.get_device_capability, range(torch.cuda.device_count()))) < (8, 0):
+        major, minor = torch.cuda.get_device_capability()
+        return f"the GPU is sm_{major}{minor}, sm_80 or newer is needed"
+    return c_compiler.missing()
 
 
 def can_run(rule: Rule, x: Tensor, rounding: str | None = None) -> str | None:
