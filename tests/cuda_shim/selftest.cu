@@ -335,7 +335,8 @@ int rounding() {
   gpu::launch(round_all, 1, 8, 0, nullptr, in, narrow, half);
   synchronize();
   for (int i = 0; i < 8; ++i) {
-    if ((narrow[i] & ~0x1fffu) != tf32[i] || half[i] != (bf16[i] | 0x3f800000u)) {
+    // Of TF32 all bits, although products read 19 of them: 3xTF32 subtracts the result as a float.
+    if (narrow[i] != tf32[i] || half[i] != (bf16[i] | 0x3f800000u)) {
       std::printf("number %d (%08x): %08x, %08x\n", i, from[i], narrow[i], half[i]);
       return 1;
     }
