@@ -5,38 +5,23 @@ The kernels are in cuda_shim/selftest.cu, once built plainly and once with Addre
 
 from __future__ import annotations
 
+import csv
 import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from cuda_shim.build import compiler, shim_flags
+from cuda_shim.selftest import RIGHT
 
 SOURCE = Path(__file__).with_name("cuda_shim") / "selftest.cu"
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or shutil.which(compiler()) is None, reason="the shim needs Linux and GCC"
 )
 
-RIGHT = [
-    "arena",
-    "async copy",
-    "atomics",
-    "barrier",
-    "cluster",
-    "cluster turns",
-    "dependent launch",
-    "grid sync",
-    "load matrix",
-    "mma bf16",
-    "mma tf32",
-    "named barrier",
-    "rounding",
-    "unwritten shared",
-    "warp",
-    "words",
-]
 # Faults that show in the numbers: threads go on in random order, and memory that nobody wrote is full of NaN.
 WRONG = {
     "async copy not awaited": "copied: -?nan, expected",
@@ -74,9 +59,9 @@ def programs(tmp_path_factory):
     return paths
 
 
-def run(program: Path, name: str, **variables: str) -> tuple[int, str]:
+def run(program: Path, *words: str, **variables: str) -> tuple[int, str]:
     environment = {"ASAN_OPTIONS": "detect_leaks=0"} | variables
-    done = subprocess.run([program, name], capture_output=True, text=True, timeout=1800, env=environment)
+    done = subprocess.run([program, *words], capture_output=True, text=True, timeout=1800, env=environment)
     return done.returncode, done.stdout + done.stderr
 
 
@@ -91,6 +76,21 @@ def test_every_kernel_is_here(programs):
 def test_right_kernels_run_right(programs, kind, name):
     code, printed = run(programs[kind], name)
     assert code == 0, printed
+
+
+@pytest.mark.parametrize("kind", ["", "address"])
+def test_launches_and_barriers_are_timed(programs, kind):
+    code, printed = run(programs[kind], "time", "2", "3")
+    assert code == 0, printed
+    rows = list(csv.DictReader(printed.splitlines()))
+    found = Counter((row["metric"], int(row["blocks"])) for row in rows)
+    assert found == {
+        **dict.fromkeys([(f"launch {kind}", 3) for kind in ("plain", "dependent")], 1),
+        **dict.fromkeys([(f"launch {kind} on the host", 3) for kind in ("plain", "dependent")], 1),
+        **dict.fromkeys([("grid barrier", blocks) for blocks in (3, 6)], 2),
+        **dict.fromkeys([("cluster barrier", blocks) for blocks in (2, 4, 8)], 3),
+    }
+    assert all(float(row["p20"]) <= float(row["p50"]) <= float(row["p80"]) for row in rows)
 
 
 @pytest.mark.parametrize("name", WRONG)

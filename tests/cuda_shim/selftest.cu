@@ -1,7 +1,9 @@
 // Small kernels that the shim must run right, and faulty ones that it must catch: tests/test_cuda_shim.py. Compiled by
 // nvcc it asks a GPU the same questions, fragment layouts above all, so that the shim itself can be checked.
 //
-//     selftest NAME    exit code 0: as it should be; 1: wrong numbers, which are printed
+//     selftest NAME                              exit code 0: as it should be; 1: wrong numbers, which are printed
+//     selftest time [ROUNDS [MULTIPROCESSORS]]   what launches and barriers cost, as CSV: timings.h
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -13,6 +15,7 @@
 
 #include "cuda/arena.h"
 #include "cuda/device.h"
+#include "timings.h"
 
 namespace gpu = ncafast::cuda;
 
@@ -28,6 +31,18 @@ T* shared_with_device(size_t count) {
   void* memory = std::malloc(count * sizeof(T));
 #endif
   std::memset(memory, 0, count * sizeof(T));
+  return static_cast<T*>(memory);
+}
+
+// Uninitialised memory that only kernels touch.
+template <class T>
+T* device_memory(size_t count) {
+#ifdef __CUDACC__
+  void* memory = nullptr;
+  gpu::check(cudaMalloc(&memory, count * sizeof(T)), "cudaMalloc");
+#else
+  void* memory = std::malloc(count * sizeof(T));
+#endif
   return static_cast<T*>(memory);
 }
 
@@ -536,6 +551,17 @@ int atomics() {
   return *counter == 320 && *sum == 160 && *last == 319 ? 0 : wrong("counter", static_cast<float>(*counter), 320);
 }
 
+// ---- times
+
+int time_all(int rounds, int multiprocessors) {
+#ifdef __CUDACC__
+  if (multiprocessors == 0) multiprocessors = gpu::device_attribute(cudaDevAttrMultiProcessorCount);
+#endif
+  const size_t stores = static_cast<size_t>(16 * 2 * std::max(multiprocessors, 8) * timings::threads);
+  timings::run(multiprocessors, rounds, device_memory<timings::Words>(stores));
+  return 0;
+}
+
 const std::map<std::string, int (*)()> tests = {
     {"barrier", barrier<true>},
     {"barrier missing", barrier<false>},
@@ -571,13 +597,15 @@ const std::map<std::string, int (*)()> tests = {
 
 }  // namespace
 
-int main(int, char** words) {
+int main(int count, char** words) {
+  const bool timed = count > 1 && std::strcmp(words[1], "time") == 0;
   const auto found = tests.find(words[1] ? words[1] : "");
-  if (found == tests.end()) {
+  if (!timed && found == tests.end()) {
     for (const auto& test : tests) std::printf("%s\n", test.first.c_str());
     return 2;
   }
   try {
+    if (timed) return time_all(count > 2 ? std::atoi(words[2]) : 200, count > 3 ? std::atoi(words[3]) : 0);
     return found->second();
   } catch (const std::exception& error) {
     std::printf("%s\n", error.what());
