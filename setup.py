@@ -62,6 +62,9 @@ class BuildNative(build_ext):
         if ext.name == "ncafast._CUDA":
             self.build_cuda(ext)
             return
+        if os.environ.get("NCAFAST_CPU") == "0":
+            self.cpu = {"built": False, "reason": "switched off by NCAFAST_CPU=0"}
+            return
         printed: list[str] = []
         try:
             with kept_stderr(printed):

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ncafast import backends, cli, models
 from ncafast.backends import cpu
-from ncafast.bench import cases, launches, machine, measure, memory, options, parity, run, timing, work
+from ncafast.bench import cases, judged, launches, machine, measure, memory, options, parity, run, timing, work
 from ncafast.bench.case import FORWARD, INFERENCE, MEMORY, TRAIN, Size
 from ncafast.bench.cases import CASES, SWEEPS
 from ncafast.bench.cax import Cax
@@ -195,7 +195,7 @@ def test_one_hidden_value_at_a_kink_is_forgiven_and_a_wrong_kernel_is_not(off_at
         return tensors
 
     runner.check = check
-    assert (found._verdict(provider, runner, True).wrong is not None) == wrong
+    assert (judged.verdict(provider, runner, True).wrong is not None) == wrong
 
 
 @pytest.mark.skipif(cpu.unavailable() is not None, reason="needs the C++ extension")
@@ -618,6 +618,17 @@ def test_the_reference_backend_takes_part_only_where_asked_for_or_alone(monkeypa
     assert "ncafast:reference" not in names() and "ncafast:cpu" in names()
     monkeypatch.setattr(backends, "available", lambda: ["reference"])
     assert "ncafast:reference" in names()
+
+
+def test_ncafast_is_the_backend_that_the_environment_names(monkeypatch):
+    def names(*words):
+        return {provider.name for provider in run.providers(options.parse(["--provider", *words]))}
+
+    monkeypatch.setenv("NCAFAST_BACKEND", "cpu")
+    assert names("eager", "ncafast") == {"eager", "ncafast:cpu", "ncafast:cpu:sqrt"}
+    assert names("ncafast", "ncafast:reference") == {"ncafast:cpu", "ncafast:cpu:sqrt", "ncafast:reference"}
+    monkeypatch.delenv("NCAFAST_BACKEND")
+    assert {f"ncafast:{name}" for name in backends.names()} <= names("ncafast")
 
 
 def test_threads_are_set_and_put_back(tmp_path):

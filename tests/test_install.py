@@ -136,6 +136,15 @@ def test_failing_compiler_still_installs_and_is_recorded(tmp_path):
     assert ask_native(installed, "native.load()") == "None"
 
 
+def test_parts_can_be_switched_off(tmp_path):
+    build_wheel(copy_source(tmp_path / "source"), NCAFAST_CPU="0", NCAFAST_CUDA="0")
+    installed = unpack(tmp_path)
+    record = json.loads((installed / "ncafast" / "_build.json").read_text())
+    assert not [*(installed / "ncafast").glob("_C.*"), *(installed / "ncafast").glob("_CUDA.*")]
+    assert record["cpu"] == {"built": False, "reason": "switched off by NCAFAST_CPU=0"}
+    assert record["cuda"]["reason"] == "switched off by NCAFAST_CUDA=0"
+
+
 NO_COMPILERS = dict.fromkeys(("CC", "CXX", "LDSHARED", "LDCXXSHARED"), "/no/such/compiler")
 
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ncafast.bench import parity, work
+from ncafast.bench import judged, work
 from ncafast.bench.case import FORWARD, INFERENCE, MEMORY, TRAIN, Case, Size
 from ncafast.bench.launches import count_launches
 from ncafast.bench.memory import peak_bytes
 from ncafast.bench.parity import Verdict
-from ncafast.bench.problem import Check, Problem
+from ncafast.bench.problem import Problem
 from ncafast.bench.providers import Provider, Runner
 from ncafast.bench.timing import Call, Ceilings, Spread, interleave, spread
 
@@ -123,7 +123,7 @@ class Measurement:
         training = outcome.mode != INFERENCE
         verdict = self.verdicts.get((provider.name, training))
         if verdict is None:
-            verdict = self._verdict(provider, runner, training)
+            verdict = judged.verdict(provider, runner, training)
             self.verdicts[provider.name, training] = verdict
         outcome.wrong = verdict.wrong
         for name, error in (("error", verdict.state), ("gradient error", verdict.gradient)):
@@ -137,22 +137,6 @@ class Measurement:
         for provider in self.providers:
             if provider.name in self.runners and TRAIN in provider.modes and not provider.compiles:
                 self.runners[provider.name].call(TRAIN)(0)
-
-    def _verdict(self, provider: Provider, runner: Runner, training: bool) -> Verdict:
-        """At the size that is timed, gradients loosely; then gradients strictly, on any of several small inputs."""
-        whole = self._compared(provider, runner, self.problem.whole, training, loose=True)
-        if whole.wrong is not None or not training or math.isnan(whole.gradient):
-            return whole
-        for check in self.problem.strict:
-            small = self._compared(provider, runner, check, training, loose=False)
-            if small.wrong is None:
-                break
-        return Verdict(whole.state, small.gradient, small.wrong)
-
-    def _compared(self, provider: Provider, runner: Runner, check: Check, training: bool, loose: bool) -> Verdict:
-        plain, exact = self.problem.answer(check, training, provider.every_cell)
-        found = runner.check(check, training)
-        return parity.judge(found, plain, exact, check.size.cells, not provider.state_only, loose)
 
     def _possible(
         self, mode: str, rounds: int, calls: dict[str, Call], outcomes: dict[str, Outcome], trained: Sequence[Outcome]

@@ -80,14 +80,19 @@ class TorchRunner(Runner):
 
     def call(self, mode: str) -> Call:
         """See `Runner`. The module is in training mode except for inference."""
-        self.module.train(mode != INFERENCE)
-        run = {TRAIN: self._train, FORWARD: self._forward, INFERENCE: self._infer, MEMORY: self._train}[mode]
+        queued = self.queued(mode)
 
         def once(number: int) -> None:
-            run(self.problem.inputs[number % len(self.problem.inputs)])
+            queued(number)
             synchronize(self.problem.device)
 
         return once
+
+    def queued(self, mode: str) -> Call:
+        """The same without waiting for the device."""
+        self.module.train(mode != INFERENCE)
+        run = {TRAIN: self._train, FORWARD: self._forward, INFERENCE: self._infer, MEMORY: self._train}[mode]
+        return lambda number: run(self.problem.inputs[number % len(self.problem.inputs)])
 
     def check(self, check: Check, training: bool) -> dict[str, Tensor]:
         """See `Runner`."""

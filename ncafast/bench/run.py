@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,7 +51,7 @@ def run(options: Options) -> int:
 
 
 def providers(options: Options) -> list[Provider]:
-    """Every provider that was asked for; "ncafast" stands for all of its backends.
+    """Every provider that was asked for; "ncafast" stands for the backend that NCAFAST_BACKEND names, else for all.
 
     Where none was asked for, the reference backend takes part only if it is the only one: it is the definition, and
     nobody's choice beside a faster one.
@@ -69,7 +70,9 @@ def providers(options: Options) -> list[Provider]:
     unknown = [name for name in options.provider if name not in known]
     if unknown:
         raise ValueError(f"provider={unknown[0]!r} is not known: choose from {', '.join(sorted(known))}")
-    wanted = set(options.provider)
+    wanted, only = set(options.provider), os.environ.get("NCAFAST_BACKEND")
+    if only and "ncafast" in wanted:
+        wanted = wanted - {"ncafast"} | {f"ncafast:{only}", f"ncafast:{only}:sqrt"}
     return [p for p in found if p.name in wanted or p.name.split(":")[0] in wanted]
 
 
