@@ -96,9 +96,11 @@ def test_a_step_is_ended_at_its_limit_with_its_children_and_the_next_one_runs(tm
     run = Run(tmp_path, 1000)
     pid = tmp_path / "pid"
     run.step("slow", 5, ["bash", "-c", f"sleep 3600 & echo $! > {pid}; echo started; wait"])
+    assert run.step("missing", 60, ["no-such-program"]) is None
     run.step("next", 60, [sys.executable, "-c", "import os; print(os.environ['SOME']); raise SystemExit(3)"], SOME="a")
     shown = capfd.readouterr().out
     assert "started\n== slow: stopped at its limit after" in shown
+    assert "== missing: [Errno 2] No such file or directory: 'no-such-program'" in shown
     assert "\na\n== next: exit code 3 after" in shown
     assert tmp_path.joinpath("log.txt").read_text() == shown
     child = int(pid.read_text())

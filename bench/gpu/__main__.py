@@ -2,6 +2,8 @@
 
     python -m bench.gpu [STEP...]    all steps, or those named, in their order
 
+Imports neither torch nor ncafast, so that a step that cannot says so and the others go on.
+
 Environment: OUT, the folder of log and results; LIMIT_S, seconds of all steps together; DRY=1, tiny sizes on the CPU,
 where the CPU backend, or the shim that NCAFAST_CUDA_SHIM names, stands in for the CUDA kernels.
 """
@@ -13,10 +15,10 @@ import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
+from datetime import datetime, timezone
 from pathlib import Path
 
-from bench.gpu.steps import Background, Run
-from ncafast.bench import machine
+from bench.gpu.steps import Background, Run, wait
 
 LIMIT = 530.0  # seconds
 RULES = (
@@ -48,7 +50,7 @@ class Script:
 
     def __init__(self, run: Run, out: Path, scratch: Path, dry: bool) -> None:
         self.run, self.out, self.scratch, self.dry = run, out, scratch, dry
-        self.date = machine.now()
+        self.date = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
         self.program = str(scratch / "selftest")
         self.tiny = ["tiny"] if dry else []
         self.backgrounds: list[Background] = []
@@ -93,7 +95,7 @@ class Script:
             processes = str(max((os.cpu_count() or 4) - 2, 1))
             self.backgrounds.append(Background([*module("warm"), processes], self.out / "triton-compiled.txt"))
             self._step("build", 100, "build", str(self.scratch))
-        selftest.process.wait(60)
+        wait(selftest.process, 60)
         selftest.close()
 
     def selftest(self) -> None:

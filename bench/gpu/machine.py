@@ -21,7 +21,7 @@ _COMMANDS = (
     ("compute-sanitizer", "--version"),
     ("gcc", "--version"),
 )
-_PACKAGES = ("torch", "triton", "numpy", "pytest", "hypothesis", "pybind11", "setuptools", "xdist")
+_PACKAGES = ("torch", "triton", "numpy", "safetensors", "pytest", "hypothesis", "pybind11", "setuptools")
 
 
 def main() -> int:

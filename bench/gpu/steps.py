@@ -42,13 +42,20 @@ class Run:
             file.write(f"{line}\n")
 
     def step(self, name: str, most: float, command: Sequence[str], **variables: str) -> int | None:
-        """Run a command for at most so many seconds. Returns its exit code, None where no time is left."""
+        """Run a command for at most so many seconds. Returns its exit code, None where it could not be run."""
         left = min(most, self.limit - self.elapsed())
         if left < _LEAST:
             self.say(f"== {name}: left out, no time is left")
             return None
+        self.say(f"\n== {name} (at {self.elapsed():.0f} s, at most {left:.0f})")
+        try:
+            return self._run(name, left, command, variables)
+        except OSError as error:  # there is no such program
+            self.say(f"== {name}: {error}")
+            return None
+
+    def _run(self, name: str, left: float, command: Sequence[str], variables: Mapping[str, str]) -> int:
         began = self.elapsed()
-        self.say(f"\n== {name} (at {began:.0f} s, at most {left:.0f})")
         with started(command, variables) as process:
             reader = threading.Thread(target=self._copy, args=(process.stdout,), daemon=True)
             reader.start()
@@ -86,6 +93,7 @@ class Background:
         """End it."""
         send(self.process, signal.SIGCONT)
         wait(self.process, 0)
+        send(self.process, signal.SIGKILL)  # what it left behind
         self._file.close()
 
 
