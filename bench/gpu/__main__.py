@@ -11,6 +11,7 @@ where the CPU backend, or the shim that NCAFAST_CUDA_SHIM names, stands in for t
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -34,7 +35,8 @@ RULES = (
     "3d circular",
     "wide",
 )
-_MODES = ["--mode", "train", "forward", "--rounds", "5"]
+_FULL = ["--case", "maxnca", "texture", "--mode", "train", "forward", "--rounds", "5", "--device", "cuda"]
+_TINY = ["--case", "maxnca", "--mode", "forward", "--rounds", "1", "--size", "quick", "--device", "cpu"]
 _CUDA_TESTS = ["tests/gpu_suite.py", "tests/cuda_rollout_suite.py", "tests/cuda_backward_suite.py"]
 
 
@@ -138,10 +140,9 @@ class Script:
 
     def compile(self) -> None:
         """torch.compile, with what is left."""
-        backend = "cpu" if self.dry else "cuda"
+        backend, size = ("cpu", _TINY) if self.dry else ("cuda", _FULL)
         command = [sys.executable, "-m", "bench", "--provider", "eager", "compile", f"ncafast:{backend}"]
-        command += ["--out", str(self.out), "--case", "maxnca"]
-        command += ["--size", "quick", "--mode", "forward", "--rounds", "1"] if self.dry else ["texture", *_MODES]
+        command += ["--out", str(self.out), *size]
         with self._alone():
             self.run.step("compile", self.run.limit, command)
 
@@ -181,6 +182,7 @@ def module(name: str) -> list[str]:
 
 def main(names: list[str]) -> int:
     """Run it."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # ends the step under way, too
     dry = os.environ.get("DRY") == "1"
     out = Path(os.environ.get("OUT") or "bench-out").resolve()
     run = Run(out, float(os.environ.get("LIMIT_S") or LIMIT))

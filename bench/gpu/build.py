@@ -2,7 +2,8 @@
 
     python -m bench.gpu.build SCRATCH
 
-Each source is optimised on several threads. A C++ extension that is there already is kept.
+Each source is optimised on several threads, which leaves the kernels' registers as they are. A C++ extension that is
+there already is kept.
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ def finished(command: list[str], job: Job) -> int:
         return 1
     text = done.stdout
     if done.returncode not in (0, 1, 2) or not text:  # 1: parity is red; 2: it says why it cannot run
-        end = "\n".join(done.stderr.strip().splitlines()[-6:])
+        end = "\n".join(done.stderr.strip().splitlines()[-3:])
         how = "took too long" if done.returncode == -signal.SIGALRM else f"exit code {done.returncode}"
         text += f"{job.case} {job.label}: {how}\n{end}\n"
     print(text, end="", flush=True)

@@ -17,19 +17,21 @@ from pathlib import Path
 
 from bench.gpu.pool import Pool, Result
 
-WORKERS, SECONDS = 12, 20.0
+WORKERS = max(min(12, (os.cpu_count() or 1) * 3 // 4), 1)
+SECONDS = {"cuda": 20.0, "triton": 60.0}  # of a test; Triton compiles a rule's kernels first
 _MOST_AGAIN = 12
 SWITCHES = ("NCAFAST_CUDA_PLAIN_LAUNCH", "NCAFAST_CUDA_SYNC")
 
 
 def main(words: list[str]) -> int:
-    """Returns 1 where something failed."""
+    """Returns 1 where something failed, or nothing was run."""
     if words[0] == "--again":
         return again(Path(words[1]), Path(words[2]), float(words[3]))
     backend, out, scratch, seconds, *options = words
-    failed = tested(backend, options, Path(out), time.monotonic() + float(seconds), Path(scratch))
+    results = tested(backend, options, Path(out), time.monotonic() + float(seconds), Path(scratch))
+    failed = [result.test for result in results if not result.good]
     Path(scratch, f"failed-{backend}.json").write_text(json.dumps(failed))
-    return int(bool(failed))
+    return int(bool(failed) or not results)
 
 
 def again(out: Path, scratch: Path, seconds: float) -> int:
@@ -48,9 +50,9 @@ def again(out: Path, scratch: Path, seconds: float) -> int:
     return 1
 
 
-def tested(title: str, options: list[str], out: Path, until: float, scratch: Path) -> list[str]:
-    """Run tests and tell of them; ids of those that did not pass, and ran."""
-    os.environ["NCAFAST_BACKEND"] = title.split(",")[0]
+def tested(title: str, options: list[str], out: Path, until: float, scratch: Path) -> list[Result]:
+    """Run tests and tell of them; results of those that ran."""
+    backend = os.environ["NCAFAST_BACKEND"] = title.split(",")[0]
     workers = int(os.environ.get("WORKERS", WORKERS))
     with out.joinpath("parity.txt").open("a", encoding="utf-8") as file:
 
@@ -63,7 +65,7 @@ def tested(title: str, options: list[str], out: Path, until: float, scratch: Pat
             file.flush()
 
         file.write(f"== {title}\n")
-        pool = Pool(options, workers, SECONDS, until, tell)
+        pool = Pool(options, workers, SECONDS.get(backend, 60.0), until, tell)
         results = pool.run()
     counts = Counter(result.outcome for result in results)
     line = f"{title}: " + (", ".join(f"{n} {outcome}" for outcome, n in counts.most_common()) or "no test was run")
@@ -72,7 +74,7 @@ def tested(title: str, options: list[str], out: Path, until: float, scratch: Pat
     print(line, flush=True)
     with scratch.joinpath("summary.txt").open("a", encoding="utf-8") as file:
         file.write(line.splitlines()[0] + "\n")
-    return [result.test for result in results if not result.good and result.outcome != "was not run"]
+    return [result for result in results if result.outcome != "was not run"]
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ _KERNELS = 6  # of a case
 def main(words: list[str]) -> int:
     """Print it."""
     out, scratch, date = words
-    rows = [row for path in sorted(Path(out).glob("*.csv")) for row in results.read(path) if row.date == date]
+    rows = [row for path in sorted(Path(out).glob("*.csv")) for row in results.read(path) if row.date >= date]
     summary = Path(scratch, "summary.txt")
     print("\n".join(table(rows, summary.read_text().splitlines() if summary.exists() else [])))
     return 0
@@ -28,8 +28,8 @@ def main(words: list[str]) -> int:
 
 def table(rows: Sequence[Row], tests: Sequence[str]) -> list[str]:
     """Lines, the most telling ones last."""
-    blocks = [list(block) for block in (_kernels(rows), _machine(rows), tests, _times(rows)) if block]
-    lines = [line for block in blocks for line in ("", *block)]
+    blocks = [list(block) for block in (_kernels(rows), _machine(rows), tests, _times(rows))]
+    lines = [line for block in blocks if block for line in ("", *block)]
     while sum(len(line) + 1 for line in lines) > MOST:
         del lines[0]
     return lines
@@ -46,9 +46,9 @@ def _times(rows: Sequence[Row]) -> Iterator[str]:
         if absent is not None:
             yield f"{case:<11}{provider:<31}not measured: {absent.note}"[:150]
             continue
-        eager = found.get((case, f"eager:{provider.rpartition(':')[2].replace('x3', '')}", TRAIN, "time"))
-        if provider.endswith(":tf32x3"):  # its error is that of float32
-            eager = found.get((case, "eager:ieee", TRAIN, "time"))
+        precision = provider.rpartition(":")[2]
+        precision = "ieee" if precision == "tf32x3" else precision  # its error is that of float32
+        eager = found.get((case, f"eager:{precision}", TRAIN, "time")) or found.get((case, "eager", TRAIN, "time"))
         train = found.get((case, provider, TRAIN, "time"))
         ratio = f"{eager.value / train.value:.2f}" if eager and train else "-"
         shares = [row.value for row in rows if _is_share(row, case, provider)]
