@@ -66,7 +66,7 @@ class Core:
         self.problem, self.provider, self.label, self.rows, self.scratch = problem, provider, label, rows, scratch
 
     def run(self, rounds: int) -> int:
-        """Times first, since checks can fail in more ways; every row is written as it comes."""
+        """What can fail in fewer ways comes first: forward, training, checks. Every row is written as it comes."""
         reason = self.provider.why_not(self.problem, TRAIN)
         if reason is not None:
             self._row(TRAIN, results.ABSENT, note=reason)
@@ -75,7 +75,7 @@ class Core:
         runner = self.provider.open(self.problem)
         assert isinstance(runner, TorchRunner)
         with strategies() as went:
-            lines = [self._time(runner, mode, rounds) for mode in (TRAIN, FORWARD)]
+            lines = [self._time(runner, mode, rounds) for mode in (FORWARD, TRAIN)]
         errors = self._judge(runner, sorted(went))
         for line in lines:
             print(f"{line}  {errors}", flush=True)
