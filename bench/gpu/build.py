@@ -12,6 +12,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 THREADS = max((os.cpu_count() or 1) // 4, 1)  # by count: about five large sources, compiled at once
@@ -20,12 +21,17 @@ import importlib.util, os
 def get_include():
     return os.path.join(os.path.dirname(importlib.util.find_spec("torch").origin), "include")
 """
+_CHECK = """
+from ncafast import native
+print(native.cuda_reason() or "ncafast._CUDA is there")
+raise SystemExit(native.load_cuda() is None)
+"""
 
 
 def main(words: list[str]) -> int:
     """Build; returns 1 where there are no CUDA kernels afterwards."""
     environment = dict(os.environ)
-    if importlib.util.find_spec("ncafast._C") is None:
+    if not Path("ncafast", f"_C{sysconfig.get_config_var('EXT_SUFFIX')}").exists():
         environment["NCAFAST_CPU"] = "0"
     split = f"-split-compile={THREADS}"
     environment["NVCC_APPEND_FLAGS"] = f"{os.environ.get('NVCC_APPEND_FLAGS', '')} {split} -Xptxas={split}".strip()
@@ -35,10 +41,7 @@ def main(words: list[str]) -> int:
         folder.joinpath("pybind11.py").write_text(_PYBIND11)
         environment["PYTHONPATH"] = f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
     code = subprocess.run([sys.executable, "setup.py", "-q", "build_ext", "--inplace"], env=environment).returncode
-    from ncafast import native
-
-    print(native.cuda_reason() or "ncafast._CUDA is there", flush=True)
-    return int(bool(code) or native.load_cuda() is None)
+    return code or subprocess.run([sys.executable, "-c", _CHECK]).returncode
 
 
 if __name__ == "__main__":
