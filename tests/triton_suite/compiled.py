@@ -17,10 +17,9 @@ from typing import Any
 
 import torch
 import triton
-from torch import Tensor
 from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
-from triton.runtime.jit import JITFunction
+from triton.compiler import ASTSource, make_backend
+from triton.runtime.jit import JITFunction, create_function_from_signature
 
 from ncafast import Alive, Rule
 from ncafast.backends import triton as backend
@@ -77,30 +76,13 @@ def launches(rule: Rule, size: tuple[int, ...], architecture: int) -> list[tuple
     return seen
 
 
-def source(kernel: Any, given: dict[str, Any]) -> tuple[ASTSource, dict[str, Any]]:
-    """What the compiler takes for such a launch, and its options."""
-    names = {"*": {torch.float32: "*fp32", torch.int32: "*i32", torch.int64: "*i64", torch.uint8: "*u8"}}
-    signature: dict[str, str] = {}
-    constants: dict[tuple[int, ...], Any] = {}
-    divisible: dict[tuple[int, ...], list[list[Any]]] = {}
-    plain = {p.name for p in kernel.params if p.do_not_specialize}
-    fixed = {p.name for p in kernel.params if p.is_constexpr}
-    for place, name in enumerate(kernel.arg_names):
-        value = given[name]
-        if name in fixed:
-            signature[name], constants[place,] = "constexpr", value
-        elif isinstance(value, Tensor):
-            signature[name], divisible[place,] = names["*"][value.dtype], [["tt.divisibility", 16]]
-        elif isinstance(value, float):
-            signature[name] = "fp32"
-        elif value == 1 and name not in plain:
-            signature[name], constants[place,] = "constexpr", 1
-        else:
-            signature[name] = "i32" if -(2**31) <= value < 2**31 else "i64"
-            if value % 16 == 0 and name not in plain:
-                divisible[place,] = [["tt.divisibility", 16]]
-    options = {key: value for key, value in given.items() if key not in kernel.arg_names}
-    return ASTSource(kernel, signature, constants, divisible), options
+def source(kernel: Any, given: dict[str, Any], target: GPUTarget) -> tuple[ASTSource, dict[str, Any]]:
+    """What the compiler takes for such a launch, as Triton itself finds it from the arguments, and its options."""
+    backend = make_backend(target)
+    bind = create_function_from_signature(kernel.signature, kernel.params, backend)
+    arguments, specialization, options = bind(**given, debug=False)
+    _, signature, constants, attributes = kernel._pack_args(backend, options, arguments, specialization, options)
+    return ASTSource(kernel, signature, constants, attributes), options
 
 
 def resources(cubin: bytes) -> dict[str, int]:
@@ -125,12 +107,13 @@ def table(architectures: list[int], names: list[str], rounding: str) -> list[dic
             with use_precision(rounding):
                 found = launches(*RULES[name], architecture)
             for kernel, given in found:
-                src, options = source(kernel, given)
+                target = GPUTarget("cuda", architecture, 32)
+                src, options = source(kernel, given, target)
                 key = (src.hash(), architecture, str(options))
                 if key in done:
                     continue
                 done.add(key)
-                compiled = triton.compile(src, target=GPUTarget("cuda", architecture, 32), options=options)
+                compiled = triton.compile(src, target=target, options=options)
                 rows.append(
                     {"rule": name, "kernel": kernel.__name__, "sm": architecture, "precision": rounding,
                      "shared": compiled.metadata.shared, "warps": compiled.metadata.num_warps,

@@ -17,6 +17,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from ncafast.backends.triton_kernels import mlp, perception
+from ncafast.backends.triton_kernels.bundles import Activation
 
 KNOWN = {"ACT": "identity", "SLOPE_OF": "identity", "PADDING": "zeros", "PRECISION": "tf32"}
 
@@ -25,7 +26,7 @@ KNOWN = {"ACT": "identity", "SLOPE_OF": "identity", "PADDING": "zeros", "PRECISI
 def chooses(out, ACT: tl.constexpr, SLOPE_OF: tl.constexpr, PADDING: tl.constexpr, PRECISION: tl.constexpr):
     """Of 16 numbers: activation, derivative, padding and a product."""
     i = tl.arange(0, 16)
-    z = mlp.activate(i * 1.0 - 5.0, ACT, 0.1) + mlp.slope_at(i * 1.0, SLOPE_OF, 0.1)
+    z = mlp.activate(i * 1.0 - 5.0, ACT) + mlp.slope_at(i * 1.0, SLOPE_OF)
     place, _ = perception.along(i - 1, 12, PADDING)
     nothing = tl.zeros([16, 16], tl.float32)
     tl.store(out + i, z + place + tl.sum(mlp.product(nothing, nothing, nothing, PRECISION), 0))
@@ -33,12 +34,13 @@ def chooses(out, ACT: tl.constexpr, SLOPE_OF: tl.constexpr, PADDING: tl.constexp
 
 def said(kinds: dict[str, str]) -> str:
     """All that an error says, its causes too; "" if there is none."""
+    given = {name: Activation(kind, 0.1) if name in ("ACT", "SLOPE_OF") else kind for name, kind in kinds.items()}
     try:
         if os.environ.get("TRITON_INTERPRET") == "1":
-            chooses[(1,)](torch.zeros(16), **kinds)
+            chooses[(1,)](torch.zeros(16), **given)
         else:
-            signature = {"out": "*fp32", **dict.fromkeys(kinds, "constexpr")}
-            constants = {(place,): value for place, value in enumerate(kinds.values(), 1)}
+            signature = {"out": "*fp32", **dict.fromkeys(given, "constexpr")}
+            constants = {(place,): value for place, value in enumerate(given.values(), 1)}
             triton.compile(ASTSource(chooses, signature, constants), target=GPUTarget("cuda", 90, 32))
     except Exception as error:
         causes = [error]

@@ -26,30 +26,23 @@ def add_to(place, value, mask, FRESH: tl.constexpr):
 
 @triton.jit
 def through_upper(
-    dz, x, cell, live, taps, tap_bias, extra, centre, first_weight, biases, upper,
+    dz, x, cell, live, grid, sight, weights,
     sum_biases,  # [LAYERS, HP] of this program
     sum_upper,  # [LAYERS - 1, HP, HP]
-    Z, Y, X, extra_sample, extra_channel, extra_z, extra_y, extra_x,
-    C: tl.constexpr, CP: tl.constexpr, P: tl.constexpr, OWN: tl.constexpr, SEEN: tl.constexpr, E: tl.constexpr,
-    DENSE: tl.constexpr, DENSE_ACT: tl.constexpr, KZ: tl.constexpr, KY: tl.constexpr, KX: tl.constexpr,
-    PADDING: tl.constexpr, CENTRED: tl.constexpr, HP: tl.constexpr, LAYER: tl.constexpr,
-    ACT: tl.constexpr, SLOPE: tl.constexpr,
-    BLOCK: tl.constexpr, KB: tl.constexpr, CHUNKS: tl.constexpr, PRECISION: tl.constexpr,
+    LAYER: tl.constexpr,
+    SEES: tl.constexpr, REACH: tl.constexpr, MLP: tl.constexpr, TILE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """dL/dz of the layer below from that of hidden layer LAYER >= 1, whose gradients are added to the sums."""
-    below, _ = hidden_layers(
-        x, cell, live, taps, tap_bias, extra, centre, first_weight, biases, upper, Z, Y, X,
-        extra_sample, extra_channel, extra_z, extra_y, extra_x,
-        C, CP, P, OWN, SEEN, E, DENSE, DENSE_ACT, KZ, KY, KX, PADDING, CENTRED, HP, LAYER - 1, ACT, SLOPE,
-        BLOCK, KB, CHUNKS, PRECISION,
-    )  # fmt: skip
+    ACT: tl.constexpr = MLP.ACT
+    HP: tl.constexpr = MLP.HP
+    below, _ = hidden_layers(x, cell, live, grid, sight, weights, LAYER - 1, SEES, REACH, MLP, TILE, PRECISION)
     h = tl.arange(0, HP)
     add_to(sum_biases + LAYER * HP + h, tl.sum(dz, 0), h < HP, False)
-    share = product(tl.trans(activate(below, ACT, SLOPE)), dz, tl.zeros([HP, HP], tl.float32), PRECISION)
+    share = product(tl.trans(activate(below, ACT)), dz, tl.zeros([HP, HP], tl.float32), PRECISION)
     square = (LAYER - 1) * HP * HP + h[:, None] * HP + h[None, :]
     add_to(sum_upper + square, share, (h < HP)[:, None] & (h < HP)[None, :], False)
-    back = tl.trans(tl.load(upper + square))
-    return product(dz, back, tl.zeros([BLOCK, HP], tl.float32), PRECISION) * slope_at(below, ACT, SLOPE)
+    back = tl.trans(tl.load(weights.upper + square))
+    return product(dz, back, tl.full([TILE.BLOCK, HP], 0.0, tl.float32), PRECISION) * slope_at(below, ACT)
 
 
 @triton.jit
@@ -57,95 +50,76 @@ def through_mlp(
     x, g,  # [cells, C] the state, dL/dx of the next one
     lives,  # [cells] uint8
     dy,  # [cells, P] written
-    lists, count, cells, tiles,
-    taps, tap_bias, extra, centre, first_weight, biases, upper, update_weight,
+    work, grid, sight, weights,
     touched,  # [C] 1.0 on the channels whose update counts
-    sum_first,  # [programs, P, HP]
-    sum_biases,  # [programs, LAYERS, HP]
-    sum_upper,  # [programs, LAYERS - 1, HP, HP]
-    sum_update,  # [programs, HP, C]
-    sum_update_bias,  # [programs, C]
-    sum_tap_bias,  # [programs, P]
-    scale, Z, Y, X, extra_sample, extra_channel, extra_z, extra_y, extra_x,
-    C: tl.constexpr, CP: tl.constexpr, P: tl.constexpr, OWN: tl.constexpr, SEEN: tl.constexpr, E: tl.constexpr,
-    DENSE: tl.constexpr, DENSE_ACT: tl.constexpr, KZ: tl.constexpr, KY: tl.constexpr, KX: tl.constexpr,
-    PADDING: tl.constexpr, CENTRED: tl.constexpr, HP: tl.constexpr, LAYERS: tl.constexpr,
-    ACT: tl.constexpr, SLOPE: tl.constexpr,
-    LISTED: tl.constexpr, ALIVE: tl.constexpr,
-    FRESH: tl.constexpr,  # sums of the first layer start anew (batch norm takes them step by step)
-    FINISH: tl.constexpr,  # no later pass adds to dy, so that the dense activation's slope is applied here
-    BLOCK: tl.constexpr, KB: tl.constexpr, CHUNKS: tl.constexpr, PRECISION: tl.constexpr,
+    sums,
+    SEES: tl.constexpr, REACH: tl.constexpr, MLP: tl.constexpr, PASS: tl.constexpr,
+    TILE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """dL/dy of every cell, and this program's share of the gradients of the MLP."""
+    ACT: tl.constexpr = MLP.ACT
+    BLOCK: tl.constexpr = TILE.BLOCK
+    C: tl.constexpr = SEES.C
+    CHUNKS: tl.constexpr = TILE.CHUNKS
+    CP: tl.constexpr = SEES.CP
+    HP: tl.constexpr = MLP.HP
+    KB: tl.constexpr = TILE.KB
+    LAYERS: tl.constexpr = MLP.LAYERS
+    P: tl.constexpr = SEES.P
     program, programs = tl.program_id(0), tl.num_programs(0)
-    active = cells
-    if LISTED:
-        active = tl.load(count)
+    active = grid.cells
+    if PASS.LISTED:
+        active = tl.load(work.fired)
     c, h, k = tl.arange(0, CP), tl.arange(0, HP), tl.arange(0, KB)
     mine = program.to(tl.int64)
-    first = sum_first + mine * (P * HP)
+    first = sums.first + mine * (P * HP)
     d_first = tl.zeros([KB, HP], tl.float32)
     d_bias = tl.zeros([HP], tl.float32)
     d_update = tl.zeros([HP, CP], tl.float32)
     d_update_bias = tl.zeros([CP], tl.float32)
     d_tap_bias = tl.zeros([KB], tl.float32)
-    if CHUNKS > 1 and FRESH:
+    if CHUNKS > 1 and PASS.FRESH:
         for chunk in range(CHUNKS):
             row = chunk * KB + k
             tl.store(first + row[:, None] * HP + h[None, :], d_first, mask=(row < P)[:, None])
-    for tile in range(program, tiles, programs):
-        cell, exists, live = tile_cells(tile, lists, active, cells, LISTED, BLOCK)
+    for tile in range(program, work.tiles, programs):
+        cell, exists, live = tile_cells(tile, work, active, grid.cells, PASS.LISTED, BLOCK)
         if tile * BLOCK < active:
-            z, y = hidden_layers(
-                x, cell, live, taps, tap_bias, extra, centre, first_weight, biases, upper, Z, Y, X,
-                extra_sample, extra_channel, extra_z, extra_y, extra_x,
-                C, CP, P, OWN, SEEN, E, DENSE, DENSE_ACT, KZ, KY, KX, PADDING, CENTRED, HP, LAYERS - 1, ACT, SLOPE,
-                BLOCK, KB, CHUNKS, PRECISION,
-            )  # fmt: skip
+            z, y = hidden_layers(x, cell, live, grid, sight, weights, LAYERS - 1, SEES, REACH, MLP, TILE, PRECISION)
             counts = live
-            if ALIVE:
+            if PASS.ALIVE:
                 counts = counts & (tl.load(lives + cell, mask=live, other=0) != 0)
             reached = counts[:, None] & (tl.load(touched + c, mask=c < C, other=0.0) != 0.0)[None, :]
-            du = scale * tl.load(g + cell.to(tl.int64)[:, None] * C + c[None, :], mask=reached, other=0.0)
-            d_update = product(tl.trans(activate(z, ACT, SLOPE)), du, d_update, PRECISION)
+            du = weights.scale * tl.load(g + cell.to(tl.int64)[:, None] * C + c[None, :], mask=reached, other=0.0)
+            d_update = product(tl.trans(activate(z, ACT)), du, d_update, PRECISION)
             d_update_bias += tl.sum(du, 0)
-            update_back = tl.trans(load_matrix(update_weight, h, c, HP, C, C))  # [CP, HP]
+            update_back = tl.trans(load_matrix(weights.update, h, c, HP, C, C))  # [CP, HP]
             da = product(du, update_back, tl.zeros([BLOCK, HP], tl.float32), PRECISION)
-            dz = da * slope_at(z, ACT, SLOPE)
+            dz = da * slope_at(z, ACT)
             for down in tl.static_range(1, LAYERS):
                 dz = through_upper(
-                    dz, x, cell, live, taps, tap_bias, extra, centre, first_weight, biases, upper,
-                    sum_biases + mine * LAYERS * HP, sum_upper + mine * (LAYERS - 1) * HP * HP, Z, Y, X,
-                    extra_sample, extra_channel, extra_z, extra_y, extra_x,
-                    C, CP, P, OWN, SEEN, E, DENSE, DENSE_ACT, KZ, KY, KX, PADDING, CENTRED, HP, LAYERS - down,
-                    ACT, SLOPE, BLOCK, KB, CHUNKS, PRECISION,
+                    dz, x, cell, live, grid, sight, weights,
+                    sums.biases + mine * LAYERS * HP, sums.upper + mine * (LAYERS - 1) * HP * HP, LAYERS - down,
+                    SEES, REACH, MLP, TILE, PRECISION,
                 )  # fmt: skip
             d_bias += tl.sum(dz, 0)
             for chunk in range(CHUNKS):
                 if CHUNKS > 1:
-                    y = see(
-                        x, taps, tap_bias, extra, centre, cell, live, chunk * KB, Z, Y, X,
-                        extra_sample, extra_channel, extra_z, extra_y, extra_x,
-                        C, CP, OWN, SEEN, E, DENSE, DENSE_ACT, SLOPE, KZ, KY, KX, PADDING, CENTRED,
-                        BLOCK, KB, PRECISION,
-                    )  # fmt: skip
+                    y = see(x, cell, live, chunk * KB, grid, sight, SEES, REACH, TILE, PRECISION)
                 row = chunk * KB + k
                 if CHUNKS > 1:
                     share = product(tl.trans(y), dz, tl.zeros([KB, HP], tl.float32), PRECISION)
                     add_to(first + row[:, None] * HP + h[None, :], share, (row < P)[:, None], False)
                 else:
                     d_first = product(tl.trans(y), dz, d_first, PRECISION)
-                first_back = tl.trans(load_matrix(first_weight, row, h, P, HP, HP))  # [HP, KB]
+                first_back = tl.trans(load_matrix(weights.first, row, h, P, HP, HP))  # [HP, KB]
                 given = product(dz, first_back, tl.zeros([BLOCK, KB], tl.float32), PRECISION)
-                if FINISH and DENSE:
-                    given = through_dense(
-                        given, x, taps, tap_bias, cell, live, chunk * KB, Z, Y, X,
-                        C, CP, OWN, SEEN, DENSE_ACT, SLOPE, KZ, KY, KX, PADDING, BLOCK, KB, PRECISION,
-                    )  # fmt: skip
+                if PASS.FINISH and SEES.DENSE:
+                    given = through_dense(given, x, cell, live, chunk * KB, grid, sight, SEES, REACH, TILE, PRECISION)
                 given = tl.where(live[:, None], given, 0.0)
-                if FINISH:
+                if PASS.FINISH:
                     if CHUNKS > 1:
-                        add_to(sum_tap_bias + mine * P + row, tl.sum(given, 0), row < P, False)
+                        add_to(sums.tap_bias + mine * P + row, tl.sum(given, 0), row < P, False)
                     else:
                         d_tap_bias += tl.sum(given, 0)
                 where = exists[:, None] & (row < P)[None, :]
@@ -157,69 +131,56 @@ def through_mlp(
                 nothing = tl.zeros([BLOCK, KB], tl.float32)
                 tl.store(dy + cell.to(tl.int64)[:, None] * P + row[None, :], nothing, mask=where)
     if CHUNKS == 1:
-        add_to(first + k[:, None] * HP + h[None, :], d_first, (k < P)[:, None], FRESH)
-        if FINISH:
-            add_to(sum_tap_bias + mine * P + k, d_tap_bias, k < P, False)
-    add_to(sum_biases + mine * LAYERS * HP + h, d_bias, h < HP, FRESH)
-    add_to(sum_update + mine * HP * C + h[:, None] * C + c[None, :], d_update, (c < C)[None, :], False)
-    add_to(sum_update_bias + mine * C + c, d_update_bias, c < C, False)
+        add_to(first + k[:, None] * HP + h[None, :], d_first, (k < P)[:, None], PASS.FRESH)
+        if PASS.FINISH:
+            add_to(sums.tap_bias + mine * P + k, d_tap_bias, k < P, False)
+    add_to(sums.biases + mine * LAYERS * HP + h, d_bias, h < HP, PASS.FRESH)
+    add_to(sums.update + mine * HP * C + h[:, None] * C + c[None, :], d_update, (c < C)[None, :], False)
+    add_to(sums.update_bias + mine * C + c, d_update_bias, c < C, False)
 
 
 @triton.jit
 def through_dense(
-    given, x, taps, tap_bias, cell, live, first, Z, Y, X,
-    C: tl.constexpr, CP: tl.constexpr, OWN: tl.constexpr, SEEN: tl.constexpr,
-    DENSE_ACT: tl.constexpr, SLOPE: tl.constexpr, KZ: tl.constexpr, KY: tl.constexpr, KX: tl.constexpr,
-    PADDING: tl.constexpr, BLOCK: tl.constexpr, KB: tl.constexpr, PRECISION: tl.constexpr,
+    given, x, cell, live, first, grid, sight,
+    SEES: tl.constexpr, REACH: tl.constexpr, TILE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """dL/dy through the activation of the dense convolution; other columns stay."""
-    if DENSE_ACT != "identity":
-        column = first + tl.arange(0, KB)
-        seen = (column >= OWN) & (column < OWN + SEEN)
-        z = see_dense(
-            x, taps, tap_bias, cell, live, first, Z, Y, X, C, CP, OWN, SEEN, KZ, KY, KX, PADDING, BLOCK, KB, PRECISION
-        )
-        given = tl.where(seen[None, :], given * slope_at(z, DENSE_ACT, SLOPE), given)
+    DENSE_ACT: tl.constexpr = SEES.DENSE_ACT
+    if SEES.DENSE_ACT.KIND != "identity":
+        column = first + tl.arange(0, TILE.KB)
+        seen = (column >= SEES.OWN) & (column < SEES.OWN + SEES.SEEN)
+        z = see_dense(x, cell, live, first, grid, sight, SEES, REACH, TILE, PRECISION)
+        given = tl.where(seen[None, :], given * slope_at(z, DENSE_ACT), given)
     return given
 
 
 @triton.jit
 def through_norm(
-    x, dy, cells, tiles,
+    x, dy, grid, sight,
     matrix,  # [P, P]
     offset,  # [P]
-    taps, tap_bias, extra, centre,
     sum_tap_bias,  # [programs, P]
-    Z, Y, X, extra_sample, extra_channel, extra_z, extra_y, extra_x,
-    C: tl.constexpr, CP: tl.constexpr, P: tl.constexpr, OWN: tl.constexpr, SEEN: tl.constexpr, E: tl.constexpr,
-    DENSE: tl.constexpr, DENSE_ACT: tl.constexpr, KZ: tl.constexpr, KY: tl.constexpr, KX: tl.constexpr,
-    PADDING: tl.constexpr, CENTRED: tl.constexpr, SLOPE: tl.constexpr,
-    BLOCK: tl.constexpr, KB: tl.constexpr, CHUNKS: tl.constexpr, PRECISION: tl.constexpr,
+    SEES: tl.constexpr, REACH: tl.constexpr, TILE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """What flows through the batch's statistics: dy += (y - ym) matrix + offset on every cell; axis 1: chunks."""
+    BLOCK: tl.constexpr = TILE.BLOCK
+    KB: tl.constexpr = TILE.KB
+    P: tl.constexpr = SEES.P
     program, programs, chunk = tl.program_id(0), tl.num_programs(0), tl.program_id(1)
     column = chunk * KB + tl.arange(0, KB)
     d_tap_bias = tl.zeros([KB], tl.float32)
-    for tile in range(program, tiles, programs):
+    for tile in range(program, (grid.cells + BLOCK - 1) // BLOCK, programs):
         cell = tile * BLOCK + tl.arange(0, BLOCK)
-        live = cell < cells
+        live = cell < grid.cells
         there = live[:, None] & (column < P)[None, :]
         place = dy + cell.to(tl.int64)[:, None] * P + column[None, :]
         given = tl.load(place, mask=there, other=0.0)
         given += tl.load(offset + column, mask=column < P, other=0.0)[None, :]
-        for other in range(CHUNKS):
-            y = see(
-                x, taps, tap_bias, extra, centre, cell, live, other * KB, Z, Y, X,
-                extra_sample, extra_channel, extra_z, extra_y, extra_x,
-                C, CP, OWN, SEEN, E, DENSE, DENSE_ACT, SLOPE, KZ, KY, KX, PADDING, CENTRED,
-                BLOCK, KB, PRECISION,
-            )  # fmt: skip
+        for other in range(TILE.CHUNKS):
+            y = see(x, cell, live, other * KB, grid, sight, SEES, REACH, TILE, PRECISION)
             given = product(y, load_matrix(matrix, other * KB + tl.arange(0, KB), column, P, P, P), given, PRECISION)
-        if DENSE:
-            given = through_dense(
-                given, x, taps, tap_bias, cell, live, chunk * KB, Z, Y, X,
-                C, CP, OWN, SEEN, DENSE_ACT, SLOPE, KZ, KY, KX, PADDING, BLOCK, KB, PRECISION,
-            )  # fmt: skip
+        if SEES.DENSE:
+            given = through_dense(given, x, cell, live, chunk * KB, grid, sight, SEES, REACH, TILE, PRECISION)
         given = tl.where(live[:, None], given, 0.0)
         d_tap_bias += tl.sum(given, 0)
         tl.store(place, given, mask=there)
@@ -251,12 +212,14 @@ def border_source(n, size, number, d, PADDING: tl.constexpr):
 @triton.jit
 def add_seer(
     total, own, line, ok, taps, sums, tap,
-    C: tl.constexpr, CP: tl.constexpr, SEEN: tl.constexpr, SP: tl.constexpr, DENSE: tl.constexpr,
-    LEARNED: tl.constexpr, PRECISION: tl.constexpr,
+    SEES: tl.constexpr, SP: tl.constexpr, LEARNED: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """What one tap gives back [BLOCK, CP], from rows of dL/dy that start at `line`; and its own gradient."""
+    C: tl.constexpr = SEES.C
+    CP: tl.constexpr = SEES.CP
+    SEEN: tl.constexpr = SEES.SEEN
     c, s = tl.arange(0, CP), tl.arange(0, SP)
-    if DENSE:
+    if SEES.DENSE:
         value = tl.load(line + s[None, :], mask=ok[:, None] & (s < SEEN)[None, :], other=0.0)
         weight = load_matrix(taps + tap * C * SEEN, c, s, C, SEEN, SEEN)  # [CP, SP]
         total = product(value, tl.trans(weight), total, PRECISION)
@@ -279,22 +242,25 @@ def add_seer(
 def to_sources(
     x, g, lives, dy,
     dx,  # [cells, C] written
-    cells, tiles, taps,
+    grid, taps,
     sum_taps,  # [programs, TAPS, C, SEEN] dense, else [programs, TAPS, SEEN]
     restored,  # [C] 1.0 on the channels that are set back after the step
-    Z, Y, X,
-    C: tl.constexpr, CP: tl.constexpr, P: tl.constexpr, OWN: tl.constexpr, SEEN: tl.constexpr, SP: tl.constexpr,
-    DENSE: tl.constexpr, KZ: tl.constexpr, KY: tl.constexpr, KX: tl.constexpr, PADDING: tl.constexpr,
-    ALIVE: tl.constexpr, LEARNED: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
+    SEES: tl.constexpr, REACH: tl.constexpr, ALIVE: tl.constexpr, LEARNED: tl.constexpr,
+    SP: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """dL/dx: the residual, the identity, and what every filter that sees a cell gives back; and the filters' own."""
+    """dL/dx: the residual, the identity, and what every filter that sees a cell gives back; and the filters' own.
+
+    SP: SEEN rounded up to a power of two >= 16 where the perception is dense.
+    """
+    C: tl.constexpr = SEES.C
+    PADDING: tl.constexpr = REACH.PADDING
+    TAPS: tl.constexpr = REACH.KZ * REACH.KY * REACH.KX
     program, programs = tl.program_id(0), tl.num_programs(0)
-    c = tl.arange(0, CP)
-    TAPS: tl.constexpr = KZ * KY * KX
-    sums = sum_taps + program.to(tl.int64) * (TAPS * SEEN * (C if DENSE else 1))
-    for tile in range(program, tiles, programs):
+    c = tl.arange(0, SEES.CP)
+    sums = sum_taps + program.to(tl.int64) * (TAPS * SEES.SEEN * (C if SEES.DENSE else 1))
+    for tile in range(program, (grid.cells + BLOCK - 1) // BLOCK, programs):
         cell = tile * BLOCK + tl.arange(0, BLOCK)
-        exists = cell < cells
+        exists = cell < grid.cells
         there = exists[:, None] & (c < C)[None, :]
         place = cell.to(tl.int64)[:, None] * C + c[None, :]
         total = tl.load(g + place, mask=there, other=0.0)
@@ -302,28 +268,26 @@ def to_sources(
             alive = tl.load(lives + cell, mask=exists, other=0) != 0
             always = tl.load(restored + c, mask=c < C, other=0.0) != 0.0
             total = tl.where(alive[:, None] | always[None, :], total, 0.0)
-        if OWN > 0:
-            total += tl.load(dy + cell.to(tl.int64)[:, None] * P + c[None, :], mask=there, other=0.0)
-        if SEEN > 0:
+        if SEES.OWN > 0:
+            total += tl.load(dy + cell.to(tl.int64)[:, None] * SEES.P + c[None, :], mask=there, other=0.0)
+        if SEES.SEEN > 0:
             own = tl.load(x + place, mask=there, other=0.0)
-            nx, row = cell % X, cell // X
-            ny, plane = row % Y, row // Y
-            nz, sample = plane % Z, plane // Z
+            nx, row = cell % grid.width, cell // grid.width
+            ny, plane = row % grid.height, row // grid.height
+            nz, sample = plane % grid.depth, plane // grid.depth
             for tap in range(TAPS):
-                dz, dy_, dx_ = tap_offset(tap, KZ, KY, KX)
+                dz, dy_, dx_ = tap_offset(tap, REACH)
                 for iz in range(seers(dz, PADDING)):
-                    mz, in_z = border_source(nz, Z, iz, dz, PADDING)
+                    mz, in_z = border_source(nz, grid.depth, iz, dz, PADDING)
                     for iy in range(seers(dy_, PADDING)):
-                        my, in_y = border_source(ny, Y, iy, dy_, PADDING)
+                        my, in_y = border_source(ny, grid.height, iy, dy_, PADDING)
                         for ix in range(seers(dx_, PADDING)):
-                            mx, in_x = border_source(nx, X, ix, dx_, PADDING)
+                            mx, in_x = border_source(nx, grid.width, ix, dx_, PADDING)
                             ok = exists & in_z & in_y & in_x
                             if tl.max(ok.to(tl.int32), 0) > 0:
-                                from_cell = tl.where(ok, ((sample * Z + mz) * Y + my) * X + mx, 0)
-                                line = dy + from_cell.to(tl.int64)[:, None] * P + OWN
-                                total = add_seer(
-                                    total, own, line, ok, taps, sums, tap, C, CP, SEEN, SP, DENSE, LEARNED, PRECISION
-                                )
+                                source = ((sample * grid.depth + mz) * grid.height + my) * grid.width + mx
+                                line = dy + tl.where(ok, source, 0).to(tl.int64)[:, None] * SEES.P + SEES.OWN
+                                total = add_seer(total, own, line, ok, taps, sums, tap, SEES, SP, LEARNED, PRECISION)
         tl.store(dx + place, total, mask=there)
 
 

@@ -84,11 +84,11 @@ def list_active(
 
 
 @triton.jit
-def tile_cells(tile, lists, active, cells, LISTED: tl.constexpr, BLOCK: tl.constexpr):
+def tile_cells(tile, work, active, cells, LISTED: tl.constexpr, BLOCK: tl.constexpr):
     """Cells of a tile, whether they exist, and whether they are active."""
     place = tile * BLOCK + tl.arange(0, BLOCK)
     exists = place < cells
     cell = place
     if LISTED:
-        cell = tl.load(lists + place, mask=exists, other=0)
+        cell = tl.load(work.lists + place, mask=exists, other=0)
     return cell, exists, place < active

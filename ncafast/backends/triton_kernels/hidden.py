@@ -8,38 +8,28 @@ from ncafast.backends.triton_kernels.perception import see
 
 
 @triton.jit
-def upper_layer(
-    z, layer, weights, biases, ACT: tl.constexpr, SLOPE: tl.constexpr, HP: tl.constexpr, PRECISION: tl.constexpr
-):  # fmt: skip
-    """The next hidden layer before its activation; weights [LAYERS - 1, HP, HP], biases [LAYERS, HP]."""
-    h = tl.arange(0, HP)
-    weight = tl.load(weights + (layer - 1) * HP * HP + h[:, None] * HP + h[None, :])
-    bias = tl.load(biases + layer * HP + h)
-    return product(activate(z, ACT, SLOPE), weight, z * 0.0 + bias[None, :], PRECISION)
+def upper_layer(z, layer, weights, MLP: tl.constexpr, PRECISION: tl.constexpr):
+    """The next hidden layer before its activation."""
+    ACT: tl.constexpr = MLP.ACT
+    h = tl.arange(0, MLP.HP)
+    weight = tl.load(weights.upper + (layer - 1) * MLP.HP * MLP.HP + h[:, None] * MLP.HP + h[None, :])
+    bias = tl.load(weights.biases + layer * MLP.HP + h)
+    return product(activate(z, ACT), weight, z * 0.0 + bias[None, :], PRECISION)
 
 
 @triton.jit
 def hidden_layers(
-    x, cell, live, taps, tap_bias, extra, centre, first_weight, biases, upper, Z, Y, X,
-    extra_sample, extra_channel, extra_z, extra_y, extra_x,
-    C: tl.constexpr, CP: tl.constexpr, P: tl.constexpr, OWN: tl.constexpr, SEEN: tl.constexpr, E: tl.constexpr,
-    DENSE: tl.constexpr, DENSE_ACT: tl.constexpr, KZ: tl.constexpr, KY: tl.constexpr, KX: tl.constexpr,
-    PADDING: tl.constexpr, CENTRED: tl.constexpr, HP: tl.constexpr, UP_TO: tl.constexpr,
-    ACT: tl.constexpr, SLOPE: tl.constexpr,
-    BLOCK: tl.constexpr, KB: tl.constexpr, CHUNKS: tl.constexpr, PRECISION: tl.constexpr,
+    x, cell, live, grid, sight, weights, UP_TO: tl.constexpr,
+    SEES: tl.constexpr, REACH: tl.constexpr, MLP: tl.constexpr, TILE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Hidden layer UP_TO before its activation [BLOCK, HP], and the last chunk of the perception [BLOCK, KB]."""
-    h = tl.arange(0, HP)
-    z = tl.zeros([BLOCK, HP], tl.float32) + tl.load(biases + h)[None, :]
-    y = tl.zeros([BLOCK, KB], tl.float32)
-    for chunk in range(CHUNKS):
-        y = see(
-            x, taps, tap_bias, extra, centre, cell, live, chunk * KB, Z, Y, X,
-            extra_sample, extra_channel, extra_z, extra_y, extra_x,
-            C, CP, OWN, SEEN, E, DENSE, DENSE_ACT, SLOPE, KZ, KY, KX, PADDING, CENTRED,
-            BLOCK, KB, PRECISION,
-        )  # fmt: skip
-        z = product(y, load_matrix(first_weight, chunk * KB + tl.arange(0, KB), h, P, HP, HP), z, PRECISION)
+    h = tl.arange(0, MLP.HP)
+    z = tl.full([TILE.BLOCK, MLP.HP], 0.0, tl.float32) + tl.load(weights.biases + h)[None, :]
+    y = tl.full([TILE.BLOCK, TILE.KB], 0.0, tl.float32)
+    for chunk in range(TILE.CHUNKS):
+        y = see(x, cell, live, chunk * TILE.KB, grid, sight, SEES, REACH, TILE, PRECISION)
+        row = chunk * TILE.KB + tl.arange(0, TILE.KB)
+        z = product(y, load_matrix(weights.first, row, h, SEES.P, MLP.HP, MLP.HP), z, PRECISION)
     for layer in tl.static_range(1, UP_TO + 1):
-        z = upper_layer(z, layer, upper, biases, ACT, SLOPE, HP, PRECISION)
+        z = upper_layer(z, layer, weights, MLP, PRECISION)
     return z, y

@@ -3,6 +3,9 @@
 import triton
 import triton.language as tl
 
+_ROOT_HALF = tl.constexpr(0.7071067811865476)  # 1 / sqrt(2)
+_NORMAL_AT_0 = tl.constexpr(0.3989422804014327)  # 1 / sqrt(2 pi), the normal density at 0
+
 
 @triton.jit
 def product(a, b, total, PRECISION: tl.constexpr):
@@ -15,44 +18,44 @@ def product(a, b, total, PRECISION: tl.constexpr):
 
 
 @triton.jit
-def activate(z, ACT: tl.constexpr, SLOPE: tl.constexpr):
-    """The activation of that name in ncafast.rule.ACTIVATIONS. A NaN stays one."""
-    if ACT == "relu":
+def activate(z, ACT: tl.constexpr):
+    """The activation of a bundle `Activation`. A NaN stays one."""
+    if ACT.KIND == "relu":
         z = tl.where(z < 0.0, 0.0, z)
-    elif ACT == "leaky_relu":
-        z = tl.where(z > 0.0, z, SLOPE * z)
-    elif ACT == "elu":
+    elif ACT.KIND == "leaky_relu":
+        z = tl.where(z > 0.0, z, ACT.SLOPE * z)
+    elif ACT.KIND == "elu":
         z = tl.where(z > 0.0, z, tl.exp(tl.minimum(z, 0.0)) - 1.0)
-    elif ACT == "gelu":
-        z = 0.5 * z * (1.0 + tl.erf(z * 0.7071067811865476))
-    elif ACT == "silu":
+    elif ACT.KIND == "gelu":
+        z = 0.5 * z * (1.0 + tl.erf(z * _ROOT_HALF))
+    elif ACT.KIND == "silu":
         z = z * tl.sigmoid(z)
-    elif ACT == "tanh":
+    elif ACT.KIND == "tanh":
         z = 2.0 * tl.sigmoid(2.0 * z) - 1.0
     else:
-        tl.static_assert(ACT == "identity", f"no kernel has activation={ACT}")
+        tl.static_assert(ACT.KIND == "identity", f"no kernel has activation={ACT.KIND}")
     return z
 
 
 @triton.jit
-def slope_at(z, ACT: tl.constexpr, SLOPE: tl.constexpr):
+def slope_at(z, ACT: tl.constexpr):
     """The activation's derivative at z."""
-    if ACT == "relu":
+    if ACT.KIND == "relu":
         slope = tl.where(z <= 0.0, 0.0, 1.0)
-    elif ACT == "leaky_relu":
-        slope = tl.where(z > 0.0, 1.0, SLOPE)
-    elif ACT == "elu":
+    elif ACT.KIND == "leaky_relu":
+        slope = tl.where(z > 0.0, 1.0, ACT.SLOPE)
+    elif ACT.KIND == "elu":
         slope = tl.where(z > 0.0, 1.0, tl.exp(tl.minimum(z, 0.0)))
-    elif ACT == "gelu":
-        slope = 0.5 * (1.0 + tl.erf(z * 0.7071067811865476)) + z * 0.3989422804014327 * tl.exp(-0.5 * z * z)
-    elif ACT == "silu":
+    elif ACT.KIND == "gelu":
+        slope = 0.5 * (1.0 + tl.erf(z * _ROOT_HALF)) + z * _NORMAL_AT_0 * tl.exp(-0.5 * z * z)
+    elif ACT.KIND == "silu":
         s = tl.sigmoid(z)
         slope = s * (1.0 + z * (1.0 - s))
-    elif ACT == "tanh":
+    elif ACT.KIND == "tanh":
         t = 2.0 * tl.sigmoid(2.0 * z) - 1.0
         slope = 1.0 - t * t
     else:
-        tl.static_assert(ACT == "identity", f"no kernel has activation={ACT}")
+        tl.static_assert(ACT.KIND == "identity", f"no kernel has activation={ACT.KIND}")
         slope = z * 0.0 + 1.0
     return slope
 

@@ -14,37 +14,31 @@ from ncafast.backends.triton_kernels.perception import see
 @triton.jit
 def sum_moments(
     x,
-    centre,  # [P] the shift
     first,  # [programs, P]
     second,  # [programs, P, P] chunks on and above the diagonal
-    cells, taps, tap_bias, extra, Z, Y, X, extra_sample, extra_channel, extra_z, extra_y, extra_x,
-    C: tl.constexpr, CP: tl.constexpr, P: tl.constexpr, OWN: tl.constexpr, SEEN: tl.constexpr, E: tl.constexpr,
-    DENSE: tl.constexpr, DENSE_ACT: tl.constexpr, KZ: tl.constexpr, KY: tl.constexpr, KX: tl.constexpr,
-    PADDING: tl.constexpr, CENTRED: tl.constexpr, SLOPE: tl.constexpr,
-    BLOCK: tl.constexpr, KB: tl.constexpr, CHUNKS: tl.constexpr, PRECISION: tl.constexpr,
+    grid, sight,
+    SEES: tl.constexpr, REACH: tl.constexpr, TILE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Sums of y - shift and of (y - shift)(y - shift)^T over the tiles of each program; axis 1: pairs of chunks."""
+    """Sums of y - shift and of (y - shift)(y - shift)^T over the tiles of each program; axis 1: pairs of chunks.
+
+    The shift is the sight's centre.
+    """
+    BLOCK: tl.constexpr = TILE.BLOCK
+    KB: tl.constexpr = TILE.KB
+    P: tl.constexpr = SEES.P
     program, programs, pair = tl.program_id(0), tl.num_programs(0), tl.program_id(1)
-    i, j = pair // CHUNKS, pair % CHUNKS
+    i, j = pair // TILE.CHUNKS, pair % TILE.CHUNKS
     if i <= j:
         row, column = i * KB + tl.arange(0, KB), j * KB + tl.arange(0, KB)
         once = tl.zeros([KB], tl.float32)
         twice = tl.zeros([KB, KB], tl.float32)
-        for tile in range(program, (cells + BLOCK - 1) // BLOCK, programs):
+        for tile in range(program, (grid.cells + BLOCK - 1) // BLOCK, programs):
             cell = tile * BLOCK + tl.arange(0, BLOCK)
-            live = cell < cells
-            left = see(
-                x, taps, tap_bias, extra, centre, cell, live, i * KB, Z, Y, X,
-                extra_sample, extra_channel, extra_z, extra_y, extra_x,
-                C, CP, OWN, SEEN, E, DENSE, DENSE_ACT, SLOPE, KZ, KY, KX, PADDING, CENTRED, BLOCK, KB, PRECISION,
-            )  # fmt: skip
+            live = cell < grid.cells
+            left = see(x, cell, live, i * KB, grid, sight, SEES, REACH, TILE, PRECISION)
             right = left
             if i != j:
-                right = see(
-                    x, taps, tap_bias, extra, centre, cell, live, j * KB, Z, Y, X,
-                    extra_sample, extra_channel, extra_z, extra_y, extra_x,
-                    C, CP, OWN, SEEN, E, DENSE, DENSE_ACT, SLOPE, KZ, KY, KX, PADDING, CENTRED, BLOCK, KB, PRECISION,
-                )  # fmt: skip
+                right = see(x, cell, live, j * KB, grid, sight, SEES, REACH, TILE, PRECISION)
             once += tl.sum(left, 0)
             twice = product(tl.trans(left), right, twice, PRECISION)
         if i == j:

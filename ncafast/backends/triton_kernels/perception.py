@@ -24,70 +24,65 @@ def along(i, n, PADDING: tl.constexpr):
 
 
 @triton.jit
-def tap_offset(tap, KZ: tl.constexpr, KY: tl.constexpr, KX: tl.constexpr):
+def tap_offset(tap, REACH: tl.constexpr):
     """(z, y, x) from a cell to what a tap sees."""
-    return tap // (KY * KX) - KZ // 2, tap // KX % KY - KY // 2, tap % KX - KX // 2
+    z, y, x = tap // (REACH.KY * REACH.KX), tap // REACH.KX % REACH.KY, tap % REACH.KX
+    return z - REACH.KZ // 2, y - REACH.KY // 2, x - REACH.KX // 2
 
 
 @triton.jit
-def neighbour(
-    cell, tap, Z, Y, X, KZ: tl.constexpr, KY: tl.constexpr, KX: tl.constexpr, PADDING: tl.constexpr
-):  # fmt: skip
+def neighbour(cell, tap, grid, REACH: tl.constexpr):
     """The cell that a tap sees from each cell, and whether there is one."""
-    dz, dy, dx = tap_offset(tap, KZ, KY, KX)
-    x, row = cell % X, cell // X
-    place, ok = along(x + dx, X, PADDING)
-    if KY > 1 or KZ > 1:
-        line, here = along(row % Y + dy, Y, PADDING)
+    PADDING: tl.constexpr = REACH.PADDING
+    dz, dy, dx = tap_offset(tap, REACH)
+    x, row = cell % grid.width, cell // grid.width
+    place, ok = along(x + dx, grid.width, PADDING)
+    if REACH.KY > 1 or REACH.KZ > 1:
+        line, here = along(row % grid.height + dy, grid.height, PADDING)
         ok = ok & here
-        plane = row // Y
-        if KZ > 1:
-            layer, here = along(plane % Z + dz, Z, PADDING)
+        plane = row // grid.height
+        if REACH.KZ > 1:
+            layer, here = along(plane % grid.depth + dz, grid.depth, PADDING)
             ok = ok & here
-            plane = plane // Z * Z + layer
-        row = plane * Y + line
-    return row * X + place, ok
+            plane = plane // grid.depth * grid.depth + layer
+        row = plane * grid.height + line
+    return row * grid.width + place, ok
 
 
 @triton.jit
 def see_dense(
-    x, taps, bias, cell, live, first, Z, Y, X,
-    C: tl.constexpr, CP: tl.constexpr, OWN: tl.constexpr, SEEN: tl.constexpr,
-    KZ: tl.constexpr, KY: tl.constexpr, KX: tl.constexpr, PADDING: tl.constexpr,
-    BLOCK: tl.constexpr, KB: tl.constexpr, PRECISION: tl.constexpr,
+    x, cell, live, first, grid, sight,
+    SEES: tl.constexpr, REACH: tl.constexpr, TILE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Columns [first, first + KB) of the dense convolution before its activation: [BLOCK, KB]."""
-    column = first + tl.arange(0, KB)
-    seen = (column >= OWN) & (column < OWN + SEEN)
-    c = tl.arange(0, CP)
-    start = tl.load(bias + column - OWN, mask=seen, other=0.0)
-    total = tl.zeros([BLOCK, KB], tl.float32) + start[None, :]
-    for tap in range(KZ * KY * KX):
-        other, ok = neighbour(cell, tap, Z, Y, X, KZ, KY, KX, PADDING)
+    C: tl.constexpr = SEES.C
+    column = first + tl.arange(0, TILE.KB)
+    seen = (column >= SEES.OWN) & (column < SEES.OWN + SEES.SEEN)
+    c = tl.arange(0, SEES.CP)
+    start = tl.load(sight.bias + column - SEES.OWN, mask=seen, other=0.0)
+    total = tl.full([TILE.BLOCK, TILE.KB], 0.0, tl.float32) + start[None, :]
+    for tap in range(REACH.KZ * REACH.KY * REACH.KX):
+        other, ok = neighbour(cell, tap, grid, REACH)
         there = (live & ok)[:, None] & (c < C)[None, :]
         value = tl.load(x + other.to(tl.int64)[:, None] * C + c[None, :], mask=there, other=0.0)
-        place = taps + (tap * C + c)[:, None] * SEEN + (column - OWN)[None, :]
+        place = sight.taps + (tap * C + c)[:, None] * SEES.SEEN + (column - SEES.OWN)[None, :]
         weight = tl.load(place, mask=(c < C)[:, None] & seen[None, :], other=0.0)  # [CP, KB]
         total = product(value, weight, total, PRECISION)
     return total
 
 
 @triton.jit
-def see_filters(
-    x, taps, bias, cell, live, first, Z, Y, X,
-    C: tl.constexpr, OWN: tl.constexpr, SEEN: tl.constexpr,
-    KZ: tl.constexpr, KY: tl.constexpr, KX: tl.constexpr, PADDING: tl.constexpr,
-    BLOCK: tl.constexpr, KB: tl.constexpr,
-):  # fmt: skip
+def see_filters(x, cell, live, first, grid, sight, SEES: tl.constexpr, REACH: tl.constexpr, TILE: tl.constexpr):
     """Columns [first, first + KB) of what the filters see: [BLOCK, KB]."""
-    column = first + tl.arange(0, KB)
-    seen = (column >= OWN) & (column < OWN + SEEN)
-    channel = (column + (C - OWN)) % C
-    start = tl.load(bias + column - OWN, mask=seen, other=0.0)
-    total = tl.zeros([BLOCK, KB], tl.float32) + start[None, :]
-    for tap in range(KZ * KY * KX):
-        other, ok = neighbour(cell, tap, Z, Y, X, KZ, KY, KX, PADDING)
-        weight = tl.load(taps + tap * SEEN + column - OWN, mask=seen, other=0.0)  # [KB]
+    C: tl.constexpr = SEES.C
+    column = first + tl.arange(0, TILE.KB)
+    seen = (column >= SEES.OWN) & (column < SEES.OWN + SEES.SEEN)
+    channel = (column + (C - SEES.OWN)) % C
+    start = tl.load(sight.bias + column - SEES.OWN, mask=seen, other=0.0)
+    total = tl.full([TILE.BLOCK, TILE.KB], 0.0, tl.float32) + start[None, :]
+    for tap in range(REACH.KZ * REACH.KY * REACH.KX):
+        other, ok = neighbour(cell, tap, grid, REACH)
+        weight = tl.load(sight.taps + tap * SEES.SEEN + column - SEES.OWN, mask=seen, other=0.0)  # [KB]
         there = (live & ok)[:, None] & seen[None, :]
         value = tl.load(x + other.to(tl.int64)[:, None] * C + channel[None, :], mask=there, other=0.0)
         total += weight[None, :] * value
@@ -95,43 +90,44 @@ def see_filters(
 
 
 @triton.jit
+def see_extra(cell, live, column, grid, sight, SEES: tl.constexpr):
+    """The extra columns of the perception, 0 in the others: [BLOCK, KB]."""
+    row, plane = cell // grid.width, cell // grid.width // grid.height
+    place = (
+        (plane // grid.depth).to(tl.int64) * sight.extra_sample + (plane % grid.depth).to(tl.int64) * sight.extra_z
+        + (row % grid.height).to(tl.int64) * sight.extra_y + (cell % grid.width).to(tl.int64) * sight.extra_x
+    )  # fmt: skip
+    channel = column - SEES.OWN - SEES.SEEN
+    there = live[:, None] & ((channel >= 0) & (channel < SEES.E))[None, :]
+    return tl.load(
+        sight.extra + place[:, None] + channel.to(tl.int64)[None, :] * sight.extra_channel, mask=there, other=0.0
+    )
+
+
+@triton.jit
 def see(
-    x, taps, bias, extra, centre, cell, live, first, Z, Y, X,
-    extra_sample, extra_channel, extra_z, extra_y, extra_x,
-    C: tl.constexpr, CP: tl.constexpr, OWN: tl.constexpr, SEEN: tl.constexpr, E: tl.constexpr,
-    DENSE: tl.constexpr, DENSE_ACT: tl.constexpr, SLOPE: tl.constexpr,
-    KZ: tl.constexpr, KY: tl.constexpr, KX: tl.constexpr, PADDING: tl.constexpr, CENTRED: tl.constexpr,
-    BLOCK: tl.constexpr, KB: tl.constexpr, PRECISION: tl.constexpr,
+    x, cell, live, first, grid, sight,
+    SEES: tl.constexpr, REACH: tl.constexpr, TILE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Columns [first, first + KB) of the perception: [BLOCK, KB]. Rows that are not live, and columns past P, are 0.
 
-    CENTRED: less centre [P], so that the rounding of products goes by how far cells differ, not by their mean.
+    CENTRED: less the centre, so that the rounding of products goes by how far cells differ, not by their mean.
     """
-    column = first + tl.arange(0, KB)
-    y = tl.zeros([BLOCK, KB], tl.float32)
-    if SEEN > 0:
-        if DENSE:
-            y = see_dense(
-                x, taps, bias, cell, live, first, Z, Y, X, C, CP, OWN, SEEN, KZ, KY, KX, PADDING, BLOCK, KB, PRECISION
-            )
-            y = activate(y, DENSE_ACT, SLOPE)
+    DENSE_ACT: tl.constexpr = SEES.DENSE_ACT
+    column = first + tl.arange(0, TILE.KB)
+    y = tl.full([TILE.BLOCK, TILE.KB], 0.0, tl.float32)
+    if SEES.SEEN > 0:
+        if SEES.DENSE:
+            y = activate(see_dense(x, cell, live, first, grid, sight, SEES, REACH, TILE, PRECISION), DENSE_ACT)
         else:
-            y = see_filters(x, taps, bias, cell, live, first, Z, Y, X, C, OWN, SEEN, KZ, KY, KX, PADDING, BLOCK, KB)
-        seen = (column >= OWN) & (column < OWN + SEEN)
+            y = see_filters(x, cell, live, first, grid, sight, SEES, REACH, TILE)
+        seen = (column >= SEES.OWN) & (column < SEES.OWN + SEES.SEEN)
         y = tl.where(live[:, None] & seen[None, :], y, 0.0)
-    if OWN > 0:
-        there = live[:, None] & (column < OWN)[None, :]
-        y += tl.load(x + cell.to(tl.int64)[:, None] * C + column[None, :], mask=there, other=0.0)
-    if E > 0:
-        row, plane = cell // X, cell // X // Y
-        place = (
-            (plane // Z).to(tl.int64) * extra_sample + (plane % Z).to(tl.int64) * extra_z
-            + (row % Y).to(tl.int64) * extra_y + (cell % X).to(tl.int64) * extra_x
-        )  # fmt: skip
-        channel = column - OWN - SEEN
-        there = live[:, None] & ((channel >= 0) & (channel < E))[None, :]
-        y += tl.load(extra + place[:, None] + channel.to(tl.int64)[None, :] * extra_channel, mask=there, other=0.0)
-    if CENTRED:
-        inside = column < OWN + SEEN + E
-        y = tl.where(live[:, None], y - tl.load(centre + column, mask=inside, other=0.0)[None, :], 0.0)
+    if SEES.OWN > 0:
+        there = live[:, None] & (column < SEES.OWN)[None, :]
+        y += tl.load(x + cell.to(tl.int64)[:, None] * SEES.C + column[None, :], mask=there, other=0.0)
+    if SEES.E > 0:
+        y += see_extra(cell, live, column, grid, sight, SEES)
+    if SEES.CENTRED:
+        y = tl.where(live[:, None], y - tl.load(sight.centre + column, mask=column < SEES.P, other=0.0)[None, :], 0.0)
     return y

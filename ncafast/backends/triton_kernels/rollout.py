@@ -14,6 +14,7 @@ from ncafast.backends import extras, tuning
 from ncafast.backends.plan import Outputs, Plan
 from ncafast.backends.triton_kernels import cells, life, moments, sizes
 from ncafast.backends.triton_kernels import forward as forward_kernels
+from ncafast.backends.triton_kernels.bundles import Activation, Grid, Life, Mlp, Reach, Sees, Sight, Tile, Weights, Work
 from ncafast.rule import Rule, layer_name
 
 _LIST = 1024  # cells per program that makes lists
@@ -115,32 +116,18 @@ class Rollout:
         return scale, shift * scale
 
     def _facts(self) -> None:
-        """The constants and arguments that kernels share; see the package's docstring."""
+        """The constants and numbers that kernels share."""
         rule = self.rule
         kz, ky, kx = [1] * (3 - rule.ndim) + list(rule.kernel_size if rule.has_filters else [1] * rule.ndim)
         p = rule.perception_size
-        self.perception: dict[str, Any] = {
-            "C": rule.channels,
-            "CP": self.channels,
-            "P": p,
-            "OWN": rule.channels if rule.identity else 0,
-            "SEEN": self.seen,
-            "E": rule.extra,
-            "DENSE": self.dense,
-            "DENSE_ACT": rule.dense_activation,
-            "KZ": kz,
-            "KY": ky,
-            "KX": kx,
-            "PADDING": rule.padding,
-            "CENTRED": self.batch_norm,
-            "SLOPE": rule.negative_slope,
-        }
-        self.mlp: dict[str, Any] = {
-            "HP": self.hidden,
-            "LAYERS": len(rule.hidden),
-            "ACT": rule.activation,
-        }
-        self.grid = dict(zip("ZYX", self.size, strict=True))
+        dense_act = Activation(rule.dense_activation, rule.negative_slope)
+        own = rule.channels if rule.identity else 0
+        self.sees = Sees(
+            rule.channels, self.channels, p, own, self.seen, rule.extra, self.dense, dense_act, self.batch_norm
+        )
+        self.reach = Reach(kz, ky, kx, rule.padding)
+        self.mlp = Mlp(self.hidden, len(rule.hidden), Activation(rule.activation, rule.negative_slope))
+        self.grid = Grid(self.cells, *self.size)
         self.scale = rule.step_size / (rule.fire_rate if rule.fire_rescale else 1.0)
         widest = max(self.channels, sizes.padded(self.seen) if self.dense else 1)
         layers = len(rule.hidden)
@@ -160,17 +147,16 @@ class Rollout:
         self.untuned = {name for name in fixed if measured[name] is None} if tuning.wanted() else set()
         if rule.alive is not None:
             window = [1] * (3 - rule.ndim) + [rule.alive.pool] * rule.ndim
-            self.window = dict(zip(("NZ", "NY", "NX"), window, strict=True))
+            self.window = Reach(window[0], window[1], window[2], "zeros")
+            self.life = Life(rule.alive.channel, rule.alive.threshold, *(rule.restore or (0, 0)))
 
-    def seen_by(self, t: int) -> dict[str, Any]:
-        """Arguments of a step that say what cells see."""
-        found: dict[str, Any] = {"taps": self.taps, "tap_bias": self.tap_bias, "extra": self.nothing, **self.grid}
-        step, sample, channel, axes = 0, 0, 0, [0, 0, 0]
+    def sight(self, t: int, centre: Tensor) -> Sight:
+        """What cells see at a step besides the state."""
+        extra, step, sample, channel, (z, y, x) = self.nothing, 0, 0, 0, [0, 0, 0]
         if self.extra is not None:
-            step, sample, channel, axes = extras.strides(self.rule, self.x, self.extra)
-            found["extra"] = self.extra[t] if step else self.extra
-        names = ("extra_sample", "extra_channel", "extra_z", "extra_y", "extra_x")
-        return found | dict(zip(names, (sample, channel, *axes), strict=True))
+            step, sample, channel, (z, y, x) = extras.strides(self.rule, self.x, self.extra)
+            extra = self.extra[t] if step else self.extra
+        return Sight(self.taps, self.tap_bias, extra, sample, channel, z, y, x, centre)
 
     def launch(self, kernel: str, run: Callable[[sizes.Tiles], None], *sums: Tensor) -> None:
         """Launches a kernel with its tile sizes, measured first where that is wanted; `sums` it adds to."""
@@ -239,8 +225,8 @@ class Rollout:
 
         def run(tiles: sizes.Tiles) -> None:
             moments.sum_moments[(programs, tiles.chunks**2)](
-                x, self.shift, first, second, self.cells, **self.seen_by(t), **self.perception,
-                PRECISION=self.precision, **options(tiles),
+                x, first, second, self.grid, self.sight(t, self.shift),
+                SEES=self.sees, REACH=self.reach, PRECISION=self.precision, **options(tiles),
             )  # fmt: skip
 
         # Before the first step no mean is known to sum about.
@@ -262,53 +248,50 @@ class Rollout:
             P=self.rule.perception_size, HP=self.hidden, KB=tiles.chunk, CHUNKS=tiles.chunks,
         )  # fmt: skip
 
-    def first_layer(self) -> tuple[Tensor, Tensor]:
-        """The first layer's weight [P, HP] and all biases [LAYERS, HP], batch norm folded in."""
-        return (self.folded_weight, self.folded_bias) if self.batch_norm else (self.first, self.biases)
+    def weights(self) -> Weights:
+        """The MLP, batch norm folded in."""
+        first, biases = (self.folded_weight, self.folded_bias) if self.batch_norm else (self.first, self.biases)
+        return Weights(first, biases, self.upper, self.update, self.update_bias, self.scale)
 
     def step(self, t: int, x: Tensor, out: Tensor, lives: Tensor) -> None:
         """out = one step from x; where the rule has an alive mask, lives [cells] becomes who lives after it."""
         alive = self.rule.alive
         blocks = (-(-self.cells // _LIFE),)
-        place = {"cells": self.cells, **self.grid}
         before, near = lives, None
         if alive is not None and alive.pre:
             before, near = torch.empty_like(lives), torch.empty_like(lives)
-            limits = {"channel": alive.channel, "threshold": alive.threshold, "C": self.rule.channels}
-            life.living[blocks](x, before, **place, **limits, **self.window, BLOCK=_LIFE)
-            life.grow[blocks](before, near, **place, **self.window, BLOCK=_LIFE)
-        lists, count = self.lists(t, near)
-        first, biases = self.first_layer()
+            life.living[blocks](
+                x, before, self.grid, self.life, C=self.rule.channels, REACH=self.window, BLOCK=_LIFE
+            )  # fmt: skip
+            life.grow[blocks](before, near, self.grid, REACH=self.window, BLOCK=_LIFE)
+        listed = self.lists(t, near)
         raw = out if alive is None else torch.empty_like(out)
 
         def run(tiles: sizes.Tiles) -> None:
-            forward_kernels.step[(-(-self.cells // tiles.block),)](
-                x, raw, lists, count, self.cells, centre=self.mean, first_weight=first, biases=biases, upper=self.upper,
-                update_weight=self.update, update_bias=self.update_bias, scale=self.scale,
-                moved=self.touched if alive is None else self.moved, **self.seen_by(t),
-                **self.perception, **self.mlp, LISTED=self.listed, PRECISION=self.precision, **options(tiles),
+            blocks = -(-self.cells // tiles.block)
+            forward_kernels.step[(blocks,)](
+                x, raw, Work(*listed, blocks), self.grid, self.sight(t, self.mean), self.weights(),
+                self.touched if alive is None else self.moved,
+                SEES=self.sees, REACH=self.reach, MLP=self.mlp, LISTED=self.listed, PRECISION=self.precision,
+                **options(tiles),
             )  # fmt: skip
 
         self.launch("step", run)
         if alive is not None:
-            lo, hi = self.rule.restore or (0, 0)
             life.settle[blocks](
-                x, raw, out, before, lives, **place, channel=alive.channel, threshold=alive.threshold,
-                restore_lo=lo, restore_hi=hi, PRE=alive.pre, POST=alive.post,
-                C=self.rule.channels, CP=self.channels, **self.window, BLOCK=_LIFE,
+                x, raw, out, before, lives, self.grid, self.life, PRE=alive.pre, POST=alive.post,
+                C=self.rule.channels, CP=self.channels, REACH=self.window, BLOCK=_LIFE,
             )  # fmt: skip
 
 
-def options(tiles: sizes.Tiles) -> dict[str, int]:
+def options(tiles: sizes.Tiles) -> dict[str, Any]:
     """Tile sizes as a kernel takes them."""
-    return {
-        "BLOCK": tiles.block,
-        "KB": tiles.chunk,
-        "CHUNKS": tiles.chunks,
-        "num_warps": tiles.warps,
-        "num_stages": tiles.stages,
-        "maxnreg": REGISTERS,
-    }
+    return {"TILE": Tile(tiles.block, tiles.chunk, tiles.chunks), **compiled(tiles)}
+
+
+def compiled(tiles: sizes.Tiles) -> dict[str, int]:
+    """How the compiler is to build a kernel of these sizes."""
+    return {"num_warps": tiles.warps, "num_stages": tiles.stages, "maxnreg": REGISTERS}
 
 
 def _capturing(device: torch.device) -> bool:

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ncafast.backends.triton_kernels import backward as kernels
 from ncafast.backends.triton_kernels import norm_back, sizes
-from ncafast.backends.triton_kernels.rollout import REGISTERS, Rollout, Tape, options
+from ncafast.backends.triton_kernels.bundles import Pass, Sums, Work
+from ncafast.backends.triton_kernels.rollout import Rollout, Tape, compiled, options
 from ncafast.rule import layer_name
 
 _TAP_BYTES = 1 << 28  # of the filters' partial gradients; large dense convolutions get fewer programs
@@ -23,14 +24,14 @@ class Backward:
         self.learned = wanted.get("perceive.weight", False)
         rule, x = rollout.rule, rollout.x
         n, wide, layers, p = rollout.programs, rollout.hidden, len(rule.hidden), rule.perception_size
-        self.sums = {
-            "sum_first": x.new_zeros((n, p, wide)),
-            "sum_biases": x.new_zeros((n, layers, wide)),
-            "sum_upper": x.new_zeros((n, max(layers - 1, 1), wide, wide) if layers > 1 else 1),
-            "sum_update": x.new_zeros((n, wide, rule.channels)),
-            "sum_update_bias": x.new_zeros((n, rule.channels)),
-            "sum_tap_bias": x.new_zeros((n, p)),
-        }
+        self.sums = Sums(
+            first=x.new_zeros((n, p, wide)),
+            biases=x.new_zeros((n, layers, wide)),
+            upper=x.new_zeros((n, max(layers - 1, 1), wide, wide) if layers > 1 else 1),
+            update=x.new_zeros((n, wide, rule.channels)),
+            update_bias=x.new_zeros((n, rule.channels)),
+            tap_bias=x.new_zeros((n, p)),
+        )
         shape = (rule.channels, rollout.seen) if rollout.dense else (rollout.seen,)
         each = 4 * rollout.taps_count * math.prod(shape)
         self.spreaders = max(1, min(n, _TAP_BYTES // max(each, 1))) if self.learned else n
@@ -78,36 +79,28 @@ class Backward:
         self._fold(t)
         lives = self.tape.lives(t)
         alive = rule.alive is not None
-        lists, count = rollout.lists(t, lives if alive else None)
-        first, biases = rollout.first_layer()
+        listed = rollout.lists(t, lives if alive else None)
+        task = Pass(rollout.listed, alive, FRESH=rollout.batch_norm, FINISH=not rollout.batch_norm)
 
         def through_mlp(tiles: sizes.Tiles) -> None:
+            work = Work(*listed, -(-rollout.cells // tiles.block))
             kernels.through_mlp[(rollout.programs,)](
-                x, g, lives, self.dy, lists, count, rollout.cells, -(-rollout.cells // tiles.block),
-                centre=rollout.mean, first_weight=first, biases=biases, upper=rollout.upper,
-                update_weight=rollout.update, touched=rollout.touched, **self.sums, scale=rollout.scale,
-                **rollout.seen_by(t), **rollout.perception, **rollout.mlp, LISTED=rollout.listed, ALIVE=alive,
-                FRESH=rollout.batch_norm, FINISH=not rollout.batch_norm,
+                x, g, lives, self.dy, work, rollout.grid, rollout.sight(t, rollout.mean), rollout.weights(),
+                rollout.touched, self.sums, SEES=rollout.sees, REACH=rollout.reach, MLP=rollout.mlp, PASS=task,
                 PRECISION=rollout.precision, **options(tiles),
             )  # fmt: skip
 
-        rollout.launch("through_mlp", through_mlp, *self.sums.values())
+        rollout.launch("through_mlp", through_mlp, *self.sums)
         if rollout.batch_norm:
             self._through_norm(t, x)
         dx = torch.empty_like(x)
-        facts = {
-            name: value
-            for name, value in rollout.perception.items()
-            if name not in ("E", "DENSE_ACT", "SLOPE", "CENTRED")
-        }
 
         def to_sources(tiles: sizes.Tiles) -> None:
             kernels.to_sources[(self.spreaders,)](
-                x, g, lives, self.dy, dx, rollout.cells, -(-rollout.cells // tiles.block), rollout.taps, self.sum_taps,
-                rollout.restored, **rollout.grid, **facts,
-                SP=sizes.padded(max(rollout.seen, 1)) if rollout.dense else 16,
-                ALIVE=alive, LEARNED=self.learned, BLOCK=tiles.block, PRECISION=rollout.precision,
-                num_warps=tiles.warps, num_stages=tiles.stages, maxnreg=REGISTERS,
+                x, g, lives, self.dy, dx, rollout.grid, rollout.taps, self.sum_taps, rollout.restored,
+                SEES=rollout.sees, REACH=rollout.reach, ALIVE=alive, LEARNED=self.learned,
+                SP=sizes.padded(rollout.seen if rollout.dense else 1),
+                BLOCK=tiles.block, PRECISION=rollout.precision, **compiled(tiles),
             )  # fmt: skip
 
         rollout.launch("to_sources", to_sources, self.sum_taps)
@@ -125,7 +118,7 @@ class Backward:
         _, moment = self.tape.moments(t)
         tiles = rollout.tiles["through_norm"]
         norm_back.norm_gradients[(rollout.hidden // 16,)](
-            self.sums["sum_first"].sum(0), self.sums["sum_biases"].sum(0), moment, rollout.first, rollout.gamma,
+            self.sums.first.sum(0), self.sums.biases.sum(0), moment, rollout.first, rollout.gamma,
             self.stats, rollout.rule.norm_eps, rollout.rule.hidden[0], rollout.cells, self.d_weight, self.d_gamma,
             self.d_beta, self.by_two, self.by_one, P=p, HP=rollout.hidden, KB=tiles.chunk, CHUNKS=tiles.chunks,
         )  # fmt: skip
@@ -135,23 +128,22 @@ class Backward:
 
         def through_norm(tiles: sizes.Tiles) -> None:
             kernels.through_norm[(rollout.programs, tiles.chunks)](
-                x, self.dy, rollout.cells, -(-rollout.cells // tiles.block), self.matrix, self.offset,
-                centre=rollout.mean, sum_tap_bias=self.sums["sum_tap_bias"],
-                **rollout.seen_by(t), **rollout.perception,
+                x, self.dy, rollout.grid, rollout.sight(t, rollout.mean), self.matrix, self.offset,
+                self.sums.tap_bias, SEES=rollout.sees, REACH=rollout.reach,
                 PRECISION=rollout.precision, **options(tiles),
             )  # fmt: skip
 
-        rollout.launch("through_norm", through_norm, self.sums["sum_tap_bias"], self.dy)
+        rollout.launch("through_norm", through_norm, self.sums.tap_bias, self.dy)
 
     def parameters(self) -> dict[str, Tensor]:
         """Gradients by name, from the packed layouts to the parameters' own."""
         rollout, rule = self.rollout, self.rollout.rule
-        sums = {name: value.sum(0) for name, value in self.sums.items()}
+        sums = Sums(*(part.sum(0) for part in self.sums))
         found: dict[str, Tensor] = {}
         for layer, width in enumerate(rule.hidden):
-            first = sums["sum_first"] if layer == 0 else sums["sum_upper"][layer - 1]
+            first = sums.first if layer == 0 else sums.upper[layer - 1]
             inputs = rule.perception_size if layer == 0 else rule.hidden[layer - 1]
-            self._layer(found, layer, first[:inputs, :width].t(), sums["sum_biases"][layer, :width])
+            self._layer(found, layer, first[:inputs, :width].t(), sums.biases[layer, :width])
         own, seen = rule.channels if rule.identity else 0, rollout.seen
         if rule.has_filters:
             shape = rule.param_shapes()["perceive.weight"]
@@ -159,11 +151,11 @@ class Backward:
             taps = taps.permute(2, 1, 0) if rollout.dense else taps.view(rollout.taps.shape).permute(1, 2, 0)
             found["perceive.weight"] = taps.reshape(shape)
             if rule.filter_bias:
-                bias = sums["sum_tap_bias"][own : own + seen].reshape(rule.param_shapes()["perceive.bias"])
+                bias = sums.tap_bias[own : own + seen].reshape(rule.param_shapes()["perceive.bias"])
                 # Batch norm takes away what is the same in every cell; a dense convolution's activation comes between.
                 found["perceive.bias"] = bias * (rollout.dense or not rollout.batch_norm)
-        found["update.weight"] = sums["sum_update"][: rule.hidden[-1], rule.lo : rule.hi].t()
-        found["update.bias"] = sums["sum_update_bias"][rule.lo : rule.hi]
+        found["update.weight"] = sums.update[: rule.hidden[-1], rule.lo : rule.hi].t()
+        found["update.bias"] = sums.update_bias[rule.lo : rule.hi]
         return {name: grad.contiguous() for name, grad in found.items()}
 
     def _layer(self, found: dict[str, Tensor], layer: int, weight: Tensor, bias: Tensor) -> None:
