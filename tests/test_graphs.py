@@ -7,6 +7,7 @@ import torch
 from recorder import record
 
 from ncafast.backends import graphs
+from ncafast.bench.cases import CASES
 
 
 @pytest.fixture
@@ -64,15 +65,39 @@ def test_strides_are_kept(kept):
         assert out.stride() == x.stride() and torch.equal(out, x)
 
 
-def test_the_longest_unused_makes_room(kept, calls, monkeypatch):
-    monkeypatch.setattr(graphs, "_ALL_BYTES", 2 * 2 * 4 * 10)  # two calls of ten numbers in and ten out
+@pytest.fixture
+def room(monkeypatch):
+    """Memory for two calls of ten numbers in and ten out."""
+    monkeypatch.setattr(graphs, "memory", lambda device: graphs._ALL_SHARE * 2 * 2 * 4 * 10)
+
+
+def test_the_longest_unused_makes_room(kept, calls, room, monkeypatch):
+    monkeypatch.setattr(graphs, "_UNUSED", 3)
     for what in ("a", "b", "a", "b", "a", "b", "a", "c", "c", "c"):
         kept.call(what, [torch.ones(10), None], double)
     assert len(calls) == 3
     kept.call("a", [torch.ones(10), None], double)  # used after b, so still there
     assert len(calls) == 3
+    for _ in range(3):
+        kept.call("c", [torch.ones(10), None], double)
     kept.call("b", [torch.ones(10), None], double)
     assert len(calls) == 4
+
+
+def test_calls_that_take_turns_do_not_have_each_other_recorded_again(kept, calls, room):
+    """As those of a number of steps that is drawn anew each time: two of the three stay recorded."""
+    for number in range(60):
+        (out,) = kept.call(number % 3, [torch.full((10,), float(number)), None], double)
+        assert out[0] == 2 * number
+    assert len(calls) == 2
+
+
+def test_each_gpu_has_its_own_room(kept, room):
+    first, second = torch.device("cuda", 0), torch.device("cuda", 1)
+    held = graphs._Recorded([], lambda: None, [], first, 2 * 2 * 4 * 10, 0)
+    kept._recorded["full"] = held
+    assert not kept._make_room(first, 4)
+    assert kept._make_room(second, 4)
 
 
 def test_what_cannot_be_recorded_runs_plainly_and_says_so_once(calls):
@@ -102,16 +127,44 @@ def test_recorded_in_inference_mode_and_used_outside(kept):
             assert torch.equal(out, 2 * x)
 
 
-def test_only_small_calls_on_a_gpu_are_worth_it(monkeypatch):
-    x = torch.empty(1, 16, 8, 8)
-    assert not graphs.worth(x, 0)
+@pytest.fixture
+def card(monkeypatch):
+    """A GPU of 24 GB that need not be there."""
     monkeypatch.setattr(torch.Tensor, "device", property(lambda x: torch.device("cuda")), raising=False)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    monkeypatch.setattr(graphs, "memory", lambda device: 24 * 10**9)
+
+
+def state(batch, channels, *size):
+    return torch.empty(1).expand(batch, channels, *size)
+
+
+def test_only_small_calls_on_a_gpu_are_worth_it(card, monkeypatch):
+    x = state(1, 16, 8, 8)
     assert graphs.worth(x, 100)
-    assert not graphs.worth(torch.empty(1).expand(1, 16, 512, 512), 0)  # 2^18 cells
-    assert not graphs.worth(torch.empty(1).expand(1, 16, 256, 256), 20)  # 92 MB of states
+    assert not graphs.worth(state(1, 16, 1024, 1024), 0)  # 2^20 cells
+    assert not graphs.worth(state(1, 16, 512, 512), 60)  # 1 GB of states
+    monkeypatch.setattr(graphs, "memory", lambda device: 80 * 10**9)
+    assert graphs.worth(state(1, 16, 512, 512), 60)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
     assert not graphs.worth(x, 0)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
     monkeypatch.setenv("NCAFAST_GRAPHS", "0")
     assert not graphs.worth(x, 0)
+
+
+def test_no_call_on_a_cpu_is_worth_it():
+    assert not graphs.worth(torch.empty(1, 16, 8, 8), 0)
+
+
+@pytest.mark.parametrize(
+    "name", ["maxnca", "maxnca-bn", "med-fine", "med-coarse", "texture", "growing", "growing-seed", "selfclass-mnist"]
+)
+def test_published_models_train_inside_graphs_at_their_benchmark_sizes(name, card, monkeypatch):
+    """A GPU of 24 GB holds a rollout that keeps every state, and its backward, at once."""
+    case = next(case for case in CASES if case.name == name)
+    size, channels = case.sizes["gpu"], case.fused().rule.channels
+    x = state(size.batch, channels, *size.grid)
+    assert graphs.worth(x, size.steps)
+    states = (size.steps + 3) * x.numel() * 4
+    assert graphs.Graphs(record)._make_room(x.device, 2 * states)

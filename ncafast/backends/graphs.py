@@ -1,7 +1,9 @@
 """CUDA graphs of whole rollouts: on small grids the launches cost more than the kernels, and a graph launches once.
 
 A call that comes a third time with the same rule, sizes and plan is recorded, on buffers of its own; from then on its
-inputs are copied there, the graph is replayed, and its outputs are copied out. NCAFAST_GRAPHS=0 switches it off.
+inputs are copied there, the graph is replayed, and its outputs are copied out. The buffers take up to an eighth of the
+GPU's memory; NCAFAST_GRAPHS=0 does without. Where that is full, a call makes room by dropping what has not been used
+for long, and else runs plainly: numbers of steps that are drawn anew each time must not have each other recorded again.
 """
 
 from __future__ import annotations
@@ -17,24 +19,34 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# A model, not a measurement: a launch from Python takes some 15 us, a step's kernels reach that at about 2^17 cells.
-_MOST_CELLS = 2**17
-_MOST_BYTES = 2**26  # of one call's states, which a graph holds besides the caller
-_ALL_BYTES = 2**29  # of all recorded calls
+# By count, unverified on hardware: a launch from Python takes some 15 us, and a step under batch norm, which has six,
+# runs as long at 2^18 to 2^19 cells on an H200. Copying a state in and out takes about a tenth of its step.
+_MOST_CELLS = 2**19
+_ONE_SHARE = 32  # a call's states, which a graph holds besides the caller, take a 32nd of the GPU's memory at most
+_ALL_SHARE = 8  # all recorded calls of a GPU an eighth
+_UNUSED = 256  # calls after which a recorded one may be dropped for another
 _CALLS_BEFORE = 2  # run plainly: kernels are compiled and loaded, and what comes once is not recorded
-_REMEMBERED = 1024  # calls whose number is known
+_REMEMBERED = 1024  # kinds of calls that are counted
 
 Tensors = Sequence[Any]  # Tensor or None
 Run = Callable[[Tensors], list[Tensor]]
 Record = Callable[[Callable[[], list[Tensor]]], tuple[Callable[[], None], list[Tensor]]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Recorded:
     inputs: list[Tensor]
     replay: Callable[[], None]
     outputs: list[Tensor]
+    device: torch.device
     size: int
+    used: int  # the number of the call that used it last
+
+
+@dataclass(slots=True)
+class _Counted:
+    times: int = 0
+    size: int = 0  # bytes of inputs and outputs
 
 
 class Graphs:
@@ -46,9 +58,10 @@ class Graphs:
 
     def __init__(self, record: Record | None = None) -> None:
         self._record = record or _capture
-        self._calls: OrderedDict[Hashable, int] = OrderedDict()
+        self._counted: OrderedDict[Hashable, _Counted] = OrderedDict()
         self._recorded: OrderedDict[Hashable, _Recorded] = OrderedDict()
         self._refused: set[Hashable] = set()
+        self._number = 0  # of this call
         self._lock = threading.Lock()
 
     def call(self, what: Hashable, inputs: Tensors, run: Run) -> list[Tensor]:
@@ -59,33 +72,38 @@ class Graphs:
             inputs: what `run` reads of tensors; it must not read their values on the host.
             run: the call; the same number of tensors each time, none of them an input.
         """
-        key = (what, _place(inputs), tuple(None if t is None else (t.shape, t.dtype) for t in inputs))
+        device = next(t.device for t in inputs if t is not None)
+        key = (what, device, _stream(device), tuple(None if t is None else (t.shape, t.dtype) for t in inputs))
         with self._lock:
+            self._number += 1
             kept = self._recorded.get(key)
-            if kept is None and self._due(key):
-                kept = self._make(key, inputs, run)
+            counted = None if kept is not None or key in self._refused else self._count(key)
+            if counted is not None and counted.times > _CALLS_BEFORE and self._make_room(device, counted.size):
+                kept = self._make(key, device, inputs, run)
             if kept is not None:
                 self._recorded.move_to_end(key)
+                kept.used = self._number
                 torch._foreach_copy_(kept.inputs, [t for t in inputs if t is not None])
                 kept.replay()
                 return [torch.empty_like(t).copy_(t) for t in kept.outputs]
-        return run(inputs)
+        outputs = run(inputs)
+        if counted is not None:
+            counted.size = _bytes([*(t for t in inputs if t is not None), *outputs])
+        return outputs
 
-    def _due(self, key: Hashable) -> bool:
-        """Counts the call; whether it is to be recorded."""
-        if key in self._refused:
-            return False
-        times = self._calls.pop(key, 0)
-        self._calls[key] = times + 1
-        if len(self._calls) > _REMEMBERED:
-            self._calls.popitem(last=False)
-        return times >= _CALLS_BEFORE
+    def _count(self, key: Hashable) -> _Counted:
+        counted = self._counted.pop(key, None) or _Counted()
+        counted.times += 1
+        self._counted[key] = counted
+        if len(self._counted) > _REMEMBERED:
+            self._counted.popitem(last=False)
+        return counted
 
-    def _make(self, key: Hashable, inputs: Tensors, run: Run) -> _Recorded | None:
+    def _make(self, key: Hashable, device: torch.device, inputs: Tensors, run: Run) -> _Recorded | None:
         # Tensors born in inference mode could not be written to outside of it; out of it, autograd would listen.
         with torch.inference_mode(False), torch.no_grad():
-            own = [None if t is None else torch.empty_like(t).copy_(t) for t in inputs]
             try:
+                own = [None if t is None else torch.empty_like(t).copy_(t) for t in inputs]
                 replay, outputs = self._record(lambda: run(own))
             except RuntimeError as error:
                 self._refused.add(key)
@@ -94,16 +112,27 @@ class Graphs:
                 )
                 return None
         held = [t for t in own if t is not None]
-        made = _Recorded(held, replay, outputs, _bytes([*held, *outputs]))
-        self._make_room(made.size)
+        made = _Recorded(held, replay, outputs, device, _bytes([*held, *outputs]), self._number)
         self._recorded[key] = made
         return made
 
-    def _make_room(self, size: int) -> None:
-        while self._recorded and sum(kept.size for kept in self._recorded.values()) + size > _ALL_BYTES:
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()  # a graph may still be running
-            self._recorded.popitem(last=False)
+    def _make_room(self, device: torch.device, size: int) -> bool:
+        """Drops calls of a GPU that were not used for long until `size` bytes more may be held; whether they may."""
+        there = [(key, kept) for key, kept in self._recorded.items() if kept.device == device]
+        over = sum(kept.size for _, kept in there) + size - memory(device) // _ALL_SHARE
+        dropped: list[Hashable] = []
+        for key, kept in there:  # the longest unused first
+            if over <= 0 or self._number - kept.used < _UNUSED:
+                break
+            over -= kept.size
+            dropped.append(key)
+        if over > 0:
+            return False
+        if dropped and device.type == "cuda":
+            torch.cuda.synchronize(device)  # a graph may still be running
+        for key in dropped:
+            del self._recorded[key]
+        return True
 
 
 def worth(x: Tensor, kept: int) -> bool:
@@ -115,7 +144,8 @@ def worth(x: Tensor, kept: int) -> bool:
     """
     if x.device.type != "cuda" or os.environ.get("NCAFAST_GRAPHS") == "0":
         return False
-    small = x.numel() // x.shape[1] <= _MOST_CELLS and (kept + 2) * _bytes([x]) <= _MOST_BYTES
+    few = x.numel() // x.shape[1] <= _MOST_CELLS
+    small = few and (kept + 2) * _bytes([x]) <= memory(x.device) // _ONE_SHARE
     return small and not torch.cuda.is_current_stream_capturing()
 
 
@@ -123,10 +153,16 @@ def _bytes(tensors: Tensors) -> int:
     return sum(t.numel() * t.element_size() for t in tensors)
 
 
-def _place(inputs: Tensors) -> Hashable:
-    """Device and stream: a graph's buffers belong to one stream, whose order keeps calls apart."""
-    device = next(t.device for t in inputs if t is not None)
-    return device, torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else None
+def memory(device: torch.device) -> int:
+    """Bytes that a GPU has; of a CPU, where there is a stand-in for graphs, as many as it takes."""
+    if device.type != "cuda":
+        return 2**63
+    return int(torch.cuda.get_device_properties(device).total_memory)
+
+
+def _stream(device: torch.device) -> int | None:
+    """A graph's buffers belong to one stream, whose order keeps calls apart."""
+    return torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else None
 
 
 _places: dict[Hashable, tuple[Any, torch.cuda.Stream]] = {}  # memory pool, stream to record on

@@ -108,7 +108,7 @@ def forward(
         return list(done)
 
     with _on(x):
-        return Outputs(*_run(x, plan, ("forward", rule, plan), [x, extra, fire_mask, seed, *params], run))
+        return Outputs(*_run(rule, x, plan, "forward", [x, extra, fire_mask, seed, *params], run))
 
 
 def backward(
@@ -144,16 +144,19 @@ def backward(
 
     inputs = [grad_out, grad_history, x, history, tape, extra, fire_mask, seed, *params]
     with _on(x):
-        grad_x, *grads = _run(x, plan, ("backward", rule, plan, tuple(needs)), inputs, run)
+        grad_x, *grads = _run(rule, x, plan, ("backward", *needs), inputs, run)
     grad_extra = grads.pop(0) if need_extra else None
     return grad_x, grad_extra, [grads.pop(0) if need else None for need in need_params]
 
 
-def _run(x: Tensor, plan: Plan, what: Hashable, inputs: graphs.Tensors, run: graphs.Run) -> list[Tensor]:
+def _run(rule: Rule, x: Tensor, plan: Plan, call: Hashable, inputs: graphs.Tensors, run: graphs.Run) -> list[Tensor]:
     """The call, through a recorded CUDA graph where launching would take longer than running."""
+    from ncafast.backends.triton_kernels import chosen
+
     if tuning.wanted() or not graphs.worth(x, plan.kept):
         return run(inputs)
-    return graphs.shared.call(what, inputs, run)
+    tiles = tuple(choice.tiles for choice in chosen.choices(rule, x, plan.precision).values())
+    return graphs.shared.call((call, rule, plan, tiles), inputs, run)
 
 
 def _interpreted() -> bool:

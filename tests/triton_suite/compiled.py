@@ -25,7 +25,7 @@ from ncafast import Alive, Rule
 from ncafast.backends import triton as backend
 from ncafast.backends.plan import Plan
 from ncafast.backends.precision import precision, use_precision
-from ncafast.backends.triton_kernels import rollout, rollout_back
+from ncafast.backends.triton_kernels import chosen, rollout, rollout_back
 
 # The published models' rules, and one that takes several chunks; sizes are those of the benchmark.
 RULES = {
@@ -57,8 +57,8 @@ def launches(rule: Rule, size: tuple[int, ...], architecture: int) -> list[tuple
 
         return note
 
-    before = JITFunction.__getitem__, rollout.capability
-    JITFunction.__getitem__, rollout.capability = record, lambda device: architecture // 10
+    before = JITFunction.__getitem__, chosen.capability
+    JITFunction.__getitem__, chosen.capability = record, lambda device: architecture // 10
     try:
         x = torch.zeros(1, rule.channels, *size)
         params = [torch.zeros(shape) for shape in rule.param_shapes().values()]
@@ -72,7 +72,7 @@ def launches(rule: Rule, size: tuple[int, ...], architecture: int) -> list[tuple
         back = rollout_back.Backward(ready, done.tape, wanted, None)
         back.run(done.history, torch.zeros_like(x), None)
     finally:
-        JITFunction.__getitem__, rollout.capability = before
+        JITFunction.__getitem__, chosen.capability = before
     return seen
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from ncafast import philox
 from ncafast.backends import extras, tuning
 from ncafast.backends.plan import Outputs, Plan
-from ncafast.backends.triton_kernels import cells, life, moments, sizes
+from ncafast.backends.triton_kernels import cells, chosen, life, moments, sizes
 from ncafast.backends.triton_kernels import forward as forward_kernels
 from ncafast.backends.triton_kernels.bundles import Activation, Grid, Life, Mlp, Reach, Sees, Sight, Tile, Weights, Work
 from ncafast.rule import Rule, layer_name
@@ -118,33 +118,20 @@ class Rollout:
     def _facts(self) -> None:
         """The constants and numbers that kernels share."""
         rule = self.rule
-        kz, ky, kx = [1] * (3 - rule.ndim) + list(rule.kernel_size if rule.has_filters else [1] * rule.ndim)
         p = rule.perception_size
         dense_act = Activation(rule.dense_activation, rule.negative_slope)
         own = rule.channels if rule.identity else 0
         self.sees = Sees(
             rule.channels, self.channels, p, own, self.seen, rule.extra, self.dense, dense_act, self.batch_norm
         )
-        self.reach = Reach(kz, ky, kx, rule.padding)
+        self.reach = Reach(*chosen.filters(rule), rule.padding)
         self.mlp = Mlp(self.hidden, len(rule.hidden), Activation(rule.activation, rule.negative_slope))
         self.grid = Grid(self.cells, *self.size)
         self.scale = rule.step_size / (rule.fire_rate if rule.fire_rescale else 1.0)
-        widest = max(self.channels, sizes.padded(self.seen) if self.dense else 1)
-        layers = len(rule.hidden)
-        back = sizes.backward(p, self.hidden, widest, layers, self.dense, capability(self.x.device))
-        fixed = {
-            "step": sizes.forward(p, self.hidden, widest, layers),
-            "through_mlp": back,
-            "sum_moments": sizes.moments(p),
-            "through_norm": sizes.moments(p),
-            "to_sources": sizes.spread(widest),
-        }
-        facts = f"C{rule.channels} P{p} H{self.hidden} x{layers} k{kz}x{ky}x{kx} {rule.perception} {self.precision}"
-        about = max(self.cells - 1, 0).bit_length()
-        self.kernels = {name: f"{name} {facts} 2^{about} cells" for name in fixed}
-        measured = {name: tuning.known(self.x.device, self.kernels[name], fixed[name]) for name in fixed}
-        self.tiles = {name: measured[name] or fixed[name] for name in fixed}
-        self.untuned = {name for name in fixed if measured[name] is None} if tuning.wanted() else set()
+        choices = chosen.choices(rule, self.x, self.precision)
+        self.kernels = {name: choice.key for name, choice in choices.items()}
+        self.tiles = {name: choice.tiles for name, choice in choices.items()}
+        self.untuned = {name for name, choice in choices.items() if not choice.measured} if tuning.wanted() else set()
         if rule.alive is not None:
             window = [1] * (3 - rule.ndim) + [rule.alive.pool] * rule.ndim
             self.window = Reach(window[0], window[1], window[2], "zeros")
@@ -297,11 +284,6 @@ def compiled(tiles: sizes.Tiles) -> dict[str, int]:
 def _capturing(device: torch.device) -> bool:
     """Whether launches go into a CUDA graph, where nothing can be timed."""
     return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
-
-
-def capability(device: torch.device) -> int:
-    """The GPU's major compute capability; 9 for the interpreter."""
-    return 9 if device.type == "cpu" else torch.cuda.get_device_capability(device)[0]
 
 
 def _programs(device: torch.device) -> int:
