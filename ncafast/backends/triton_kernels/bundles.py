@@ -128,3 +128,29 @@ class Life(NamedTuple):
     threshold: float
     restore_lo: int
     restore_hi: int
+
+
+class Draw(NamedTuple):
+    """Which cells are active: those that all of these name."""
+
+    DRAWN: bool  # the random source
+    MASKED: bool  # given masks
+    WANTED: bool  # a third mask, where it names a cell of their window
+    WINDOW: Reach
+
+
+class Sources(NamedTuple):
+    """What tells which cells are active."""
+
+    seed: Tensor  # [1] int64
+    mask: Tensor  # uint8
+    wanted: Tensor  # [cells] uint8
+
+
+class Listing(NamedTuple):
+    """Lists of active cells, and what they are made with."""
+
+    lists: Tensor  # [steps, row] int32
+    row: int  # cells, rounded up for the alignment of what follows
+    fired: Tensor  # [steps, 4] int32: how many are active, and nothing
+    counts: Tensor  # [steps, 1 + blocks] int32, 0: how many blocks have started, and what each counts plus 1

@@ -7,6 +7,8 @@ the number of programs never has to be known on the host.
 import triton
 import triton.language as tl
 
+from ncafast.backends.triton_kernels.perception import neighbour
+
 # What changes from call to call must not have kernels compiled anew.
 _VARIED = ["first_step", "first_sample", "limit", "first_mask", "mask_step", "mask_sample"]
 
@@ -26,61 +28,70 @@ def fires(seed, cell, sample, step, limit):
 
 @triton.jit
 def active_cells(
-    block, t, seed, mask, wanted, cells, per_sample, first_sample, first_step, limit, first_mask,
-    mask_step, mask_sample, DRAWN: tl.constexpr, MASKED: tl.constexpr, WANTED: tl.constexpr, LIST: tl.constexpr,
+    block, t, sources, grid, first_sample, first_step, limit, first_mask, mask_step, mask_sample,
+    DRAW: tl.constexpr, LIST: tl.constexpr,
 ):  # fmt: skip
     """Cells of a block of LIST, whether they are in the grid, and whether they fire and are wanted.
 
     Steps are counted from 0 here: first_step numbers them for the random source, first_mask in the given masks.
     """
+    WINDOW: tl.constexpr = DRAW.WINDOW
+    per_sample = grid.depth * grid.height * grid.width
     cell = block * LIST + tl.arange(0, LIST)
-    inside = cell < cells
+    inside = cell < grid.cells
     sample, local = cell // per_sample, cell % per_sample
     active = inside
-    if DRAWN:
-        active = active & fires(seed, local, sample + first_sample, first_step + t, limit)
-    if MASKED:
-        place = mask + (first_mask + t).to(tl.int64) * mask_step + sample.to(tl.int64) * mask_sample + local
-        active = active & (tl.load(place, mask=inside, other=0) != 0)
-    if WANTED:
-        active = active & (tl.load(wanted + cell, mask=inside, other=0) != 0)
+    if DRAW.DRAWN:
+        active = active & fires(sources.seed, local, sample + first_sample, first_step + t, limit)
+    if DRAW.MASKED:
+        place = (first_mask + t).to(tl.int64) * mask_step + sample.to(tl.int64) * mask_sample + local
+        active = active & (tl.load(sources.mask + place, mask=inside, other=0) != 0)
+    if DRAW.WANTED:
+        near = tl.full([LIST], 0, tl.int32)
+        for tap in range(WINDOW.KZ * WINDOW.KY * WINDOW.KX):
+            other, ok = neighbour(cell, tap, grid, WINDOW)
+            near = near | tl.load(sources.wanted + other, mask=inside & ok, other=0).to(tl.int32)
+        active = active & (near != 0)
     return cell, inside, active
 
 
-@triton.jit(do_not_specialize=_VARIED)
-def count_active(
-    counts,  # [steps, blocks] int32
-    seed, mask, wanted, cells, per_sample, first_sample, first_step, limit, first_mask,
-    mask_step, mask_sample, DRAWN: tl.constexpr, MASKED: tl.constexpr, WANTED: tl.constexpr, LIST: tl.constexpr,
-):  # fmt: skip
-    """How many cells of each block are active."""
-    block, t = tl.program_id(0), tl.program_id(1)
-    _, _, active = active_cells(
-        block, t, seed, mask, wanted, cells, per_sample, first_sample, first_step, limit, first_mask,
-        mask_step, mask_sample, DRAWN, MASKED, WANTED, LIST,
-    )  # fmt: skip
-    tl.store(counts + t * tl.num_programs(0) + block, tl.sum(active.to(tl.int32), 0))
+@triton.jit
+def sum_before(counts, block, WAIT: tl.constexpr):
+    """The sum of what the blocks before this one count, each of which writes it down plus 1 in place of a 0.
+
+    Those blocks have started, so that to wait for them ends.
+    """
+    total = 0
+    for first in range(0, block, WAIT):
+        other = first + tl.arange(0, WAIT)
+        found = tl.load(counts + other, mask=other < block, other=1, volatile=True)
+        while tl.min(found, 0) == 0:
+            found = tl.load(counts + other, mask=other < block, other=1, volatile=True)
+        total += tl.sum(found, 0) - WAIT
+    return total
 
 
 @triton.jit(do_not_specialize=_VARIED)
 def list_active(
-    lists,  # [steps, row] int32
-    row,  # cells, rounded up for the alignment of what follows
-    ends,  # [steps, blocks] int32, cumulative counts
-    seed, mask, wanted, cells, per_sample, first_sample, first_step, limit, first_mask,
-    mask_step, mask_sample, DRAWN: tl.constexpr, MASKED: tl.constexpr, WANTED: tl.constexpr, LIST: tl.constexpr,
+    listing, sources, grid, first_sample, first_step, limit, first_mask, mask_step, mask_sample,
+    DRAW: tl.constexpr, LIST: tl.constexpr, WAIT: tl.constexpr,
 ):  # fmt: skip
-    """Active cells in ascending order from the front of the list, all others from its end."""
-    block, t = tl.program_id(0), tl.program_id(1)
+    """Active cells in ascending order from the front of the list, all others from its end; and how many are active."""
+    t = tl.program_id(1)
+    counts = listing.counts + t * (1 + tl.num_programs(0))
+    block = tl.atomic_add(counts, 1)  # numbered as they start
     cell, inside, active = active_cells(
-        block, t, seed, mask, wanted, cells, per_sample, first_sample, first_step, limit, first_mask,
-        mask_step, mask_sample, DRAWN, MASKED, WANTED, LIST,
-    )  # fmt: skip
+        block, t, sources, grid, first_sample, first_step, limit, first_mask, mask_step, mask_sample, DRAW, LIST
+    )
     number = active.to(tl.int32)
-    end = tl.load(ends + t * tl.num_programs(0) + block)
-    before = end - tl.sum(number, 0) + tl.cumsum(number, 0) - number  # active cells in front of each
-    place = tl.where(active, before, cells - 1 - (cell - before))
-    tl.store(lists + t.to(tl.int64) * row + place, cell, mask=inside)
+    here = tl.sum(number, 0)
+    tl.atomic_xchg(counts + 1 + block, here + 1)
+    start = sum_before(counts + 1, block, WAIT)
+    before = start + tl.cumsum(number, 0) - number  # active cells in front of each
+    place = tl.where(active, before, grid.cells - 1 - (cell - before))
+    tl.store(listing.lists + t.to(tl.int64) * listing.row + place, cell, mask=inside)
+    if block == tl.num_programs(0) - 1:
+        tl.store(listing.fired + t * 4, start + here)
 
 
 @triton.jit

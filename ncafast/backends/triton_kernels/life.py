@@ -33,18 +33,6 @@ def living(
 
 
 @triton.jit
-def grow(lives, near, grid, REACH: tl.constexpr, BLOCK: tl.constexpr):
-    """Cells with a living one in their window: a dead cell still counts for its neighbours' life after the step."""
-    cell = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    exists = cell < grid.cells
-    found = tl.full([BLOCK], 0, tl.int32)
-    for tap in range(REACH.KZ * REACH.KY * REACH.KX):
-        other, ok = neighbour(cell, tap, grid, REACH)
-        found = found | tl.load(lives + other, mask=exists & ok, other=0).to(tl.int32)
-    tl.store(near + cell, found.to(tl.uint8), mask=exists)
-
-
-@triton.jit
 def settle(
     x, raw, out,  # [cells, C]
     before,  # [cells] uint8: which cells of x live

@@ -9,17 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ncafast import philox
 from ncafast.backends import extras, tuning
 from ncafast.backends.plan import Outputs, Plan
-from ncafast.backends.triton_kernels import cells, chosen, life, moments, sizes
+from ncafast.backends.triton_kernels import chosen, life, moments, sizes
 from ncafast.backends.triton_kernels import forward as forward_kernels
 from ncafast.backends.triton_kernels.bundles import Activation, Grid, Life, Mlp, Reach, Sees, Sight, Tile, Weights, Work
+from ncafast.backends.triton_kernels.listing import Lists
 from ncafast.rule import Rule, layer_name
 
-_LIST = 1024  # cells per program that makes lists
 _LIFE = 256  # cells per program of the alive mask
-_STEPS_LISTED = 16  # steps whose lists are made at once
 _MOMENT_BYTES = 1 << 25  # of the partial second moments
 
 # Left alone, the compiler aims at a rounder number of registers and spills a few; given leave to take more it spills
@@ -64,9 +62,7 @@ class Rollout:
             if rule.norm_affine:
                 self.beta[: rule.hidden[0]] = self.params["norm.bias"]
             self.folded_weight, self.folded_bias = torch.empty_like(self.first), torch.empty_like(self.biases)
-        self.draws = fire_mask is None and rule.fire_rate < 1
-        self.listed = self.draws or fire_mask is not None or rule.alive is not None
-        self._lists: tuple[int, Tensor, Tensor] | None = None
+        self.lists = Lists(rule, plan, self.grid, seed, fire_mask)
 
     def _pack(self) -> None:
         """Weights in the kernels' layouts; a running norm is folded into its layer."""
@@ -166,42 +162,6 @@ class Rollout:
         """[cells, C] -> [B, C, *S], a view."""
         return state.view(self.x.shape[0], *self.x.shape[2:], self.rule.channels).movedim(-1, 1)
 
-    def lists(self, t: int, wanted: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Step t's cells, those that fire (and are wanted) first, and their number [1]."""
-        if not self.listed:
-            return self.nothing, self.nothing
-        if wanted is not None:
-            found, counts = self._make_lists(t, 1, wanted)
-            return found[0], counts[0]
-        start = t // _STEPS_LISTED * _STEPS_LISTED
-        if self._lists is None or self._lists[0] != start:
-            self._lists = (start, *self._make_lists(start, min(_STEPS_LISTED, self.plan.steps - start), None))
-        _, found, counts = self._lists
-        return found[t - start], counts[t - start]
-
-    def _make_lists(self, t: int, steps: int, wanted: Tensor | None) -> tuple[Tensor, Tensor]:
-        """[steps, cells] and [steps, 1], int32; the rows begin at multiples of 16 bytes, as compiled kernels expect."""
-        blocks = -(-self.cells // _LIST)
-        mask, mask_step, mask_sample = self.nothing, 0, 0
-        if self.fire_mask is not None:
-            mask = self.fire_mask.view(torch.uint8)
-            mask_step = self.per_sample * self.fire_mask.shape[1]
-            mask_sample = self.per_sample if self.fire_mask.shape[1] > 1 else 0
-        # Their order is that of the kernels' arguments after the two outputs.
-        counters = (
-            self.seed, mask, self.nothing if wanted is None else wanted, self.cells, self.per_sample,
-            self.plan.first_sample, self.plan.first_step + t, min(philox.threshold(self.rule.fire_rate), philox.WORD),
-            t, mask_step, mask_sample,
-        )  # fmt: skip
-        flags = {"DRAWN": self.draws, "MASKED": self.fire_mask is not None, "WANTED": wanted is not None, "LIST": _LIST}
-        counts = torch.empty((steps, blocks), dtype=torch.int32, device=self.x.device)
-        cells.count_active[(blocks, steps)](counts, *counters, **flags)
-        ends = counts.cumsum(1, dtype=torch.int32)
-        row = -(-self.cells // 4) * 4
-        found = torch.empty((steps, row), dtype=torch.int32, device=self.x.device)
-        cells.list_active[(blocks, steps)](found, row, ends, *counters, **flags)
-        return found[:, : self.cells], ends[:, -1:].expand(-1, 4).contiguous()[:, :1]
-
     def measure(self, t: int, x: Tensor, mean: Tensor, moment: Tensor) -> None:
         """Mean [P] and central second moment [P, P] of the perception over all cells."""
         p = self.rule.perception_size
@@ -244,14 +204,16 @@ class Rollout:
         """out = one step from x; where the rule has an alive mask, lives [cells] becomes who lives after it."""
         alive = self.rule.alive
         blocks = (-(-self.cells // _LIFE),)
-        before, near = lives, None
+        before = lives
         if alive is not None and alive.pre:
-            before, near = torch.empty_like(lives), torch.empty_like(lives)
+            before = torch.empty_like(lives)
             life.living[blocks](
                 x, before, self.grid, self.life, C=self.rule.channels, REACH=self.window, BLOCK=_LIFE
             )  # fmt: skip
-            life.grow[blocks](before, near, self.grid, REACH=self.window, BLOCK=_LIFE)
-        listed = self.lists(t, near)
+            # A dead cell beside a living one still counts for its neighbours' life after the step.
+            listed = self.lists.at(t, before, self.window)
+        else:
+            listed = self.lists.at(t)
         raw = out if alive is None else torch.empty_like(out)
 
         def run(tiles: sizes.Tiles) -> None:
@@ -259,7 +221,7 @@ class Rollout:
             forward_kernels.step[(blocks,)](
                 x, raw, Work(*listed, blocks), self.grid, self.sight(t, self.mean), self.weights(),
                 self.touched if alive is None else self.moved,
-                SEES=self.sees, REACH=self.reach, MLP=self.mlp, LISTED=self.listed, PRECISION=self.precision,
+                SEES=self.sees, REACH=self.reach, MLP=self.mlp, LISTED=self.lists.needed, PRECISION=self.precision,
                 **options(tiles),
             )  # fmt: skip
 

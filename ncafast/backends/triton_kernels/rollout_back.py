@@ -79,8 +79,8 @@ class Backward:
         self._fold(t)
         lives = self.tape.lives(t)
         alive = rule.alive is not None
-        listed = rollout.lists(t, lives if alive else None)
-        task = Pass(rollout.listed, alive, FRESH=rollout.batch_norm, FINISH=not rollout.batch_norm)
+        listed = rollout.lists.at(t, lives if alive else None)
+        task = Pass(rollout.lists.needed, alive, FRESH=rollout.batch_norm, FINISH=not rollout.batch_norm)
 
         def through_mlp(tiles: sizes.Tiles) -> None:
             work = Work(*listed, -(-rollout.cells // tiles.block))
