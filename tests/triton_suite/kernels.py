@@ -47,8 +47,7 @@ def test_lists_of_many_blocks_are_those_of_few(monkeypatch):
     wanted = torch.rand(2, 1, *size, generator=torch.Generator().manual_seed(0)) < 0.02
     near = torch.nn.functional.max_pool2d(wanted.float(), 3, 1, 1).flatten() > 0
     drawn = philox.fire_mask(2, size, 0.5, seed.cpu(), step=1).flatten()
-    monkeypatch.setattr(listing, "_LIST", 64)
-    monkeypatch.setattr(listing, "_WAIT", 8)
+    monkeypatch.setattr(listing, "_LIST", 16)
     monkeypatch.setattr(listing, "_COUNTED", 1)  # every list gets its counts anew
     own = Rollout(rule, x, params, None, None, seed, Plan(2, 0, 0, 0, 0, "ieee"))
     flat, window = wanted.to(DEVICE, torch.uint8).flatten(), Reach(1, 3, 3, "zeros")

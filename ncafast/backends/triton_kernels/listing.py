@@ -15,7 +15,8 @@ ITSELF = Reach(1, 1, 1, "zeros")
 _STEPS = 16  # whose lists are made at once
 _LIST = 1024  # cells per program, 4096 of more than _MANY: each reads what all before it have counted
 _MANY = 2**22
-_WAIT = 128  # counts that are read at once
+_WARPS = 4
+_WAIT = 32 * _WARPS  # counts that are read at once, one per thread: two that read the same one could see it change
 _COUNTED = 64  # lists whose counts are set to 0 at once
 
 
@@ -76,7 +77,7 @@ class Lists:
             Listing(found, row, fired, self._zeros(steps, 1 + blocks)),
             Sources(self.seed, self.mask, self.nothing if wanted is None else wanted), self.grid,
             self.plan.first_sample, self.plan.first_step + t, self.threshold, t, self.mask_step, self.mask_sample,
-            DRAW=Draw(self.draws, self.masked, wanted is not None, window), LIST=block, WAIT=_WAIT,
+            DRAW=Draw(self.draws, self.masked, wanted is not None, window), LIST=block, WAIT=_WAIT, num_warps=_WARPS,
         )  # fmt: skip
         return found[:, :number], fired[:, :1]
 
