@@ -49,23 +49,29 @@ def sum_moments(
 
 @triton.jit
 def finish_moments(
-    first,  # [P] the sums of all programs
-    second,  # [P, P]
-    shift, cells,
+    first,  # [programs, P]
+    second,  # [programs, P, P]
+    programs, shift, cells,
     mean,  # [P]
     moment,  # [P, P]
     new_shift,  # [P]
-    P: tl.constexpr, PP: tl.constexpr, KB: tl.constexpr,
+    P: tl.constexpr, PP: tl.constexpr, KB: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
-    """Mean and central second moment of one row of the perception from the sums; moves the shift."""
+    """Mean and central second moment of one row of the perception from all programs' sums; moves the shift."""
     i = tl.program_id(0)
     j = tl.arange(0, PP)
     number = cells * 1.0
     place = tl.where(i // KB <= j // KB, i * P + j, j * P + i)  # of a pair of chunks one half was summed
-    both = tl.load(second + place, mask=j < P, other=0.0) / number
-    own = tl.load(first + j, mask=j < P, other=0.0) / number
-    one = tl.load(first + i) / number
-    tl.store(moment + i * P + j, both - own * one, mask=j < P)
+    once = tl.zeros([PP], tl.float32)
+    twice = tl.zeros([PP], tl.float32)
+    for start in range(0, programs, ROWS):
+        program = start + tl.arange(0, ROWS)
+        there = (program < programs)[:, None] & (j < P)[None, :]
+        once += tl.sum(tl.load(first + program[:, None] * P + j[None, :], mask=there, other=0.0), 0)
+        twice += tl.sum(tl.load(second + program[:, None] * P * P + place[None, :], mask=there, other=0.0), 0)
+    own = once / number
+    one = tl.sum(tl.where(j == i, own, 0.0), 0)
+    tl.store(moment + i * P + j, twice / number - own * one, mask=j < P)
     middle = tl.load(shift + i) + one
     tl.store(mean + i, middle)
     tl.store(new_shift + i, middle)

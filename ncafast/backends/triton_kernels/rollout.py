@@ -19,6 +19,7 @@ from ncafast.rule import Rule, layer_name
 
 _LIFE = 256  # cells per program of the alive mask
 _MOMENT_BYTES = 1 << 25  # of the partial second moments
+_SUMMED = 4096  # numbers of them that are read at once: 32 a thread
 
 # Left alone, the compiler aims at a rounder number of registers and spills a few; given leave to take more it spills
 # none. (sm_80 to sm_100, Triton 3.8, 2026-11-24: `to_sources` 72 to 168 registers instead of 40 to 80.)
@@ -181,8 +182,9 @@ class Rollout:
             self.launch("sum_moments", run)
             moved = torch.empty_like(self.shift)
             moments.finish_moments[(p,)](
-                first.sum(0), second.sum(0), self.shift, self.cells, mean, moment, moved,
+                first, second, programs, self.shift, self.cells, mean, moment, moved,
                 P=p, PP=sizes.padded(p), KB=self.tiles["sum_moments"].chunk,
+                ROWS=max(1, _SUMMED // sizes.padded(p)),
             )  # fmt: skip
             self.shift = moved
 
