@@ -87,6 +87,25 @@ def test_kernels_compile_without_spills(architecture, tmp_path):
             assert row["tensor"] > 0, row
 
 
+# Kernels, and torch's operations, of a step forward and of one backward; lists of 16 steps are made at once.
+NORMED = [[4 + 1 / 16, 0], [6 + 1 / 16, 2]]
+PLAIN = [[1 + 1 / 16, 0], [2 + 1 / 16, 0]]
+ALIVE = [[4, 0], [3, 0]]
+LAUNCHES = {
+    **dict.fromkeys(("maxnca", "med fine", "med coarse", "3d", "3d 7"), NORMED),
+    **dict.fromkeys(("maxnca plain", "texture", "texture 128", "wide", "deep"), PLAIN),
+    **dict.fromkeys(("growing", "digits"), ALIVE),
+}
+
+
+@needs_triton
+def test_launches_of_a_step():
+    found = run(str(SUITE / "launched.py"))
+    assert found.returncode == 0, found.stderr[-3000:]
+    rows = map(json.loads, found.stdout.splitlines())
+    assert {row["rule"]: [row["forward"], row["backward"]] for row in rows} == LAUNCHES
+
+
 @needs_triton
 @pytest.mark.parametrize("precision", ["ieee", "tf32x3", "bf16"])
 def test_kernels_compile_in_every_precision(precision, tmp_path):
