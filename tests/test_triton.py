@@ -87,6 +87,16 @@ def test_kernels_compile_without_spills(architecture, tmp_path):
             assert row["tensor"] > 0, row
 
 
+@needs_triton
+@pytest.mark.parametrize("words", [("maxnca", "step", "sum_moments", "to_sources"), ("digits", "step")])
+def test_every_size_that_is_tried_is_another_program(words, tmp_path):
+    found = run(str(SUITE / "candidates.py"), *words, TRITON_CACHE_DIR=str(tmp_path))
+    assert found.returncode == 0, found.stderr[-3000:]
+    rows = [json.loads(line) for line in found.stdout.splitlines()]
+    assert len(rows) == len(words) - 1
+    assert all(row["programs"] == row["tried"] > 1 for row in rows)
+
+
 # Kernels, and torch's operations, of a step forward and of one backward; lists of 16 steps are made at once.
 NORMED = [[4 + 1 / 16, 0], [6 + 1 / 16, 2]]
 PLAIN = [[1 + 1 / 16, 0], [2 + 1 / 16, 0]]

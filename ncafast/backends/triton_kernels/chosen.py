@@ -39,10 +39,10 @@ def choices(rule: Rule, x: Tensor, precision: str) -> dict[str, Choice]:
     dense = rule.perception == "dense"
     widest = max(sizes.padded(rule.channels), sizes.padded(rule.dense_channels) if dense else 1)
     fixed = {
-        "step": sizes.forward(p, hidden, widest, layers),
+        "step": sizes.forward(p, hidden, widest, layers, dense),
         "through_mlp": sizes.backward(p, hidden, widest, layers, dense, capability(x.device)),
-        "sum_moments": sizes.moments(p),
-        "through_norm": sizes.moments(p),
+        "sum_moments": sizes.moments(p, dense),
+        "through_norm": sizes.moments(p, dense),
         "to_sources": sizes.spread(widest),
     }
     kernel = "x".join(map(str, filters(rule)))

@@ -12,13 +12,18 @@ _MIN = 16  # the smallest side of a tl.dot operand
 
 
 class Tiles(NamedTuple):
-    """Cells per tile, perception columns per chunk, chunks, warps, stages of the compiler's loop pipelining."""
+    """Cells per tile, perception columns per chunk, chunks, warps; how the compiler pipelines loops.
+
+    It has nothing to pipeline but the products of a dense convolution: without them, kernels of any number of stages
+    are the same instructions (see tests/triton_suite/candidates.py).
+    """
 
     block: int
     chunk: int = 0
     chunks: int = 0
     warps: int = 4
-    stages: int = 3
+    stages: int = 1
+    pipelined: bool = False
 
 
 def padded(width: int) -> int:
@@ -26,12 +31,12 @@ def padded(width: int) -> int:
     return max(_MIN, 1 << (width - 1).bit_length())
 
 
-def forward(perception: int, hidden: int, channels: int, layers: int) -> Tiles:
+def forward(perception: int, hidden: int, channels: int, layers: int, dense: bool) -> Tiles:
     """Of the forward step: chunks of 16, 32 or 64 columns, those that leave the least padding."""
     chunk = min((16, 32, 64), key=lambda size: (-(-perception // size) * size, -size))
     block = _cells(max(hidden, chunk, channels))
     small = layers == 1 and hidden * max(block, chunk, channels) <= 8192
-    return Tiles(block, chunk, -(-perception // chunk), 4 if small else 8)
+    return Tiles(block, chunk, -(-perception // chunk), 4 if small else 8, 3 if dense else 1, dense)
 
 
 def backward(perception: int, hidden: int, channels: int, layers: int, dense: bool, capability: int) -> Tiles:
@@ -39,9 +44,9 @@ def backward(perception: int, hidden: int, channels: int, layers: int, dense: bo
 
     Before sm_90 (capability 9) operands of products pass through registers, which leaves room for 16 cells only.
     """
-    block, chunk, stages = 32, padded(perception), 3
+    block, chunk = 32, padded(perception)
     if dense:
-        block, chunk, stages = 16, 16 if capability >= 9 else 32, 1
+        block, chunk = 16, 16 if capability >= 9 else 32
     elif layers > 1:
         chunk = 32
     elif chunk * hidden > 8192:
@@ -49,13 +54,13 @@ def backward(perception: int, hidden: int, channels: int, layers: int, dense: bo
         block, chunk = (32, 64) if hidden <= 128 and capability >= 9 else (16, 32)
     else:
         block = max(_MIN, _cells(max(hidden, chunk, channels)) // 2)
-    return Tiles(block if capability >= 9 else _MIN, chunk, -(-perception // chunk), 8, stages)
+    return Tiles(block if capability >= 9 else _MIN, chunk, -(-perception // chunk), 8, 1, dense)
 
 
-def moments(perception: int) -> Tiles:
+def moments(perception: int, dense: bool) -> Tiles:
     """Of the sums for batch norm and of the map back through it."""
     chunk = min(padded(perception), 64)
-    return Tiles(64, chunk, -(-perception // chunk))
+    return Tiles(64, chunk, -(-perception // chunk), 4, 3 if dense else 1, dense)
 
 
 def spread(channels: int) -> Tiles:
@@ -64,7 +69,7 @@ def spread(channels: int) -> Tiles:
 
 
 def around(fixed: Tiles) -> list[Tiles]:
-    """Sizes that are tried beside the fixed ones: half and double the cells, other warps, other stages.
+    """Sizes that are tried beside the fixed ones: half and double the cells, other warps, other stages of pipelines.
 
     The chunks stay: what is laid out by them goes through memory between kernels.
     """
@@ -72,7 +77,7 @@ def around(fixed: Tiles) -> list[Tiles]:
         fixed._replace(block=block, warps=warps, stages=stages)
         for block in (fixed.block // 2, fixed.block, fixed.block * 2)
         for warps in (4, 8)
-        for stages in (1, 2, 3)
+        for stages in ((1, 2, 3) if fixed.pipelined else (fixed.stages,))
         if block >= _MIN
     ]
     return [tiles for tiles in tried if tiles != fixed]
