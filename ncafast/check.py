@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ncafast.half import fits
 from ncafast.rule import Rule, as_int, shown
 
 _COUNTER = 2**32  # step and sample are 32-bit words of the random counter
@@ -76,7 +77,7 @@ def check_state(x: Tensor, rule: Rule) -> None:
 
 
 def check_params(x: Tensor, rule: Rule, params: Mapping[str, Tensor]) -> None:
-    """Exactly the tensors that the rule names, with its shapes, on x's device and in its dtype."""
+    """Exactly the tensors that the rule names, with its shapes, on x's device and in its dtype, see `check_tensor`."""
     if not isinstance(params, Mapping):
         raise TypeError(f"params must be a mapping of name to tensor, got {type(params).__name__}")
     shapes = rule.param_shapes()
@@ -114,11 +115,11 @@ def check_floating(name: str, value: Any) -> None:
 
 
 def check_tensor(name: str, value: Any, x: Tensor) -> None:
-    """A dense floating tensor that lives where x lives, in x's dtype (autocast may mix)."""
+    """A dense floating tensor that lives where x lives, in x's dtype or one that goes with it (autocast may mix)."""
     check_dense(name, value)
     if value.device != x.device:
         raise ValueError(f"{name} is on {value.device}, but x is on {x.device}; move one of them")
-    if value.dtype != x.dtype and not (
+    if not fits(value.dtype, x.dtype) and not (
         value.dtype in _AUTOCAST and x.dtype in _AUTOCAST and torch.is_autocast_enabled(x.device.type)
     ):
         raise TypeError(f"{name} is {value.dtype}, but x is {x.dtype}; convert one of them")

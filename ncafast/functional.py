@@ -13,6 +13,7 @@ from torch.autograd import forward_ad
 
 from ncafast import backends, check, ops, philox
 from ncafast.backends.precision import precision as default_precision
+from ncafast.half import widened
 from ncafast.keywords import options_of, refuse_unknown
 from ncafast.rule import Rule, number
 
@@ -47,9 +48,12 @@ def rollout(
     """Run `steps` steps of `rule` from state `x`, differentiable in x, every parameter and extra.
 
     Args:
-        x: state [B, C, *S], floating point, any memory format. B may be 0.
+        x: state [B, C, *S], floating point, any memory format. B may be 0. float16 and bfloat16 states are so in
+            memory, while a step computes in float32 and rounds once at its end (under torch.autocast they are made
+            float32, and so is the result).
         rule: what one step does.
-        params: tensors by name, exactly those of `rule.param_shapes()`, in x's dtype and on its device.
+        params: tensors by name, exactly those of `rule.param_shapes()`, on x's device and in its dtype; beside a
+            float16 or bfloat16 state they may be float32.
         steps: number of steps T; 0 returns a copy of x.
         first_step: absolute index of the first step. A rollout of 10 steps equals one of 4 followed by one of 6 with
             first_step=4 and the same seed.
@@ -57,9 +61,11 @@ def rollout(
         seed: 64-bit int or int64 tensor of one element. None draws one from torch's generator (of CUDA for a CUDA
             state), so torch.manual_seed governs it.
         fire_mask: which cells update, [T, B or 1, 1, *S], bool or 0/1, in place of drawing.
-        extra: the rule's extra channels, [B or 1, E, *(S or 1)], with a leading axis T when they change per step.
+        extra: the rule's extra channels, [B or 1, E, *(S or 1)], with a leading axis T when they change per step; of
+            the dtypes that parameters may have.
         states: "all" or k: also return every (k-th) state, [T // k, B, C, *S]: x_k, x_2k, ... Differentiable.
-        memory: what is kept for backward. "states": every state, 4 C bytes per cell and step in float32. k: every
+        memory: what is kept for backward. "states": every state, 4 C bytes per cell and step in float32, 2 C in half
+            precision. k: every
             k-th state, the rest computed again. "sqrt": k = sqrt(T), the least memory. Backward itself needs memory
             too: k - 1 states that are computed again, and on the CPU about 5 more (result and gradient among them), or
             2 F + 6 for F filters under batch norm whose taps, F * prod(kernel_size), are 49 or more.
@@ -142,9 +148,9 @@ def _trace(
     states, memory = check.check_states(states), check.check_memory(memory)
     values = [params[name] for name in rule.param_shapes()]
     if torch.is_autocast_enabled(x.device.type):  # as the operator's own rule does, but before a backend is chosen
-        x, *values = (_widened(tensor) for tensor in (x, *values))
-        extra = None if extra is None else _widened(extra)
-    rounding = precision or default_precision()
+        x, *values = (widened(tensor) for tensor in (x, *values))
+        extra = None if extra is None else widened(extra)
+    rounding = precision or default_precision(x)
     name = backends.choose(rule, x, backend, rounding)
     _refuse_forward_mode(x, values, extra)
     every, kept = _kept(steps, states, memory, _needs_grad(x, values, extra))
@@ -199,10 +205,6 @@ def _quiet_tracing() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
         yield
-
-
-def _widened(tensor: Tensor) -> Tensor:
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 def _kept(steps: int, states: States, memory: Memory, training: bool) -> tuple[int, int]:

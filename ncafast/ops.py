@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ncafast import backends, check, flops
 from ncafast.backends.plan import Outputs, Plan
+from ncafast.half import fits
 from ncafast.rule import Rule
 
 _ARGS = (
@@ -37,7 +38,7 @@ def _forward(
     backend: str,
     *plan: Any,
 ) -> Outputs:
-    _same_dtype(x, params, extra)
+    _check_dtypes(x, params, extra)
     parsed, todo = Rule.from_json(rule), _plan(*plan)
     _check_sizes(x, parsed, fire_mask, extra, todo.steps)
     x, params, extra, fire_mask = _contiguous(x, params, extra, fire_mask)
@@ -65,7 +66,7 @@ def _backward(
     x, params, extra, fire_mask = _contiguous(x, params, extra, fire_mask)
     if x.shape[0] == 0 or (grad_out is None and grad_history is None):
         empty = [torch.zeros_like(p) for p in params]
-        return torch.zeros_like(x), x.new_zeros(0 if extra is None else extra.shape), empty
+        return torch.zeros_like(x), _nothing(x) if extra is None else torch.zeros_like(extra), empty
     grad_out = None if grad_out is None else grad_out.contiguous()
     grad_history = None if grad_history is None else grad_history.contiguous()
     run = backends.get(backend).backward
@@ -74,8 +75,13 @@ def _backward(
     )
     filled = [torch.zeros_like(p) if g is None else g for g, p in zip(grad_params, params, strict=True)]
     if grad_extra is None:
-        grad_extra = x.new_zeros(0 if extra is None else extra.shape)
+        grad_extra = _nothing(x) if extra is None else torch.zeros_like(extra)
     return grad_x, grad_extra, filled
+
+
+def _nothing(x: Tensor) -> Tensor:
+    """What stands for the gradient of extra channels that are not there."""
+    return x.new_zeros(0)
 
 
 def _plan(*fields: Any) -> Plan:
@@ -101,10 +107,10 @@ def _check_sizes(x: Tensor, rule: Rule, fire_mask: Tensor | None, extra: Tensor 
     check.check_extra(x, rule, steps, extra)
 
 
-def _same_dtype(x: Tensor, params: list[Tensor], extra: Tensor | None) -> None:
-    """The last look before memory is read: nothing may reach a kernel in a dtype other than the state's."""
+def _check_dtypes(x: Tensor, params: list[Tensor], extra: Tensor | None) -> None:
+    """The last look before memory is read: nothing may reach a kernel in a dtype that does not go with the state's."""
     for tensor in (*params, *(() if extra is None else (extra,))):
-        if tensor.dtype != x.dtype:
+        if not fits(tensor.dtype, x.dtype):
             raise TypeError(f"ncafast::rollout got {tensor.dtype} beside a state of {x.dtype}")
 
 
@@ -131,7 +137,7 @@ def _backward_fake(
     extra: Tensor | None,
     *rest: Any,
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
-    grad_extra = x.new_empty(0 if extra is None else extra.shape)
+    grad_extra = x.new_empty(0) if extra is None else extra.new_empty(extra.shape)
     return x.new_empty(x.shape), grad_extra, [p.new_empty(p.shape) for p in params]
 
 

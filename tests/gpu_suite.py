@@ -18,7 +18,7 @@ import test_cpu_random
 import torch
 from cases import CASES, make_params, make_state
 from hypothesis import HealthCheck, assume, given, settings
-from parity import check_case, run
+from parity import check, check_case, check_half, inputs, run
 
 from ncafast import Alive, Rule, backends, rollout
 from ncafast.backends.precision import use_precision
@@ -26,6 +26,10 @@ from ncafast.backends.precision import use_precision
 BACKEND = os.environ.get("NCAFAST_BACKEND", "")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SLOW = DEVICE == "cpu"
+if SLOW and BACKEND == "triton":
+    import interpreter
+
+    interpreter.round_to_nearest()
 
 # Besides the common table: several chunks of the perception, and of the first layer's gradient.
 CASES["chunks"] = (Rule(channels=20, hidden=(24,), num_filters=4, filter_bias=True, padding="circular"), (3, 4))
@@ -43,11 +47,34 @@ CASES["alive, deep, restore"] = (
     Rule(channels=4, hidden=(6, 5), alive=Alive(threshold=0.5), restore=(1, 3), norm="running", fire_rate=0.7),
     (5, 6),
 )
+CASES["layer norm, deep, alive"] = (
+    Rule(channels=4, hidden=(6, 5), alive=Alive(threshold=0.5), restore=(1, 3), norm="layer", fire_rate=0.7),
+    (5, 6),
+)
+CASES["group norm, many cells"] = (
+    Rule(channels=3, hidden=(21,), num_filters=1, norm="group", norm_groups=3, norm_affine=False),
+    (23, 29),
+)
+CASES["instance norm, alive, chunks"] = (
+    Rule(channels=18, hidden=(20,), num_filters=4, norm="instance", alive=Alive(threshold=0.5), activation="tanh"),
+    (4, 5),
+)
 
 STEPS = {  # 3 of all others; these take Triton's interpreter long
     "3d k5 reflect": 1,
     **dict.fromkeys(
-        ("chunks", "chunks, norm", "dense chunks, norm", "no eps", "many cells", "alive, deep, restore"), 2
+        (
+            "chunks",
+            "chunks, norm",
+            "dense chunks, norm",
+            "no eps",
+            "many cells",
+            "alive, deep, restore",
+            "layer norm, deep, alive",
+            "group norm, many cells",
+            "instance norm, alive, chunks",
+        ),
+        2,
     ),
 }
 
@@ -79,7 +106,7 @@ def test_parity_with_float64(name):
 
 
 @pytest.mark.parametrize("memory", [2, 3, "sqrt"])
-@pytest.mark.parametrize("name", ["batch norm", "alive"])
+@pytest.mark.parametrize("name", [name for name in ("batch norm", "alive", "group norm") if name in RUNS])
 def test_parity_where_states_are_computed_again(name, memory):
     check_case(BACKEND, name, 5, DEVICE, small=3e-6, memory=memory, states=2)
 
@@ -96,6 +123,35 @@ def test_parity_in_other_precisions(name, precision, small):
         if reason is not None:
             pytest.skip(reason)
         check_case(BACKEND, name, 3, DEVICE, small=small)
+
+
+def takes(dtype: torch.dtype) -> bool:
+    return backends.get(BACKEND).can_run(Rule(), torch.zeros(1, 16, 8, 8, dtype=dtype, device=DEVICE)) is None
+
+
+HALF = [dtype for dtype in (torch.float16, torch.bfloat16) if takes(dtype)]
+
+
+@pytest.mark.parametrize("dtype", HALF)
+@pytest.mark.parametrize("name", [name for name in RUNS if name not in STEPS])
+def test_a_step_of_half_precision_states_is_rounded_once(name, dtype):
+    if SLOW and dtype == torch.bfloat16 and name not in ("2d", "batch norm", "alive, restore", "dense", "extra"):
+        pytest.skip("Triton's interpreter takes long to convert bfloat16")
+    check_half(BACKEND, name, dtype, DEVICE)
+
+
+@pytest.mark.parametrize("dtype", HALF)
+@pytest.mark.parametrize("name", [name for name in ("batch norm", "alive, restore", "extra") if name in RUNS])
+def test_rollouts_of_half_precision_states_are_those_of_the_reference(name, dtype):
+    """Not bit for bit: a sum in float32 that lies between two numbers may be rounded to either."""
+    rule, size = CASES[name]
+    weight = torch.randn(3, 2, rule.channels, *size).to(dtype)
+    given = inputs(name, dtype, 3)
+    plain = run("reference", rule, *given, weight, memory=2)
+    ours = run(BACKEND, rule, *given, weight, device=DEVICE, memory=2)
+    x, params, masks, extra = given
+    exact = x.double(), {key: p.double() for key, p in params.items()}, masks, None if extra is None else extra.double()
+    check(ours, plain, run("reference", rule, *exact, weight.double(), memory=2), 2 * torch.finfo(dtype).eps)
 
 
 @pytest.mark.parametrize("extra_shape", [(2, 2, 4, 5), (1, 2, 1, 1), (3, 2, 2, 4, 1), (3, 1, 2, 1, 5)])

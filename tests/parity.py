@@ -47,6 +47,27 @@ def check(ours, plain, exact, small=1e-6):
         assert error <= 2 * theirs + small * scale + 1e-7, (error, theirs, scale)
 
 
+def check_half(backend, name, dtype, device="cpu"):
+    """One step of a case with half-precision states: no more than half an ulp from the step in float64.
+
+    Parameters are float32, and so are their gradients.
+    """
+    rule, size = CASES[name]
+    x, params, masks, extra = inputs(name, torch.float32, 1)
+    weight = torch.randn((1, 2, rule.channels, *size), generator=torch.Generator().manual_seed(3)).to(dtype)
+    x = x.to(dtype)
+    wide = x.double(), {key: p.double() for key, p in params.items()}, masks, None if extra is None else extra.double()
+    expected = run("reference", rule, *wide, weight.double(), seed=5)
+    found = run(backend, rule, x, params, masks, extra, weight, device=device, seed=5)
+    largest = max(c.abs().max().item() for c in expected)
+    for number, (a, c) in enumerate(zip(found, expected, strict=True)):
+        half = number < 3  # x_T, states, and the gradient of x
+        assert a.dtype == (dtype if half else torch.float32)
+        scale = c.abs().max().item()
+        bound = 3e-6 * (scale if scale > 1e-9 * largest else largest) + 1e-7  # zero but for rounding: before a norm
+        assert ((a.double() - c).abs() <= bound + half * 0.5001 * torch.finfo(dtype).eps * c.abs()).all(), number
+
+
 def check_case(backend, name, steps=STEPS, device="cpu", small=1e-6, **options):
     """A case of the table on a backend, with random weights on every state; options as of `run`."""
     rule, size = CASES[name]

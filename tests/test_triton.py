@@ -101,10 +101,12 @@ def test_every_size_that_is_tried_is_another_program(words, tmp_path):
 NORMED = [[4 + 1 / 16, 0], [6 + 1 / 16, 2]]
 PLAIN = [[1 + 1 / 16, 0], [2 + 1 / 16, 0]]
 ALIVE = [[4, 0], [3, 0]]
+GROUPED = [[3 + 1 / 16, 1], [5 + 1 / 16, 0]]
 LAUNCHES = {
     **dict.fromkeys(("maxnca", "med fine", "med coarse", "3d", "3d 7"), NORMED),
-    **dict.fromkeys(("maxnca plain", "texture", "texture 128", "wide", "deep"), PLAIN),
+    **dict.fromkeys(("maxnca plain", "texture", "texture 128", "wide", "deep", "layer norm"), PLAIN),
     **dict.fromkeys(("growing", "digits"), ALIVE),
+    "group norm": GROUPED,
 }
 
 
@@ -127,6 +129,21 @@ def test_kernels_compile_in_every_precision(precision, tmp_path):
     steps = [row for row in rows if row["kernel"] in ("step", "through_mlp")]
     assert steps
     assert all((row["tensor"] > 0) == (precision != "ieee") for row in steps)
+
+
+@needs_triton
+@pytest.mark.parametrize(
+    ("dtype", "architecture", "rule", "stack"),  # bytes per thread that go to memory in `step`, with Triton 3.8
+    [("float16", 80, "growing", 24), ("bfloat16", 90, "maxnca", 0), ("float16", 100, "texture", 0)],
+)
+def test_kernels_compile_for_half_precision_states(dtype, architecture, rule, stack, tmp_path):
+    """What they write of states is rounded to the nearest."""
+    found = run(str(SUITE / "compiled.py"), str(architecture), rule, dtype, "--json", TRITON_CACHE_DIR=str(tmp_path))
+    assert found.returncode == 0, found.stderr[-3000:]
+    rows = {row["kernel"]: row for row in map(json.loads, found.stdout.splitlines())}
+    assert all(row["stack"] <= (stack if name == "step" else 0) for name, row in rows.items()), rows
+    assert rows["step"]["narrowed"] > 0 and rows["to_sources"]["narrowed"] > 0
+    assert rows["step"]["tensor"] > 0 and rows["through_mlp"]["tensor"] > 0
 
 
 @needs_triton
@@ -210,7 +227,7 @@ def test_reasons(monkeypatch):
         (Rule(hidden=257), (4, 4), "a hidden layer of 257 is too wide"),
         (Rule(hidden=(129, 8)), (4, 4), "a hidden layer of 129 is too wide"),
         (Rule(perception="dense", dense_channels=129), (4, 4), "dense_channels=129 are too many"),
-        (Rule(norm="layer"), (4, 4), "norm='layer' is not fused"),
+        (Rule(norm="group", norm_groups=2, hidden=(8, 8)), (4, 4), "norm='group' with 2 hidden layers is not fused"),
         (Rule(), (2**16, 2**15), "about 2\\*\\*31 cells or more"),
     ],
 )

@@ -124,7 +124,7 @@ def test_switched_off(trials, monkeypatch):
     assert "NCAFAST_TRIAL=0" in backends.explain(Rule(), torch.zeros(1, 16, 4, 4))["cuda"]
 
 
-@pytest.mark.parametrize("part", [*MACHINE, "kernels", "precision"])
+@pytest.mark.parametrize("part", [*MACHINE, "kernels", "precision", "dtype"])
 @pytest.mark.parametrize("name", trust.CHECKED)
 def test_every_part_of_the_key_counts(name, part, trials, monkeypatch):
     trust.reason_against(question(name, Rule()), may_check=True)
@@ -133,10 +133,11 @@ def test_every_part_of_the_key_counts(name, part, trials, monkeypatch):
         monkeypatch.setattr(trust, "_machine", lambda device: MACHINE | {part: "another"})
     elif part == "kernels":
         monkeypatch.setattr(trust, "kernel_hash", lambda name: "another")
-    else:
+    elif part == "precision":
         monkeypatch.setenv("NCAFAST_PRECISION", "bf16")
-    assert "not checked" in trust.reason_against(question(name, Rule()), may_check=False)
-    assert trust.reason_against(question(name, Rule()), may_check=True) is None
+    asked = question(name, Rule())._replace(dtype=torch.float16 if part == "dtype" else torch.float32)
+    assert "not checked" in trust.reason_against(asked, may_check=False)
+    assert trust.reason_against(asked, may_check=True) is None
     assert len(trials.requests) == 2
 
 

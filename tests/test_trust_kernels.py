@@ -77,6 +77,7 @@ def request(backend, *rules, sizes=((6, 7),)):
         "rules": [rule.to_json() for rule in rules],
         "device": "cpu",
         "precision": "ieee",
+        "dtype": "float32",
         "sizes": sizes,
     }
 
@@ -98,7 +99,8 @@ def test_faulty_kernels_are_refused(number, module, monkeypatch):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
-def test_triton_in_its_interpreter(monkeypatch):
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_triton_in_its_interpreter(monkeypatch, dtype):
     import triton
 
     old = tuple(map(int, triton.__version__.split(".")[:2])) < (3, 8)
@@ -107,7 +109,8 @@ def test_triton_in_its_interpreter(monkeypatch):
     for name, value in {"NCAFAST_BACKEND": "triton", "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("PYTHONWARNINGS", "ignore")
-    verdict = child.run(request("triton", Rule(3, hidden=(4,), num_filters=1), sizes=((4, 5),)), run_limit=3600.0)
+    asked = request("triton", Rule(3, hidden=(4,), num_filters=1), sizes=((4, 5),)) | {"dtype": dtype}
+    verdict = child.run(asked, run_limit=3600.0)
     assert verdict.state == "passed", verdict
 
 

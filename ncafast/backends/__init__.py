@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ncafast.backends import cpu, cuda, fallback, reference, triton, trust
 from ncafast.backends.fallback import FallbackWarning
-from ncafast.backends.precision import precision
+from ncafast.backends.precision import precision as default_precision
 from ncafast.rule import Rule
 
 __all__ = ["FallbackWarning", "available", "choose", "explain", "get", "names", "use"]
@@ -71,10 +71,8 @@ def explain(rule: Rule, x: Tensor) -> dict[str, str | None]:
         rule: the step.
         x: a state [B, C, *S]; only its shape, dtype and device matter.
     """
-    rounding = precision()
-    return {
-        name: _reason(name, rule, x, rounding) or _distrust(name, rule, x.device, rounding, False) for name in _BACKENDS
-    }
+    rounding = default_precision(x)
+    return {name: _reason(name, rule, x, rounding) or _distrust(name, rule, x, rounding, False) for name in _BACKENDS}
 
 
 @contextmanager
@@ -112,7 +110,7 @@ def choose(rule: Rule, x: Tensor, name: str | None = None, rounding: str | None 
         RuntimeError: the backend asked for cannot run this; the message says why.
     """
     wanted = name or _forced or os.environ.get("NCAFAST_BACKEND")
-    rounding = rounding or precision()
+    rounding = rounding or default_precision(x)
     if wanted:
         get(wanted)
         reason = _reason(wanted, rule, x, rounding)
@@ -121,7 +119,7 @@ def choose(rule: Rule, x: Tensor, name: str | None = None, rounding: str | None 
         return wanted
     reasons: dict[str, str] = {}
     for candidate in _BACKENDS:
-        reason = _reason(candidate, rule, x, rounding) or _distrust(candidate, rule, x.device, rounding, True)
+        reason = _reason(candidate, rule, x, rounding) or _distrust(candidate, rule, x, rounding, True)
         if reason is None:
             break
         reasons[candidate] = reason
@@ -140,7 +138,13 @@ def _unavailable(name: str) -> str | None:
     return _BACKENDS[name].unavailable()
 
 
+def _distrust(name: str, rule: Rule, x: Tensor, rounding: str, may_check: bool) -> str | None:
+    return _verdict_against(name, rule, x.device, rounding, x.dtype, may_check)
+
+
 @torch.compiler.assume_constant_result
-def _distrust(name: str, rule: Rule, device: torch.device, rounding: str, may_check: bool) -> str | None:
+def _verdict_against(
+    name: str, rule: Rule, device: torch.device, rounding: str, dtype: torch.dtype, may_check: bool
+) -> str | None:
     """Why a GPU backend may not be chosen by default. torch.compile asks while it traces, so that a check runs then."""
-    return trust.reason_against(trust.Question(name, rule, device, rounding), may_check=may_check)
+    return trust.reason_against(trust.Question(name, rule, device, rounding, dtype), may_check=may_check)

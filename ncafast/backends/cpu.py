@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from ncafast import native
 from ncafast.backends import extras
-from ncafast.backends.call import FUSED, gradients, inputs
+from ncafast.backends.call import FUSED, NORMS, gradients, inputs
 from ncafast.backends.plan import Outputs, Plan
 from ncafast.rule import Rule
 
@@ -37,18 +38,18 @@ def can_run(rule: Rule, x: Tensor, rounding: str | None = None) -> str | None:
         return f"the state is on {x.device}, this backend runs on the CPU"
     if math.prod([n + 6 for n in x.shape[2:]]) >= 2**31:
         return "a sample has 2**31 cells or more, its border included"
-    return can_fuse(rule, x)
-
-
-def can_fuse(rule: Rule, x: Tensor) -> str | None:
-    """Why no fused kernel takes this rule, on whatever device, or None."""
     if x.dtype != torch.float32:
-        return f"the state is {x.dtype}, this backend computes in torch.float32"
-    for name, fused in FUSED.items():
+        return f"the state is {x.dtype}, this backend takes torch.float32"
+    return can_fuse(rule)
+
+
+def can_fuse(rule: Rule, norms: Sequence[str] = NORMS) -> str | None:
+    """Why no fused kernel takes this rule, on whatever device, or None; `norms` are those that the backend has."""
+    for name, fused in (FUSED | {"norm": norms}).items():
         if getattr(rule, name) not in fused:
             return f"{name}={getattr(rule, name)!r} is not fused, only {', '.join(fused)} are"
-    if rule.norm == "batch" and len(rule.hidden) > 1:
-        return f"norm='batch' with {len(rule.hidden)} hidden layers is not fused, only with one"
+    if rule.norm in ("batch", "group", "instance") and len(rule.hidden) > 1:
+        return f"norm={rule.norm!r} with {len(rule.hidden)} hidden layers is not fused, only with one"
     if rule.noise != "none":
         return f"noise={rule.noise!r} is not fused"
     if len(rule.hidden) > _MAX_LAYERS:

@@ -56,7 +56,9 @@ def can_run(rule: Rule, x: Tensor, rounding: str | None = None) -> str | None:
     """Why this rule and state cannot run here, in this precision or the default one; None where they can."""
     if x.device.type != ("cpu" if native.CUDA_SHIM else "cuda"):
         return f"the state is on {x.device}, this backend runs on GPUs"
-    reason = can_fuse(rule, x)
+    if x.dtype != torch.float32:
+        return f"the state is {x.dtype}, this backend takes torch.float32"
+    reason = can_fuse(rule)
     if reason is not None:
         return reason
     if math.prod(x.shape[2:]) >= _MAX_CELLS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ncafast.backends.plan import Plan
+from ncafast.half import wide
 from ncafast.rule import Rule
 
 
@@ -18,9 +19,10 @@ def strides(rule: Rule, x: Tensor, extra: Tensor) -> tuple[int, int, int, list[i
 def sums(rule: Rule, x: Tensor, extra: Tensor, plan: Plan) -> Tensor:
     """[T or 1, B, E, *S] zeros: every cell has a place of its own, so that threads never meet."""
     steps = plan.steps if extra.dim() == x.dim() + 1 else 1
-    return x.new_zeros((steps, x.shape[0], rule.extra, *x.shape[2:]))
+    return x.new_zeros((steps, x.shape[0], rule.extra, *x.shape[2:]), dtype=wide(x.dtype))
 
 
 def folded(found: Tensor, extra: Tensor, x: Tensor) -> Tensor:
     """The sums over whatever axes extra repeats itself along."""
-    return found.sum_to_size(extra.shape) if extra.dim() == x.dim() + 1 else found[0].sum_to_size(extra.shape)
+    per_step = found if extra.dim() == x.dim() + 1 else found[0]
+    return per_step.sum_to_size(extra.shape).to(extra.dtype)

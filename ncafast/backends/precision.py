@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import Tensor
+
+from ncafast.half import HALF
 
 PRECISIONS = ("ieee", "tf32", "tf32x3", "bf16")
 
@@ -22,7 +25,8 @@ def use_precision(name: str) -> Iterator[None]:
         name: "ieee" (float32), "tf32" (10 bits of mantissa), "tf32x3" (three TF32 products, about float32) or "bf16"
             (7 bits). Left alone, it is what torch's own convolutions use: tf32 where
             `torch.backends.cudnn.conv.fp32_precision` says so, which is torch's default, else ieee. Models whose
-            originals have `torch.nn.Linear` layers follow `torch.backends.cuda.matmul.fp32_precision`.
+            originals have `torch.nn.Linear` layers follow `torch.backends.cuda.matmul.fp32_precision`. Half-precision
+            states have tf32.
 
     Raises:
         ValueError: no such precision.
@@ -36,10 +40,12 @@ def use_precision(name: str) -> Iterator[None]:
         _forced = before
 
 
-def precision(*, linear: bool = False) -> str:
+def precision(x: Tensor | None = None, *, linear: bool = False) -> str:
     """The precision that a GPU rollout started now would have.
 
     Args:
+        x: the state. Where it has half precision, products of torch's own layers have no more bits than TF32's, so that
+            this is the default then; autocast makes it float32.
         linear: the rollout stands for `torch.nn.Linear` layers, not for convolutions. The default is then that of
             torch's matrix products, which is ieee unless TF32 was switched on for them.
 
@@ -47,7 +53,11 @@ def precision(*, linear: bool = False) -> str:
         ValueError: NCAFAST_PRECISION names no precision.
     """
     wanted = _forced or os.environ.get("NCAFAST_PRECISION")
-    return _check(wanted, "NCAFAST_PRECISION") if wanted else _eager(linear)
+    if wanted:
+        return _check(wanted, "NCAFAST_PRECISION")
+    if x is not None and x.dtype in HALF and not torch.is_autocast_enabled(x.device.type):
+        return "tf32"
+    return _eager(linear)
 
 
 @torch.compiler.assume_constant_result

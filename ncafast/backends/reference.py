@@ -1,7 +1,8 @@
 """The reference backend: one NCA step in plain PyTorch. The definition, the oracle, and the fallback for every rule.
 
 Forward keeps states only. Backward walks the steps in reverse, computes each again from its state and lets autograd
-differentiate that one step, so it needs the memory of one step, whatever the length of the rollout.
+differentiate that one step, so it needs the memory of one step, whatever the length of the rollout. Half-precision
+states are widened inside a step and rounded once at its end, see `ncafast.half`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from ncafast import philox
 from ncafast.backends.plan import Outputs, Plan
+from ncafast.half import wide, widened
 from ncafast.rule import Alive, Rule, layer_name
 
 DEVICE: str | None = None
@@ -51,8 +53,12 @@ def step(
     fired: Tensor | None,  # [B or 1, 1, *S], None: every cell
     noise: Tensor | None,  # [B, M, *S] standard normal
 ) -> tuple[Tensor, Tensor | None]:
-    """One step of `rule`: the next state [B, C, *S], and the batch statistics [2, sum H] if norm is "batch"."""
-    d, stats = _mlp(rule, _perceive(rule, x, params, extra).flatten(2), params)
+    """One step of `rule`: the next state [B, C, *S], and the batch statistics [2, sum H] if norm is "batch".
+
+    All but x has the dtype that is computed in, `half.wide(x.dtype)`.
+    """
+    own = widened(x)
+    d, stats = _mlp(rule, _perceive(rule, own, params, extra).flatten(2), params)
     d = d.unflatten(2, x.shape[2:])  # [B, M, *S]
     if rule.noise == "update" and noise is not None:
         d = d + rule.noise_std * noise
@@ -61,22 +67,22 @@ def step(
         d = d * scale
     if fired is not None:
         d = d * fired.to(d.dtype)
-    moved = x[:, rule.lo : rule.hi] + d
+    moved = own[:, rule.lo : rule.hi] + d
     if rule.noise == "state" and noise is not None:
         moved = moved + rule.noise_std * noise
-    new = torch.cat((x[:, : rule.lo], moved, x[:, rule.hi :]), 1)
+    new = torch.cat((own[:, : rule.lo], moved, own[:, rule.hi :]), 1)
     if rule.alive is not None:
-        new = new * _alive(rule.alive, x, new).to(new.dtype)
+        rounded = new.to(x.dtype)
+        new = widened(rounded) * _alive(rule.alive, x, rounded).to(new.dtype)
     if rule.restore is not None:
         lo, hi = rule.restore
-        new = torch.cat((new[:, :lo], x[:, lo:hi], new[:, hi:]), 1)
-    return new, stats
+        new = torch.cat((new[:, :lo], own[:, lo:hi], new[:, hi:]), 1)
+    return new.to(x.dtype), stats
 
 
 def outputs(rule: Rule, x: Tensor, plan: Plan) -> Outputs:
     """Uninitialised tensors of the shapes, dtypes and strides that `forward` returns."""
-    wide = torch.float64 if x.dtype == torch.float64 else torch.float32
-    stats = x.new_empty((plan.steps if rule.norm == "batch" else 0, 2, sum(rule.hidden)), dtype=wide)
+    stats = x.new_empty((plan.steps if rule.norm == "batch" else 0, 2, sum(rule.hidden)), dtype=wide(x.dtype))
     return Outputs(x.new_empty(x.shape), x.new_empty((plan.kept, *x.shape)), stats, x.new_empty(0, dtype=torch.uint8))
 
 
@@ -127,7 +133,9 @@ def backward(
         if grad_history is not None and rest == 0 and index <= plan.kept:
             g = g + grad_history[index - 1]
         g = grads.step(t, state, g)
-    return g.clone() if g is grad_out else g, grads.extra, grads.params
+    found = [None if total is None else total.to(p.dtype) for total, p in zip(grads.params, params, strict=True)]
+    grad_extra = grads.extra if grads.extra is None or extra is None else grads.extra.to(extra.dtype)
+    return g.clone() if g is grad_out else g, grad_extra, found
 
 
 class _Inputs:
@@ -144,8 +152,8 @@ class _Inputs:
         plan: Plan,
     ) -> None:
         self.rule, self.x, self.plan, self.seed = rule, x, plan, seed
-        self.params = dict(zip(rule.param_shapes(), params, strict=True))
-        self.extra, self.fire_mask = extra, fire_mask
+        self.params = {name: widened(p) for name, p in zip(rule.param_shapes(), params, strict=True)}
+        self.extra, self.fire_mask = None if extra is None else widened(extra), fire_mask
         self.extra_per_step = extra is not None and extra.dim() == x.dim() + 1
 
     def step(self, t: int, state: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -179,7 +187,7 @@ class _Inputs:
             self.seed,
             step=self.plan.first_step + t,
             first_sample=self.plan.first_sample,
-            dtype=self.x.dtype,
+            dtype=wide(self.x.dtype),
             device=self.x.device,
         )
 
@@ -196,14 +204,14 @@ class _Inputs:
 
 
 class _Gradients:
-    """Sums of the parameters' and extra's gradients over the steps, in at least float32."""
+    """Sums of the parameters' and extra's gradients over the steps, in the dtype that a step computes in."""
 
     def __init__(self, inputs: _Inputs, needs: list[bool]) -> None:
         self.inputs = inputs
         _, need_extra, *need_params = needs
         names = zip(inputs.params, need_params, strict=True)
-        self.sums = {name: _accumulator(inputs.params[name]) for name, need in names if need}
-        self.extra_sum = _accumulator(inputs.extra) if need_extra and inputs.extra is not None else None
+        self.sums = {name: torch.zeros_like(inputs.params[name]) for name, need in names if need}
+        self.extra = torch.zeros_like(inputs.extra) if need_extra and inputs.extra is not None else None
 
     def step(self, t: int, state: Tensor, g: Tensor) -> Tensor:
         """Add step t's share; return dL/dx_t from g = dL/dx_(t+1)."""
@@ -213,26 +221,21 @@ class _Gradients:
             params = {name: p.detach().requires_grad_(name in sums) for name, p in inputs.params.items()}
             extra = inputs.extra_at(t)
             wanted = [x, *(params[name] for name in sums)]
-            if extra is not None and self.extra_sum is not None:
+            if extra is not None and self.extra is not None:
                 extra = extra.detach().requires_grad_()
                 wanted.append(extra)
             out, _ = step(inputs.rule, x, params, extra, inputs.fired(t), inputs.noise(t))
             found = list(torch.autograd.grad(out, wanted, g, allow_unused=True, materialize_grads=True))
         for total, grad in zip(sums.values(), found[1:], strict=False):
             total += grad
-        if self.extra_sum is not None:
-            target = self.extra_sum[t] if inputs.extra_per_step else self.extra_sum
+        if self.extra is not None:
+            target = self.extra[t] if inputs.extra_per_step else self.extra
             target += found[-1]
         return found[0]
 
     @property
     def params(self) -> list[Tensor | None]:
-        totals = ((self.sums.get(name), p) for name, p in self.inputs.params.items())
-        return [None if total is None else total.to(p.dtype) for total, p in totals]
-
-    @property
-    def extra(self) -> Tensor | None:
-        return None if self.extra_sum is None else self.extra_sum.to(self.inputs.x.dtype)
+        return [self.sums.get(name) for name in self.inputs.params]
 
 
 @contextmanager
@@ -241,10 +244,6 @@ def _autograd_inside_operator() -> Iterator[None]:
     key = torch._C.DispatchKey.AutogradFunctionality
     with torch._C._SetExcludeDispatchKeyGuard(key, False), torch.enable_grad():
         yield
-
-
-def _accumulator(like: Tensor) -> Tensor:
-    return torch.zeros(like.shape, device=like.device, dtype=torch.promote_types(like.dtype, torch.float32))
 
 
 def _perceive(rule: Rule, x: Tensor, params: Params, extra: Tensor | None) -> Tensor:
@@ -324,6 +323,6 @@ def _alive(alive: Alive, before: Tensor, after: Tensor) -> Tensor:
 
 
 def _living(alive: Alive, x: Tensor) -> Tensor:
-    channel = x[:, alive.channel : alive.channel + 1].detach()
+    channel = widened(x[:, alive.channel : alive.channel + 1].detach())
     pool = _MAX_POOL[x.dim() - 2]
     return pool(channel, alive.pool, stride=1, padding=alive.pool // 2) > alive.threshold

@@ -2,7 +2,8 @@
 
     python -m ncafast.backends.trial REQUEST ANSWER
 
-REQUEST is a JSON file: backend, rules (texts of `Rule.to_json`), device, precision; optionally sizes, the grids to run.
+REQUEST is a JSON file: backend, rules (texts of `Rule.to_json`), device, precision, dtype of the states; optionally
+sizes, the grids to run.
 ANSWER is written when the trial is done: state, reason, fused_ms, reference_ms, as `verdicts.Verdict`. A file STARTED
 beside ANSWER says that the GPU could be opened. A process of its own, so that a crash or a hang of a kernel does not
 reach the user's program.
@@ -30,11 +31,13 @@ from ncafast.backends import trial_cases
 from ncafast.backends.cuda import WAYS
 from ncafast.backends.plan import Plan
 from ncafast.backends.precision import precision, use_precision
+from ncafast.half import HALF
 from ncafast.rule import Rule
 
 STEPS = 3
 # Largest error allowed, relative to the largest value: rounding of products, of which each output sums up to some 100.
 BOUNDS = {"ieee": 3e-6, "tf32x3": 1e-5, "tf32": 2e-2, "bf16": 1e-1}
+_ULPS = 2  # in half precision: a state that is rounded every step, and to the other side where sums lie at a tie
 _SEED, _FIRST_STEP, _FIRST_SAMPLE = 11 - 2**63, 5, 2
 _ROUNDS, _TIMED_STEPS = 7, 8
 
@@ -58,12 +61,15 @@ def main(words: list[str]) -> int:
     sizes = [tuple(size) for size in request.get("sizes", [])] or None
     try:
         with use_precision(request["precision"]):
-            rules = [rule for rule in map(Rule.from_json, request["rules"]) if _runs(request["backend"], rule, device)]
+            dtype = getattr(torch, request["dtype"])
+            rules = [
+                rule for rule in map(Rule.from_json, request["rules"]) if _runs(request["backend"], rule, device, dtype)
+            ]
             if not rules:
                 return _write(answer, {"state": "unchecked", "reason": "no rule of the check runs on this GPU"})
             for rule in rules:
-                examine(request["backend"], rule, device, request["precision"], sizes)
-            times = _race(request["backend"], rules, device) if device.type == "cuda" else (None, None)
+                examine(request["backend"], rule, device, request["precision"], dtype, sizes)
+            times = _race(request["backend"], rules, device, dtype) if device.type == "cuda" else (None, None)
     except Wrong as error:
         return _write(answer, {"state": "failed", "reason": _line(error)})
     except torch.OutOfMemoryError as error:
@@ -73,13 +79,19 @@ def main(words: list[str]) -> int:
     return _write(answer, _judged(*times))
 
 
-def _runs(backend: str, rule: Rule, device: torch.device) -> bool:
+def _runs(backend: str, rule: Rule, device: torch.device, dtype: torch.dtype) -> bool:
     """Whether the backend takes the rule here. A GPU with little shared memory refuses wide ones, which is no fault."""
-    return backends.get(backend).can_run(rule, torch.zeros(1, 1, *trial_cases.odd_size(rule), device=device)) is None
+    x = torch.zeros(1, 1, *trial_cases.odd_size(rule), device=device, dtype=dtype)
+    return backends.get(backend).can_run(rule, x) is None
 
 
 def examine(
-    backend: str, rule: Rule, device: torch.device, rounding: str, sizes: list[trial_cases.Size] | None = None
+    backend: str,
+    rule: Rule,
+    device: torch.device,
+    rounding: str,
+    dtype: torch.dtype,
+    sizes: list[trial_cases.Size] | None = None,
 ) -> None:
     """Every check of one rule, on a small and on a large grid, or on those given.
 
@@ -87,27 +99,29 @@ def examine(
         Wrong: the backend differs from the reference, or from itself.
     """
     sizes = sizes or [trial_cases.odd_size(rule), trial_cases.large_size(rule, _multiprocessors(device))]
-    _check_masks(backend, rule, sizes[0], device)
+    small = max(BOUNDS[rounding], _ULPS * torch.finfo(dtype).eps if dtype in HALF else 0.0)
+    _check_masks(backend, rule, sizes[0], device, dtype)
     launches = WAYS if backend == "cuda" else ("",)
     for size in sizes:
-        inputs = trial_cases.make_inputs(rule, 2, size, STEPS, device)
-        exact = _run("reference", rule, _double(inputs))
+        inputs = trial_cases.make_inputs(rule, 2, size, STEPS, device).of(dtype, torch.float32)
+        exact = _run("reference", rule, inputs.of(torch.float64, torch.float64))
         plain = _run("reference", rule, inputs)
         for launch in launches:
             with _launched(launch):
                 what = f"{_name(rule)} on {'x'.join(map(str, size))}" + (f", launch {launch}" if launch else "")
                 with _poisoned():
                     first, again = _run(backend, rule, inputs), _run(backend, rule, inputs)
-                _compare(what, first, plain, exact, BOUNDS[rounding])
+                _compare(what, first, plain, exact, small)
                 different = [name for name in first if not torch.equal(first[name], again[name])]
                 if different:
                     raise Wrong(f"{what}: two runs differ in {', '.join(different)}")
-    inputs = trial_cases.make_inputs(rule, 2, sizes[0], STEPS, device)
+    inputs = trial_cases.make_inputs(rule, 2, sizes[0], STEPS, device).of(dtype, torch.float32)
+    double = inputs.of(torch.float64, torch.float64)
     found, plain, exact = (
         _run(name, rule, tensors, every=2)
-        for name, tensors in ((backend, inputs), ("reference", inputs), ("reference", _double(inputs)))
+        for name, tensors in ((backend, inputs), ("reference", inputs), ("reference", double))
     )
-    _compare(f"{_name(rule)}, every second state kept", found, plain, exact, BOUNDS[rounding])
+    _compare(f"{_name(rule)}, every second state kept", found, plain, exact, small)
 
 
 def _run(backend: str, rule: Rule, inputs: trial_cases.Inputs, every: int = 1) -> Results:
@@ -127,22 +141,30 @@ def _run(backend: str, rule: Rule, inputs: trial_cases.Inputs, every: int = 1) -
     return {"the last state": done.out, "the kept states": done.history, **found}
 
 
-def _check_masks(backend: str, rule: Rule, size: trial_cases.Size, device: torch.device) -> None:
-    """The cells that change in one step must be those of the reference, bit for bit."""
-    inputs = trial_cases.make_inputs(rule, 2, size, 1, device)
+def _check_masks(backend: str, rule: Rule, size: trial_cases.Size, device: torch.device, dtype: torch.dtype) -> None:
+    """The cells that change in one step must be those of the reference, bit for bit.
+
+    In half precision a change may be rounded away: there a difference counts where it is more than an ulp.
+    """
+    inputs = trial_cases.make_inputs(rule, 2, size, 1, device).of(dtype, torch.float32)
     plan = Plan(1, _FIRST_STEP, _FIRST_SAMPLE, 0, 0, precision())
     seed = torch.tensor([_SEED], dtype=torch.int64, device=device)
-    changed = []
-    for name in (backend, "reference"):
-        done = backends.get(name).forward(rule, inputs.x, list(inputs.params.values()), inputs.extra, None, seed, plan)
-        changed.append((done.out != inputs.x).any(1))
-    wrong = int((changed[0] != changed[1]).sum())
+    params = list(inputs.params.values())
+    ours, theirs = (
+        backends.get(name).forward(rule, inputs.x, params, inputs.extra, None, seed, plan).out
+        for name in (backend, "reference")
+    )
+    different = (ours != inputs.x).any(1) != (theirs != inputs.x).any(1)
+    if dtype in HALF:
+        ulp = torch.finfo(dtype).eps * torch.maximum(theirs.abs(), inputs.x.abs())
+        different &= ((ours - theirs).abs() > ulp).any(1)
+    wrong = int(different.sum())
     if wrong:
-        raise Wrong(f"{_name(rule)}: {wrong} of {changed[0].numel()} cells have another fire mask than the reference")
+        raise Wrong(f"{_name(rule)}: {wrong} of {different.numel()} cells have another fire mask than the reference")
 
 
 def _compare(what: str, ours: Results, plain: Results, exact: Results, small: float) -> None:
-    """Error at most twice the reference's in float32, plus `small` of the tensor's scale."""
+    """Error at most twice the reference's in the same dtype, plus `small` of the tensor's scale."""
     largest = max(float(value.abs().max()) for value in exact.values())
     for name, value in exact.items():
         scale = float(value.abs().max())
@@ -153,12 +175,12 @@ def _compare(what: str, ours: Results, plain: Results, exact: Results, small: fl
             raise Wrong(f"{what}: {name} is off by {error:.2g}, allowed is {bound:.2g}")
 
 
-def _race(backend: str, rules: list[Rule], device: torch.device) -> tuple[float, float]:
+def _race(backend: str, rules: list[Rule], device: torch.device, dtype: torch.dtype) -> tuple[float, float]:
     """Milliseconds of forward and backward of up to three rules, on the backend and on the reference, interleaved."""
     totals = [0.0, 0.0]
     for rule in rules[:3]:
         batch, size = trial_cases.timed_size(rule)
-        inputs = trial_cases.make_inputs(rule, batch, size, 1, device)
+        inputs = trial_cases.make_inputs(rule, batch, size, 1, device).of(dtype, torch.float32)
         runs = [_training(name, rule, inputs) for name in (backend, "reference")]
         for run in runs:
             for _ in range(3):  # compiles, allocates, records graphs
@@ -220,15 +242,6 @@ def _launched(name: str) -> Iterator[None]:
         os.environ.pop("NCAFAST_CUDA_ROLLOUT", None)
         if before is not None:
             os.environ["NCAFAST_CUDA_ROLLOUT"] = before
-
-
-def _double(inputs: trial_cases.Inputs) -> trial_cases.Inputs:
-    return trial_cases.Inputs(
-        inputs.x.double(),
-        {name: value.double() for name, value in inputs.params.items()},
-        None if inputs.extra is None else inputs.extra.double(),
-        inputs.weight.double(),
-    )
 
 
 def _multiprocessors(device: torch.device) -> int:

@@ -28,6 +28,12 @@ class Inputs(NamedTuple):
     extra: Tensor | None
     weight: Tensor  # [T, B, C, *S] of the loss: a random sum over all states
 
+    def of(self, state: torch.dtype, params: torch.dtype) -> Inputs:
+        """The same with states, extra channels and loss in one dtype and parameters in another."""
+        extra = None if self.extra is None else self.extra.to(state)
+        values = {name: value.to(params) for name, value in self.params.items()}
+        return Inputs(self.x.to(state), values, extra, self.weight.to(state))
+
 
 def matrix() -> list[Rule]:
     """The fixed set for the CUDA backend, which has one verdict for all its rules."""

@@ -19,10 +19,13 @@ from torch import Tensor
 from ncafast.backends import c_compiler, extras, graphs, tuning
 from ncafast.backends.cpu import can_fuse
 from ncafast.backends.plan import Outputs, Plan
+from ncafast.backends.triton_kernels.norm_kinds import KINDS, statistics_bytes
+from ncafast.half import HALF
 from ncafast.rule import Rule
 
 DEVICE = "cuda"
 UNVERIFIED: str | None = "not yet measured by us; checked on your GPU at first use"
+_STATES = (torch.float32, *HALF)
 _MAX_CHANNELS = 128
 _MAX_HIDDEN = 256
 _MAX_DEEP_HIDDEN = 128  # of several hidden layers, whose square weights must fit a tile
@@ -52,7 +55,9 @@ def can_run(rule: Rule, x: Tensor, rounding: str | None = None) -> str | None:
     device = "cpu" if _interpreted() else "cuda"
     if x.device.type != device:
         return f"the state is on {x.device}, this backend runs on GPUs"
-    reason = can_fuse(rule, x)
+    if x.dtype not in _STATES:
+        return f"the state is {x.dtype}, this backend takes torch.float32, torch.float16 and torch.bfloat16"
+    reason = can_fuse(rule, norms=tuple(KINDS))
     if reason is not None:
         return reason
     if rule.channels > _MAX_CHANNELS:
@@ -75,17 +80,17 @@ def outputs(rule: Rule, x: Tensor, plan: Plan) -> Outputs:
     """Uninitialised tensors of the shapes, dtypes and strides that `forward` returns."""
     batch, channels, *size = x.shape
     history = x.new_empty((plan.kept, batch, *size, channels)).movedim(-1, 2)
-    stats = x.new_empty((plan.steps if rule.norm == "batch" else 0, 2, sum(rule.hidden)))
+    stats = x.new_empty((plan.steps if rule.norm == "batch" else 0, 2, sum(rule.hidden)), dtype=torch.float32)
     # Where no state is kept no backward follows.
     steps = plan.steps if plan.every else 0
-    tape = x.new_empty((steps, tape_bytes(rule, batch * math.prod(size))), dtype=torch.uint8)
+    tape = x.new_empty((steps, tape_bytes(rule, batch, batch * math.prod(size))), dtype=torch.uint8)
     return Outputs(x.new_empty(x.shape), history, stats, tape)
 
 
-def tape_bytes(rule: Rule, cells: int) -> int:
-    """Bytes of a step's tape: mean and second moment of the perception, a byte per cell that lives."""
+def tape_bytes(rule: Rule, batch: int, cells: int) -> int:
+    """Bytes of a step's tape: mean and second moment of the perception or of groups, a byte per cell that lives."""
     p = rule.perception_size
-    moments = 4 * (p + p * p) if rule.norm == "batch" else 0
+    moments = 4 * (p + p * p) if rule.norm == "batch" else statistics_bytes(rule, batch)
     return (moments + cells * (rule.alive is not None) + 15) // 16 * 16
 
 
@@ -140,7 +145,8 @@ def backward(
         grad_x = back.run(history, grad_out, grad_history)
         found = back.parameters()
         folded = [] if grad_extra is None or extra is None else [extras.folded(grad_extra, extra, x)]
-        return [grad_x, *folded, *(found[name] for name, need in wanted.items() if need)]
+        needed = [(name, p) for (name, need), p in zip(wanted.items(), params, strict=True) if need]
+        return [grad_x, *folded, *(found[name].to(p.dtype) for name, p in needed)]
 
     inputs = [grad_out, grad_history, x, history, tape, extra, fire_mask, seed, *params]
     with _on(x):

@@ -1,8 +1,8 @@
 """Whether a GPU backend may be chosen by default: only after its kernels passed a trial on this GPU.
 
-A trial runs in a child process (`child`, `trial`), once per GPU model, driver, PyTorch, Triton, kernel sources and
-precision, and for Triton once per rule. Its verdict is kept on disk (`verdicts`). NCAFAST_TRIAL=0 switches both off:
-then GPU backends run only where they are asked for by name.
+A trial runs in a child process (`child`, `trial`), once per GPU model, driver, PyTorch, Triton, kernel sources,
+precision and dtype of the states, and for Triton once per rule. Its verdict is kept on disk (`verdicts`).
+NCAFAST_TRIAL=0 switches both off: then GPU backends run only where they are asked for by name.
 """
 
 from __future__ import annotations
@@ -36,12 +36,13 @@ _CAPTURING = "not checked yet, and a CUDA graph is being captured: run it once b
 
 
 class Question(NamedTuple):
-    """What is asked about: a backend with a rule, on a GPU, in a precision of `precision.PRECISIONS`."""
+    """What is asked about: a backend with a rule, a GPU, a precision of `precision.PRECISIONS`, the states' dtype."""
 
     backend: str
     rule: Rule
     device: torch.device
     precision: str
+    dtype: torch.dtype = torch.float32
 
 
 _known: dict[Hashable, Verdict] = {}  # what this process has read or found out
@@ -120,7 +121,7 @@ def forget() -> None:
 
 def key(asked: Question) -> dict[str, str]:
     """Everything that a verdict depends on. The CUDA backend has one for all rules, Triton one for each."""
-    parts = {**_parts(asked.backend, asked.device), "precision": asked.precision}
+    parts = {**_parts(asked.backend, asked.device), "precision": asked.precision, "dtype": _dtype(asked)}
     return parts if asked.backend == "cuda" else {**parts, "rule": _compiled_form(asked.rule).to_json()}
 
 
@@ -132,8 +133,10 @@ def report(name: str, device: torch.device) -> list[str]:
         return [_OFF]
     lines = []
     for found, verdict in verdicts.matching(_parts(name, device)):
+        if "dtype" not in found:  # written by a version that asked less
+            continue
         what = f", {Rule.from_json(found['rule']).summary()}" if "rule" in found else ""
-        lines.append(f"{found['gpu']}, {found['precision']}{what}: {verdict.describe()}")
+        lines.append(f"{found['gpu']}, {found['dtype']} states, {found['precision']}{what}: {verdict.describe()}")
     return lines or [_UNSEEN]
 
 
@@ -192,9 +195,15 @@ def _compiled_form(rule: Rule) -> Rule:
     return rule.replace(fire_rate=rate, step_size=1.0)
 
 
+def _dtype(asked: Question) -> str:
+    """The name of the states' dtype."""
+    return str(asked.dtype).removeprefix("torch.")
+
+
 def _cheap_key(asked: Question) -> Hashable:
     """What a verdict is remembered by: cheap, since every rollout asks."""
-    return asked.backend, "" if asked.backend == "cuda" else asked.rule.to_json(), asked.device, asked.precision
+    rule = "" if asked.backend == "cuda" else asked.rule.to_json()
+    return asked.backend, rule, asked.device, asked.precision, asked.dtype
 
 
 def _remember(asked: Question, verdict: Verdict) -> None:
@@ -229,6 +238,7 @@ def _try(asked: Question, rules: list[Rule]) -> Verdict:
         "rules": [rule.to_json() for rule in rules],
         "device": str(asked.device),
         "precision": asked.precision,
+        "dtype": _dtype(asked),
     }
     return child.run(request)._replace(date=datetime.date.today().isoformat())
 

@@ -125,7 +125,7 @@ class RuleModule(Rebuildable):
 
     def _trace(self, x: Tensor, rule: Rule, params: dict[str, Tensor], steps: int, **options: Any) -> Trace:
         """`trace`, on a GPU with products as accurate as those of the layers that the rollout stands for."""
-        return trace(x, rule, params, steps, precision=precision(linear=self._linear_layers), **options)
+        return trace(x, rule, params, steps, precision=precision(x, linear=self._linear_layers), **options)
 
 
 def check_rate(name: str, rate: Any) -> float:

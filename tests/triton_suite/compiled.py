@@ -1,8 +1,9 @@
 """Compiles every kernel that some rollouts launch, for GPUs that need not be there, and reports what they use.
 
-    python tests/triton_suite/compiled.py [80 90 100]
+    python tests/triton_suite/compiled.py [80 90 100] [RULE ...] [ieee] [float16]
 
-prints a table: registers, spilled bytes, shared memory, tensor-core instructions.
+prints a table: registers, spilled bytes, shared memory, tensor-core instructions, and how often it rounds to the
+nearest number of half precision.
 """
 
 from __future__ import annotations
@@ -44,10 +45,14 @@ RULES = {
     "3d 7": (Rule(16, ndim=3, num_filters=1, hidden=64, norm="batch", kernel_size=7), (48, 48, 48)),
     "wide": (Rule(32, num_filters=3, hidden=256, activation="gelu"), (64, 64)),
     "deep": (Rule(16, hidden=(64, 64, 64), norm="running", extra=2), (64, 64)),
+    "layer norm": (Rule(16, norm="layer"), (64, 64)),
+    "group norm": (Rule(16, norm="group", norm_groups=8), (64, 64)),
 }  # fmt: skip
 
 
-def launches(rule: Rule, size: tuple[int, ...], architecture: int) -> list[tuple[Any, dict[str, Any]]]:
+def launches(
+    rule: Rule, size: tuple[int, ...], architecture: int, dtype: torch.dtype
+) -> list[tuple[Any, dict[str, Any]]]:
     """(kernel, arguments by name) of everything that two steps forward and backward launch; nothing is run."""
     seen: list[tuple[Any, dict[str, Any]]] = []
 
@@ -60,9 +65,9 @@ def launches(rule: Rule, size: tuple[int, ...], architecture: int) -> list[tuple
     before = JITFunction.__getitem__, chosen.capability
     JITFunction.__getitem__, chosen.capability = record, lambda device: architecture // 10
     try:
-        x = torch.zeros(1, rule.channels, *size)
+        x = torch.zeros(1, rule.channels, *size, dtype=dtype)
         params = [torch.zeros(shape) for shape in rule.param_shapes().values()]
-        extra = torch.zeros(1, rule.extra, *size) if rule.extra else None
+        extra = torch.zeros(1, rule.extra, *size, dtype=dtype) if rule.extra else None
         plan = Plan(2, 0, 0, 1, 1, precision())
         done = backend.outputs(rule, x, plan)
         ready = rollout.Rollout(rule, x, params, extra, None, torch.zeros(1, dtype=torch.int64), plan)
@@ -99,13 +104,13 @@ def resources(cubin: bytes) -> dict[str, int]:
             "tensor": len(re.findall(r"\b(?:HMMA|HGMMA|UTCHMMA|UTC\w*MMA)", sass))}  # fmt: skip
 
 
-def table(architectures: list[int], names: list[str], rounding: str) -> list[dict[str, Any]]:
+def table(architectures: list[int], names: list[str], rounding: str, dtype: torch.dtype) -> list[dict[str, Any]]:
     """A row for each kernel variant that is not the same as one before."""
     rows, done = [], set()
     for name in names:
         for architecture in architectures:
             with use_precision(rounding):
-                found = launches(*RULES[name], architecture)
+                found = launches(*RULES[name], architecture, dtype)
             for kernel, given in found:
                 target = GPUTarget("cuda", architecture, 32)
                 src, options = source(kernel, given, target)
@@ -117,6 +122,7 @@ def table(architectures: list[int], names: list[str], rounding: str) -> list[dic
                 rows.append(
                     {"rule": name, "kernel": kernel.__name__, "sm": architecture, "precision": rounding,
                      "shared": compiled.metadata.shared, "warps": compiled.metadata.num_warps,
+                     "narrowed": len(re.findall(r"cvt\.rn\.(?:b?f16)", compiled.asm["ptx"])),
                      **resources(compiled.asm["cubin"])}
                 )  # fmt: skip
     return rows
@@ -128,7 +134,8 @@ def main() -> None:
     numbers = [int(word) for word in words if word.isdigit()] or [80, 90, 100]
     rounding = next((word for word in words if word in ("ieee", "tf32", "tf32x3", "bf16")), "tf32")
     names = [word for word in words if word in RULES] or list(RULES)
-    rows = table(numbers, names, rounding)
+    dtype = next((getattr(torch, word) for word in words if word in ("float16", "bfloat16")), torch.float32)
+    rows = table(numbers, names, rounding, dtype)
     if "--json" in sys.argv:
         print("\n".join(json.dumps(row) for row in rows))
         return

@@ -57,7 +57,7 @@ def test_lists_of_many_blocks_are_those_of_few(monkeypatch):
         assert torch.equal(cells.cpu().sort().values, torch.arange(cells.numel(), dtype=torch.int32))
 
 
-@pytest.mark.parametrize("name", ["batch norm", "alive", "extra"])
+@pytest.mark.parametrize("name", ["batch norm", "alive", "extra", "group norm"])
 def test_recorded_rollouts_give_the_same_bits(name, monkeypatch):
     monkeypatch.setattr(graphs, "shared", graphs.Graphs(record if DEVICE == "cpu" else None))  # none recorded so far
     if DEVICE == "cpu":

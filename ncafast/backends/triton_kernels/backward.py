@@ -9,6 +9,7 @@ import triton.language as tl
 from ncafast.backends.triton_kernels.cells import tile_cells
 from ncafast.backends.triton_kernels.hidden import hidden_layers
 from ncafast.backends.triton_kernels.mlp import activate, load_matrix, product, slope_at
+from ncafast.backends.triton_kernels.norms import back_through_norm, normed
 from ncafast.backends.triton_kernels.perception import along, see, see_dense, tap_offset
 
 
@@ -25,10 +26,24 @@ def add_to(place, value, mask, FRESH: tl.constexpr):
 
 
 @triton.jit
+def through_own_norm(dz, z, cell, live, layer, grid, weights, sum_gamma, sum_beta, MLP: tl.constexpr):
+    """dL/dz of a hidden layer from dL/d(norm's output). A layer norm's own gradients are added to this program's."""
+    if MLP.NORM != "none":
+        h = tl.arange(0, MLP.HP)
+        d = dz
+        dz, d_gamma = back_through_norm(d, z, cell, live, layer, grid, weights.norm, MLP)
+        if MLP.NORM == "layer":  # a group norm's have a pass before this one
+            add_to(sum_gamma + layer * MLP.HP + h, d_gamma, h < MLP.HP, False)
+            add_to(sum_beta + layer * MLP.HP + h, tl.sum(d, 0), h < MLP.HP, False)
+    return dz
+
+
+@triton.jit
 def through_upper(
     dz, x, cell, live, grid, sight, weights,
     sum_biases,  # [LAYERS, HP] of this program
     sum_upper,  # [LAYERS - 1, HP, HP]
+    sum_gamma, sum_beta,  # [LAYERS, HP]
     LAYER: tl.constexpr,
     SEES: tl.constexpr, REACH: tl.constexpr, MLP: tl.constexpr, TILE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -38,11 +53,13 @@ def through_upper(
     below, _ = hidden_layers(x, cell, live, grid, sight, weights, LAYER - 1, SEES, REACH, MLP, TILE, PRECISION)
     h = tl.arange(0, HP)
     add_to(sum_biases + LAYER * HP + h, tl.sum(dz, 0), h < HP, False)
-    share = product(tl.trans(activate(below, ACT)), dz, tl.zeros([HP, HP], tl.float32), PRECISION)
+    z = normed(below, cell, live, LAYER - 1, grid, weights.norm, MLP)
+    share = product(tl.trans(activate(z, ACT)), dz, tl.zeros([HP, HP], tl.float32), PRECISION)
     square = (LAYER - 1) * HP * HP + h[:, None] * HP + h[None, :]
     add_to(sum_upper + square, share, (h < HP)[:, None] & (h < HP)[None, :], False)
     back = tl.trans(tl.load(weights.upper + square))
-    return product(dz, back, tl.full([TILE.BLOCK, HP], 0.0, tl.float32), PRECISION) * slope_at(below, ACT)
+    d = product(dz, back, tl.full([TILE.BLOCK, HP], 0.0, tl.float32), PRECISION) * slope_at(z, ACT)
+    return through_own_norm(d, below, cell, live, LAYER - 1, grid, weights, sum_gamma, sum_beta, MLP)
 
 
 @triton.jit
@@ -72,6 +89,7 @@ def through_mlp(
         active = tl.load(work.fired)
     c, h, k = tl.arange(0, CP), tl.arange(0, HP), tl.arange(0, KB)
     mine = program.to(tl.int64)
+    sum_gamma, sum_beta = sums.gamma + mine * LAYERS * HP, sums.beta + mine * LAYERS * HP
     first = sums.first + mine * (P * HP)
     d_first = tl.zeros([KB, HP], tl.float32)
     d_bias = tl.zeros([HP], tl.float32)
@@ -90,17 +108,20 @@ def through_mlp(
             if PASS.ALIVE:
                 counts = counts & (tl.load(lives + cell, mask=live, other=0) != 0)
             reached = counts[:, None] & (tl.load(touched + c, mask=c < C, other=0.0) != 0.0)[None, :]
-            du = weights.scale * tl.load(g + cell.to(tl.int64)[:, None] * C + c[None, :], mask=reached, other=0.0)
-            d_update = product(tl.trans(activate(z, ACT)), du, d_update, PRECISION)
+            above = tl.load(g + cell.to(tl.int64)[:, None] * C + c[None, :], mask=reached, other=0.0)
+            du = weights.scale * above.to(tl.float32)
+            normal = normed(z, cell, live, LAYERS - 1, grid, weights.norm, MLP)
+            d_update = product(tl.trans(activate(normal, ACT)), du, d_update, PRECISION)
             d_update_bias += tl.sum(du, 0)
             update_back = tl.trans(load_matrix(weights.update, h, c, HP, C, C))  # [CP, HP]
             da = product(du, update_back, tl.zeros([BLOCK, HP], tl.float32), PRECISION)
-            dz = da * slope_at(z, ACT)
+            dz = da * slope_at(normal, ACT)
+            dz = through_own_norm(dz, z, cell, live, LAYERS - 1, grid, weights, sum_gamma, sum_beta, MLP)
             for down in tl.static_range(1, LAYERS):
                 dz = through_upper(
                     dz, x, cell, live, grid, sight, weights,
-                    sums.biases + mine * LAYERS * HP, sums.upper + mine * (LAYERS - 1) * HP * HP, LAYERS - down,
-                    SEES, REACH, MLP, TILE, PRECISION,
+                    sums.biases + mine * LAYERS * HP, sums.upper + mine * (LAYERS - 1) * HP * HP,
+                    sum_gamma, sum_beta, LAYERS - down, SEES, REACH, MLP, TILE, PRECISION,
                 )  # fmt: skip
             d_bias += tl.sum(dz, 0)
             for chunk in range(CHUNKS):
@@ -263,7 +284,7 @@ def to_sources(
         exists = cell < grid.cells
         there = exists[:, None] & (c < C)[None, :]
         place = cell.to(tl.int64)[:, None] * C + c[None, :]
-        total = tl.load(g + place, mask=there, other=0.0)
+        total = tl.load(g + place, mask=there, other=0.0).to(tl.float32)
         if ALIVE:
             alive = tl.load(lives + cell, mask=exists, other=0) != 0
             always = tl.load(restored + c, mask=c < C, other=0.0) != 0.0
@@ -271,7 +292,7 @@ def to_sources(
         if SEES.OWN > 0:
             total += tl.load(dy + cell.to(tl.int64)[:, None] * SEES.P + c[None, :], mask=there, other=0.0)
         if SEES.SEEN > 0:
-            own = tl.load(x + place, mask=there, other=0.0)
+            own = tl.load(x + place, mask=there, other=0.0).to(tl.float32)
             nx, row = cell % grid.width, cell // grid.width
             ny, plane = row % grid.height, row // grid.height
             nz, sample = plane % grid.depth, plane // grid.depth

@@ -49,6 +49,7 @@ class Mlp(NamedTuple):
     HP: int  # width rounded up to a power of two >= 16; all layers are padded to the widest
     LAYERS: int
     ACT: Activation
+    NORM: str  # before an activation: "layer", "group" or "none", as where it is folded into its layer
 
 
 class Tile(NamedTuple):
@@ -90,6 +91,19 @@ class Sight(NamedTuple):
     centre: Tensor  # [P]
 
 
+class Norm(NamedTuple):
+    """The norms that are not folded into their layers; see `norms`."""
+
+    share: Tensor  # [LAYERS, HP] 1 / width on the units of a layer, else 0
+    gamma: Tensor  # [LAYERS, HP]
+    beta: Tensor  # [LAYERS, HP]
+    mean: Tensor  # [B, HP] of a unit's group in a sample
+    inverse: Tensor  # [B, HP] 1 / sqrt(var + eps)
+    mean_d: Tensor  # [B, HP] averages of dL/dzh
+    mean_dz: Tensor  # [B, HP] and of dL/dzh times zh
+    eps: float
+
+
 class Weights(NamedTuple):
     """The MLP, and the factor of its update."""
 
@@ -99,6 +113,7 @@ class Weights(NamedTuple):
     update: Tensor  # [HP, C]
     update_bias: Tensor  # [C]
     scale: float
+    norm: Norm
 
 
 class Sums(NamedTuple):
@@ -110,6 +125,8 @@ class Sums(NamedTuple):
     update: Tensor  # [programs, HP, C]
     update_bias: Tensor  # [programs, C]
     tap_bias: Tensor  # [programs, P]
+    gamma: Tensor  # [programs, LAYERS, HP] of layer norms, else unused
+    beta: Tensor
 
 
 class Pass(NamedTuple):

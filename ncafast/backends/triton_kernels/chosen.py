@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ncafast.backends import tuning
 from ncafast.backends.triton_kernels import sizes
+from ncafast.backends.triton_kernels.norm_kinds import KINDS
 from ncafast.rule import Rule
 
 
@@ -45,8 +46,12 @@ def choices(rule: Rule, x: Tensor, precision: str) -> dict[str, Choice]:
         "through_norm": sizes.moments(p, dense),
         "to_sources": sizes.spread(widest),
     }
+    if KINDS[rule.norm] != "none":
+        fixed |= {name: sizes.beside_norm(fixed[name]) for name in ("step", "through_mlp")}
     kernel = "x".join(map(str, filters(rule)))
     facts = f"C{rule.channels} P{p} H{hidden} x{layers} k{kernel} {rule.perception} {precision}"
+    facts += "" if x.dtype == torch.float32 else f" {str(x.dtype).removeprefix('torch.')}"
+    facts += "" if KINDS[rule.norm] == "none" else f" {KINDS[rule.norm]} norm"
     about = max(x.shape[0] * math.prod(x.shape[2:]) - 1, 0).bit_length()
     found = {}
     for name, tiles in fixed.items():

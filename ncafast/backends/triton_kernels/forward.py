@@ -6,6 +6,7 @@ import triton.language as tl
 from ncafast.backends.triton_kernels.cells import tile_cells
 from ncafast.backends.triton_kernels.hidden import hidden_layers
 from ncafast.backends.triton_kernels.mlp import activate, load_matrix, product
+from ncafast.backends.triton_kernels.norms import normed
 
 
 @triton.jit
@@ -28,12 +29,13 @@ def step(
     c = tl.arange(0, SEES.CP)
     there = exists[:, None] & (c < C)[None, :]
     place = cell.to(tl.int64)[:, None] * C + c[None, :]
-    own = tl.load(x + place, mask=there, other=0.0)
+    own = tl.load(x + place, mask=there, other=0.0).to(tl.float32)
     if tile * TILE.BLOCK < active:
         h = tl.arange(0, MLP.HP)
         z, _ = hidden_layers(x, cell, live, grid, sight, weights, MLP.LAYERS - 1, SEES, REACH, MLP, TILE, PRECISION)
         start = tl.load(weights.update_bias + c, mask=c < C, other=0.0)
         d = tl.full([TILE.BLOCK, SEES.CP], 0.0, tl.float32) + start[None, :]
+        z = normed(z, cell, live, MLP.LAYERS - 1, grid, weights.norm, MLP)
         d = product(activate(z, ACT), load_matrix(weights.update, h, c, MLP.HP, C, C), d, PRECISION)
         moves = live[:, None] & (tl.load(moved + c, mask=c < C, other=0.0) != 0.0)[None, :]
         own = tl.where(moves, own + weights.scale * d, own)

@@ -14,6 +14,7 @@ def window_lives(x, cell, exists, grid, alive, C: tl.constexpr, REACH: tl.conste
     for tap in range(REACH.KZ * REACH.KY * REACH.KX):
         other, ok = neighbour(cell, tap, grid, REACH)
         value = tl.load(x + other.to(tl.int64) * C + alive.channel, mask=exists & ok, other=-float("inf"))
+        value = value.to(tl.float32)  # a threshold would else be rounded to the state's dtype
         lives = lives | (value > alive.threshold).to(tl.int32)
         broken = broken | (value != value).to(tl.int32)
     return (lives & (1 - broken)) != 0

@@ -64,7 +64,7 @@ def see_dense(
     for tap in range(REACH.KZ * REACH.KY * REACH.KX):
         other, ok = neighbour(cell, tap, grid, REACH)
         there = (live & ok)[:, None] & (c < C)[None, :]
-        value = tl.load(x + other.to(tl.int64)[:, None] * C + c[None, :], mask=there, other=0.0)
+        value = tl.load(x + other.to(tl.int64)[:, None] * C + c[None, :], mask=there, other=0.0).to(tl.float32)
         place = sight.taps + (tap * C + c)[:, None] * SEES.SEEN + (column - SEES.OWN)[None, :]
         weight = tl.load(place, mask=(c < C)[:, None] & seen[None, :], other=0.0)  # [CP, KB]
         total = product(value, weight, total, PRECISION)
@@ -85,7 +85,7 @@ def see_filters(x, cell, live, first, grid, sight, SEES: tl.constexpr, REACH: tl
         weight = tl.load(sight.taps + tap * SEES.SEEN + column - SEES.OWN, mask=seen, other=0.0)  # [KB]
         there = (live & ok)[:, None] & seen[None, :]
         value = tl.load(x + other.to(tl.int64)[:, None] * C + channel[None, :], mask=there, other=0.0)
-        total += weight[None, :] * value
+        total += weight[None, :] * value.to(tl.float32)
     return total
 
 
@@ -99,9 +99,8 @@ def see_extra(cell, live, column, grid, sight, SEES: tl.constexpr):
     )  # fmt: skip
     channel = column - SEES.OWN - SEES.SEEN
     there = live[:, None] & ((channel >= 0) & (channel < SEES.E))[None, :]
-    return tl.load(
-        sight.extra + place[:, None] + channel.to(tl.int64)[None, :] * sight.extra_channel, mask=there, other=0.0
-    )
+    place = place[:, None] + channel.to(tl.int64)[None, :] * sight.extra_channel
+    return tl.load(sight.extra + place, mask=there, other=0.0).to(tl.float32)
 
 
 @triton.jit
@@ -125,7 +124,8 @@ def see(
         y = tl.where(live[:, None] & seen[None, :], y, 0.0)
     if SEES.OWN > 0:
         there = live[:, None] & (column < SEES.OWN)[None, :]
-        y += tl.load(x + cell.to(tl.int64)[:, None] * SEES.C + column[None, :], mask=there, other=0.0)
+        own = tl.load(x + cell.to(tl.int64)[:, None] * SEES.C + column[None, :], mask=there, other=0.0)
+        y += own.to(tl.float32)
     if SEES.E > 0:
         y += see_extra(cell, live, column, grid, sight, SEES)
     if SEES.CENTRED:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,17 +12,17 @@ from ncafast.backends import extras, tuning
 from ncafast.backends.plan import Outputs, Plan
 from ncafast.backends.triton_kernels import chosen, life, moments, sizes
 from ncafast.backends.triton_kernels import forward as forward_kernels
-from ncafast.backends.triton_kernels.bundles import Activation, Grid, Life, Mlp, Reach, Sees, Sight, Tile, Weights, Work
+from ncafast.backends.triton_kernels.bundles import Activation, Grid, Life, Mlp, Reach, Sees, Sight, Weights, Work
+from ncafast.backends.triton_kernels.grouping import Norms
 from ncafast.backends.triton_kernels.listing import Lists
+from ncafast.backends.triton_kernels.norm_kinds import KINDS, statistics_bytes
+from ncafast.backends.triton_kernels.sizes import options
+from ncafast.half import widened
 from ncafast.rule import Rule, layer_name
 
 _LIFE = 256  # cells per program of the alive mask
 _MOMENT_BYTES = 1 << 25  # of the partial second moments
 _SUMMED = 4096  # numbers of them that are read at once: 32 a thread
-
-# Left alone, the compiler aims at a rounder number of registers and spills a few; given leave to take more it spills
-# none. (sm_80 to sm_100, Triton 3.8, 2026-11-24: `to_sources` 72 to 168 registers instead of 40 to 80.)
-REGISTERS = 255
 
 
 class Rollout:
@@ -40,11 +39,12 @@ class Rollout:
         plan: Plan,
     ) -> None:
         self.rule, self.x, self.plan, self.seed, self.precision = rule, x, plan, seed, plan.precision
-        self.params = dict(zip(rule.param_shapes(), params, strict=True))
+        self.params = {name: widened(p) for name, p in zip(rule.param_shapes(), params, strict=True)}
+        self.like = x.new_empty(0, dtype=torch.float32)  # of the dtype that is computed in
         self.size = [1] * (3 - rule.ndim) + list(x.shape[2:])
         self.per_sample = math.prod(self.size)
         self.cells = x.shape[0] * self.per_sample
-        self.nothing = x.new_zeros(1)
+        self.nothing = self.like.new_zeros(1)
         self.extra, self.fire_mask = extra, fire_mask
         self.programs = _programs(x.device)
         dense = rule.perception == "dense"
@@ -53,12 +53,13 @@ class Rollout:
         self.hidden = sizes.padded(max(rule.hidden))
         self.channels = sizes.padded(rule.channels)
         self._pack()
-        self.batch_norm = {"none": False, "batch": True, "running": False}[rule.norm]  # no other has kernels
+        self.batch_norm = rule.norm == "batch"
         self._facts()
+        self.norms = Norms(self)
         self.mean = self.nothing  # of the perception at the step that was folded last
         if self.batch_norm:
-            self.shift = x.new_zeros(rule.perception_size)
-            self.gamma, self.beta = x.new_zeros((2, self.hidden))  # of the padding 0
+            self.shift = self.like.new_zeros(rule.perception_size)
+            self.gamma, self.beta = self.like.new_zeros((2, self.hidden))  # of the padding 0
             self.gamma[: rule.hidden[0]] = self.params["norm.weight"] if rule.norm_affine else 1.0
             if rule.norm_affine:
                 self.beta[: rule.hidden[0]] = self.params["norm.bias"]
@@ -67,7 +68,7 @@ class Rollout:
 
     def _pack(self) -> None:
         """Weights in the kernels' layouts; a running norm is folded into its layer."""
-        rule, x = self.rule, self.x
+        rule, like = self.rule, self.like
         weight = self.params.get("perceive.weight")
         if weight is None:
             self.taps, self.tap_bias = self.nothing, self.nothing
@@ -75,11 +76,11 @@ class Rollout:
             flat = weight.flatten(2)  # [F, C, taps]
             self.taps = (flat.permute(2, 1, 0) if self.dense else flat.permute(2, 0, 1)).contiguous()
             bias = self.params.get("perceive.bias")
-            self.tap_bias = x.new_zeros(self.seen) if bias is None else bias.reshape(-1)
+            self.tap_bias = like.new_zeros(self.seen) if bias is None else bias.reshape(-1)
         layers, wide = len(rule.hidden), self.hidden
-        self.first = x.new_zeros((rule.perception_size, wide))
-        self.upper = x.new_zeros((max(layers - 1, 1), wide, wide))
-        self.biases = x.new_zeros((layers, wide))
+        self.first = like.new_zeros((rule.perception_size, wide))
+        self.upper = like.new_zeros((max(layers - 1, 1), wide, wide))
+        self.biases = like.new_zeros((layers, wide))
         for layer, width in enumerate(rule.hidden):
             name = layer_name("hidden", layer)
             w, b = self.params[f"{name}.weight"], self.params[f"{name}.bias"]
@@ -90,14 +91,14 @@ class Rollout:
             target[: w.shape[1], :width] = w.t()
             self.biases[layer, :width] = b
         lo, hi = rule.lo, rule.hi
-        self.update = x.new_zeros((wide, rule.channels))
+        self.update = like.new_zeros((wide, rule.channels))
         self.update[: rule.hidden[-1], lo:hi] = self.params["update.weight"].t()
-        self.update_bias = x.new_zeros(rule.channels)
+        self.update_bias = like.new_zeros(rule.channels)
         if "update.bias" in self.params:
             self.update_bias[lo:hi] = self.params["update.bias"]
-        self.moved = x.new_zeros(rule.channels)
+        self.moved = like.new_zeros(rule.channels)
         self.moved[lo:hi] = 1.0
-        self.restored = x.new_zeros(rule.channels)
+        self.restored = like.new_zeros(rule.channels)
         if rule.restore is not None:
             self.restored[slice(*rule.restore)] = 1.0
         self.touched = self.moved * (1.0 - self.restored)
@@ -122,7 +123,9 @@ class Rollout:
             rule.channels, self.channels, p, own, self.seen, rule.extra, self.dense, dense_act, self.batch_norm
         )
         self.reach = Reach(*chosen.filters(rule), rule.padding)
-        self.mlp = Mlp(self.hidden, len(rule.hidden), Activation(rule.activation, rule.negative_slope))
+        self.mlp = Mlp(
+            self.hidden, len(rule.hidden), Activation(rule.activation, rule.negative_slope), KINDS[rule.norm]
+        )
         self.grid = Grid(self.cells, *self.size)
         self.scale = rule.step_size / (rule.fire_rate if rule.fire_rescale else 1.0)
         choices = chosen.choices(rule, self.x, self.precision)
@@ -169,7 +172,7 @@ class Rollout:
         programs = max(
             1, min(self.programs, -(-self.cells // self.tiles["sum_moments"].block), _MOMENT_BYTES // (4 * p * p))
         )
-        first, second = x.new_empty((programs, p)), x.new_empty((programs, p, p))
+        first, second = self.like.new_empty((programs, p)), self.like.new_empty((programs, p, p))
 
         def run(tiles: sizes.Tiles) -> None:
             moments.sum_moments[(programs, tiles.chunks**2)](
@@ -200,7 +203,7 @@ class Rollout:
     def weights(self) -> Weights:
         """The MLP, batch norm folded in."""
         first, biases = (self.folded_weight, self.folded_bias) if self.batch_norm else (self.first, self.biases)
-        return Weights(first, biases, self.upper, self.update, self.update_bias, self.scale)
+        return Weights(first, biases, self.upper, self.update, self.update_bias, self.scale, self.norms.tables())
 
     def step(self, t: int, x: Tensor, out: Tensor, lives: Tensor) -> None:
         """out = one step from x; where the rule has an alive mask, lives [cells] becomes who lives after it."""
@@ -235,16 +238,6 @@ class Rollout:
             )  # fmt: skip
 
 
-def options(tiles: sizes.Tiles) -> dict[str, Any]:
-    """Tile sizes as a kernel takes them."""
-    return {"TILE": Tile(tiles.block, tiles.chunk, tiles.chunks), **compiled(tiles)}
-
-
-def compiled(tiles: sizes.Tiles) -> dict[str, int]:
-    """How the compiler is to build a kernel of these sizes."""
-    return {"num_warps": tiles.warps, "num_stages": tiles.stages, "maxnreg": REGISTERS}
-
-
 def _capturing(device: torch.device) -> bool:
     """Whether launches go into a CUDA graph, where nothing can be timed."""
     return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
@@ -265,9 +258,9 @@ class Tape:
 
     def moments(self, t: int) -> tuple[Tensor, Tensor]:
         """Mean [P] and second moment [P, P] of the perception."""
-        p, x = self.rollout.rule.perception_size, self.rollout.x
+        p, like = self.rollout.rule.perception_size, self.rollout.like
         if self.tape is None:
-            return x.new_empty(p), x.new_empty((p, p))
+            return like.new_empty(p), like.new_empty((p, p))
         floats = self.tape[t, : 4 * (p + p * p)].view(torch.float32)
         return floats[:p], floats[p:].view(p, p)
 
@@ -278,8 +271,18 @@ class Tape:
         if self.tape is None:
             return torch.empty(self.rollout.cells, dtype=torch.uint8, device=self.rollout.x.device)
         p = self.rollout.rule.perception_size
-        start = 4 * (p + p * p) if self.rollout.batch_norm else 0
+        start = 4 * (p + p * p) if self.rollout.batch_norm else self._statistics_bytes()
         return self.tape[t, start : start + self.rollout.cells]
+
+    def groups(self, t: int) -> Tensor:
+        """[2, B, HP]: mean and 1 / sqrt(var + eps) of a unit's group, of each sample."""
+        batch, like = self.rollout.x.shape[0], self.rollout.like
+        if self.tape is None:
+            return like.new_empty((2, batch, self.rollout.hidden))
+        return self.tape[t, : self._statistics_bytes()].view(torch.float32).view(2, batch, self.rollout.hidden)
+
+    def _statistics_bytes(self) -> int:
+        return statistics_bytes(self.rollout.rule, self.rollout.x.shape[0])
 
 
 def forward(rollout: Rollout, done: Outputs) -> None:
@@ -296,6 +299,8 @@ def forward(rollout: Rollout, done: Outputs) -> None:
             mean, moment = tape.moments(t)
             rollout.measure(t, state, mean, moment)
             rollout.fold(mean, moment, done.stats[t])
+        if rollout.norms.grouped:
+            rollout.norms.measure(t, state, tape.groups(t))
         rollout.step(t, state, out, tape.lives(t))
         state = out
     done.out.copy_(rollout.channels_first(state))

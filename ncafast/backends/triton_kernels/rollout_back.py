@@ -10,7 +10,8 @@ from torch import Tensor
 from ncafast.backends.triton_kernels import backward as kernels
 from ncafast.backends.triton_kernels import norm_back, sizes
 from ncafast.backends.triton_kernels.bundles import Pass, Sums, Work
-from ncafast.backends.triton_kernels.rollout import Rollout, Tape, compiled, options
+from ncafast.backends.triton_kernels.rollout import Rollout, Tape
+from ncafast.backends.triton_kernels.sizes import compiled, options
 from ncafast.rule import layer_name
 
 _TAP_BYTES = 1 << 28  # of the filters' partial gradients; large dense convolutions get fewer programs
@@ -22,25 +23,33 @@ class Backward:
     def __init__(self, rollout: Rollout, tape: Tensor, wanted: dict[str, bool], grad_extra: Tensor | None) -> None:
         self.rollout, self.tape, self.grad_extra = rollout, Tape(rollout, tape), grad_extra
         self.learned = wanted.get("perceive.weight", False)
-        rule, x = rollout.rule, rollout.x
+        rule, like = rollout.rule, rollout.like
         n, wide, layers, p = rollout.programs, rollout.hidden, len(rule.hidden), rule.perception_size
         self.sums = Sums(
-            first=x.new_zeros((n, p, wide)),
-            biases=x.new_zeros((n, layers, wide)),
-            upper=x.new_zeros((n, max(layers - 1, 1), wide, wide) if layers > 1 else 1),
-            update=x.new_zeros((n, wide, rule.channels)),
-            update_bias=x.new_zeros((n, rule.channels)),
-            tap_bias=x.new_zeros((n, p)),
+            first=like.new_zeros((n, p, wide)),
+            biases=like.new_zeros((n, layers, wide)),
+            upper=like.new_zeros((n, max(layers - 1, 1), wide, wide) if layers > 1 else 1),
+            update=like.new_zeros((n, wide, rule.channels)),
+            update_bias=like.new_zeros((n, rule.channels)),
+            tap_bias=like.new_zeros((n, p)),
+            gamma=like.new_zeros((n, layers, wide)),
+            beta=like.new_zeros((n, layers, wide)),
         )
         shape = (rule.channels, rollout.seen) if rollout.dense else (rollout.seen,)
         each = 4 * rollout.taps_count * math.prod(shape)
         self.spreaders = max(1, min(n, _TAP_BYTES // max(each, 1))) if self.learned else n
-        self.sum_taps = x.new_zeros((self.spreaders, rollout.taps_count, *shape)) if self.learned else rollout.nothing
-        self.dy = x.new_empty((rollout.cells, p))
+        self.sum_taps = (
+            like.new_zeros((self.spreaders, rollout.taps_count, *shape)) if self.learned else rollout.nothing
+        )
+        self.dy = like.new_empty((rollout.cells, p))
         if rollout.batch_norm:
-            self.d_weight, self.matrix, self.offset = x.new_zeros((p, wide)), x.new_empty((p, p)), x.new_empty(p)
-            self.d_gamma, self.d_beta, self.by_two, self.by_one = x.new_zeros((4, wide))
-            self.stats = x.new_empty((2, rule.hidden[0]))
+            self.d_weight, self.matrix, self.offset = (
+                like.new_zeros((p, wide)),
+                like.new_empty((p, p)),
+                like.new_empty(p),
+            )
+            self.d_gamma, self.d_beta, self.by_two, self.by_one = like.new_zeros((4, wide))
+            self.stats = like.new_empty((2, rule.hidden[0]))
 
     def run(self, history: Tensor, grad_out: Tensor | None, grad_history: Tensor | None) -> Tensor:
         """dL/dx [B, C, *S]."""
@@ -72,6 +81,8 @@ class Backward:
     def _fold(self, t: int) -> None:
         if self.rollout.batch_norm:
             self.rollout.fold(*self.tape.moments(t), self.stats)
+        if self.rollout.norms.grouped:
+            self.rollout.norms.use(self.tape.groups(t))
 
     def _step(self, t: int, x: Tensor, g: Tensor) -> Tensor:
         """dL/dx_t from dL/dx_(t+1)."""
@@ -81,11 +92,16 @@ class Backward:
         alive = rule.alive is not None
         listed = rollout.lists.at(t, lives if alive else None)
         task = Pass(rollout.lists.needed, alive, FRESH=rollout.batch_norm, FINISH=not rollout.batch_norm)
+        counted = lives
+        if rollout.norms.grouped:  # every cell gets something through the statistics
+            counted = rollout.norms.counted(listed)
+            rollout.norms.differentiate(t, x, g, counted)
+            task = task._replace(LISTED=False, ALIVE=True)
 
         def through_mlp(tiles: sizes.Tiles) -> None:
             work = Work(*listed, -(-rollout.cells // tiles.block))
             kernels.through_mlp[(rollout.programs,)](
-                x, g, lives, self.dy, work, rollout.grid, rollout.sight(t, rollout.mean), rollout.weights(),
+                x, g, counted, self.dy, work, rollout.grid, rollout.sight(t, rollout.mean), rollout.weights(),
                 rollout.touched, self.sums, SEES=rollout.sees, REACH=rollout.reach, MLP=rollout.mlp, PASS=task,
                 PRECISION=rollout.precision, **options(tiles),
             )  # fmt: skip
@@ -144,10 +160,13 @@ class Backward:
             first = sums.first if layer == 0 else sums.upper[layer - 1]
             inputs = rule.perception_size if layer == 0 else rule.hidden[layer - 1]
             self._layer(found, layer, first[:inputs, :width].t(), sums.biases[layer, :width])
+            if rollout.norms.kind == "layer":
+                norm = layer_name("norm", layer)
+                found[f"{norm}.weight"], found[f"{norm}.bias"] = sums.gamma[layer, :width], sums.beta[layer, :width]
         own, seen = rule.channels if rule.identity else 0, rollout.seen
         if rule.has_filters:
             shape = rule.param_shapes()["perceive.weight"]
-            taps = self.sum_taps.sum(0) if self.learned else rollout.x.new_zeros(rollout.taps.shape)
+            taps = self.sum_taps.sum(0) if self.learned else rollout.like.new_zeros(rollout.taps.shape)
             taps = taps.permute(2, 1, 0) if rollout.dense else taps.view(rollout.taps.shape).permute(1, 2, 0)
             found["perceive.weight"] = taps.reshape(shape)
             if rule.filter_bias:
@@ -168,6 +187,10 @@ class Backward:
             found[f"{norm}.weight"], found[f"{norm}.bias"] = self.d_gamma[:width], self.d_beta[:width]
             found[f"{hidden}.weight"] = self.d_weight[:, :width].t()
             found[f"{hidden}.bias"] = torch.zeros_like(bias)  # a constant that the mean takes away again
+        if rollout.norms.grouped:
+            width = rule.hidden[0]
+            found[f"{norm}.weight"] = rollout.norms.d_gamma.sum(0)[:width]
+            found[f"{norm}.bias"] = rollout.norms.d_beta.sum(0)[:width]
         if rule.norm == "running":
             params = rollout.params
             own, var = params[f"{hidden}.weight"], params[f"{norm}.running_var"]

@@ -6,8 +6,13 @@ Found by compiling for sm_80, sm_90 and sm_100 with Triton 3.8, 2026-11-24; not 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from ncafast.backends.triton_kernels.bundles import Tile
+
+# Left alone, the compiler aims at a rounder number of registers and spills a few; given leave to take more it spills
+# none. (sm_80 to sm_100, Triton 3.8, 2026-11-24: `to_sources` 72 to 168 registers instead of 40 to 80.)
+REGISTERS = 255
 _MIN = 16  # the smallest side of a tl.dot operand
 
 
@@ -57,6 +62,14 @@ def backward(perception: int, hidden: int, channels: int, layers: int, dense: bo
     return Tiles(block if capability >= 9 else _MIN, chunk, -(-perception // chunk), 8, 1, dense)
 
 
+def beside_norm(tiles: Tiles) -> Tiles:
+    """Of a pass through hidden layers whose norm is taken on the tile, which holds them twice."""
+    if tiles.block > _MIN:
+        return tiles._replace(block=tiles.block // 2)
+    chunk = min(tiles.chunk, 32)
+    return tiles._replace(chunk=chunk, chunks=-(-tiles.chunk * tiles.chunks // chunk))
+
+
 def moments(perception: int, dense: bool) -> Tiles:
     """Of the sums for batch norm and of the map back through it."""
     chunk = min(padded(perception), 64)
@@ -86,3 +99,13 @@ def around(fixed: Tiles) -> list[Tiles]:
 def _cells(widest: int) -> int:
     """Cells of a tile whose widest value holds 8192 numbers at most."""
     return min(128, max(_MIN, 8192 // widest))
+
+
+def options(tiles: Tiles) -> dict[str, Any]:
+    """Tile sizes as a kernel takes them."""
+    return {"TILE": Tile(tiles.block, tiles.chunk, tiles.chunks), **compiled(tiles)}
+
+
+def compiled(tiles: Tiles) -> dict[str, int]:
+    """How the compiler is to build a kernel of these sizes."""
+    return {"num_warps": tiles.warps, "num_stages": tiles.stages, "maxnreg": REGISTERS}
