@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from cuda_shim.build import build
+from cuda_slots import TILES, counted
 
 from ncafast import Alive, Rule
 from ncafast.backends.call import rule_numbers, three_axes
@@ -31,8 +32,28 @@ START, END = "<!-- {} -->", "<!-- end -->"
 # multiprocessor that mma.sync reaches (63 % of the peak on Hopper, arXiv 2501.12084), bytes/s of memory and of the L2.
 UNITS, CLOCK, PRODUCTS, MEMORY, L2 = 132, 1.755e9, 0.63, 4.3e12, 5.5e12
 CACHED = 40e6  # bytes of a kernel's arrays that stay in the L2
+SCHEDULERS = 4  # of a multiprocessor, each of which issues an instruction of a warp in a cycle
 LAUNCH = 2.0  # us from one kernel's end to the next one's work
 GPUS = {"A100": (80, 108, 164), "H100": (90, 132, 228)}  # sm, multiprocessors, KiB of shared memory of each
+
+
+Counts = dict[str, tuple[float, dict[str, float]]]  # of cuda_slots.counted
+
+# Microseconds that the model said before slots were counted and kernels changed: forward, and backward with it.
+BEFORE: dict[str, tuple[int, int | None]] = {
+    "MaxNCA 32 x 64^2": (25, 89),
+    "Med-NCA coarse 80^2, 7x7": (11, 31),
+    "Med-NCA coarse 16 x 80^2, 7x7": (33, 94),
+    "Med-NCA fine 320^2": (18, 55),
+    "texture 8 x 128^2": (8, 29),
+    "growing 8 x 72^2": (10, 19),
+    "the same, filters learn": (10, 26),
+    "3-D 128^3, 3^3": (306, 957),
+    "the same, no norm, fixed": (103, 460),
+    "3-D 128^3, 7^3": (2844, 8306),
+    "8192^2, H 64": (2000, None),
+    "8192^2, H 128": (2544, None),
+}
 
 
 @dataclass(frozen=True)
@@ -83,13 +104,23 @@ class Kernel:
     memory: float
     l2: float
     cells: int
+    slots: float = 0.0  # 0 where they were not counted for this shape
 
-    def time(self) -> float:
-        """Microseconds: the largest of products, wavefronts and bytes."""
+    def terms(self) -> dict[str, float]:
+        """Microseconds that each thing takes which all else may wait for."""
         each = self.cells / UNITS / CLOCK * 1e6
         stay = self.cells * self.memory < CACHED
         moved = self.cells * max(self.l2 / L2, 0.0 if stay else self.memory / MEMORY) * 1e6
-        return max(each * self.products / PRODUCTS, each * self.wavefronts, moved)
+        return {
+            "products": each * self.products / PRODUCTS,
+            "wavefronts": each * self.wavefronts,
+            "bytes": moved,
+            "slots": each * self.slots / SCHEDULERS,
+        }
+
+    def time(self) -> float:
+        """Microseconds: the largest of products, wavefronts, bytes and slots."""
+        return max(self.terms().values())
 
 
 @cache
@@ -183,6 +214,22 @@ def kernels(case: Case) -> Iterator[Kernel]:
                          2 * state + 4 * p, 2 * state + 4 * p, cells)  # fmt: skip
 
 
+def with_slots(case: Case, counts: Counts) -> list[Kernel]:
+    """The case's kernels with the slots of those whose shape is the one that cuda_slots.py counts for."""
+    rule, found = case.rule, list(kernels(case))
+    same = (rule.channels, rule.num_filters, rule.kernel_size, rule.hidden, rule.identity) == (
+        16, 2, (3, 3), (128,), True)  # fmt: skip
+    pushes = not any(kernel.name == "to_sources" for kernel in found)
+    made = []
+    for kernel in found:
+        tile = TILES[kernel.name][1] if kernel.name in TILES else None
+        fits = same and tile and kernel.box == (1, *tile.box) and kernel.threads == tile.threads
+        if tile and fits and not (kernel.name == "through_mlp" and pushes):
+            kernel = replace(kernel, slots=counts[kernel.name][0] / tile.cells)
+        made.append(kernel)
+    return made
+
+
 def small_launches(rule: Rule, *, backward: bool) -> int:
     """Launches of a step that do next to nothing: sums over blocks, folding a norm, the alive mask."""
     if backward:
@@ -208,12 +255,12 @@ def table(head: str, rows: list[str]) -> str:
     return "\n".join([head, "|".join(["", *["---"] * (head.count("|") - 1), ""]), *rows])
 
 
-def by_kernel(registers: dict[tuple[str, int], int]) -> str:
+def by_kernel(registers: dict[tuple[str, int], int], counts: Counts) -> str:
     """A row for each kernel of each case."""
     rows = []
     for case in CASES:
         there = {name: {made[0]: made for made in launches(case, sm, units)} for name, (sm, units, _) in GPUS.items()}
-        for kernel in kernels(case):
+        for kernel in with_slots(case, counts):
             if case.both is None and kernel.name != "step_kernel":
                 continue
             words = []
@@ -224,30 +271,42 @@ def by_kernel(registers: dict[tuple[str, int], int]) -> str:
             box = " x ".join(str(n) for n in kernel.box[3 - case.rule.ndim :])
             rows.append(
                 f"| {case.name} | `{kernel.name}` | {box} | {' | '.join(words)} | {kernel.flop / 1000:.1f} | "
-                f"{kernel.memory:.0f} | {kernel.products:.1f} | {kernel.wavefronts:.1f} | {kernel.time():.0f} |"
+                f"{kernel.memory:.0f} | {kernel.products:.1f} | {kernel.wavefronts:.1f} | "
+                f"{f'{kernel.slots:.0f}' if kernel.slots else ''} | {kernel.time():.0f} |"
             )
-    head = "| case | kernel | tile | A100 | H100 | kFLOP | bytes | products | wavefronts | us |"
+    head = "| case | kernel | tile | A100 | H100 | kFLOP | bytes | products | wavefronts | slots | us |"
     return table(head, rows)
 
 
-def by_case() -> str:
-    """A row for each case: the model's time of a step and the floor."""
+def largest(found: list[Kernel], launched: float) -> str:
+    """What most of a step's time is taken by."""
+    shares = {"launches": launched}
+    for kernel in found:
+        name, share = max(kernel.terms().items(), key=lambda term: term[1])
+        shares[f"{name} of `{kernel.name}`"] = share
+    return max(shares, key=lambda name: shares[name])
+
+
+def by_case(counts: Counts) -> str:
+    """A row for each case: the model's time of a step, the one without slots, the floor, the largest term."""
     rows = []
     for case in CASES:
-        found = list(kernels(case))
+        found = with_slots(case, counts)
         forward = [k for k in found if k.name in ("step_kernel", "sum_moments")]
         backward = [k for k in found if k not in forward]
-        first = sum(k.time() for k in forward)
-        first += LAUNCH * (len(forward) + small_launches(case.rule, backward=False))
-        words = [f"{first:.0f}", f"{case.forward:g}", f"{first / case.forward:.1f}"]
+        launched = LAUNCH * (len(forward) + small_launches(case.rule, backward=False))
+        first = launched + sum(k.time() for k in forward)
+        before = BEFORE[case.name]
+        words = [f"{before[0]}", f"{first:.0f}", f"{case.forward:g}", f"{first / case.forward:.1f}"]
         if case.both is not None:
-            both = first + sum(k.time() for k in backward)
-            both += LAUNCH * (len(backward) + small_launches(case.rule, backward=True))
-            words += [f"{both:.0f}", f"{case.both:g}", f"{both / case.both:.1f}"]
+            launched += LAUNCH * (len(backward) + small_launches(case.rule, backward=True))
+            both = launched + sum(k.time() for k in found)
+            words += [f"{before[1]}", f"{both:.0f}", f"{case.both:g}", f"{both / case.both:.1f}"]
+            words.append(largest(found, launched))
         else:
-            words += ["", "", ""]
+            words += ["", "", "", "", largest(forward, launched)]
         rows.append(f"| {case.name} | {' | '.join(words)} |")
-    return table("| case | forward | floor | ratio | forward + backward | floor | ratio |", rows)
+    return table("| case | old | forward | floor | ratio | old | forward + backward | floor | ratio | largest |", rows)
 
 
 def of_kernels(rows: list[dict[str, Any]]) -> str:
@@ -260,10 +319,10 @@ def of_kernels(rows: list[dict[str, Any]]) -> str:
     return table("| kernel | instance | sm_80 | sm_90 |", lines)
 
 
-def written(rows: list[dict[str, Any]], version: str) -> str:
+def written(rows: list[dict[str, Any]], counts: Counts, version: str) -> str:
     """The file with its tables as they should be, from this nvcc."""
     text = re.sub(r"nvcc [\d.]+", f"nvcc {version}", FILE.read_text())
-    parts = {"registers": of_kernels(rows), "kernels": by_kernel(resources(rows)), "cases": by_case()}
+    parts = {"registers": of_kernels(rows), "kernels": by_kernel(resources(rows), counts), "cases": by_case(counts)}
     for name, made in parts.items():
         before, rest = text.split(START.format(name) + "\n", 1)
         text = before + START.format(name) + "\n" + made + "\n" + END + rest.split(END, 1)[1]
@@ -271,10 +330,10 @@ def written(rows: list[dict[str, Any]], version: str) -> str:
 
 
 if __name__ == "__main__":
+    from test_cuda_compiled import objects, version
     from test_cuda_compiled import table as compiled
-    from test_cuda_compiled import version
 
-    made = written(compiled(), version())
+    made = written(compiled(), counted(objects(), 90), version())
     if "--write" in sys.argv:
         FILE.write_text(made)
     else:

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 
 import cuda_model
+import cuda_slots
 import pytest
 from filelock import FileLock
 
@@ -27,6 +28,9 @@ WARPS = {80: 64, 86: 48, 90: 64, 100: 64}  # that a multiprocessor holds at most
 
 # Bytes of spills per thread, by kernel, precision and architecture: all other instances keep everything in registers.
 SPILLS: dict[tuple[str, str, int], int] = {}
+# Issue slots of a tile of MaxNCA's shape on sm_90, as cuda_slots.py counts them, from above. Counted in the same way,
+# `step_kernel` had about 36,000 before offsets came from tables and operands from ldmatrix.
+SLOTS = {"step_kernel": 12_300, "through_mlp": 17_600, "sum_moments": 22_000, "through_norm": 11_600}
 # Kernels whose products run on tensor cores, in every precision but ieee.
 TENSOR = ("chip_kernel", "step_kernel", "sum_moments", "through_mlp", "through_norm")
 
@@ -137,12 +141,21 @@ def test_products_run_on_tensor_cores():
 
 
 @needs_nvcc
+@pytest.mark.skipif(tool("cuobjdump") is None or tool("nvdisasm") is None, reason="there is no disassembler")
+def test_kernels_keep_within_their_issue_slots():
+    counts = cuda_slots.counted(objects(), 90)
+    assert counts.keys() == SLOTS.keys()
+    for kernel, (total, shares) in counts.items():
+        assert total <= SLOTS[kernel], (kernel, shares)
+
+
+@needs_nvcc
 def test_the_model_tells_of_these_kernels():
     """After a change `python tests/cuda_model.py --write` puts the new tables into csrc/cuda/MODEL.md."""
     text = cuda_model.FILE.read_text()
     if f"nvcc {version()}" not in text:
         pytest.skip("its registers are another compiler's")
-    assert text == cuda_model.written(table(), version())
+    assert text == cuda_model.written(table(), cuda_slots.counted(objects(), 90), version())
 
 
 @needs_nvcc

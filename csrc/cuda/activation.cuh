@@ -15,6 +15,11 @@ NCAFAST_DEVICE void each_value(float (*values)[4], Function function) {
     for (int j = 0; j < 4; ++j) values[i][j] = function(values[i][j]);
 }
 
+// Whether it is a line on either side of 0.
+NCAFAST_DEVICE bool is_line(Activation activation) {
+  return activation == Activation::relu || activation == Activation::leaky_relu || activation == Activation::identity;
+}
+
 NCAFAST_DEVICE float sigmoid(float v) { return 1.0f / (1.0f + expf(-v)); }
 
 // values [count][4] become their activations. A NaN stays one.
@@ -30,13 +35,21 @@ NCAFAST_DEVICE void activate(const Shape& s, float (*values)[4]) {
     case Activation::tanh:
       return each_value<count>(values, [](float v) { return tanhf(v); });
     case Activation::relu:
-      return each_value<count>(values, [](float v) { return v < 0.0f ? 0.0f : v; });
     case Activation::leaky_relu:
     case Activation::identity:
       break;
   }
   const float slope = s.slope;
   each_value<count>(values, [slope](float v) { return v < 0.0f ? slope * v : v; });
+}
+
+// The same, rounded as left operands of product P are.
+template <class P, int count>
+NCAFAST_DEVICE void activate_rounded(const Shape& s, float (*values)[4]) {
+  if (s.activation == Activation::relu)
+    return each_value<count>(values, [](float v) { return P::rounded_positive(max_nan(v, 0.0f)); });
+  activate<count>(s, values);
+  each_value<count>(values, [](float v) { return P::operand(v); });
 }
 
 // delta [count][4] times the derivative at z.
@@ -50,6 +63,15 @@ NCAFAST_DEVICE void each_slope(const float (*z)[4], float (*delta)[4], Function 
 
 template <int count>
 NCAFAST_DEVICE void through_activation(const Shape& s, const float (*z)[4], float (*delta)[4]) {
+  if (is_line(s.activation)) {
+    const float slope = s.slope;
+#pragma unroll
+    for (int i = 0; i < count; ++i)
+#pragma unroll
+      for (int j = 0; j < 4; ++j)
+        if (z[i][j] <= 0.0f) delta[i][j] *= slope;
+    return;
+  }
   switch (s.activation) {
     case Activation::elu:
       return each_slope<count>(z, delta, [](float v) { return v > 0.0f ? 1.0f : expf(v); });
@@ -72,8 +94,6 @@ NCAFAST_DEVICE void through_activation(const Shape& s, const float (*z)[4], floa
     case Activation::identity:
       break;
   }
-  const float slope = s.slope;
-  each_slope<count>(z, delta, [slope](float v) { return v <= 0.0f ? slope : 1.0f; });
 }
 
 }  // namespace ncafast::cuda

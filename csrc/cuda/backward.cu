@@ -32,8 +32,9 @@ BlockSize filter_block(const Rule& rule, const Grid& grid, int multiprocessors) 
                              {tile_cells(grid, multiprocessors, 128), filter_threads, 0},
                              {32, filter_threads, 0}};
   return choose_block(sizes, 3, shared_memory_limit(), [&](const BlockSize& size) {
-    const Shape s = make_shape(rule, grid, size.cells);
-    return int64_t{4} * s.halo_cells * s.channels4;
+    Arena arena(nullptr);
+    FilterMemory(make_shape(rule, grid, size.cells), arena);
+    return arena.bytes();
   });
 }
 

@@ -42,6 +42,14 @@ NCAFAST_DEVICE T* shared_memory() {
   return reinterpret_cast<T*>(ncafast_shared_memory);
 }
 
+// Four floats to shared memory at a multiple of 16 bytes: in one instruction, which the compiler makes four of where
+// they are the results of others.
+NCAFAST_DEVICE void store_shared(float* to, const float4& value) {
+  const uint32_t at = static_cast<uint32_t>(__cvta_generic_to_shared(to));
+  asm volatile("st.shared.v4.f32 [%0], {%1,%2,%3,%4};" ::"r"(at), "f"(value.x), "f"(value.y), "f"(value.z), "f"(value.w)
+               : "memory");
+}
+
 // ---- between the arrays that an Arena cuts from one piece of memory: nothing here; under the shim a few bytes that
 // nobody may touch
 
@@ -57,11 +65,29 @@ NCAFAST_DEVICE uint32_t to_tf32(float value) {
   return bits;
 }
 
+// The smaller of a + b, which wraps, and `most`: one instruction on sm_90 and newer.
+NCAFAST_DEVICE uint32_t add_min(uint32_t a, uint32_t b, uint32_t most) { return __viaddmin_u32(a, b, most); }
+
+// Half of TF32's last bit added to the bits of what is a number, so that leaving out 13 of them rounds to nearest, ties
+// away from zero. Written out, since the compiler takes three instructions.
+NCAFAST_DEVICE float add_half_tf32(float value) {
+  uint32_t bits = __float_as_uint(value);
+  asm("{ .reg .pred number; setp.num.f32 number, %1, %1; @number add.u32 %0, %0, 0x1000; }" : "+r"(bits) : "f"(value));
+  return __uint_as_float(bits);
+}
+
 // Two floats as bfloat16, to nearest even: `low` in the lower half, where an MMA expects the smaller k.
 NCAFAST_DEVICE uint32_t to_bf16x2(float low, float high) {
   uint32_t bits;
   asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
   return bits;
+}
+
+// The larger of two, NaN where one of them is.
+NCAFAST_DEVICE float max_nan(float a, float b) {
+  float larger;
+  asm("max.NaN.f32 %0, %1, %2;" : "=f"(larger) : "f"(a), "f"(b));
+  return larger;
 }
 
 // ---- tensor cores: d += a b, with the fragments of the PTX manual, g = lane / 4 and t = lane % 4.
@@ -76,6 +102,15 @@ NCAFAST_DEVICE void mma_m16n8k8_tf32(float (&d)[4], const uint32_t (&a)[4], uint
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+// The same with a sum to begin with that stays as it is: d = c + a b.
+NCAFAST_DEVICE void mma_m16n8k8_tf32(float (&d)[4], const float (&c)[4], const uint32_t (&a)[4], uint32_t b0,
+                                     uint32_t b1) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%10,%11,%12,%13};"
+      : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "f"(c[0]), "f"(c[1]), "f"(c[2]), "f"(c[3]));
+}
+
 // [16, 8] += [16, 16] [16, 8], bfloat16; a register holds columns (rows of b) 2t and 2t + 1.
 //   a: (g, 2t) (g + 8, 2t) (g, 2t + 8) (g + 8, 2t + 8);  b: (2t, g) (2t + 8, g);  d as above
 NCAFAST_DEVICE void mma_m16n8k16_bf16(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
@@ -85,15 +120,20 @@ NCAFAST_DEVICE void mma_m16n8k16_bf16(float (&d)[4], const uint32_t (&a)[4], uin
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+// A place in shared memory in 32 bits, so that steps along a row are part of the instruction that reads it.
+using SharedPlace = uint32_t;
+NCAFAST_DEVICE SharedPlace shared_place(const void* at) { return static_cast<uint32_t>(__cvta_generic_to_shared(at)); }
+
 // Four 8 x 8 matrices of 16-bit numbers from shared memory. Lane l names row l % 8 of matrix l / 8 (16 bytes, aligned);
 // register i gets columns 2t and 2t + 1 of row g of matrix i.
-NCAFAST_DEVICE void load_matrix_x4(uint32_t (&to)[4], const void* row) {
-  const uint32_t at = static_cast<uint32_t>(__cvta_generic_to_shared(row));
+NCAFAST_DEVICE void load_matrix_x4(uint32_t (&to)[4], SharedPlace at) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
                : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
                : "r"(at)
                : "memory");
 }
+
+NCAFAST_DEVICE void load_matrix_x4(uint32_t (&to)[4], const void* row) { load_matrix_x4(to, shared_place(row)); }
 
 // The same with every matrix transposed: rows 2t and 2t + 1 of column g.
 NCAFAST_DEVICE void load_matrix_x4_transposed(uint32_t (&to)[4], const void* row) {
@@ -118,6 +158,16 @@ NCAFAST_DEVICE void copy_async(void* to_shared, const void* from, bool from_ther
     asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(to), "l"(from), "n"(bytes), "r"(read)
                  : "memory");
   }
+}
+
+// Of 16 bytes, which are there where a number is not negative.
+NCAFAST_DEVICE void copy_async_of(int number, void* to_shared, const void* from) {
+  const uint32_t to = static_cast<uint32_t>(__cvta_generic_to_shared(to_shared));
+  asm volatile(
+      "{ .reg .pred nothing; setp.lt.s32 nothing, %2, 0; cp.async.cg.shared.global [%0], [%1], 16, nothing; }" ::"r"(
+          to),
+      "l"(from), "r"(number)
+      : "memory");
 }
 
 // Closes a group of this thread's copies.

@@ -4,6 +4,7 @@
 // the states under that row in registers: one of them and one dL/dy are loaded for as many products as the row is long.
 #pragma once
 
+#include "arena.h"
 #include "perception.cuh"
 
 namespace ncafast::cuda {
@@ -27,10 +28,21 @@ NCAFAST_HOST_DEVICE inline int filter_groups(const Shape& s) {
   return groups < lines ? groups : lines;
 }
 
+struct FilterMemory {
+  float* tile;
+  int* shown;
+
+  NCAFAST_HOST_DEVICE FilterMemory(const Shape& s, Arena& arena) {
+    tile = arena.take<float>(int64_t{s.halo_cells} * s.channels4);
+    shown = arena.take<int>(shown_parts(s));
+  }
+};
+
 template <int row>
 __global__ void __launch_bounds__(filter_threads, 2) filters_back(const __grid_constant__ FiltersBack a) {
   const Shape& s = a.shape;
-  float* tile_states = shared_memory<float>();
+  Arena arena(shared_memory<unsigned char>());
+  const FilterMemory m(s, arena);
   grid_dependency_wait();
   const int items = filter_items(s), groups = filter_groups(s), quads = s.channels4 / 4;
   const int thread = static_cast<int>(threadIdx.x);
@@ -42,8 +54,8 @@ __global__ void __launch_bounds__(filter_threads, 2) filters_back(const __grid_c
   float4 sum[row];
 #pragma unroll
   for (int j = 0; j < row; ++j) sum[j] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-  over_own_tiles(s, [&](const Tile& tile, int64_t, bool follows) {
-    load_next_tile(s, a.x, tile, follows, tile_states);
+  over_own_tiles(s, m.shown, [&](const Tile& tile, int64_t, bool follows) {
+    load_next_tile(s, a.x, tile, m.shown, follows, m.tile);
     copy_async_wait();
     __syncthreads();
     if (!works) return;
@@ -54,7 +66,7 @@ __global__ void __launch_bounds__(filter_threads, 2) filters_back(const __grid_c
       const int left = s.size[2] - tile.origin[2], cells = left < s.box[2] ? left : s.box[2];
       const int64_t first = ((tile.sample * s.size[0] + gz) * s.size[1] + gy) * s.size[2] + tile.origin[2];
       const float* dy = a.dy + first * s.perception16 + s.own + f * s.channels;
-      const float* states = tile_states + ((z + tap_z) * s.halo[1] + y + tap_y) * s.halo[2] * s.channels4 + c;
+      const float* states = m.tile + ((z + tap_z) * s.halo[1] + y + tap_y) * s.halo[2] * s.channels4 + c;
       float4 under[row];
 #pragma unroll
       for (int j = 1; j < row; ++j) under[j] = quad_at(states + (j - 1) * s.channels4);

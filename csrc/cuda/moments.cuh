@@ -32,6 +32,7 @@ NCAFAST_HOST_DEVICE inline int moment_groups(const Shape& s) { return moment_thr
 
 struct MomentMemory {
   float *tile, *y, *filters, *filter_bias;
+  int* shown;
   uint16_t* list;
   uint8_t* active;
   int* count;
@@ -41,9 +42,10 @@ struct MomentMemory {
     y = arena.take<float>(int64_t{moment_rows} * s.perception_row);
     filters = arena.take<float>(int64_t{s.taps} * s.filters * s.channels4);
     filter_bias = arena.take<float>(int64_t{s.filters} * s.channels4);
+    shown = arena.take<int>(shown_parts(s));
     list = arena.take<uint16_t>(s.box_cells);
     active = arena.take<uint8_t>(s.box_cells);
-    count = arena.take<int>(1);
+    count = arena.take<int>(2);
   }
 };
 
@@ -70,8 +72,8 @@ NCAFAST_DEVICE void sum_tiles(const Shape& s, const Memory& m, const Sight& sigh
   const int thread = static_cast<int>(threadIdx.x), warp = thread / 32;
   const int slices = s.perception16 / 16, groups = moment_groups(s), slice = warp % slices, group = warp / slices;
   float second[most_blocks8][4] = {}, once = 0.0f;
-  over_own_tiles(s, [&](const Tile& tile, int64_t, bool follows) {
-    load_next_tile(s, from, tile, follows, m.tile);
+  over_own_tiles(s, m.shown, [&](const Tile& tile, int64_t, bool follows) {
+    load_next_tile(s, from, tile, m.shown, follows, m.tile);
     list_all(s, tile, m.list, m.active, m.count);
     copy_async_wait();
     const int count = *m.count;
@@ -82,7 +84,7 @@ NCAFAST_DEVICE void sum_tiles(const Shape& s, const Memory& m, const Sight& sigh
       clear_rows(s, rows, moment_rows, m.y);
       __syncthreads();
       if (thread < s.perception)
-        for (int row = 0; row < rows; ++row) once += m.y[row * s.perception_row + thread];
+        for (int row = 0; row < rows; ++row) once += P::read(m.y[row * s.perception_row + thread]);
       if (group >= groups) continue;
 #pragma unroll 1
       for (int row = group * P::k; row < rows; row += groups * P::k) {

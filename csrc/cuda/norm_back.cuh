@@ -92,6 +92,7 @@ constexpr int norm_threads = 128;
 
 struct NormMemory {
   float *tile, *y, *matrix, *filters, *filter_bias;
+  int* shown;
   uint16_t* list;
   uint8_t* active;
   int* count;
@@ -102,9 +103,10 @@ struct NormMemory {
     matrix = arena.take<float>(int64_t{s.perception16} * s.perception_row);
     filters = arena.take<float>(int64_t{s.taps} * s.filters * s.channels4);
     filter_bias = arena.take<float>(int64_t{s.filters} * s.channels4);
+    shown = arena.take<int>(shown_parts(s));
     list = arena.take<uint16_t>(s.box_cells);
     active = arena.take<uint8_t>(s.box_cells);
-    count = arena.take<int>(1);
+    count = arena.take<int>(2);
   }
 };
 
@@ -123,8 +125,8 @@ __global__ void __launch_bounds__(norm_threads, 4) through_norm(const __grid_con
   load_array(m.filter_bias, a.weights.filter_bias, s.filters * s.channels4);
   const Sight sight{m.tile, m.filters, m.filter_bias, a.weights.centre, a.extra};
   const int row = static_cast<int>(threadIdx.x) / 32 * 32, g = lane_g(), t = lane_t();
-  over_own_tiles(s, [&](const Tile& tile, int64_t, bool follows) {
-    load_next_tile(s, a.x, tile, follows, m.tile);
+  over_own_tiles(s, m.shown, [&](const Tile& tile, int64_t, bool follows) {
+    load_next_tile(s, a.x, tile, m.shown, follows, m.tile);
     list_all(s, tile, m.list, m.active, m.count);
     copy_async_wait();
     const int count = *m.count;
@@ -151,7 +153,7 @@ __global__ void __launch_bounds__(norm_threads, 4) through_norm(const __grid_con
         for (int i = 0; i < 4; ++i) {
           const int r = first + row + 8 * i + g;
           if (r >= count) continue;
-          const int64_t cell = tile.sample * s.cells + box_cell(s, tile, m.list[r]).cell;
+          const int64_t cell = tile.sample * s.cells + shown_cell(s, m.shown, m.list[r]);
 #pragma unroll
           for (int n = 0; n < 2; ++n) {
             const int p = column + 8 * n + 2 * t;

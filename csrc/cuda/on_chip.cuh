@@ -49,7 +49,7 @@ NCAFAST_DEVICE Held held_at(const Shape& s, const Tile& mine, const int (&cell)[
   if (!here) {
 #pragma unroll
     for (int a = 0; a < 3; ++a) {
-      part[a] = cell[a] / s.box[a];
+      part[a] = s.by_box[a](cell[a]);
       at[a] = cell[a] - part[a] * s.box[a];
     }
     held.rank = static_cast<unsigned>((part[0] * s.tiles[1] + part[1]) * s.tiles[2] + part[2]);
@@ -78,8 +78,8 @@ struct InPart {
       return array_of(held, before)[held.place] != 0;
     });
   }
-  NCAFAST_DEVICE float* place(const Shape& s, const Tile&, const BoxCell& cell) const {
-    return next + cell.halo_place * s.channels4;
+  NCAFAST_DEVICE float* place(const Shape& s, const Tile&, int, int halo_place) const {
+    return next + halo_place * s.channels4;
   }
   NCAFAST_DEVICE int64_t channel() const { return 1; }
   NCAFAST_DEVICE bool aligned() const { return true; }
@@ -141,6 +141,23 @@ NCAFAST_DEVICE void settle_part(const Shape& s, const Life& life, const ChipMemo
   });
 }
 
+// All cells of the part, whatever the step before listed.
+NCAFAST_DEVICE void write_part(const Shape& s, const InMemory& where, const Tile& tile, const float* state) {
+  write_cells<false>(
+      s, where, tile, state, s.box_cells, [&](int number) { return halo_place_at(s, number); },
+      [&](int place) {
+        int at[3];
+        halo_cell(s, place, at);
+        bool there = true;
+#pragma unroll
+        for (int a = 0; a < 3; ++a) {
+          at[a] += tile.origin[a];
+          there = there && at[a] < s.size[a];
+        }
+        return there ? cell_number(s, at) : -1;
+      });
+}
+
 template <Precision precision, int blocks8>
 __global__ void __launch_bounds__(chip_threads, 1) chip_kernel(const __grid_constant__ OnChip a) {
 #if NCAFAST_HAS_CLUSTERS
@@ -148,11 +165,13 @@ __global__ void __launch_bounds__(chip_threads, 1) chip_kernel(const __grid_cons
   Arena arena(shared_memory<unsigned char>());
   const ChipMemory m(s, static_cast<int>(blockDim.x), arena);
   clear_padding(s, static_cast<int>(blockDim.x), m.step.y);
-  const Tile tile = tile_at(s, blockIdx.x);
+  const Tile tile = tile_at(s, static_cast<int>(blockIdx.x));
   const int64_t steps = a.turns.plan.steps;
   load_weights(s, m.step, a.weights);
   load_first(s, m.step, a.weights);
-  load_tile(s, a.turns.before(s, 0), tile, m.step.tile);
+  note_shown(s, tile, m.step.shown);
+  __syncthreads();
+  load_tile(s, a.turns.before(s, 0), tile, m.step.shown, m.step.tile);
   float *state = m.step.tile, *next = m.next;
   // Channels past the last are never written.
   for (int i = static_cast<int>(threadIdx.x); i < s.halo_cells * s.channels4; i += static_cast<int>(blockDim.x))
@@ -178,12 +197,12 @@ __global__ void __launch_bounds__(chip_threads, 1) chip_kernel(const __grid_cons
     next = swapped;
     ++t;
     // The last state is the caller's in any case, in the caller's layout.
-    if (a.turns.keeps(t)) write_still(s, InMemory{a.turns.after(s, t), a.life}, tile, state, nullptr);
+    if (a.turns.keeps(t)) write_part(s, InMemory{a.turns.after(s, t), a.life}, tile, state);
     if (t >= steps) break;
     fetch_surroundings(s, tile, state);  // seen by all after list_active's barriers
     go_on(activity, a.mask_step, extra);
   }
-  write_still(s, InMemory{channels_first(a.turns.out, s), a.life}, tile, state, nullptr);
+  write_part(s, InMemory{channels_first(a.turns.out, s), a.life}, tile, state);
 #endif
 }
 

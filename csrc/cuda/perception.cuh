@@ -48,94 +48,113 @@ NCAFAST_DEVICE void put_channels(const Shape& s, float* to, int c, const float4&
   if (c + 3 < s.channels) to[3] = value.w;
 }
 
-// Four channels of a row, beginning with `channel` of C, in columns from `column` on.
+NCAFAST_DEVICE float4 subtract4(const float4& a, const float4& b) {
+  return make_float4(a.x - b.x, a.y - b.y, a.z - b.z, a.w - b.w);
+}
+
+// Of columns from `column` on, which show channels from c on.
+NCAFAST_DEVICE float4 centre_at(const Shape& s, const Sight& sight, int column, int c) {
+  return s.centred ? channels_at(s, sight.centre + column - c, c) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+}
+
 template <class P>
-NCAFAST_DEVICE void put_quad(const Shape& s, float* row, int column, int channel, float4 value, const float* centre) {
-  const float given[4] = {value.x, value.y, value.z, value.w};
-  float out[4];
+NCAFAST_DEVICE float4 operand4(const float4& a) {
+  return make_float4(P::operand(a.x), P::operand(a.y), P::operand(a.z), P::operand(a.w));
+}
+
+// Channels c to c + 3 of rows, in columns from `column` + c on.
+template <class P, int rows>
+NCAFAST_DEVICE void put_quads(const Shape& s, float* const (&row)[rows], int column, int c,
+                              const float4 (&value)[rows]) {
+  float4 out[rows];
 #pragma unroll
-  for (int i = 0; i < 4; ++i)
-    out[i] = P::rounded(s.centred && channel + i < s.channels ? given[i] - centre[column + i] : given[i]);
+  for (int j = 0; j < rows; ++j) out[j] = operand4<P>(value[j]);
   if (s.channels % 4 == 0) {
-    quad_at(row + column) = make_float4(out[0], out[1], out[2], out[3]);
-    return;
-  }
 #pragma unroll
-  for (int i = 0; i < 4; ++i)
-    if (channel + i < s.channels) row[column + i] = out[i];
+    for (int j = 0; j < rows; ++j) store_shared(row[j] + column + c, out[j]);
+  } else {
+#pragma unroll
+    for (int j = 0; j < rows; ++j) put_channels(s, row[j] + column, c, out[j]);
+  }
 }
 
 // `together` filters from `filter` on, of four channels of a few cells, which share the loads of the filters.
 template <class P, int together, int cells_together>
-NCAFAST_DEVICE void see_filters(const Shape& s, const Sight& sight, const int (&place)[cells_together],
-                                const int (&row)[cells_together], int filter, int quad, float* y) {
-  const int c = 4 * quad;
+NCAFAST_DEVICE void see_filters(const Shape& s, const Sight& sight, const float* const (&seen)[cells_together],
+                                float* const (&row)[cells_together], int filter, int c) {
   float4 sum[together][cells_together];
 #pragma unroll
-  for (int f = 0; f < together; ++f)
+  for (int f = 0; f < together; ++f) {
+    const float4 start = subtract4(quad_at(sight.filter_bias + (filter + f) * s.channels4 + c),
+                                   centre_at(s, sight, s.own + (filter + f) * s.channels + c, c));
 #pragma unroll
-    for (int j = 0; j < cells_together; ++j) sum[f][j] = quad_at(sight.filter_bias + (filter + f) * s.channels4 + c);
+    for (int j = 0; j < cells_together; ++j) sum[f][j] = start;
+  }
   const float* weights = sight.filters + filter * s.channels4 + c;
-  for (int z = 0; z < s.kernel[0]; ++z)
-    for (int line = 0; line < s.kernel[1]; ++line) {
-      const int shift = ((z - s.radius[0]) * s.halo[1] + line - s.radius[1]) * s.halo[2] - s.radius[2];
-      for (int x = 0; x < s.kernel[2]; ++x) {
+  const int tap = s.filters * s.channels4, plane = s.halo[1] * s.halo[2] * s.channels4;
+  int start = -((s.radius[0] * s.halo[1] + s.radius[1]) * s.halo[2] + s.radius[2]) * s.channels4;
+  int z = s.kernel[0];
+  do {  // there is at least one tap; a loop that may have none costs copies of all sums
+    int line = start, y = s.kernel[1];
+    do {
+      int shift = line, x = s.kernel[2];
+#pragma unroll 1
+      do {
         float4 weight[together];
 #pragma unroll
         for (int f = 0; f < together; ++f) weight[f] = quad_at(weights + f * s.channels4);
-        weights += s.filters * s.channels4;
 #pragma unroll
         for (int j = 0; j < cells_together; ++j) {
-          const float4 value = quad_at(sight.tile + (place[j] + shift + x) * s.channels4 + c);
+          const float4 value = quad_at(seen[j] + shift);
 #pragma unroll
           for (int f = 0; f < together; ++f) fma4(sum[f][j], weight[f], value);
         }
-      }
-    }
+        weights += tap;
+        shift += s.channels4;
+      } while (--x);
+      line += s.halo[2] * s.channels4;
+    } while (--y);
+    start += plane;
+  } while (--z);
 #pragma unroll
-  for (int f = 0; f < together; ++f)
-#pragma unroll
-    for (int j = 0; j < cells_together; ++j)
-      if (row[j] >= 0)
-        put_quad<P>(s, y + row[j] * s.perception_row, s.own + (filter + f) * s.channels + c, c, sum[f][j],
-                    sight.centre);
+  for (int f = 0; f < together; ++f) put_quads<P>(s, row, s.own + (filter + f) * s.channels, c, sum[f]);
 }
 
-// Rows [0, rows) of y [rows, perception_row]: what the cells list[0], list[1], ... of the box see, less the centre
-// where there is one, rounded as products want it. Columns past the perception are left alone. A thread takes
-// `cells_together` cells at a time: as many as there are for it.
+// Rows [0, rows) of y [rows, perception_row]: what the cells at list[0], list[1], ... of what the tile shows see, less
+// the centre where there is one, rounded as operands of products. Columns past the perception are left alone. A thread
+// takes `cells_together` cells at a time; where there are fewer for it, its first again.
 template <class P, int cells_together>
 NCAFAST_DEVICE void see(const Shape& s, const Sight& sight, const Tile& tile, const uint16_t* list, int rows,
                         float* y) {
-  const int quads = s.channels4 / 4, thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
-  const int stride = threads / quads, quad = thread % quads;
-  for (int first = thread / quads; first < rows && thread < stride * quads; first += cells_together * stride) {
-    int place[cells_together], row[cells_together];
+  const QuadShare share = share_quads(s);
+  const int c = share.channel;
+  for (int first = share.first; first < rows; first += cells_together * share.step) {
+    const float* seen[cells_together];
+    float* row[cells_together];
 #pragma unroll
     for (int j = 0; j < cells_together; ++j) {
-      const int r = first + j * stride;
-      row[j] = r < rows ? r : -1;
-      place[j] = box_cell(s, tile, list[r < rows ? r : first]).halo_place;
+      const int there = first + j * share.step, r = there < rows ? there : first;
+      row[j] = y + r * s.perception_row;
+      seen[j] = sight.tile + list[r] * s.channels4 + c;
     }
     if (s.own > 0) {
+      const float4 centre = centre_at(s, sight, c, c);
+      float4 own[cells_together];
 #pragma unroll
-      for (int j = 0; j < cells_together; ++j)
-        if (row[j] >= 0)
-          put_quad<P>(s, y + row[j] * s.perception_row, 4 * quad, 4 * quad,
-                      quad_at(sight.tile + place[j] * s.channels4 + 4 * quad), sight.centre);
+      for (int j = 0; j < cells_together; ++j) own[j] = subtract4(quad_at(seen[j]), centre);
+      put_quads<P>(s, row, 0, c, own);
     }
     int filter = 0;
-    for (; filter + 2 <= s.filters; filter += 2)
-      see_filters<P, 2, cells_together>(s, sight, place, row, filter, quad, y);
-    if (filter < s.filters) see_filters<P, 1, cells_together>(s, sight, place, row, filter, quad, y);
+    for (; filter + 2 <= s.filters; filter += 2) see_filters<P, 2, cells_together>(s, sight, seen, row, filter, c);
+    if (filter < s.filters) see_filters<P, 1, cells_together>(s, sight, seen, row, filter, c);
   }
-  for (int i = thread; i < rows * s.extra; i += threads) {
+  for (int i = static_cast<int>(threadIdx.x); i < rows * s.extra; i += static_cast<int>(blockDim.x)) {
     const int row = i / s.extra, e = i - row * s.extra, column = s.perception - s.extra + e;
-    const int64_t cell = box_cell(s, tile, list[row]).cell;
-    const int64_t x = cell % s.size[2], line = cell / s.size[2];
-    const int64_t at = tile.sample * sight.extra.sample_stride + e * sight.extra.channel_stride +
-                       line / s.size[1] * sight.extra.axis_stride[0] + line % s.size[1] * sight.extra.axis_stride[1] +
-                       x * sight.extra.axis_stride[2];
+    int place[3];
+    halo_cell(s, list[row], place);
+    int64_t at = tile.sample * sight.extra.sample_stride + e * sight.extra.channel_stride;
+#pragma unroll
+    for (int a = 0; a < 3; ++a) at += (tile.origin[a] + place[a]) * sight.extra.axis_stride[a];
     const float value = sight.extra.values[at];
     y[row * s.perception_row + column] = P::rounded(s.centred ? value - sight.centre[column] : value);
   }

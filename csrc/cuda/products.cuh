@@ -6,6 +6,8 @@
 // without leaving its registers. Operands for tf32 and bf16 arrive rounded or not as said at each function.
 #pragma once
 
+#include <type_traits>
+
 #include "device.h"
 #include "shape.h"
 
@@ -33,13 +35,70 @@ NCAFAST_DEVICE int term(int number) {
   return order == Order::paired ? 2 * lane_t() + number : lane_t() + 4 * number;
 }
 
+// Four 8 x 4 pieces of 16 rows and 8 terms in the natural order: what a lane holds of them are 32 bits each, as if they
+// were 8 x 8 of 16 bits. Rows start at multiples of 16 bytes. `left`: both halves of the rows, then of the terms, as a
+// left operand has them; else the other way round, two right ones.
+template <bool left>
+NCAFAST_DEVICE const float* piece_row(const ByRow& m) {
+  const int lane = static_cast<int>(threadIdx.x) % 32, piece = lane / 8;
+  const int down = left ? piece % 2 : piece / 2, along = left ? piece / 2 : piece % 2;
+  return m.from + (lane % 8 + 8 * down) * m.row + 4 * along;
+}
+
+// 16 rows of which a loop takes operands term after term, in the natural order: a left one of all, or two right ones.
+template <class P, bool is_left>
+class Walk {
+ public:
+  NCAFAST_DEVICE explicit Walk(const ByRow& m) : m_(m) {
+    if constexpr (P::by_pieces) place_ = shared_place(piece_row<is_left>(m));
+  }
+  // From term k on.
+  NCAFAST_DEVICE typename P::Left left(int k) const {
+    if constexpr (P::by_pieces) {
+      uint32_t pieces[4];
+      load_matrix_x4(pieces, place_ + 4 * k);
+      return P::left_of(pieces);
+    } else {
+      return P::template left<Order::natural>(ByRow{m_.from + k, m_.row});
+    }
+  }
+  NCAFAST_DEVICE void rights(int k, typename P::Right (&b)[2]) const {
+    if constexpr (P::by_pieces) {
+      uint32_t pieces[4];
+      load_matrix_x4(pieces, place_ + 4 * k);
+      b[0] = P::right_of(pieces[0], pieces[1]);
+      b[1] = P::right_of(pieces[2], pieces[3]);
+    } else {
+      b[0] = P::template right<Order::natural>(ByRow{m_.from + k, m_.row});
+      b[1] = P::template right<Order::natural>(ByRow{m_.from + 8 * m_.row + k, m_.row});
+    }
+  }
+
+ private:
+  ByRow m_;
+  SharedPlace place_{};
+};
+
 template <Precision>
 struct Product;
+
+// d = c + a b where c is wanted again: where the product has an instruction for it, no sum is copied.
+template <class P>
+NCAFAST_DEVICE void start(float (&d)[4], const float (&c)[4], const typename P::Left& a, const typename P::Right& b) {
+  if constexpr (P::k == 8 && P::by_pieces && sizeof(typename P::Right) == 8) {
+    P::start(d, c, a, b);
+  } else {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) d[i] = c[i];
+    P::add(d, a, b);
+  }
+}
 
 // Operands in memory are rounded already (`rounded`), those from registers are rounded here.
 template <>
 struct Product<Precision::tf32> {
   static constexpr int k = 8;
+  static constexpr bool by_pieces = true;
   struct Left {
     uint32_t r[4];
   };
@@ -48,6 +107,14 @@ struct Product<Precision::tf32> {
   };
 
   NCAFAST_DEVICE static float rounded(float value) { return __uint_as_float(to_tf32(value)); }
+  // The same for what only products read: the 13 bits that they leave out are not cleared.
+  NCAFAST_DEVICE static float operand(float value) { return add_half_tf32(value); }
+  // What a product reads of it.
+  NCAFAST_DEVICE static float read(float operand) { return __uint_as_float(__float_as_uint(operand) & 0xffffe000u); }
+  // The same of what is not below 0, or NaN, in one instruction: infinity looks like NaN to all but products.
+  NCAFAST_DEVICE static float rounded_positive(float value) {
+    return __uint_as_float(add_min(__float_as_uint(value), 0x1000u, 0x7fffffffu));
+  }
 
   template <Order order, class Matrix>
   NCAFAST_DEVICE static Left left(const Matrix& m) {
@@ -60,14 +127,32 @@ struct Product<Precision::tf32> {
   template <Order order, class Matrix>
   NCAFAST_DEVICE static Right right(const Matrix& m) {
     const int g = lane_g();
+    if constexpr (order == Order::paired && std::is_same_v<Matrix, ByRow>) {  // rows and terms start at even places
+      const float2 two = *reinterpret_cast<const float2*>(m.from + g * m.row + 2 * lane_t());
+      return {{__float_as_uint(two.x), __float_as_uint(two.y)}};
+    }
     return {{__float_as_uint(m(g, term<order>(0))), __float_as_uint(m(g, term<order>(1)))}};
   }
-  // A sum as left operand, paired.
+  NCAFAST_DEVICE static Left left_of(const uint32_t (&pieces)[4]) {
+    return {{pieces[0], pieces[1], pieces[2], pieces[3]}};
+  }
+  NCAFAST_DEVICE static Right right_of(uint32_t first, uint32_t second) { return {{first, second}}; }
+  // A sum as left operand, paired; `done`: it has been through `rounded` or `rounded_positive`.
+  template <bool done = false>
   NCAFAST_DEVICE static Left chained(const float (*sum)[4]) {
-    return {{to_tf32(sum[0][0]), to_tf32(sum[0][2]), to_tf32(sum[0][1]), to_tf32(sum[0][3])}};
+    Left a;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const float value = sum[0][i % 2 * 2 + i / 2];
+      a.r[i] = done ? __float_as_uint(value) : to_tf32(value);
+    }
+    return a;
   }
   NCAFAST_DEVICE static void add(float (&d)[4], const Left& a, const Right& b) {
     mma_m16n8k8_tf32(d, a.r, b.r[0], b.r[1]);
+  }
+  NCAFAST_DEVICE static void start(float (&d)[4], const float (&c)[4], const Left& a, const Right& b) {
+    mma_m16n8k8_tf32(d, c, a.r, b.r[0], b.r[1]);
   }
 };
 
@@ -75,6 +160,7 @@ struct Product<Precision::tf32> {
 template <>
 struct Product<Precision::tf32x3> {
   static constexpr int k = 8;
+  static constexpr bool by_pieces = true;
   struct Left {
     uint32_t high[4], low[4];
   };
@@ -83,6 +169,9 @@ struct Product<Precision::tf32x3> {
   };
 
   NCAFAST_DEVICE static float rounded(float value) { return value; }
+  NCAFAST_DEVICE static float operand(float value) { return value; }
+  NCAFAST_DEVICE static float read(float operand) { return operand; }
+  NCAFAST_DEVICE static float rounded_positive(float value) { return value; }
   NCAFAST_DEVICE static void split(float value, uint32_t& high, uint32_t& low) {
     high = to_tf32(value);
     low = to_tf32(value - __uint_as_float(high));
@@ -104,6 +193,19 @@ struct Product<Precision::tf32x3> {
     for (int i = 0; i < 2; ++i) split(m(g, term<order>(i)), b.high[i], b.low[i]);
     return b;
   }
+  NCAFAST_DEVICE static Left left_of(const uint32_t (&pieces)[4]) {
+    Left a;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) split(__uint_as_float(pieces[i]), a.high[i], a.low[i]);
+    return a;
+  }
+  NCAFAST_DEVICE static Right right_of(uint32_t first, uint32_t second) {
+    Right b;
+    split(__uint_as_float(first), b.high[0], b.low[0]);
+    split(__uint_as_float(second), b.high[1], b.low[1]);
+    return b;
+  }
+  template <bool done = false>
   NCAFAST_DEVICE static Left chained(const float (*sum)[4]) {
     Left a;
 #pragma unroll
@@ -121,6 +223,7 @@ struct Product<Precision::tf32x3> {
 template <>
 struct Product<Precision::bf16> {
   static constexpr int k = 16;
+  static constexpr bool by_pieces = false;
   struct Left {
     uint32_t r[4];
   };
@@ -129,6 +232,9 @@ struct Product<Precision::bf16> {
   };
 
   NCAFAST_DEVICE static float rounded(float value) { return value; }
+  NCAFAST_DEVICE static float operand(float value) { return value; }
+  NCAFAST_DEVICE static float read(float operand) { return operand; }
+  NCAFAST_DEVICE static float rounded_positive(float value) { return value; }
 
   template <Order order, class Matrix>
   NCAFAST_DEVICE static Left left(const Matrix& m) {
@@ -146,6 +252,7 @@ struct Product<Precision::bf16> {
     const int g = lane_g(), t = lane_t();
     return {{to_bf16x2(m(g, 2 * t), m(g, 2 * t + 1)), to_bf16x2(m(g, 2 * t + 8), m(g, 2 * t + 9))}};
   }
+  template <bool done = false>
   NCAFAST_DEVICE static Left chained(const float (*sum)[4]) {
     return {{to_bf16x2(sum[0][0], sum[0][1]), to_bf16x2(sum[0][2], sum[0][3]), to_bf16x2(sum[1][0], sum[1][1]),
              to_bf16x2(sum[1][2], sum[1][3])}};
@@ -159,6 +266,7 @@ struct Product<Precision::bf16> {
 template <>
 struct Product<Precision::ieee> {
   static constexpr int k = 8;
+  static constexpr bool by_pieces = false;
   struct Left {
     float row[2][8];
   };
@@ -167,6 +275,9 @@ struct Product<Precision::ieee> {
   };
 
   NCAFAST_DEVICE static float rounded(float value) { return value; }
+  NCAFAST_DEVICE static float operand(float value) { return value; }
+  NCAFAST_DEVICE static float read(float operand) { return operand; }
+  NCAFAST_DEVICE static float rounded_positive(float value) { return value; }
 
   NCAFAST_DEVICE static void eight(const ByRow& m, int i, float (&to)[8]) {
     const float4* from = reinterpret_cast<const float4*>(m.from + i * m.row);  // rows and terms are multiples of 4
@@ -199,6 +310,7 @@ struct Product<Precision::ieee> {
     return b;
   }
   // The four lanes of a row tell each other their columns.
+  template <bool done = false>
   NCAFAST_DEVICE static Left chained(const float (*sum)[4]) {
     const int first = static_cast<int>(threadIdx.x) % 32 / 4 * 4;
     Left a;

@@ -60,13 +60,13 @@ NCAFAST_DEVICE void push_filters(const Shape& s, bool there, const float* dy, co
 
 // Adds what `rows` rows of dL/dy say, at most as many as a warp has lanes. Four channels belong to one warp, a row to
 // one of its lanes.
-NCAFAST_DEVICE void push(const Shape& s, const Tile& tile, const uint16_t* list, int rows, const float* dy,
-                         const float* filters, float* pushed) {
+NCAFAST_DEVICE void push(const Shape& s, const uint16_t* list, int rows, const float* dy, const float* filters,
+                         float* pushed) {
   const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
   const int warps = static_cast<int>(blockDim.x) / 32;
   const bool there = lane < rows;
   dy += lane * s.perception_row;
-  pushed += (there ? box_cell(s, tile, list[lane]).halo_place : 0) * pushed_row(s);
+  pushed += (there ? list[lane] : 0) * pushed_row(s);
   for (int c = 4 * warp; c < s.channels4; c += 4 * warps) {
     if (there && s.own > 0) quad_at(pushed + c) = add4(quad_at(pushed + c), channels_at(s, dy, c));
     __syncwarp();
@@ -78,20 +78,17 @@ NCAFAST_DEVICE void push(const Shape& s, const Tile& tile, const uint16_t* list,
 }
 
 // The cell of the grid at a place of the tile or around it where it is the tile's own; negative: it is not.
-NCAFAST_DEVICE int64_t own_cell(const Shape& s, const Tile& tile, int halo_place) {
+NCAFAST_DEVICE int own_cell(const Shape& s, const Tile& tile, int halo_place) {
   int at[3];
-  at[2] = halo_place % s.halo[2];
-  halo_place /= s.halo[2];
-  at[1] = halo_place % s.halo[1];
-  at[0] = halo_place / s.halo[1];
-  int64_t cell = 0;
+  halo_cell(s, halo_place, at);
+  bool own = true;
 #pragma unroll
   for (int a = 0; a < 3; ++a) {
-    const int place = at[a] - s.radius[a];
-    if (place < 0 || place >= s.box[a] || tile.origin[a] + place >= s.size[a]) return -1;
-    cell = cell * s.size[a] + tile.origin[a] + place;
+    own = own && at[a] >= 0 && at[a] < s.box[a];
+    at[a] += tile.origin[a];
+    own = own && at[a] < s.size[a];
   }
-  return cell;
+  return own ? cell_number(s, at) : -1;
 }
 
 // What a cell's dL/d(next state) says of its state directly, in channels c to c + 3: nothing where it did not live.
@@ -111,9 +108,9 @@ NCAFAST_DEVICE void write_pushed(const Shape& s, const Tile& tile, int64_t numbe
   const int quads = s.channels4 / 4;
   border += number * s.halo_cells * s.channels4;
   for (int i = static_cast<int>(threadIdx.x); i < s.halo_cells * quads; i += static_cast<int>(blockDim.x)) {
-    const int place = i / quads, c = 4 * (i - place * quads);
+    const int place = s.by_quads(i), c = 4 * (i - place * quads);
     const float4 sum = quad_at(pushed + place * pushed_row(s) + c);
-    const int64_t cell = own_cell(s, tile, place);
+    const int cell = own_cell(s, tile, place);
     if (cell < 0) {
       quad_at(border + place * s.channels4 + c) = sum;
     } else {
@@ -136,10 +133,10 @@ NCAFAST_DEVICE bool shows(const Shape& s, int axis, int n, int number, int& plac
 
 // Tiles along an axis that a place lies in or around.
 NCAFAST_DEVICE int first_tile(const Shape& s, int axis, int place) {
-  return place > s.radius[axis] ? (place - s.radius[axis]) / s.box[axis] : 0;
+  return place > s.radius[axis] ? s.by_box[axis](place - s.radius[axis]) : 0;
 }
 NCAFAST_DEVICE int last_tile(const Shape& s, int axis, int place) {
-  const int last = (place + s.radius[axis]) / s.box[axis];
+  const int last = s.by_box[axis](place + s.radius[axis]);
   return last < s.tiles[axis] ? last : s.tiles[axis] - 1;
 }
 
@@ -168,19 +165,16 @@ NCAFAST_DEVICE void collect_at(const Shape& s, const Tile& tile, const int (&pla
 // Adds to dL/dx of the tile's cells what blocks have left for them at the border.
 NCAFAST_DEVICE void collect(const Shape& s, const Tile& tile, const float* border, float* dx) {
   for (int number = static_cast<int>(threadIdx.x); number < s.box_cells; number += static_cast<int>(blockDim.x)) {
-    const int64_t cell = box_cell(s, tile, number).cell;
-    if (cell < 0) continue;
-    const int64_t line = cell / s.size[2];
-    const int z = static_cast<int>(line / s.size[1]), y = static_cast<int>(line % s.size[1]);
-    const int x = static_cast<int>(cell - line * s.size[2]);
-    float* to = dx + (tile.sample * s.cells + cell) * s.channels;
+    const BoxCell cell = box_cell(s, tile, number);
+    if (cell.cell < 0) continue;
+    float* to = dx + (tile.sample * s.cells + cell.cell) * s.channels;
     int place[3];
     for (int i = 0; i < places(s, 0); ++i) {
-      if (!shows(s, 0, z, i, place[0])) continue;
+      if (!shows(s, 0, cell.at[0], i, place[0])) continue;
       for (int j = 0; j < places(s, 1); ++j) {
-        if (!shows(s, 1, y, j, place[1])) continue;
+        if (!shows(s, 1, cell.at[1], j, place[1])) continue;
         for (int k = 0; k < places(s, 2); ++k)
-          if (shows(s, 2, x, k, place[2])) collect_at(s, tile, place, i == 0 && j == 0 && k == 0, border, to);
+          if (shows(s, 2, cell.at[2], k, place[2])) collect_at(s, tile, place, i == 0 && j == 0 && k == 0, border, to);
       }
     }
   }
@@ -198,7 +192,7 @@ constexpr int collect_threads = 128;
 inline __global__ void __launch_bounds__(collect_threads, 4) collect_border(const __grid_constant__ Collect a) {
   grid_dependency_wait();
   for (int64_t number = blockIdx.x; number < a.shape.all_tiles; number += gridDim.x)
-    collect(a.shape, tile_at(a.shape, number), a.border, a.dx);
+    collect(a.shape, tile_at(a.shape, static_cast<int>(number)), a.border, a.dx);
 }
 
 }  // namespace ncafast::cuda

@@ -246,6 +246,7 @@ void Stepper::change_layout(const States<const float>& from, const States<float>
 const char* refuse(const Rule& rule, const Grid& grid, Precision) {
   thread_local std::string reason;
   const int64_t perception = (rule.identity ? rule.channels : 0) + int64_t{rule.filters} * rule.channels + rule.extra;
+  const int64_t cells = grid.size[0] * grid.size[1] * grid.size[2];
   reason.clear();
   if (rule.layers != 1) {
     reason = std::to_string(rule.layers) + " hidden layers: only one has kernels";
@@ -259,6 +260,9 @@ const char* refuse(const Rule& rule, const Grid& grid, Precision) {
   } else if (perception > most_perception) {
     reason = "a perception of " + std::to_string(perception) + ": at most " + std::to_string(most_perception) +
              " have kernels";
+  } else if (cells > most_sample_cells || make_shape(rule, grid, 32).all_tiles > most_sample_cells) {
+    reason = "a grid of " + std::to_string(grid.batch) + " x " + std::to_string(cells) +
+             " cells: kernels count at most 2^30 in a sample and 2^30 tiles";
   } else if (step_block(rule, grid, 1).bytes == 0 || mlp_block(rule, grid, 1, false).bytes == 0 ||
              (has_batch_moments(rule.norm) && moment_block(rule, grid, 1).bytes == 0)) {
     reason = "a tile with these filters and weights needs more shared memory than a block of this GPU has";

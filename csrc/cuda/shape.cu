@@ -47,7 +47,11 @@ void set_tiles(Shape& s) {
     s.halo[a] = s.box[a] + 2 * s.radius[a];
     s.tiles[a] = (s.size[a] + s.box[a] - 1) / s.box[a];
     s.sample_tiles *= s.tiles[a];
+    s.by_box[a] = divisor(s.box[a]);
+    s.by_halo[a] = divisor(s.halo[a]);
+    s.by_tiles[a] = divisor(s.tiles[a]);
   }
+  s.by_sample_tiles = divisor(s.sample_tiles);
   s.all_tiles = s.sample_tiles * s.batch;
 }
 
@@ -73,6 +77,7 @@ Shape untiled(const Rule& rule, const Grid& grid) {
   Shape s{};
   s.channels = rule.channels;
   s.channels4 = round_up_int(rule.channels, 4);
+  s.by_quads = divisor(s.channels4 / 4);
   s.channels8 = rule.channels <= 16 ? 16 : round_up_int(rule.channels, 32);
   s.filters = rule.filters;
   s.extra = rule.extra;
@@ -103,6 +108,10 @@ Shape untiled(const Rule& rule, const Grid& grid) {
   s.scale = rule.update_scale;
   s.centred = has_batch_moments(rule.norm);
   s.settles = rule.alive.channel >= 0;
+  for (int c = s.mutable_lo; c < s.mutable_hi && c < most_channels; ++c) {
+    s.touched |= static_cast<uint32_t>(!restored(s, c)) << c;
+    s.moved |= static_cast<uint32_t>(s.settles || !restored(s, c)) << c;
+  }
   return s;
 }
 

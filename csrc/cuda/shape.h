@@ -13,6 +13,31 @@ constexpr int warp_rows = 32;  // cells that one warp of the forward step takes 
 constexpr int most_channels = 32;
 constexpr int most_perception = 128;
 constexpr int most_hidden = 128;
+constexpr int64_t most_sample_cells = int64_t{1}
+                                      << 30;  // of a sample, and tiles of a batch: kernels count them in an int
+
+// Division of 0 to 2^31 - 1 by a number that is known when a kernel is launched: a product and a shift, where the
+// device's own takes about twenty instructions.
+struct Divisor {
+  uint32_t times, shift;
+
+  NCAFAST_HOST_DEVICE int operator()(int n) const {
+#ifdef __CUDA_ARCH__
+    return static_cast<int>(__umulhi(2 * static_cast<uint32_t>(n), times) >> shift);
+#else
+    return static_cast<int>(static_cast<uint32_t>(uint64_t{times} * (2 * static_cast<uint32_t>(n)) >> 32) >> shift);
+#endif
+  }
+};
+
+// With 2^(shift - 1) < by <= 2^shift, `times` is 2^(31 + shift) / by and less than 1 more, so that n < 2^31 times what
+// it is too large by stays below 2^(31 + shift).
+inline Divisor divisor(int64_t by) {
+  uint32_t shift = 0;
+  if (by < 1 || by > most_sample_cells) by = 1;  // of a grid without cells, or one that is refused
+  while (int64_t{1} << shift < by) ++shift;
+  return {static_cast<uint32_t>((uint64_t{1} << (31 + shift)) / static_cast<uint64_t>(by) + 1), shift};
+}
 
 // Widths are those of the padded arrays: multiples of what a matrix instruction takes, the padding 0. Rows of Y and W1
 // are `perception_row` long, 4 times an odd number: then both ways in which fragments are read (8 rows by 4 columns, 4
@@ -27,9 +52,12 @@ struct Shape {
   int size[3];
   int box[3], halo[3], box_cells, halo_cells;  // of a tile, without and with what its filters see around it
   int tiles[3];
+  Divisor by_quads;  // channels4 / 4
+  Divisor by_box[3], by_halo[3], by_tiles[3], by_sample_tiles;
   int64_t sample_tiles, all_tiles;
   int64_t cells, batch;  // of a sample; samples
   int mutable_lo, mutable_hi, restore_lo, restore_hi;
+  uint32_t touched, moved;  // a bit for each channel, see below
   Padding padding;
   Activation activation;
   float slope, scale;
@@ -37,14 +65,10 @@ struct Shape {
   bool settles;  // the alive mask and the restored channels come after the step, in a pass of their own
 };
 
-// Whether the step changes a channel, and whether its update counts in the end.
 NCAFAST_HOST_DEVICE inline bool restored(const Shape& s, int c) { return c >= s.restore_lo && c < s.restore_hi; }
-NCAFAST_HOST_DEVICE inline bool touched(const Shape& s, int c) {
-  return c >= s.mutable_lo && c < s.mutable_hi && !restored(s, c);
-}
-NCAFAST_HOST_DEVICE inline bool moves(const Shape& s, int c) {
-  return s.settles ? c >= s.mutable_lo && c < s.mutable_hi : touched(s, c);
-}
+// Whether a channel's update counts in the end, and whether the step adds it.
+NCAFAST_HOST_DEVICE inline bool touched(const Shape& s, int c) { return s.touched >> c & 1; }
+NCAFAST_HOST_DEVICE inline bool moves(const Shape& s, int c) { return s.moved >> c & 1; }
 
 // States [B, *S, C] or [B, C, *S]: steps of the axes, in elements.
 template <class T>

@@ -46,8 +46,8 @@ struct InMemory {
     const uint8_t* before = life.before + tile.sample * s.cells;
     return near_living(s, life, cell.at, [&](const int (&there)[3]) { return before[cell_number(s, there)] != 0; });
   }
-  NCAFAST_DEVICE float* place(const Shape&, const Tile& tile, const BoxCell& cell) const {
-    return to.values + tile.sample * to.sample + cell.cell * to.cell;
+  NCAFAST_DEVICE float* place(const Shape&, const Tile& tile, int cell, int) const {
+    return to.values + tile.sample * to.sample + elements(cell, to.cell);
   }
   NCAFAST_DEVICE int64_t channel() const { return to.channel; }
   NCAFAST_DEVICE bool aligned() const { return to.aligned; }
@@ -56,6 +56,7 @@ struct InMemory {
 // Shared memory of a block.
 struct StepMemory {
   float *tile, *y, *first, *update, *filters, *filter_bias;
+  int* shown;
   uint16_t* list;
   uint8_t* active;
   int* count;
@@ -67,9 +68,10 @@ struct StepMemory {
     update = arena.take<float>(int64_t{s.channels8} * s.hidden_row);
     filters = arena.take<float>(int64_t{s.taps} * s.filters * s.channels4);
     filter_bias = arena.take<float>(int64_t{s.filters} * s.channels4);
+    shown = arena.take<int>(shown_parts(s));
     list = arena.take<uint16_t>(s.box_cells);
     active = arena.take<uint8_t>(s.box_cells);
-    count = arena.take<int>(1);
+    count = arena.take<int>(2);
   }
 };
 
@@ -83,34 +85,50 @@ NCAFAST_DEVICE void mlp(const Shape& s, const float* y, const float* first, cons
   for (int n = 0; n < blocks8; ++n)
 #pragma unroll
     for (int i = 0; i < 4; ++i) d[0][n][i] = d[1][n][i] = update_bias[8 * n + 2 * t + i % 2];
+  const Walk<P, true> seen[2] = {Walk<P, true>(ByRow{y, s.perception_row}),
+                                 Walk<P, true>(ByRow{y + 16 * s.perception_row, s.perception_row})};
+  int h = 0;
 #pragma unroll 1
-  for (int h = 0; h < s.hidden32; h += 32) {
-    float z[2][4][4];
+  do {
+    float z[8][4], bias[4][4];  // z of rows 0 to 15, then 16 to 31
 #pragma unroll
-    for (int n = 0; n < 4; ++n)
-#pragma unroll
-      for (int i = 0; i < 4; ++i) z[0][n][i] = z[1][n][i] = first_bias[h + 8 * n + 2 * t + i % 2];
-#pragma unroll 2
-    for (int k = 0; k < s.perception16; k += P::k) {
-      typename P::Left a[2];
-#pragma unroll
-      for (int m = 0; m < 2; ++m)
-        a[m] = P::template left<Order::natural>(ByRow{y + 16 * m * s.perception_row + k, s.perception_row});
-#pragma unroll
-      for (int n = 0; n < 4; ++n) {
-        const auto b =
-            P::template right<Order::natural>(ByRow{first + (h + 8 * n) * s.perception_row + k, s.perception_row});
-        P::add(z[0][n], a[0], b);
-        P::add(z[1][n], a[1], b);
-      }
+    for (int n = 0; n < 4; ++n) {
+      const float2 two = *reinterpret_cast<const float2*>(first_bias + h + 8 * n + 2 * t);
+      bias[n][0] = bias[n][2] = two.x;
+      bias[n][1] = bias[n][3] = two.y;
     }
-    activate<4>(s, z[0]);
-    activate<4>(s, z[1]);
+    const Walk<P, false> weights[2] = {Walk<P, false>(ByRow{first + h * s.perception_row, s.perception_row}),
+                                       Walk<P, false>(ByRow{first + (h + 16) * s.perception_row, s.perception_row})};
+    const auto add_terms = [&](int k, bool begins) {
+      const typename P::Left a[2] = {seen[0].left(k), seen[1].left(k)};
+#pragma unroll
+      for (int n = 0; n < 4; n += 2) {
+        typename P::Right b[2];
+        weights[n / 2].rights(k, b);
+#pragma unroll
+        for (int i = 0; i < 2; ++i)
+#pragma unroll
+          for (int m = 0; m < 2; ++m) {
+            float (&sum)[4] = z[4 * m + n + i];
+            if (begins)
+              start<P>(sum, bias[n + i], a[m], b[i]);
+            else
+              P::add(sum, a[m], b[i]);
+          }
+      }
+    };
+#pragma unroll
+    for (int k = 0; k < 16; k += P::k) add_terms(k, k == 0);
+#pragma unroll 1
+    for (int k16 = 16; k16 < s.perception16; k16 += 16)
+#pragma unroll
+      for (int k = k16; k < k16 + 16; k += P::k) add_terms(k, false);
+    activate_rounded<P, 8>(s, z);
 #pragma unroll
     for (int k = 0; k < 32; k += P::k) {
       typename P::Left a[2];
 #pragma unroll
-      for (int m = 0; m < 2; ++m) a[m] = P::chained(z[m] + k / 8);
+      for (int m = 0; m < 2; ++m) a[m] = P::template chained<true>(z + 4 * m + k / 8);
 #pragma unroll
       for (int n = 0; n < blocks8; ++n) {
         const auto b = P::template right<Order::paired>(ByRow{update + 8 * n * s.hidden_row + h + k, s.hidden_row});
@@ -118,12 +136,14 @@ NCAFAST_DEVICE void mlp(const Shape& s, const float* y, const float* first, cons
         P::add(d[1][n], a[1], b);
       }
     }
-  }
+  } while ((h += 32) < s.hidden32);
 }
+
+NCAFAST_DEVICE float moved(const Shape& s, int c, float old, float d) { return moves(s, c) ? old + s.scale * d : old; }
 
 // Writes x + scale d of 32 rows, from `row` of the list on.
 template <int blocks8, class Where>
-NCAFAST_DEVICE void write_moved(const Shape& s, const Where& where, const Tile& tile, const float* x,
+NCAFAST_DEVICE void write_moved(const Shape& s, const Where& where, const Tile& tile, const float* x, const int* shown,
                                 const uint16_t* list, int row, int count, const float (&d)[2][blocks8][4]) {
   const int g = lane_g(), t = lane_t();
 #pragma unroll
@@ -132,51 +152,59 @@ NCAFAST_DEVICE void write_moved(const Shape& s, const Where& where, const Tile& 
     for (int half = 0; half < 2; ++half) {
       const int r = row + 16 * m + 8 * half + g;
       if (r >= count) continue;
-      const BoxCell at = box_cell(s, tile, list[r]);
-      const float* own = x + at.halo_place * s.channels4;
-      float* out = where.place(s, tile, at);
+      const int place = list[r];
+      const float* own = x + place * s.channels4;
+      float* out = where.place(s, tile, shown_cell(s, shown, place), place);
+      if (where.aligned()) {  // channels are a multiple of 4
 #pragma unroll
-      for (int n = 0; n < blocks8; ++n) {
-        const int c = 8 * n + 2 * t;
-        float value[2];
-#pragma unroll
-        for (int i = 0; i < 2; ++i) {
-          const float old = c + i < s.channels ? own[c + i] : 0.0f;
-          value[i] = moves(s, c + i) ? old + s.scale * d[m][n][2 * half + i] : old;
+        for (int n = 0; n < blocks8; ++n) {
+          const int c = 8 * n + 2 * t;
+          if (c >= s.channels) continue;
+          const float2 old = *reinterpret_cast<const float2*>(own + c);
+          *reinterpret_cast<float2*>(out + c) =
+              make_float2(moved(s, c, old.x, d[m][n][2 * half]), moved(s, c + 1, old.y, d[m][n][2 * half + 1]));
         }
-        if (where.aligned()) {
-          if (c < s.channels) *reinterpret_cast<float2*>(out + c) = make_float2(value[0], value[1]);
-        } else {
+      } else {
 #pragma unroll
-          for (int i = 0; i < 2; ++i)
-            if (c + i < s.channels) out[(c + i) * where.channel()] = value[i];
-        }
+        for (int n = 0; n < blocks8; ++n)
+#pragma unroll
+          for (int i = 0; i < 2; ++i) {
+            const int c = 8 * n + 2 * t + i;
+            if (c < s.channels) out[c * where.channel()] = moved(s, c, own[c], d[m][n][2 * half + i]);
+          }
       }
     }
 }
 
-// Copies the cells that do not take part, or where `active` is null all.
-template <class Where>
-NCAFAST_DEVICE void write_still(const Shape& s, const Where& where, const Tile& tile, const float* x,
-                                const uint8_t* active) {
-  const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x), quads = s.channels4 / 4;
+// Copies `count` cells; place_of(number) says where they are among those shown, of which cell_of(place) is the number.
+// Where not `all_there`, some have none.
+template <bool all_there, class Where, class PlaceOf, class CellOf>
+NCAFAST_DEVICE void write_cells(const Shape& s, const Where& where, const Tile& tile, const float* x, int count,
+                                PlaceOf place_of, CellOf cell_of) {
   if (where.aligned()) {
-    for (int i = thread; i < s.box_cells * quads; i += threads) {
-      const int place = i / quads, c = 4 * (i - place * quads);
-      if (active && active[place]) continue;
-      const BoxCell at = box_cell(s, tile, place);
-      if (at.cell >= 0)
-        *reinterpret_cast<float4*>(where.place(s, tile, at) + c) = quad_at(x + at.halo_place * s.channels4 + c);
+    const QuadShare share = share_quads(s);
+    for (int number = share.first; number < count; number += share.step) {
+      const int place = place_of(number), cell = cell_of(place);
+      if (all_there || cell >= 0)
+        quad_at(where.place(s, tile, cell, place) + share.channel) = quad_at(x + place * s.channels4 + share.channel);
     }
     return;
   }
-  for (int place = thread; place < s.box_cells; place += threads) {
-    if (active && active[place]) continue;
-    const BoxCell at = box_cell(s, tile, place);
-    if (at.cell < 0) continue;
-    float* out = where.place(s, tile, at);
-    for (int c = 0; c < s.channels; ++c) out[c * where.channel()] = x[at.halo_place * s.channels4 + c];
+  for (int number = static_cast<int>(threadIdx.x); number < count; number += static_cast<int>(blockDim.x)) {
+    const int place = place_of(number), cell = cell_of(place);
+    if (!all_there && cell < 0) continue;
+    float* out = where.place(s, tile, cell, place);
+    for (int c = 0; c < s.channels; ++c) out[c * where.channel()] = x[place * s.channels4 + c];
   }
+}
+
+// Copies the cells that take no part.
+template <class Where>
+NCAFAST_DEVICE void write_still(const Shape& s, const Where& where, const Tile& tile, const float* x, const int* shown,
+                                const uint16_t* list, int count) {
+  write_cells<true>(
+      s, where, tile, x, count, [&](int number) { return static_cast<int>(list[s.box_cells - 1 - number]); },
+      [&](int place) { return shown_cell(s, shown, place); });
 }
 
 // One tile, which is in shared memory or on its way there. All threads are done with what was there before.
@@ -189,8 +217,8 @@ NCAFAST_DEVICE void step_tile(const Shape& s, const StepMemory& m, const Sight& 
       s, activity, tile, [&](const BoxCell& cell) { return where.wanted(s, tile, cell); }, m.list, m.active, m.count);
   copy_async_wait();
   __syncthreads();
-  write_still(s, where, tile, sight.tile, m.active);
-  const int count = *m.count;
+  write_still(s, where, tile, sight.tile, m.shown, m.list, m.count[1]);
+  const int count = m.count[0];
   for (int first = 0; first < count; first += rows) {
     if (first > 0) __syncthreads();  // all are done with y
     see<P, 4>(s, sight, tile, m.list + first, count - first < rows ? count - first : rows, m.y);
@@ -200,7 +228,7 @@ NCAFAST_DEVICE void step_tile(const Shape& s, const StepMemory& m, const Sight& 
     float d[2][blocks8][4];
     mlp<precision, blocks8>(s, m.y + row * s.perception_row, m.first, weights.first_bias, m.update, weights.update_bias,
                             d);
-    write_moved<blocks8>(s, where, tile, sight.tile, m.list, first + row, count, d);
+    write_moved<blocks8>(s, where, tile, sight.tile, m.shown, m.list, first + row, count, d);
   }
 }
 
@@ -261,8 +289,8 @@ __global__ void __launch_bounds__(norms ? moment_threads : step_threads, norms ?
       mark_living(s, a.life, from);
       grid_sync();
     }
-    over_own_tiles(s, [&](const Tile& tile, int64_t, bool follows) {
-      load_next_tile(s, from, tile, follows, m.tile);
+    over_own_tiles(s, m.shown, [&](const Tile& tile, int64_t, bool follows) {
+      load_next_tile(s, from, tile, m.shown, follows, m.tile);
       step_tile<precision, blocks8>(s, m, sight, a.weights, activity, tile, where);
     });
     if (settles_here<norms>(a)) {

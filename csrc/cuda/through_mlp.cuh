@@ -20,7 +20,7 @@ constexpr int mlp_rows = 32;  // cells of a pass
 
 struct ThroughMlp {
   Shape shape;
-  States<const float> x, g;  // the state, dL/d(next state)
+  States<const float> x, g;  // the state, dL/d(next state) with channels last
   Activity activity;
   Weights weights;
   Extra<const float> extra;
@@ -34,6 +34,7 @@ struct ThroughMlp {
 
 struct MlpMemory {
   float *tile, *y, *du, *dz, *first, *update, *filters, *filter_bias, *pushed;
+  int* shown;
   uint16_t* list;
   uint8_t* active;
   int* count;
@@ -48,29 +49,35 @@ struct MlpMemory {
     filters = arena.take<float>(int64_t{s.taps} * s.filters * s.channels4);
     filter_bias = arena.take<float>(int64_t{s.filters} * s.channels4);
     pushed = arena.take<float>(pushes ? int64_t{s.halo_cells} * pushed_row(s) : 0);
+    shown = arena.take<int>(shown_parts(s));
     list = arena.take<uint16_t>(s.box_cells);
     active = arena.take<uint8_t>(s.box_cells);
-    count = arena.take<int>(1);
+    count = arena.take<int>(2);
   }
 };
 
-// dL/d(update) [mlp_rows, channels8 + 4] of the listed cells, rows past them 0. Returns this thread's share of the sum
-// for channel threadIdx.x % channels8.
+// dL/d(update) [mlp_rows, channels8 + 4] of the listed cells, rows past them 0. Adds this thread's share of its
+// channels' sums, which are those of quad threadIdx.x % (channels8 / 4): a block's threads are a multiple of those.
 template <class P>
-NCAFAST_DEVICE float gather_update(const ThroughMlp& a, const Tile& tile, const uint16_t* list, int rows, float* du) {
+NCAFAST_DEVICE void gather_update(const ThroughMlp& a, const Tile& tile, const int* shown, const uint16_t* list,
+                                  int rows, float* du, float4& sum) {
   const Shape& s = a.shape;
-  float sum = 0.0f;
-  for (int i = static_cast<int>(threadIdx.x); i < mlp_rows * s.channels8; i += static_cast<int>(blockDim.x)) {
-    const int row = i / s.channels8, c = i % s.channels8;
-    float value = 0.0f;
-    if (row < rows && touched(s, c)) {
-      const int64_t cell = box_cell(s, tile, list[row]).cell;
-      value = s.scale * a.g.values[tile.sample * a.g.sample + cell * a.g.cell + c * a.g.channel];
+  const int thread = static_cast<int>(threadIdx.x), shift = s.channels8 == 16 ? 2 : 3;
+  const int c = 4 * (thread & ((1 << shift) - 1));
+  const float* g = a.g.values + tile.sample * a.g.sample;
+#pragma unroll 1
+  for (int row = thread >> shift; row < mlp_rows; row += static_cast<int>(blockDim.x) >> shift) {
+    float4 value = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    if (row < rows && c < s.channels) {
+      const float4 given = channels_at(s, g + elements(shown_cell(s, shown, list[row]), s.channels), c);
+      if (touched(s, c)) value.x = s.scale * given.x;
+      if (touched(s, c + 1)) value.y = s.scale * given.y;
+      if (touched(s, c + 2)) value.z = s.scale * given.z;
+      if (touched(s, c + 3)) value.w = s.scale * given.w;
     }
-    sum += value;
-    du[row * (s.channels8 + 4) + c] = P::rounded(value);
+    sum = add4(sum, value);
+    store_shared(du + row * (s.channels8 + 4) + c, operand4<P>(value));
   }
-  return sum;
 }
 
 // What a warp gathers over the cells of all tiles, for its 16 `units16` hidden units.
@@ -90,43 +97,52 @@ struct LayerSums {
     for (int m = 0; m < units16; ++m)
 #pragma unroll
       for (int i = 0; i < 4; ++i) z[m][0][i] = z[m][1][i] = first_bias[unit + 16 * m + g + i / 2 * 8];
+    const float* weights = first_weight + unit * s.perception_row;
+    const Walk<P, false> seen(ByRow{y, s.perception_row}), given(ByRow{du, du_row});
+    int k16 = 0;  // there is at least one turn of each loop, and then it has no copies of the sums
 #pragma unroll 1
-    for (int k = 0; k < s.perception16; k += P::k) {
-      typename P::Left w[units16];
+    do {
 #pragma unroll
-      for (int m = 0; m < units16; ++m)
-        w[m] = P::template left<Order::natural>(
-            ByRow{first_weight + (unit + 16 * m) * s.perception_row + k, s.perception_row});
+      for (int k = k16; k < k16 + 16; k += P::k) {
+        typename P::Right b[2];
+        seen.rights(k, b);
 #pragma unroll
-      for (int n = 0; n < 2; ++n) {
-        const auto b = P::template right<Order::natural>(ByRow{y + 8 * n * s.perception_row + k, s.perception_row});
+        for (int m = 0; m < units16; ++m) {
+          const auto w = Walk<P, true>(ByRow{weights + 16 * m * s.perception_row, s.perception_row}).left(k);
 #pragma unroll
-        for (int m = 0; m < units16; ++m) P::add(z[m][n], w[m], b);
+          for (int n = 0; n < 2; ++n) P::add(z[m][n], w, b[n]);
+        }
       }
-    }
+    } while ((k16 += 16) < s.perception16);
+    k16 = 0;
 #pragma unroll 1
-    for (int k = 0; k < s.channels8; k += P::k) {
-      typename P::Left w[units16];
+    do {
 #pragma unroll
-      for (int m = 0; m < units16; ++m)
-        w[m] = P::template left<Order::natural>(ByTerm{update_weight + k * s.hidden_row + unit + 16 * m, s.hidden_row});
+      for (int k = k16; k < k16 + 16; k += P::k) {
+        typename P::Left w[units16];
 #pragma unroll
-      for (int n = 0; n < 2; ++n) {
-        const auto b = P::template right<Order::natural>(ByRow{du + 8 * n * du_row + k, du_row});
+        for (int m = 0; m < units16; ++m)
+          w[m] =
+              P::template left<Order::natural>(ByTerm{update_weight + k * s.hidden_row + unit + 16 * m, s.hidden_row});
+        typename P::Right b[2];
+        given.rights(k, b);
 #pragma unroll
-        for (int m = 0; m < units16; ++m) P::add(dz[m][n], w[m], b);
+        for (int n = 0; n < 2; ++n)
+#pragma unroll
+          for (int m = 0; m < units16; ++m) P::add(dz[m][n], w[m], b[n]);
       }
-    }
+    } while ((k16 += 16) < s.channels8);
 #pragma unroll
     for (int m = 0; m < units16; ++m) {
       through_activation<2>(s, z[m], dz[m]);
-      activate<2>(s, z[m]);
+      activate_rounded<P, 2>(s, z[m]);
 #pragma unroll
       for (int n = 0; n < 2; ++n)
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
           bias[m][i / 2] += dz[m][n][i];
-          dz_out[(8 * n + 2 * t + i % 2) * dz_row + unit + 16 * m + g + i / 2 * 8] = P::rounded(dz[m][n][i]);
+          dz[m][n][i] = P::operand(dz[m][n][i]);
+          dz_out[(8 * n + 2 * t + i % 2) * dz_row + unit + 16 * m + g + i / 2 * 8] = dz[m][n][i];
         }
     }
 #pragma unroll
@@ -134,8 +150,8 @@ struct LayerSums {
       typename P::Left value[units16], delta[units16];
 #pragma unroll
       for (int m = 0; m < units16; ++m) {
-        value[m] = P::chained(z[m] + k / 8);
-        delta[m] = P::chained(dz[m] + k / 8);
+        value[m] = P::template chained<true>(z[m] + k / 8);
+        delta[m] = P::template chained<true>(dz[m] + k / 8);
       }
 #pragma unroll
       for (int n = 0; n < blocks8; ++n) {
@@ -189,63 +205,77 @@ struct LayerSums {
   }
 };
 
+// dL/dy of a tile's sample; null where it stays on the chip.
+NCAFAST_DEVICE float* dy_of(const ThroughMlp& a, const Tile& tile) {
+  return a.dy ? a.dy + tile.sample * a.shape.cells * a.shape.perception16 : nullptr;
+}
+
 // Rows of dL/dy = dz W1, to memory or else to `kept` [mlp_rows, perception_row]; a warp takes every so many-th block of
 // 16 columns, of all rows.
 template <Precision precision>
-NCAFAST_DEVICE void write_dy(const ThroughMlp& a, const Tile& tile, const uint16_t* list, int rows, const float* dz,
-                             const float* first, float* kept) {
+NCAFAST_DEVICE void write_dy(const ThroughMlp& a, const Tile& tile, const int* shown, const uint16_t* list, int rows,
+                             const float* dz, const float* first, float* kept) {
   using P = Product<precision>;
   const Shape& s = a.shape;
   const int g = lane_g(), t = lane_t(), dz_row = s.hidden32 + 4;
   const int warp = static_cast<int>(threadIdx.x) / 32, warps = static_cast<int>(blockDim.x) / 32;
+  float* const dy = dy_of(a, tile);
   for (int column = 16 * warp; column < s.perception16; column += 16 * warps) {
     float sum[mlp_rows / 16][2][4] = {};
-#pragma unroll 2
-    for (int k = 0; k < s.hidden32; k += P::k) {
-      typename P::Right weight[2];
+    const Walk<P, true> delta[2] = {Walk<P, true>(ByRow{dz, dz_row}), Walk<P, true>(ByRow{dz + 16 * dz_row, dz_row})};
+    static_assert(mlp_rows == 32, "two left operands");
+    const float* weights = first + column;
+    int k16 = 0;
+#pragma unroll 1
+    do {
 #pragma unroll
-      for (int n = 0; n < 2; ++n)
-        weight[n] =
-            P::template right<Order::natural>(ByTerm{first + k * s.perception_row + column + 8 * n, s.perception_row});
+      for (int k = k16; k < k16 + 16; k += P::k, weights += P::k * s.perception_row) {
+        typename P::Right weight[2];
 #pragma unroll
-      for (int m = 0; m < mlp_rows / 16; ++m) {
-        const auto delta = P::template left<Order::natural>(ByRow{dz + 16 * m * dz_row + k, dz_row});
+        for (int n = 0; n < 2; ++n)
+          weight[n] = P::template right<Order::natural>(ByTerm{weights + 8 * n, s.perception_row});
 #pragma unroll
-        for (int n = 0; n < 2; ++n) P::add(sum[m][n], delta, weight[n]);
+        for (int m = 0; m < 2; ++m) {
+          const auto left = delta[m].left(k);
+#pragma unroll
+          for (int n = 0; n < 2; ++n) P::add(sum[m][n], left, weight[n]);
+        }
       }
-    }
+    } while ((k16 += 16) < s.hidden32);
+    const int p = column + 2 * t;
 #pragma unroll
     for (int m = 0; m < mlp_rows / 16; ++m)
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const int row = 16 * m + 8 * half + g;
         if (row >= rows) continue;
-        const int64_t cell = tile.sample * s.cells + box_cell(s, tile, list[row]).cell;
+        if (dy) {
+          float* const to = dy + elements(shown_cell(s, shown, list[row]), s.perception16) + p;
 #pragma unroll
-        for (int n = 0; n < 2; ++n) {
-          const int p = column + 8 * n + 2 * t;
-          const float* value = sum[m][n] + 2 * half;
-          if (a.dy) {
-            *reinterpret_cast<float2*>(a.dy + cell * s.perception16 + p) = make_float2(value[0], value[1]);
-          } else {  // columns past the perception stay 0
-            if (p < s.perception) kept[row * s.perception_row + p] = value[0];
-            if (p + 1 < s.perception) kept[row * s.perception_row + p + 1] = value[1];
-          }
+          for (int n = 0; n < 2; ++n)
+            *reinterpret_cast<float2*>(to + 8 * n) = make_float2(sum[m][n][2 * half], sum[m][n][2 * half + 1]);
+        } else {  // columns past the perception stay 0
+          float* const to = kept + row * s.perception_row + p;
+#pragma unroll
+          for (int n = 0; n < 2; ++n)
+#pragma unroll
+            for (int i = 0; i < 2; ++i)
+              if (p + 8 * n + i < s.perception) to[8 * n + i] = sum[m][n][2 * half + i];
         }
       }
   }
 }
 
-NCAFAST_DEVICE void clear_still(const ThroughMlp& a, const Tile& tile, const uint8_t* active) {
+// Zeros for the cells that take no part. The four lanes of a group have a cell each.
+NCAFAST_DEVICE void clear_still(const ThroughMlp& a, const Tile& tile, const int* shown, const uint16_t* list,
+                                int count) {
   const Shape& s = a.shape;
-  const int quads = s.perception16 / 4;
-  for (int i = static_cast<int>(threadIdx.x); i < s.box_cells * quads; i += static_cast<int>(blockDim.x)) {
-    const int place = i / quads;
-    if (active[place]) continue;
-    const int64_t cell = box_cell(s, tile, place).cell;
-    if (cell < 0) continue;
-    float* to = a.dy + (tile.sample * s.cells + cell) * s.perception16 + 4 * (i - place * quads);
-    *reinterpret_cast<float4*>(to) = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+  const int lane = static_cast<int>(threadIdx.x) % 4;
+  float* const dy = dy_of(a, tile);
+  for (int i = static_cast<int>(threadIdx.x) / 4; i < count; i += static_cast<int>(blockDim.x) / 4) {
+    float* const to = dy + elements(shown_cell(s, shown, list[s.box_cells - 1 - i]), s.perception16);
+#pragma unroll 1
+    for (int p = 4 * lane; p < s.perception16; p += 16) quad_at(to + p) = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
   }
 }
 
@@ -273,34 +303,34 @@ __global__ void __launch_bounds__(mlp_threads<wide>, wide ? 1 : 2) through_mlp(c
   const Sight sight{m.tile, m.filters, m.filter_bias, a.weights.centre, a.extra};
   const int unit = static_cast<int>(threadIdx.x) / 32 * 16 * units16<wide>;
   LayerSums<units16<wide>, wide ? most_perception / 8 : 6, wide ? 4 : 2> sums;
-  float update_bias = 0.0f;
-  over_own_tiles(s, [&](const Tile& tile, int64_t number, bool follows) {
-    load_next_tile(s, a.x, tile, follows, m.tile);
+  float4 update_bias = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+  over_own_tiles(s, m.shown, [&](const Tile& tile, int64_t number, bool follows) {
+    load_next_tile(s, a.x, tile, m.shown, follows, m.tile);
     if (pushes) {
       clear_pushed(s, m.pushed);
       if (a.border.from) collect(s, tile, a.border.from, a.dx);
     }
     list_active(s, a.activity, tile, m.list, m.active, m.count);
-    if (!pushes) clear_still(a, tile, m.active);
+    if (!pushes) clear_still(a, tile, m.shown, m.list, m.count[1]);
     copy_async_wait();
     __syncthreads();
-    const int count = *m.count;
+    const int count = m.count[0];
     for (int first = 0; first < count; first += mlp_rows) {
       const uint16_t* list = m.list + first;
       const int rows = count - first < mlp_rows ? count - first : mlp_rows;
       see<P, 1>(s, sight, tile, list, rows, m.y);
       clear_rows(s, rows, mlp_rows, m.y);
-      update_bias += gather_update<P>(a, tile, list, rows, m.du);
+      gather_update<P>(a, tile, m.shown, list, rows, m.du, update_bias);
       __syncthreads();  // and all are done with the dz before
 #pragma unroll 1
       for (int cell = 0; cell < mlp_rows; cell += 16)
         sums.template add<precision>(s, m.y + cell * s.perception_row, m.du + cell * (s.channels8 + 4), m.first,
                                      a.weights.first_bias, m.update, unit, m.dz + cell * (s.hidden32 + 4));
       __syncthreads();
-      write_dy<precision>(a, tile, list, rows, m.dz, m.first, m.y);
+      write_dy<precision>(a, tile, m.shown, list, rows, m.dz, m.first, m.y);
       if (!pushes) continue;
       __syncthreads();
-      push(s, tile, list, rows, m.y, m.filters, m.pushed);
+      push(s, list, rows, m.y, m.filters, m.pushed);
       __syncthreads();
     }
     if (pushes) write_pushed(s, tile, number, m.pushed, a.activity.wanted, a.dx, a.border.to);
@@ -308,11 +338,11 @@ __global__ void __launch_bounds__(mlp_threads<wide>, wide ? 1 : 2) through_mlp(c
   float* slab = a.slabs + static_cast<int64_t>(blockIdx.x) * Slab(s).count;
   sums.store(s, slab, unit, a.fresh_first);
   __syncthreads();
-  m.y[threadIdx.x] = update_bias;
+  quad_at(m.y + 4 * threadIdx.x) = update_bias;
   __syncthreads();
   for (int c = static_cast<int>(threadIdx.x); c < s.channels8; c += static_cast<int>(blockDim.x)) {
     float sum = slab[Slab(s).update_bias + c];
-    for (int i = c; i < static_cast<int>(blockDim.x); i += s.channels8) sum += m.y[i];
+    for (int i = c; i < 4 * static_cast<int>(blockDim.x); i += s.channels8) sum += m.y[i];
     slab[Slab(s).update_bias + c] = sum;
   }
 }

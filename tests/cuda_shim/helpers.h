@@ -32,6 +32,8 @@ inline void guard(void* from, int64_t bytes) {
   (void)from, (void)bytes;
 }
 
+inline void store_shared(float* to, const float4& value) { *reinterpret_cast<float4*>(to) = value; }
+
 // ---- rounding
 
 inline uint32_t to_tf32(float value) {
@@ -45,6 +47,14 @@ inline uint32_t to_bf16(float value) {
 }
 
 inline uint32_t to_bf16x2(float low, float high) { return to_bf16(low) | to_bf16(high) << 16; }
+
+inline float add_half_tf32(float value) {
+  return std::isnan(value) ? value : __uint_as_float(__float_as_uint(value) + 0x1000u);
+}
+
+inline uint32_t add_min(uint32_t a, uint32_t b, uint32_t most) { return a + b < most ? a + b : most; }
+
+inline float max_nan(float a, float b) { return std::isnan(a) || std::isnan(b) ? NAN : a > b ? a : b; }
 
 }  // namespace ncafast::cuda
 
@@ -131,6 +141,10 @@ inline void mma_m16n8k8_tf32(float (&d)[4], const uint32_t (&a)[4], uint32_t b0,
   });
 }
 
+inline void mma_m16n8k8_tf32(float (&d)[4], const float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  std::copy_n(c, 4, d);
+  mma_m16n8k8_tf32(d, a, b0, b1);
+}
 inline void mma_m16n8k16_bf16(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
   shim::Mma mine{d, a, {b0, b1}};
   shim::meet(0xffffffffu, "mma_m16n8k16_bf16", mine, [](shim::Mma*(&lanes)[32]) {
@@ -148,6 +162,8 @@ inline void mma_m16n8k16_bf16(float (&d)[4], const uint32_t (&a)[4], uint32_t b0
   });
 }
 
+using SharedPlace = const unsigned char*;
+inline SharedPlace shared_place(const void* at) { return static_cast<SharedPlace>(at); }
 inline void load_matrix_x4(uint32_t (&to)[4], const void* row) { shim::load_matrix("load_matrix_x4", to, row, false); }
 inline void load_matrix_x4_transposed(uint32_t (&to)[4], const void* row) {
   shim::load_matrix("load_matrix_x4_transposed", to, row, true);
@@ -171,6 +187,9 @@ void copy_async(void* to_shared, const void* from, bool from_there = true) {
   ++shim::self->open_copies;
 }
 
+inline void copy_async_of(int number, void* to_shared, const void* from) {
+  copy_async<16>(to_shared, from, number >= 0);
+}
 inline void copy_async_commit() { shim::self->groups.push_back(std::exchange(shim::self->open_copies, 0)); }
 
 template <int pending = 0>
