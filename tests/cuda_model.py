@@ -160,13 +160,15 @@ def kernels(case: Case) -> Iterator[Kernel]:
     reach = [0] * (3 - rule.ndim) + reach
     cells = case.batch * math.prod(case.size)
     made = launches(case, 90, UNITS)
-    on_chip = not any(kernel == "to_sources" for kernel, *_ in made)
+    on_chip, norms = not any(kernel == "to_sources" for kernel, *_ in made), rule.norm == "batch"
 
     def see(together: int) -> float:
         """Wavefronts of one cell's perception: states, filters and what is written."""
         passes = f // 2 + f % 2
         return q / 8 * (taps * passes + (own > 0) * 2 + f) + taps * f * q / 32 / together
 
+    chunks = f // 4 + f % 4 // 2 + f % 2
+    push = q * taps * (chunks / 4 + f / 32) + (own + f * c) / 32  # wavefronts of one cell
     state = 4 * c
     for kernel, box, _, threads, shared in made:
         around = math.prod(b + 2 * r for b, r in zip(box, reach, strict=True)) / math.prod(box)
@@ -176,6 +178,8 @@ def kernels(case: Case) -> Iterator[Kernel]:
             fetched = around
         tile = fetched * q / 8  # stores of a tile's copy
         seen = 2 * taps * f * c
+        edge = 1 - math.prod(max(0, b - 2 * r) / b for b, r in zip(box, reach, strict=True))
+        left, taken = (around - 1) * 16 * q, (around - 1 + 2 * edge) * 16 * q  # bytes at tiles' borders
         if kernel == "step_kernel":
             macs = p * h + h * c8
             reads = (p / 8 * h / 32 * 16 + h / 32 * 4 * c8 / 8 * 2) / 32
@@ -191,20 +195,24 @@ def kernels(case: Case) -> Iterator[Kernel]:
             macs = 3 * p * h + 2 * c8 * h
             reads = warps / 16 * ((p + c8) / 8 * (4 * units + 4) + 8 * units + (c8 + p) / 2) + p / 16 * h / 8 * 12 / 32
             wave = rate * (reads + see(1)) + tile
-            dy = 4 * p
+            dy = rate * 4 * p if norms else 4 * p
             memory, l2 = state + rate * state + dy, fetched * state + rate * state + dy
             flop = rate * (2 * macs + seen)
-            if on_chip:
-                chunks = f // 4 + f % 4 // 2 + f % 2
-                wave += rate * (q * taps * (chunks / 4 + f / 32) + (own + f * c) / 32) + around * q * 3 / 8
-                edge = 1 - math.prod(max(0, b - 2 * r) / b for b, r in zip(box, reach, strict=True))
-                border = (around - 1 + edge) * 2 * 16 * q
-                memory, l2 = 3 * state + border, fetched * state + (2 + rate) * state + border
+            if on_chip and norms:
+                memory, l2 = memory + taken, l2 + taken
+            elif on_chip:
+                wave += rate * push + around * q * 3 / 8
+                memory, l2 = 3 * state + left + taken, fetched * state + (2 + rate) * state + left + taken
                 flop += rate * seen
             yield Kernel(kernel, box, threads, shared, flop, rate * macs / 1024, wave, memory, l2, cells)
         elif kernel == "through_norm":
-            yield Kernel(kernel, box, threads, shared, 2 * p * p + seen, p * p / 1024, p * p / 256 + see(4) + tile,
-                         state + 8 * p, fetched * state + 8 * p, cells)  # fmt: skip
+            wave = p / 8 * (4 + p / 4) / 16 + p / 32 + see(2) + tile
+            wave += push + around * q * 3 / 8 if on_chip else p / 32
+            rows = 0 if case.fixed else taps / rule.kernel_size[-1]
+            memory = rate * 4 * p + (2 * state + left if on_chip else 4 * p)
+            flop = 2 * p * p + seen * (1 + on_chip + (not case.fixed))
+            yield Kernel(kernel, box, threads, shared, flop, p * p / 1024, wave + rows * f * q * 2 / 8,
+                         state + memory, fetched * state + memory, cells)  # fmt: skip
         elif kernel == "filters_back":
             rows = taps / rule.kernel_size[-1]
             yield Kernel(kernel, box, threads, shared, seen, 0, rows * f * q * 2 / 8 + tile,
@@ -232,9 +240,7 @@ def with_slots(case: Case, counts: Counts) -> list[Kernel]:
 
 def small_launches(rule: Rule, *, backward: bool) -> int:
     """Launches of a step that do next to nothing: sums over blocks, folding a norm, the alive mask."""
-    if backward:
-        return 4 if rule.norm == "batch" else 0
-    return 3 * (rule.norm == "batch") + 3 * (rule.alive is not None)
+    return 0 if backward else 3 * (rule.alive is not None)
 
 
 def blocks(registers: int, memory: int, threads: int, shared: int) -> int:
@@ -245,7 +251,7 @@ def blocks(registers: int, memory: int, threads: int, shared: int) -> int:
 
 def resources(rows: list[dict[str, Any]]) -> dict[tuple[str, int], int]:
     """Registers of the narrow TF32 instance that the cases take, by kernel and architecture."""
-    wanted = {"step_kernel": "tf32 2 0", "sum_moments": "tf32 6", "through_mlp": "tf32 0", "through_norm": "tf32"}
+    wanted = {"step_kernel": "tf32 2 0", "sum_moments": "tf32 6", "through_mlp": "tf32 0", "through_norm": "tf32 6"}
     wanted |= {"filters_back": "3", "to_sources": ""}
     return {(r["kernel"], r["sm"]): r["registers"] for r in rows if wanted.get(r["kernel"]) == r["instance"]}
 

@@ -14,6 +14,7 @@ from ncafast import Rule
 from ncafast.backends import child
 
 RULE = Rule(5, hidden=(7,), num_filters=2)
+NORM_RULE = Rule(5, hidden=(7,), num_filters=2, norm="batch")
 needs_shim = pytest.mark.skipif(
     sys.platform != "linux" or shutil.which(compiler()) is None, reason="the shim needs Linux and GCC"
 )
@@ -27,23 +28,37 @@ FAULTS = {
     ),
     "a wrong tap": (
         "perception.cuh",
-        "(place[j] + shift + x) * s.channels4",
-        "(place[j] + shift + (planted(2) && x == 2 ? 1 : x)) * s.channels4",
+        "quad_at(seen[j] + shift)",
+        "quad_at(seen[j] + shift - (planted(2) && x == 1 ? s.channels4 : 0))",
     ),
     "a mask of another stream": (
         "active.cuh",
-        "draw(*a.seed, Stream::fire, ",
-        "draw(*a.seed, planted(3) ? Stream::noise : Stream::fire, ",
+        "draw(seed, Stream::fire, ",
+        "draw(seed, planted(3) ? Stream::noise : Stream::fire, ",
     ),
     "a NaN": (
         "step.cuh",
-        "value[i] = moves(s, c + i) ?",
-        "value[i] = planted(4) && at.cell == 9 ? NAN : moves(s, c + i) ?",
+        "= moved(s, c + i,",
+        "= planted(4) && shown_cell(s, shown, place) == 9 ? NAN : moved(s, c + i,",
     ),
     "an unwritten cell": (
         "step.cuh",
-        "    if (at.cell < 0) continue;\n    float* out",
-        "    if (at.cell < 0 || (planted(5) && at.cell % 11 == 3)) continue;\n    float* out",
+        "    if (cell < 0) continue;\n    float* out",
+        "    if (cell < 0 || (planted(5) && cell % 11 == 3)) continue;\n    float* out",
+    ),
+}
+# Those of kernels that batch norm alone has.
+NORM_FAULTS = {
+    "parts added up before all are there": (
+        "tree.cuh",
+        "static_cast<uint32_t>(blocks - 1)",
+        "static_cast<uint32_t>(blocks - 1 - (planted(6) && blocks > 1))",
+    ),
+    "tickets that are not set back": ("tree.cuh", "if (last) *ticket = 0;", "if (last && !planted(7)) *ticket = 0;"),
+    "a kernel that does not wait for dL/dy": (
+        "through_norm.cuh",
+        "  grid_dependency_wait();",
+        "  if (!planted(8)) grid_dependency_wait();",
     ),
 }
 SWITCH = """
@@ -61,7 +76,7 @@ def module(tmp_path_factory):
     """The kernels with all faults, each of which NCAFAST_TEST_FAULT switches on."""
     folder = tmp_path_factory.mktemp("faults")
     shutil.copytree(ROOT / "csrc", folder / "csrc")
-    for file, line, instead in FAULTS.values():
+    for file, line, instead in (FAULTS | NORM_FAULTS).values():
         path = folder / "csrc" / "cuda" / file
         text = path.read_text()
         assert text.count(line) == 1, f"{file} has no such line, or several: {line}"
@@ -96,6 +111,24 @@ def test_faulty_kernels_are_refused(number, module, monkeypatch):
         assert "another fire mask" in verdict.reason
     elif number:
         assert "is off by" in verdict.reason or "another fire mask" in verdict.reason or "differ" in verdict.reason
+
+
+@needs_shim
+@pytest.mark.parametrize(
+    "number", [0, *range(len(FAULTS) + 1, len(FAULTS) + len(NORM_FAULTS) + 1)], ids=["right", *NORM_FAULTS]
+)
+def test_faulty_kernels_of_batch_norm_are_refused(number, module, monkeypatch):
+    for name, value in {
+        "NCAFAST_BACKEND": "cuda",
+        "NCAFAST_CUDA_SHIM": str(module),
+        "NCAFAST_TEST_FAULT": str(number),
+        "OMP_NUM_THREADS": "1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    verdict = child.run(request("cuda", NORM_RULE))
+    assert verdict.state == ("failed" if number else "passed"), verdict
+    if number:
+        assert "is off by" in verdict.reason or "differ" in verdict.reason
 
 
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")

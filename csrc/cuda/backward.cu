@@ -1,5 +1,5 @@
 // The rollout backward on the host: step by step in reverse, each from its state; every block has sums of its own over
-// all steps, which are added up once at the end, or for batch norm's first layer once a step.
+// all steps, which are added up once at the end.
 #include <algorithm>
 
 #include "../kinds.h"
@@ -7,9 +7,9 @@
 #include "filters_back.cuh"
 #include "gradients.cuh"
 #include "launches.h"
-#include "norm_back.cuh"
 #include "reduce.cuh"
 #include "through_mlp.cuh"
+#include "through_norm.cuh"
 #include "to_sources.cuh"
 
 namespace ncafast::cuda {
@@ -17,14 +17,10 @@ namespace {
 
 bool is_wide(const Shape& s) { return s.perception16 > 48 || s.channels8 > 16; }
 
-BlockSize norm_block(const Rule& rule, const Grid& grid, int multiprocessors) {
-  const int cells = tile_cells(grid, multiprocessors, norm_threads);
-  const BlockSize sizes[] = {{cells, cells, 0}, {cells, std::min(cells, 64), 0}, {32, 32, 0}};
-  return choose_block(sizes, 3, shared_memory_limit(), [&](const BlockSize& size) {
-    Arena arena(nullptr);
-    NormMemory(make_shape(rule, grid, size.cells), size.threads, arena);
-    return arena.bytes();
-  });
+BlockSize norm_block(const Rule& rule, const Grid& grid, int cells, bool pushes) {
+  Arena arena(nullptr);
+  NormMemory(make_shape(rule, grid, cells), pushes, arena);
+  return {cells, norm_threads, arena.bytes()};
 }
 
 BlockSize filter_block(const Rule& rule, const Grid& grid, int multiprocessors) {
@@ -38,12 +34,12 @@ BlockSize filter_block(const Rule& rule, const Grid& grid, int multiprocessors) 
   });
 }
 
-// Whether dL/dy should stay on the chip where nothing but the states' gradient wants it: there has to be room, and
-// tiles have to leave less at their borders than dL/dy, which goes through memory twice. A launch less is worth 8 MB, 2
-// us at 4 TB/s. Model, unverified on hardware.
+// Whether dL/dy should stay on the chip where nothing but the states' gradient wants it, or under batch norm that of
+// all cells: there has to be room, and tiles have to leave less at their borders than dL/dy, which goes through memory
+// twice. A launch less is worth 8 MB, 2 us at 4 TB/s. Model, unverified on hardware.
 bool pushing_pays(const Rule& rule, const Grid& grid, int multiprocessors) {
   const BlockSize block = mlp_block(rule, grid, multiprocessors, true);
-  if (has_batch_moments(rule.norm) || block.bytes == 0) return false;
+  if (block.bytes == 0) return false;
   const Shape s = make_shape(rule, grid, block.cells);
   int64_t within = 1;  // cells of a tile that no other tile sees
   for (int a = 0; a < 3; ++a) within *= std::max(0, s.box[a] - 2 * s.radius[a]);
@@ -52,8 +48,14 @@ bool pushing_pays(const Rule& rule, const Grid& grid, int multiprocessors) {
   return int64_t{sizeof(float)} * s.all_tiles * (border - dy) < 8 << 20;
 }
 
-bool only_states_want_dy(const Inputs& in, const Gradients& gradients) {
-  return !(in.rule.filters && gradients.parameters.filters) && !gradients.extra.values;
+bool filters_learn(const Inputs& in, const Gradients& gradients) {
+  return in.rule.filters && gradients.parameters.filters;
+}
+
+// Whether the transposed perception comes right after dL/dy, on the chip.
+bool pushes_of(const Inputs& in, const Gradients& gradients, int multiprocessors) {
+  const bool only_states = !filters_learn(in, gradients) && !gradients.extra.values;
+  return (has_batch_moments(in.rule.norm) || only_states) && pushing_pays(in.rule, in.grid, multiprocessors);
 }
 
 class Backward {
@@ -64,46 +66,50 @@ class Backward {
         gradients_(gradients),
         stepper_(in, place, arena),
         s_(stepper_.shape),
-        pushes_(only_states_want_dy(in, gradients) && pushing_pays(in.rule, in.grid, place.multiprocessors)),
+        norms_(stepper_.batch_norm),
+        pushes_(pushes_of(in, gradients, place.multiprocessors)),
         mlp_(mlp_block(in.rule, in.grid, place.multiprocessors, pushes_)),
-        norm_(norm_block(in.rule, in.grid, place.multiprocessors)),
+        norm_(norm_block(in.rule, in.grid, mlp_.cells, pushes_)),
         filter_(filter_block(in.rule, in.grid, place.multiprocessors)),
         mlp_shape_(make_shape(in.rule, in.grid, mlp_.cells)),
-        norm_shape_(make_shape(in.rule, in.grid, norm_.cells)),
         filter_shape_(make_shape(in.rule, in.grid, filter_.cells)),
         slab_(s_) {
     const int64_t steps = in.plan.steps, every = stretch();
     g_[0] = arena.take<float>(stepper_.floats());
     g_[1] = pushes_ ? g_[0] : arena.take<float>(stepper_.floats());
     between_ = arena.take<float>((std::min(every, steps) - 1) * stepper_.floats() * (steps > 0));
-    dy_ = pushes_ ? nullptr : arena.take<float>(s_.batch * s_.cells * s_.perception16);
-    for (float*& border : borders_)
-      border = arena.take<float>(pushes_ * mlp_shape_.all_tiles * mlp_shape_.halo_cells * s_.channels4);
+    dy_ = pushes_ && !norms_ ? nullptr : arena.take<float>(s_.batch * s_.cells * s_.perception16);
+    for (int i = 0; i < 2; ++i) {
+      const bool needed = pushes_ && (i == 0 || !norms_);  // one kernel takes from one and leaves in the other
+      borders_[i] = arena.take<float>(needed * mlp_shape_.all_tiles * mlp_shape_.halo_cells * s_.channels4);
+    }
     // What starts at 0, side by side.
     zeros_ = arena.bytes();
     with_precision(place.precision, [&](auto precision) {
       mlp_blocks_ = resident(mlp_kernel<precision()>(), place, mlp_, s_.all_tiles ? mlp_shape_.all_tiles : 1);
-      if (stepper_.batch_norm) norm_blocks_ = resident(through_norm<precision()>, place, norm_, norm_shape_.all_tiles);
+      if (norms_) norm_blocks_ = resident(norm_kernel<precision()>(), place, norm_, mlp_shape_.all_tiles);
     });
     slabs_ = arena.take<float>(mlp_blocks_ * slab_.count);
-    filter_blocks_ = static_cast<int>(
+    filter_blocks_ = static_cast<unsigned>(
         std::max<int64_t>(1, std::min<int64_t>(filter_shape_.all_tiles, 2 * int64_t{place.multiprocessors})));
-    filter_slab_ = int64_t{s_.taps} * s_.filters * s_.channels4;
-    filter_slabs_ = arena.take<float>(s_.filters ? filter_blocks_ * filter_groups(filter_shape_) * filter_slab_ : 0);
-    const int64_t norm = stepper_.batch_norm;
-    norm_first_ = arena.take<float>(norm * s_.hidden * s_.perception);
+    filter_slab_count_ = s_.filters
+                             ? static_cast<int>(norms_ ? norm_blocks_ * filter_groups(mlp_shape_, norm_threads)
+                                                       : filter_blocks_ * filter_groups(filter_shape_, filter_threads))
+                             : 0;
+    filter_slabs_ = arena.take<float>(int64_t{filter_slab_count_} * filter_slab(s_));
+    const int64_t norm = norms_;
     norm_gamma_ = arena.take<float>(norm * s_.hidden);
     norm_beta_ = arena.take<float>(norm * s_.hidden);
     zeros_end_ = arena.bytes();
     sums_ = arena.take<float>(slab_.count);
-    filter_sums_ = arena.take<float>(filter_slab_);
-    by_two_ = arena.take<float>(norm * s_.hidden);
-    by_one_ = arena.take<float>(norm * s_.hidden);
+    filter_sums_ = arena.take<float>(filter_slab(s_));
+    by_two_ = arena.take<float>(norm * steps * s_.hidden);
+    tree_ = take_tree(norms_ ? static_cast<int>(mlp_blocks_) : 0, norm_part(s_), arena);
     matrix_ = arena.take<float>(norm * s_.perception16 * s_.perception_row);
     offset_ = arena.take<float>(norm * s_.perception16);
   }
 
-  // Whether dL/dy stayed on the chip.
+  // Whether the transposed perception was on the chip.
   bool run(const float* history, const uint8_t* tape, const float* grad_out, const float* grad_history,
            unsigned char* workspace) {
     const Plan& plan = in_.plan;
@@ -111,6 +117,7 @@ class Backward {
     memset_async(workspace + zeros_, 0, static_cast<size_t>(zeros_end_ - zeros_), place_.stream);
     if (s_.all_tiles > 0) {
       stepper_.prepare();
+      clear_tickets(tree_, norms_ ? static_cast<int>(mlp_blocks_) : 0, place_.stream);
       if (grad_out)
         stepper_.change_layout(channels_first(grad_out, s_), channels_last(g_[0], s_), false);
       else
@@ -124,8 +131,9 @@ class Backward {
                             : channels_last(history + (start / every - 1) * stepper_.floats(), s_);
         };
         for (int64_t t = start; t + 1 < end; ++t) {
-          if (stepper_.batch_norm) stepper_.fold(tape_of(t), stepper_.spare_stats);
-          stepper_.run(t, state(t), channels_last(between_ + (t - start) * stepper_.floats(), s_), stepper_.spare);
+          Tape here = tape_of(t);
+          here.lives = stepper_.spare.lives;
+          stepper_.run(t, state(t), channels_last(between_ + (t - start) * stepper_.floats(), s_), here);
         }
         for (int64_t t = end - 1; t >= start; --t) {
           const int64_t number = t + 1;
@@ -153,76 +161,69 @@ class Backward {
   auto mlp_kernel() const {
     return is_wide(s_) ? through_mlp<precision, true> : through_mlp<precision, false>;
   }
+  template <Precision precision>
+  auto norm_kernel() const {
+    return is_wide(s_) ? through_norm<precision, most_perception / 8> : through_norm<precision, 6>;
+  }
 
   int64_t stretch() const { return in_.plan.every ? in_.plan.every : std::max<int64_t>(in_.plan.steps, 1); }
 
-  // Only read, but for `lives`, which backward never writes.
+  // Only read.
   Tape tape_of(int64_t t) const {
     return tape_at(in_.rule, in_.grid, const_cast<uint8_t*>(tape_) + t * tape_bytes(in_.rule, in_.grid));
   }
 
-  // g_[1] = dL/dx_t from g_[0] = dL/dx_(t+1); where dL/dy stays on the chip without what is at the border.
+  // g_[1] = dL/dx_t from g_[0] = dL/dx_(t+1); where it is pushed without what is at the border.
   void step(int64_t t, const States<const float>& x) {
     const Tape here = tape_of(t);
     const uint8_t* lives = stepper_.alive ? here.lives : nullptr;
-    if (stepper_.batch_norm) stepper_.fold(here, stepper_.spare_stats);
-    if (pushes_) border_.to = border_.from == borders_[0] ? borders_[1] : borders_[0];
+    if (pushes_) border_.to = norms_ || border_.from != borders_[0] ? borders_[0] : borders_[1];
     const ThroughMlp mlp{mlp_shape_,
                          x,
                          channels_last<const float>(g_[0], s_),
                          activity_of(in_, t, lives),
-                         stepper_.weights,
+                         stepper_.weights_of(here),
                          stepper_.extra(t),
                          dy_,
                          g_[1],
                          border_,
+                         stepper_.folding(here),
+                         {tree_, norm_gamma_, norm_beta_, by_two_ + t * s_.hidden, matrix_, offset_},
                          slabs_,
-                         stepper_.batch_norm,
-                         begun_ && !stepper_.batch_norm};
+                         begun_};
     begun_ = true;
     with_precision(place_.precision, [&](auto precision) {
       launch_dependent(mlp_kernel<precision()>(), dim3(mlp_blocks_), dim3(static_cast<unsigned>(mlp_.threads)),
                        static_cast<size_t>(mlp_.bytes), place_.stream, mlp);
     });
     border_.from = border_.to;
-    if (pushes_) return;
-    if (stepper_.batch_norm) through_norm_of(t, x, here);
-    if (s_.filters && gradients_.parameters.filters) filters(x);
-    const Extra<float>& extra = gradients_.extra;
-    if (extra.values) {
-      Extra<float> target = extra;
-      target.values += t * extra.step_stride;
-      launch_dependent(add_extra, dim3(blocks_of(s_.batch * s_.cells, source_threads)), dim3(source_threads), 0,
-                       place_.stream, AddExtra{s_, dy_, target});
+    const Extra<float> extra = extra_back(t);
+    if (norms_) {
+      through_norm_of(x, mlp, extra);
+    } else if (!pushes_) {
+      if (filters_learn(in_, gradients_)) filters(x);
+      if (extra.values)
+        launch_dependent(add_extra, dim3(blocks_of(s_.batch * s_.cells, source_threads)), dim3(source_threads), 0,
+                         place_.stream, AddExtra{s_, dy_, extra});
     }
-    launch_dependent(to_sources, dim3(blocks_of(s_.batch * s_.cells * (s_.channels4 / 4), source_threads)),
-                     dim3(source_threads), 0, place_.stream,
-                     ToSources{s_, dy_, stepper_.weights.filters, g_[0], lives, g_[1]});
+    if (!pushes_)
+      launch_dependent(to_sources, dim3(blocks_of(s_.batch * s_.cells * (s_.channels4 / 4), source_threads)),
+                       dim3(source_threads), 0, place_.stream,
+                       ToSources{s_, dy_, stepper_.weights.filters, g_[0], lives, g_[1]});
   }
 
-  void through_norm_of(int64_t t, const States<const float>& x, const Tape& here) {
-    reduce(slabs_, static_cast<int>(mlp_blocks_), slab_.count, slab_.layer, sums_);
-    const NormGradients found{s_,
-                              rounds_to_tf32(place_.precision),
-                              in_.rule.norm_eps,
-                              in_.parameters.hidden[0],
-                              sums_,
-                              here.moment,
-                              stepper_.spare_stats,
-                              norm_first_,
-                              norm_gamma_,
-                              norm_beta_,
-                              by_two_,
-                              by_one_,
-                              matrix_,
-                              offset_};
-    launch_dependent(norm_gradients, dim3(blocks_of(s_.hidden, 4)), dim3(128), 0, place_.stream, found);
-    launch_dependent(norm_map, dim3(blocks_of(int64_t{s_.perception16} * s_.perception_row, 256)), dim3(256), 0,
-                     place_.stream, found);
+  Extra<float> extra_back(int64_t t) const {
+    Extra<float> here = gradients_.extra;
+    if (here.values) here.values += t * here.step_stride;
+    return here;
+  }
+
+  void through_norm_of(const States<const float>& x, const ThroughMlp& mlp, const Extra<float>& extra) {
     with_precision(place_.precision, [&](auto precision) {
-      launch_dependent(through_norm<precision()>, dim3(norm_blocks_), dim3(static_cast<unsigned>(norm_.threads)),
+      launch_dependent(norm_kernel<precision()>(), dim3(norm_blocks_), dim3(norm_threads),
                        static_cast<size_t>(norm_.bytes), place_.stream,
-                       ThroughNorm{norm_shape_, x, stepper_.weights, stepper_.extra(t), matrix_, offset_, dy_});
+                       ThroughNorm{mlp_shape_, x, mlp.activity, mlp.weights, mlp.extra, matrix_, offset_, dy_, g_[1],
+                                   border_.to, filters_learn(in_, gradients_) ? filter_slabs_ : nullptr, extra});
     });
   }
 
@@ -232,23 +233,25 @@ class Backward {
                         : row == 3 ? filters_back<3>
                         : row == 5 ? filters_back<5>
                                    : filters_back<7>;
-    launch_dependent(kernel, dim3(static_cast<unsigned>(filter_blocks_), blocks_of(filter_items(s_), filter_threads)),
-                     dim3(filter_threads), static_cast<size_t>(filter_.bytes), place_.stream,
+    launch_dependent(kernel, dim3(filter_blocks_, blocks_of(filter_items(s_), filter_threads)), dim3(filter_threads),
+                     static_cast<size_t>(filter_.bytes), place_.stream,
                      FiltersBack{filter_shape_, x, dy_, filter_slabs_});
   }
 
-  void reduce(const float* slabs, int count, int64_t slab, int64_t elements, float* to) {
-    launch_dependent(reduce_slabs, dim3(blocks_of(elements, reduce_width)), dim3(reduce_width * reduce_slices), 0,
-                     place_.stream, slabs, count, slab, elements, to);
+  void reduce(const float* slabs, int count, int64_t slab, float* to) {
+    launch_dependent(reduce_slabs, dim3(blocks_of(slab, reduce_width)), dim3(reduce_width * reduce_slices), 0,
+                     place_.stream, slabs, count, slab, to);
   }
 
   void finish() {
-    reduce(slabs_, static_cast<int>(mlp_blocks_), slab_.count, slab_.count, sums_);
-    if (s_.filters)
-      reduce(filter_slabs_, filter_blocks_ * filter_groups(filter_shape_), filter_slab_, filter_slab_, filter_sums_);
-    launch_dependent(write_gradients, dim3(32), dim3(256), 0, place_.stream,
-                     WriteGradients{s_, in_.rule, in_.parameters, sums_, filter_sums_, norm_first_, norm_gamma_,
-                                    norm_beta_, gradients_.parameters});
+    reduce(slabs_, static_cast<int>(mlp_blocks_), slab_.count, sums_);
+    if (s_.filters) reduce(filter_slabs_, filter_slab_count_, filter_slab(s_), filter_sums_);
+    const float* moment = norms_ && in_.plan.steps > 0 ? tape_of(0).moment : nullptr;
+    launch_dependent(
+        write_gradients, dim3(32), dim3(256), 0, place_.stream,
+        WriteGradients{s_, in_.rule, in_.parameters, sums_, filter_sums_, norm_gamma_, norm_beta_, by_two_, moment,
+                       s_.all_tiles > 0 ? in_.plan.steps : 0,
+                       tape_bytes(in_.rule, in_.grid) / static_cast<int64_t>(sizeof(float)), gradients_.parameters});
   }
 
   const Inputs& in_;
@@ -256,35 +259,42 @@ class Backward {
   const Gradients& gradients_;
   const Stepper stepper_;
   const Shape& s_;
-  const bool pushes_;  // dL/dy stays on the chip
+  const bool norms_, pushes_;
   const BlockSize mlp_, norm_, filter_;
-  const Shape mlp_shape_, norm_shape_, filter_shape_;
+  const Shape mlp_shape_, filter_shape_;  // the former of both kernels under batch norm
   const Slab slab_;
   const uint8_t* tape_ = nullptr;
   Border border_{};  // `from`: of the step before
   bool begun_ = false;
   float *g_[2], *borders_[2], *between_, *dy_;  // between_: the states of a stretch after its first
   int64_t zeros_, zeros_end_;
-  unsigned mlp_blocks_ = 0, norm_blocks_ = 0;
-  int filter_blocks_;
-  int64_t filter_slab_;
-  float *slabs_, *filter_slabs_, *norm_first_, *norm_gamma_, *norm_beta_;
-  float *sums_, *filter_sums_, *by_two_, *by_one_, *matrix_, *offset_;
+  unsigned mlp_blocks_ = 0, norm_blocks_ = 0, filter_blocks_;
+  int filter_slab_count_;
+  float *slabs_, *filter_slabs_, *norm_gamma_, *norm_beta_;
+  float *sums_, *filter_sums_, *by_two_, *matrix_, *offset_;
+  Tree tree_;
 };
 
 }  // namespace
 
 BlockSize mlp_block(const Rule& rule, const Grid& grid, int multiprocessors, bool pushes) {
   const Shape shape = make_shape(rule, grid, 1);
+  const bool norms = has_batch_moments(rule.norm);
   const int threads = shape.hidden32 / 16 / (is_wide(shape) ? units16<true> : units16<false>)*32;
+  const auto bytes = [&](const BlockSize& size) {
+    Arena arena(nullptr);
+    MlpMemory(make_shape(rule, grid, size.cells), pushes && !norms, arena);
+    return arena.bytes();
+  };
   const BlockSize sizes[] = {{tile_cells(grid, multiprocessors, 128), threads, 0},
                              {tile_cells(grid, multiprocessors, 64), threads, 0},
                              {32, threads, 0}};
-  return choose_block(sizes, 3, shared_memory_limit(), [&](const BlockSize& size) {
-    Arena arena(nullptr);
-    MlpMemory(make_shape(rule, grid, size.cells), pushes, arena);
-    return arena.bytes();
+  // Under batch norm both kernels have the same tiles, since one takes what the other leaves at their borders.
+  BlockSize chosen = choose_block(sizes, 3, shared_memory_limit(), [&](const BlockSize& size) {
+    return std::max(bytes(size), norms ? norm_block(rule, grid, size.cells, pushes).bytes : 0);
   });
+  if (chosen.bytes > 0) chosen.bytes = bytes(chosen);
+  return chosen;
 }
 
 std::vector<Launch> launches(const Rule& rule, const Grid& grid, bool fixed, int multiprocessors) {
@@ -294,12 +304,13 @@ std::vector<Launch> launches(const Rule& rule, const Grid& grid, bool fixed, int
     found.push_back({kernel, {s.box[0], s.box[1], s.box[2]}, s.all_tiles, block.threads, block.bytes});
   };
   const bool batch_norm = has_batch_moments(rule.norm);
-  const bool pushes = fixed && pushing_pays(rule, grid, multiprocessors);
+  const bool pushes = (fixed || batch_norm) && pushing_pays(rule, grid, multiprocessors);
   add("step_kernel", step_block(rule, grid, multiprocessors));
   if (batch_norm) add("sum_moments", moment_block(rule, grid, multiprocessors));
-  add("through_mlp", mlp_block(rule, grid, multiprocessors, pushes));
-  if (batch_norm) add("through_norm", norm_block(rule, grid, multiprocessors));
-  if (rule.filters && !fixed) add("filters_back", filter_block(rule, grid, multiprocessors));
+  const BlockSize mlp = mlp_block(rule, grid, multiprocessors, pushes);
+  add("through_mlp", mlp);
+  if (batch_norm) add("through_norm", norm_block(rule, grid, mlp.cells, pushes));
+  if (rule.filters && !fixed && !batch_norm) add("filters_back", filter_block(rule, grid, multiprocessors));
   if (!pushes) add("to_sources", {1, source_threads, 0});
   return found;
 }

@@ -10,9 +10,13 @@ struct WriteGradients {
   Shape shape;
   Rule rule;
   Parameters<const float> parameters;
-  const float* sums;                                 // a slab
-  const float* filters;                              // [taps, F, channels4]
-  const float *norm_first, *norm_gamma, *norm_beta;  // [H, P], [H], [H] under batch norm
+  const float* sums;     // a slab
+  const float* filters;  // [taps, F, channels4]
+  // Under batch norm:
+  const float *norm_gamma, *norm_beta;  // [H]
+  const float* by_two;                  // [steps, H] s^2 m2, see norm_back.cuh
+  const float* moment;                  // [P, P] of the first step
+  int64_t steps, tape_step;             // floats from one step's moment to the next one's
   Parameters<float> to;
 };
 
@@ -25,6 +29,21 @@ NCAFAST_DEVICE float filter_bias_gradient(const WriteGradients& a, int column) {
     sum = fmaf(running_fold(a.rule, a.parameters.hidden[0], h).scale * weight, a.sums[Slab(s).first_bias + h], sum);
   }
   return sum;
+}
+
+// N s^2 m2 (W1 G) of all steps: what dL/dW1 has less under batch norm for how the variance hangs on it.
+NCAFAST_DEVICE float through_variance(const WriteGradients& a, int h, int p) {
+  const Shape& s = a.shape;
+  const float* weight = a.parameters.hidden[0].weight + h * s.perception;
+  float sum = 0.0f;
+  for (int64_t t = 0; t < a.steps; ++t) {
+    const float* moment = a.moment + t * a.tape_step + p;
+    float spread = 0.0f;
+#pragma unroll 8
+    for (int q = 0; q < s.perception; ++q) spread = fmaf(moment[q * s.perception], weight[q], spread);
+    sum = fmaf(a.by_two[t * s.hidden + h], spread, sum);
+  }
+  return static_cast<float>(s.cells) * static_cast<float>(s.batch) * sum;
 }
 
 inline __global__ void __launch_bounds__(256) write_gradients(const __grid_constant__ WriteGradients a) {
@@ -52,10 +71,9 @@ inline __global__ void __launch_bounds__(256) write_gradients(const __grid_const
       a.to.update_bias[i] = a.sums[at.update_bias + s.mutable_lo + i];
   if (to.weight)
     for (int i = start; i < s.hidden * s.perception; i += stride) {
-      const int h = i / s.perception;
-      a.to.hidden[0].weight[i] =
-          s.centred ? a.norm_first[i]
-                    : running_fold(a.rule, layer, h).scale * a.sums[at.first + h * s.perception16 + i % s.perception];
+      const int h = i / s.perception, p = i % s.perception;
+      const float sum = a.sums[at.first + h * s.perception16 + p];
+      to.weight[i] = s.centred ? sum - through_variance(a, h, p) : running_fold(a.rule, layer, h).scale * sum;
     }
   for (int h = start; h < s.hidden; h += stride) {
     const float da = a.sums[at.first_bias + h];

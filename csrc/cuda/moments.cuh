@@ -1,31 +1,34 @@
-// Batch norm through the perception's moments: no pass over the hidden layer of cells that do not fire.
+// The perception's moments under batch norm: no pass over the hidden layer of cells that do not fire.
 //
 // With ym = mean(y) and G = mean((y - ym)(y - ym)^T) over all cells: mean_z = W1 ym + b1, var_z = rowsum((W1 G) * W1).
-// The norm is folded into W1; the mean is taken off the perception itself, so that the bias cancels and the rounding of
-// products goes by how far cells differ. Sums are taken about the last step's mean to keep their digits.
+// Sums are taken about the last step's mean to keep their digits. The block that adds them up, the last of its launch,
+// makes of them what the step needs: see norm.cuh.
 #pragma once
 
 #include "active.cuh"
 #include "arena.h"
+#include "norm.cuh"
 #include "perception.cuh"
-#include "prepare.cuh"
 #include "products.cuh"
-#include "reduce.cuh"
+#include "tree.cuh"
 
 namespace ncafast::cuda {
 
 constexpr int moment_threads = 256, moment_rows = 128;
 constexpr int narrow_blocks8 = 6, wide_blocks8 = 16;  // of 8 columns of the perception that an instance has sums for
 
-struct Moments {
-  Shape shape;
-  States<const float> from;
-  Weights weights;
-  Extra<const float> extra;
-  float* slabs;  // [gridDim, groups, slab] sums of y [perception16] and of y y^T [perception16, perception16]
+// Where the moments of a step go, and the sums on their way there: y [perception16], y y^T [perception16,
+// perception16].
+struct Measuring {
+  Layer<const float> layer;
+  Tree tree;
+  float* centre;                   // [perception16] what the sums are about; becomes the mean
+  float *mean, *moment, *inverse;  // [P], [P, P], [H] of the variances: see norm.cuh
+  float eps;
+  float* stats;  // [2, H] mean and variance of the hidden units
 };
 
-NCAFAST_HOST_DEVICE inline int moment_slab(const Shape& s) { return s.perception16 * (1 + s.perception16); }
+NCAFAST_HOST_DEVICE inline int moment_part(const Shape& s) { return s.perception16 * (1 + s.perception16); }
 
 // Warps that share the rows of a pass: each has 16 rows of the sum, which are perception16 / 16.
 NCAFAST_HOST_DEVICE inline int moment_groups(const Shape& s) { return moment_threads / 32 / (s.perception16 / 16); }
@@ -63,11 +66,11 @@ constexpr Precision moment_precision(Precision of_step) {
   unreachable();
 }
 
-// This block's sums over its tiles, into slabs [groups, slab] of its own. `m` is a MomentMemory or a StepMemory; blocks
+// This block's sums over its tiles, into `part`. `m` is a MomentMemory or a StepMemory, whose y is written over; blocks
 // have moment_threads.
 template <Precision precision, int most_blocks8, class Memory>
 NCAFAST_DEVICE void sum_tiles(const Shape& s, const Memory& m, const Sight& sight, const States<const float>& from,
-                              float* slabs) {
+                              float* part) {
   using P = Product<precision>;
   const int thread = static_cast<int>(threadIdx.x), warp = thread / 32;
   const int slices = s.perception16 / 16, groups = moment_groups(s), slice = warp % slices, group = warp / slices;
@@ -97,19 +100,90 @@ NCAFAST_DEVICE void sum_tiles(const Shape& s, const Memory& m, const Sight& sigh
       }
     }
   });
-  // `once` goes to the first group's slab; the other groups' have zeros there.
-  slabs += static_cast<int64_t>(blockIdx.x) * groups * moment_slab(s);
-  for (int i = thread; i < groups * s.perception16; i += moment_threads)
-    slabs[i / s.perception16 * moment_slab(s) + i % s.perception16] = i == thread && i < s.perception ? once : 0.0f;
-  if (group >= groups) return;
-  float* to = slabs + group * moment_slab(s) + s.perception16;
+  // The groups' sums one after the other, always in this order.
+  for (int turn = 0; turn < groups; ++turn) {
+    __syncthreads();
+    if (group != turn) continue;
 #pragma unroll
-  for (int n = 0; n < most_blocks8; ++n)
+    for (int n = 0; n < most_blocks8; ++n)
 #pragma unroll
-    for (int i = 0; i < 4; ++i)
-      if (8 * n < s.perception16)
-        to[(16 * slice + lane_g() + i / 2 * 8) * s.perception16 + 8 * n + 2 * lane_t() + i % 2] = second[n][i];
+      for (int i = 0; i < 4; ++i)
+        if (8 * n < s.perception16) {
+          float& sum = m.y[(16 * slice + lane_g() + i / 2 * 8) * s.perception16 + 8 * n + 2 * lane_t() + i % 2];
+          sum = turn == 0 ? second[n][i] : sum + second[n][i];
+        }
+  }
+  __syncthreads();
+  if (thread < s.perception16) part[thread] = thread < s.perception ? once : 0.0f;
+  for (int i = 4 * thread; i < s.perception16 * s.perception16; i += 4 * moment_threads)
+    quad_at(part + s.perception16 + i) = quad_at(m.y + i);
 }
+
+// Mean and variance of 16 hidden units from `unit` on, by one warp. `weight` [hidden32, perception_row] is W1, `moment`
+// [perception16, perception16] the central one; both are 0 where there is nothing.
+NCAFAST_DEVICE void measure_units(const Shape& s, const Measuring& a, const float* weight, const float* moment,
+                                  int unit) {
+  using P = Product<Precision::ieee>;
+  const int g = lane_g(), t = lane_t(), row = s.perception_row;
+  weight += unit * row;
+  float mean[2] = {}, variance[2] = {};
+#pragma unroll 1
+  for (int column = 0; column < s.perception16; column += 8) {
+    float along[4] = {};
+    for (int k = 0; k < s.perception16; k += P::k)
+      P::add(along, P::left<Order::natural>(ByRow{weight + k, row}),
+             P::right<Order::natural>(ByRow{moment + column * s.perception16 + k, s.perception16}));
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int p = column + 2 * t + i % 2;
+      const float w = weight[(g + i / 2 * 8) * row + p];
+      variance[i / 2] = fmaf(w, along[i], variance[i / 2]);
+      if (p < s.perception) mean[i / 2] = fmaf(w, a.mean[p], mean[i / 2]);
+    }
+  }
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+#pragma unroll
+    for (int far = 1; far < 4; far *= 2) {
+      mean[half] += __shfl_xor_sync(0xffffffffu, mean[half], far);
+      variance[half] += __shfl_xor_sync(0xffffffffu, variance[half], far);
+    }
+    const int h = unit + 8 * half + g;
+    if (t > 0 || h >= s.hidden) continue;
+    const float found = variance[half] < 0.0f ? 0.0f : variance[half];
+    a.stats[h] = mean[half] + a.layer.bias[h];
+    a.stats[s.hidden + h] = found;
+    a.inverse[h] = 1.0f / sqrtf(found + a.eps);
+  }
+}
+
+// Everything that `a` names from the sums, by one block. `weight` is room in shared memory [hidden32, perception_row].
+NCAFAST_DEVICE void finish_moments(const Shape& s, const Measuring& a, float* weight) {
+  const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
+  const int P = s.perception, lane = thread % 32, warp = thread / 32, warps = threads / 32;
+  const float number = 1.0f / (static_cast<float>(s.cells) * static_cast<float>(s.batch));
+  load_plain_first(s, a.layer.weight, weight);
+  copy_async_commit();
+  float* central = a.tree.sum + s.perception16;
+  for (int p = warp; p < s.perception16; p += warps)
+    for (int q = lane; q < s.perception16; q += 32) {
+      float& here = central[p * s.perception16 + q];
+      here = here * number - a.tree.sum[p] * number * (a.tree.sum[q] * number);
+      if (p < P && q < P) a.moment[p * P + q] = here;
+    }
+  for (int p = thread; p < P; p += threads) a.mean[p] = a.centre[p] = a.centre[p] + a.tree.sum[p] * number;
+  copy_async_wait();
+  __syncthreads();
+  for (int unit = 16 * warp; unit < s.hidden32; unit += 16 * warps) measure_units(s, a, weight, central, unit);
+}
+
+struct Moments {
+  Shape shape;
+  States<const float> from;
+  Weights weights;
+  Extra<const float> extra;
+  Measuring measuring;
+};
 
 template <Precision precision, int most_blocks8>
 __global__ void __launch_bounds__(moment_threads, most_blocks8 > narrow_blocks8 ? 1 : 2)
@@ -121,123 +195,39 @@ __global__ void __launch_bounds__(moment_threads, most_blocks8 > narrow_blocks8 
   grid_dependency_wait();
   load_array(m.filters, a.weights.filters, s.taps * s.filters * s.channels4);
   load_array(m.filter_bias, a.weights.filter_bias, s.filters * s.channels4);
+  grid_dependency_release();  // after the wait: what starts then may take for done all that this kernel waited for
+  float* part = a.measuring.tree.parts + static_cast<int64_t>(blockIdx.x) * moment_part(s);
   sum_tiles<precision, most_blocks8>(s, m, Sight{m.tile, m.filters, m.filter_bias, a.weights.centre, a.extra}, a.from,
-                                     a.slabs);
-}
-
-// Mean [P] and central second moment [P, P] from the sums about `centre`, which becomes the mean; by all threads of the
-// launch.
-NCAFAST_DEVICE void finish_all(const Shape& s, const float* sums, float* centre, float* mean, float* moment) {
-  const int first = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
-  const int stride = static_cast<int>(gridDim.x * blockDim.x);
-  const float number = 1.0f / (static_cast<float>(s.cells) * static_cast<float>(s.batch));
-  const int P = s.perception, row = s.perception16;
-  for (int i = first; i < P * P; i += stride) {
-    const int p = i / P, q = i % P;
-    moment[i] = sums[row + p * row + q] * number - sums[p] * number * (sums[q] * number);
-  }
-  for (int p = first; p < P; p += stride) mean[p] = centre[p] = centre[p] + sums[p] * number;
-}
-
-struct FinishMoments {
-  Shape shape;
-  const float* sums;  // a slab
-  float *centre, *mean, *moment;
-};
-
-inline __global__ void __launch_bounds__(256) finish_moments(const __grid_constant__ FinishMoments a) {
-  grid_dependency_wait();
-  finish_all(a.shape, a.sums, a.centre, a.mean, a.moment);
-}
-
-// What folding reads besides the moments.
-struct Folding {
-  bool to_tf32;
-  float eps;
-  Layer<const float> layer;
-};
-
-// By one warp: the mean and variance of hidden unit h, into stats [2, H], and its folded weights.
-NCAFAST_DEVICE void fold_unit(const Shape& s, const Folding& a, const Weights& weights, const float* mean_y,
-                              const float* moment, float* stats, int h) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const bool there = h < s.hidden;
-  const float* w = a.layer.weight + (there ? h : 0) * s.perception;
-  float mean = 0.0f, var = 0.0f;
-  for (int i = lane; i < s.perception; i += 32) {
-    float along = 0.0f;
-    for (int j = 0; j < s.perception; ++j) along = fmaf(moment[j * s.perception + i], w[j], along);
-    mean = fmaf(w[i], mean_y[i], mean);
-    var = fmaf(w[i], along, var);
-  }
-#pragma unroll
-  for (int far = 16; far > 0; far /= 2) {
-    mean += __shfl_xor_sync(0xffffffffu, mean, far);
-    var += __shfl_xor_sync(0xffffffffu, var, far);
-  }
-  var = var < 0.0f ? 0.0f : var;
-  float scale = 0.0f;
-  if (there) {
-    scale = (a.layer.norm_weight ? a.layer.norm_weight[h] : 1.0f) / sqrtf(var + a.eps);
-    if (lane == 0) {
-      stats[h] = mean + a.layer.bias[h];
-      stats[s.hidden + h] = var;
-    }
-  }
-  if (lane == 0) weights.first_bias[h] = there && a.layer.norm_bias ? a.layer.norm_bias[h] : 0.0f;
-  for (int p = lane; p < s.perception_row; p += 32)
-    weights.first[h * s.perception_row + p] = there && p < s.perception ? rounded_if(a.to_tf32, scale * w[p]) : 0.0f;
-}
-
-struct FoldNorm {
-  Shape shape;
-  Folding folding;
-  Weights weights;
-  const float *mean, *moment;  // [P], [P, P]
-  float* stats;                // [2, H]
-};
-
-constexpr int fold_warps = 4;
-
-inline __global__ void __launch_bounds__(32 * fold_warps) fold_norm(const __grid_constant__ FoldNorm a) {
-  const Shape& s = a.shape;
-  grid_dependency_wait();
-  // This step's mean is the centre also where a step is done again from the tape.
-  if (blockIdx.x == 0)
-    for (int p = static_cast<int>(threadIdx.x); p < s.perception; p += 32 * fold_warps) a.weights.centre[p] = a.mean[p];
-  fold_unit(s, a.folding, a.weights, a.mean, a.moment, a.stats,
-            static_cast<int>(blockIdx.x) * fold_warps + static_cast<int>(threadIdx.x) / 32);
+                                     part);
+  if (add_blocks(a.measuring.tree, moment_part(s))) finish_moments(s, a.measuring, m.y);
 }
 
 // ---- all of it before each step of a launch that does all steps
 
 struct Norming {
-  Folding folding;
-  float *slabs, *sums;
-  float *mean, *moment, *stats;  // of the first step
-  int64_t tape_step;             // floats from one step's mean and moment to the next one's
+  Measuring measuring;  // of the first step
+  int64_t tape_step;    // floats from one step's mean, moment and variances to the next one's
 };
 
-// Leaves the norm of step t folded in `weights`, of a narrow perception. `parts` as in reduce_all.
+// Leaves the mean and variances of step t, of a narrow perception; y is written over.
 template <Precision precision, class Memory>
 NCAFAST_DEVICE void norm_step(const Shape& s, const Memory& m, const Sight& sight, const States<const float>& from,
-                              const Weights& weights, const Norming& n, int64_t t, float* parts) {
-  const int slab = moment_slab(s), warps = static_cast<int>(blockDim.x) / 32;
-  float *mean = n.mean + t * n.tape_step, *moment = n.moment + t * n.tape_step;
+                              const Norming& n, int64_t t) {
+  Measuring here = n.measuring;
+  here.mean += t * n.tape_step;
+  here.moment += t * n.tape_step;
+  here.inverse += t * n.tape_step;
+  here.stats += 2 * t * s.hidden;
   // Before the first step no mean is known to sum about.
 #pragma unroll 1
   for (int round = t == 0 ? 0 : 1; round < 2; ++round) {
-    sum_tiles<moment_precision(precision), narrow_blocks8>(s, m, sight, from, n.slabs);
-    grid_sync();
-    reduce_all(n.slabs, static_cast<int>(gridDim.x) * moment_groups(s), slab, slab, n.sums, parts);
-    grid_sync();
-    finish_all(s, n.sums, weights.centre, mean, moment);
+    clear_padding(s, static_cast<int>(blockDim.x), m.y);
+    sum_tiles<moment_precision(precision), narrow_blocks8>(
+        s, m, sight, from, here.tree.parts + static_cast<int64_t>(blockIdx.x) * moment_part(s));
+    if (add_blocks(here.tree, moment_part(s))) finish_moments(s, here, m.y);
     grid_sync();
   }
-  for (int h = static_cast<int>(blockIdx.x) * warps + static_cast<int>(threadIdx.x) / 32; h < s.hidden32;
-       h += static_cast<int>(gridDim.x) * warps)
-    fold_unit(s, n.folding, weights, mean, moment, n.stats + 2 * t * s.hidden, h);
-  grid_sync();
+  clear_padding(s, static_cast<int>(blockDim.x), m.y);
 }
 
 }  // namespace ncafast::cuda

@@ -43,7 +43,8 @@ NCAFAST_DEVICE float rounded_if(bool to_tf32, float value) {
   return to_tf32 ? Product<Precision::tf32>::rounded(value) : value;
 }
 
-// Everything at the start of a rollout. The first layer under batch norm is written by fold_norm instead, step by step.
+// Everything at the start of a rollout. Under batch norm blocks fold W1 by themselves in each step, see norm.cuh, and
+// its bias is the norm's.
 inline __global__ void __launch_bounds__(256) prepare(const __grid_constant__ Preparation a) {
   const Shape& s = a.shape;
   const Parameters<const float>& from = a.parameters;
@@ -66,8 +67,12 @@ inline __global__ void __launch_bounds__(256) prepare(const __grid_constant__ Pr
     const bool there = from.update_bias && c >= s.mutable_lo && c < s.mutable_hi;
     a.weights.update_bias[c] = there ? from.update_bias[c - s.mutable_lo] : 0.0f;
   }
-  if (s.centred) return;
   const Layer<const float>& layer = from.hidden[0];
+  if (s.centred) {
+    for (int h = start; h < s.hidden32; h += stride)
+      a.weights.first_bias[h] = h < s.hidden && layer.norm_bias ? layer.norm_bias[h] : 0.0f;
+    return;
+  }
   for (int i = start; i < s.hidden32 * s.perception_row; i += stride) {
     const int p = i % s.perception_row, h = i / s.perception_row;
     const bool there = p < s.perception && h < s.hidden;

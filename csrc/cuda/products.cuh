@@ -290,7 +290,8 @@ struct Product<Precision::ieee> {
       to[4 * j + 3] = four.w;
     }
   }
-  NCAFAST_DEVICE static void eight(const ByTerm& m, int i, float (&to)[8]) {
+  template <class Matrix>
+  NCAFAST_DEVICE static void eight(const Matrix& m, int i, float (&to)[8]) {
 #pragma unroll
     for (int j = 0; j < 8; ++j) to[j] = m(i, j);
   }

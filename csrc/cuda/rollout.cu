@@ -10,7 +10,6 @@
 #include "moments.cuh"
 #include "on_chip.h"
 #include "prepare.cuh"
-#include "reduce.cuh"
 #include "rollout.h"
 #include "step.cuh"
 #include "ways.h"
@@ -24,7 +23,7 @@ auto step_kernel_of(const Shape& s) {
 }
 
 int64_t moment_bytes(const Rule& rule, const Shape& s) {
-  return has_batch_moments(rule.norm) ? 4 * (int64_t{s.perception} + int64_t{s.perception} * s.perception) : 0;
+  return has_batch_moments(rule.norm) ? 4 * (int64_t{s.perception} * (1 + s.perception) + s.hidden) : 0;
 }
 
 }  // namespace
@@ -67,7 +66,8 @@ BlockSize moment_block(const Rule& rule, const Grid& grid, int multiprocessors) 
 Tape tape_at(const Rule& rule, const Grid& grid, uint8_t* step) {
   const Shape s = make_shape(rule, grid, 1);
   float* mean = reinterpret_cast<float*>(step);
-  return {mean, mean + s.perception, step + moment_bytes(rule, s)};
+  float* moment = mean + s.perception;
+  return {mean, moment, moment + s.perception * s.perception, step + moment_bytes(rule, s)};
 }
 
 int64_t tape_bytes(const Rule& rule, const Grid& grid) {
@@ -96,12 +96,9 @@ Stepper::Stepper(const Inputs& in, const Place& where, Arena& arena)
   weights.first_bias = arena.take<float>(s.hidden32);
   weights.update = arena.take<float>(int64_t{s.channels8} * s.hidden_row);
   weights.update_bias = arena.take<float>(s.channels8);
-  weights.centre = arena.take<float>(s.perception16);
   spare = tape_at(in.rule, in.grid, arena.take<uint8_t>(tape_bytes(in.rule, in.grid)));
-  spare_stats = arena.take<float>(batch_norm ? 2 * s.hidden : 0);
-  const int64_t summing = std::max<int64_t>(moment_blocks(), norm_steps.blocks);
-  slabs_ = arena.take<float>(batch_norm ? summing * moment_groups(s) * moment_slab(s) : 0);
-  sums_ = arena.take<float>(batch_norm ? moment_slab(s) : 0);
+  weights.centre = arena.take<float>(batch_norm ? s.perception16 : 0);
+  tree_ = take_tree(tree_blocks(), moment_part(s), arena);
   raw_ = arena.take<float>(alive ? floats() : 0);
   before_ = arena.take<uint8_t>(alive && in.rule.alive.pre ? s.batch * s.cells : 0);
 }
@@ -109,6 +106,7 @@ Stepper::Stepper(const Inputs& in, const Place& where, Arena& arena)
 void Stepper::prepare() const {
   if (batch_norm)
     memset_async(weights.centre, 0, sizeof(float) * static_cast<size_t>(shape.perception16), place.stream);
+  clear_tickets(tree_, tree_blocks(), place.stream);
   launch(cuda::prepare, dim3(32), dim3(256), 0, place.stream,
          Preparation{shape, rounds_to_tf32(place.precision), inputs.rule, inputs.parameters, weights});
 }
@@ -119,32 +117,36 @@ int Stepper::moment_blocks() const {
   return static_cast<int>(moment_shape.all_tiles < most ? moment_shape.all_tiles : most);
 }
 
-void Stepper::measure(int64_t t, const States<const float>& from, const Tape& tape) const {
-  const int blocks = moment_blocks(), slab = moment_slab(shape);
-  const Moments sums{moment_shape, from, weights, extra(t), slabs_};
+int Stepper::tree_blocks() const {
+  return batch_norm ? std::max(moment_blocks(), static_cast<int>(norm_steps.blocks)) : 0;
+}
+
+void Stepper::measure(int64_t t, const States<const float>& from, const Tape& tape, float* stats) const {
   const bool narrow = shape.perception16 <= 8 * narrow_blocks8;
   const auto kernel =
       moment_precision(place.precision) == Precision::tf32
           ? (narrow ? sum_moments<Precision::tf32, narrow_blocks8> : sum_moments<Precision::tf32, wide_blocks8>)
           : (narrow ? sum_moments<Precision::tf32x3, narrow_blocks8> : sum_moments<Precision::tf32x3, wide_blocks8>);
   // Before the first step no mean is known to sum about.
-  for (int round = t == 0 ? 0 : 1; round < 2; ++round) {
-    launch_dependent(kernel, dim3(static_cast<unsigned>(blocks)), dim3(moment_threads), moments.bytes, place.stream,
-                     sums);
-    launch_dependent(reduce_slabs, dim3(blocks_of(slab, reduce_width)), dim3(reduce_width * reduce_slices), 0,
-                     place.stream, slabs_, blocks * moment_groups(shape), slab, slab, sums_);
-    launch_dependent(finish_moments, dim3(blocks_of(shape.perception * shape.perception, 256)), dim3(256), 0,
-                     place.stream, FinishMoments{shape, sums_, weights.centre, tape.mean, tape.moment});
-  }
+  for (int round = t == 0 ? 0 : 1; round < 2; ++round)
+    launch_dependent(kernel, dim3(static_cast<unsigned>(moment_blocks())), dim3(moment_threads),
+                     static_cast<size_t>(moments.bytes), place.stream,
+                     Moments{moment_shape, from, weights, extra(t), measuring(tape, stats)});
 }
 
-void Stepper::fold(const Tape& tape, float* stats) const {
-  launch_dependent(fold_norm, dim3(blocks_of(shape.hidden32, fold_warps)), dim3(32 * fold_warps), 0, place.stream,
-                   FoldNorm{shape, folding(), weights, tape.mean, tape.moment, stats});
+Measuring Stepper::measuring(const Tape& tape, float* stats) const {
+  return {inputs.parameters.hidden[0], tree_, weights.centre, tape.mean, tape.moment, tape.inverse,
+          inputs.rule.norm_eps,        stats};
 }
 
-Folding Stepper::folding() const {
-  return {rounds_to_tf32(place.precision), inputs.rule.norm_eps, inputs.parameters.hidden[0]};
+Folding Stepper::folding(const Tape& tape) const {
+  return {rounds_to_tf32(place.precision), inputs.parameters.hidden[0], tape.inverse};
+}
+
+Weights Stepper::weights_of(const Tape& tape) const {
+  Weights there = weights;
+  there.centre = tape.mean;
+  return there;
 }
 
 Extra<const float> Stepper::extra(int64_t t) const {
@@ -191,10 +193,11 @@ void Stepper::run(int64_t t, const States<const float>& from, const States<float
                           from,
                           alive ? raw : to,
                           activity_of(inputs, t, nullptr),
-                          weights,
+                          weights_of(tape),
                           extra(t),
                           pass.life,
-                          !batch_norm && t > 0,
+                          folding(tape),
+                          t > 0,
                           1,
                           {},
                           0,
@@ -207,7 +210,7 @@ bool Stepper::can_be_whole() const { return batch_norm ? norm_steps.blocks > 0 :
 
 // Model: 2 us between launches against 1 to 1.5 us of a grid's barrier, and no weights to fetch again, 35 KB a block at
 // C = 16, H = 128. Growing NCA's 8 x 72^2 with an alive mask: 3 x 1.3 + 2.3 us a step in place of 3 x 2 + 2.3;
-// Med-NCA's coarse level, 80^2 with batch norm: 5 x 1.3 + 3 in place of 5 x 2 + 3. Larger grids gain nothing that
+// Med-NCA's coarse level, 80^2 with batch norm: 2 x 1.3 + 3 in place of 2 x 2 + 3. Larger grids gain nothing that
 // counts. Unverified on hardware.
 bool Stepper::should_be_whole() const {
   if (!can_be_whole()) return false;
@@ -224,11 +227,12 @@ void Stepper::run_all(const Turns& turns, uint8_t* tape, float* stats) const {
                   weights,
                   extra(0),
                   life(tape),
+                  folding(first),
                   false,
                   inputs.plan.steps,
                   turns,
                   inputs.fire.step_stride,
-                  {folding(), slabs_, sums_, first.mean, first.moment, stats, tape_step}};
+                  {measuring(first, stats), tape_step}};
   if (batch_norm) return launch_norm_steps(norm_steps, place, step);
   with_precision(place.precision, [&](auto precision) {
     launch_cooperative(step_kernel_of<precision()>(shape), dim3(step_blocks_),
@@ -324,10 +328,7 @@ Went forward(const Inputs& in, Precision precision, int multiprocessors, Way wan
     case Way::steps:
       for (int64_t t = 0; t < steps; ++t) {
         const Tape here = tape ? tape_at(in.rule, in.grid, tape + t * step_bytes) : stepper.spare;
-        if (stepper.batch_norm) {
-          stepper.measure(t, turns.before(s, t), here);
-          stepper.fold(here, stats + 2 * t * s.hidden);
-        }
+        if (stepper.batch_norm) stepper.measure(t, turns.before(s, t), here, stats + 2 * t * s.hidden);
         stepper.run(t, turns.before(s, t), turns.after(s, t + 1), here);
       }
       break;

@@ -7,6 +7,7 @@
 #include "arena.h"
 #include "device.h"
 #include "shape.h"
+#include "tree.h"
 #include "turns.h"
 
 namespace ncafast::cuda {
@@ -58,14 +59,15 @@ BlockSize choose_block(const BlockSize* sizes, int count, int64_t limit, Bytes b
 
 // What forward writes down of a step.
 struct Tape {
-  float *mean, *moment;  // [P], [P, P] under batch norm
-  uint8_t* lives;        // [B, *S] under an alive mask
+  float *mean, *moment, *inverse;  // [P], [P, P], [H] under batch norm
+  uint8_t* lives;                  // [B, *S] under an alive mask
 };
 
 Tape tape_at(const Rule& rule, const Grid& grid, uint8_t* step);
 
 struct Life;
 struct Folding;
+struct Measuring;
 
 // Which cells step t moves: those that fire, of the wanted ones.
 Activity activity_of(const Inputs& inputs, int64_t t, const uint8_t* wanted);
@@ -76,10 +78,12 @@ class Stepper {
   Stepper(const Inputs& inputs, const Place& place, Arena& arena);
 
   void prepare() const;  // once, before anything else
-  // The moments of `from`, and what they fold to, into `stats` [2, H].
-  void measure(int64_t t, const States<const float>& from, const Tape& tape) const;
-  void fold(const Tape& tape, float* stats) const;
-  // The step itself, its norm folded already. Under an alive mask `tape.lives` is written.
+  // The moments of `from` into the tape, mean and variance of the hidden units into `stats` [2, H].
+  void measure(int64_t t, const States<const float>& from, const Tape& tape, float* stats) const;
+  // What kernels read of the parameters and of a step's moments.
+  Weights weights_of(const Tape& tape) const;
+  Folding folding(const Tape& tape) const;
+  // The step itself, measured already. Under an alive mask `tape.lives` is written.
   void run(int64_t t, const States<const float>& from, const States<float>& to, const Tape& tape) const;
 
   // All steps in one launch: whether nothing comes between them, whether it pays as well, and the launch; `tape` is
@@ -102,17 +106,17 @@ class Stepper {
   const bool alive, batch_norm;
   const NormSteps norm_steps;
   Weights weights;
-  Tape spare;          // of a step whose tape nobody keeps
-  float* spare_stats;  // [2, H]
+  Tape spare;  // of a step whose tape nobody keeps
 
  private:
   int moment_blocks() const;
-  Folding folding() const;
+  int tree_blocks() const;
+  Measuring measuring(const Tape& tape, float* stats) const;
 
   unsigned step_blocks_ = 0;
 
-  float *slabs_, *sums_;  // of the moments
-  float* raw_;            // [B, *S, C] what a step leaves before the alive mask
+  Tree tree_;   // of the moments
+  float* raw_;  // [B, *S, C] what a step leaves before the alive mask
   uint8_t* before_;
 };
 

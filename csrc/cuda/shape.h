@@ -97,7 +97,7 @@ NCAFAST_HOST_DEVICE inline States<const float> read_only(const States<float>& st
 struct Weights {
   float* filters;      // [taps, F, channels4]
   float* filter_bias;  // [F, channels4]
-  float* first;        // W1 [hidden32, perception_row], its norm folded in, rounded as products want it
+  float* first;  // W1 [hidden32, perception_row], its norm folded in, rounded as products want it; not batch norm's
   float* first_bias;   // [hidden32]
   float* update;       // W2 [channels8, hidden_row]
   float* update_bias;  // [channels8]

@@ -28,6 +28,7 @@ struct Step {
   Weights weights;
   Extra<const float> extra;
   Life life;
+  Folding folding;     // under batch norm
   bool weights_ready;  // no kernel that may still run writes them
   // Of a launch that does them all; `from`, `to`, activity, extra and lives are then those of the first step.
   int64_t steps;
@@ -250,6 +251,17 @@ NCAFAST_DEVICE void load_first(const Shape& s, const StepMemory& m, const Weight
   load_array(m.first, weights.first, s.hidden32 * s.perception_row);
 }
 
+// The same under batch norm, folded by the variances of step t; all threads are done with m.first.
+NCAFAST_DEVICE void load_folded(const Step& a, const StepMemory& m, int64_t t) {
+  Folding folding = a.folding;
+  folding.inverse += t * a.norming.tape_step;
+  load_plain_first(a.shape, folding.layer.weight, m.first);
+  copy_async_commit();
+  copy_async_wait();
+  __syncthreads();
+  fold_first(a.shape, folding, m.first);
+}
+
 // Whether the alive mask is this launch's own business: one that does all steps has it between them.
 template <bool norms>
 NCAFAST_DEVICE bool settles_here(const Step& a) {
@@ -270,20 +282,29 @@ __global__ void __launch_bounds__(norms ? moment_threads : step_threads, norms ?
   clear_padding(s, static_cast<int>(blockDim.x), m.y);
   if (!a.weights_ready) grid_dependency_wait();
   load_weights(s, m, a.weights);
-  if (!norms) load_first(s, m, a.weights);
+  if (!norms) {
+    if (s.centred)
+      load_plain_first(s, a.folding.layer.weight, m.first);
+    else
+      load_first(s, m, a.weights);
+  }
+  copy_async_commit();
   grid_dependency_wait();
   grid_dependency_release();  // after the wait: what starts then may take for done all that this kernel waited for
+  if (!norms && s.centred) {
+    copy_async_wait();
+    __syncthreads();
+    fold_first(s, a.folding, m.first);
+  }
   Sight sight{m.tile, m.filters, m.filter_bias, a.weights.centre, a.extra};
   Activity activity = a.activity;
   States<const float> from = a.from;
   InMemory where{a.to, a.life};
-  [[maybe_unused]] float* norm_parts = nullptr;
-  if constexpr (norms) norm_parts = arena.take<float>(reduce_width * reduce_slices);
 #pragma unroll 1
   for (int64_t t = 0;;) {
     if constexpr (norms) {
-      norm_step<precision>(s, m, sight, from, a.weights, a.norming, t, norm_parts);
-      load_first(s, m, a.weights);
+      norm_step<precision>(s, m, sight, from, a.norming, t);
+      load_folded(a, m, t);
     }
     if (settles_here<norms>(a) && skips_dead(s, a.life)) {
       mark_living(s, a.life, from);

@@ -9,6 +9,7 @@
 #include "activation.cuh"
 #include "active.cuh"
 #include "arena.h"
+#include "norm_back.cuh"
 #include "perception.cuh"
 #include "products.cuh"
 #include "pushed.cuh"
@@ -24,11 +25,13 @@ struct ThroughMlp {
   Activity activity;
   Weights weights;
   Extra<const float> extra;
-  float* dy;           // [B, *S, perception16] written, 0 where a cell took no part; null where it stays on the chip:
+  float* dy;           // [B, *S, perception16] written, 0 where a cell took no part, or under batch norm left alone
+                       // there; null where it stays on the chip:
   float* dx;           // then dL/dx is written, to where g is,
-  Border border;       // and what it lacks
-  float* slabs;        // of each block
-  bool fresh_first;    // the first layer's sums start anew: batch norm takes them step by step
+  Border border;       // and what it lacks. What the step before left there is added to dx first
+  Folding folding;     // under batch norm,
+  NormBack norm;       // and what it needs of this step
+  float* slabs;        // of each block, added to
   bool weights_ready;  // no kernel that may still run writes them
 };
 
@@ -172,8 +175,40 @@ struct LayerSums {
     }
   }
 
+  // This block's part of a step's dgamma and dbeta, see norm_part; then the sums get the factor that W1 has.
+  NCAFAST_DEVICE void through_fold(const Shape& s, const Folding& f, int unit, float* part) {
+    const int g = lane_g(), t = lane_t();
+#pragma unroll
+    for (int m = 0; m < units16; ++m)
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int h = unit + 16 * m + 8 * half + g;
+        const bool there = h < s.hidden;
+        const float* weight = f.layer.weight + (there ? h : 0) * s.perception;
+        const float scale = there ? fold_scale(f, h) : 0.0f;
+        float rows = 0.0f, sum = bias[m][half];
+#pragma unroll
+        for (int n = 0; n < most_p8; ++n)
+#pragma unroll
+          for (int i = 0; i < 2; ++i) {
+            float& value = first[m][n][2 * half + i];
+            const int p = 8 * n + 2 * t + i;
+            if (p < s.perception) rows = fmaf(weight[p], value, rows);
+            value *= scale;
+          }
+#pragma unroll
+        for (int far = 1; far < 4; far *= 2) {
+          rows += __shfl_xor_sync(0xffffffffu, rows, far);
+          sum += __shfl_xor_sync(0xffffffffu, sum, far);
+        }
+        if (t > 0) continue;
+        part[h] = there ? rows : 0.0f;
+        part[s.hidden32 + h] = sum;
+      }
+  }
+
   // To the block's slab, which this warp's units have to themselves.
-  NCAFAST_DEVICE void store(const Shape& s, float* slab, int unit, bool fresh_first) {
+  NCAFAST_DEVICE void store(const Shape& s, float* slab, int unit) {
     const Slab at(s);
     const int g = lane_g(), t = lane_t();
 #pragma unroll
@@ -184,24 +219,23 @@ struct LayerSums {
 #pragma unroll
         for (int n = 0; n < most_p8; ++n) {
           if (8 * n < s.perception16)
-            add_pair(slab + at.first + h * s.perception16 + 8 * n + 2 * t, first[m][n] + 2 * half, fresh_first);
+            add_pair(slab + at.first + h * s.perception16 + 8 * n + 2 * t, first[m][n] + 2 * half);
         }
 #pragma unroll
         for (int n = 0; n < blocks8; ++n)
           if (8 * n < s.channels8)
-            add_pair(slab + at.update + h * s.channels8 + 8 * n + 2 * t, update[m][n] + 2 * half, false);
+            add_pair(slab + at.update + h * s.channels8 + 8 * n + 2 * t, update[m][n] + 2 * half);
         float sum = bias[m][half];
         sum += __shfl_xor_sync(0xffffffffu, sum, 1);
         sum += __shfl_xor_sync(0xffffffffu, sum, 2);
-        if (t == 0) slab[at.first_bias + h] = fresh_first ? sum : slab[at.first_bias + h] + sum;
+        if (t == 0) slab[at.first_bias + h] += sum;
       }
     }
   }
 
-  NCAFAST_DEVICE static void add_pair(float* to, const float* pair, bool fresh) {
+  NCAFAST_DEVICE static void add_pair(float* to, const float* pair) {
     float2& there = *reinterpret_cast<float2*>(to);
-    const float2 before = fresh ? make_float2(0.0f, 0.0f) : there;
-    there = make_float2(before.x + pair[0], before.y + pair[1]);
+    there = make_float2(there.x + pair[0], there.y + pair[1]);
   }
 };
 
@@ -294,10 +328,19 @@ __global__ void __launch_bounds__(mlp_threads<wide>, wide ? 1 : 2) through_mlp(c
   const MlpMemory m(s, pushes, arena);
   clear_padding(s, mlp_rows, m.y);
   if (!a.weights_ready) grid_dependency_wait();
-  load_array(m.first, a.weights.first, s.hidden32 * s.perception_row);
+  if (s.centred)
+    load_plain_first(s, a.folding.layer.weight, m.first);
+  else
+    load_array(m.first, a.weights.first, s.hidden32 * s.perception_row);
   load_array(m.update, a.weights.update, s.channels8 * s.hidden_row);
   load_array(m.filters, a.weights.filters, s.taps * s.filters * s.channels4);
   load_array(m.filter_bias, a.weights.filter_bias, s.filters * s.channels4);
+  copy_async_commit();
+  if (s.centred) {  // by what the tape holds, which no kernel of this rollout writes
+    copy_async_wait();
+    __syncthreads();
+    fold_first(s, a.folding, m.first);
+  }
   grid_dependency_wait();
   grid_dependency_release();  // after the wait: what starts then may take for done all that this kernel waited for
   const Sight sight{m.tile, m.filters, m.filter_bias, a.weights.centre, a.extra};
@@ -306,12 +349,10 @@ __global__ void __launch_bounds__(mlp_threads<wide>, wide ? 1 : 2) through_mlp(c
   float4 update_bias = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
   over_own_tiles(s, m.shown, [&](const Tile& tile, int64_t number, bool follows) {
     load_next_tile(s, a.x, tile, m.shown, follows, m.tile);
-    if (pushes) {
-      clear_pushed(s, m.pushed);
-      if (a.border.from) collect(s, tile, a.border.from, a.dx);
-    }
+    if (pushes) clear_pushed(s, m.pushed);
+    if (a.border.from) collect(s, tile, a.border.from, a.dx);
     list_active(s, a.activity, tile, m.list, m.active, m.count);
-    if (!pushes) clear_still(a, tile, m.shown, m.list, m.count[1]);
+    if (!pushes && !s.centred) clear_still(a, tile, m.shown, m.list, m.count[1]);
     copy_async_wait();
     __syncthreads();
     const int count = m.count[0];
@@ -336,7 +377,12 @@ __global__ void __launch_bounds__(mlp_threads<wide>, wide ? 1 : 2) through_mlp(c
     if (pushes) write_pushed(s, tile, number, m.pushed, a.activity.wanted, a.dx, a.border.to);
   });
   float* slab = a.slabs + static_cast<int64_t>(blockIdx.x) * Slab(s).count;
-  sums.store(s, slab, unit, a.fresh_first);
+  if (s.centred) {
+    const int part = norm_part(s);
+    sums.through_fold(s, a.folding, unit, a.norm.tree.parts + static_cast<int64_t>(blockIdx.x) * part);
+    if (add_blocks(a.norm.tree, part)) finish_norm<precision>(s, a.folding, a.norm, m.first, m.dz);
+  }
+  sums.store(s, slab, unit);
   __syncthreads();
   quad_at(m.y + 4 * threadIdx.x) = update_bias;
   __syncthreads();

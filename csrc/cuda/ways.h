@@ -34,9 +34,7 @@ inline double cell_time(const Shape& s, Precision precision, double fire_rate) {
 }
 
 // Places where all blocks of a step have to meet, its end among them; each is a launch, or a barrier.
-inline int meetings(const Shape& s, const Alive& alive) {
-  return 1 + (s.settles ? 1 + alive.pre : 0) + (s.centred ? 4 : 0);
-}
+inline int meetings(const Shape& s, const Alive& alive) { return 1 + (s.settles ? 1 + alive.pre : 0) + s.centred; }
 
 // Every multiprocessor has at least one pass of 32 cells.
 inline double step_time(const Shape& s, const Alive& alive, int multiprocessors, double cell, double meeting) {

@@ -379,7 +379,18 @@ inline void finish() {
   pending.reset();
 }
 
+// NCAFAST_SHIM_LAUNCHES names a file that gets a byte for every launch.
+inline void count_launch() {
+  const char* name = std::getenv("NCAFAST_SHIM_LAUNCHES");
+  if (!name) return;
+  std::FILE* file = std::fopen(name, "a");
+  if (!file) fail("no launches can be counted in ", name);
+  std::fputc('.', file);
+  std::fclose(file);
+}
+
 inline void submit(Kernel kernel) {
+  count_launch();
   const bool early = kernel.dependent && pending;
   auto launch = std::make_unique<Launch>(std::move(kernel));
   if (early) launch->start_early();
