@@ -23,7 +23,12 @@ from ncafast.backends.precision import use_precision
 from ncafast.rule import PADDINGS
 
 FIXED = ("perceive.weight", "extra")
-NAMES = [name for name in RUNS if CASES[name][0].norm != "batch"]
+# Layered rules have kernels of their own, see cuda_layers_suite.py.
+NAMES = [
+    name
+    for name in RUNS
+    if CASES[name][0].norm != "batch" and CASES[name][0].perception != "dense" and len(CASES[name][0].hidden) == 1
+]
 
 # Several tiles along an axis, the last ones cut by the grid.
 for _padding in PADDINGS:

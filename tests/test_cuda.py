@@ -21,7 +21,7 @@ from ncafast import Rule, backends, info, native
 from ncafast.backends import cuda as backend
 
 TESTS = Path(__file__).parent
-SUITES = ("gpu_suite.py", "cuda_rollout_suite.py", "cuda_backward_suite.py")
+SUITES = ("gpu_suite.py", "cuda_rollout_suite.py", "cuda_backward_suite.py", "cuda_layers_suite.py")
 
 needs_shim = pytest.mark.skipif(
     sys.platform != "linux" or shutil.which(compiler()) is None, reason="the shim needs Linux and GCC"

@@ -32,7 +32,10 @@ SPILLS: dict[tuple[str, str, int], int] = {}
 # `step_kernel` had about 36,000 before offsets came from tables and operands from ldmatrix.
 SLOTS = {"step_kernel": 12_300, "through_mlp": 17_600, "sum_moments": 22_000, "through_norm": 11_600}
 # Kernels whose products run on tensor cores, in every precision but ieee.
-TENSOR = ("chip_kernel", "step_kernel", "sum_moments", "through_mlp", "through_norm")
+TENSOR = (
+    *("chip_kernel", "step_kernel", "sum_moments", "through_mlp", "through_norm"),
+    *("layers_step", "layers_back", "sum_layers", "dense_back"),
+)
 
 
 def load_nvcc() -> ModuleType:

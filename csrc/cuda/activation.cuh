@@ -22,10 +22,10 @@ NCAFAST_DEVICE bool is_line(Activation activation) {
 
 NCAFAST_DEVICE float sigmoid(float v) { return 1.0f / (1.0f + expf(-v)); }
 
-// values [count][4] become their activations. A NaN stays one.
+// values [count][4] become their activations, of a kind and with its slope below 0. A NaN stays one.
 template <int count>
-NCAFAST_DEVICE void activate(const Shape& s, float (*values)[4]) {
-  switch (s.activation) {
+NCAFAST_DEVICE void activate(Activation kind, float slope, float (*values)[4]) {
+  switch (kind) {
     case Activation::elu:
       return each_value<count>(values, [](float v) { return v > 0.0f ? v : expm1f(v); });
     case Activation::gelu:
@@ -39,8 +39,12 @@ NCAFAST_DEVICE void activate(const Shape& s, float (*values)[4]) {
     case Activation::identity:
       break;
   }
-  const float slope = s.slope;
   each_value<count>(values, [slope](float v) { return v < 0.0f ? slope * v : v; });
+}
+
+template <int count>
+NCAFAST_DEVICE void activate(const Shape& s, float (*values)[4]) {
+  activate<count>(s.activation, s.slope, values);
 }
 
 // The same, rounded as left operands of product P are.
@@ -62,9 +66,8 @@ NCAFAST_DEVICE void each_slope(const float (*z)[4], float (*delta)[4], Function 
 }
 
 template <int count>
-NCAFAST_DEVICE void through_activation(const Shape& s, const float (*z)[4], float (*delta)[4]) {
-  if (is_line(s.activation)) {
-    const float slope = s.slope;
+NCAFAST_DEVICE void through_activation(Activation kind, float slope, const float (*z)[4], float (*delta)[4]) {
+  if (is_line(kind)) {
 #pragma unroll
     for (int i = 0; i < count; ++i)
 #pragma unroll
@@ -72,7 +75,7 @@ NCAFAST_DEVICE void through_activation(const Shape& s, const float (*z)[4], floa
         if (z[i][j] <= 0.0f) delta[i][j] *= slope;
     return;
   }
-  switch (s.activation) {
+  switch (kind) {
     case Activation::elu:
       return each_slope<count>(z, delta, [](float v) { return v > 0.0f ? 1.0f : expf(v); });
     case Activation::gelu:
@@ -94,6 +97,11 @@ NCAFAST_DEVICE void through_activation(const Shape& s, const float (*z)[4], floa
     case Activation::identity:
       break;
   }
+}
+
+template <int count>
+NCAFAST_DEVICE void through_activation(const Shape& s, const float (*z)[4], float (*delta)[4]) {
+  through_activation<count>(s.activation, s.slope, z, delta);
 }
 
 }  // namespace ncafast::cuda

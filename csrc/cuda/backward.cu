@@ -7,6 +7,7 @@
 #include "filters_back.cuh"
 #include "gradients.cuh"
 #include "launches.h"
+#include "layers.h"
 #include "reduce.cuh"
 #include "through_mlp.cuh"
 #include "through_norm.cuh"
@@ -298,6 +299,7 @@ BlockSize mlp_block(const Rule& rule, const Grid& grid, int multiprocessors, boo
 }
 
 std::vector<Launch> launches(const Rule& rule, const Grid& grid, bool fixed, int multiprocessors) {
+  if (is_layered(rule)) return layers_launches(rule, grid, fixed, multiprocessors);
   std::vector<Launch> found;
   const auto add = [&](const char* kernel, const BlockSize& block) {
     const Shape s = make_shape(rule, grid, block.cells);
@@ -316,6 +318,7 @@ std::vector<Launch> launches(const Rule& rule, const Grid& grid, bool fixed, int
 }
 
 int64_t workspace_bytes(const Inputs& in, Precision precision, const Gradients* gradients, int multiprocessors) {
+  if (is_layered(in.rule)) return layers_workspace(in, precision, gradients, multiprocessors);
   Arena arena(nullptr);
   const Place place{precision, multiprocessors, nullptr};
   if (gradients) {
@@ -330,6 +333,11 @@ int64_t workspace_bytes(const Inputs& in, Precision precision, const Gradients* 
 bool backward(const Inputs& in, Precision precision, int multiprocessors, const float* history, const uint8_t* tape,
               const float* grad_out, const float* grad_history, const Gradients& gradients, void* workspace,
               void* stream) {
+  if (is_layered(in.rule)) {
+    layers_backward(in, Place{precision, multiprocessors, stream}, history, tape, grad_out, grad_history, gradients,
+                    workspace);
+    return false;
+  }
   Arena arena(workspace);
   return Backward(in, Place{precision, multiprocessors, stream}, gradients, arena)
       .run(history, tape, grad_out, grad_history, static_cast<unsigned char*>(workspace));

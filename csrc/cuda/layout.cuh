@@ -17,7 +17,7 @@ struct Layout {
 
 // 32 cells a block, through shared memory: both sides in runs of neighbouring elements.
 inline __global__ void __launch_bounds__(layout_threads) change_layout(const __grid_constant__ Layout a) {
-  NCAFAST_SHARED(float, cells, (most_channels + 1) * layout_cells);
+  NCAFAST_SHARED(float, cells, (most_state_channels + 1) * layout_cells);
   grid_dependency_wait();
   const Shape& s = a.shape;
   const int64_t blocks = (s.cells + layout_cells - 1) / layout_cells;
@@ -28,7 +28,7 @@ inline __global__ void __launch_bounds__(layout_threads) change_layout(const __g
   const auto over = [&](bool cells_innermost, auto move) {
     for (int i = static_cast<int>(threadIdx.x); i < count * s.channels; i += layout_threads) {
       const int cell = cells_innermost ? i % count : i / s.channels, c = cells_innermost ? i / count : i % s.channels;
-      move(cell, c, cells[cell * (most_channels + 1) + c]);
+      move(cell, c, cells[cell * (most_state_channels + 1) + c]);
     }
   };
   over(a.from.cell == 1, [&](int cell, int c, float& here) { here = from[cell * a.from.cell + c * a.from.channel]; });

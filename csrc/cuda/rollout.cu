@@ -5,6 +5,7 @@
 #include "../kinds.h"
 #include "backward.h"
 #include "launches.h"
+#include "layers.h"
 #include "layout.cuh"
 #include "life.cuh"
 #include "moments.cuh"
@@ -249,24 +250,13 @@ void Stepper::change_layout(const States<const float>& from, const States<float>
 
 const char* refuse(const Rule& rule, const Grid& grid, Precision) {
   thread_local std::string reason;
-  const int64_t perception = (rule.identity ? rule.channels : 0) + int64_t{rule.filters} * rule.channels + rule.extra;
   const int64_t cells = grid.size[0] * grid.size[1] * grid.size[2];
   reason.clear();
-  if (rule.layers != 1) {
-    reason = std::to_string(rule.layers) + " hidden layers: only one has kernels";
-  } else if (rule.dense) {
-    reason = "a dense convolution as perception has no kernels";
-  } else if (rule.channels > most_channels) {
-    reason = std::to_string(rule.channels) + " channels: at most " + std::to_string(most_channels) + " have kernels";
-  } else if (rule.hidden[0] > most_hidden) {
-    reason = "a hidden layer of " + std::to_string(rule.hidden[0]) + ": at most " + std::to_string(most_hidden) +
-             " have kernels";
-  } else if (perception > most_perception) {
-    reason = "a perception of " + std::to_string(perception) + ": at most " + std::to_string(most_perception) +
-             " have kernels";
-  } else if (cells > most_sample_cells || make_shape(rule, grid, 32).all_tiles > most_sample_cells) {
+  if (cells > most_sample_cells || make_shape(rule, grid, 32).all_tiles > most_sample_cells) {
     reason = "a grid of " + std::to_string(grid.batch) + " x " + std::to_string(cells) +
              " cells: kernels count at most 2^30 in a sample and 2^30 tiles";
+  } else if (is_layered(rule)) {
+    reason = refuse_layers(rule, grid);
   } else if (step_block(rule, grid, 1).bytes == 0 || mlp_block(rule, grid, 1, false).bytes == 0 ||
              (has_batch_moments(rule.norm) && moment_block(rule, grid, 1).bytes == 0)) {
     reason = "a tile with these filters and weights needs more shared memory than a block of this GPU has";
@@ -306,6 +296,10 @@ Way choose_way(const Stepper& stepper, Way wanted, ChipPlan& chip) {
 
 Went forward(const Inputs& in, Precision precision, int multiprocessors, Way wanted, float* out, float* history,
              float* stats, uint8_t* tape, void* workspace, void* stream) {
+  if (is_layered(in.rule)) {
+    layers_forward(in, Place{precision, multiprocessors, stream}, out, history, tape, workspace);
+    return {Way::steps, 0};
+  }
   Arena arena(workspace);
   const Stepper stepper(in, Place{precision, multiprocessors, stream}, arena);
   const Shape& s = stepper.shape;

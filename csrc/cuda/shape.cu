@@ -55,23 +55,6 @@ void set_tiles(Shape& s) {
   s.all_tiles = s.sample_tiles * s.batch;
 }
 
-// The activation's slope below 0, of those that are lines there.
-float slope_of(const Rule& rule) {
-  switch (rule.activation) {
-    case Activation::relu:
-      return 0.0f;
-    case Activation::identity:
-      return 1.0f;
-    case Activation::leaky_relu:
-    case Activation::elu:  // this one and the rest never ask
-    case Activation::gelu:
-    case Activation::silu:
-    case Activation::tanh:
-      return rule.negative_slope;
-  }
-  unreachable();
-}
-
 // All but the tiles.
 Shape untiled(const Rule& rule, const Grid& grid) {
   Shape s{};
@@ -79,10 +62,11 @@ Shape untiled(const Rule& rule, const Grid& grid) {
   s.channels4 = round_up_int(rule.channels, 4);
   s.by_quads = divisor(s.channels4 / 4);
   s.channels8 = rule.channels <= 16 ? 16 : round_up_int(rule.channels, 32);
-  s.filters = rule.filters;
+  s.filters = rule.dense ? 0 : rule.filters;
+  s.dense = rule.dense ? rule.filters : 0;
   s.extra = rule.extra;
   s.own = rule.identity ? rule.channels : 0;
-  s.perception = s.own + rule.filters * rule.channels + rule.extra;
+  s.perception = s.own + s.filters * rule.channels + s.dense + rule.extra;
   s.perception16 = round_up_int(s.perception, 16);
   s.perception_row = s.perception16 + 4;
   s.hidden = rule.hidden[0];
@@ -104,18 +88,34 @@ Shape untiled(const Rule& rule, const Grid& grid) {
   s.restore_hi = rule.restore_hi;
   s.padding = rule.padding;
   s.activation = rule.activation;
-  s.slope = slope_of(rule);
+  s.slope = slope_of(rule.activation, rule.negative_slope);
   s.scale = rule.update_scale;
   s.centred = has_batch_moments(rule.norm);
   s.settles = rule.alive.channel >= 0;
-  for (int c = s.mutable_lo; c < s.mutable_hi && c < most_channels; ++c) {
-    s.touched |= static_cast<uint32_t>(!restored(s, c)) << c;
-    s.moved |= static_cast<uint32_t>(s.settles || !restored(s, c)) << c;
+  for (int c = s.mutable_lo; c < s.mutable_hi && c < most_state_channels; ++c) {
+    s.touched |= static_cast<uint64_t>(!restored(s, c)) << c;
+    s.moved |= static_cast<uint64_t>(s.settles || !restored(s, c)) << c;
   }
   return s;
 }
 
 }  // namespace
+
+float slope_of(Activation activation, float negative_slope) {
+  switch (activation) {
+    case Activation::relu:
+      return 0.0f;
+    case Activation::identity:
+      return 1.0f;
+    case Activation::leaky_relu:
+    case Activation::elu:  // this one and the rest never ask
+    case Activation::gelu:
+    case Activation::silu:
+    case Activation::tanh:
+      return negative_slope;
+  }
+  unreachable();
+}
 
 Shape make_shape(const Rule& rule, const Grid& grid, int cells) {
   Shape s = untiled(rule, grid);

@@ -13,6 +13,7 @@ constexpr int warp_rows = 32;  // cells that one warp of the forward step takes 
 constexpr int most_channels = 32;
 constexpr int most_perception = 128;
 constexpr int most_hidden = 128;
+constexpr int most_state_channels = 64;  // of layers.h
 constexpr int64_t most_sample_cells = int64_t{1}
                                       << 30;  // of a sample, and tiles of a batch: kernels count them in an int
 
@@ -57,12 +58,13 @@ struct Shape {
   int64_t sample_tiles, all_tiles;
   int64_t cells, batch;  // of a sample; samples
   int mutable_lo, mutable_hi, restore_lo, restore_hi;
-  uint32_t touched, moved;  // a bit for each channel, see below
+  uint64_t touched, moved;  // a bit for each channel, see below
   Padding padding;
   Activation activation;
   float slope, scale;
   bool centred;  // the perception's mean is taken off it: batch norm
   bool settles;  // the alive mask and the restored channels come after the step, in a pass of their own
+  int dense;     // outputs of a dense convolution, in place of the F C of filters
 };
 
 NCAFAST_HOST_DEVICE inline bool restored(const Shape& s, int c) { return c >= s.restore_lo && c < s.restore_hi; }
@@ -105,6 +107,9 @@ struct Weights {
 };
 
 inline int round_up_int(int n, int to) { return (n + to - 1) / to * to; }
+
+// The activation's slope below 0, of those that are lines there.
+float slope_of(Activation activation, float negative_slope);
 
 // A shape whose tiles hold about `cells` cells; fewer on thin grids, where as many would see more than elsewhere, so
 // that what fits into shared memory on a wide grid fits on all.

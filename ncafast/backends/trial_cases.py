@@ -62,6 +62,23 @@ def matrix() -> list[Rule]:
         Rule(17, hidden=(33,), num_filters=3, norm="batch"),
         Rule(32, hidden=(128,), num_filters=3),
         Rule(32, hidden=(128,), num_filters=3, norm="batch"),
+        # Beyond those widths: many channels, two hidden layers, dense perceptions.
+        Rule(64, hidden=(256,), filter_bias=True),
+        Rule(9, hidden=(256, 130), norm="running", activation="gelu", alive=Alive(3, 0.1)),
+        Rule(
+            20,
+            perception="dense",
+            dense_channels=80,
+            dense_activation="gelu",
+            identity=False,
+            filter_bias=True,
+            hidden=(80,),
+            update_bias=True,
+            alive=Alive(19, 0.1),
+            restore=(19, 20),
+            extra=1,
+        ),
+        Rule(5, ndim=3, perception="dense", dense_channels=40, padding="reflect", hidden=(24, 17)),
         # Norms, alive masks, activations and the rest.
         Rule(**small, norm="running"),
         Rule(**small, norm="batch", norm_affine=False),

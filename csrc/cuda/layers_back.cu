@@ -1,0 +1,245 @@
+// The rollout backward of layered rules on the host: step by step in reverse, each from its state, some tiles at a
+// time.
+#include <algorithm>
+
+#include "dense_back.cuh"
+#include "filters_back.cuh"
+#include "launches.h"
+#include "layer_steps.h"
+#include "layers_back.cuh"
+#include "layers_gradients.cuh"
+#include "layers_trail.h"
+#include "reduce.cuh"
+#include "to_sources.cuh"
+
+namespace ncafast::cuda {
+namespace {
+
+BlockSize filter_block(const Rule& rule, const Grid& grid, int multiprocessors) {
+  const BlockSize sizes[] = {{tile_cells(grid, multiprocessors, 128), filter_threads, 0}, {32, filter_threads, 0}};
+  return choose_block(sizes, 2, shared_memory_limit(), [&](const BlockSize& size) {
+    const Shape s = layer_shape(rule, grid, size.cells);
+    Arena arena(nullptr);
+    FilterMemory(s, arena);
+    return arena.bytes();
+  });
+}
+
+class LayersBackward {
+ public:
+  LayersBackward(const Inputs& in, const Place& place, const Gradients& gradients, Arena& arena)
+      : in_(in),
+        place_(place),
+        gradients_(gradients),
+        steps_(in, place, true, arena),
+        s_(steps_.shape),
+        l_(steps_.layers),
+        filter_(filter_block(in.rule, in.grid, place.multiprocessors)),
+        filter_shape_(layer_shape(in.rule, in.grid, filter_.cells)),
+        trails_(s_, l_, place.multiprocessors, arena) {
+    const int64_t steps = in.plan.steps, cells = s_.batch * s_.cells;
+    g_[0] = arena.take<float>(steps_.floats());
+    g_[1] = arena.take<float>(steps_.floats());
+    between_ = arena.take<float>((std::min(stretch(), steps) - 1) * steps_.floats() * (steps > 0));
+    dy_ = arena.take<float>(cells * s_.perception16);
+    dense_dy_ = arena.take<float>(cells * l_.dense16);
+    with_precision(place.precision, [&](auto precision) {
+      back_blocks_ = resident(layers_back<precision()>, place, {steps_.block.cells, layer_threads, steps_.block.bytes},
+                              std::max(trails_.tiles, 1));
+    });
+    splits_ = std::max(1, std::min(trails_.tiles, 4 * place.multiprocessors / trails_.blocks));
+    filter_blocks_ = static_cast<int>(
+        std::max<int64_t>(1, std::min<int64_t>(filter_shape_.all_tiles, 2 * int64_t{place.multiprocessors})));
+    filter_slab_ = int64_t{s_.taps} * s_.filters * s_.channels4;
+    zeros_ = arena.bytes();
+    slabs_ = arena.take<float>(splits_ * trails_.slab);
+    filter_slabs_ = arena.take<float>(
+        s_.filters ? filter_blocks_ * filter_groups(filter_shape_, filter_threads) * filter_slab_ : 0);
+    zeros_end_ = arena.bytes();
+    sums_ = arena.take<float>(trails_.slab);
+    filter_sums_ = arena.take<float>(filter_slab_);
+  }
+
+  void run(const float* history, const uint8_t* tape, const float* grad_out, const float* grad_history,
+           unsigned char* workspace) {
+    const Plan& plan = in_.plan;
+    tape_ = tape;
+    memset_async(workspace + zeros_, 0, static_cast<size_t>(zeros_end_ - zeros_), place_.stream);
+    if (s_.all_tiles > 0) {
+      steps_.prepare();
+      if (grad_out)
+        steps_.change_layout(channels_first(grad_out, s_), channels_last(g_[0], s_), false);
+      else
+        memset_async(g_[0], 0, sizeof(float) * static_cast<size_t>(steps_.floats()), place_.stream);
+      const int64_t every = stretch();
+      for (int64_t start = (plan.steps - 1) / every * every; start >= 0 && plan.steps; start -= every)
+        back_through(start, std::min(start + every, plan.steps), history, grad_history);
+      if (gradients_.x)
+        steps_.change_layout(channels_last<const float>(g_[0], s_), channels_first(gradients_.x, s_), false);
+    }
+    finish();
+  }
+
+ private:
+  int64_t stretch() const { return in_.plan.every ? in_.plan.every : std::max<int64_t>(in_.plan.steps, 1); }
+
+  const uint8_t* lives_of(int64_t t) const { return s_.settles ? tape_ + t * tape_bytes(in_.rule, in_.grid) : nullptr; }
+
+  // Steps [start, end), whose first state is kept and whose others are computed again.
+  void back_through(int64_t start, int64_t end, const float* history, const float* grad_history) {
+    const Plan& plan = in_.plan;
+    const auto state = [&](int64_t t) {
+      if (t > start) return channels_last<const float>(between_ + (t - start - 1) * steps_.floats(), s_);
+      return start == 0 ? channels_first(in_.x, s_)
+                        : channels_last(history + (start / stretch() - 1) * steps_.floats(), s_);
+    };
+    for (int64_t t = start; t + 1 < end; ++t)
+      steps_.run(t, state(t), channels_last(between_ + (t - start) * steps_.floats(), s_), nullptr);
+    for (int64_t t = end - 1; t >= start; --t) {
+      const int64_t number = t + 1;
+      if (grad_history && plan.every && number % plan.every == 0 && number / plan.every <= plan.kept)
+        steps_.change_layout(channels_first(grad_history + (number / plan.every - 1) * steps_.floats(), s_),
+                             channels_last(g_[0], s_), true);
+      step(t, state(t));
+      std::swap(g_[0], g_[1]);
+    }
+  }
+
+  // g_[1] = dL/dx_t from g_[0] = dL/dx_(t+1).
+  void step(int64_t t, const States<const float>& x) {
+    const uint8_t* lives = lives_of(t);
+    for (int64_t first = 0; first < s_.all_tiles; first += trails_.tiles)
+      through_tiles(t, x, lives, first, static_cast<int>(std::min<int64_t>(trails_.tiles, s_.all_tiles - first)));
+    if (s_.filters && gradients_.parameters.filters) filters(x);
+    const int64_t cells = s_.batch * s_.cells;
+    if (gradients_.extra.values) {
+      Extra<float> target = gradients_.extra;
+      target.values += t * target.step_stride;
+      launch_dependent(add_extra, dim3(blocks_of(cells, source_threads)), dim3(source_threads), 0, place_.stream,
+                       AddExtra{s_, dy_, target});
+    }
+    launch_dependent(to_sources, dim3(blocks_of(cells * (s_.channels4 / 4), source_threads)), dim3(source_threads), 0,
+                     place_.stream, ToSources{s_, dy_, l_.weights.filters, g_[0], lives, g_[1]});
+    if (s_.dense)
+      with_precision(place_.precision, [&](auto precision) {
+        launch_dependent(dense_back<precision()>, dim3(blocks_of(cells, l_.rows)), dim3(layer_threads),
+                         sizeof(float) * static_cast<size_t>(l_.rows * l_.row), place_.stream,
+                         DenseBack{s_, l_, dense_dy_, g_[1]});
+      });
+  }
+
+  void through_tiles(int64_t t, const States<const float>& x, const uint8_t* lives, int64_t first, int tiles) {
+    const LayersBack back{s_,
+                          l_,
+                          x,
+                          channels_last<const float>(g_[0], s_),
+                          activity_of(in_, t, lives),
+                          steps_.extra(t),
+                          trails_.trail,
+                          first,
+                          tiles,
+                          dy_,
+                          dense_dy_};
+    const SumLayers sums = trails_.sums(tiles, slabs_);
+    with_precision(place_.precision, [&](auto precision) {
+      launch_dependent(layers_back<precision()>, dim3(std::min(back_blocks_, static_cast<unsigned>(tiles))),
+                       dim3(layer_threads), static_cast<size_t>(steps_.block.bytes), place_.stream, back);
+      launch_dependent(sum_layers<precision()>,
+                       dim3(static_cast<unsigned>(trails_.blocks), static_cast<unsigned>(splits_)), dim3(sum_threads),
+                       2 * sizeof(SumStage), place_.stream, sums);
+    });
+  }
+
+  void filters(const States<const float>& x) {
+    const int row = s_.kernel[2];
+    const auto kernel = row == 1   ? filters_back<1>
+                        : row == 3 ? filters_back<3>
+                        : row == 5 ? filters_back<5>
+                                   : filters_back<7>;
+    launch_dependent(
+        kernel, dim3(static_cast<unsigned>(filter_blocks_), blocks_of(filter_items(filter_shape_), filter_threads)),
+        dim3(filter_threads), static_cast<size_t>(filter_.bytes), place_.stream,
+        FiltersBack{filter_shape_, x, dy_, filter_slabs_});
+  }
+
+  void reduce(const float* slabs, int count, int64_t slab, float* to) {
+    launch_dependent(reduce_slabs, dim3(blocks_of(slab, reduce_width)), dim3(reduce_width * reduce_slices), 0,
+                     place_.stream, slabs, count, slab, to);
+  }
+
+  void finish() {
+    reduce(slabs_, splits_, trails_.slab, sums_);
+    if (s_.filters)
+      reduce(filter_slabs_, filter_blocks_ * filter_groups(filter_shape_, filter_threads), filter_slab_, filter_sums_);
+    WriteLayers write{s_,
+                      l_,
+                      in_.rule,
+                      in_.parameters,
+                      sums_,
+                      {},
+                      trails_.update,
+                      trails_.dense,
+                      filter_sums_,
+                      gradients_.parameters};
+    std::copy_n(trails_.hidden, l_.count, write.hidden);
+    launch_dependent(write_layers, dim3(64), dim3(256), 0, place_.stream, write);
+  }
+
+  const Inputs& in_;
+  const Place place_;
+  const Gradients& gradients_;
+  const LayerSteps steps_;
+  const Shape& s_;
+  const Layers& l_;
+  const BlockSize filter_;
+  const Shape filter_shape_;
+  const Trails trails_;
+  const uint8_t* tape_ = nullptr;
+  float *g_[2], *between_, *dy_, *dense_dy_;  // between_: the states of a stretch after its first
+  int splits_ = 0, filter_blocks_ = 0;
+  unsigned back_blocks_ = 0;
+  int64_t filter_slab_ = 0, zeros_, zeros_end_;
+  float *slabs_, *filter_slabs_, *sums_, *filter_sums_;
+};
+
+}  // namespace
+
+std::vector<Launch> layers_launches(const Rule& rule, const Grid& grid, bool fixed, int multiprocessors) {
+  const LayerBlock block = layer_block(rule, grid, multiprocessors);
+  std::vector<Launch> found;
+  const auto add = [&](const char* kernel, int cells, int threads, int64_t bytes) {
+    const Shape s = layer_shape(rule, grid, cells);
+    found.push_back({kernel, {s.box[0], s.box[1], s.box[2]}, s.all_tiles, threads, bytes});
+  };
+  add("layers_step", block.cells, layer_threads, block.bytes);
+  add("layers_back", block.cells, layer_threads, block.bytes);
+  add("sum_layers", block.cells, sum_threads, 2 * sizeof(SumStage));
+  if (rule.filters && !rule.dense && !fixed) {
+    const BlockSize filter = filter_block(rule, grid, multiprocessors);
+    add("filters_back", filter.cells, filter.threads, filter.bytes);
+  }
+  add("to_sources", 1, source_threads, 0);
+  if (rule.dense) add("dense_back", 1, layer_threads, int64_t{4} * block.rows * layers_of(rule, block.rows).row);
+  return found;
+}
+
+int64_t layers_workspace(const Inputs& in, Precision precision, const Gradients* gradients, int multiprocessors) {
+  Arena arena(nullptr);
+  const Place place{precision, multiprocessors, nullptr};
+  if (gradients) {
+    LayersBackward(in, place, *gradients, arena);
+  } else {
+    const LayerSteps steps(in, place, false, arena);
+    arena.take<float>(steps.floats());
+  }
+  return arena.bytes();
+}
+
+void layers_backward(const Inputs& in, const Place& place, const float* history, const uint8_t* tape,
+                     const float* grad_out, const float* grad_history, const Gradients& gradients, void* workspace) {
+  Arena arena(workspace);
+  LayersBackward(in, place, gradients, arena)
+      .run(history, tape, grad_out, grad_history, static_cast<unsigned char*>(workspace));
+}
+
+}  // namespace ncafast::cuda
