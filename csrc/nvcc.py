@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 SOURCES = Path(__file__).resolve().parent  # csrc
-ARCHITECTURES = ("80", "86", "90", "100")  # A100; RTX 30; H100; B200
+ARCHITECTURES = ("80", "90", "100")  # A100, and RTX 30 and 40, which run its code; H100; B200
 OLDEST = 80  # bfloat16 and TF32 products, asynchronous copies
 # NVIDIA's compiler from PyPI, all parts of one version: that of PyTorch's own wheels, so no newer driver is needed.
 WHEELS = [

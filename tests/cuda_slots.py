@@ -155,16 +155,6 @@ def moments_rule(t: Tile) -> Rule:
     ))  # fmt: skip
 
 
-def norm_rule(t: Tile) -> Rule:
-    """A tile of `through_norm`."""
-    products = Rule("products", _has("HMMA"), lambda o: 6 * 4 / o.own["HMMA"])
-    columns = Rule("columns", _within("HMMA", "STG.64"), lambda _: 3, (products,))
-    return Rule("tile", _within("HMMA", "LDGSTS.128"), None, (
-        _pass(columns, t.seeing(), _EXTRA, times=lambda _: t.cells / t.rows, closed=frozenset()),
-        *t.loading(), *t.listing(),
-    ))  # fmt: skip
-
-
 def slots(blocks: list[Block], rule: Rule, warps: int) -> tuple[float, dict[str, float]]:
     """Of one tile, over all warps of a block."""
     loop = loops(blocks)
@@ -179,7 +169,6 @@ TILES: dict[str, tuple[str, Tile, Callable[[Tile], Rule]]] = {
     "step_kernel": ("tf32 2 0", Tile((16, 16), 128, 128, 4, 0.5), step_rule),
     "through_mlp": ("tf32 0", Tile((8, 16), 128, 32, 1, 0.5), mlp_rule),
     "sum_moments": ("tf32 6", Tile((16, 16), 256, 128, 2, 1.0), moments_rule),
-    "through_norm": ("tf32", Tile((8, 16), 128, 128, 4, 1.0), norm_rule),
 }
 
 

@@ -268,13 +268,15 @@ NCAFAST_DEVICE bool settles_here(const Step& a) {
   return (norms || a.steps > 1) && a.shape.settles;
 }
 
+// Blocks on a multiprocessor at least. Three leave 168 registers a thread, in which operands of float32, or in two
+// parts (72 bytes of spills on sm_80 with nvcc 13.0), and the sums of wide shapes do not fit.
+template <Precision precision, int blocks8>
+constexpr int step_blocks = precision == Precision::ieee || precision == Precision::tf32x3 || blocks8 > 2 ? 2 : 3;
+
 // `norms`: a launch of all steps under batch norm, whose tiles are the moments' too. One block on a multiprocessor,
 // since small grids have no more.
 template <Precision precision, int blocks8, bool norms = false>
-__global__ void __launch_bounds__(norms ? moment_threads : step_threads, norms ? 1
-                                                                         : precision == Precision::ieee || blocks8 > 2
-                                                                             ? 2
-                                                                             : 3)
+__global__ void __launch_bounds__(norms ? moment_threads : step_threads, norms ? 1 : step_blocks<precision, blocks8>)
     step_kernel(const __grid_constant__ Step a) {
   const Shape& s = a.shape;
   Arena arena(shared_memory<unsigned char>());
