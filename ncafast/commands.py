@@ -191,7 +191,7 @@ def _evaluate_mednca(options: Any) -> None:
 def _predict_mednca(options: Any) -> int:
     """FAILED when an image got no segmentation, as `cp` does when it could not copy a file."""
     from ncafast.tasks.mednca import predict
-    from ncafast.train import texts
+    from ncafast.utils import texts
 
     done = predict(options)
     for item in done.written:
@@ -206,7 +206,7 @@ def _predict_mednca(options: Any) -> int:
 
 def _animate_mednca(options: Any) -> None:
     from ncafast.tasks.mednca import animate
-    from ncafast.train import texts
+    from ncafast.utils import texts
 
     print(texts.printable(f"written: {animate(options)}"))
 
@@ -228,7 +228,7 @@ def _evaluate_classification(options: Any) -> None:
 def _predict_classification(options: Any) -> int:
     """FAILED when an image could not be read, as `_predict_mednca`."""
     from ncafast.tasks.classification import predict
-    from ncafast.train import texts
+    from ncafast.utils import texts
 
     done = predict(options)
     for item in done.found:
@@ -240,7 +240,7 @@ def _predict_classification(options: Any) -> int:
 
 def _animate_classification(options: Any) -> None:
     from ncafast.tasks.classification import animate
-    from ncafast.train import texts
+    from ncafast.utils import texts
 
     print(texts.printable(f"written: {animate(options)}"))
 

@@ -19,7 +19,7 @@ from ncafast.tasks.mednca.nifti import VolumeError
 from ncafast.tasks.mednca.pairs import find_pairs, list_nifti, resolve_folders
 from ncafast.tasks.mednca.volumes import read_channels, read_image, read_label, read_shape, read_spacing
 from ncafast.tasks.mednca.writing import write_labels
-from ncafast.train.outputs import check_folder
+from ncafast.utils.outputs import check_folder
 
 ORIENTATIONS = ["RAS", "LPS", "PSR", "SAL", "IRP"]
 

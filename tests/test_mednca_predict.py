@@ -19,7 +19,7 @@ from ncafast import checkpoint
 from ncafast.tasks.mednca import AnimateConfig, EvaluateConfig, PredictConfig, animate, evaluate, predict, train
 from ncafast.tasks.mednca.inference import groups, probabilities
 from ncafast.tasks.mednca.model_file import load_model
-from ncafast.train.seeds import mix
+from ncafast.utils.seeds import mix
 
 
 @pytest.fixture(scope="module")

@@ -23,9 +23,9 @@ from ncafast.tasks.mednca.data import (
 from ncafast.tasks.mednca.inference import groups
 from ncafast.tasks.mednca.pairs import Pair, Skipped, find_pairs
 from ncafast.tasks.mednca.slices import Recipe, sharpest_axis
-from ncafast.tasks.mednca.split import split_volumes
+from ncafast.tasks.mednca.split_files import split_volumes
 from ncafast.train import Job
-from ncafast.train.seeds import generator, mix
+from ncafast.utils.seeds import generator, mix
 
 NAMES = [f"case_{number:02}" for number in range(20)]
 

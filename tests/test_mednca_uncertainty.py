@@ -18,7 +18,7 @@ from ncafast.tasks.mednca.inference import groups, infer
 from ncafast.tasks.mednca.metrics import quality
 from ncafast.tasks.mednca.model_file import save_model
 from ncafast.tasks.mednca.slices import Recipe
-from ncafast.train.seeds import mix
+from ncafast.utils.seeds import mix
 
 
 def model_of(dims: int) -> MedNCA | M3DNCA:

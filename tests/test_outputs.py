@@ -24,10 +24,10 @@ from ncafast.tasks.mednca.model_file import save_model
 from ncafast.tasks.mednca.slices import Recipe
 from ncafast.tasks.mednca.writing import write_labels
 from ncafast.train import Settings
-from ncafast.train.outputs import beside, check_free, finished, write_result
 from ncafast.train.results import claim
 from ncafast.train.run_folder import RunFolder
-from ncafast.train.stamps import stamp, stamped
+from ncafast.utils.outputs import beside, check_free, finished, write_result
+from ncafast.utils.stamps import stamp, stamped
 from ncafast.viz import write_animation
 from ncafast.viz.figures import write_png
 

@@ -26,7 +26,7 @@ from ncafast.tasks.repeats.grid import parse_grid
 from ncafast.tasks.repeats.training import training
 from ncafast.tasks.texture import TrainConfig as Texture
 from ncafast.train import Fold, TrainingStopped, make_folds, write_folds
-from ncafast.train.tables import columns
+from ncafast.utils.tables import columns
 
 SHORT = {"steps": (2, 3), "hidden": 8, "epochs": 1, "ema": 0.0, "pictures": 0}
 

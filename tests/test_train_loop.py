@@ -515,7 +515,7 @@ def test_a_folder_that_cannot_be_locked_is_used_with_a_word(tmp_path, monkeypatc
     def refuses(self, timeout):
         raise OSError(38, "Function not implemented")
 
-    monkeypatch.setattr("ncafast.train.lock.FileLock.acquire", refuses)
+    monkeypatch.setattr("ncafast.utils.lock.FileLock.acquire", refuses)
     assert len(fit(nca(), STATES, loss, settings(tmp_path)).history) == 2
     assert "cannot be locked ([Errno 38] Function not implemented), so take care" in capsys.readouterr().out
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from ncafast import NCA, checkpoint
 from ncafast.tasks import growing, selfclassify, texture
 from ncafast.train import Settings, fit
-from ncafast.train.ranks import Ranks, check_norm
+from ncafast.train.distributed import Ranks, check_norm
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = """

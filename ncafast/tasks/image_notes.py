@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ncafast.train.progress import say
+from ncafast.utils.progress import say
 
 FRAMES = "several frames or pages, of which only the first is read"
 INT32 = "32-bit integers, read as 0 to 65535 (see --value-range)"

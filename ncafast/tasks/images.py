@@ -23,7 +23,7 @@ from ncafast.tasks.image_hints import FIRST, RAW, RAW_ENDINGS, hint
 from ncafast.tasks.image_notes import Notes
 from ncafast.tasks.image_options import MAX_PIXELS, ImageOptions, ValueRange
 from ncafast.tasks.image_values import ValueRangeError, read_values
-from ncafast.train.texts import printable
+from ncafast.utils.texts import printable
 
 _ORIENTATION = 0x0112  # EXIF tag
 _TO_UPRIGHT = {

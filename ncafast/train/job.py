@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from ncafast import checkpoint
-from ncafast.train.board import Board
 from ncafast.train.run_folder import RunFolder
-from ncafast.train.seeds import generator, mix
+from ncafast.train.tensorboard import Board
+from ncafast.utils.seeds import generator, mix
 
 Losses = Tensor | dict[str, Tensor]
 Row = dict[str, Any]

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ncafast.files import write_text
-from ncafast.train.lock import locked
-from ncafast.train.progress import say
 from ncafast.train.results import Results, claim
-from ncafast.train.seeds import mix
+from ncafast.utils.lock import locked
+from ncafast.utils.progress import say
+from ncafast.utils.seeds import mix
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,21 +19,21 @@ import torch
 from torch import Tensor, nn
 
 from ncafast.train.arguments import check_fit, check_job, check_row, check_score, check_settings_kind
-from ncafast.train.average import Average
-from ncafast.train.board import Board
+from ncafast.train.distributed import Ranks, check_norm, joined
+from ncafast.train.ema import Average
 from ncafast.train.gradients import make_optimiser, shape_gradient
 from ncafast.train.job import FunctionJob, Job, Losses, Moment, Report, Row, bare_reason, to_device
-from ncafast.train.lock import locked
-from ncafast.train.machine import determinism, threads
-from ncafast.train.progress import Bar, say
-from ncafast.train.ranks import Ranks, check_norm, joined
+from ncafast.train.losses import holds_nan, terms_of
 from ncafast.train.resume import SUMS, check_model, check_optimiser, check_progress, kind_of, take_weights
 from ncafast.train.run_folder import FREE, RunFolder
 from ncafast.train.saving import Saver
 from ncafast.train.schedules import learning_rate
-from ncafast.train.seeds import generator, mix
 from ncafast.train.settings import Settings, check_settings, memory_of
-from ncafast.train.terms import holds_nan, terms_of
+from ncafast.train.tensorboard import Board
+from ncafast.utils.devices import determinism, threads
+from ncafast.utils.lock import locked
+from ncafast.utils.progress import Bar, say
+from ncafast.utils.seeds import generator, mix
 
 _SKIPPED_MOST = 50  # steps in a row without a finite gradient after which fp16's scale is not to blame
 

@@ -12,10 +12,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ncafast.train.checks import refused
 from ncafast.train.damage import damage
 from ncafast.train.job import Job, Moment
-from ncafast.train.seeds import generator
+from ncafast.utils.option_checks import refused
+from ncafast.utils.seeds import generator
 
 
 class Pool:

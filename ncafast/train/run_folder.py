@@ -17,7 +17,7 @@ from typing import Any
 
 from ncafast import checkpoint
 from ncafast.files import write_text
-from ncafast.train.checks import MOST_THREADS
+from ncafast.utils.option_checks import MOST_THREADS
 
 # Options that may differ when a run is continued, because they do not change a weight. A run may also be made longer.
 FREE = frozenset({"out", "epochs", "patience", "save_every", "pictures", "tensorboard", "progress"})

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ncafast.train.lock import locked
-from ncafast.train.progress import say
 from ncafast.train.results import Results, claim
+from ncafast.utils.lock import locked
+from ncafast.utils.progress import say
 
 
 def search(

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ncafast.train.checks import Range, check_options, refused
-from ncafast.train.outputs import check_folder
+from ncafast.utils.option_checks import Range, check_options, refused
+from ncafast.utils.outputs import check_folder
 
 Schedule = Literal["constant", "step", "multistep", "exponential", "cosine"]
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ncafast.train.outputs import check_folder, check_free, finished
-from ncafast.train.progress import Bar
+from ncafast.utils.outputs import check_folder, check_free, finished
+from ncafast.utils.progress import Bar
 from ncafast.viz.pixels import Array, enlarged
 
 KINDS = (".gif", ".mp4")

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ncafast.train.outputs import finished
+from ncafast.utils.outputs import finished
 
 Array = np.ndarray[Any, Any]
 

@@ -12,9 +12,9 @@ from ncafast.tasks.classification.images import read_image
 from ncafast.tasks.classification.model_file import load_model
 from ncafast.tasks.image_notes import Notes
 from ncafast.tasks.images import Reading
-from ncafast.train.checks import check_options
-from ncafast.train.machine import resolve_device
-from ncafast.train.seeds import mix
+from ncafast.utils.devices import resolve_device
+from ncafast.utils.option_checks import check_options
+from ncafast.utils.seeds import mix
 from ncafast.viz.animation import check_animation, write_animation
 
 

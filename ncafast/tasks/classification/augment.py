@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ncafast.tasks.classification.config import Augment
-from ncafast.train.progress import say
+from ncafast.utils.progress import say
 
 
 def rotation_reason() -> str | None:

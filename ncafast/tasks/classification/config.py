@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from ncafast.tasks.image_options import ImageLimit, ImageOptions
-from ncafast.train.outputs import beside
 from ncafast.train.settings import Schedule, Settings
+from ncafast.utils.outputs import beside
 
 Naming = Literal["folders", "matek19"]
 Augment = Literal["auto", "rotate", "quarter", "none"]

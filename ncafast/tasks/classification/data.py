@@ -18,9 +18,9 @@ from ncafast.tasks.classification.images import read_image, resize_all
 from ncafast.tasks.classification.sources import Item, Source, open_source
 from ncafast.tasks.image_notes import Notes
 from ncafast.tasks.images import ImageError, Reading
-from ncafast.train.lists import split_by_lists
-from ncafast.train.progress import Bar, say
-from ncafast.train.seeds import mix
+from ncafast.train.split_files import split_by_lists
+from ncafast.utils.progress import Bar, say
+from ncafast.utils.seeds import mix
 
 
 @dataclass(frozen=True, slots=True)

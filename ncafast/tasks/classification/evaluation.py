@@ -20,12 +20,12 @@ from ncafast.tasks.classification.model_file import TrainedModel, load_model
 from ncafast.tasks.classification.sources import Item, Source, open_source
 from ncafast.tasks.image_notes import Notes
 from ncafast.tasks.images import Reading
-from ncafast.train.checks import Range, check_options
-from ncafast.train.machine import resolve_device
-from ncafast.train.outputs import check_apart, check_folder, check_free
-from ncafast.train.progress import Bar, say
 from ncafast.train.run_folder import read_split
-from ncafast.train.texts import printable
+from ncafast.utils.devices import resolve_device
+from ncafast.utils.option_checks import Range, check_options
+from ncafast.utils.outputs import check_apart, check_folder, check_free
+from ncafast.utils.progress import Bar, say
+from ncafast.utils.texts import printable
 from ncafast.viz.figures import write_png
 
 _FILES = ("scores.csv", "predictions.csv", "confusion.png")

@@ -18,7 +18,7 @@ from torch import Tensor
 from ncafast.functional import fire_mask, trace
 from ncafast.models import MaxNCA
 from ncafast.tasks.classification.augment import views
-from ncafast.train.seeds import mix
+from ncafast.utils.seeds import mix
 
 PANEL = 256  # training images, as many of each class, whose statistics are kept
 _GROUP = 64  # images whose states are in memory at a time

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ncafast.tasks.classification.images import ENDINGS
 from ncafast.tasks.image_hints import left_out
-from ncafast.train.progress import say
+from ncafast.utils.progress import say
 
 _IGNORED = ("__MACOSX",)  # beside the folders of an archive that was packed on a Mac
 

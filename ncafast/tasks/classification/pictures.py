@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ncafast.tasks.classification.recipe import Recipe
-from ncafast.train.texts import printable
+from ncafast.utils.texts import printable
 from ncafast.viz.figures import Array, pixels_of
 
 _BLUE, _PALE, _PINK, _GREEN, _ORANGE = "#3a6ea5", "#8fb8de", "#ff5d8f", "#2a9d6f", "#f8961e"

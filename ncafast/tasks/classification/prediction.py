@@ -17,11 +17,11 @@ from ncafast.tasks.classification.listing import list_images
 from ncafast.tasks.classification.model_file import TrainedModel, load_model
 from ncafast.tasks.image_notes import Notes
 from ncafast.tasks.images import ImageError, Reading
-from ncafast.train.checks import check_options
-from ncafast.train.machine import resolve_device
-from ncafast.train.outputs import check_apart, check_folder, check_free
-from ncafast.train.progress import Bar, say
-from ncafast.train.seeds import mix
+from ncafast.utils.devices import resolve_device
+from ncafast.utils.option_checks import check_options
+from ncafast.utils.outputs import check_apart, check_folder, check_free
+from ncafast.utils.progress import Bar, say
+from ncafast.utils.seeds import mix
 from ncafast.viz.figures import write_png
 
 

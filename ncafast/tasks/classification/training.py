@@ -21,12 +21,12 @@ from ncafast.tasks.classification.model_file import load_model, save_model
 from ncafast.tasks.classification.recipe import Recipe
 from ncafast.tasks.images import Reading
 from ncafast.train import Job, Moment, Report, run
-from ncafast.train.machine import resolve_device
-from ncafast.train.outputs import check_apart
-from ncafast.train.progress import is_first
 from ncafast.train.run_folder import FREE, RunFolder
-from ncafast.train.seeds import generator, mix
 from ncafast.train.settings import check_settings
+from ncafast.utils.devices import resolve_device
+from ncafast.utils.outputs import check_apart
+from ncafast.utils.progress import is_first
+from ncafast.utils.seeds import generator, mix
 from ncafast.viz.figures import write_png
 
 # What these lead to, the images, is compared itself.

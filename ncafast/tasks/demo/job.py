@@ -19,8 +19,8 @@ from ncafast.tasks.demo.config import DemoConfig
 from ncafast.tasks.mednca import PredictConfig, Result, TrainConfig, predict, train
 from ncafast.tasks.mednca.metrics import score
 from ncafast.tasks.mednca.model_file import TrainedModel, load_model
-from ncafast.train.machine import resolve_device
-from ncafast.train.outputs import check_folder
+from ncafast.utils.devices import resolve_device
+from ncafast.utils.outputs import check_folder
 
 BATCH, CROP = 2, 48  # slices at once, and the side of the random squares cut from them
 _RUN_FILES = (

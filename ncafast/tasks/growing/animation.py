@@ -12,9 +12,9 @@ from ncafast.tasks.growing.healing import run_states
 from ncafast.tasks.growing.model_file import TrainedModel, load_model
 from ncafast.tasks.growing.pictures import Array, over_white
 from ncafast.tasks.growing.states import cut_away, seed_states
-from ncafast.train.checks import check_options
-from ncafast.train.machine import resolve_device
-from ncafast.train.seeds import mix
+from ncafast.utils.devices import resolve_device
+from ncafast.utils.option_checks import check_options
+from ncafast.utils.seeds import mix
 from ncafast.viz.animation import check_animation, write_animation
 from ncafast.viz.pixels import enlarged, mosaic
 

@@ -16,10 +16,10 @@ from ncafast.tasks.growing.config import EvaluateConfig
 from ncafast.tasks.growing.healing import Course, grow, heal
 from ncafast.tasks.growing.model_file import load_model
 from ncafast.tasks.growing.states import CUTS, Cut
-from ncafast.train.checks import check_options
-from ncafast.train.machine import resolve_device
-from ncafast.train.outputs import check_folder, check_free, write_result
-from ncafast.train.progress import Bar, say
+from ncafast.utils.devices import resolve_device
+from ncafast.utils.option_checks import check_options
+from ncafast.utils.outputs import check_folder, check_free, write_result
+from ncafast.utils.progress import Bar, say
 from ncafast.viz.figures import write_png
 
 _FILES = ("healing.json", "steps.csv", "healing.png")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ncafast.models import GrowingNCA
 from ncafast.tasks.growing.states import Cut, cut_away, pixel_loss, seed_states
-from ncafast.train.seeds import mix
+from ncafast.utils.seeds import mix
 
 Advance = Callable[[int], None]  # is told of so many steps more
 

@@ -21,11 +21,11 @@ from ncafast.tasks.growing.states import pixel_loss, seed_states
 from ncafast.tasks.growing.target import MOST_SIZE, Target, make_target, read_target
 from ncafast.tasks.images import Reading
 from ncafast.train import Job, Moment, Report, run
-from ncafast.train.checks import Range, refused
 from ncafast.train.pool import Pool, PoolJob
 from ncafast.train.run_folder import FREE
-from ncafast.train.seeds import mix
 from ncafast.train.settings import check_settings
+from ncafast.utils.option_checks import Range, refused
+from ncafast.utils.seeds import mix
 from ncafast.viz.figures import write_png
 
 _EPOCH = 100  # training steps

@@ -20,9 +20,9 @@ from ncafast.tasks.mednca.notes import say_contradictions
 from ncafast.tasks.mednca.prediction import segment, slices_of
 from ncafast.tasks.mednca.slices import Array
 from ncafast.tasks.mednca.stages import Stage, stages
-from ncafast.train.checks import check_options, refused
-from ncafast.train.machine import resolve_device
-from ncafast.train.progress import say
+from ncafast.utils.devices import resolve_device
+from ncafast.utils.option_checks import check_options, refused
+from ncafast.utils.progress import say
 from ncafast.viz.animation import check_animation, write_animation
 from ncafast.viz.pixels import enlarged, mosaic
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ncafast.train.outputs import beside
 from ncafast.train.settings import BaseSettings, Schedule
+from ncafast.utils.outputs import beside
 
 Axis = Literal["sagittal", "coronal", "axial"]
 Geometry = Literal["sform", "qform"]

@@ -23,10 +23,10 @@ from ncafast.tasks.mednca.matching import waivers
 from ncafast.tasks.mednca.nifti import VolumeError
 from ncafast.tasks.mednca.pairs import Pair, Skipped
 from ncafast.tasks.mednca.slices import Recipe
-from ncafast.tasks.mednca.split import split_volumes
+from ncafast.tasks.mednca.split_files import split_volumes
 from ncafast.tasks.mednca.volumes import check_sides
-from ncafast.train.progress import say
-from ncafast.train.seeds import generator
+from ncafast.utils.progress import say
+from ncafast.utils.seeds import generator
 
 _SHOWN = 8  # label values in one line
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ncafast.train.texts import printable
+from ncafast.utils.texts import printable
 
 NAME = "dataset.json"
 _ENDINGS = (".nii.gz", ".nii")

@@ -28,11 +28,11 @@ from ncafast.tasks.mednca.pairs import Pair, Skipped
 from ncafast.tasks.mednca.prediction import segment, slices_of
 from ncafast.tasks.mednca.reading import read_truth
 from ncafast.tasks.mednca.slices import Array, Recipe
-from ncafast.train.checks import check_options, refused
-from ncafast.train.machine import resolve_device
-from ncafast.train.outputs import check_folder, check_free
 from ncafast.train.run_folder import read_split
-from ncafast.train.texts import printable
+from ncafast.utils.devices import resolve_device
+from ncafast.utils.option_checks import check_options, refused
+from ncafast.utils.outputs import check_folder, check_free
+from ncafast.utils.texts import printable
 
 _FILES = ("scores.csv", "quality.png", "worst.png", "middle.png", "best.png")
 _COLUMNS = ("dice", "iou", "hd95_mm")

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ncafast.models import M3DNCA, MedNCA
 from ncafast.tasks.mednca.data import pad_to, padded_size
-from ncafast.train.seeds import mix
+from ncafast.utils.seeds import mix
 
 Model = MedNCA | M3DNCA
 

@@ -18,7 +18,7 @@ from ncafast.models import M3DNCA
 from ncafast.models.cascade import Windows, cut, draw_windows
 from ncafast.tasks.mednca.cache import CachedVolume
 from ncafast.tasks.mednca.data import padded_size
-from ncafast.train.seeds import generator
+from ncafast.utils.seeds import generator
 
 
 @dataclass(frozen=True, slots=True)

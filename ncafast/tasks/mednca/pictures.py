@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
 from ncafast.tasks.mednca.config import Axis
-from ncafast.train.texts import printable
+from ncafast.utils.texts import printable
 from ncafast.viz.figures import pixels_of, write_gif, write_png
 
 Array = np.ndarray[Any, Any]

@@ -12,7 +12,7 @@ from ncafast.tasks.mednca.dataset_json import Facts
 from ncafast.tasks.mednca.layouts import Dataset, open_dataset
 from ncafast.tasks.mednca.slices import Recipe
 from ncafast.tasks.mednca.volumes import read_channels
-from ncafast.train.checks import refused
+from ncafast.utils.option_checks import refused
 
 _SHOWN = 8  # names in one line
 

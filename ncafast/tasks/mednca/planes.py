@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from ncafast.tasks.mednca import pictures
 from ncafast.tasks.mednca.config import Axis
 from ncafast.tasks.mednca.slices import Recipe
-from ncafast.train.texts import printable
+from ncafast.utils.texts import printable
 from ncafast.viz.figures import pixels_of
 
 Array = np.ndarray[Any, Any]

@@ -25,10 +25,10 @@ from ncafast.tasks.mednca.pairs import Skipped
 from ncafast.tasks.mednca.slices import Array, Recipe
 from ncafast.tasks.mednca.volumes import Volume, check_sides
 from ncafast.tasks.mednca.writing import write_labels
-from ncafast.train.checks import check_options, refused
-from ncafast.train.machine import resolve_device
-from ncafast.train.outputs import check_folder, check_free
-from ncafast.train.texts import printable
+from ncafast.utils.devices import resolve_device
+from ncafast.utils.option_checks import check_options, refused
+from ncafast.utils.outputs import check_folder, check_free
+from ncafast.utils.texts import printable
 
 _RUNS = 10  # of the pseudo-ensemble, as many as in M3D-NCA
 _LAST_STEPS = 5

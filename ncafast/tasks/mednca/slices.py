@@ -20,8 +20,8 @@ from ncafast.tasks.mednca.modalities import ending
 from ncafast.tasks.mednca.nifti import VolumeError
 from ncafast.tasks.mednca.reading import count_channels, read_case
 from ncafast.tasks.mednca.volumes import Volume, read_channels, read_shape, read_spacing
-from ncafast.train.checks import refused
-from ncafast.train.texts import printable
+from ncafast.utils.option_checks import refused
+from ncafast.utils.texts import printable
 
 Array = np.ndarray[Any, Any]
 

@@ -26,13 +26,13 @@ from ncafast.tasks.mednca.plan import open_training, recipe_for
 from ncafast.tasks.mednca.slices import Array, Recipe
 from ncafast.tasks.mednca.validation import validate
 from ncafast.train import Job, Moment, Report, Settings, run
-from ncafast.train.checks import Range, check_options, refused
-from ncafast.train.machine import resolve_device
-from ncafast.train.outputs import check_folder
-from ncafast.train.progress import say
 from ncafast.train.run_folder import FREE, RunFolder
-from ncafast.train.seeds import mix
 from ncafast.train.settings import BaseSettings, check_settings
+from ncafast.utils.devices import resolve_device
+from ncafast.utils.option_checks import Range, check_options, refused
+from ncafast.utils.outputs import check_folder
+from ncafast.utils.progress import say
+from ncafast.utils.seeds import mix
 
 _STEPS = 1500  # of the default length: 1803 steps on 96 hippocampi reach a held-out Dice of 0.857
 # 3-D, 96 hippocampi of some 37 x 50 x 35 voxels, held-out Dice, 2026-11-24. Cubes of 24, single weights: between 0.80

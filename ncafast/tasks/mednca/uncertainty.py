@@ -17,8 +17,8 @@ from ncafast.tasks.mednca.metrics import quality
 from ncafast.tasks.mednca.model_file import TrainedModel
 from ncafast.tasks.mednca.slices import Array, Recipe
 from ncafast.tasks.mednca.writing import write_map
-from ncafast.train.outputs import write_result
-from ncafast.train.texts import printable
+from ncafast.utils.outputs import write_result
+from ncafast.utils.texts import printable
 from ncafast.viz.figures import pixels_of
 
 ENDINGS = ("_runs.nii.gz", "_steps.nii.gz", ".png")  # of an image's files

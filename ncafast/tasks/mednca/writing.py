@@ -11,7 +11,7 @@ import numpy as np
 from ncafast.tasks.mednca.config import Geometry
 from ncafast.tasks.mednca.geometry import place_of
 from ncafast.tasks.mednca.nifti import by, open_nifti
-from ncafast.train.outputs import finished
+from ncafast.utils.outputs import finished
 
 Array = np.ndarray[Any, Any]
 

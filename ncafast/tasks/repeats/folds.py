@@ -9,11 +9,11 @@ from typing import Any
 from ncafast.tasks.repeats.config import ClassificationFolds, MedNCAFolds
 from ncafast.tasks.repeats.pictures import draw_folds
 from ncafast.tasks.repeats.training import as_begun, check_of, measured, settled, task_of, training
-from ncafast.train.checks import Range, check_options
 from ncafast.train.kfold import Fold, cross_validate, make_folds, read_folds
-from ncafast.train.outputs import check_apart, check_folder
-from ncafast.train.progress import say
-from ncafast.train.tables import columns
+from ncafast.utils.option_checks import Range, check_options
+from ncafast.utils.outputs import check_apart, check_folder
+from ncafast.utils.progress import say
+from ncafast.utils.tables import columns
 from ncafast.viz.figures import write_png
 
 _SHOWN = {"mednca": "val_dice", "classification": "val_accuracy"}

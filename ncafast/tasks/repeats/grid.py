@@ -12,11 +12,11 @@ from ncafast.tasks.repeats.pictures import draw_grid
 from ncafast.tasks.repeats.training import as_begun, check_of, measured, settled, task_of, training
 from ncafast.train import TrainingStopped
 from ncafast.train import search as search_grid
-from ncafast.train.checks import check_options
-from ncafast.train.outputs import check_folder
-from ncafast.train.progress import say
 from ncafast.train.run_folder import FREE
-from ncafast.train.tables import columns
+from ncafast.utils.option_checks import check_options
+from ncafast.utils.outputs import check_folder
+from ncafast.utils.progress import say
+from ncafast.utils.tables import columns
 from ncafast.viz.figures import write_png
 
 _BY = {

@@ -10,8 +10,8 @@ from typing import Any
 
 from ncafast.tasks.image_options import ImageOptions
 from ncafast.tasks.repeats.config import FoldOptions, GridOptions
-from ncafast.train.progress import say
 from ncafast.train.run_folder import FREE
+from ncafast.utils.progress import say
 
 # Options that may differ when a repetition goes on: what changes no weight, or is compared otherwise.
 _FREE = FREE - {"epochs", "patience"} | {"cache", "device", "threads", "over", "by", "lowest", "folds", "splits"}

@@ -13,9 +13,9 @@ from ncafast.tasks.selfclassify.idx import read_digits
 from ncafast.tasks.selfclassify.model_file import load_model
 from ncafast.tasks.selfclassify.running import over_time
 from ncafast.tasks.selfclassify.states import brightness, exchange, fresh_states
-from ncafast.train.checks import check_options
-from ncafast.train.machine import resolve_device
-from ncafast.train.seeds import generator, mix
+from ncafast.utils.devices import resolve_device
+from ncafast.utils.option_checks import check_options
+from ncafast.utils.seeds import generator, mix
 from ncafast.viz.animation import check_animation, write_animation
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from ncafast.tasks.image_options import ImageOptions
-from ncafast.train.outputs import beside
 from ncafast.train.settings import Schedule, Settings
+from ncafast.utils.outputs import beside
 
 
 @dataclass(kw_only=True)

@@ -21,10 +21,10 @@ from ncafast.tasks.selfclassify.metrics import Tally, confusion, tally, votes
 from ncafast.tasks.selfclassify.model_file import load_model
 from ncafast.tasks.selfclassify.running import each_batch
 from ncafast.tasks.selfclassify.states import brightness
-from ncafast.train.checks import check_options
-from ncafast.train.machine import resolve_device
-from ncafast.train.outputs import check_folder, check_free, write_result
-from ncafast.train.progress import say
+from ncafast.utils.devices import resolve_device
+from ncafast.utils.option_checks import check_options
+from ncafast.utils.outputs import check_folder, check_free, write_result
+from ncafast.utils.progress import say
 from ncafast.viz.figures import write_png
 
 _PICTURES = ("accuracy.png", "confusion.png", "digits.png")

@@ -15,7 +15,7 @@ from ncafast.tasks.image_hints import left_out
 from ncafast.tasks.image_notes import Notes
 from ncafast.tasks.images import ImageError, Reading, on_white
 from ncafast.tasks.selfclassify.states import ink
-from ncafast.train.progress import say
+from ncafast.utils.progress import say
 
 _ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm")
 _MOST = 1024  # cells along a side

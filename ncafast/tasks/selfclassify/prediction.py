@@ -19,11 +19,11 @@ from ncafast.tasks.selfclassify.metrics import votes
 from ncafast.tasks.selfclassify.model_file import TrainedModel, load_model
 from ncafast.tasks.selfclassify.running import over_time
 from ncafast.tasks.selfclassify.states import fresh_states
-from ncafast.train.checks import check_options
-from ncafast.train.machine import resolve_device
-from ncafast.train.outputs import check_folder, check_free
-from ncafast.train.progress import say
-from ncafast.train.texts import printable
+from ncafast.utils.devices import resolve_device
+from ncafast.utils.option_checks import check_options
+from ncafast.utils.outputs import check_folder, check_free
+from ncafast.utils.progress import say
+from ncafast.utils.texts import printable
 from ncafast.viz.figures import write_png
 
 _MOMENTS = 5  # states in a picture

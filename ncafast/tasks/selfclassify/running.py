@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ncafast.models import SelfClassifyingNCA
 from ncafast.tasks.selfclassify.states import fresh_states
-from ncafast.train.seeds import mix
+from ncafast.utils.seeds import mix
 
 
 def advance(model: SelfClassifyingNCA, states: Tensor, steps: int, seed: int, first_step: int = 0) -> Tensor:

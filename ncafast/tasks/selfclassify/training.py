@@ -25,8 +25,8 @@ from ncafast.tasks.selfclassify.states import brightness, exchange, fresh_states
 from ncafast.train import Moment, Report, run
 from ncafast.train.pool import Pool, PoolJob
 from ncafast.train.run_folder import FREE
-from ncafast.train.seeds import generator, mix
 from ncafast.train.settings import check_settings
+from ncafast.utils.seeds import generator, mix
 from ncafast.viz.figures import write_png
 
 _LATER = 4  # times the trained length, at which held-out digits are looked at again

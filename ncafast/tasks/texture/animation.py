@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ncafast.tasks.texture.config import AnimateConfig
 from ncafast.tasks.texture.model_file import OFFSET, fresh, load_texture
-from ncafast.train.checks import check_options
-from ncafast.train.machine import resolve_device
-from ncafast.train.outputs import check_folder, check_free
+from ncafast.utils.devices import resolve_device
+from ncafast.utils.option_checks import check_options
+from ncafast.utils.outputs import check_folder, check_free
 from ncafast.viz import mosaic, rgb, watch, write_animation
 from ncafast.viz.animation import check_animation
 from ncafast.viz.figures import write_png

@@ -32,11 +32,11 @@ from ncafast.tasks.texture.pictures import Array
 from ncafast.tasks.texture.sample import checksum, read_sample
 from ncafast.tasks.texture.training import LEAST_GRID, train
 from ncafast.train import TrainingStopped
-from ncafast.train.checks import check_options, refused
-from ncafast.train.lock import locked
-from ncafast.train.machine import resolve_device, threads
-from ncafast.train.outputs import check_folder
-from ncafast.train.progress import say
+from ncafast.utils.devices import resolve_device, threads
+from ncafast.utils.lock import locked
+from ncafast.utils.option_checks import check_options, refused
+from ncafast.utils.outputs import check_folder
+from ncafast.utils.progress import say
 from ncafast.viz.figures import write_png
 
 _COLUMNS = ("channels", "hidden", "seed", "motion", "distance", "note")

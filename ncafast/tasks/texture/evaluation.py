@@ -21,10 +21,10 @@ from ncafast.tasks.texture.measure import MOTION, distance, motion, states_at
 from ncafast.tasks.texture.model_file import load_texture, picture_of
 from ncafast.tasks.texture.motion import make_flow
 from ncafast.tasks.texture.sample import read_sample
-from ncafast.train.checks import check_options, refused
-from ncafast.train.machine import resolve_device
-from ncafast.train.outputs import check_folder, check_free, write_result
-from ncafast.train.progress import Bar, say
+from ncafast.utils.devices import resolve_device
+from ncafast.utils.option_checks import check_options, refused
+from ncafast.utils.outputs import check_folder, check_free, write_result
+from ncafast.utils.progress import Bar, say
 from ncafast.viz.figures import write_png
 
 _FILES = ("scores.csv", "scores.json", "texture.png", "distance.png")

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from ncafast.models import TextureNCA
 from ncafast.tasks.texture.model_file import fresh, picture_of
 from ncafast.tasks.texture.motion import FlowOf, motion_strength
-from ncafast.train.progress import Bar
-from ncafast.train.seeds import generator
+from ncafast.utils.progress import Bar
+from ncafast.utils.seeds import generator
 from ncafast.viz import watch
 
 MOTION = {"frames": 2, "steps_per_frame": 1}  # the least of each that give any

@@ -22,10 +22,10 @@ from ncafast.tasks.texture.loss import choose, make_loss, overflow
 from ncafast.tasks.texture.model_file import COLOURS, Recipe, fresh, picture_of, save_texture
 from ncafast.tasks.texture.sample import checksum, read_sample
 from ncafast.train import Moment, Pool, PoolJob, Report, run
-from ncafast.train.machine import resolve_device
 from ncafast.train.run_folder import FREE
-from ncafast.train.seeds import generator, mix
 from ncafast.train.settings import check_settings
+from ncafast.utils.devices import resolve_device
+from ncafast.utils.seeds import generator, mix
 from ncafast.viz.figures import write_png
 
 _FREE = FREE | {"image", "weights", "value_range", "max_pixels"}  # the sample's pixels are compared themselves

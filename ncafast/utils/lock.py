@@ -10,8 +10,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ncafast.train.outputs import check_folder
-from ncafast.train.progress import is_first, say
+from ncafast.utils.outputs import check_folder
+from ncafast.utils.progress import is_first, say
 
 _LOCK, _HOLDER = ".lock", ".holder"  # the lock says whether, the text file by whom
 

@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ncafast.rule import Rule
-from ncafast.train.machine import resolve_device
+from ncafast.utils.devices import resolve_device
 
 _PATIENCE = timedelta(hours=2)  # the others wait while the first process measures and draws
 

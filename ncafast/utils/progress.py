@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from ncafast.train.texts import printable
+from ncafast.utils.texts import printable
 
 
 def is_first() -> bool:

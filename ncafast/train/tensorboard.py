@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ncafast.train.texts import printable
+from ncafast.utils.texts import printable
 
 
 class Board:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ncafast.train.texts import printable
+from ncafast.utils.texts import printable
 
 
 def columns(rows: Sequence[dict[str, Any]]) -> list[str]:

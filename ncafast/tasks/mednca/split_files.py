@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ncafast.train.lists import split_by_lists
-from ncafast.train.seeds import mix
+from ncafast.train.split_files import split_by_lists
+from ncafast.utils.seeds import mix
 
 
 @dataclass(frozen=True, slots=True)

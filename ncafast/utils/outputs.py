@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ncafast.files import replacing
-from ncafast.train.stamps import stamp, stamped
+from ncafast.utils.stamps import stamp, stamped
 
 BESIDE = "<model>"
 """First part of a path that stands for the place of the model; see `beside`."""
