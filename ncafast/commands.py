@@ -282,7 +282,7 @@ def _evaluate_growing(options: Any) -> None:
     from ncafast.tasks.growing import evaluate
 
     result = evaluate(options)
-    print(f"written: {result.json}, {result.picture.name}")
+    print(f"written: {result.folder / 'healing.json'}, steps.csv, healing.png")
 
 
 def _animate_growing(options: Any) -> None:

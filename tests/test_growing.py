@@ -19,15 +19,15 @@ from safetensors.torch import load_file, save_file
 import ncafast
 from ncafast import backends, checkpoint, cli
 from ncafast.models import GrowingNCA
-from ncafast.tasks.growing import AnimateConfig, EvaluateConfig, TrainConfig, animate, evaluate, train, training
-from ncafast.tasks.growing.animation import beside_channels, film
+from ncafast.tasks.base import Trained, load
+from ncafast.tasks.growing import AnimateConfig, EvaluateConfig, TrainConfig, animate, evaluate, job, train
 from ncafast.tasks.growing.emoji import draw_emoji
-from ncafast.tasks.growing.evaluation import judge
 from ncafast.tasks.growing.healing import Course, grow, heal
-from ncafast.tasks.growing.model_file import load_model, save_model
-from ncafast.tasks.growing.pictures import over_white
+from ncafast.tasks.growing.pictures import beside_channels, over_white
+from ncafast.tasks.growing.regeneration import judge
 from ncafast.tasks.growing.states import CUTS, cut_away, pixel_loss, seed_states
 from ncafast.tasks.growing.target import Target, TargetError, make_target, read_target
+from ncafast.tasks.growing.task import TASK, film
 from ncafast.train.run_folder import RunFolder
 
 FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
@@ -53,12 +53,16 @@ def options(image: Path, out: Path, **others: object) -> TrainConfig:
 
 @pytest.fixture
 def short(monkeypatch):
-    monkeypatch.setattr(training, "_EPOCH", 3)
-    monkeypatch.setattr(training._FromPool, "epoch_length", 3)
+    monkeypatch.setattr(job, "_EPOCH", 3)
+    monkeypatch.setattr(job.FromPool, "epoch_length", 3)
 
 
 def weights(path: Path) -> dict[str, bytes]:
     return {key: tensor.numpy().tobytes() for key, tensor in load_file(path).items()}
+
+
+def load_model(path: Path) -> Trained:
+    return load(TASK, path, torch.device("cpu"))
 
 
 def random_model(channels: int = 8) -> GrowingNCA:
@@ -270,19 +274,19 @@ def test_it_learns_to_grow_a_small_image_and_to_keep_it(image, tmp_path):
     assert result.history[-1]["loss"] < 0.5 * result.history[0]["loss"]
     assert (tmp_path / "run" / "curves.png").is_file()
     assert iio.imread(tmp_path / "run" / "pictures" / "epoch-0004.png").shape == (40, 4 * 40 + 6, 3)
-    trained = load_model(result.best, torch.device("cpu"))
-    assert trained.steps == 12 and trained.regime == "regenerating" and trained.target.padding == 2
+    spec = load_model(result.best).spec
+    assert spec.longest == 12 and spec.regime == "regenerating" and spec.target.padding == 2
 
 
 def test_the_regime_growing_starts_every_sample_from_the_seed(image, tmp_path, monkeypatch, short):
     batches = []
-    original = training._Growing.losses
+    original = job.Growing.losses
 
     def losses(self, batch, at):
         batches.append(batch)
         return original(self, batch, at)
 
-    monkeypatch.setattr(training._Growing, "losses", losses)
+    monkeypatch.setattr(job.Growing, "losses", losses)
     train(options(image, tmp_path / "run", regime="growing"))
     assert len(batches) == 6
     assert all(torch.equal(batch, seed_states(4, 8, 10, 10)) for batch in batches)
@@ -293,7 +297,7 @@ def test_the_pool_keeps_what_was_grown_and_only_one_regime_damages(
     image, tmp_path, monkeypatch, short, regime, damaged
 ):
     holes, batches = [], []
-    damage, losses = training.Pool.damage, training._Growing.losses
+    damage, losses = job.Pool.damage, job.Growing.losses
 
     def cut(self, numbers, kind, random, **sizes):
         holes.append((len(numbers), kind, sizes))
@@ -303,8 +307,8 @@ def test_the_pool_keeps_what_was_grown_and_only_one_regime_damages(
         batches.append(batch.clone())
         return losses(self, batch, at)
 
-    monkeypatch.setattr(training.Pool, "damage", cut)
-    monkeypatch.setattr(training._Growing, "losses", look)
+    monkeypatch.setattr(job.Pool, "damage", cut)
+    monkeypatch.setattr(job.Growing, "losses", look)
     config = options(image, tmp_path / "run", regime=regime, damage_kind="rectangles", damage_size=(0.2, 0.3))
     train(replace(config, pool_size=4, fire_rate=1.0))
     seed = seed_states(1, 8, 10, 10)
@@ -316,24 +320,24 @@ def test_the_pool_keeps_what_was_grown_and_only_one_regime_damages(
 
 
 def test_the_option_is_the_probability_that_a_cell_updates(image):
-    job = training._new_model(options(image, Path("x"), fire_rate=0.8))
-    assert job.rule.fire_rate == pytest.approx(0.8)
+    model = TASK.job(options(image, Path("x"), fire_rate=0.8)).model
+    assert model.rule.fire_rate == pytest.approx(0.8)
 
 
 @pytest.mark.skipif("cpu" not in backends.available(), reason="the CPU backend is not built")
 @pytest.mark.parametrize("regime", ["growing", "regenerating"])
 def test_loss_curves_agree_between_the_fused_and_the_reference_backend(image, tmp_path, monkeypatch, regime):
     curve: list[float] = []
-    original = training._Growing.losses
+    original = job.Growing.losses
 
     def losses(self, batch, at):
         found = original(self, batch, at)
         curve.append(found.item())
         return found
 
-    monkeypatch.setattr(training, "_EPOCH", 15)
-    monkeypatch.setattr(training._FromPool, "epoch_length", 15)
-    monkeypatch.setattr(training._Growing, "losses", losses)
+    monkeypatch.setattr(job, "_EPOCH", 15)
+    monkeypatch.setattr(job.FromPool, "epoch_length", 15)
+    monkeypatch.setattr(job.Growing, "losses", losses)
     for name in ("cpu", "reference"):
         with backends.use(name):
             train(options(image, tmp_path / name, epochs=1, regime=regime, schedule="constant"))
@@ -399,7 +403,8 @@ def test_another_image_in_the_same_folder_is_refused(image, tmp_path, short):
 @pytest.fixture
 def model_file(tmp_path: Path) -> Path:
     path = tmp_path / "model.safetensors"
-    save_model(path, random_model(), disc(), 6, "persistent", epoch=1, step=2)
+    spec = {"target": disc().to_text(), "padding": str(disc().padding), "steps": "6", "regime": "persistent"}
+    checkpoint.save(path, random_model(), task="growing", facts="{}", **spec)
     return path
 
 
@@ -411,7 +416,7 @@ def test_evaluate_writes_what_it_prints(model_file, tmp_path, capsys):
     assert [cut["cut"] for cut in facts["cuts"]] == list(CUTS)
     assert facts["empty_loss"] == pytest.approx(float(disc().tensor().square().mean()))
     target = disc().tensor()
-    grown, losses = grow(load_model(model_file, torch.device("cpu")).model, target, steps=18, runs=3, seed=0)
+    grown, losses = grow(load_model(model_file).model, target, steps=18, runs=3, seed=0)
     assert (facts["grown_loss"], facts["before_cut"]) == (losses[6], losses[18])
     hurt = float(pixel_loss(cut_away(grown, "bottom", target), target).mean())
     assert facts["cuts"][3]["cut_loss"] == pytest.approx(hurt)
@@ -432,7 +437,7 @@ def test_evaluate_shows_how_far_it_is(model_file, tmp_path, capsys, progress):
 
 def test_the_film_shows_seed_growth_cut_and_healing(model_file, tmp_path):
     config = AnimateConfig(model_file, tmp_path / "film.gif", cuts=("left", "top"), grow=6, heal=4, zoom=3, fps=6)
-    trained = load_model(model_file, torch.device("cpu"))
+    trained = load_model(model_file)
     states = film(trained, config)
     target = disc().tensor()
     assert len(states) == 2 + 3 + (2 + 2) + (2 + 2)  # each new sight stays for a third of a second
@@ -487,19 +492,19 @@ def test_a_checkpoint_of_another_task_or_a_damaged_one_is_named(model_file, tmp_
     ncafast.save(tmp_path / "other.safetensors", random_model(), task="texture")
     said = "other.safetensors: was written by ncafast train texture; give one of ncafast train growing"
     with pytest.raises(ValueError, match=said):
-        load_model(tmp_path / "other.safetensors", torch.device("cpu"))
+        load_model(tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match="give a checkpoint"):
-        load_model(tmp_path / "absent", torch.device("cpu"))
+        load_model(tmp_path / "absent")
     header, tensors = checkpoint.describe(model_file), load_file(model_file)
     for change in ({"target": "xx"}, {"target": None}, {"padding": "much"}, {"steps": "0"}):
         kept = {key: value for key, value in (header | change).items() if value is not None}
         save_file(tensors, tmp_path / "bad.safetensors", kept)
         with pytest.raises(ValueError, match="bad.safetensors: is damaged"):
-            load_model(tmp_path / "bad.safetensors", torch.device("cpu"))
+            load_model(tmp_path / "bad.safetensors")
     tensors["fc1.weight"][0, 0] = float("nan")
     save_file(tensors, tmp_path / "bad.safetensors", header)
     with pytest.raises(ValueError, match="NaN or infinite"):
-        load_model(tmp_path / "bad.safetensors", torch.device("cpu"))
+        load_model(tmp_path / "bad.safetensors")
 
 
 def test_the_pages_python_is_what_train_takes(tmp_path, monkeypatch):

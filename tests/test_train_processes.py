@@ -48,9 +48,9 @@ def train_texture(inputs: Path, out: Path, batch: int) -> None:
 
 
 def train_growing(inputs: Path, out: Path, batch: int) -> None:
-    from test_growing import options, training
+    from test_growing import job, options
 
-    training._FromPool.epoch_length = 3
+    job.FromPool.epoch_length = 3
     growing.train(options(inputs / "disc.png", out, epochs=1, batch_size=batch))
 
 
@@ -113,10 +113,10 @@ def test_two_processes_are_one_with_the_doubled_batch(out, tmp_path):
 def test_a_task_in_two_processes_is_one_with_the_doubled_batch(out, tmp_path, name):
     """Also where samples come from a pool, start anew, are damaged, or get other digits."""
     with pytest.MonkeyPatch.context() as patch:  # epochs of a few steps
-        from test_growing import training as growing_training
+        from test_growing import job as growing_job
         from test_selfclassify import training as digits_training
 
-        patch.setattr(growing_training._FromPool, "epoch_length", 3)
+        patch.setattr(growing_job.FromPool, "epoch_length", 3)
         patch.setattr(digits_training._SelfClassifying, "epoch_length", 3)
         TASKS[name](out / "inputs", tmp_path / "one", 4)
     histories = [json.loads((folder / "history.json").read_text()) for folder in (out / name, tmp_path / "one")]

@@ -3,3 +3,5 @@
 A task needs the extra packages of ``pip install ncafast[tasks]``; importing ``ncafast`` alone never
 does.
 """
+
+TASKS = {"growing": "ncafast.tasks.growing.task:TASK"}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from ncafast.tasks import TASKS
+
 
 def attribute(package: str, task: str, homes: dict[str, str], name: str) -> Any:
     """What a task's package gives for a name, for its `__getattr__`.
@@ -12,7 +14,7 @@ def attribute(package: str, task: str, homes: dict[str, str], name: str) -> Any:
     Args:
         package: the task's package.
         task: the task in words, for messages.
-        homes: the package's module of every name.
+        homes: the module of every name, in the package or, with a dot in it, anywhere.
         name: the name that is asked for.
 
     Raises:
@@ -21,12 +23,31 @@ def attribute(package: str, task: str, homes: dict[str, str], name: str) -> Any:
     """
     if name not in homes:
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
+    home = homes[name]
+    return getattr(_imported(home if "." in home else f"{package}.{home}", task), name)
+
+
+def run(command: str, task: str, options: Any) -> Any:
+    """A command of `ncafast.tasks.base` on a task of `ncafast.tasks.TASKS`.
+
+    Raises:
+        ModuleNotFoundError: a package is missing; the message says how to install it.
+    """
+    return getattr(_imported("ncafast.tasks.base", task), command)(find(task), options)
+
+
+def find(task: str) -> Any:
+    """The `Task` object of a name in `ncafast.tasks.TASKS`."""
+    module, name = TASKS[task].split(":")
+    return getattr(_imported(module, task), name)
+
+
+def _imported(module: str, task: str) -> Any:
     try:
-        module = importlib.import_module(f"{package}.{homes[name]}")
+        return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("ncafast"):
             raise
         raise ModuleNotFoundError(
             f"the {task} task needs the package {error.name!r}; run: pip install 'ncafast[tasks]'", name=error.name
         ) from error
-    return getattr(module, name)

@@ -55,6 +55,11 @@ class Result:
     history: tuple[Row, ...]
     """One row per epoch, as in history.csv and history.json."""
 
+    @property
+    def measures(self) -> dict[str, Any]:
+        """Of the best epoch: all that was measured on held-out samples or from validation, val_... by name."""
+        return {name: value for name, value in self.history[self.best_epoch - 1].items() if name.startswith("val_")}
+
 
 def fit(
     model: nn.Module,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,7 +13,7 @@ from matplotlib.ticker import NullFormatter, StrMethodFormatter
 from torch import Tensor
 
 from ncafast.viz.figures import pixels_of
-from ncafast.viz.pixels import Array, tiled
+from ncafast.viz.pixels import Array, enlarged, mosaic, tiled
 
 History = Sequence[dict[str, Any]]
 
@@ -33,6 +34,18 @@ def over_white(
 def row(states: Sequence[Tensor], zoom: int = 4) -> Array:
     """States [C, H, W] side by side, with a grey line between them, as [height, width, 3] uint8."""
     return tiled([over_white(state[:4], zoom) for state in states], columns=len(states), gap=2, colour=200)
+
+
+def beside_channels(state: Tensor, zoom: int) -> Array:
+    """A state [C, H, W] on white, and beside it all channels as tiles, as one picture of about twice the width."""
+    columns = int(np.ceil(np.sqrt(len(state))))
+    tiles = mosaic(state, columns=columns, limit=1.0)
+    image = over_white(state, columns)
+    whole = np.full((max(tiles.shape[0], image.shape[0]), image.shape[1], 3), 255, np.uint8)
+    whole[: image.shape[0]] = image
+    tall = np.full((whole.shape[0], tiles.shape[1], 3), 255, np.uint8)
+    tall[: tiles.shape[0]] = tiles
+    return enlarged(np.concatenate((whole, tall), 1), max(1, zoom // columns))
 
 
 def curves(history: History, best_epoch: int | None = None) -> Array:

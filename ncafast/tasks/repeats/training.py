@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import json
 from pathlib import Path
 from typing import Any
 
+from ncafast.tasks import TASKS, on_demand
 from ncafast.tasks.image_options import ImageOptions
 from ncafast.tasks.repeats.config import FoldOptions, GridOptions
 from ncafast.train.run_folder import FREE
@@ -32,6 +34,10 @@ def task_of(config: Any) -> tuple[str, type[Any], Any]:
 
 def check_of(task: str) -> Any:
     """What raises ValueError for options of the task that cannot be used, before any file is read."""
+    if task in TASKS:
+        from ncafast.tasks import base
+
+        return functools.partial(base.check, on_demand.find(task))
     return importlib.import_module(f"ncafast.tasks.{task}.training").check
 
 

@@ -1,28 +1,22 @@
-"""Does it grow, stay and heal? The regeneration test as a command: a table, JSON, CSV and a picture."""
+"""The results of the regeneration test: how the image grew, and what became of every cut."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ncafast.files import write_text
-from ncafast.tasks.growing import pictures
-from ncafast.tasks.growing.config import EvaluateConfig
-from ncafast.tasks.growing.healing import Course, grow, heal
-from ncafast.tasks.growing.model_file import load_model
-from ncafast.tasks.growing.states import CUTS, Cut
-from ncafast.utils.devices import resolve_device
-from ncafast.utils.option_checks import check_options
-from ncafast.utils.outputs import check_folder, check_free, write_result
-from ncafast.utils.progress import Bar, say
-from ncafast.viz.figures import write_png
+from torch import Tensor
 
-_FILES = ("healing.json", "steps.csv", "healing.png")
+from ncafast.models import GrowingNCA
+from ncafast.tasks.growing import pictures
+from ncafast.tasks.growing.healing import Course, grow, heal
+from ncafast.tasks.growing.options import EvaluateConfig
+from ncafast.tasks.growing.states import CUTS, Cut
+from ncafast.tasks.report import Report
+from ncafast.utils.progress import Bar
+
 _HEALED = 2.0  # a cut has healed when the loss is at most this many times what it was before the cut
 
 
@@ -52,14 +46,16 @@ class CutResult:
         return "got worse" if self.recovered < 0 else "not healed"
 
 
-@dataclass(frozen=True, slots=True)
-class Healing:
-    """The regeneration test of one model."""
+@dataclass(frozen=True)
+class Healing(Report):
+    """The regeneration test of one model. Losses are means over the runs."""
 
+    model: str
+    """The checkpoint."""
     empty_loss: float
     """Of an empty grid, to compare with."""
     grown_loss: float
-    """After the longest growth that training took at once."""
+    """After the longest training rollout."""
     grown_steps: int
     before_cut: float
     """When the cuts are made."""
@@ -67,8 +63,19 @@ class Healing:
     heal_steps: int
     runs: int
     cuts: tuple[CutResult, ...]
-    json: Path
-    picture: Path
+    grown: Sequence[float] = field(repr=False)
+    """Of the seed and after every step up to the cut."""
+    courses: Sequence[Course] = field(repr=False)
+
+    @property
+    def json(self) -> Path:
+        """The file with all numbers."""
+        return self.folder / "healing.json"
+
+    @property
+    def picture(self) -> Path:
+        """The file with the states and curves."""
+        return self.folder / "healing.png"
 
     def table(self) -> str:
         """The numbers as text in columns."""
@@ -85,49 +92,63 @@ class Healing:
             lines.append(f"{cut.cut:<10}{numbers}  {cut.verdict}")
         return "\n".join(lines)
 
+    def contents(self) -> dict[str, Any]:
+        """All numbers, the losses by step, and the picture."""
+        numbers = {name: value for name, value in vars(self).items() if name not in ("grown", "courses")}
+        lines: dict[str, Sequence[float]] = {course.cut: course.losses for course in self.courses}
+        shown = [(course.cut, course.states) for course in self.courses]
+        return {
+            "healing.json": {**numbers, "cuts": [asdict(cut) for cut in self.cuts]},
+            "steps.csv": self._steps(lines),
+            "healing.png": pictures.healing(shown, self.grown, lines),
+        }
 
-def evaluate(config: EvaluateConfig) -> Healing:
-    """Grow, cut in five ways, let heal; print the table and write healing.json, steps.csv and healing.png.
+    def _steps(self, lines: dict[str, Sequence[float]]) -> list[dict[str, Any]]:
+        """A row per step: the loss of growth, and of every cut from its step on."""
+        cut = len(self.grown) - 1
+        return [
+            {
+                "step": step,
+                "grown": self.grown[step] if step <= cut else "",
+                **{name: losses[step - cut] if step >= cut else "" for name, losses in lines.items()},
+            }
+            for step in range(cut + self.heal_steps + 1)
+        ]
 
-    Raises:
-        ValueError: options or a checkpoint that cannot be used.
+
+def regenerate(model: GrowingNCA, path: Path, target: Tensor, longest: int, options: EvaluateConfig) -> Healing:
+    """Grow, cut in five ways, let heal.
+
+    Args:
+        model: on any device.
+        path: its checkpoint, for the report.
+        target: [4, H, W].
+        longest: steps of the longest training rollout.
+        options: see `EvaluateConfig`.
     """
-    check_options(config, grow=1, heal=1)
-    check_folder("--output", config.output)
-    check_free("--output", [config.output / name for name in _FILES], config.overwrite)
-    trained = load_model(config.model, resolve_device(config.device))
-    target = trained.target.tensor()
-    steps, after = config.grow or 3 * trained.steps, config.heal or 2 * trained.steps
-    bar = Bar(steps + len(CUTS) * after, 0, config.progress)
+    steps, after = options.grow or 3 * longest, options.heal or 2 * longest
+    bar = Bar(steps + len(CUTS) * after, 0, options.progress)
     bar.describe("growing and healing")
-    options: dict[str, Any] = {"seed": config.seed, "advance": lambda count: bar.advance({}, count)}
+    shared: dict[str, Any] = {"seed": options.seed, "advance": lambda count: bar.advance({}, count)}
     try:
-        grown, losses = grow(trained.model, target, steps=steps, runs=config.runs, **options)
-        courses = heal(trained.model, grown, target, cuts=CUTS, steps=after, **options)
+        grown, losses = grow(model, target, steps=steps, runs=options.runs, **shared)
+        courses = heal(model, grown, target, cuts=CUTS, steps=after, **shared)
     finally:
         bar.close()
-    shortest = min(trained.steps, steps)
-    result = Healing(
+    shortest = min(longest, steps)
+    return Healing(
+        model=str(path),
         empty_loss=float(target.square().mean()),
         grown_loss=losses[shortest],
         grown_steps=shortest,
         before_cut=losses[-1],
         cut_step=steps,
-        heal_steps=len(courses[0].losses) - 1,
-        runs=config.runs,
+        heal_steps=after,
+        runs=options.runs,
         cuts=tuple(judge(course, losses[-1]) for course in courses),
-        json=config.output / "healing.json",
-        picture=config.output / "healing.png",
+        grown=losses,
+        courses=courses,
     )
-    facts = {key: value for key, value in asdict(result).items() if key not in ("json", "picture")}
-    write_result(result.json, json.dumps({"model": str(trained.path), **facts}, indent=1))
-    write_text(config.output / "steps.csv", _rows(losses, courses))
-    shown = [(course.cut, course.states) for course in courses]
-    lines: dict[str, Sequence[float]] = {course.cut: course.losses for course in courses}
-    write_png(result.picture, pictures.healing(shown, losses, lines))
-    for line in result.table().splitlines():
-        say(line)
-    return result
 
 
 def judge(course: Course, before: float) -> CutResult:
@@ -139,15 +160,3 @@ def judge(course: Course, before: float) -> CutResult:
     recovered = (first - last) / harm if harm > 0 else 0.0
     healed = harm > 0 and last < first and last <= _HEALED * before
     return CutResult(course.cut, first, last, recovered, half if harm > 0 else None, healed)
-
-
-def _rows(grown: list[float], courses: list[Course]) -> str:
-    """One row per step: the loss of growth, and of every cut from its step on."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["step", "grown", *(course.cut for course in courses)])
-    cut = len(grown) - 1
-    for step in range(cut + len(courses[0].losses)):
-        own = [grown[step] if step <= cut else ""]
-        writer.writerow([step, *own, *(course.losses[step - cut] if step >= cut else "" for course in courses)])
-    return text.getvalue()

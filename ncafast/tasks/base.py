@@ -1,0 +1,182 @@
+"""What a task is, and the commands that are made of one: train, evaluate, animate.
+
+A task is a `Task` object in `ncafast.tasks.<name>.task`, listed in `ncafast.tasks.TASKS`. It says what is trained
+(`job`), how a trained model is scored (`evaluate`), and how it is shown (`frames`). Checks of options, checkpoints and
+output files, which every task needs, are here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+import torch
+from torch import nn
+
+from ncafast import checkpoint
+from ncafast.tasks.report import Report
+from ncafast.train import Job, Result, run
+from ncafast.train.model_files import read_model
+from ncafast.train.run_folder import FREE
+from ncafast.train.settings import check_settings
+from ncafast.utils.devices import resolve_device
+from ncafast.utils.option_checks import Range, check_options
+from ncafast.utils.outputs import check_folder, check_free
+from ncafast.utils.progress import say
+from ncafast.utils.seeds import mix
+from ncafast.viz.animation import check_animation, write_animation
+from ncafast.viz.pixels import Array
+
+S = TypeVar("S")
+M = TypeVar("M", bound=nn.Module)
+
+
+@dataclass(frozen=True, slots=True)
+class Trained(Generic[S]):
+    """A trained model, and what its task keeps beside it in the checkpoint."""
+
+    model: Any
+    spec: S
+    path: Path
+
+
+class TaskJob(Job):
+    """A training job of a task, see `Task.job`."""
+
+    task: Task[Any]
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What the checkpoint holds beside the model, as `Task.read` takes it."""
+        raise NotImplementedError
+
+    def checksums(self) -> dict[str, dict[str, int]]:
+        """Of every sample by name: {"train": {...}, "held_out": {...}}."""
+        raise NotImplementedError
+
+    def opening(self) -> str:
+        """The line that is printed when training starts."""
+        return ""
+
+    def save_model(self, path: Path, facts: dict[str, int]) -> None:
+        """Write a checkpoint that `load` reads; `facts` are kept for people."""
+        checkpoint.save(path, self.model, task=self.task.name, facts=json.dumps(facts), **self.metadata)
+
+
+class Task(Generic[S]):
+    """One kind of training and what is done with its models. S is the type of what a checkpoint holds beside the model.
+
+    Attributes:
+        name: as on the command line.
+        unit: what its samples are called in messages, a plural noun.
+        models: the classes that its checkpoints may hold.
+        limits: bounds of options that other tasks do not have, see `check_options`.
+        free: training options that may differ when a run is continued.
+        evaluation_files: what `evaluate` writes into its folder.
+    """
+
+    name: ClassVar[str]
+    unit: ClassVar[str]
+    models: ClassVar[tuple[type[nn.Module], ...]]
+    limits: ClassVar[dict[str, int | Range]] = {}
+    free: ClassVar[frozenset[str]] = frozenset()
+    evaluation_files: ClassVar[tuple[str, ...]] = ()
+
+    def check(self, options: Any) -> None:
+        """Raise ValueError for training options that contradict each other, before any file is read."""
+
+    def rank_by(self, options: Any) -> str:
+        """The column of history.csv that a search ranks by if --by is not given."""
+        raise NotImplementedError
+
+    def job(self, options: Any) -> TaskJob:
+        """What `train` runs."""
+        raise NotImplementedError
+
+    def read(self, model: Any, metadata: dict[str, str]) -> S:
+        """What a checkpoint holds beside the model.
+
+        Raises:
+            ValueError, KeyError, TypeError: it does not fit.
+        """
+        raise NotImplementedError
+
+    def evaluate(self, trained: Trained[S], options: Any) -> Report:
+        """The scores of a trained model."""
+        raise NotImplementedError
+
+    def frames(self, trained: Trained[S], options: Any) -> Iterable[Array]:
+        """The pictures [H, W, 3] uint8 of an animation."""
+        raise NotImplementedError
+
+
+def check(task: Task[Any], options: Any) -> None:
+    """Raise ValueError for training options that cannot be used, before any file is read."""
+    check_settings(options, **_limits(task, options))
+    task.check(options)
+
+
+def train(task: Task[Any], options: Any) -> Result:
+    """Train as configured, or continue the run in the folder `options.out`.
+
+    Raises:
+        ValueError: options, data or a run folder that cannot be used.
+        TrainingStopped: the loss became infinite or NaN.
+    """
+    check(task, options)
+    job = task.job(options)
+    return run(job, options, data=job.checksums(), free=FREE | task.free, things=task.unit, opening=job.opening())
+
+
+def load(task: Task[S], path: Path, device: torch.device) -> Trained[S]:
+    """The model of a checkpoint, or of the best one of a run folder.
+
+    Raises:
+        ValueError: one line that names the file, if it is none of this task or corrupt.
+    """
+    return Trained(*read_model(path, device, task.name, task.models, task.read))
+
+
+def evaluate(task: Task[Any], options: Any) -> Report:
+    """Score a trained model; print the table, and write the files of `task.evaluation_files` to `options.output`.
+
+    Raises:
+        ValueError: options, data or a checkpoint that cannot be used.
+    """
+    check_options(options, **_limits(task, options))
+    check_folder("--output", options.output)
+    check_free("--output", [options.output / name for name in task.evaluation_files], options.overwrite)
+    report = task.evaluate(load(task, options.model, resolve_device(options.device)), options)
+    report.write(options.output)
+    for line in report.table().splitlines():
+        say(line)
+    return report
+
+
+def animate(task: Task[Any], options: Any) -> Path:
+    """Write an animation to `options.output`, a .gif or .mp4 file, and return that path.
+
+    Raises:
+        ValueError: options or a checkpoint that cannot be used.
+    """
+    check_options(options, **_limits(task, options))
+    check_animation(options.output, overwrite=options.overwrite)
+    trained = load(task, options.model, resolve_device(options.device))
+    write_animation(options.output, task.frames(trained, options), fps=options.fps, hold=1.0)
+    return Path(options.output)
+
+
+def initialised(make: Any, seed: int) -> Any:
+    """`make()`, a model, with initial weights that follow from the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(mix("init", seed))
+        return make()
+
+
+def _limits(task: Task[Any], options: Any) -> dict[str, int | Range]:
+    names = {field.name for field in dataclasses.fields(options)}
+    return {name: limit for name, limit in task.limits.items() if name in names}

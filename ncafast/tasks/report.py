@@ -1,0 +1,57 @@
+"""What an evaluation returns: numbers, how they are printed, and the files that they are written to."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ncafast.files import write_text
+from ncafast.utils.outputs import write_result
+from ncafast.viz.figures import write_png
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+class Report:
+    """The result of an evaluation. Tasks derive their own and say what is in it.
+
+    Attributes:
+        folder: where the files are; set by `write`.
+    """
+
+    folder: Path
+
+    def table(self) -> str:
+        """The numbers as text in columns."""
+        raise NotImplementedError
+
+    def contents(self) -> dict[str, Any]:
+        """File name -> content: a mapping for .json, rows for .csv, a picture [H, W, 3] uint8 for .png."""
+        raise NotImplementedError
+
+    def write(self, folder: Path) -> None:
+        """Write all files; each appears under its name only when complete."""
+        for name, content in self.contents().items():
+            _WRITERS[Path(name).suffix](folder / name, content)
+        object.__setattr__(self, "folder", folder)  # derived classes may be frozen
+
+
+def csv_text(rows: Rows) -> str:
+    """Rows as the text of a CSV file; the columns are all names, in the order in which they first appear."""
+    text = io.StringIO()
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+_WRITERS = {
+    ".json": lambda path, content: write_result(path, json.dumps(content, indent=1)),
+    ".csv": lambda path, content: write_text(path, csv_text(content)),
+    ".png": write_png,
+}
