@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 import ncafast
 from ncafast import backends, checkpoint, cli
 from ncafast.models import SelfClassifyingNCA
+from ncafast.tasks.base import load
 from ncafast.tasks.selfclassify import (
     AnimateConfig,
     EvaluateConfig,
@@ -29,19 +30,19 @@ from ncafast.tasks.selfclassify import (
     TrainConfig,
     animate,
     evaluate,
+    job,
     predict,
     train,
-    training,
 )
 from ncafast.tasks.selfclassify.animation import film
-from ncafast.tasks.selfclassify.evaluation import moments_of
 from ncafast.tasks.selfclassify.idx import IdxError, read_digits, read_idx
 from ncafast.tasks.selfclassify.images import read_digit
 from ncafast.tasks.selfclassify.loss import cross_entropy, l2
 from ncafast.tasks.selfclassify.metrics import Tally, confusion, tally, votes
-from ncafast.tasks.selfclassify.model_file import load_model, save_model
 from ncafast.tasks.selfclassify.pictures import COLOURS, colour
+from ncafast.tasks.selfclassify.scores import moments_of
 from ncafast.tasks.selfclassify.states import brightness, exchange, fresh_states
+from ncafast.tasks.selfclassify.task import TASK
 from ncafast.train.run_folder import RunFolder
 
 REAL = Path(os.environ.get("NCAFAST_DATA", "no data")) / "mnist"
@@ -96,7 +97,7 @@ def options(data: Path, out: Path, **others: object) -> TrainConfig:
 
 @pytest.fixture
 def short(monkeypatch):
-    monkeypatch.setattr(training._SelfClassifying, "epoch_length", 3)
+    monkeypatch.setattr(job.SelfClassifying, "epoch_length", 3)
 
 
 def weights(path: Path) -> dict[str, bytes]:
@@ -310,24 +311,24 @@ def test_it_learns_to_tell_bars_apart(data, tmp_path):
     assert result.measures["val_votes"] >= result.measures["val_cells"] - 0.05
     assert (tmp_path / "run" / "curves.png").is_file()
     assert (tmp_path / "run" / "pictures" / "epoch-0002.png").is_file()
-    assert load_model(result.best, torch.device("cpu")).steps == 6
+    assert load(TASK, result.best, torch.device("cpu")).spec == 6
 
 
 def test_a_part_of_every_batch_gets_other_digits(data, tmp_path, monkeypatch, short):
     """The first ones start anew, the last ones keep their state under the new ink, the others go on; labels follow."""
     seen, pools = [], []
-    original = training._SelfClassifying.losses
+    original = job.SelfClassifying.losses
 
     def losses(self, batch, at):
         seen.append((at.numbers, batch[0].clone(), batch[1].clone()))
         return original(self, batch, at)
 
     def end(self, at, kept):
-        training.PoolJob.end_step(self, at, kept)
+        job.PoolJob.end_step(self, at, kept)
         pools.append((self.pool.states.clone(), self.labels.clone()))
 
-    monkeypatch.setattr(training._SelfClassifying, "losses", losses)
-    monkeypatch.setattr(training._SelfClassifying, "end_step", end)
+    monkeypatch.setattr(job.SelfClassifying, "losses", losses)
+    monkeypatch.setattr(job.SelfClassifying, "end_step", end)
     train(options(data, tmp_path / "run", pool_size=8, lr=0.05))
     digits = read_digits(data, "train").part(0, 40)
     pairs = zip(brightness(digits.images), digits.labels.tolist(), strict=True)
@@ -347,15 +348,15 @@ def test_a_part_of_every_batch_gets_other_digits(data, tmp_path, monkeypatch, sh
 @pytest.mark.parametrize("loss", ["l2", "ce"])
 def test_loss_curves_agree_between_the_fused_and_the_reference_backend(data, tmp_path, monkeypatch, loss):
     curve: list[float] = []
-    original = training._SelfClassifying.losses
+    original = job.SelfClassifying.losses
 
     def losses(self, batch, at):
         found = original(self, batch, at)
         curve.append(found.item())
         return found
 
-    monkeypatch.setattr(training._SelfClassifying, "epoch_length", 20)
-    monkeypatch.setattr(training._SelfClassifying, "losses", losses)
+    monkeypatch.setattr(job.SelfClassifying, "epoch_length", 20)
+    monkeypatch.setattr(job.SelfClassifying, "losses", losses)
     for name in ("cpu", "reference"):
         with backends.use(name):
             train(options(data, tmp_path / name, epochs=1, loss=loss, lr=5e-4, schedule="constant"))
@@ -422,13 +423,13 @@ def test_other_digits_in_the_same_folder_are_refused(data, tmp_path, short):
 
 def test_the_pool_may_wait(data, tmp_path, monkeypatch, short):
     states = []
-    original = training._SelfClassifying.losses
+    original = job.SelfClassifying.losses
 
     def losses(self, batch, at):
         states.append(batch[0][:, :-1].abs().amax((1, 2, 3)) == 0)
         return original(self, batch, at)
 
-    monkeypatch.setattr(training._SelfClassifying, "losses", losses)
+    monkeypatch.setattr(job.SelfClassifying, "losses", losses)
     train(options(data, tmp_path / "run", pool_after=4, pool_size=8, lr=0.05))
     assert [int(fresh.sum()) for fresh in states] == [8, 8, 8, 8, 2, 2]
 
@@ -436,14 +437,14 @@ def test_the_pool_may_wait(data, tmp_path, monkeypatch, short):
 def test_shares_of_an_odd_batch_do_not_overlap(data, tmp_path, monkeypatch, short):
     """Half of three is two when rounded, and two and two are more than three."""
     counts = []
-    monkeypatch.setattr(training, "exchange", lambda states, images: counts.append(len(images)) or states)
+    monkeypatch.setattr(job, "exchange", lambda states, images: counts.append(len(images)) or states)
     train(options(data, tmp_path / "run", fresh=0.5, mutate=0.5, batch_size=3))
     assert counts == [1] * 6
 
 
 def test_no_digit_need_be_exchanged(data, tmp_path, short):
     config = options(data, tmp_path / "run", fresh=0.0, mutate=0.0)
-    before = training._SelfClassifying(config, read_digits(data, "train"))
+    before = job.SelfClassifying(TASK, config, read_digits(data, "train"))
     train(config)
     after = checkpoint.load_resume(tmp_path / "run" / "resume.pt")["job"]
     assert torch.equal(after["labels"], before.labels)
@@ -463,7 +464,7 @@ def test_nothing_need_be_held_out(data, tmp_path, short):
 @pytest.fixture
 def model_file(tmp_path: Path) -> Path:
     path = tmp_path / "model.safetensors"
-    save_model(path, random_model(), 4, epoch=1, step=2)
+    checkpoint.save(path, random_model(), task="selfclassify", steps="4", facts="{}")
     return path
 
 
@@ -471,7 +472,7 @@ def test_evaluate_follows_accuracy_over_time(model_file, data, tmp_path, capsys)
     config = EvaluateConfig(model_file, data, tmp_path / "out", digits=20, batch_size=7, steps=9, progress=False)
     scores = evaluate(config)
     assert list(scores.over_time) == moments_of(4, 9) == [1, 2, 3, 4, 6, 8, 9]
-    model = load_model(model_file, torch.device("cpu")).model
+    model = load(TASK, model_file, torch.device("cpu")).model
     images, labels = (array[:20] for array in bars(24, seed=24))
     states = fresh_states(brightness(images), 13).movedim(1, -1)
     truth = torch.from_numpy(labels).long()
@@ -524,7 +525,7 @@ def test_predict_votes_and_says_what_it_could_not_read(model_file, tmp_path, cap
     (folder / "bad.png").write_bytes(b"nothing")
     Image.new("L", (9, 9)).save(folder / "blank.png")
     done = predict(PredictConfig(model_file, folder, tmp_path / "out", steps=5))
-    model = load_model(model_file, torch.device("cpu")).model
+    model = load(TASK, model_file, torch.device("cpu")).model
     with torch.no_grad():
         counts = votes(model(fresh_states(brightness(images), 13).movedim(1, -1), 5).movedim(-1, 1))
     assert [item.digit for item in done.found] == counts.argmax(1).tolist()
@@ -553,7 +554,7 @@ def test_predict_votes_and_says_what_it_could_not_read(model_file, tmp_path, cap
 
 def test_the_film_exchanges_the_digits(model_file, data, tmp_path):
     config = AnimateConfig(model_file, data, tmp_path / "film.gif", digits=3, steps=4, exchanges=1, zoom=2)
-    states = film(config)
+    states = film(load(TASK, config.model, torch.device("cpu")).model, 4, config)
     assert len(states) == 2 * (1 + 4)
     assert states[0][:, :-1].abs().sum() == 0
     assert torch.equal(states[5], exchange(states[4], states[5][:, -1]))
@@ -578,16 +579,15 @@ def test_bad_options_of_a_checkpoints_commands(model_file, data, capsys, words, 
 
 
 def test_a_checkpoint_of_another_task_or_a_damaged_one_is_named(model_file, tmp_path):
-    cpu = torch.device("cpu")
     ncafast.save(tmp_path / "other.safetensors", random_model(), task="growing")
     with pytest.raises(ValueError, match="written by ncafast train growing; give one of ncafast train selfclassify"):
-        load_model(tmp_path / "other.safetensors", cpu)
+        load(TASK, tmp_path / "other.safetensors", torch.device("cpu"))
     header, tensors = checkpoint.describe(model_file), load_file(model_file)
     for change in ({"steps": "many"}, {"steps": None}, {"steps": "0"}):
         kept = {key: value for key, value in (header | change).items() if value is not None}
         save_file(tensors, tmp_path / "bad.safetensors", kept)
         with pytest.raises(ValueError, match="bad.safetensors: is damaged"):
-            load_model(tmp_path / "bad.safetensors", cpu)
+            load(TASK, tmp_path / "bad.safetensors", torch.device("cpu"))
 
 
 def test_the_pages_python_is_what_train_takes(tmp_path, monkeypatch):

@@ -55,9 +55,9 @@ def train_growing(inputs: Path, out: Path, batch: int) -> None:
 
 
 def train_selfclassify(inputs: Path, out: Path, batch: int) -> None:
-    from test_selfclassify import options, training
+    from test_selfclassify import job, options
 
-    training._SelfClassifying.epoch_length = 3
+    job.SelfClassifying.epoch_length = 3
     selfclassify.train(options(inputs / "digits", out, epochs=1, batch_size=batch))
 
 
@@ -114,10 +114,10 @@ def test_a_task_in_two_processes_is_one_with_the_doubled_batch(out, tmp_path, na
     """Also where samples come from a pool, start anew, are damaged, or get other digits."""
     with pytest.MonkeyPatch.context() as patch:  # epochs of a few steps
         from test_growing import job as growing_job
-        from test_selfclassify import training as digits_training
+        from test_selfclassify import job as digits_job
 
         patch.setattr(growing_job.FromPool, "epoch_length", 3)
-        patch.setattr(digits_training._SelfClassifying, "epoch_length", 3)
+        patch.setattr(digits_job.SelfClassifying, "epoch_length", 3)
         TASKS[name](out / "inputs", tmp_path / "one", 4)
     histories = [json.loads((folder / "history.json").read_text()) for folder in (out / name, tmp_path / "one")]
     for two, one in zip(*histories, strict=True):

@@ -4,4 +4,7 @@ A task needs the extra packages of ``pip install ncafast[tasks]``; importing ``n
 does.
 """
 
-TASKS = {"growing": "ncafast.tasks.growing.task:TASK"}
+TASKS = {
+    "growing": "ncafast.tasks.growing.task:TASK",
+    "selfclassify": "ncafast.tasks.selfclassify.task:TASK",
+}

@@ -1,4 +1,4 @@
-"""What a task is, and the commands that are made of one: train, evaluate, animate.
+"""What a task is, and the commands that are made of one: train, evaluate, predict, animate.
 
 A task is a `Task` object in `ncafast.tasks.<name>.task`, listed in `ncafast.tasks.TASKS`. It says what is trained
 (`job`), how a trained model is scored (`evaluate`), and how it is shown (`frames`). Checks of options, checkpoints and
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -109,6 +109,14 @@ class Task(Generic[S]):
         """The scores of a trained model."""
         raise NotImplementedError
 
+    def inputs(self, options: Any) -> Sequence[Path]:
+        """The files that `predict` takes; where it may not write, a ValueError."""
+        raise NotImplementedError
+
+    def predict(self, trained: Trained[S], files: Sequence[Path], options: Any) -> Any:
+        """What a model says of these files."""
+        raise NotImplementedError
+
     def frames(self, trained: Trained[S], options: Any) -> Iterable[Array]:
         """The pictures [H, W, 3] uint8 of an animation."""
         raise NotImplementedError
@@ -155,6 +163,18 @@ def evaluate(task: Task[Any], options: Any) -> Report:
     for line in report.table().splitlines():
         say(line)
     return report
+
+
+def predict(task: Task[Any], options: Any) -> Any:
+    """Run a trained model on the files of `options.input`, and write what it finds to `options.output`.
+
+    Raises:
+        ValueError: options, a checkpoint or an input that cannot be used; of a folder, only if no file can.
+    """
+    check_options(options, **_limits(task, options))
+    check_folder("--output", options.output)
+    files = task.inputs(options)
+    return task.predict(load(task, options.model, resolve_device(options.device)), files, options)
 
 
 def animate(task: Task[Any], options: Any) -> Path:

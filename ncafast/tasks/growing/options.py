@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from ncafast.tasks.image_options import ImageOptions
+from ncafast.tasks.options import Runtime
 from ncafast.train.settings import Schedule, Settings
-from ncafast.utils.outputs import beside
 
 Regime = Literal["growing", "persistent", "regenerating"]
 
@@ -92,7 +92,7 @@ class TrainConfig(ImageOptions, Settings):
 
 
 @dataclass
-class EvaluateConfig:
+class EvaluateConfig(Runtime):
     """Test whether a trained automaton grows, stays and heals: it is grown, cut in several ways and left alone."""
 
     model: Path
@@ -111,24 +111,12 @@ class EvaluateConfig:
     heal: int | None = None
     """Steps after the cut. Left out: twice the longest that training took at once."""
 
-    seed: int = 0
-    """Governs which cells fire."""
-
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:1. auto takes a GPU if there is one."""
-
     progress: bool = True
     """Show progress bars."""
 
-    overwrite: bool = False
-    """Also replace files that ncafast did not write."""
-
-    def __post_init__(self) -> None:
-        self.output = beside(self.output, self.model)
-
 
 @dataclass
-class AnimateConfig:
+class AnimateConfig(Runtime):
     """Make a film of the image as it grows, loses a half, and heals."""
 
     model: Path
@@ -158,15 +146,3 @@ class AnimateConfig:
 
     hidden: bool = False
     """Also show the hidden channels, beside the image."""
-
-    seed: int = 0
-    """Governs which cells fire."""
-
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:1. auto takes a GPU if there is one."""
-
-    overwrite: bool = False
-    """Also replace files that ncafast did not write."""
-
-    def __post_init__(self) -> None:
-        self.output = beside(self.output, self.model)

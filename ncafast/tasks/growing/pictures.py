@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, StrMethodFormatter
 from torch import Tensor
 
+from ncafast.viz import charts
 from ncafast.viz.figures import pixels_of
 from ncafast.viz.pixels import Array, enlarged, mosaic, tiled
-
-History = Sequence[dict[str, Any]]
 
 _COLOURS = {"left": "#3a6ea5", "right": "#ff5d8f", "top": "#f8961e", "bottom": "#35a07f", "centre": "#8a5fbf"}
 
@@ -48,28 +45,15 @@ def beside_channels(state: Tensor, zoom: int) -> Array:
     return enlarged(np.concatenate((whole, tall), 1), max(1, zoom // columns))
 
 
-def curves(history: History, best_epoch: int | None = None) -> Array:
+def curves(history: charts.History, best_epoch: int | None = None) -> Array:
     """Loss of training and the epochs' measures, as [height, width, 3] uint8."""
-    figure = Figure(figsize=(9.5, 3.8), dpi=110)
-    left, right = figure.subplots(1, 2)
-    epochs = [entry["epoch"] for entry in history]
-    left.plot(epochs, [entry["loss"] for entry in history], marker="o", color="#3a6ea5")
-    left.set(title="training loss", xlabel="epoch", yscale="log")
-    for name, text, colour in (
-        ("val_grown", "grown", "#35a07f"),
-        ("val_later", "three times as long", "#f8961e"),
-        ("val_healed", "healed, after a half was cut", "#ff5d8f"),
-    ):
-        right.plot(epochs, [entry[name] for entry in history], marker="o", color=colour, label=text)
-    if best_epoch:
-        right.axvline(best_epoch, color="0.6", linestyle=":", label="best")
-    right.set(title="loss from the seed", xlabel="epoch", yscale="log")
-    right.legend(frameon=False, fontsize=9)
-    for axes in (left, right):
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        _plain(axes)
-    figure.tight_layout()
-    return pixels_of(figure)
+    measures: dict[str, tuple[str | None, str]] = {
+        "val_grown": ("grown", "#35a07f"),
+        "val_later": ("three times as long", "#f8961e"),
+        "val_healed": ("healed, after a half was cut", "#ff5d8f"),
+    }
+    right = charts.Panel("loss from the seed", measures, {"yscale": "log"}, marks_best=True)
+    return charts.curves(history, [charts.training_loss(), right], best_epoch)
 
 
 def healing(
@@ -104,8 +88,3 @@ def healing(
     axes.legend(frameon=False, fontsize=9)
     axes.grid(alpha=0.25)
     return pixels_of(figure)
-
-
-def _plain(axes: Axes) -> None:
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)

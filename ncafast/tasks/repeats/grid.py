@@ -24,7 +24,6 @@ _BY = {
     "mednca": "val_dice",
     "classification": "val_accuracy",
     "texture": "val_loss",
-    "selfclassify": "val_cells",
 }
 _LOWEST = ("loss", "val_loss", "val_grown", "val_later", "val_healed", "dice_loss", "bce", "seconds")
 _NOT_SEARCHED = FREE - {"epochs", "patience"} | {"device", "threads"}

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from ncafast.tasks.selfclassify.idx import CLASSES
 from ncafast.tasks.selfclassify.metrics import Tally
 from ncafast.tasks.selfclassify.states import ink, logits
+from ncafast.viz import charts
 from ncafast.viz.figures import pixels_of
 from ncafast.viz.pixels import Array, enlarged, tiled
-
-History = Sequence[dict[str, Any]]
 
 # The article's colours of the ten digits, then of a cell that says nothing yet, and of the background.
 COLOURS = torch.tensor(
@@ -87,31 +84,15 @@ def legend(width: int) -> Array:
     return pixels_of(figure)
 
 
-def curves(history: History, best_epoch: int | None = None) -> Array:
+def curves(history: charts.History, best_epoch: int | None = None) -> Array:
     """Training loss and held-out accuracy over the epochs, as [height, width, 3] uint8."""
-    figure = Figure(figsize=(9.5, 3.8), dpi=110)
-    left, right = figure.subplots(1, 2)
-    left.plot([row["epoch"] for row in history], [row["loss"] for row in history], marker="o", color="#3a6ea5")
-    left.set(title="training loss", xlabel="epoch", yscale="log")
-    scored = [row for row in history if row.get("val_cells") is not None]
-    for name, text, shade in (
-        ("val_cells", "cells", "#35a07f"),
-        ("val_votes", "votes", "#3a6ea5"),
-        ("val_cells_later", "cells, four times as long", "#f8961e"),
-    ):
-        if scored:
-            epochs = [row["epoch"] for row in scored]
-            right.plot(epochs, [row[name] for row in scored], marker="o", color=shade, label=text)
-    if scored and best_epoch:
-        right.axvline(best_epoch, color="0.6", linestyle=":", label="best")
-    right.set(title="held-out accuracy", xlabel="epoch", ylim=(0, 1))
-    if scored:
-        right.legend(frameon=False, fontsize=9, loc="lower right")
-    for axes in (left, right):
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        _plain(axes)
-    figure.tight_layout()
-    return pixels_of(figure)
+    accuracies: dict[str, tuple[str | None, str]] = {
+        "val_cells": ("cells", "#35a07f"),
+        "val_votes": ("votes", "#3a6ea5"),
+        "val_cells_later": ("cells, four times as long", "#f8961e"),
+    }
+    right = charts.Panel("held-out accuracy", accuracies, {"ylim": (0, 1)}, marks_best=True, legend="lower right")
+    return charts.curves(history, [charts.training_loss(), right], best_epoch)
 
 
 def accuracy(found: dict[int, Tally], trained: int) -> Array:
@@ -128,7 +109,7 @@ def accuracy(found: dict[int, Tally], trained: int) -> Array:
     axes.axvline(trained, color="0.6", linestyle=":", label="length of training")
     axes.set(xlabel="step", ylim=(0, 1))
     axes.legend(frameon=False, fontsize=9, loc="lower right")
-    _plain(axes)
+    charts.plain(axes)
     figure.tight_layout()
     return pixels_of(figure)
 
@@ -147,8 +128,3 @@ def confusion(matrix: Tensor) -> Array:
     axes.set(xlabel="vote of the cells", ylabel="digit", xticks=range(CLASSES), yticks=range(CLASSES))
     figure.tight_layout()
     return pixels_of(figure)
-
-
-def _plain(axes: Axes) -> None:
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-import csv
-import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from ncafast.files import write_text
+from ncafast.tasks.base import Trained
 from ncafast.tasks.image_notes import Notes
 from ncafast.tasks.images import ImageError, Reading
+from ncafast.tasks.report import csv_text
 from ncafast.tasks.selfclassify import pictures
-from ncafast.tasks.selfclassify.config import PredictConfig
 from ncafast.tasks.selfclassify.images import list_images, read_digit
 from ncafast.tasks.selfclassify.metrics import votes
-from ncafast.tasks.selfclassify.model_file import TrainedModel, load_model
+from ncafast.tasks.selfclassify.options import PredictConfig
 from ncafast.tasks.selfclassify.running import over_time
 from ncafast.tasks.selfclassify.states import fresh_states
-from ncafast.utils.devices import resolve_device
-from ncafast.utils.option_checks import check_options
-from ncafast.utils.outputs import check_folder, check_free
+from ncafast.tasks.skipping import each_usable
+from ncafast.utils.outputs import check_free
 from ncafast.utils.progress import say
 from ncafast.utils.texts import printable
 from ncafast.viz.figures import write_png
 
+_TABLE = "digits.csv"
 _MOMENTS = 5  # states in a picture
 
 
@@ -49,44 +49,48 @@ class Predictions:
     csv: Path
 
 
-def predict(config: PredictConfig) -> Predictions:
-    """Classify an image or every image of a folder.
+def predict(trained: Trained[int], files: Sequence[Path], options: PredictConfig) -> Predictions:
+    """Classify images.
+
+    Args:
+        trained: a model, and the steps of its longest training rollout.
+        files: the images.
+        options: see `PredictConfig`.
 
     Raises:
-        ValueError: options, a checkpoint or an input that cannot be used; of a folder, only if no image can.
+        ValueError: none of the images can be used.
     """
-    check_options(config, size=0, steps=1)
-    check_folder("--output", config.output)
-    if config.output.resolve() == config.input.resolve():
-        raise ValueError(f"--output {config.output}: its pictures would be taken for digits; give another folder")
-    _say_folders(config.input)
-    files = list_images(config.input)
-    table = config.output / "digits.csv"
-    check_free("--output", [table, *(_picture(config.output, path) for path in files)], config.overwrite)
-    trained = load_model(config.model, resolve_device(config.device))
-    found: list[Prediction] = []
-    skipped: list[tuple[Path, str]] = []
     notes = Notes()
-    for path in files:
-        try:
-            found.append(_classify(trained, path, config, notes))
-        except ImageError as error:
-            if len(files) == 1:
-                raise
-            skipped.append((path, str(error)))
-            say(f"skipped: {error}")
-            continue
-        say(f"{path.name}: {found[-1].digit} ({100 * found[-1].share:.0f} % of the cells)")
+
+    def one(path: Path) -> Prediction:
+        found = _classify(trained, path, options, notes)
+        say(f"{path.name}: {found.digit} ({100 * found.share:.0f} % of the cells)")
+        return found
+
+    found, skipped = each_usable(files, one, ImageError, "classifying")
     notes.say()
-    if not found:
-        raise ValueError(f"none of the {len(files)} images can be used; see the lines above")
-    result = Predictions(tuple(found), tuple(skipped), table)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["image", "digit", "share_of_cells"])
-    writer.writerows([printable(item.image.name), item.digit, f"{item.share:.4f}"] for item in found)
-    write_text(result.csv, text.getvalue())
-    return result
+    table = options.output / _TABLE
+    rows = [
+        {"image": printable(item.image.name), "digit": item.digit, "share_of_cells": f"{item.share:.4f}"}
+        for item in found
+    ]
+    write_text(table, csv_text(rows))
+    return Predictions(tuple(found), tuple(skipped), table)
+
+
+def inputs(options: PredictConfig) -> list[Path]:
+    """The images to classify; a line names folders inside the input, which are not looked into.
+
+    Raises:
+        ValueError: an input or an output that cannot be used.
+    """
+    if options.output.resolve() == options.input.resolve():
+        raise ValueError(f"--output {options.output}: its pictures would be taken for digits; give another folder")
+    _say_folders(options.input)
+    files = list_images(options.input)
+    written = [options.output / _TABLE, *(_picture(options.output, path) for path in files)]
+    check_free("--output", written, options.overwrite)
+    return files
 
 
 def _say_folders(place: Path) -> None:
@@ -102,15 +106,15 @@ def _picture(folder: Path, image: Path) -> Path:
     return folder / f"{image.name}.png"
 
 
-def _classify(trained: TrainedModel, path: Path, config: PredictConfig, notes: Notes) -> Prediction:
-    image = read_digit(path, size=config.size, tone=config.ink, reading=Reading.of(config), notes=notes)
+def _classify(trained: Trained[int], path: Path, options: PredictConfig, notes: Notes) -> Prediction:
+    image = read_digit(path, size=options.size, tone=options.ink, reading=Reading.of(options), notes=notes)
     device = next(trained.model.parameters()).device
-    steps = config.steps or 2 * trained.steps
+    steps = options.steps or 2 * trained.spec
     moments = sorted({max(1, round(steps * part / (_MOMENTS - 1))) for part in range(1, _MOMENTS)})
     states = fresh_states(image[None].to(device), trained.model.channel_size)
     seen = [states[0]]
-    seen += [found[0] for _, found in over_time(trained.model, states, moments, config.seed)]
+    seen += [found[0] for _, found in over_time(trained.model, states, moments, options.seed)]
     counts = votes(seen[-1][None])[0]
-    picture = _picture(config.output, path)
+    picture = _picture(options.output, path)
     write_png(picture, pictures.sheet(pictures.colour(torch.stack(seen)), len(seen), zoom=5))
     return Prediction(path, int(counts.argmax()), float(counts.max() / counts.sum()), picture)

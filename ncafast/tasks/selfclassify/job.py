@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,72 +12,31 @@ import torch
 from torch import Tensor
 
 from ncafast.models import SelfClassifyingNCA
+from ncafast.tasks.base import Task, TaskJob, initialised
 from ncafast.tasks.selfclassify import pictures
-from ncafast.tasks.selfclassify.config import TrainConfig
-from ncafast.tasks.selfclassify.idx import CLASSES, Digits, read_digits
+from ncafast.tasks.selfclassify.idx import CLASSES, Digits
 from ncafast.tasks.selfclassify.loss import LOSSES
 from ncafast.tasks.selfclassify.metrics import Tally, tally
-from ncafast.tasks.selfclassify.model_file import save_model
+from ncafast.tasks.selfclassify.options import TrainConfig
 from ncafast.tasks.selfclassify.running import each_batch
 from ncafast.tasks.selfclassify.states import brightness, exchange, fresh_states
-from ncafast.train import Moment, Report, run
+from ncafast.train import Moment, Report
 from ncafast.train.pool import Pool, PoolJob
-from ncafast.train.run_folder import FREE
-from ncafast.train.settings import check_settings
-from ncafast.utils.seeds import generator, mix
+from ncafast.utils.seeds import generator
 from ncafast.viz.figures import write_png
 
 _LATER = 4  # times the trained length, at which held-out digits are looked at again
 _SHOWN = 20
-_FREE = FREE | {"data"}  # what it leads to is compared itself
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What a run has come to."""
-
-    folder: Path
-    best: Path
-    """The checkpoint of the epoch with the highest held-out accuracy of cells, at the trained length and later (with
-    nothing held out, the lowest training loss)."""
-    last: Path
-    best_epoch: int
-    measures: dict[str, float | None]
-    """Of the best epoch: val_cells, val_votes, val_cells_later; None if nothing was held out."""
-    history: tuple[dict[str, Any], ...]
-    """One row per epoch, as in history.csv."""
-
-
-def train(config: TrainConfig) -> Result:
-    """Train as configured, or go on with the run that was begun in ``config.out``.
-
-    Raises:
-        ValueError: options, files or a run folder that cannot be used.
-        TrainingStopped: the loss became infinite or NaN.
-    """
-    check(config)
-    job = _SelfClassifying(config, read_digits(config.data, "train"))
-    opening = f"{len(job.digits)} digits to train on, {len(job.held_out)} held out"
-    done = run(job, config, data=job.checksums(), free=_FREE, things="digits", opening=opening)
-    best = done.history[done.best_epoch - 1]
-    return Result(
-        folder=done.folder,
-        best=done.best,
-        last=done.last,
-        best_epoch=done.best_epoch,
-        measures={name: best[name] for name in best if name.startswith("val_")},
-        history=done.history,
-    )
-
-
-class _SelfClassifying(PoolJob):
+class SelfClassifying(TaskJob, PoolJob):
     """Digits from a pool, of which a part of every batch gets other digits, with or without their states."""
 
     model: SelfClassifyingNCA
     epoch_length = 200
 
-    def __init__(self, config: TrainConfig, digits: Digits) -> None:
-        self.config = config
+    def __init__(self, task: Task[Any], config: TrainConfig, digits: Digits) -> None:
+        self.task, self.config = task, config
         if config.held_out >= len(digits):
             raise ValueError(
                 f"held_out={config.held_out} leaves nothing to train on: {digits.folder} holds {len(digits)} digits"
@@ -98,6 +55,9 @@ class _SelfClassifying(PoolJob):
             name: {"images": zlib.crc32(side.images.tobytes()), "labels": zlib.crc32(side.labels.tobytes())}
             for name, side in sides.items()
         }
+
+    def opening(self) -> str:
+        return f"{len(self.digits)} digits to train on, {len(self.held_out)} held out"
 
     def begin_step(self, at: Moment) -> None:
         """Other digits for the first samples of the batch, which start anew, and for the last, which do not."""
@@ -162,8 +122,9 @@ class _SelfClassifying(PoolJob):
         parts = (row[name] for name in ("val_cells", "val_votes", "val_cells_later"))
         return ", held out: cells {:.3f}, votes {:.3f}, cells later {:.3f}".format(*parts)
 
-    def save_model(self, path: Path, facts: dict[str, int]) -> None:
-        save_model(path, self.model, max(1, self.config.steps[1]), **facts)
+    @property
+    def metadata(self) -> dict[str, str]:
+        return {"steps": str(max(1, self.config.steps[1]))}
 
     def state(self) -> dict[str, Any]:
         return {**self.pool.state(), "labels": self.labels}
@@ -197,39 +158,10 @@ def _new_model(config: TrainConfig) -> SelfClassifyingNCA:
     what ReLU halves is made up for. Mean cross-entropy of steps 201 to 300, batches of 16 from fresh states: 1.94 at a
     learning rate of 0.0015; with the example's widths 2.02 at 0.001 and 1.98 at 0.003 (one seed each, 2026-11-24).
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(mix("init", config.seed))
-        model = SelfClassifyingNCA(config.channels, config.perception, config.hidden, config.dropout)
+    sizes = config.channels, config.perception, config.hidden, config.dropout
+    model: SelfClassifyingNCA = initialised(lambda: SelfClassifyingNCA(*sizes), config.seed)
     with torch.no_grad():
         model.perceive.conv.weight[:, -1] *= math.sqrt(config.channels)
         for layer in (model.perceive.conv, *model.update.layers[:-1]):
             layer.weight *= math.sqrt(2.0)
     return model
-
-
-def check(config: TrainConfig) -> None:
-    """Raise ValueError for options that cannot be used, before any file is read."""
-    check_settings(config, steps=1)
-    for name, least in (
-        ("pool_size", 1),
-        ("channels", CLASSES + 1),
-        ("perception", 1),
-        ("pool_after", 0),
-        ("held_out", 0),
-        ("measured", 1),
-    ):
-        value = getattr(config, name)
-        if value < least:
-            raise ValueError(f"{name}={value} is not allowed; give a whole number from {least}")
-    if not config.hidden or min(config.hidden) < 1:
-        raise ValueError(f"hidden={config.hidden} is not allowed; give one or more whole numbers from 1")
-    for name in ("fresh", "mutate"):
-        if not 0 <= getattr(config, name) <= 1:
-            raise ValueError(f"{name}={getattr(config, name)} is not allowed; give a number from 0 to 1")
-    if config.fresh + config.mutate > 1:
-        raise ValueError(
-            f"fresh={config.fresh} and mutate={config.mutate} are more than a whole batch; give two numbers that add "
-            "up to at most 1"
-        )
-    if not 0 <= config.dropout < 1:
-        raise ValueError(f"dropout={config.dropout} is not allowed; give a number from 0 to below 1")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from ncafast.tasks.image_options import ImageOptions
+from ncafast.tasks.options import Runtime
 from ncafast.train.settings import Schedule, Settings
-from ncafast.utils.outputs import beside
 
 
 @dataclass(kw_only=True)
@@ -83,7 +83,7 @@ class TrainConfig(Settings):
 
 
 @dataclass
-class EvaluateConfig:
+class EvaluateConfig(Runtime):
     """Score a trained model over time: how many cells are right, and how many votes of a digit's cells."""
 
     model: Path
@@ -106,24 +106,12 @@ class EvaluateConfig:
     batch_size: int = 50
     """Digits that are classified at a time."""
 
-    seed: int = 0
-    """Governs which cells fire, for models whose cells do not all fire in evaluation."""
-
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:1. auto takes a GPU if there is one."""
-
     progress: bool = True
     """Show progress bars."""
 
-    overwrite: bool = False
-    """Also replace files that ncafast did not write."""
-
-    def __post_init__(self) -> None:
-        self.output = beside(self.output, self.model)
-
 
 @dataclass
-class PredictConfig(ImageOptions):
+class PredictConfig(Runtime, ImageOptions):
     """Classify images of handwritten digits, and colour their cells by what they say."""
 
     model: Path
@@ -146,21 +134,9 @@ class PredictConfig(ImageOptions):
     steps: int | None = None
     """Steps to run. Left out: twice as many as in training."""
 
-    seed: int = 0
-    """Governs which cells fire, for models whose cells do not all fire in evaluation."""
-
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:1. auto takes a GPU if there is one."""
-
-    overwrite: bool = False
-    """Also replace files that ncafast did not write."""
-
-    def __post_init__(self) -> None:
-        self.output = beside(self.output, self.model)
-
 
 @dataclass
-class AnimateConfig:
+class AnimateConfig(Runtime):
     """Make a film of digits whose cells come to agree; then the digits are exchanged, and they agree anew."""
 
     model: Path
@@ -188,14 +164,5 @@ class AnimateConfig:
     fps: int = 10
     """Frames per second; each frame is one step."""
 
-    seed: int = 0
-    """Governs which digits are shown, and which cells fire."""
-
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:1. auto takes a GPU if there is one."""
-
-    overwrite: bool = False
-    """Also replace files that ncafast did not write."""
-
-    def __post_init__(self) -> None:
-        self.output = beside(self.output, self.model)
+    seed: int = field(default=0, kw_only=True)
+    """Random seed of the fire masks, and of the choice of digits."""

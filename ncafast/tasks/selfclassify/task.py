@@ -1,0 +1,74 @@
+"""Self-classifying digits: every cell of a handwritten digit says which digit it is part of, until all agree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from ncafast.models import SelfClassifyingNCA
+from ncafast.tasks.base import Task, Trained
+from ncafast.tasks.selfclassify import pictures
+from ncafast.tasks.selfclassify.animation import film
+from ncafast.tasks.selfclassify.idx import CLASSES, read_digits
+from ncafast.tasks.selfclassify.job import SelfClassifying
+from ncafast.tasks.selfclassify.options import AnimateConfig, EvaluateConfig, PredictConfig, TrainConfig
+from ncafast.tasks.selfclassify.prediction import Predictions, inputs, predict
+from ncafast.tasks.selfclassify.scores import Scores, score
+from ncafast.utils.option_checks import Range, refused
+from ncafast.viz.pixels import Array, enlarged
+
+_MOST_STEPS = 1_000_000
+_SHARE = Range(0, 1, whole=False)
+
+
+class SelfClassifyTask(Task[int]):
+    """See `ncafast train selfclassify --help`. A checkpoint holds the steps of the longest training rollout."""
+
+    name, unit, models = "selfclassify", "digits", (SelfClassifyingNCA,)
+    evaluation_files = ("scores.csv", "scores.json", "accuracy.png", "confusion.png", "digits.png")
+    free = frozenset({"data"})  # what it leads to is compared itself
+    limits = {
+        **dict.fromkeys(("steps", "pool_size", "perception", "measured", "digits", "zoom"), 1),
+        **dict.fromkeys(("pool_after", "held_out", "size", "exchanges"), 0),
+        **dict.fromkeys(("fresh", "mutate"), _SHARE),
+        "channels": CLASSES + 1,
+    }
+
+    def check(self, options: TrainConfig) -> None:
+        if not options.hidden:
+            raise refused("hidden", options.hidden, "give one or more whole numbers from 1")
+        if options.fresh + options.mutate > 1:
+            raise ValueError(
+                f"fresh={options.fresh} and mutate={options.mutate} are more than a whole batch; give two numbers that "
+                "add up to at most 1"
+            )
+
+    def rank_by(self, options: TrainConfig) -> str:
+        return "val_cells"
+
+    def job(self, options: TrainConfig) -> SelfClassifying:
+        return SelfClassifying(self, options, read_digits(options.data, "train"))
+
+    def read(self, model: SelfClassifyingNCA, metadata: dict[str, str]) -> int:
+        steps = int(metadata["steps"])
+        if not 1 <= steps <= _MOST_STEPS:
+            raise ValueError(f"steps={steps}")
+        if model.ndim != 2 or model.channel_size <= CLASSES:
+            raise ValueError(f"ndim={model.ndim}, channel_size={model.channel_size}")
+        return steps
+
+    def evaluate(self, trained: Trained[int], options: EvaluateConfig) -> Scores:
+        return score(trained.model, trained.path, trained.spec, options)
+
+    def inputs(self, options: PredictConfig) -> list[Path]:
+        return inputs(options)
+
+    def predict(self, trained: Trained[int], files: Sequence[Path], options: PredictConfig) -> Predictions:
+        return predict(trained, files, options)
+
+    def frames(self, trained: Trained[int], options: AnimateConfig) -> Iterable[Array]:
+        states = film(trained.model, trained.spec, options)
+        return (enlarged(pictures.sheet(pictures.colour(each)), options.zoom) for each in states)
+
+
+TASK = SelfClassifyTask()
