@@ -16,7 +16,7 @@ from ncafast.tasks.classification import train
 from ncafast.tasks.classification.images import read_image as read_square
 from ncafast.tasks.classification.recipe import Recipe
 from ncafast.tasks.images import ImageError, Reading, read_image
-from ncafast.tasks.texture.model_file import Recipe as TextureRecipe
+from ncafast.tasks.texture.recipe import Recipe as TextureRecipe
 
 IN_FORMAT = {"uint16": 65535, "int16": 32767, "int32": 65535, "uint32": 65535, "float32": 1}
 

@@ -19,6 +19,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from ncafast import NCA, backends, checkpoint, save
+from ncafast.tasks import base
+from ncafast.tasks.base import load
 from ncafast.tasks.texture import (
     AnimateConfig,
     EvaluateConfig,
@@ -27,14 +29,13 @@ from ncafast.tasks.texture import (
     animate,
     dynamics,
     evaluate,
-    evaluation,
+    job,
     study,
     train,
-    training,
 )
 from ncafast.tasks.texture.loss import make_loss
-from ncafast.tasks.texture.model_file import load_texture
 from ncafast.tasks.texture.sample import read_sample
+from ncafast.tasks.texture.task import TASK
 from ncafast.train import TrainingStopped
 
 
@@ -83,7 +84,7 @@ def test_it_learns_the_texture(tmp_path):
     sample = read_sample(config.image, 32)
     plain = sample.mean((1, 2), keepdim=True).expand(1, 3, 24, 24)  # the right colours and no pattern
     pointless = make_loss(sample, "patches", None)(plain, torch.Generator().manual_seed(0)).item()
-    assert result.loss == "patches"
+    assert json.loads((result.folder / "config.json").read_text())["loss"] == "patches"
     assert result.history[-1]["texture"] < 0.75 * pointless
     assert result.history[-1]["texture"] < 0.2 * result.history[0]["texture"]
     assert result.best_loss == min(row["val_loss"] for row in result.history)
@@ -121,14 +122,14 @@ def test_backends_have_the_same_curve(tmp_path):
 
 def _killed(config: TrainConfig, after: int) -> None:
     """Train in this process, which kills itself in the middle of a training step."""
-    step, count = training._Texture.losses, iter(range(after, -1, -1))
+    step, count = job.Texture.losses, iter(range(after, -1, -1))
 
     def losses(self: Any, batch: Any, at: Any) -> Any:
         if next(count) == 0:
             os.kill(os.getpid(), signal.SIGKILL)
         return step(self, batch, at)
 
-    training._Texture.losses = losses  # type: ignore[method-assign]
+    job.Texture.losses = losses  # type: ignore[method-assign]
     train(config)
 
 
@@ -156,7 +157,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path):
 
 
 def test_nan_stops_with_what_to_try(tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "overflow", lambda state: state.flatten(1).mean(1) * torch.nan)
+    monkeypatch.setattr(job, "overflow", lambda state: state.flatten(1).mean(1) * torch.nan)
     with pytest.raises(TrainingStopped, match="lower lr"):
         train(tiny(picture(tmp_path / "stripes.png"), tmp_path / "run"))
 
@@ -312,10 +313,10 @@ def test_evaluation_writes_distances_motion_and_pictures(run, tmp_path):
     [("patches", None), ("gram", "which is not measured"), ("mine", "this version has no such loss")],
 )
 def test_evaluation_names_the_loss_of_the_training_run(run, tmp_path, capsys, monkeypatch, loss, said):
-    monkeypatch.setattr(evaluation, "unavailable", lambda: "torchvision is not there")
-    trained = load_texture(run, torch.device("cpu"))
-    changed = dataclasses.replace(trained, recipe=dataclasses.replace(trained.recipe, loss=loss))
-    monkeypatch.setattr(evaluation, "load_texture", lambda *_: changed)
+    monkeypatch.setattr("ncafast.tasks.texture.scores.unavailable", lambda: "torchvision is not there")
+    trained = load(TASK, run, torch.device("cpu"))
+    changed = dataclasses.replace(trained, spec=dataclasses.replace(trained.spec, loss=loss))
+    monkeypatch.setattr(base, "load", lambda *_: changed)
     config = EvaluateConfig(run, output=tmp_path, size=(20, 20), at=(1, 3), frames=2, steps_per_frame=1)
     scores = evaluate(config)
     shown = capsys.readouterr()
@@ -330,13 +331,13 @@ def test_evaluation_names_the_loss_of_the_training_run(run, tmp_path, capsys, mo
 def test_a_study_goes_on_where_it_was_and_can_grow(tmp_path, monkeypatch):
     taken, real = [], dynamics.train
 
-    def counted(config: TrainConfig) -> Any:
+    def counted(task: Any, config: TrainConfig) -> Any:
         taken.append((config.channels, config.hidden))
         if len(taken) == 2:
             raise KeyboardInterrupt
         if config.channels == 5:
             raise TrainingStopped("the loss became nan")
-        return real(config)
+        return real(task, config)
 
     def shorter(**options: Any) -> TrainConfig:
         given = {name: options[name] for name in ("image", "out", "channels", "hidden", "seed")}

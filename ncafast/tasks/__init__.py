@@ -7,4 +7,5 @@ does.
 TASKS = {
     "growing": "ncafast.tasks.growing.task:TASK",
     "selfclassify": "ncafast.tasks.selfclassify.task:TASK",
+    "texture": "ncafast.tasks.texture.task:TASK",
 }

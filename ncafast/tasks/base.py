@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from ncafast.utils.outputs import check_folder, check_free
 from ncafast.utils.progress import say
 from ncafast.utils.seeds import mix
 from ncafast.viz.animation import check_animation, write_animation
+from ncafast.viz.figures import write_png
 from ncafast.viz.pixels import Array
 
 S = TypeVar("S")
@@ -77,6 +79,8 @@ class Task(Generic[S]):
         limits: bounds of options that other tasks do not have, see `check_options`.
         free: training options that may differ when a run is continued.
         evaluation_files: what `evaluate` writes into its folder.
+        hold: seconds for which an animation shows its last frame.
+        stills: whether `animate` also writes a .png file, of the last frame.
     """
 
     name: ClassVar[str]
@@ -85,9 +89,18 @@ class Task(Generic[S]):
     limits: ClassVar[dict[str, int | Range]] = {}
     free: ClassVar[frozenset[str]] = frozenset()
     evaluation_files: ClassVar[tuple[str, ...]] = ()
+    hold: ClassVar[float] = 1.0
+    stills: ClassVar[bool] = False
 
     def check(self, options: Any) -> None:
         """Raise ValueError for training options that contradict each other, before any file is read."""
+
+    def check_use(self, options: Any) -> None:
+        """Raise ValueError for options of another command that cannot be used, before a model is read."""
+
+    def settled(self, options: Any) -> Any:
+        """Training options with what the user left open, as the run keeps them."""
+        return options
 
     def rank_by(self, options: Any) -> str:
         """The column of history.csv that a search ranks by if --by is not given."""
@@ -136,6 +149,7 @@ def train(task: Task[Any], options: Any) -> Result:
         TrainingStopped: the loss became infinite or NaN.
     """
     check(task, options)
+    options = task.settled(options)
     job = task.job(options)
     return run(job, options, data=job.checksums(), free=FREE | task.free, things=task.unit, opening=job.opening())
 
@@ -155,7 +169,7 @@ def evaluate(task: Task[Any], options: Any) -> Report:
     Raises:
         ValueError: options, data or a checkpoint that cannot be used.
     """
-    check_options(options, **_limits(task, options))
+    _check_use(task, options)
     check_folder("--output", options.output)
     check_free("--output", [options.output / name for name in task.evaluation_files], options.overwrite)
     report = task.evaluate(load(task, options.model, resolve_device(options.device)), options)
@@ -171,7 +185,7 @@ def predict(task: Task[Any], options: Any) -> Any:
     Raises:
         ValueError: options, a checkpoint or an input that cannot be used; of a folder, only if no file can.
     """
-    check_options(options, **_limits(task, options))
+    _check_use(task, options)
     check_folder("--output", options.output)
     files = task.inputs(options)
     return task.predict(load(task, options.model, resolve_device(options.device)), files, options)
@@ -183,10 +197,23 @@ def animate(task: Task[Any], options: Any) -> Path:
     Raises:
         ValueError: options or a checkpoint that cannot be used.
     """
-    check_options(options, **_limits(task, options))
-    check_animation(options.output, overwrite=options.overwrite)
-    trained = load(task, options.model, resolve_device(options.device))
-    write_animation(options.output, task.frames(trained, options), fps=options.fps, hold=1.0)
+    _check_use(task, options)
+    still = task.stills and options.output.suffix.lower() == ".png"
+    if still:
+        check_folder("--output", options.output.parent)
+        check_free("--output", [options.output], options.overwrite)
+    else:
+        check_animation(options.output, overwrite=options.overwrite)
+    frames = task.frames(load(task, options.model, resolve_device(options.device)), options)
+    if still:
+        (last,) = deque(frames, maxlen=1)
+        write_png(options.output, last)
+    else:
+        bar: dict[str, Any] = {
+            "total": getattr(options, "frames", None),
+            "progress": getattr(options, "progress", False),
+        }
+        write_animation(options.output, frames, fps=options.fps, hold=task.hold, **bar)
     return Path(options.output)
 
 
@@ -195,6 +222,11 @@ def initialised(make: Any, seed: int) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(mix("init", seed))
         return make()
+
+
+def _check_use(task: Task[Any], options: Any) -> None:
+    check_options(options, **_limits(task, options))
+    task.check_use(options)
 
 
 def _limits(task: Task[Any], options: Any) -> dict[str, int | Range]:

@@ -60,6 +60,13 @@ class Result:
         """Of the best epoch: all that was measured on held-out samples or from validation, val_... by name."""
         return {name: value for name, value in self.history[self.best_epoch - 1].items() if name.startswith("val_")}
 
+    def __getattr__(self, name: str) -> Any:
+        """best_dice and the like: of `measures`."""
+        column = name.replace("best_", "val_", 1)
+        if name.startswith("best_") and column in self.measures:
+            return self.measures[column]
+        raise AttributeError(f"Result has no {name!r}; measures has {', '.join(self.measures)}")
+
 
 def fit(
     model: nn.Module,

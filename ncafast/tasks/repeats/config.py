@@ -9,7 +9,7 @@ from ncafast.tasks.classification.config import TrainConfig as Classification
 from ncafast.tasks.growing.options import TrainConfig as Growing
 from ncafast.tasks.mednca.config import TrainConfig as MedNCA
 from ncafast.tasks.selfclassify.options import TrainConfig as SelfClassify
-from ncafast.tasks.texture.config import TrainConfig as Texture
+from ncafast.tasks.texture.options import TrainConfig as Texture
 
 
 @dataclass(kw_only=True)

@@ -1,31 +1,21 @@
 """Textures from one image: train, animate on any size, measure, and the study of how they move.
 
-``train``, ``animate``, ``evaluate`` and ``study`` each take one dataclass; the command line builds its options from the
-same classes. The four are imported on first use, so that ``--help`` needs none of the imaging packages.
+Each function takes one dataclass of options, from which the command line builds its own. The imaging packages are
+imported when a function is called, so that `--help` needs none of them.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ncafast.tasks import on_demand
-from ncafast.tasks.texture.config import AnimateConfig, EvaluateConfig, StudyConfig, TrainConfig
+from ncafast.tasks.texture.options import AnimateConfig, EvaluateConfig, StudyConfig, TrainConfig
 
 if TYPE_CHECKING:
-    from ncafast.tasks.texture.animation import animate
     from ncafast.tasks.texture.dynamics import Study, study
-    from ncafast.tasks.texture.evaluation import Scores, evaluate
-    from ncafast.tasks.texture.training import Result, train
-
-_HOME = {
-    "train": "training",
-    "Result": "training",
-    "animate": "animation",
-    "evaluate": "evaluation",
-    "Scores": "evaluation",
-    "study": "dynamics",
-    "Study": "dynamics",
-}
+    from ncafast.tasks.texture.scores import Scores
+    from ncafast.train import Result
 
 __all__ = [
     "AnimateConfig",
@@ -42,5 +32,36 @@ __all__ = [
 ]
 
 
+def train(options: TrainConfig) -> Result:
+    """Train as configured, or continue the run in `options.out`.
+
+    Raises:
+        ValueError: options, a sample or a run folder that cannot be used.
+        ModuleNotFoundError: the package of a loss is missing.
+        TrainingStopped: the loss became infinite or NaN.
+    """
+    return on_demand.run("train", "texture", options)
+
+
+def evaluate(options: EvaluateConfig) -> Scores:
+    """Grow the texture from zeros, compare it with its sample, print the table, write scores and pictures.
+
+    Raises:
+        ValueError: options, a sample or a checkpoint that cannot be used.
+    """
+    return on_demand.run("evaluate", "texture", options)
+
+
+def animate(options: AnimateConfig) -> Path:
+    """Write an animation, or the last frame alone where the output's name ends in .png, and return its path.
+
+    Raises:
+        ValueError: options or a checkpoint that cannot be used.
+        ModuleNotFoundError: the package that writes the format is missing.
+    """
+    return on_demand.run("animate", "texture", options)
+
+
 def __getattr__(name: str) -> Any:
-    return on_demand.attribute(__name__, "texture", _HOME, name)
+    homes = {"Result": "ncafast.train", "Scores": "scores", "Study": "dynamics", "study": "dynamics"}
+    return on_demand.attribute(__name__, "texture", homes, name)

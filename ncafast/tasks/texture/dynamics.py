@@ -21,16 +21,16 @@ import numpy as np
 import torch
 
 from ncafast.files import write_text
+from ncafast.tasks.base import load, train
 from ncafast.tasks.images import Reading
 from ncafast.tasks.texture import pictures
-from ncafast.tasks.texture.config import StudyConfig, TrainConfig
 from ncafast.tasks.texture.loss import choose
 from ncafast.tasks.texture.measure import MOTION, motion
-from ncafast.tasks.texture.model_file import COLOURS, load_texture
 from ncafast.tasks.texture.motion import FlowOf, make_flow
-from ncafast.tasks.texture.pictures import Array
+from ncafast.tasks.texture.options import StudyConfig, TrainConfig
+from ncafast.tasks.texture.recipe import COLOURS
 from ncafast.tasks.texture.sample import checksum, read_sample
-from ncafast.tasks.texture.training import LEAST_GRID, train
+from ncafast.tasks.texture.task import LEAST_GRID, TASK
 from ncafast.train import TrainingStopped
 from ncafast.utils.devices import resolve_device, threads
 from ncafast.utils.lock import locked
@@ -38,6 +38,7 @@ from ncafast.utils.option_checks import check_options, refused
 from ncafast.utils.outputs import check_folder
 from ncafast.utils.progress import say
 from ncafast.viz.figures import write_png
+from ncafast.viz.pixels import Array
 
 _COLUMNS = ("channels", "hidden", "seed", "motion", "distance", "note")
 # Options that may differ when a study is continued: a study may be made larger, and what is measured stays measured.
@@ -96,13 +97,13 @@ def _study(config: StudyConfig, flow: FlowOf, device: torch.device) -> Study:
         say(f"study {number} of {len(jobs)}: {channels} channels, hidden width {hidden}, seed {seed}")
         row = dict(zip(_COLUMNS, (*key, math.nan, math.nan, ""), strict=True))
         try:
-            result = train(_training(config, *key))
-            model = load_texture(result.best, device).model
+            result = train(TASK, _training(config, *key))
+            model = load(TASK, result.best, device).model
             options = {"settle": config.settle, "frames": config.frames, "steps_per_frame": config.steps_per_frame}
             size = (config.grid, config.grid)
             with threads(config.threads) if config.threads else nullcontext():
                 row["motion"] = motion(model, size, flow, seed=seed, progress=config.progress, **options)
-            row["distance"] = result.best_loss
+            row["distance"] = result.measures["val_loss"]
             say(f"motion strength {row['motion']:.3f} pixels per frame")
         except TrainingStopped as error:
             row["note"] = str(error)

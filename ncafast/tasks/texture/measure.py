@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ncafast.models import TextureNCA
-from ncafast.tasks.texture.model_file import fresh, picture_of
 from ncafast.tasks.texture.motion import FlowOf, motion_strength
+from ncafast.tasks.texture.recipe import fresh, picture_of
 from ncafast.utils.progress import Bar
 from ncafast.utils.seeds import generator
 from ncafast.viz import watch

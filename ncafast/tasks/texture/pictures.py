@@ -6,15 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from ncafast.viz import rgb
-from ncafast.viz.figures import write_png as write_png
+from ncafast.viz.charts import plain
+from ncafast.viz.figures import pixels_of
+from ncafast.viz.pixels import Array
 
-Array = np.ndarray[Any, Any]
 _OURS, _BEST = "#3a86ff", "#f8961e"
 
 
@@ -39,7 +38,7 @@ def side_by_side(images: Sequence[Array], titles: Sequence[str]) -> Array:
         axes.set_axis_off()
         axes.set_title(title, fontsize=10, pad=4)
         left += wide + gap
-    return _drawn(figure)
+    return pixels_of(figure)
 
 
 def curves(history: Sequence[dict[str, Any]], best_epoch: int) -> Array:
@@ -59,9 +58,9 @@ def curves(history: Sequence[dict[str, Any]], best_epoch: int) -> Array:
     right.set(title="distance of textures grown anew", xlabel="epoch", yscale="log")
     for axes in (left, right):
         axes.xaxis.get_major_locator().set_params(integer=True)
-        _plain(axes)
+        plain(axes)
     figure.tight_layout()
-    return _drawn(figure)
+    return pixels_of(figure)
 
 
 def over_time(steps: Sequence[int], distances: Mapping[str, Sequence[float]]) -> Array:
@@ -72,9 +71,9 @@ def over_time(steps: Sequence[int], distances: Mapping[str, Sequence[float]]) ->
         axes.plot(steps, values, marker="o", label=name)
     axes.set(title="distance from the sample", xlabel="steps", xscale="log", yscale="log")
     axes.legend(frameon=False)
-    _plain(axes)
+    plain(axes)
     figure.tight_layout()
-    return _drawn(figure)
+    return pixels_of(figure)
 
 
 def heat_map(
@@ -102,15 +101,4 @@ def heat_map(
     axes.set_yticks(range(len(channels)), [str(value) for value in channels])
     figure.colorbar(shown, ax=axes, label="motion strength, pixels per frame")
     figure.tight_layout()
-    return _drawn(figure)
-
-
-def _plain(axes: Axes) -> None:
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def _drawn(figure: Figure) -> Array:
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
+    return pixels_of(figure)

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ncafast.tasks.texture.config import Loss
 from ncafast.tasks.texture.loss.features import FeatureLoss
 from ncafast.tasks.texture.loss.overflow import overflow
 from ncafast.tasks.texture.loss.patches import PatchLoss
 from ncafast.tasks.texture.loss.vgg import find_weights, unavailable
+from ncafast.tasks.texture.options import Loss
 
 TextureLoss = FeatureLoss | PatchLoss
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ncafast.tasks.texture.config import Flow
 from ncafast.tasks.texture.motion.lucas_kanade import lucas_kanade
 from ncafast.tasks.texture.motion.raft import raft
 from ncafast.tasks.texture.motion.spynet import spynet
+from ncafast.tasks.texture.options import Flow
 
 FlowOf = Callable[[Tensor, Tensor], Tensor]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from ncafast.tasks.image_options import ImageLimit, ImageOptions, ValueRange
+from ncafast.tasks.options import Runtime
 from ncafast.train.settings import Schedule, Settings
-from ncafast.utils.outputs import beside
 
 Loss = Literal["auto", "patches", "sliced", "gram"]
 Flow = Literal["lucas-kanade", "raft", "spynet"]
@@ -87,7 +87,7 @@ class TrainConfig(ImageOptions, Settings):
 
 
 @dataclass
-class AnimateConfig:
+class AnimateConfig(Runtime):
     """Run a trained texture automaton and write what it does as a GIF or MP4, on a torus of any size."""
 
     model: Path
@@ -121,24 +121,12 @@ class AnimateConfig:
     show: Literal["colour", "channels"] = "colour"
     """colour: the picture; channels: every channel as a tile, blue below 0, red above."""
 
-    seed: int = 0
-    """Governs which cells fire."""
-
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:1. auto takes a GPU if there is one."""
-
     progress: bool = True
     """Show progress bars."""
 
-    overwrite: bool = False
-    """Also replace files that ncafast did not write."""
-
-    def __post_init__(self) -> None:
-        self.output = beside(self.output, self.model)
-
 
 @dataclass
-class EvaluateConfig(ImageLimit):
+class EvaluateConfig(Runtime, ImageLimit):
     """Measure a trained texture automaton: distance from its sample over time, and the strength of its motion."""
 
     model: Path
@@ -177,20 +165,11 @@ class EvaluateConfig(ImageLimit):
     flow_weights: Path | None = None
     """File of weights for raft or spynet. Left out: raft's own in torch's cache. Nothing is downloaded."""
 
-    seed: int = 0
-    """Governs which cells fire, and the projections of the distance."""
-
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:1. auto takes a GPU if there is one."""
+    seed: int = field(default=0, kw_only=True)
+    """Random seed of the fire masks, and of the projections of the distance."""
 
     progress: bool = True
     """Show progress bars."""
-
-    overwrite: bool = False
-    """Also replace files that ncafast did not write."""
-
-    def __post_init__(self) -> None:
-        self.output = beside(self.output, self.model)
 
 
 @dataclass

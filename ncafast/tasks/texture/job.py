@@ -7,80 +7,34 @@ begun anew every few steps, gradients normalised per tensor, and a loss on overf
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ncafast.models import TextureNCA
+from ncafast.tasks.base import Task, TaskJob, initialised
 from ncafast.tasks.images import Reading
 from ncafast.tasks.texture import pictures
-from ncafast.tasks.texture.config import TrainConfig
-from ncafast.tasks.texture.loss import choose, make_loss, overflow
-from ncafast.tasks.texture.model_file import COLOURS, Recipe, fresh, picture_of, save_texture
+from ncafast.tasks.texture.loss import make_loss, overflow
+from ncafast.tasks.texture.options import TrainConfig
+from ncafast.tasks.texture.recipe import Recipe, fresh, picture_of
 from ncafast.tasks.texture.sample import checksum, read_sample
-from ncafast.train import Moment, Pool, PoolJob, Report, run
-from ncafast.train.run_folder import FREE
-from ncafast.train.settings import check_settings
-from ncafast.utils.devices import resolve_device
+from ncafast.train import Moment, Pool, PoolJob, Report
 from ncafast.utils.seeds import generator, mix
 from ncafast.viz.figures import write_png
 
-_FREE = FREE | {"image", "weights", "value_range", "max_pixels"}  # the sample's pixels are compared themselves
 _CHECKED_AFTER = (64, 256)  # steps from a fresh state after which an epoch is judged
 _BURST = 0.1  # mean overflow of a state beyond which it is not trained on; a good one has none
-LEAST_GRID = 16  # below, nothing is left for the deepest layer of VGG16
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What a run has come to."""
-
-    folder: Path
-    best: Path
-    """The checkpoint whose fresh textures were nearest to the sample."""
-    last: Path
-    best_epoch: int
-    best_loss: float
-    """Mean distance of textures grown anew from the sample, in the loss that was trained with."""
-    loss: str
-    history: tuple[dict[str, Any], ...]
-    """One row per epoch, as in history.csv."""
-
-
-def train(config: TrainConfig) -> Result:
-    """Train as configured, or go on with the run that was begun in ``config.out``.
-
-    Raises ValueError for options, a sample or a run folder that cannot be used, ModuleNotFoundError for a loss whose
-    package is missing, and TrainingStopped if the loss becomes infinite or NaN.
-    """
-    check(config)
-    loss, weights = choose(config.loss, config.weights)
-    config = replace(config, device=str(resolve_device(config.device)), loss=loss, weights=weights)
-    job = _Texture(config)
-    opening = f"texture of {config.image}, {config.size} x {config.size}, loss {loss}"
-    seen = {"train": {config.image.name: checksum(job.sample)}, "held_out": {}}
-    done = run(job, config, data=seen, free=_FREE, things="samples", opening=opening)
-    return Result(
-        folder=done.folder,
-        best=done.best,
-        last=done.last,
-        best_epoch=done.best_epoch,
-        best_loss=-done.best_score,
-        loss=loss,
-        history=done.history,
-    )
-
-
-class _Texture(PoolJob):
+class Texture(TaskJob, PoolJob):
     """States of a pool, judged by how near textures grown from nothing come to the sample."""
 
     model: TextureNCA
 
-    def __init__(self, config: TrainConfig) -> None:
-        self.config, self.epoch_length = config, config.epoch_length
+    def __init__(self, task: Task[Any], config: TrainConfig) -> None:
+        self.task, self.config, self.epoch_length = task, config, config.epoch_length
         device = torch.device(config.device)
         self.sample = read_sample(config.image, config.size, config.crop, Reading.of(config))
         self.distance = make_loss(self.sample, config.loss, config.weights).to(device)
@@ -126,10 +80,18 @@ class _Texture(PoolJob):
     def draw(self, history: Sequence[dict[str, Any]], best_epoch: int, report: Report) -> None:
         write_png(report.folder.curves, pictures.curves(history, best_epoch))
 
-    def save_model(self, path: Path, facts: dict[str, int]) -> None:
+    @property
+    def metadata(self) -> dict[str, str]:
         config = self.config
         recipe = Recipe(str(config.image.resolve()), config.size, config.crop, str(config.loss), config.value_range)
-        save_texture(path, self.model, recipe, **facts)
+        return {"recipe": recipe.to_json()}
+
+    def checksums(self) -> dict[str, dict[str, int]]:
+        return {"train": {self.config.image.name: checksum(self.sample)}, "held_out": {}}
+
+    def opening(self) -> str:
+        config = self.config
+        return f"texture of {config.image}, {config.size} x {config.size}, loss {config.loss}"
 
     def _fresh(self, count: int) -> Tensor:
         side = self.config.grid
@@ -138,18 +100,11 @@ class _Texture(PoolJob):
 
 def _new_model(config: TrainConfig) -> TextureNCA:
     """An automaton that stands still at first."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(mix("init", config.seed))
-        model = TextureNCA(config.channels, config.hidden, fire_rate=config.fire_rate)
+    model: TextureNCA = initialised(
+        lambda: TextureNCA(config.channels, config.hidden, fire_rate=config.fire_rate), config.seed
+    )
     last = model.mlp[2]
     assert isinstance(last, nn.Linear)
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)
     return model
-
-
-def check(config: TrainConfig) -> None:
-    """Raise ValueError for options that cannot be used, before any file is read."""
-    check_settings(config, steps=1, channels=COLOURS, pool=1, reseed_every=1, grid=LEAST_GRID)
-    if config.batch_size > config.pool:
-        raise ValueError(f"batch_size={config.batch_size} does not fit pool={config.pool}; give a larger pool")

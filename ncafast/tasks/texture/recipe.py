@@ -1,19 +1,15 @@
-"""Checkpoints of this task: a TextureNCA and what it was trained on, so that other commands need few options."""
+"""What a checkpoint holds beside the model: the sample and the loss of its training. And how a state is a picture."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
 
-from ncafast import checkpoint
-from ncafast.models import TextureNCA
 from ncafast.tasks.image_options import ValueRange
-from ncafast.train.model_files import read_model
 
 COLOURS = 3  # the first channels of the state; 0 in the state is middle grey
 OFFSET = 0.5
@@ -47,15 +43,6 @@ class Recipe:
         return json.dumps(asdict(self))
 
 
-@dataclass(frozen=True, slots=True)
-class TrainedTexture:
-    """A model and what it was trained on."""
-
-    model: TextureNCA
-    recipe: Recipe
-    path: Path
-
-
 def fresh(count: int, channels: int, size: tuple[int, int], device: torch.device | str = "cpu") -> Tensor:
     """States [count, channels, *size] to begin with: all zero, so that the firing cells alone break the symmetry."""
     return torch.zeros(count, channels, *size, device=device)
@@ -68,22 +55,3 @@ def picture_of(state: Tensor) -> Tensor:
     outweigh every other one in a texture loss.
     """
     return state[:, :COLOURS].clamp(-1, 1) + OFFSET
-
-
-def save_texture(path: Path, model: TextureNCA, recipe: Recipe, **facts: Any) -> None:
-    """Write a checkpoint; ``facts`` (epoch, loss ...) are kept for people to read."""
-    checkpoint.save(path, model, task="texture", recipe=recipe.to_json(), facts=json.dumps(facts))
-
-
-def load_texture(path: Path, device: torch.device) -> TrainedTexture:
-    """Read a checkpoint, or the best one of a run folder.
-
-    Raises ValueError, one line that names the file, if it is none of this task or damaged.
-    """
-
-    def read(model: TextureNCA, metadata: dict[str, str]) -> Recipe:
-        if model.num_channels < COLOURS:
-            raise ValueError(f"num_channels={model.num_channels} are too few for colours")
-        return Recipe.from_json(metadata["recipe"])
-
-    return TrainedTexture(*read_model(path, device, "texture", (TextureNCA,), read))
