@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 
 from ncafast import backends, checkpoint, cli
 from ncafast.models import MaxNCA
+from ncafast.tasks.base import load
 from ncafast.tasks.classification import (
     AnimateConfig,
     EvaluateConfig,
@@ -26,21 +27,26 @@ from ncafast.tasks.classification import (
     TrainConfig,
     animate,
     evaluate,
+    job,
     pictures,
     predict,
     train,
-    training,
 )
 from ncafast.tasks.classification.inference import Classifier, panel, seeded, step_statistics
 from ncafast.tasks.classification.loss import classification_loss
 from ncafast.tasks.classification.metrics import measure
-from ncafast.tasks.classification.model_file import load_model
+from ncafast.tasks.classification.task import TASK
+from ncafast.tasks.classification.trained import Spec
 from ncafast.tasks.repeats import crossvalidate
 from ncafast.tasks.repeats.config import ClassificationFolds
-from ncafast.train import TrainingStopped
+from ncafast.train import Result, TrainingStopped
 from ncafast.train.run_folder import RunFolder
 
 CPU = torch.device("cpu")
+
+
+def load_model(path: Path, device: torch.device) -> Spec:
+    return load(TASK, path, device).spec
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +55,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> training.Result:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Result:
     """A run that has learned something, on folders of files."""
     folder = tmp_path_factory.mktemp("trained")
     write_folders(folder / "cells", 30)
@@ -220,21 +226,23 @@ def test_small_batches_are_drawn_so_that_classes_come_equally_often(tmp_path):
     )
     np.savez(tmp_path / "d.npz", train_images=images[keep], train_labels=labels[keep])
     for balanced, expected in ((True, [1 / 3] * 3), (False, [20 / 26, 4 / 26, 2 / 26])):
-        job = training._Classification(tiny(tmp_path / "d.npz", tmp_path / "r", balanced=balanced, val_fraction=0.0))
-        drawn = [number for epoch in range(60) for step in job.plan(epoch, 4, seed=0) for number in step]
+        trained = job.Classification(
+            TASK, tiny(tmp_path / "d.npz", tmp_path / "r", balanced=balanced, val_fraction=0.0)
+        )
+        drawn = [number for epoch in range(60) for step in trained.plan(epoch, 4, seed=0) for number in step]
         assert len(drawn) == 60 * 26
-        share = torch.bincount(job.train.labels[drawn]).double() / len(drawn)
+        share = torch.bincount(trained.train.labels[drawn]).double() / len(drawn)
         assert share.tolist() == pytest.approx(expected, abs=0.04)
-        assert job.plan(0, 4, seed=0) == job.plan(0, 4, seed=0) != job.plan(1, 4, seed=0)
+        assert trained.plan(0, 4, seed=0) == trained.plan(0, 4, seed=0) != trained.plan(1, 4, seed=0)
 
 
 def test_parts_of_a_batch_see_the_same_variations(data, tmp_path):
     from ncafast.train import Moment
 
-    job = training._Classification(tiny(data, tmp_path / "run", jitter=0.2))
+    trained = job.Classification(TASK, tiny(data, tmp_path / "run", jitter=0.2))
     whole = Moment(0, 7, 0, [3, 5, 5, 9], 3, range(4), run_seed=0)
-    images, labels = job.load(whole)
-    parts = [job.load(whole.at(places)) for places in (range(0, 1), range(1, 4))]
+    images, labels = trained.load(whole)
+    parts = [trained.load(whole.at(places)) for places in (range(0, 1), range(1, 4))]
     assert torch.equal(torch.cat([part[0] for part in parts]), images)
     assert torch.equal(torch.cat([part[1] for part in parts]), labels)
     assert not torch.equal(images[1], images[2])  # the same image twice, varied twice
@@ -250,14 +258,14 @@ def test_nothing_held_out_takes_the_lowest_loss(tmp_path):
 
 
 def test_nan_stops_with_advice(data, tmp_path, monkeypatch):
-    original, calls = training.classification_loss, 0
+    original, calls = job.classification_loss, 0
 
     def fail(*arguments):
         nonlocal calls
         calls += 1
         return original(*arguments) * (float("nan") if calls == 3 else 1)
 
-    monkeypatch.setattr(training, "classification_loss", fail)
+    monkeypatch.setattr(job, "classification_loss", fail)
     with pytest.raises(TrainingStopped, match="the loss became nan in epoch 1, step 3.*lower lr"):
         train(tiny(data, tmp_path / "run", save_every=1))
     assert all(p.isfinite().all() for p in load_model(tmp_path / "run", CPU).classifier.model.parameters())

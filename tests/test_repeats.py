@@ -19,7 +19,7 @@ from nifti import write_set
 
 from ncafast import cli
 from ncafast.tasks import classification, mednca
-from ncafast.tasks.classification.training import TrainConfig as Cells
+from ncafast.tasks.classification.options import TrainConfig as Cells
 from ncafast.tasks.repeats import crossvalidate, grid, search
 from ncafast.tasks.repeats.config import ClassificationFolds, ClassificationGrid, MedNCAFolds, MedNCAGrid
 from ncafast.tasks.repeats.grid import parse_grid

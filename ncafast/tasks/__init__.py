@@ -5,6 +5,7 @@ does.
 """
 
 TASKS = {
+    "classification": "ncafast.tasks.classification.task:TASK",
     "growing": "ncafast.tasks.growing.task:TASK",
     "selfclassify": "ncafast.tasks.selfclassify.task:TASK",
     "texture": "ncafast.tasks.texture.task:TASK",

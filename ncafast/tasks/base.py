@@ -27,7 +27,7 @@ from ncafast.train.settings import check_settings
 from ncafast.utils.devices import resolve_device
 from ncafast.utils.option_checks import Range, check_options
 from ncafast.utils.outputs import check_folder, check_free
-from ncafast.utils.progress import say
+from ncafast.utils.progress import is_first, say
 from ncafast.utils.seeds import mix
 from ncafast.viz.animation import check_animation, write_animation
 from ncafast.viz.figures import write_png
@@ -63,6 +63,9 @@ class TaskJob(Job):
     def opening(self) -> str:
         """The line that is printed when training starts."""
         return ""
+
+    def finish(self, done: Result) -> None:
+        """Called once training has ended, in the first process."""
 
     def save_model(self, path: Path, facts: dict[str, int]) -> None:
         """Write a checkpoint that `load` reads; `facts` are kept for people."""
@@ -151,7 +154,10 @@ def train(task: Task[Any], options: Any) -> Result:
     check(task, options)
     options = task.settled(options)
     job = task.job(options)
-    return run(job, options, data=job.checksums(), free=FREE | task.free, things=task.unit, opening=job.opening())
+    done = run(job, options, data=job.checksums(), free=FREE | task.free, things=task.unit, opening=job.opening())
+    if is_first():
+        job.finish(done)
+    return done
 
 
 def load(task: Task[S], path: Path, device: torch.device) -> Trained[S]:

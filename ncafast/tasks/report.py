@@ -30,7 +30,7 @@ class Report:
         raise NotImplementedError
 
     def contents(self) -> dict[str, Any]:
-        """File name -> content: a mapping for .json, rows for .csv, a picture [H, W, 3] uint8 for .png."""
+        """File name -> content: a mapping for .json, rows or text for .csv, a picture [H, W, 3] uint8 for .png."""
         raise NotImplementedError
 
     def write(self, folder: Path) -> None:
@@ -52,6 +52,6 @@ def csv_text(rows: Rows) -> str:
 
 _WRITERS = {
     ".json": lambda path, content: write_result(path, json.dumps(content, indent=1)),
-    ".csv": lambda path, content: write_text(path, csv_text(content)),
+    ".csv": lambda path, content: write_text(path, content if isinstance(content, str) else csv_text(content)),
     ".png": write_png,
 }

@@ -87,6 +87,8 @@ class Job:
     model: nn.Module
     samples: int
     """Training samples of an epoch."""
+    skipped: Sequence[Any] = ()
+    """What was left out since it cannot be used, and why."""
 
     def steps_per_epoch(self, batch: int) -> int:
         """Training steps of an epoch when each takes `batch` samples; the last one may take fewer."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -54,6 +54,8 @@ class Result:
     best_score: float
     history: tuple[Row, ...]
     """One row per epoch, as in history.csv and history.json."""
+    skipped: Sequence[Any] = ()
+    """What was left out since it cannot be used, and why; see `Job.skipped`."""
 
     @property
     def measures(self) -> dict[str, Any]:
@@ -414,4 +416,5 @@ class _Loop:
             best_epoch=self.best["epoch"],
             best_score=self.best["value"],
             history=tuple(self.history),
+            skipped=self.job.skipped,
         )

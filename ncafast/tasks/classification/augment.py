@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ncafast.tasks.classification.config import Augment
+from ncafast.tasks.classification.options import Augment
 from ncafast.utils.progress import say
 
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from ncafast.tasks.classification.classes import describe
-from ncafast.tasks.classification.config import TrainConfig
 from ncafast.tasks.classification.images import read_image, resize_all
+from ncafast.tasks.classification.options import TrainConfig
 from ncafast.tasks.classification.sources import Item, Source, open_source
 from ncafast.tasks.image_notes import Notes
 from ncafast.tasks.images import ImageError, Reading

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,20 +11,21 @@ import numpy as np
 import torch
 
 from ncafast.files import write_text
+from ncafast.tasks.base import Trained
 from ncafast.tasks.classification import pictures
-from ncafast.tasks.classification.config import PredictConfig
-from ncafast.tasks.classification.evaluation import VIEWS, predictions_csv
 from ncafast.tasks.classification.images import read_image
 from ncafast.tasks.classification.listing import list_images
-from ncafast.tasks.classification.model_file import TrainedModel, load_model
+from ncafast.tasks.classification.options import PredictConfig
+from ncafast.tasks.classification.scores import predictions_csv
+from ncafast.tasks.classification.trained import Spec
 from ncafast.tasks.image_notes import Notes
 from ncafast.tasks.images import ImageError, Reading
-from ncafast.utils.devices import resolve_device
-from ncafast.utils.option_checks import check_options
-from ncafast.utils.outputs import check_apart, check_folder, check_free
-from ncafast.utils.progress import Bar, say
+from ncafast.tasks.skipping import each_usable
+from ncafast.utils.outputs import check_apart, check_free
 from ncafast.utils.seeds import mix
 from ncafast.viz.figures import write_png
+
+_TABLE = "predictions.csv"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,68 +47,63 @@ class Predictions:
     skipped: tuple[str, ...]
 
 
-def predict(config: PredictConfig) -> Predictions:
-    """Classify an image or all images of a folder. The result for an image does not depend on the others.
+def inputs(options: PredictConfig) -> list[Path]:
+    """The images to classify.
 
-    Raises ValueError if no image can be used.
+    Raises:
+        ValueError: an input or an output that cannot be used.
     """
-    check_options(config, views=VIEWS)
-    check_folder("--output", config.output)
-    check_apart("--output", config.output, "--input", config.input)
-    if not config.input.exists():
-        raise ValueError(f"--input {config.input}: does not exist; give an image or a folder with images")
-    files = list_images(config.input) if config.input.is_dir() else [config.input]
-    root = config.input if config.input.is_dir() else config.input.parent
-    table = config.output / "predictions.csv"
-    places = {path: _picture(config.output, path.relative_to(root)) for path in files}
-    check_free("--output", [table, *(places.values() if config.pictures else ())], config.overwrite)
-    trained = load_model(config.model, resolve_device(config.device))
-    found: list[Prediction] = []
-    skipped: list[str] = []
-    rows, names = [], []
-    reading, notes = Reading(trained.recipe.value_range, config.max_pixels), Notes()
-    bar = Bar(len(files), 0, config.progress)
-    bar.describe("classifying")
-    for path in files:
-        try:
-            pixels = read_image(path, trained.recipe.size, reading, notes)
-        except ImageError as error:
-            if len(files) == 1:
-                bar.close()
-                raise
-            skipped.append(str(error))
-            say(f"skipped: {error}")
-        else:
-            name = str(path.relative_to(root))
-            picture = places[path] if len(found) < config.pictures else None
-            prediction, row = _classify(trained, pixels, path, picture, config)
-            found.append(prediction)
-            rows.append(row)
-            names.append(name)
-        bar.advance({})
-    bar.close()
+    check_apart("--output", options.output, "--input", options.input)
+    if not options.input.exists():
+        raise ValueError(f"--input {options.input}: does not exist; give an image or a folder with images")
+    files = list_images(options.input) if options.input.is_dir() else [options.input]
+    drawn = [_picture(path, options) for path in files] if options.pictures else []
+    check_free("--output", [options.output / _TABLE, *drawn], options.overwrite)
+    return files
+
+
+def predict(trained: Trained[Spec], files: Sequence[Path], options: PredictConfig) -> Predictions:
+    """Classify images. The result for an image does not depend on the others.
+
+    Raises:
+        ValueError: none of several images can be used.
+    """
+    recipe, notes = trained.spec.recipe, Notes()
+    reading, drawn = Reading(recipe.value_range, options.max_pixels), itertools.count()
+
+    def one(path: Path) -> tuple[Prediction, torch.Tensor]:
+        pixels = read_image(path, recipe.size, reading, notes)
+        picture = _picture(path, options) if next(drawn) < options.pictures else None
+        return _classify(trained.spec, pixels, path, picture, options)
+
+    found, skipped = each_usable(files, one, ImageError, "classifying", options.progress)
     notes.say()
-    if not found:
-        raise ValueError(f"none of the {len(files)} images can be used; see the lines above")
-    write_text(table, predictions_csv(names, torch.stack(rows), trained.recipe.classes))
-    return Predictions(tuple(found), table, tuple(skipped))
+    table, root = options.output / _TABLE, _root(options)
+    names = [str(prediction.image.relative_to(root)) for prediction, _ in found]
+    write_text(table, predictions_csv(names, torch.stack([row for _, row in found]), recipe.classes))
+    return Predictions(tuple(prediction for prediction, _ in found), table, tuple(reason for _, reason in skipped))
 
 
-def _picture(folder: Path, name: Path) -> Path:
+def _root(options: PredictConfig) -> Path:
+    return options.input if options.input.is_dir() else options.input.parent
+
+
+def _picture(image: Path, options: PredictConfig) -> Path:
     """Where the picture of an image goes: its ending stays, since a.png and a.jpg may lie side by side."""
-    return folder / name.with_name(f"{name.name}.png")
+    name = image.relative_to(_root(options))
+    return options.output / name.with_name(f"{name.name}.png")
 
 
 def _classify(
-    trained: TrainedModel, pixels: np.ndarray, path: Path, picture: Path | None, config: PredictConfig
+    spec: Spec, pixels: np.ndarray, path: Path, picture: Path | None, options: PredictConfig
 ) -> tuple[Prediction, torch.Tensor]:
-    recipe, classifier = trained.recipe, trained.classifier
+    recipe, classifier = spec.recipe, spec.classifier
     scaled = recipe.scaled(torch.from_numpy(pixels)[None])
-    probabilities = classifier.probabilities(scaled, seed=config.seed, count=config.views)[0]
+    probabilities = classifier.probabilities(scaled, seed=options.seed, count=options.views)[0]
     best = int(probabilities.argmax())
     if picture is not None:
         place = classifier.model.fc2.weight.device
-        states = classifier.states(scaled.to(place), mix("predict", config.seed, 0))
+        states = classifier.states(scaled.to(place), mix("predict", options.seed, 0))
         title = f"{path.name}: {recipe.classes[best]} ({probabilities[best]:.2f})"
         drawn = pictures.channels_over_time([x[0] for x in states], probabilities.tolist(), recipe, title)
         write_png(picture, drawn)

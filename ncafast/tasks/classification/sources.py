@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from ncafast.tasks.classification.config import Naming
 from ncafast.tasks.classification.folders import PART_NAMES, part_of, parts_note, read_layout
 from ncafast.tasks.classification.images import Array
 from ncafast.tasks.classification.listing import list_images
+from ncafast.tasks.classification.options import Naming
 
 # The notebook's 13 classes in its order, and the code in the file's name that stands for each.
 MATEK_CLASSES = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ncafast.tasks.classification.config import TrainConfig as Classification
+from ncafast.tasks.classification.options import TrainConfig as Classification
 from ncafast.tasks.growing.options import TrainConfig as Growing
 from ncafast.tasks.mednca.config import TrainConfig as MedNCA
 from ncafast.tasks.selfclassify.options import TrainConfig as SelfClassify

@@ -22,7 +22,6 @@ from ncafast.viz.figures import write_png
 
 _BY = {
     "mednca": "val_dice",
-    "classification": "val_accuracy",
 }
 _LOWEST = ("loss", "val_loss", "val_grown", "val_later", "val_healed", "dice_loss", "bce", "seconds")
 _NOT_SEARCHED = FREE - {"epochs", "patience"} | {"device", "threads"}

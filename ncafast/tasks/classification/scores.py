@@ -5,43 +5,48 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from ncafast.files import write_text
+from ncafast.tasks.base import Trained
 from ncafast.tasks.classification import pictures
-from ncafast.tasks.classification.config import EvaluateConfig
-from ncafast.tasks.classification.data import Images, read_items
+from ncafast.tasks.classification.data import read_items
 from ncafast.tasks.classification.metrics import Metrics, measure
-from ncafast.tasks.classification.model_file import TrainedModel, load_model
+from ncafast.tasks.classification.options import EvaluateConfig
 from ncafast.tasks.classification.sources import Item, Source, open_source
+from ncafast.tasks.classification.trained import Spec
 from ncafast.tasks.image_notes import Notes
 from ncafast.tasks.images import Reading
+from ncafast.tasks.report import Report
 from ncafast.train.run_folder import read_split
-from ncafast.utils.devices import resolve_device
-from ncafast.utils.option_checks import Range, check_options
-from ncafast.utils.outputs import check_apart, check_folder, check_free
+from ncafast.utils.option_checks import Range
 from ncafast.utils.progress import Bar, say
 from ncafast.utils.texts import printable
-from ncafast.viz.figures import write_png
 
-_FILES = ("scores.csv", "predictions.csv", "confusion.png")
 VIEWS = Range(1, 8)  # of a square, turned and mirrored
 
 
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """The metrics over all images, one row per class, and the files that were written."""
+@dataclass(frozen=True)
+class Scores(Report):
+    """The metrics over all images, and one row per class."""
 
     metrics: Metrics
     rows: tuple[dict[str, Any], ...]
     """class, images, precision, recall, f1"""
     count: int
-    csv: Path
     skipped: tuple[str, ...]
+    """One line for each image that could not be used."""
+    predictions: str = field(repr=False)
+    """predictions.csv."""
+    classes: tuple[str, ...] = field(repr=False)
+
+    @property
+    def csv(self) -> Path:
+        """The file with a row per class."""
+        return self.folder / "scores.csv"
 
     def table(self) -> str:
         """The rows as text in columns, and the metrics below."""
@@ -55,50 +60,57 @@ class Scores:
         summary = f"{self.count} images: accuracy {own.accuracy:.4f}, F1 {own.f1_weighted:.4f} weighted, "
         return "\n".join([lines[0], rule, *lines[1:], rule, summary + f"{own.f1_macro:.4f} mean over classes"])
 
+    def contents(self) -> dict[str, Any]:
+        """Scores by class, the class of every image, and the confusion matrix."""
+        own = self.metrics
+        total = {"class": "all, weighted", "images": self.count, "recall": own.accuracy, "f1": own.f1_weighted}
+        title = f"{self.count} images, accuracy {own.accuracy:.3f}, macro F1 {own.f1_macro:.3f}"
+        return {
+            "scores.csv": [*(row | {"class": printable(row["class"])} for row in self.rows), total],
+            "predictions.csv": self.predictions,
+            "confusion.png": pictures.confusion(own.confusion, self.classes, title),
+        }
 
-def evaluate(config: EvaluateConfig) -> Scores:
-    """Classify images, compare with their labels, print the table, write scores.csv, predictions.csv, confusion.png.
 
-    Raises ValueError if no image can be scored.
+def score(trained: Trained[Spec], options: EvaluateConfig) -> Scores:
+    """Classify images and compare with their labels.
+
+    Raises:
+        ValueError: no image can be scored.
     """
-    check_options(config, views=VIEWS)
-    check_folder("--output", config.output)
-    check_free("--output", [config.output / name for name in _FILES], config.overwrite)
-    check_apart("--output", config.output, "--data", config.data)
-    trained = load_model(config.model, resolve_device(config.device))
-    source = open_source(config.data, config.naming)
+    recipe = trained.spec.recipe
+    source = open_source(options.data, options.naming)
     for line in source.notes:
         say(line)
-    chosen = _choose(source, config)
-    unknown = sorted({item.label for item in chosen} - set(trained.recipe.classes))
+    chosen = _choose(source, options)
+    unknown = sorted({item.label for item in chosen} - set(recipe.classes))
     if unknown:
         raise ValueError(
-            f"{config.data}: has the class {unknown[0]!r}, which the model does not know; "
-            f"it knows {', '.join(trained.recipe.classes[:12])}"
+            f"{options.data}: has the class {unknown[0]!r}, which the model does not know; "
+            f"it knows {', '.join(recipe.classes[:12])}"
         )
-    reading, notes = Reading(trained.recipe.value_range, config.max_pixels), Notes()
-    images, bad = read_items(chosen, trained.recipe.classes, trained.recipe.size, config.progress, reading, notes)
+    reading, notes = Reading(recipe.value_range, options.max_pixels), Notes()
+    images, bad = read_items(chosen, recipe.classes, recipe.size, options.progress, reading, notes)
     notes.say()
     skipped = (*source.skipped, *bad)
     for reason in skipped:
         say(f"skipped: {reason}")
     if not len(images):
-        raise ValueError(f"{config.data}: none of the {len(chosen)} chosen images can be scored; see the lines above")
-    scaled = trained.recipe.scaled(images.pixels)
-    bar = Bar(len(images), 0, config.progress)
+        raise ValueError(f"{options.data}: none of the {len(chosen)} chosen images can be scored; see the lines above")
+    scaled = recipe.scaled(images.pixels)
+    bar = Bar(len(images), 0, options.progress)
     bar.describe("classifying")
     try:
-        probabilities = trained.classifier.probabilities(
-            scaled, seed=config.seed, count=config.views, advance=lambda count: bar.advance({}, count)
+        probabilities = trained.spec.classifier.probabilities(
+            scaled, seed=options.seed, count=options.views, advance=lambda count: bar.advance({}, count)
         )
     finally:
         bar.close()
-    metrics = measure(probabilities.argmax(1), images.labels, len(trained.recipe.classes))
-    rows = _rows(metrics.confusion, trained.recipe.classes)
-    scores = Scores(metrics, tuple(rows), len(images), config.output / "scores.csv", skipped)
-    _write(scores, trained, images, probabilities, config.output)
-    print(scores.table(), flush=True)
-    return scores
+    metrics = measure(probabilities.argmax(1), images.labels, len(recipe.classes))
+    rows = _rows(metrics.confusion, recipe.classes)
+    labels = [recipe.classes[k] for k in images.labels.tolist()]
+    predictions = predictions_csv(images.names, probabilities, recipe.classes, labels)
+    return Scores(metrics, tuple(rows), len(images), skipped, predictions, recipe.classes)
 
 
 def predictions_csv(
@@ -169,17 +181,3 @@ def _rows(confusion: Tensor, classes: Sequence[str]) -> list[dict[str, Any]]:
         }
         for k, name in enumerate(classes)
     ]
-
-
-def _write(scores: Scores, trained: TrainedModel, images: Images, probabilities: Tensor, folder: Path) -> None:
-    text, own, classes = io.StringIO(), scores.metrics, trained.recipe.classes
-    writer = csv.DictWriter(text, list(scores.rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(row | {"class": printable(row["class"])} for row in scores.rows)
-    total = {"class": "all, weighted", "images": scores.count, "recall": own.accuracy, "f1": own.f1_weighted}
-    writer.writerow(total)
-    write_text(scores.csv, text.getvalue())
-    labels = [classes[k] for k in images.labels.tolist()]
-    write_text(folder / "predictions.csv", predictions_csv(images.names, probabilities, classes, labels))
-    title = f"{scores.count} images, accuracy {own.accuracy:.3f}, macro F1 {own.f1_macro:.3f}"
-    write_png(folder / "confusion.png", pictures.confusion(own.confusion, classes, title))

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from ncafast.tasks.image_options import ImageLimit, ImageOptions
+from ncafast.tasks.options import Runtime
 from ncafast.train.settings import Schedule, Settings
-from ncafast.utils.outputs import beside
 
 Naming = Literal["folders", "matek19"]
 Augment = Literal["auto", "rotate", "quarter", "none"]
@@ -101,7 +101,7 @@ class TrainConfig(ImageOptions, Settings):
 
 
 @dataclass
-class PredictConfig(ImageLimit):
+class PredictConfig(Runtime, ImageLimit):
     """Classify images with a trained MaxNCA.
 
     Writes predictions.csv and, for each image, a picture of its channels over time.
@@ -123,24 +123,12 @@ class PredictConfig(ImageLimit):
     pictures: int = 16
     """Images whose channels over time are drawn; the others are only classified."""
 
-    seed: int = 0
-    """Governs which cells fire."""
-
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:1. auto takes a GPU if there is one."""
-
     progress: bool = True
     """Show progress bars."""
 
-    overwrite: bool = False
-    """Also replace files that ncafast did not write."""
-
-    def __post_init__(self) -> None:
-        self.output = beside(self.output, self.model)
-
 
 @dataclass
-class EvaluateConfig(ImageLimit):
+class EvaluateConfig(Runtime, ImageLimit):
     """Score a trained MaxNCA on images with known classes: accuracy, F1, and a picture of the confusion matrix."""
 
     model: Path
@@ -164,24 +152,12 @@ class EvaluateConfig(ImageLimit):
     views: int = 8
     """Classify so many of the 8 turned and mirrored views of each image and average."""
 
-    seed: int = 0
-    """Governs which cells fire."""
-
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:1. auto takes a GPU if there is one."""
-
     progress: bool = True
     """Show progress bars."""
 
-    overwrite: bool = False
-    """Also replace files that ncafast did not write."""
-
-    def __post_init__(self) -> None:
-        self.output = beside(self.output, self.model)
-
 
 @dataclass
-class AnimateConfig(ImageLimit):
+class AnimateConfig(Runtime, ImageLimit):
     """Make a film of what a trained MaxNCA makes of an image: channels over time, and the classes' probabilities."""
 
     model: Path
@@ -197,17 +173,5 @@ class AnimateConfig(ImageLimit):
     fps: float = 3.0
     """Frames per second; each frame is one step."""
 
-    seed: int = 0
-    """Governs which cells fire."""
-
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:1. auto takes a GPU if there is one."""
-
     progress: bool = True
     """Show progress bars."""
-
-    overwrite: bool = False
-    """Also replace files that ncafast did not write."""
-
-    def __post_init__(self) -> None:
-        self.output = beside(self.output, self.model)

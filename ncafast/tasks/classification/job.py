@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,94 +11,44 @@ import torch
 from torch import Tensor
 
 from ncafast.models import MaxNCA
+from ncafast.tasks.base import Task, TaskJob, initialised, load
 from ncafast.tasks.classification import augment, pictures
-from ncafast.tasks.classification.config import TrainConfig
 from ncafast.tasks.classification.data import load_sides
 from ncafast.tasks.classification.inference import Classifier, panel, seeded, step_statistics
 from ncafast.tasks.classification.loss import classification_loss
 from ncafast.tasks.classification.metrics import measure
-from ncafast.tasks.classification.model_file import load_model, save_model
+from ncafast.tasks.classification.options import TrainConfig
 from ncafast.tasks.classification.recipe import Recipe
 from ncafast.tasks.images import Reading
-from ncafast.train import Job, Moment, Report, run
-from ncafast.train.run_folder import FREE, RunFolder
-from ncafast.train.settings import check_settings
+from ncafast.train import Moment, Report, Result
 from ncafast.utils.devices import resolve_device
-from ncafast.utils.outputs import check_apart
-from ncafast.utils.progress import is_first
 from ncafast.utils.seeds import generator, mix
 from ncafast.viz.figures import write_png
 
-# What these lead to, the images, is compared itself.
-_FREE = FREE | {"data", "val_data", "train_list", "val_list", "naming", "val_fraction", "value_range", "max_pixels"}
 
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What a run has come to."""
-
-    folder: Path
-    best: Path
-    """The checkpoint with the highest held-out accuracy (with nothing held out, the lowest training loss)."""
-    last: Path
-    best_epoch: int
-    best_accuracy: float | None
-    """Share of the held-out images, one view of each; None if nothing was held out."""
-    history: tuple[dict[str, Any], ...]
-    """One row per epoch, as in history.csv."""
-    skipped: tuple[str, ...]
-    """One line for each image that was left out."""
-
-
-def train(config: TrainConfig) -> Result:
-    """Train as configured, or go on with the run that was begun in ``config.out``.
-
-    Raises ValueError for options, data or a run folder that cannot be used, and TrainingStopped if the loss becomes
-    infinite or NaN.
-    """
-    check(config)
-    settled = RunFolder(config.out).settled()
-    kind = config.augment if config.augment != "auto" else settled.get("augment") or augment.resolve("auto")
-    config = replace(config, device=str(resolve_device(config.device)), augment=augment.resolve(kind))
-    earlier = bool(settled) and "value_range" not in settled  # the run was begun by a version without the option
-    job = _Classification(config, Reading("earlier", config.max_pixels) if earlier else None)
-    opening = f"{len(job.train)} images of {len(job.recipe.classes)} classes to train on, {len(job.held_out)} held out"
-    checksums = {"train": job.train.checksums(), "held_out": job.held_out.checksums()}
-    done = run(job, config, data=checksums, free=_FREE, things="images", opening=opening)
-    if is_first() and config.pictures:
-        _draw_states(job, done.best, config)
-    return Result(
-        folder=done.folder,
-        best=done.best,
-        last=done.last,
-        best_epoch=done.best_epoch,
-        best_accuracy=done.best_score if len(job.held_out) else None,
-        history=done.history,
-        skipped=job.skipped,
-    )
-
-
-class _Classification(Job):
+class Classification(TaskJob):
     """Images, judged by the accuracy on held-out ones."""
 
     model: MaxNCA
 
-    def __init__(self, config: TrainConfig, reading: Reading | None = None) -> None:
-        self.config, reading = config, reading or Reading.of(config)
+    def __init__(self, task: Task[Any], config: TrainConfig, reading: Reading | None = None) -> None:
+        self.task, self.config, reading = task, config, reading or Reading.of(config)
         sides = load_sides(config, reading)
         self.train, self.held_out, self.skipped = sides.train, sides.held_out, sides.skipped
         self.samples = len(self.train)
         self.recipe = Recipe.of(sides.classes, self.train.pixels, config.steps[1], reading.value_range)
         self.panel = panel(self.train.labels, len(sides.classes))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(mix("init", config.seed))
-            self.model = MaxNCA(
-                config.state_channels,
-                1 - config.fire_rate,
-                device="cpu",
-                hidden_size=config.hidden,
-                num_classes=len(sides.classes),
-            )
+        sizes: dict[str, Any] = {"hidden_size": config.hidden, "num_classes": len(sides.classes)}
+        self.model = initialised(
+            lambda: MaxNCA(config.state_channels, 1 - config.fire_rate, device="cpu", **sizes), config.seed
+        )
+
+    def checksums(self) -> dict[str, dict[str, int]]:
+        return {"train": self.train.checksums(), "held_out": self.held_out.checksums()}
+
+    def opening(self) -> str:
+        sizes = len(self.train), len(self.recipe.classes), len(self.held_out)
+        return "{} images of {} classes to train on, {} held out".format(*sizes)
 
     def plan(self, epoch: int, batch: int, seed: int) -> Sequence[Sequence[int]]:
         """All images once, or as many draws in which every class is equally likely."""
@@ -159,28 +109,24 @@ class _Classification(Job):
             return ""
         return f", held-out accuracy {row['val_accuracy']:.4f}, F1 {row['val_f1_macro']:.4f}"
 
-    def save_model(self, path: Path, facts: dict[str, int]) -> None:
-        """With the recipe and the statistics."""
-        save_model(path, self.classifier(), self.recipe, **facts)
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The recipe, and the statistics of the model as it is now."""
+        return {"recipe": self.recipe.to_json(), "statistics": json.dumps(self.classifier().statistics.tolist())}
 
-
-def _draw_states(job: _Classification, best: Path, config: TrainConfig) -> None:
-    """Channels over time of some held-out images, spread over the classes."""
-    trained = load_model(best, torch.device(config.device))
-    images = job.held_out if len(job.held_out) else job.train
-    order = sorted(range(len(images)), key=lambda place: mix("shown", images.names[place]))
-    for place in order[: config.pictures]:
-        scaled = job.recipe.scaled(images.pixels[place : place + 1])
-        found = trained.classifier.probabilities(scaled, seed=config.seed)[0]
-        states = trained.classifier.states(scaled.to(config.device), mix("predict", config.seed, 0))
-        true = job.recipe.classes[int(images.labels[place])]
-        title = f"{images.names[place]}: {true}, found {job.recipe.classes[int(found.argmax())]}"
-        picture = pictures.channels_over_time([x[0] for x in states], found.tolist(), job.recipe, title)
-        write_png(best.parent / "pictures" / f"{Path(images.names[place]).stem}.png", picture)
-
-
-def check(config: TrainConfig) -> None:
-    """Raise ValueError for options that cannot be used, before any file is read."""
-    check_settings(config, steps=1, size=2, state_channels=4)
-    check_apart("--out", config.out, "--data", config.data)
-    check_apart("--out", config.out, "--val-data", config.val_data)
+    def finish(self, done: Result) -> None:
+        """Draw the channels over time of some held-out images, spread over the classes."""
+        if not self.config.pictures:
+            return
+        device = resolve_device(self.config.device)
+        classifier = load(self.task, done.best, device).spec.classifier
+        images = self.held_out if len(self.held_out) else self.train
+        order = sorted(range(len(images)), key=lambda place: mix("shown", images.names[place]))
+        for place in order[: self.config.pictures]:
+            scaled = self.recipe.scaled(images.pixels[place : place + 1])
+            found = classifier.probabilities(scaled, seed=self.config.seed)[0]
+            states = classifier.states(scaled.to(device), mix("predict", self.config.seed, 0))
+            true = self.recipe.classes[int(images.labels[place])]
+            title = f"{images.names[place]}: {true}, found {self.recipe.classes[int(found.argmax())]}"
+            picture = pictures.channels_over_time([x[0] for x in states], found.tolist(), self.recipe, title)
+            write_png(done.folder / "pictures" / f"{Path(images.names[place]).stem}.png", picture)

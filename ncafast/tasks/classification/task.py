@@ -1,0 +1,86 @@
+"""Image classification with MaxNCA: train on image folders, lists or .npz files, score, and look inside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from ncafast.models import MaxNCA
+from ncafast.tasks.base import Task, Trained
+from ncafast.tasks.classification import augment, pictures
+from ncafast.tasks.classification.images import read_image
+from ncafast.tasks.classification.job import Classification
+from ncafast.tasks.classification.options import AnimateConfig, EvaluateConfig, PredictConfig, TrainConfig
+from ncafast.tasks.classification.prediction import Predictions, inputs, predict
+from ncafast.tasks.classification.scores import VIEWS, Scores, score
+from ncafast.tasks.classification.trained import Spec
+from ncafast.tasks.image_notes import Notes
+from ncafast.tasks.images import Reading
+from ncafast.train.run_folder import RunFolder
+from ncafast.utils.devices import resolve_device
+from ncafast.utils.outputs import check_apart
+from ncafast.utils.seeds import mix
+from ncafast.viz.pixels import Array
+
+
+class ClassificationTask(Task[Spec]):
+    """See `ncafast train classification --help`."""
+
+    name, unit, models = "classification", "images", (MaxNCA,)
+    evaluation_files = ("scores.csv", "predictions.csv", "confusion.png")
+    hold = 2.0
+    # What these lead to, the images, is compared itself.
+    free = frozenset(
+        {"data", "val_data", "train_list", "val_list", "naming", "val_fraction", "value_range", "max_pixels"}
+    )
+    limits = {"steps": 1, "size": 2, "state_channels": 4, "views": VIEWS}
+
+    def check(self, options: TrainConfig) -> None:
+        check_apart("--out", options.out, "--data", options.data)
+        check_apart("--out", options.out, "--val-data", options.val_data)
+
+    def check_use(self, options: AnimateConfig | EvaluateConfig | PredictConfig) -> None:
+        if isinstance(options, EvaluateConfig):
+            check_apart("--output", options.output, "--data", options.data)
+
+    def settled(self, options: TrainConfig) -> TrainConfig:
+        begun = RunFolder(options.out).settled()
+        kind = options.augment if options.augment != "auto" else begun.get("augment") or augment.resolve("auto")
+        return replace(options, device=str(resolve_device(options.device)), augment=augment.resolve(kind))
+
+    def rank_by(self, options: TrainConfig) -> str:
+        return "val_accuracy"
+
+    def job(self, options: TrainConfig) -> Classification:
+        begun = RunFolder(options.out).settled()
+        earlier = bool(begun) and "value_range" not in begun  # by a version without the option
+        return Classification(self, options, Reading("earlier", options.max_pixels) if earlier else None)
+
+    def read(self, model: MaxNCA, metadata: dict[str, str]) -> Spec:
+        return Spec.read(model, metadata)
+
+    def evaluate(self, trained: Trained[Spec], options: EvaluateConfig) -> Scores:
+        return score(trained, options)
+
+    def inputs(self, options: PredictConfig) -> list[Path]:
+        return inputs(options)
+
+    def predict(self, trained: Trained[Spec], files: Sequence[Path], options: PredictConfig) -> Predictions:
+        return predict(trained, files, options)
+
+    def frames(self, trained: Trained[Spec], options: AnimateConfig) -> Iterable[Array]:
+        """An image's channels after every step, and the probabilities that the classes would have."""
+        recipe, classifier = trained.spec.recipe, trained.spec.classifier
+        reading, notes = Reading(recipe.value_range, options.max_pixels), Notes()
+        pixels = torch.from_numpy(read_image(options.input, recipe.size, reading, notes))
+        notes.say()
+        scaled = recipe.scaled(pixels[None]).to(next(trained.model.parameters()).device)
+        states = classifier.states(scaled, mix("predict", options.seed, 0))  # those of `predict` with one view
+        probabilities = [classifier.head(state).softmax(1)[0].tolist() for state in states]
+        return pictures.film([state[0] for state in states], probabilities, recipe, options.input.name)
+
+
+TASK = ClassificationTask()
