@@ -19,7 +19,7 @@ from nifti import blob, tiny, write, write_set
 from safetensors.torch import load_file
 
 from ncafast import checkpoint
-from ncafast.tasks.mednca import train, training
+from ncafast.tasks.mednca import job, train
 from ncafast.train import TrainingStopped
 from ncafast.train.run_folder import RunFolder
 
@@ -152,10 +152,10 @@ class PowerCut(Exception):
 
 
 WRITES = [
-    (training, "save_model"),
+    (checkpoint, "save"),
     (RunFolder, "save_resume"),
     (RunFolder, "write_history"),
-    (training.pictures, "write_png"),
+    (job.pictures, "write_png"),
 ]
 
 
@@ -312,7 +312,7 @@ def test_volumes_of_any_name_are_trained_on(tmp_path):
 
 @pytest.mark.parametrize("culprit", ["loss", "gradient"])
 def test_nan_stops_with_the_last_good_weights(data, tmp_path, monkeypatch, culprit):
-    original, calls = training.dice_bce, 0
+    original, calls = job.dice_bce, 0
 
     def fail(logits, target, valid):
         nonlocal calls
@@ -323,7 +323,7 @@ def test_nan_stops_with_the_last_good_weights(data, tmp_path, monkeypatch, culpr
             return dice_loss + bad, bce
         return dice_loss, bce
 
-    monkeypatch.setattr(training, "dice_bce", fail)
+    monkeypatch.setattr(job, "dice_bce", fail)
     with pytest.raises(TrainingStopped) as error:
         train(tiny(data, tmp_path / "run"))
     text = str(error.value)
@@ -393,12 +393,12 @@ def test_threads_are_kept_and_given_back(data, tmp_path):
 
 
 def test_length_and_schedule_follow_the_amount_of_data(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "_STEPS", 20)
+    monkeypatch.setattr(job, "_STEPS", 20)
     free = {"epochs": None, "lr_step": None, "lr": 0.01, "lr_gamma": 0.5}
     result = train(tiny(data, tmp_path / "run", batch_size=6, **free))  # 27 slices, 5 steps an epoch
     assert [row["lr"] for row in result.history] == pytest.approx([0.01, 0.01, 0.005, 0.005])
     # The run keeps what was settled at its start.
-    monkeypatch.setattr(training, "_STEPS", 1)
+    monkeypatch.setattr(job, "_STEPS", 1)
     assert len(train(tiny(data, tmp_path / "run", batch_size=6, **free)).history) == 4
     assert len(train(tiny(data, tmp_path / "run", batch_size=6, **(free | {"epochs": 5}))).history) == 5
 

@@ -12,11 +12,12 @@ import pytest
 import torch
 from nifti import blob, tiny, write, write_set
 
+from ncafast import checkpoint
 from ncafast.models import M3DNCA, MedNCA
 from ncafast.tasks.mednca import EvaluateConfig, PredictConfig, evaluate, inference, planes, predict, train
 from ncafast.tasks.mednca.inference import groups, infer
 from ncafast.tasks.mednca.metrics import quality
-from ncafast.tasks.mednca.model_file import save_model
+from ncafast.tasks.mednca.model_file import metadata_of
 from ncafast.tasks.mednca.slices import Recipe
 from ncafast.utils.seeds import mix
 
@@ -154,7 +155,8 @@ def test_wrong_options_are_named(run, tmp_path):
 
 
 def test_a_model_of_one_step_has_no_last_steps_to_differ(tmp_path):
-    save_model(tmp_path / "one.safetensors", MedNCA(4, 8, (3, 3), (2, 1), scale=2), Recipe("axial"), 4)
+    model = MedNCA(4, 8, (3, 3), (2, 1), scale=2)
+    checkpoint.save(tmp_path / "one.safetensors", model, task="mednca", **metadata_of(Recipe("axial"), 4))
     source = write(tmp_path / "a.nii.gz", blob()[0])
     config = PredictConfig(tmp_path / "one.safetensors", source, tmp_path / "o", uncertainty=True, progress=False)
     with pytest.raises(ValueError, match=r"--uncertainty needs 2 steps .*one\.safetensors takes 1 .*train with more"):

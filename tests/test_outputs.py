@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ncafast import cli
+from ncafast import checkpoint, cli
 from ncafast.bench import results
 from ncafast.bench.options import parse
 from ncafast.bench.run import _check_out as check_out
 from ncafast.models import MedNCA
-from ncafast.tasks.mednca.model_file import save_model
+from ncafast.tasks.mednca.model_file import metadata_of
 from ncafast.tasks.mednca.slices import Recipe
 from ncafast.tasks.mednca.writing import write_labels
 from ncafast.train import Settings
@@ -277,7 +277,7 @@ def test_no_command_replaces_a_file_of_the_user(tmp_path, capsys, words, output,
     model, reads = tmp_path / "none", words.startswith("predict mednca")
     if reads:
         model = tmp_path / "model.safetensors"
-        save_model(model, MedNCA(4, 4, (3, 3), (2, 2), 2), Recipe(), 1)
+        checkpoint.save(model, MedNCA(4, 4, (3, 3), (2, 2), 2), task="mednca", **metadata_of(Recipe(), 1))
     argv = [word.format(data=data) for word in words.split()]
     argv += ["--model", str(model), "--output", output.format(o=out)]
     assert cli.main(argv) == 1

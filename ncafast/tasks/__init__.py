@@ -5,6 +5,7 @@ does.
 """
 
 TASKS = {
+    "mednca": "ncafast.tasks.mednca.task:TASK",
     "classification": "ncafast.tasks.classification.task:TASK",
     "growing": "ncafast.tasks.growing.task:TASK",
     "selfclassify": "ncafast.tasks.selfclassify.task:TASK",

@@ -23,7 +23,7 @@ from ncafast.tasks.report import Report
 from ncafast.train import Job, Result, run
 from ncafast.train.model_files import read_model
 from ncafast.train.run_folder import FREE
-from ncafast.train.settings import check_settings
+from ncafast.train.settings import Settings, check_settings
 from ncafast.utils.devices import resolve_device
 from ncafast.utils.option_checks import Range, check_options
 from ncafast.utils.outputs import check_folder, check_free
@@ -63,6 +63,15 @@ class TaskJob(Job):
     def opening(self) -> str:
         """The line that is printed when training starts."""
         return ""
+
+    @property
+    def unit(self) -> str:
+        """What its samples are called in messages, a plural noun."""
+        return self.task.unit
+
+    def settings(self, options: Any) -> tuple[Settings, Any]:
+        """The settings of the training loop, and the options that the run keeps, with nothing left open."""
+        return options, options
 
     def finish(self, done: Result) -> None:
         """Called once training has ended, in the first process."""
@@ -126,7 +135,11 @@ class Task(Generic[S]):
         raise NotImplementedError
 
     def inputs(self, options: Any) -> Sequence[Path]:
-        """The files that `predict` takes; where it may not write, a ValueError."""
+        """The files that `predict` takes.
+
+        Raises:
+            ValueError: an input that cannot be used, or an output that cannot be written.
+        """
         raise NotImplementedError
 
     def predict(self, trained: Trained[S], files: Sequence[Path], options: Any) -> Any:
@@ -140,7 +153,11 @@ class Task(Generic[S]):
 
 def check(task: Task[Any], options: Any) -> None:
     """Raise ValueError for training options that cannot be used, before any file is read."""
-    check_settings(options, **_limits(task, options))
+    limits = _limits(task, options)
+    if isinstance(options, Settings):
+        check_settings(options, **limits)
+    else:  # what is left open is settled when the data are known
+        check_options(options, **limits)
     task.check(options)
 
 
@@ -154,7 +171,9 @@ def train(task: Task[Any], options: Any) -> Result:
     check(task, options)
     options = task.settled(options)
     job = task.job(options)
-    done = run(job, options, data=job.checksums(), free=FREE | task.free, things=task.unit, opening=job.opening())
+    settings, kept = job.settings(options)
+    shared: dict[str, Any] = {"data": job.checksums(), "free": FREE | task.free, "things": job.unit}
+    done = run(job, settings, config=kept, opening=job.opening(), **shared)
     if is_first():
         job.finish(done)
     return done
@@ -192,7 +211,6 @@ def predict(task: Task[Any], options: Any) -> Any:
         ValueError: options, a checkpoint or an input that cannot be used; of a folder, only if no file can.
     """
     _check_use(task, options)
-    check_folder("--output", options.output)
     files = task.inputs(options)
     return task.predict(load(task, options.model, resolve_device(options.device)), files, options)
 

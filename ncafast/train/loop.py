@@ -54,6 +54,10 @@ class Result:
     best_score: float
     history: tuple[Row, ...]
     """One row per epoch, as in history.csv and history.json."""
+    train: tuple[str, ...] = ()
+    """Names of the samples that were trained on."""
+    held_out: tuple[str, ...] = ()
+    """Names of those that were held out."""
     skipped: Sequence[Any] = ()
     """What was left out since it cannot be used, and why; see `Job.skipped`."""
 
@@ -153,10 +157,12 @@ def run(
             say(f"{opening}; the run is in {settings.out}")
         _announce_bare(job, settings.out)
         try:
-            return loop.run(begun=state is not None)
+            done = loop.run(begun=state is not None)
         except KeyboardInterrupt:
             say(f"{settings.out}: stopped; the same command goes on from the last save")
             raise
+    names = data or {}
+    return replace(done, train=tuple(names.get("train", ())), held_out=tuple(names.get("held_out", ())))
 
 
 def _announce_bare(job: Job, folder: Path) -> None:

@@ -21,7 +21,7 @@ from ncafast.tasks.classification.trained import Spec
 from ncafast.tasks.image_notes import Notes
 from ncafast.tasks.images import ImageError, Reading
 from ncafast.tasks.skipping import each_usable
-from ncafast.utils.outputs import check_apart, check_free
+from ncafast.utils.outputs import check_apart, check_folder, check_free
 from ncafast.utils.seeds import mix
 from ncafast.viz.figures import write_png
 
@@ -53,6 +53,7 @@ def inputs(options: PredictConfig) -> list[Path]:
     Raises:
         ValueError: an input or an output that cannot be used.
     """
+    check_folder("--output", options.output)
     check_apart("--output", options.output, "--input", options.input)
     if not options.input.exists():
         raise ValueError(f"--input {options.input}: does not exist; give an image or a folder with images")

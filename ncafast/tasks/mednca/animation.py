@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,59 +10,54 @@ from torch import Tensor
 
 from ncafast.models import MedNCA
 from ncafast.tasks.mednca import pictures, planes
-from ncafast.tasks.mednca.config import AnimateConfig, Axis
 from ncafast.tasks.mednca.inference import Model, decide
 from ncafast.tasks.mednca.inputs import find_inputs
-from ncafast.tasks.mednca.model_file import load_model
+from ncafast.tasks.mednca.model_file import TrainedModel
 from ncafast.tasks.mednca.nifti import VolumeError
 from ncafast.tasks.mednca.notes import say_contradictions
+from ncafast.tasks.mednca.options import AnimateConfig, Axis
 from ncafast.tasks.mednca.prediction import segment, slices_of
 from ncafast.tasks.mednca.slices import Array
 from ncafast.tasks.mednca.stages import Stage, stages
-from ncafast.utils.devices import resolve_device
-from ncafast.utils.option_checks import check_options, refused
+from ncafast.utils.option_checks import refused
 from ncafast.utils.progress import say
-from ncafast.viz.animation import check_animation, write_animation
 from ncafast.viz.pixels import enlarged, mosaic
 
 _FULL = 0.99  # share of a film's values that are within full colour
 
 
-def animate(config: AnimateConfig) -> Path:
-    """Write the film and return its path. Raises ValueError for options or files that cannot be used."""
-    check_options(config, channels=0, slice=0, label=1, every=1, scale=1)
-    check_animation(config.output, overwrite=config.overwrite)
-    trained = load_model(config.model, resolve_device(config.device)).with_geometry(config.geometry)
+def frames(trained: TrainedModel, options: AnimateConfig) -> list[Array]:
+    """The frames [height, width, 3] uint8 of one slice's segmentation.
+
+    Raises:
+        ValueError: options or files that cannot be used.
+    """
     recipe, model = trained.recipe, trained.model
-    recipe.check_channels(config.channels)
-    if config.label is not None and config.label not in recipe.values:
-        raise refused("label", config.label, f"the model knows {', '.join(map(str, recipe.values))}")
-    if config.every > min(model.steps):
-        raise refused("every", config.every, f"a level of the model takes {min(model.steps)} steps, so give no more")
-    options = {"chosen": config.channels, "suffix": config.suffix}
-    (case,) = find_inputs(config.input, recipe, **options, note=lambda line: say(f"note: {line}"))  # type: ignore[arg-type]
+    recipe.check_channels(options.channels)
+    if options.label is not None and options.label not in recipe.values:
+        raise refused("label", options.label, f"the model knows {', '.join(map(str, recipe.values))}")
+    if options.every > min(model.steps):
+        raise refused("every", options.every, f"a level of the model takes {min(model.steps)} steps, so give no more")
+    place = {"chosen": options.channels, "suffix": options.suffix}
+    (case,) = find_inputs(options.input, recipe, **place, note=lambda line: say(f"note: {line}"))  # type: ignore[arg-type]
     if case.problem:
         raise VolumeError(case.problem)
     say_contradictions(case.paths, recipe.geometry)
-    volume = recipe.read(case.paths, config.channels)
+    volume = recipe.read(case.paths, options.channels)
     images = slices_of(trained, volume)
     spacing = recipe.slice_spacing(volume.spacing)
-    index = config.slice
+    index = options.slice
     if index is None:
-        found = decide(segment(trained, images, seed=config.seed, runs=1).probability).numpy()
+        found = decide(segment(trained, images, seed=options.seed, runs=1).probability).numpy()
         (plane,) = planes.choose(recipe, 2, found, spacing)
         index = plane.index
     if index >= len(images):
-        raise refused("slice", index, f"{config.input} has {len(images)} slices; give one from 0 to {len(images) - 1}")
-    seen = list(stages(model, torch.from_numpy(images), index, every=config.every, seed=config.seed))
-    if config.show == "channels":
-        frames = channels(seen, config.scale)
-    else:
-        number = recipe.values.index(config.label) if config.label is not None else 0
-        place = read_from(model) + number
-        frames = segmentation(seen, images[index, 0], place, recipe.axis, (spacing[1], spacing[2]))
-    write_animation(config.output, frames, fps=config.fps, hold=1.5, total=len(seen), progress=config.progress)
-    return config.output
+        raise refused("slice", index, f"{options.input} has {len(images)} slices; give one from 0 to {len(images) - 1}")
+    seen = list(stages(model, torch.from_numpy(images), index, every=options.every, seed=options.seed))
+    if options.show == "channels":
+        return channels(seen, options.scale)
+    number = recipe.values.index(options.label) if options.label is not None else 0
+    return segmentation(seen, images[index, 0], read_from(model) + number, recipe.axis, (spacing[1], spacing[2]))
 
 
 def read_from(model: Model) -> int:

@@ -18,9 +18,9 @@ from tqdm import tqdm
 
 from ncafast.models import MedNCA
 from ncafast.tasks.mednca.cache import CachedVolume, prepare
-from ncafast.tasks.mednca.config import TrainConfig
 from ncafast.tasks.mednca.matching import waivers
 from ncafast.tasks.mednca.nifti import VolumeError
+from ncafast.tasks.mednca.options import TrainConfig
 from ncafast.tasks.mednca.pairs import Pair, Skipped
 from ncafast.tasks.mednca.slices import Recipe
 from ncafast.tasks.mednca.split_files import split_volumes

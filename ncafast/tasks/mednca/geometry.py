@@ -13,8 +13,8 @@ from nibabel import orientations
 from nibabel.affines import voxel_sizes
 from nibabel.spatialimages import HeaderDataError
 
-from ncafast.tasks.mednca.config import Geometry
 from ncafast.tasks.mednca.nifti import NiftiFile, VolumeError
+from ncafast.tasks.mednca.options import Geometry
 
 Array = np.ndarray[Any, Any]
 

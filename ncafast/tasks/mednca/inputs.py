@@ -8,9 +8,9 @@ from pathlib import Path
 
 from ncafast.tasks.mednca import structures
 from ncafast.tasks.mednca.agreement import check_channel_names
-from ncafast.tasks.mednca.config import Suffix
 from ncafast.tasks.mednca.dataset_json import NAME, read_facts
 from ncafast.tasks.mednca.modalities import Case, cases_of, ending, numbered, siblings
+from ncafast.tasks.mednca.options import Suffix
 from ncafast.tasks.mednca.pairs import holds_nifti, list_nifti
 from ncafast.tasks.mednca.slices import Recipe
 

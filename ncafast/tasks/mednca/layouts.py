@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ncafast.tasks.mednca import structures
-from ncafast.tasks.mednca.config import Suffix
 from ncafast.tasks.mednca.dataset_json import Facts, read_facts
 from ncafast.tasks.mednca.modalities import ending, numbered
+from ncafast.tasks.mednca.options import Suffix
 from ncafast.tasks.mednca.pairs import Pair, Skipped, find_pairs, holds_nifti, resolve_folders
 
 

@@ -10,9 +10,9 @@ from typing import Literal
 import numpy as np
 from nibabel.affines import voxel_sizes
 
-from ncafast.tasks.mednca.config import Geometry
 from ncafast.tasks.mednca.geometry import Place, place_of
 from ncafast.tasks.mednca.nifti import VolumeError, by, open_nifti
+from ncafast.tasks.mednca.options import Geometry
 from ncafast.tasks.mednca.volumes import Volume, read_label
 
 Waived = Literal["", "moved", "turned"]

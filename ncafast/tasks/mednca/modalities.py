@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ncafast.tasks.mednca.config import Suffix
+from ncafast.tasks.mednca.options import Suffix
 from ncafast.tasks.mednca.volumes import read_shape, read_spacing
 
 _NUMBER = re.compile(r"(.+)_(\d{4})", re.DOTALL)

@@ -3,21 +3,30 @@ prediction needs no options."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from ncafast import checkpoint
 from ncafast.models import M3DNCA, MedNCA
-from ncafast.tasks.mednca.config import Geometry
+from ncafast.tasks.base import Trained
 from ncafast.tasks.mednca.inference import Model
+from ncafast.tasks.mednca.options import Geometry
 from ncafast.tasks.mednca.slices import Recipe
 from ncafast.train.model_files import read_model
 
 MOST_SCALE = 1024  # slices are padded to a multiple of it, which needs the memory of its square
+
+
+KINDS: tuple[type[Model], ...] = (MedNCA, M3DNCA)
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What a checkpoint holds beside the model: what its input must look like, how many slices it sees together."""
+
+    recipe: Recipe
+    group: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +37,12 @@ class TrainedModel:
     recipe: Recipe
     group: int
     path: Path
+
+    @classmethod
+    def of(cls, trained: Trained[Spec], geometry: Geometry | None) -> TrainedModel:
+        """From what `ncafast.tasks.base.load` gives, see `with_geometry`."""
+        spec = trained.spec
+        return cls(trained.model, spec.recipe, spec.group, trained.path).with_geometry(geometry)
 
     def with_geometry(self, geometry: Geometry | None) -> TrainedModel:
         """The same model on volumes whose place is read otherwise than in training; None changes nothing."""
@@ -47,32 +62,26 @@ def least_sides(model: Model) -> int:
     return max(factor * (size // 2) + 1 for factor, size in zip(factors, model.kernel_size, strict=True))
 
 
-def save_model(path: Path, model: Model, recipe: Recipe, group: int, **facts: Any) -> None:
-    """Write a checkpoint; ``facts`` (epoch, Dice ...) are kept for people to read."""
-    checkpoint.save(
-        path,
-        model,
-        task="mednca",
-        recipe=recipe.to_json(),
-        group=str(group),
-        facts=json.dumps(facts),
-    )
+def metadata_of(recipe: Recipe, group: int) -> dict[str, str]:
+    """What a checkpoint holds beside the model."""
+    return {"recipe": recipe.to_json(), "group": str(group)}
+
+
+def read(model: Model, metadata: dict[str, str]) -> Spec:
+    """What `metadata_of` wrote. Raises ValueError, KeyError or TypeError for what does not fit."""
+    recipe, group = Recipe.from_json(metadata["recipe"]), int(metadata["group"])
+    _check(model, recipe, group)
+    return Spec(recipe, group)
 
 
 def load_model(path: Path, device: torch.device) -> TrainedModel:
     """Read a checkpoint, or the best one of a run folder.
 
-    Raises ValueError, one line that names the file, if it is none of this task or damaged.
+    Raises:
+        ValueError: one line that names the file, if it is none of this task or corrupt.
     """
-
-    def read(model: Model, metadata: dict[str, str]) -> tuple[Recipe, int]:
-        recipe, group = Recipe.from_json(metadata["recipe"]), int(metadata["group"])
-        _check(model, recipe, group)
-        return recipe, group
-
-    kinds: tuple[type[Model], ...] = (MedNCA, M3DNCA)
-    model, (recipe, group), path = read_model(path, device, "mednca", kinds, read)
-    return TrainedModel(model, recipe, group, path)
+    model, spec, path = read_model(path, device, "mednca", KINDS, read)
+    return TrainedModel(model, spec.recipe, spec.group, path)
 
 
 def _check(model: Model, recipe: Recipe, group: int) -> None:

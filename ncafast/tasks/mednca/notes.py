@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ncafast.tasks.mednca.config import Geometry
 from ncafast.tasks.mednca.geometry import contradiction
 from ncafast.tasks.mednca.nifti import NiftiFile, VolumeError, open_nifti
+from ncafast.tasks.mednca.options import Geometry
 from ncafast.utils.progress import is_first, say
 
 _said: set[str] = set()  # a cross-validation trains on the same files again and again

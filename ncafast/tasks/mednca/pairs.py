@@ -7,8 +7,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ncafast.tasks.mednca.config import Suffix
 from ncafast.tasks.mednca.modalities import ending, numbered, stem
+from ncafast.tasks.mednca.options import Suffix
 
 _LAYOUTS = (("imagesTr", "labelsTr"), ("images", "labels"))
 _NIFTI = re.compile(r"[^.].*\.nii(\.gz)?", re.IGNORECASE | re.DOTALL)  # a name may hold line breaks

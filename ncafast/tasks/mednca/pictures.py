@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
-from ncafast.tasks.mednca.config import Axis
+from ncafast.tasks.mednca.options import Axis
 from ncafast.utils.texts import printable
 from ncafast.viz.figures import pixels_of, write_gif, write_png
 

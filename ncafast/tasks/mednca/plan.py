@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ncafast.tasks.mednca.config import TrainConfig
 from ncafast.tasks.mednca.dataset_json import Facts
 from ncafast.tasks.mednca.layouts import Dataset, open_dataset
+from ncafast.tasks.mednca.options import TrainConfig
 from ncafast.tasks.mednca.slices import Recipe
 from ncafast.tasks.mednca.volumes import read_channels
 from ncafast.utils.option_checks import refused

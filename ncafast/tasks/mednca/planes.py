@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ncafast.tasks.mednca import pictures
-from ncafast.tasks.mednca.config import Axis
+from ncafast.tasks.mednca.options import Axis
 from ncafast.tasks.mednca.slices import Recipe
 from ncafast.utils.texts import printable
 from ncafast.viz.figures import pixels_of

@@ -13,20 +13,20 @@ import torch
 from tqdm import tqdm
 
 from ncafast.tasks.mednca import pictures, planes, uncertainty
-from ncafast.tasks.mednca.config import PredictConfig
 from ncafast.tasks.mednca.inference import Found, decide, infer
 from ncafast.tasks.mednca.inputs import Input, find_inputs
 from ncafast.tasks.mednca.masks import mask_paths, write_masks
 from ncafast.tasks.mednca.modalities import stem
-from ncafast.tasks.mednca.model_file import TrainedModel, least_sides, load_model
+from ncafast.tasks.mednca.model_file import TrainedModel, least_sides
 from ncafast.tasks.mednca.nifti import VolumeError
 from ncafast.tasks.mednca.notes import say_contradictions
+from ncafast.tasks.mednca.options import PredictConfig
 from ncafast.tasks.mednca.pairs import Skipped
 from ncafast.tasks.mednca.slices import Array, Recipe
 from ncafast.tasks.mednca.volumes import Volume, check_sides
 from ncafast.tasks.mednca.writing import write_labels
-from ncafast.utils.devices import resolve_device
-from ncafast.utils.option_checks import check_options, refused
+from ncafast.tasks.skipping import each_usable
+from ncafast.utils.option_checks import refused
 from ncafast.utils.outputs import check_folder, check_free
 from ncafast.utils.texts import printable
 
@@ -61,42 +61,40 @@ class Predictions:
     """What --uncertainty says of all images."""
 
 
-def predict(config: PredictConfig) -> Predictions:
+def check_prediction(options: PredictConfig) -> None:
+    """Raise ValueError for options that cannot be used, before a model is read."""
+    _runs(options)
+    _check_output(options)
+
+
+def predict(trained: TrainedModel, options: PredictConfig) -> Predictions:
     """Segment an image or every image of a folder.
 
-    The label map has the image's spatial shape, affine and header geometry; with a folder it gets
-    the image's name, or that of the case where each modality is a file.
-    Raises ValueError if no image can be used.
+    The label map has the image's spatial shape, affine and header geometry; with a folder it gets the image's name, or
+    that of the case where each modality is a file.
+
+    Raises:
+        ValueError: no image can be used.
     """
-    runs = _runs(config)
-    _check_output(config)
-    trained = load_model(config.model, resolve_device(config.device)).with_geometry(config.geometry)
-    trained.recipe.check_channels(config.channels)
-    config = replace(config, last_steps=_last_steps(config, trained))
-    jobs = _jobs(config, trained.recipe)
-    say_contradictions([path for job in jobs for path in job.case.paths], trained.recipe.geometry)
+    runs = _runs(options)
+    trained.recipe.check_channels(options.channels)
+    options = replace(options, last_steps=_last_steps(options, trained))
+    jobs = {job.source: job for job in _jobs(options, trained.recipe)}
+    say_contradictions([path for job in jobs.values() for path in job.case.paths], trained.recipe.geometry)
     rows: list[dict[str, Any]] = []
-    written: list[Prediction] = []
-    skipped: list[Skipped] = []
-    for job in tqdm(jobs, "segmenting", unit="volume", disable=not config.progress):
-        try:
-            written.append(_segment(trained, job, config, runs, rows))
-        except VolumeError as error:
-            if len(jobs) == 1:
-                raise
-            skipped.append(Skipped(job.source, str(error)))
-            tqdm.write(printable(f"skipped: {error}"))
-    if not written:
-        raise ValueError(f"none of the {len(jobs)} images can be used; see the lines above")
+
+    def one(source: Path) -> Prediction:
+        return _segment(trained, jobs[source], options, runs, rows)
+
+    written, skipped = each_usable(list(jobs), one, VolumeError, "segmenting", options.progress)
     report = None
-    if config.uncertainty:
-        options = {"runs": runs, "last_steps": config.last_steps or 0}
-        report = uncertainty.write_report(_maps_folder(config), rows, trained.recipe, **options)
-    return Predictions(tuple(written), tuple(skipped), report)
+    if options.uncertainty:
+        facts = {"runs": runs, "last_steps": options.last_steps or 0}
+        report = uncertainty.write_report(_maps_folder(options), rows, trained.recipe, **facts)
+    return Predictions(tuple(written), tuple(Skipped(*item) for item in skipped), report)
 
 
 def _runs(config: PredictConfig) -> int:
-    check_options(config, channels=0)
     runs = config.runs if config.runs is not None else _RUNS if config.uncertainty else 1
     if config.uncertainty and runs < 2:
         raise ValueError(f"runs={runs} is not allowed with --uncertainty; give a whole number from 2")

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from ncafast.tasks.mednca.config import Geometry
 from ncafast.tasks.mednca.matching import Waived, check_match, read_matching_label
 from ncafast.tasks.mednca.nifti import VolumeError
+from ncafast.tasks.mednca.options import Geometry
 from ncafast.tasks.mednca.pairs import Pair
 from ncafast.tasks.mednca.volumes import Volume, read_channels, read_image
 

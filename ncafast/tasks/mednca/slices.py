@@ -15,9 +15,9 @@ from typing import Any, cast, get_args
 
 import numpy as np
 
-from ncafast.tasks.mednca.config import Axis, Geometry, TrainConfig
 from ncafast.tasks.mednca.modalities import ending
 from ncafast.tasks.mednca.nifti import VolumeError
+from ncafast.tasks.mednca.options import Axis, Geometry, TrainConfig
 from ncafast.tasks.mednca.reading import count_channels, read_case
 from ncafast.tasks.mednca.volumes import Volume, read_channels, read_shape, read_spacing
 from ncafast.utils.option_checks import refused

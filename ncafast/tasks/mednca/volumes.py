@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from ncafast.tasks.mednca.config import Geometry
 from ncafast.tasks.mednca.geometry import Place, place_of
 from ncafast.tasks.mednca.nifti import NiftiFile, VolumeError, by, open_nifti, read_voxels
+from ncafast.tasks.mednca.options import Geometry
 
 Array = np.ndarray[Any, Any]
 

@@ -8,9 +8,9 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from ncafast.tasks.mednca.config import Geometry
 from ncafast.tasks.mednca.geometry import place_of
 from ncafast.tasks.mednca.nifti import by, open_nifti
+from ncafast.tasks.mednca.options import Geometry
 from ncafast.utils.outputs import finished
 
 Array = np.ndarray[Any, Any]

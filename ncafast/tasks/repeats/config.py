@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ncafast.tasks.classification.options import TrainConfig as Classification
 from ncafast.tasks.growing.options import TrainConfig as Growing
-from ncafast.tasks.mednca.config import TrainConfig as MedNCA
+from ncafast.tasks.mednca.options import TrainConfig as MedNCA
 from ncafast.tasks.selfclassify.options import TrainConfig as SelfClassify
 from ncafast.tasks.texture.options import TrainConfig as Texture
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from ncafast.tasks import TASKS, on_demand
+from ncafast.tasks import on_demand
 from ncafast.tasks.repeats.pictures import draw_grid
 from ncafast.tasks.repeats.training import as_begun, check_of, measured, settled, task_of, training
 from ncafast.train import TrainingStopped
@@ -20,9 +20,6 @@ from ncafast.utils.progress import say
 from ncafast.utils.tables import columns
 from ncafast.viz.figures import write_png
 
-_BY = {
-    "mednca": "val_dice",
-}
 _LOWEST = ("loss", "val_loss", "val_grown", "val_later", "val_healed", "dice_loss", "bce", "seconds")
 _NOT_SEARCHED = FREE - {"epochs", "patience"} | {"device", "threads"}
 
@@ -38,7 +35,7 @@ def search(config: Any) -> list[dict[str, Any]]:
     config = as_begun(config)
     task, kind, train = task_of(config)
     grid = parse_grid(config.over, kind)
-    by = config.by or (on_demand.find(task).rank_by(config) if task in TASKS else _BY[task])
+    by = config.by or on_demand.find(task).rank_by(config)
     lowest = config.lowest or by in _LOWEST
 
     for values in itertools.product(*grid.values()):  # all of them, before hours go into the first

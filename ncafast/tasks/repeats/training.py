@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ncafast.tasks import TASKS, on_demand
+from ncafast.tasks import on_demand
 from ncafast.tasks.image_options import ImageOptions
 from ncafast.tasks.repeats.config import FoldOptions, GridOptions
 from ncafast.train.run_folder import FREE
@@ -34,11 +34,9 @@ def task_of(config: Any) -> tuple[str, type[Any], Any]:
 
 def check_of(task: str) -> Any:
     """What raises ValueError for options of the task that cannot be used, before any file is read."""
-    if task in TASKS:
-        from ncafast.tasks import base
+    from ncafast.tasks import base
 
-        return functools.partial(base.check, on_demand.find(task))
-    return importlib.import_module(f"ncafast.tasks.{task}.training").check
+    return functools.partial(base.check, on_demand.find(task))
 
 
 def training(config: Any, **changes: Any) -> Any:

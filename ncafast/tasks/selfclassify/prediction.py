@@ -20,7 +20,7 @@ from ncafast.tasks.selfclassify.options import PredictConfig
 from ncafast.tasks.selfclassify.running import over_time
 from ncafast.tasks.selfclassify.states import fresh_states
 from ncafast.tasks.skipping import each_usable
-from ncafast.utils.outputs import check_free
+from ncafast.utils.outputs import check_folder, check_free
 from ncafast.utils.progress import say
 from ncafast.utils.texts import printable
 from ncafast.viz.figures import write_png
@@ -84,6 +84,7 @@ def inputs(options: PredictConfig) -> list[Path]:
     Raises:
         ValueError: an input or an output that cannot be used.
     """
+    check_folder("--output", options.output)
     if options.output.resolve() == options.input.resolve():
         raise ValueError(f"--output {options.output}: its pictures would be taken for digits; give another folder")
     _say_folders(options.input)

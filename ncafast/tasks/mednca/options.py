@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ncafast.tasks.options import Runtime
 from ncafast.train.settings import BaseSettings, Schedule
-from ncafast.utils.outputs import beside
 
 Axis = Literal["sagittal", "coronal", "axial"]
 Geometry = Literal["sform", "qform"]
@@ -155,7 +155,7 @@ class TrainConfig(BaseSettings):
 
 
 @dataclass
-class PredictConfig:
+class PredictConfig(Runtime):
     """Segment NIfTI images with a trained Med-NCA or M3D-NCA."""
 
     model: Path
@@ -203,24 +203,12 @@ class PredictConfig:
     last_steps: int | None = None
     """Steps at the end whose variance --uncertainty shows. Left out: 5, or all where the model takes fewer."""
 
-    seed: int = 0
-    """Governs which cells fire."""
-
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:1. auto takes a GPU if there is one."""
-
     progress: bool = True
     """Show progress bars."""
 
-    overwrite: bool = False
-    """Also replace files that ncafast did not write."""
-
-    def __post_init__(self) -> None:
-        self.output = beside(self.output, self.model)
-
 
 @dataclass
-class EvaluateConfig:
+class EvaluateConfig(Runtime):
     """Score a trained Med-NCA or M3D-NCA on NIfTI images with known labels: Dice, IoU and Hausdorff distance
     per volume."""
 
@@ -269,24 +257,12 @@ class EvaluateConfig:
     """Take the image's affine for its label map, whatever the label's header says: their voxels belong together by
     their index in the files, which must have the same shape."""
 
-    seed: int = 0
-    """Governs which cells fire."""
-
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:1. auto takes a GPU if there is one."""
-
     progress: bool = True
     """Show progress bars."""
 
-    overwrite: bool = False
-    """Also replace files that ncafast did not write."""
-
-    def __post_init__(self) -> None:
-        self.output = beside(self.output, self.model)
-
 
 @dataclass
-class AnimateConfig:
+class AnimateConfig(Runtime):
     """Make a film of one slice of an image: the segmentation as it appears, on the coarse level first."""
 
     model: Path
@@ -333,17 +309,5 @@ class AnimateConfig:
     scale: int = 3
     """Pixels along each side of a cell, for --show channels."""
 
-    seed: int = 0
-    """Governs which cells fire."""
-
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:1. auto takes a GPU if there is one."""
-
     progress: bool = True
     """Show progress bars."""
-
-    overwrite: bool = False
-    """Also replace files that ncafast did not write."""
-
-    def __post_init__(self) -> None:
-        self.output = beside(self.output, self.model)

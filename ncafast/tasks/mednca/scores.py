@@ -3,43 +3,38 @@ best volume."""
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from ncafast.files import write_text
-from ncafast.tasks.mednca import pictures, planes, uncertainty
+from ncafast.tasks.mednca import planes, uncertainty
 from ncafast.tasks.mednca.agreement import check_dataset, doubts
-from ncafast.tasks.mednca.config import EvaluateConfig
 from ncafast.tasks.mednca.inference import Found, decide
 from ncafast.tasks.mednca.layouts import Dataset, open_dataset
 from ncafast.tasks.mednca.matching import Waived, waivers
 from ncafast.tasks.mednca.metrics import score
-from ncafast.tasks.mednca.model_file import TrainedModel, load_model
+from ncafast.tasks.mednca.model_file import TrainedModel
 from ncafast.tasks.mednca.nifti import VolumeError
 from ncafast.tasks.mednca.notes import say_contradictions
+from ncafast.tasks.mednca.options import EvaluateConfig
 from ncafast.tasks.mednca.pairs import Pair, Skipped
 from ncafast.tasks.mednca.prediction import segment, slices_of
 from ncafast.tasks.mednca.reading import read_truth
 from ncafast.tasks.mednca.slices import Array, Recipe
+from ncafast.tasks.report import Report
 from ncafast.train.run_folder import read_split
-from ncafast.utils.devices import resolve_device
-from ncafast.utils.option_checks import check_options, refused
-from ncafast.utils.outputs import check_folder, check_free
+from ncafast.utils.option_checks import refused
 from ncafast.utils.texts import printable
 
-_FILES = ("scores.csv", "quality.png", "worst.png", "middle.png", "best.png")
 _COLUMNS = ("dice", "iou", "hd95_mm")
 
 
-@dataclass(frozen=True, slots=True)
-class Scores:
+@dataclass(frozen=True)
+class Scores(Report):
     """One row per volume and class, their means, and the files that were left out."""
 
     rows: tuple[dict[str, Any], ...]
@@ -47,8 +42,14 @@ class Scores:
     also nqm"""
     mean: dict[str, float]
     """Of dice, iou and hd95_mm over all rows."""
-    csv: Path
     skipped: tuple[Skipped, ...]
+    pictures: dict[str, Array] = field(repr=False)
+    """[H, W, 3] uint8 by file name."""
+
+    @property
+    def csv(self) -> Path:
+        """The file with a row per volume and class."""
+        return self.folder / "scores.csv"
 
     def table(self) -> str:
         """The rows and the mean as text in columns."""
@@ -68,27 +69,29 @@ class Scores:
         rule = "-" * len(text[0])
         return "\n".join([text[0], rule, *text[1:-1], rule, text[-1]])
 
+    def contents(self) -> dict[str, Any]:
+        """The rows with a last one named mean, and the pictures."""
+        rows = [row | {"volume": printable(row["volume"])} for row in self.rows]
+        return {"scores.csv": [*rows, {"volume": "mean", **self.mean}], **self.pictures}
 
-def evaluate(config: EvaluateConfig) -> Scores:
-    """Segment volumes, compare with their labels, print the table and write scores.csv.
 
-    Raises ValueError if no volume can be scored.
+def score_volumes(trained: TrainedModel, options: EvaluateConfig) -> Scores:
+    """Segment volumes and compare with their labels.
+
+    Raises:
+        ValueError: no volume can be scored.
     """
-    check_options(config, channels=0)
-    check_folder("--output", config.output)
-    check_free("--output", [config.output / name for name in _FILES], config.overwrite)
-    trained = load_model(config.model, resolve_device(config.device)).with_geometry(config.geometry)
-    trained.recipe.check_channels(config.channels)
-    data = _open(config, trained.recipe)
+    trained.recipe.check_channels(options.channels)
+    data = _open(options, trained.recipe)
     skipped = list(data.skipped)
-    chosen = _choose(data.pairs, config)
+    chosen = _choose(data.pairs, options)
     say_contradictions([path for pair in chosen for path in pair.sources], trained.recipe.geometry)
     scored: list[tuple[float, Pair]] = []
     rows: list[dict[str, Any]] = []
     waived: dict[str, Waived] = {}
-    for pair in tqdm(chosen, "scoring", unit="volume", disable=not config.progress):
+    for pair in tqdm(chosen, "scoring", unit="volume", disable=not options.progress):
         try:
-            own, waived[pair.name] = _score(trained, pair, config)
+            own, waived[pair.name] = _score(trained, pair, options)
         except VolumeError as error:
             if len(chosen) == 1:
                 raise
@@ -103,15 +106,11 @@ def evaluate(config: EvaluateConfig) -> Scores:
     if not rows:
         raise ValueError(f"none of the {len(chosen)} chosen volumes can be scored; see the lines above")
     mean = {key: math.fsum(row[key] for row in rows) / len(rows) for key in _COLUMNS}
-    scores = Scores(tuple(rows), mean, config.output / "scores.csv", tuple(skipped))
-    _write_csv(scores)
-    if config.runs > 1:
-        pictures.write_png(config.output / "quality.png", uncertainty.draw_quality(scores.rows, trained.recipe))
     scored.sort(key=lambda item: item[0])
+    drawn = {"quality.png": uncertainty.draw_quality(rows, trained.recipe)} if options.runs > 1 else {}
     for name, place in (("worst", 0), ("middle", len(scored) // 2), ("best", -1)):
-        _draw(trained, *scored[place], config, name)
-    tqdm.write(scores.table())
-    return scores
+        drawn[f"{name}.png"] = _draw(trained, *scored[place], options, name)
+    return Scores(tuple(rows), mean, tuple(skipped), drawn)
 
 
 def _open(config: EvaluateConfig, recipe: Recipe) -> Dataset:
@@ -197,20 +196,9 @@ def _score(trained: TrainedModel, pair: Pair, config: EvaluateConfig) -> tuple[l
     return rows, case.waived
 
 
-def _draw(trained: TrainedModel, dice: float, pair: Pair, config: EvaluateConfig, name: str) -> None:
+def _draw(trained: TrainedModel, dice: float, pair: Pair, config: EvaluateConfig, name: str) -> Array:
     case = _read(trained, pair, config)
     title = f"{name}: {pair.name}, Dice {dice:.3f}"
     labels = decide(case.found.probability).numpy()
     shown = case.images[:, 0], labels, case.truth, case.spacing
-    picture = planes.draw(trained.recipe, trained.dims, *shown, title)
-    pictures.write_png(config.output / f"{name}.png", picture)
-
-
-def _write_csv(scores: Scores) -> None:
-    """The rows, and a last one named mean."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(scores.rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(row | {"volume": printable(row["volume"])} for row in scores.rows)
-    writer.writerow({"volume": "mean", **scores.mean})
-    write_text(scores.csv, text.getvalue())
+    return planes.draw(trained.recipe, trained.dims, *shown, title)
