@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ncafast import interrupt
-from ncafast.commands import COMMANDS, DONE, FAILED, Command
+from ncafast.commands import DONE, FAILED, Command, commands
 from ncafast.interrupt import INTERRUPTED
 
 interrupt.hold()  # until `main` begins
@@ -26,13 +26,6 @@ interrupt.hold()  # until `main` begins
 WRONG_USAGE = 2
 
 _EXPECTED = (ValueError, TypeError, OSError, RuntimeError)  # their messages are for people
-
-
-# The commands that are one for each of several tasks, with these.
-_GROUPS = {
-    first: [name.split()[1] for name in COMMANDS if name.startswith(f"{first} ")]
-    for first in dict.fromkeys(name.split()[0] for name in COMMANDS if " " in name)
-}
 
 
 class _Usage(Exception):
@@ -87,26 +80,36 @@ def _dispatch(words: list[str]) -> int:
 
         print(f"ncafast {version()}")
         return DONE
-    if words[0] in _GROUPS and words[1:2] in (["-h"], ["--help"]):
+    if words[0] in _groups() and words[1:2] in (["-h"], ["--help"]):
         print(_group_help(words[0]))
         return DONE
     name, rest = _find(words)
-    command = COMMANDS[name]
+    command = commands()[name]
     options = rest if command.options is None else _parse(name, command, rest)
-    code = _load(command.run)(options)
+    code = _load(command.run)(*([] if command.task is None else [command.task]), options)
     return DONE if code is None else int(code)
+
+
+def _groups() -> dict[str, list[str]]:
+    """The commands that are one for each of several tasks, with these tasks."""
+    found: dict[str, list[str]] = {}
+    for name in commands():
+        first, *task = name.split()
+        if task:
+            found.setdefault(first, []).append(task[0])
+    return found
 
 
 def _find(words: list[str]) -> tuple[str, list[str]]:
     """The command that the first one or two words name, and the words after it."""
     for count in (1, 2):
         name = " ".join(words[:count])
-        if name in COMMANDS:
+        if name in commands():
             return name, words[count:]
     first = words[0]
-    tasks = _GROUPS.get(first)
+    tasks = _groups().get(first)
     if tasks is None:
-        known = sorted({name.split()[0] for name in COMMANDS})
+        known = sorted({name.split()[0] for name in commands()})
         raise _Usage(f"there is no command {first!r}{_meant(first, known)}; see ncafast --help")
     if len(words) == 1:
         raise _Usage(f"{first} needs a task: {', '.join(tasks)}; see ncafast {first} --help")
@@ -189,7 +192,7 @@ def _fail(error: BaseException, code: int) -> int:
 
 def _group_help(first: str) -> str:
     """Help of a command without its task."""
-    summaries = {task: COMMANDS[f"{first} {task}"].summary for task in _GROUPS[first]}
+    summaries = {task: commands()[f"{first} {task}"].summary for task in _groups()[first]}
     return f"""usage: ncafast {first} TASK [OPTIONS]
 
 tasks:
@@ -204,13 +207,13 @@ def _listed(summaries: Mapping[str, str]) -> str:
 
 
 def _help() -> str:
-    commands = _listed({name: command.summary for name, command in COMMANDS.items()})
+    listed = _listed({name: command.summary for name, command in commands().items()})
     return f"""usage: ncafast COMMAND [OPTIONS]
 
 Fast neural cellular automata in PyTorch.
 
 commands:
-{commands}
+{listed}
 
 `ncafast COMMAND --help` lists the options of a command, with their defaults.
 

@@ -1,29 +1,36 @@
 """The commands: what there is, where it lives, and what it prints of a task's result.
 
-Nothing of a task is imported before its command is called.
+The commands of a task follow from its options: a task with an `EvaluateConfig` can be evaluated. Nothing of a task but
+its options is imported before its command is called.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import functools
+import importlib
+from dataclasses import dataclass
 from typing import Any
+
+from ncafast.tasks import TASKS
 
 DONE, FAILED = 0, 1
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Command:
-    """Where a command lives, as "module:name". `run` takes an instance of `options`, or words where there are none.
+    """Where a command lives, as "module:name".
 
-    It returns the exit code, or None for 0.
+    `run` takes an instance of `options`, or words where there are none, after the task's name where there is one. It
+    returns the exit code, or None for 0.
     """
 
     summary: str
     run: str
     options: str | None = None
+    task: str | None = None
 
 
-COMMANDS = {
+_PLAIN = {
     "info": Command(
         "versions, backends, and why a part is missing; with a FILE or a run, what it holds",
         "ncafast.info:main",
@@ -41,227 +48,73 @@ COMMANDS = {
         "measure speed, memory and error beside plain PyTorch, torch.compile and others",
         "ncafast.bench:main",
     ),
-    "train mednca": Command(
-        "train a segmentation model, 2-D or 3-D, on NIfTI volumes with label maps",
-        "ncafast.commands:_train_mednca",
-        "ncafast.tasks.mednca:TrainConfig",
-    ),
-    "evaluate mednca": Command(
-        "score a trained model: Dice, IoU, Hausdorff distance per volume",
-        "ncafast.commands:_evaluate_mednca",
-        "ncafast.tasks.mednca:EvaluateConfig",
-    ),
-    "predict mednca": Command(
-        "segment NIfTI volumes with a trained model, and show where it is unsure",
-        "ncafast.commands:_predict_mednca",
-        "ncafast.tasks.mednca:PredictConfig",
-    ),
-    "animate mednca": Command(
-        "make a film of a slice as its segmentation appears",
-        "ncafast.commands:_animate_mednca",
-        "ncafast.tasks.mednca:AnimateConfig",
-    ),
-    "train classification": Command(
-        "train a classifier on image folders, a CSV list or an .npz file",
-        "ncafast.commands:_train_classification",
-        "ncafast.tasks.classification:TrainConfig",
-    ),
-    "evaluate classification": Command(
-        "score a trained classifier: accuracy, F1, confusion matrix",
-        "ncafast.commands:_evaluate_classification",
-        "ncafast.tasks.classification:EvaluateConfig",
-    ),
-    "predict classification": Command(
-        "classify images with a trained model, and draw its channels over time",
-        "ncafast.commands:_predict_classification",
-        "ncafast.tasks.classification:PredictConfig",
-    ),
-    "animate classification": Command(
-        "make a film of an image's channels over time",
-        "ncafast.commands:_animate_classification",
-        "ncafast.tasks.classification:AnimateConfig",
-    ),
-    "train texture": Command(
-        "train a texture automaton on one image",
-        "ncafast.commands:_train_texture",
-        "ncafast.tasks.texture:TrainConfig",
-    ),
-    "evaluate texture": Command(
-        "measure a trained texture: distance from its sample over time, strength of motion",
-        "ncafast.commands:_evaluate_texture",
-        "ncafast.tasks.texture:EvaluateConfig",
-    ),
-    "animate texture": Command(
-        "write what a trained texture does as a GIF or MP4, at any size",
-        "ncafast.commands:_animate_texture",
-        "ncafast.tasks.texture:AnimateConfig",
-    ),
     "study texture": Command(
         "train textures over channels and hidden widths, and map how strongly they move",
         "ncafast.commands:_study_texture",
         "ncafast.tasks.texture:StudyConfig",
     ),
-    "train growing": Command(
-        "train an automaton that grows an image from one cell, keeps it and heals it",
-        "ncafast.commands:_train_growing",
-        "ncafast.tasks.growing:TrainConfig",
-    ),
-    "evaluate growing": Command(
-        "grow the image, cut it in five ways, measure how it heals",
-        "ncafast.commands:_evaluate_growing",
-        "ncafast.tasks.growing:EvaluateConfig",
-    ),
-    "animate growing": Command(
-        "make a film of growth and healing",
-        "ncafast.commands:_animate_growing",
-        "ncafast.tasks.growing:AnimateConfig",
-    ),
-    "train selfclassify": Command(
-        "train the cells of handwritten digits to agree on what they are part of",
-        "ncafast.commands:_train_selfclassify",
-        "ncafast.tasks.selfclassify:TrainConfig",
-    ),
-    "evaluate selfclassify": Command(
-        "score a trained model over time: cells and votes that are right",
-        "ncafast.commands:_evaluate_selfclassify",
-        "ncafast.tasks.selfclassify:EvaluateConfig",
-    ),
-    "predict selfclassify": Command(
-        "classify images of digits and colour their cells",
-        "ncafast.commands:_predict_selfclassify",
-        "ncafast.tasks.selfclassify:PredictConfig",
-    ),
-    "animate selfclassify": Command(
-        "make a film of digits whose cells come to agree",
-        "ncafast.commands:_animate_selfclassify",
-        "ncafast.tasks.selfclassify:AnimateConfig",
-    ),
-    "crossvalidate mednca": Command(
-        "train and measure over folds of the volumes, with mean and deviation",
-        "ncafast.commands:_crossvalidate",
-        "ncafast.tasks.repeats.config:MedNCAFolds",
-    ),
-    "crossvalidate classification": Command(
-        "train and measure over folds of the images, with mean and deviation",
-        "ncafast.commands:_crossvalidate",
-        "ncafast.tasks.repeats.config:ClassificationFolds",
-    ),
-    "search mednca": Command(
-        "train every combination of some options' values, and rank them",
-        "ncafast.commands:_search",
-        "ncafast.tasks.repeats.config:MedNCAGrid",
-    ),
-    "search classification": Command(
-        "train every combination of some options' values, and rank them",
-        "ncafast.commands:_search",
-        "ncafast.tasks.repeats.config:ClassificationGrid",
-    ),
-    "search texture": Command(
-        "train every combination of some options' values, and rank them",
-        "ncafast.commands:_search",
-        "ncafast.tasks.repeats.config:TextureGrid",
-    ),
-    "search growing": Command(
-        "train every combination of some options' values, and rank them",
-        "ncafast.commands:_search",
-        "ncafast.tasks.repeats.config:GrowingGrid",
-    ),
-    "search selfclassify": Command(
-        "train every combination of some options' values, and rank them",
-        "ncafast.commands:_search",
-        "ncafast.tasks.repeats.config:SelfClassifyGrid",
-    ),
 }
+_ACTIONS = {action: f"{action.capitalize()}Config" for action in ("train", "evaluate", "predict", "animate")}
+_REPEATED = {"crossvalidate": "FOLDS", "search": "GRIDS"}
 
 
-def _train_mednca(options: Any) -> None:
-    from ncafast.tasks.mednca import train
+@functools.cache
+def commands() -> dict[str, Command]:
+    """All commands by their words."""
+    found = dict(_PLAIN)
+    for task in TASKS:
+        place = f"ncafast.tasks.{task}.options"
+        options = vars(importlib.import_module(place))
+        for action, name in _ACTIONS.items():
+            if name in options:
+                run = f"ncafast.commands:_{action}"
+                found[f"{action} {task}"] = Command(_summary(options[name]), run, f"{place}:{name}", task)
+    place = "ncafast.tasks.repeats.config"
+    config = importlib.import_module(place)
+    for action, table in _REPEATED.items():
+        for task, options in getattr(config, table).items():
+            run = f"ncafast.commands:_{action}"
+            found[f"{action} {task}"] = Command(_summary(options), run, f"{place}:{options.__name__}", task)
+    return found
 
-    result = train(options)
-    score = "" if result.best_dice is None else f" (epoch {result.best_epoch}, Dice {result.best_dice:.4f})"
-    print(f"best checkpoint: {result.best}{score}")
+
+def _summary(options: type) -> str:
+    """The first sentence of the options' description, up to a colon or semicolon."""
+    text = " ".join((options.__doc__ or "").split())
+    for end in (". ", ": ", "; "):
+        text = text.split(end, 1)[0]
+    return text[:1].lower() + text[1:].rstrip(".")
 
 
-def _evaluate_mednca(options: Any) -> None:
-    from ncafast.tasks.mednca import evaluate
+def _train(task: str, options: Any) -> None:
+    result = _call("train", task, options)
+    measures = [
+        f"{name.removeprefix('val_').replace('_', ' ')} {value:.4g}"
+        for name, value in result.measures.items()
+        if value is not None
+    ]
+    print(f"best checkpoint: {result.best} ({', '.join([f'epoch {result.best_epoch}', *measures])})")
 
-    print(f"written: {evaluate(options).csv}")  # after the table, which the task prints
+
+def _evaluate(task: str, options: Any) -> None:
+    report = _call("evaluate", task, options)  # prints its table
+    print(f"written: {report.folder}")
 
 
-def _predict_mednca(options: Any) -> int:
-    """FAILED when an image got no segmentation, as `cp` does when it could not copy a file."""
-    from ncafast.tasks.mednca import predict
-    from ncafast.utils import texts
+def _predict(task: str, options: Any) -> int:
+    """FAILED when a file could not be used, as `cp` does when it could not copy one."""
+    from ncafast.utils.texts import printable
 
-    done = predict(options)
-    for item in done.written:
-        overlay = f", {item.overlay.name}" if item.overlay else ""
-        doubt = f" (NQM {', '.join(f'{value:.3f}' for value in item.quality.values())})" if item.quality else ""
-        masks = f", {len(item.masks)} masks in {item.masks[0].parent.name}/" if item.masks else ""
-        print(texts.printable(f"written: {item.labels}{overlay}{masks}{doubt}"))
-    if done.report is not None:
-        print(texts.printable(f"written: {done.report}, and beside it maps of where the model is unsure"))
+    done = _call("predict", task, options)
+    for line in done.lines():
+        print(printable(line))
     return FAILED if done.skipped else DONE
 
 
-def _animate_mednca(options: Any) -> None:
-    from ncafast.tasks.mednca import animate
-    from ncafast.utils import texts
+def _animate(task: str, options: Any) -> None:
+    from ncafast.utils.texts import printable
 
-    print(texts.printable(f"written: {animate(options)}"))
-
-
-def _train_classification(options: Any) -> None:
-    from ncafast.tasks.classification import train
-
-    result = train(options)
-    score = "" if result.best_accuracy is None else f" (epoch {result.best_epoch}, accuracy {result.best_accuracy:.4f})"
-    print(f"best checkpoint: {result.best}{score}")
-
-
-def _evaluate_classification(options: Any) -> None:
-    from ncafast.tasks.classification import evaluate
-
-    print(f"written: {evaluate(options).csv}")  # after the table, which the task prints
-
-
-def _predict_classification(options: Any) -> int:
-    """FAILED when an image could not be read, as `_predict_mednca`."""
-    from ncafast.tasks.classification import predict
-    from ncafast.utils import texts
-
-    done = predict(options)
-    for item in done.found:
-        shown = f" ({item.picture})" if item.picture else ""
-        print(texts.printable(f"{item.image}: {item.label}, {item.probability:.2f}{shown}"))
-    print(f"written: {done.csv}")
-    return FAILED if done.skipped else DONE
-
-
-def _animate_classification(options: Any) -> None:
-    from ncafast.tasks.classification import animate
-    from ncafast.utils import texts
-
-    print(texts.printable(f"written: {animate(options)}"))
-
-
-def _train_texture(options: Any) -> None:
-    from ncafast.tasks.texture import train
-
-    result = train(options)
-    print(f"best checkpoint: {result.best} (epoch {result.best_epoch}, distance {result.best_loss:.4g})")
-
-
-def _evaluate_texture(options: Any) -> None:
-    from ncafast.tasks.texture import evaluate
-
-    print(f"written: {evaluate(options).folder}")
-
-
-def _animate_texture(options: Any) -> None:
-    from ncafast.tasks.texture import animate
-
-    print(f"written: {animate(options)}")
+    print(printable(f"written: {_call('animate', task, options)}"))
 
 
 def _study_texture(options: Any) -> None:
@@ -270,67 +123,19 @@ def _study_texture(options: Any) -> None:
     print(f"written: {study(options).heat_map}")
 
 
-def _train_growing(options: Any) -> None:
-    from ncafast.tasks.growing import train
-
-    result = train(options)
-    losses = ", ".join(f"{name.removeprefix('val_')} {loss:.4f}" for name, loss in result.measures.items())
-    print(f"best checkpoint: {result.best} (epoch {result.best_epoch}; loss {losses})")
-
-
-def _evaluate_growing(options: Any) -> None:
-    from ncafast.tasks.growing import evaluate
-
-    result = evaluate(options)
-    print(f"written: {result.folder / 'healing.json'}, steps.csv, healing.png")
-
-
-def _animate_growing(options: Any) -> None:
-    from ncafast.tasks.growing import animate
-
-    print(f"written: {animate(options)}")
-
-
-def _train_selfclassify(options: Any) -> None:
-    from ncafast.tasks.selfclassify import train
-
-    result = train(options)
-    cells = result.measures["val_cells"]
-    score = "" if cells is None else f", {100 * cells:.1f} % of the held-out digits' cells are right"
-    print(f"best checkpoint: {result.best} (epoch {result.best_epoch}{score})")
-
-
-def _evaluate_selfclassify(options: Any) -> None:
-    from ncafast.tasks.selfclassify import evaluate
-
-    result = evaluate(options)
-    print(f"written: {result.json}, {', '.join(picture.name for picture in result.pictures)}")
-
-
-def _predict_selfclassify(options: Any) -> int:
-    """FAILED when an image could not be classified, as `cp` does when it could not copy a file."""
-    from ncafast.tasks.selfclassify import predict
-
-    done = predict(options)
-    print(f"written: {done.csv} and a picture per image")
-    return FAILED if done.skipped else DONE
-
-
-def _animate_selfclassify(options: Any) -> None:
-    from ncafast.tasks.selfclassify import animate
-
-    print(f"written: {animate(options)}")
-
-
-def _crossvalidate(options: Any) -> None:
+def _crossvalidate(task: str, options: Any) -> None:
     from ncafast.tasks.repeats import crossvalidate
 
     crossvalidate(options)
     print(f"written: {options.out / 'results.csv'}, results.png")  # after the table, which it prints
 
 
-def _search(options: Any) -> None:
+def _search(task: str, options: Any) -> None:
     from ncafast.tasks.repeats import search
 
     search(options)
     print(f"written: {options.out / 'results.csv'}, results.png")
+
+
+def _call(action: str, task: str, options: Any) -> Any:
+    return getattr(importlib.import_module(f"ncafast.tasks.{task}"), action)(options)

@@ -38,7 +38,7 @@ from ncafast.tasks.classification.metrics import measure
 from ncafast.tasks.classification.task import TASK
 from ncafast.tasks.classification.trained import Spec
 from ncafast.tasks.repeats import crossvalidate
-from ncafast.tasks.repeats.config import ClassificationFolds
+from ncafast.tasks.repeats.config import FOLDS
 from ncafast.train import Result, TrainingStopped
 from ncafast.train.run_folder import RunFolder
 
@@ -351,6 +351,7 @@ def test_what_cannot_be_predicted_or_scored_is_one_line(trained, data, tmp_path)
     other = tmp_path / "other"
     write_folders(other, 1)
     (other / "ring").rename(other / "square")
+    folds = FOLDS["classification"]
     cases = [
         (lambda: evaluate(EvaluateConfig(trained.best, other, output=tmp_path, progress=False)), "the class .square."),
         (lambda: evaluate(EvaluateConfig(trained.best, data, output=tmp_path, subset="held-out", progress=False)),
@@ -362,7 +363,7 @@ def test_what_cannot_be_predicted_or_scored_is_one_line(trained, data, tmp_path)
         (lambda: evaluate(EvaluateConfig(trained.best, other, output=other / "ring" / "o")), "lies in --data .*other"),
         (lambda: train(TrainConfig(data=other, out=other / "run")), "--out .*run: lies in --data .*other"),
         (lambda: train(TrainConfig(val_data=other, out=other / "run")), "--out .*run: lies in --val-data .*other"),
-        (lambda: crossvalidate(ClassificationFolds(data=other, out=other / "o")), "--out .*o: lies in --data .*other"),
+        (lambda: crossvalidate(folds(data=other, out=other / "o")), "--out .*o: lies in --data .*other"),
         (lambda: animate(AnimateConfig(trained.best, other, output=tmp_path / "f.gif")), "other: is a folder"),
     ]  # fmt: skip
     (tmp_path / "x.png").write_bytes(b"")

@@ -21,6 +21,7 @@ from ncafast import backends, cli, native
 from ncafast.bench import options as bench_options
 from ncafast.tasks import classification, growing, mednca, selfclassify, texture
 from ncafast.tasks.demo import DemoConfig
+from ncafast.tasks.mednca.prediction import Predictions
 from ncafast.tasks.repeats import config as repeats
 
 try:
@@ -53,13 +54,8 @@ OPTIONS = {
     "evaluate selfclassify": selfclassify.EvaluateConfig,
     "predict selfclassify": selfclassify.PredictConfig,
     "animate selfclassify": selfclassify.AnimateConfig,
-    "crossvalidate mednca": repeats.MedNCAFolds,
-    "crossvalidate classification": repeats.ClassificationFolds,
-    "search mednca": repeats.MedNCAGrid,
-    "search classification": repeats.ClassificationGrid,
-    "search texture": repeats.TextureGrid,
-    "search growing": repeats.GrowingGrid,
-    "search selfclassify": repeats.SelfClassifyGrid,
+    **{f"crossvalidate {task}": options for task, options in repeats.FOLDS.items()},
+    **{f"search {task}": options for task, options in repeats.GRIDS.items()},
 }
 
 
@@ -231,7 +227,7 @@ def test_an_empty_value_is_no_current_folder(monkeypatch, capsys, words):
 
 def test_options_arrive_typed(monkeypatch, capsys):
     seen = []
-    best = SimpleNamespace(best=Path("run/best.safetensors"), best_epoch=2, best_dice=0.875)
+    best = SimpleNamespace(best=Path("run/best.safetensors"), best_epoch=2, measures={"val_dice": 0.875})
     monkeypatch.setattr(mednca, "train", lambda c: seen.append(c) or best, raising=False)
     words = ["--data", "brains", "--steps", "5", "6", "--channels", "0", "2", "--lr", "1e-3"]
     assert cli.main(["train", "mednca", *words, "--no-progress", "--crop", "64"]) == 0
@@ -246,13 +242,13 @@ def test_options_arrive_typed(monkeypatch, capsys):
         crop=64,
     )
     assert dataclasses.asdict(seen[0]) == dataclasses.asdict(expected)
-    assert "run/best.safetensors (epoch 2, Dice 0.8750)" in capsys.readouterr().out
+    assert "run/best.safetensors (epoch 2, dice 0.875)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("skipped", "code"), [((), 0), (("a file",), 1)])
 def test_predict_fails_when_an_image_was_left_out(monkeypatch, capsys, skipped, code):
     written = (SimpleNamespace(labels=Path("out/a.nii.gz"), overlay=None, quality={1: 0.1234}, masks=()),)
-    result = SimpleNamespace(written=written, skipped=skipped, report=Path("out/uncertainty/report.json"))
+    result = Predictions(written, skipped, Path("out/uncertainty/report.json"))
     monkeypatch.setattr(mednca, "predict", lambda config: result, raising=False)
     assert cli.main(["predict", "mednca", "--model", "m", "--input", "folder"]) == code
     said = capsys.readouterr().out

@@ -8,7 +8,6 @@ import json
 import math
 import statistics
 from pathlib import Path
-from typing import get_args, get_type_hints
 
 import imageio.v3 as iio
 import pytest
@@ -20,8 +19,9 @@ from nifti import write_set
 from ncafast import cli
 from ncafast.tasks import classification, mednca
 from ncafast.tasks.classification.options import TrainConfig as Cells
+from ncafast.tasks.on_demand import find
 from ncafast.tasks.repeats import crossvalidate, grid, search
-from ncafast.tasks.repeats.config import ClassificationFolds, ClassificationGrid, MedNCAFolds, MedNCAGrid
+from ncafast.tasks.repeats.config import FOLDS, GRIDS
 from ncafast.tasks.repeats.grid import parse_grid
 from ncafast.tasks.repeats.training import training
 from ncafast.tasks.texture import TrainConfig as Texture
@@ -52,7 +52,9 @@ def test_folds_of_volumes_are_those_of_nnunets_file(volumes, tmp_path, capsys):
     names = [f"case_{number}" for number in range(4)]
     folds = (Fold(tuple(names[:3]), (names[3],)), Fold((names[0], names[3]), (names[1], names[2])))
     write_folds(tmp_path / "splits_final.json", folds)
-    config = of(MedNCAFolds, tiny_volumes(volumes, tmp_path / "out", epochs=1), splits=tmp_path / "splits_final.json")
+    config = of(
+        FOLDS["mednca"], tiny_volumes(volumes, tmp_path / "out", epochs=1), splits=tmp_path / "splits_final.json"
+    )
     rows = crossvalidate(config)
     for number, fold in enumerate(folds):
         split = json.loads((tmp_path / "out" / f"fold_{number}" / "split.json").read_text())
@@ -81,7 +83,7 @@ def test_folds_of_volumes_are_those_of_nnunets_file(volumes, tmp_path, capsys):
 
 
 def test_folds_of_images_have_every_class_alike(cells, tmp_path):
-    config = of(ClassificationFolds, tiny_cells(cells, tmp_path / "out", **SHORT), folds=3)
+    config = of(FOLDS["classification"], tiny_cells(cells, tmp_path / "out", **SHORT), folds=3)
     rows = crossvalidate(config)
     assert len(rows) == 5 and 0 <= rows[0]["val_accuracy"] <= 1
     held = []
@@ -120,7 +122,7 @@ def test_lists_say_what_a_classifier_learns_from(cells, tmp_path):
 
 
 def test_a_search_ranks_what_the_trainings_measured(volumes, tmp_path, capsys):
-    config = of(MedNCAGrid, tiny_volumes(volumes, tmp_path / "out"), over=("lr=1e-3,2e-2", "hidden=8"))
+    config = of(GRIDS["mednca"], tiny_volumes(volumes, tmp_path / "out"), over=("lr=1e-3,2e-2", "hidden=8"))
     rows = search(config)
     assert [row["val_dice"] for row in rows] == sorted((row["val_dice"] for row in rows), reverse=True)
     for row in rows:
@@ -150,7 +152,7 @@ def test_a_training_that_breaks_down_ranks_last(volumes, tmp_path, monkeypatch):
 
     monkeypatch.setattr(grid, "task_of", lambda config: ("mednca", mednca.TrainConfig, breaks))
     plain = tiny_volumes(volumes, tmp_path / "out", epochs=1)
-    rows = search(of(MedNCAGrid, plain, over=("lr=9.0,1e-3",)))
+    rows = search(of(GRIDS["mednca"], plain, over=("lr=9.0,1e-3",)))
     assert [row["lr"] for row in rows] == [0.001, 9.0] and math.isnan(rows[1]["val_dice"])
 
 
@@ -216,17 +218,15 @@ def test_bad_folds_are_one_line(words, said, tmp_path, capsys, monkeypatch):
 
 
 def test_every_task_can_be_searched_and_ranked_by_what_it_measures():
-    from ncafast.tasks.repeats import config as kinds
-
-    for name in ("MedNCAGrid", "ClassificationGrid", "TextureGrid", "GrowingGrid", "SelfClassifyGrid"):
-        options = getattr(kinds, name)
-        task = next(kind for kind in options.__mro__ if kind.__name__ == "TrainConfig").__module__.split(".")[-2]
+    for name, options in GRIDS.items():
         assert parse_grid(("lr=0.1",), options) == {"lr": [0.1]}
-        assert task in grid._BY or set(grid._BY_REGIME) == set(get_args(get_type_hints(options)["regime"]))
-    texture = kinds.TextureGrid(image=Path("a.png"), grid=48, over=("grid=32,48", "lr=0.1"))
+        given = {"over": ("lr=1",), "image": Path("a.png"), "data": Path("d")}
+        fields = {field.name for field in dataclasses.fields(options)}
+        assert find(name).rank_by(options(**{key: given[key] for key in given.keys() & fields})).startswith("val_")
+    texture = GRIDS["texture"](image=Path("a.png"), grid=48, over=("grid=32,48", "lr=0.1"))
     assert training(texture).grid == 48  # the task's own grid is the side of a torus
     assert training(texture, grid=32).grid == 32 and parse_grid(texture.over, Texture)["grid"] == [32, 48]
-    assert isinstance(ClassificationGrid(over=("lr=1",)), Cells)
+    assert isinstance(GRIDS["classification"](over=("lr=1",)), Cells)
 
 
 def test_tables_are_in_columns():

@@ -4,10 +4,8 @@ A task needs the extra packages of ``pip install ncafast[tasks]``; importing ``n
 does.
 """
 
+# The command line, cross-validation and search follow from this, and from the options of each task.
 TASKS = {
-    "mednca": "ncafast.tasks.mednca.task:TASK",
-    "classification": "ncafast.tasks.classification.task:TASK",
-    "growing": "ncafast.tasks.growing.task:TASK",
-    "selfclassify": "ncafast.tasks.selfclassify.task:TASK",
-    "texture": "ncafast.tasks.texture.task:TASK",
+    name: f"ncafast.tasks.{name}.task:TASK"
+    for name in ("mednca", "classification", "texture", "growing", "selfclassify")
 }

@@ -114,6 +114,14 @@ class Task(Generic[S]):
         """Training options with what the user left open, as the run keeps them."""
         return options
 
+    def samples(self, options: Any) -> tuple[Sequence[str], Sequence[str] | None]:
+        """The names of all samples that may be trained on, and their classes where they have any.
+
+        Raises:
+            ValueError: options or data that cannot be used, or that do not go with cross-validation.
+        """
+        raise NotImplementedError
+
     def rank_by(self, options: Any) -> str:
         """The column of history.csv that a search ranks by if --by is not given."""
         raise NotImplementedError

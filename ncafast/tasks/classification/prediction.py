@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +45,13 @@ class Predictions:
     found: tuple[Prediction, ...]
     csv: Path
     skipped: tuple[str, ...]
+
+    def lines(self) -> Iterator[str]:
+        """What was found, for people."""
+        for item in self.found:
+            shown = f" ({item.picture})" if item.picture else ""
+            yield f"{item.image}: {item.label}, {item.probability:.2f}{shown}"
+        yield f"written: {self.csv}"
 
 
 def inputs(options: PredictConfig) -> list[Path]:

@@ -16,12 +16,14 @@ from ncafast.tasks.classification.job import Classification
 from ncafast.tasks.classification.options import AnimateConfig, EvaluateConfig, PredictConfig, TrainConfig
 from ncafast.tasks.classification.prediction import Predictions, inputs, predict
 from ncafast.tasks.classification.scores import VIEWS, Scores, score
+from ncafast.tasks.classification.sources import open_source
 from ncafast.tasks.classification.trained import Spec
 from ncafast.tasks.image_notes import Notes
 from ncafast.tasks.images import Reading
 from ncafast.train.run_folder import RunFolder
 from ncafast.utils.devices import resolve_device
 from ncafast.utils.outputs import check_apart
+from ncafast.utils.progress import say
 from ncafast.utils.seeds import mix
 from ncafast.viz.pixels import Array
 
@@ -50,6 +52,18 @@ class ClassificationTask(Task[Spec]):
         begun = RunFolder(options.out).settled()
         kind = options.augment if options.augment != "auto" else begun.get("augment") or augment.resolve("auto")
         return replace(options, device=str(resolve_device(options.device)), augment=augment.resolve(kind))
+
+    def samples(self, options: TrainConfig) -> tuple[Sequence[str], Sequence[str]]:
+        check_apart("--out", options.out, "--data", options.data)
+        if options.data is None:
+            raise ValueError("no data given: give --data with a folder, a .csv or an .npz file")
+        if options.val_data is not None:
+            raise ValueError("--val-data is for one training; here the folds say what is held out")
+        source = open_source(options.data, options.naming)
+        items = [item for item in source.items if item.part != "test"]
+        if any(item.part == "val" for item in items):
+            say(f"note: {options.data} says itself what to hold out; the folds are drawn from its train and val images")
+        return [item.name for item in items], [item.label for item in items]
 
     def rank_by(self, options: TrainConfig) -> str:
         return "val_accuracy"

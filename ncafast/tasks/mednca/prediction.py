@@ -4,6 +4,7 @@ look at."""
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,16 @@ class Predictions:
     skipped: tuple[Skipped, ...]
     report: Path | None = None
     """What --uncertainty says of all images."""
+
+    def lines(self) -> Iterator[str]:
+        """What was written, for people."""
+        for item in self.written:
+            overlay = f", {item.overlay.name}" if item.overlay else ""
+            doubt = f" (NQM {', '.join(f'{value:.3f}' for value in item.quality.values())})" if item.quality else ""
+            masks = f", {len(item.masks)} masks in {item.masks[0].parent.name}/" if item.masks else ""
+            yield f"written: {item.labels}{overlay}{masks}{doubt}"
+        if self.report is not None:
+            yield f"written: {self.report}, and beside it maps of where the model is unsure"
 
 
 def check_prediction(options: PredictConfig) -> None:

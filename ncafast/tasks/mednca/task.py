@@ -13,6 +13,7 @@ from ncafast.tasks.mednca.inference import Model
 from ncafast.tasks.mednca.job import Segmentation, filled, settings_of
 from ncafast.tasks.mednca.model_file import KINDS, MOST_SCALE, Spec, TrainedModel, read
 from ncafast.tasks.mednca.options import AnimateConfig, EvaluateConfig, PredictConfig, TrainConfig
+from ncafast.tasks.mednca.plan import open_training
 from ncafast.tasks.mednca.prediction import Predictions, check_prediction, predict
 from ncafast.tasks.mednca.scores import Scores, score_volumes
 from ncafast.train.settings import check_settings
@@ -60,6 +61,9 @@ class MedNCATask(Task[Spec]):
 
     def settled(self, options: TrainConfig) -> TrainConfig:
         return replace(filled(options), device=str(resolve_device(options.device)))
+
+    def samples(self, options: TrainConfig) -> tuple[Sequence[str], None]:
+        return [pair.name for pair in open_training(options).pairs], None
 
     def rank_by(self, options: TrainConfig) -> str:
         return "val_dice"

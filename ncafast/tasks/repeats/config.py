@@ -1,20 +1,26 @@
-"""The options of repeated trainings: a task's own and a few more. The text under a field is its help text."""
+"""The options of repeated trainings: a task's own and a few more. The text under a field is its help text.
+
+FOLDS and GRIDS hold a class for every task that can be repeated so. A task can be cross-validated if its training takes
+lists of what to train on and what to hold out.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from ncafast.tasks.classification.options import TrainConfig as Classification
-from ncafast.tasks.growing.options import TrainConfig as Growing
-from ncafast.tasks.mednca.options import TrainConfig as MedNCA
-from ncafast.tasks.selfclassify.options import TrainConfig as SelfClassify
-from ncafast.tasks.texture.options import TrainConfig as Texture
+from ncafast.tasks import TASKS
 
 
 @dataclass(kw_only=True)
 class FoldOptions:
     """What cross-validation takes beside a task's options."""
+
+    out: Path = Path("folds")
+    """Folder for a training's folder per fold, results.csv, and results.png."""
 
     folds: int = 5
     """How many parts the data are divided into; each is held out once."""
@@ -28,6 +34,9 @@ class FoldOptions:
 class GridOptions:
     """What a search takes beside a task's options."""
 
+    out: Path = Path("search")
+    """Folder for a training's folder per combination, results.csv, and results.png."""
+
     over: tuple[str, ...]
     """Values to try, by option: lr=0.001,0.002 hidden=64,128. Every combination is trained once. A value of several
     numbers has colons between them, as in steps=32:48."""
@@ -40,79 +49,34 @@ class GridOptions:
     """The lowest number is best. Left out: the highest, but for losses."""
 
 
-@dataclass(kw_only=True)
-class MedNCAFolds(FoldOptions, MedNCA):
-    """Cross-validate a Med-NCA or M3D-NCA: train once for each fold of the volumes, and measure on those held out.
+_FOLDS = """Train once for each fold of the data, and measure on what is held out.
 
-    If it is stopped, give the same command again: it goes on in the middle of a training too.
-    """
+The options are those of `ncafast train {task}` and a few more. If it is stopped, give the same command again: it goes
+on in the middle of a training too.
+"""
+_GRID = """Train with every combination of some options' values, and rank them.
 
-    out: Path = Path("mednca-folds")
-    """Folder for a training's folder per fold, results.csv, and results.png."""
-
-
-@dataclass(kw_only=True)
-class ClassificationFolds(FoldOptions, Classification):
-    """Cross-validate a classifier: train once for each fold of the images, and measure on those held out.
-
-    Every class is divided evenly over the folds. If it is stopped, give the same command again: it goes on in the
-    middle of a training too.
-    """
-
-    out: Path = Path("classification-folds")
-    """Folder for a training's folder per fold, results.csv, and results.png."""
+The options are those of `ncafast train {task}` and a few more. If it is stopped, give the same command again, also with
+more values: it trains what is left.
+"""
 
 
-@dataclass(kw_only=True)
-class MedNCAGrid(GridOptions, MedNCA):
-    """Train a Med-NCA or M3D-NCA with every combination of some options' values, and rank them.
-
-    If it is stopped, give the same command again, also with more values: it trains what is left.
-    """
-
-    out: Path = Path("mednca-search")
-    """Folder for a training's folder per combination, results.csv, and results.png."""
-
-
-@dataclass(kw_only=True)
-class ClassificationGrid(GridOptions, Classification):
-    """Train a classifier with every combination of some options' values, and rank them.
-
-    If it is stopped, give the same command again, also with more values: it trains what is left.
-    """
-
-    out: Path = Path("classification-search")
-    """Folder for a training's folder per combination, results.csv, and results.png."""
+def _derived(task: str, more: type, ending: str, text: str) -> type[Any]:
+    """The options of a task's training with more options."""
+    own = importlib.import_module(f"ncafast.tasks.{task}.options").TrainConfig
+    out = ("out", Path, dataclasses.field(default=Path(f"{task}-{ending}")))
+    made = dataclasses.make_dataclass(
+        f"{task.capitalize()}{ending.capitalize()}", [out], bases=(more, own), kw_only=True
+    )
+    made.__doc__, made.__module__ = text.format(task=task), __name__
+    globals()[made.__name__] = made
+    return made
 
 
-@dataclass(kw_only=True)
-class TextureGrid(GridOptions, Texture):
-    """Train a texture automaton with every combination of some options' values, and rank them.
-
-    If it is stopped, give the same command again, also with more values: it trains what is left.
-    """
-
-    out: Path = Path("texture-search")
-    """Folder for a training's folder per combination, results.csv, and results.png."""
+def _has_lists(task: str) -> bool:
+    own = importlib.import_module(f"ncafast.tasks.{task}.options").TrainConfig
+    return {"train_list", "val_list"} <= {field.name for field in dataclasses.fields(own)}
 
 
-@dataclass(kw_only=True)
-class GrowingGrid(GridOptions, Growing):
-    """Train a growing automaton with every combination of some options' values, and rank them.
-
-    If it is stopped, give the same command again, also with more values: it trains what is left.
-    """
-
-    out: Path = Path("growing-search")
-    """Folder for a training's folder per combination, results.csv, and results.png."""
-
-
-@dataclass(kw_only=True)
-class SelfClassifyGrid(GridOptions, SelfClassify):
-    """Train on digits with every combination of some options' values, and rank them.
-
-    If it is stopped, give the same command again, also with more values: it trains what is left.
-    """
-
-    out: Path = Path("selfclassify-search")
-    """Folder for a training's folder per combination, results.csv, and results.png."""
+GRIDS = {task: _derived(task, GridOptions, "search", _GRID) for task in TASKS}
+FOLDS = {task: _derived(task, FoldOptions, "folds", _FOLDS) for task in TASKS if _has_lists(task)}

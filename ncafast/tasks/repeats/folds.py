@@ -6,21 +6,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ncafast.tasks.repeats.config import ClassificationFolds, MedNCAFolds
+from ncafast.tasks import on_demand
 from ncafast.tasks.repeats.pictures import draw_folds
 from ncafast.tasks.repeats.training import as_begun, check_of, measured, settled, task_of, training
 from ncafast.train.kfold import Fold, cross_validate, make_folds, read_folds
 from ncafast.utils.option_checks import Range, check_options
-from ncafast.utils.outputs import check_apart, check_folder
+from ncafast.utils.outputs import check_folder
 from ncafast.utils.progress import say
 from ncafast.utils.tables import columns
 from ncafast.viz.figures import write_png
 
-_SHOWN = {"mednca": "val_dice", "classification": "val_accuracy"}
 
-
-def crossvalidate(config: MedNCAFolds | ClassificationFolds) -> list[dict[str, Any]]:
+def crossvalidate(config: Any) -> list[dict[str, Any]]:
     """Train every fold that is still missing, print the table, write results.csv and results.png.
+
+    `config` is one of the classes in `ncafast.tasks.repeats.config.FOLDS`.
 
     Returns one row per fold, then their mean and standard deviation; each number is the best epoch's.
     Raises ValueError for options, data, a split file or a folder that cannot be used.
@@ -32,44 +32,24 @@ def crossvalidate(config: MedNCAFolds | ClassificationFolds) -> list[dict[str, A
     config = as_begun(config)
     task, _, train = task_of(config)
     check_of(task)(training(config))  # before the folder is bound to these options
-    names, classes = _samples(config)
+    names, classes = on_demand.find(task).samples(config)
     folds = make_folds(names, config.folds, config.seed, classes) if config.splits is None else _read(config, names)
 
     def one(number: int, fold: Fold, folder: Path) -> dict[str, float]:
         train_list, val_list = fold.write_lists(folder / "lists")
         changes: dict[str, Any] = {"out": folder, "train_list": train_list, "val_list": val_list}
-        if isinstance(config, MedNCAFolds):
+        if hasattr(config, "cache"):
             changes["cache"] = config.cache or config.out / "cache"  # the folds share the prepared slices
         return measured(train(training(config, **changes)))
 
     rows = cross_validate(folds, one, config.out, options=settled(config))
-    write_png(config.out / "results.png", draw_folds(rows, _SHOWN[task]))
+    write_png(config.out / "results.png", draw_folds(rows, on_demand.find(task).rank_by(config)))
     for line in columns(rows):
         say(line)
     return rows
 
 
-def _samples(config: MedNCAFolds | ClassificationFolds) -> tuple[Sequence[str], Sequence[str] | None]:
-    """The names of all samples that may be trained on, and their classes where they have any."""
-    if isinstance(config, MedNCAFolds):
-        from ncafast.tasks.mednca.plan import open_training
-
-        return [pair.name for pair in open_training(config).pairs], None
-    from ncafast.tasks.classification.sources import open_source
-
-    check_apart("--out", config.out, "--data", config.data)
-    if config.data is None:
-        raise ValueError("no data given: give --data with a folder, a .csv or an .npz file")
-    if config.val_data is not None:
-        raise ValueError("--val-data is for one training; here the folds say what is held out")
-    source = open_source(config.data, config.naming)
-    items = [item for item in source.items if item.part != "test"]
-    if any(item.part == "val" for item in items):
-        say(f"note: {config.data} says itself what to hold out; the folds are drawn from its train and val images")
-    return [item.name for item in items], [item.label for item in items]
-
-
-def _read(config: MedNCAFolds | ClassificationFolds, names: Sequence[str]) -> tuple[Fold, ...]:
+def _read(config: Any, names: Sequence[str]) -> tuple[Fold, ...]:
     """The folds of a file, which must name these samples."""
     assert config.splits is not None
     folds = read_folds(config.splits)

@@ -27,7 +27,7 @@ _NOT_SEARCHED = FREE - {"epochs", "patience"} | {"device", "threads"}
 def search(config: Any) -> list[dict[str, Any]]:
     """Train every combination that is still missing, print the ranking, write results.csv and results.png.
 
-    `config` is one of the classes in `ncafast.tasks.repeats.config`. A training whose loss becomes NaN is ranked last.
+    `config` is of a class in `ncafast.tasks.repeats.config.GRIDS`. A training whose loss becomes NaN is ranked last.
     Returns one row per combination, best first. Raises ValueError for options, a grid or a folder that cannot be used.
     """
     check_options(config, steps=1)
@@ -40,7 +40,7 @@ def search(config: Any) -> list[dict[str, Any]]:
 
     for values in itertools.product(*grid.values()):  # all of them, before hours go into the first
         check_of(task)(training(config, **dict(zip(grid, values, strict=True))))
-    shared = {"cache": config.cache or config.out / "cache"} if task == "mednca" else {}
+    shared = {"cache": config.cache or config.out / "cache"} if hasattr(config, "cache") else {}
 
     def one(point: dict[str, Any], folder: Path) -> dict[str, float]:
         try:

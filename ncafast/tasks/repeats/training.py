@@ -42,7 +42,7 @@ def check_of(task: str) -> Any:
 def training(config: Any, **changes: Any) -> Any:
     """The task's own options, with changes. One that the repetition has an option of the same name for is left open."""
     _, kind, _ = task_of(config)
-    own = {field.name for options in (FoldOptions, GridOptions) for field in dataclasses.fields(options)}
+    own = {field.name for options in (FoldOptions, GridOptions) for field in dataclasses.fields(options)} - {"out"}
     names = [field.name for field in dataclasses.fields(kind) if field.name not in own]
     return kind(**({name: getattr(config, name) for name in names} | changes))
 

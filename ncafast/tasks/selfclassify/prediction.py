@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +47,10 @@ class Predictions:
     found: tuple[Prediction, ...]
     skipped: tuple[tuple[Path, str], ...]
     csv: Path
+
+    def lines(self) -> Iterator[str]:
+        """What was written, for people; a line for each image was printed before."""
+        yield f"written: {self.csv} and a picture per image"
 
 
 def predict(trained: Trained[int], files: Sequence[Path], options: PredictConfig) -> Predictions:
