@@ -149,10 +149,9 @@ def _described(options: type[Any]) -> type[Any]:
     Where nothing is the default, the text says what that means, in place of tyro's "(default: None)".
     """
     import tyro
-    from docstring_parser import parse_from_object
 
     kinds = [kind for kind in reversed(options.__mro__) if dataclasses.is_dataclass(kind)]  # texts are inherited
-    docs = [doc for kind in kinds for doc in parse_from_object(kind).params]
+    docs = [doc for kind in kinds for doc in _documented(kind)]
     texts = {doc.arg_name: doc.description for doc in docs if doc.description}
     types = typing.get_type_hints(options)
     own = options.__annotations__  # stands first in the help
@@ -170,6 +169,16 @@ def _described(options: type[Any]) -> type[Any]:
         for field in sorted(dataclasses.fields(options), key=lambda field: field.name not in own)
     ]
     return dataclasses.make_dataclass(options.__name__, fields, bases=(options,), kw_only=True)
+
+
+def _documented(kind: type[Any]) -> list[Any]:
+    """The texts under the fields of a class; none of a class that was made without source."""
+    from docstring_parser import parse_from_object
+
+    try:
+        return list(parse_from_object(kind).params)
+    except OSError:
+        return []
 
 
 def _paragraphs(text: str) -> str:
