@@ -188,7 +188,10 @@ def field_texts(options: type) -> dict[str, str]:
     import textwrap
 
     texts = {}
+    derived = {*repeats.FOLDS.values(), *repeats.GRIDS.values()}  # made without source
     for kind in filter(dataclasses.is_dataclass, reversed(options.__mro__)):
+        if kind in derived:
+            continue
         body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0].body
         for field, text in zip(body, body[1:], strict=False):
             if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
