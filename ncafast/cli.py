@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ncafast import interrupt
-from ncafast.commands import DONE, FAILED, Command, commands
+from ncafast.commands import DONE, FAILED, PLAIN, Command, commands
 from ncafast.interrupt import INTERRUPTED
 
 interrupt.hold()  # until `main` begins
@@ -80,11 +80,11 @@ def _dispatch(words: list[str]) -> int:
 
         print(f"ncafast {version()}")
         return DONE
-    if words[0] in _groups() and words[1:2] in (["-h"], ["--help"]):
+    if words[1:2] in (["-h"], ["--help"]) and words[0] in _groups():
         print(_group_help(words[0]))
         return DONE
     name, rest = _find(words)
-    command = commands()[name]
+    command = PLAIN[name] if name in PLAIN else commands()[name]
     options = rest if command.options is None else _parse(name, command, rest)
     code = _load(command.run)(*([] if command.task is None else [command.task]), options)
     return DONE if code is None else int(code)
@@ -104,7 +104,7 @@ def _find(words: list[str]) -> tuple[str, list[str]]:
     """The command that the first one or two words name, and the words after it."""
     for count in (1, 2):
         name = " ".join(words[:count])
-        if name in commands():
+        if name in PLAIN or name in commands():
             return name, words[count:]
     first = words[0]
     tasks = _groups().get(first)

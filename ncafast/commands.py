@@ -30,7 +30,8 @@ class Command:
     task: str | None = None
 
 
-_PLAIN = {
+# Found without a look at the tasks, so that `ncafast info` needs none of what these need.
+PLAIN = {
     "info": Command(
         "versions, backends, and why a part is missing; with a FILE or a run, what it holds",
         "ncafast.info:main",
@@ -61,7 +62,7 @@ _REPEATED = {"crossvalidate": "FOLDS", "search": "GRIDS"}
 @functools.cache
 def commands() -> dict[str, Command]:
     """All commands by their words."""
-    found = dict(_PLAIN)
+    found = dict(PLAIN)
     for task in TASKS:
         place = f"ncafast.tasks.{task}.options"
         options = vars(importlib.import_module(place))
