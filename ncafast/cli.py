@@ -133,7 +133,7 @@ def _parse(name: str, command: Command, words: list[str]) -> Any:
             option = word.rstrip("=") or before
             raise _Usage(f"{option} is followed by empty text; give a value, or leave it out (is a variable not set?)")
     assert command.options is not None
-    options = _load(command.options)
+    options = _load(command.options) if isinstance(command.options, str) else command.options
     return tyro.cli(
         _described(options),
         prog=f"ncafast {name}",

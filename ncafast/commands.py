@@ -7,11 +7,12 @@ its options is imported before its command is called.
 from __future__ import annotations
 
 import functools
-import importlib
 from dataclasses import dataclass
 from typing import Any
 
-from ncafast.tasks import TASKS
+from ncafast.tasks import TASKS, on_demand
+from ncafast.tasks.on_demand import options_of
+from ncafast.tasks.repeats.config import can_be_divided, fold_options, grid_options
 
 DONE, FAILED = 0, 1
 
@@ -20,13 +21,13 @@ DONE, FAILED = 0, 1
 class Command:
     """Where a command lives, as "module:name".
 
-    `run` takes an instance of `options`, or words where there are none, after the task's name where there is one. It
-    returns the exit code, or None for 0.
+    `run` takes an instance of `options`, a class or where one is, or words where there are none, after the task's name
+    where there is one. It returns the exit code, or None for 0.
     """
 
     summary: str
     run: str
-    options: str | None = None
+    options: str | type[Any] | None = None
     task: str | None = None
 
 
@@ -56,7 +57,6 @@ PLAIN = {
     ),
 }
 _ACTIONS = {action: f"{action.capitalize()}Config" for action in ("train", "evaluate", "predict", "animate")}
-_REPEATED = {"crossvalidate": "FOLDS", "search": "GRIDS"}
 
 
 @functools.cache
@@ -64,19 +64,19 @@ def commands() -> dict[str, Command]:
     """All commands by their words."""
     found = dict(PLAIN)
     for task in TASKS:
-        place = f"ncafast.tasks.{task}.options"
-        options = vars(importlib.import_module(place))
+        options = vars(options_of(task))
         for action, name in _ACTIONS.items():
             if name in options:
-                run = f"ncafast.commands:_{action}"
-                found[f"{action} {task}"] = Command(_summary(options[name]), run, f"{place}:{name}", task)
-    place = "ncafast.tasks.repeats.config"
-    config = importlib.import_module(place)
-    for action, table in _REPEATED.items():
-        for task, options in getattr(config, table).items():
-            run = f"ncafast.commands:_{action}"
-            found[f"{action} {task}"] = Command(_summary(options), run, f"{place}:{options.__name__}", task)
+                found[f"{action} {task}"] = _of_task(action, task, options[name])
+    for task in filter(can_be_divided, TASKS):
+        found[f"crossvalidate {task}"] = _of_task("crossvalidate", task, fold_options(task))
+    for task in TASKS:
+        found[f"search {task}"] = _of_task("search", task, grid_options(task))
     return found
+
+
+def _of_task(action: str, task: str, options: type[Any]) -> Command:
+    return Command(_summary(options), f"ncafast.commands:_{action}", options, task)
 
 
 def _summary(options: type) -> str:
@@ -88,7 +88,7 @@ def _summary(options: type) -> str:
 
 
 def _train(task: str, options: Any) -> None:
-    result = _call("train", task, options)
+    result = on_demand.run("train", task, options)
     measures = [
         f"{name.removeprefix('val_').replace('_', ' ')} {value:.4g}"
         for name, value in result.measures.items()
@@ -98,7 +98,7 @@ def _train(task: str, options: Any) -> None:
 
 
 def _evaluate(task: str, options: Any) -> None:
-    report = _call("evaluate", task, options)  # prints its table
+    report = on_demand.run("evaluate", task, options)  # prints its table
     print(f"written: {report.folder}")
 
 
@@ -106,7 +106,7 @@ def _predict(task: str, options: Any) -> int:
     """FAILED when a file could not be used, as `cp` does when it could not copy one."""
     from ncafast.utils.texts import printable
 
-    done = _call("predict", task, options)
+    done = on_demand.run("predict", task, options)
     for line in done.lines():
         print(printable(line))
     return FAILED if done.skipped else DONE
@@ -115,7 +115,7 @@ def _predict(task: str, options: Any) -> int:
 def _animate(task: str, options: Any) -> None:
     from ncafast.utils.texts import printable
 
-    print(printable(f"written: {_call('animate', task, options)}"))
+    print(printable(f"written: {on_demand.run('animate', task, options)}"))
 
 
 def _study_texture(options: Any) -> None:
@@ -136,7 +136,3 @@ def _search(task: str, options: Any) -> None:
 
     search(options)
     print(f"written: {options.out / 'results.csv'}, results.png")
-
-
-def _call(action: str, task: str, options: Any) -> Any:
-    return getattr(importlib.import_module(f"ncafast.tasks.{task}"), action)(options)

@@ -38,7 +38,7 @@ from ncafast.tasks.classification.metrics import measure
 from ncafast.tasks.classification.task import TASK
 from ncafast.tasks.classification.trained import Spec
 from ncafast.tasks.repeats import crossvalidate
-from ncafast.tasks.repeats.config import FOLDS
+from ncafast.tasks.repeats.config import fold_options
 from ncafast.train import Result, TrainingStopped
 from ncafast.train.run_folder import RunFolder
 
@@ -351,7 +351,7 @@ def test_what_cannot_be_predicted_or_scored_is_one_line(trained, data, tmp_path)
     other = tmp_path / "other"
     write_folders(other, 1)
     (other / "ring").rename(other / "square")
-    folds = FOLDS["classification"]
+    folds = fold_options("classification")
     cases = [
         (lambda: evaluate(EvaluateConfig(trained.best, other, output=tmp_path, progress=False)), "the class .square."),
         (lambda: evaluate(EvaluateConfig(trained.best, data, output=tmp_path, subset="held-out", progress=False)),

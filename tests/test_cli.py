@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 import ncafast
 from ncafast import backends, cli, native
 from ncafast.bench import options as bench_options
-from ncafast.tasks import classification, growing, mednca, selfclassify, texture
+from ncafast.tasks import TASKS, base, classification, growing, mednca, selfclassify, texture
 from ncafast.tasks.demo import DemoConfig
 from ncafast.tasks.mednca.prediction import Predictions
 from ncafast.tasks.repeats import config as repeats
@@ -54,8 +54,8 @@ OPTIONS = {
     "evaluate selfclassify": selfclassify.EvaluateConfig,
     "predict selfclassify": selfclassify.PredictConfig,
     "animate selfclassify": selfclassify.AnimateConfig,
-    **{f"crossvalidate {task}": options for task, options in repeats.FOLDS.items()},
-    **{f"search {task}": options for task, options in repeats.GRIDS.items()},
+    **{f"crossvalidate {task}": repeats.fold_options(task) for task in ("mednca", "classification")},
+    **{f"search {task}": repeats.grid_options(task) for task in TASKS},
 }
 
 
@@ -188,9 +188,8 @@ def field_texts(options: type) -> dict[str, str]:
     import textwrap
 
     texts = {}
-    derived = {*repeats.FOLDS.values(), *repeats.GRIDS.values()}  # made without source
     for kind in filter(dataclasses.is_dataclass, reversed(options.__mro__)):
-        if kind in derived:
+        if hasattr(kind, "task"):  # made without source
             continue
         body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0].body
         for field, text in zip(body, body[1:], strict=False):
@@ -222,7 +221,7 @@ def test_wrong_options_exit_2(capsys, words):
 
 @pytest.mark.parametrize("words", [["--data", ""], ["--data="], ["--data", "--out", ""]])
 def test_an_empty_value_is_no_current_folder(monkeypatch, capsys, words):
-    monkeypatch.setattr(mednca, "train", lambda config: pytest.fail(f"began with {config.data}"), raising=False)
+    monkeypatch.setattr(base, "train", lambda task, config: pytest.fail(f"began with {config.data}"))
     assert cli.main(["train", "mednca", *words]) == 2
     option = "--out" if "--out" in words else "--data"
     assert capsys.readouterr().err.startswith(f"ncafast: error: {option} is followed by empty text; give a value")
@@ -231,7 +230,7 @@ def test_an_empty_value_is_no_current_folder(monkeypatch, capsys, words):
 def test_options_arrive_typed(monkeypatch, capsys):
     seen = []
     best = SimpleNamespace(best=Path("run/best.safetensors"), best_epoch=2, measures={"val_dice": 0.875})
-    monkeypatch.setattr(mednca, "train", lambda c: seen.append(c) or best, raising=False)
+    monkeypatch.setattr(base, "train", lambda task, c: seen.append(c) or best)
     words = ["--data", "brains", "--steps", "5", "6", "--channels", "0", "2", "--lr", "1e-3"]
     assert cli.main(["train", "mednca", *words, "--no-progress", "--crop", "64"]) == 0
     assert isinstance(seen[0], mednca.TrainConfig)
@@ -252,7 +251,7 @@ def test_options_arrive_typed(monkeypatch, capsys):
 def test_predict_fails_when_an_image_was_left_out(monkeypatch, capsys, skipped, code):
     written = (SimpleNamespace(labels=Path("out/a.nii.gz"), overlay=None, quality={1: 0.1234}, masks=()),)
     result = Predictions(written, skipped, Path("out/uncertainty/report.json"))
-    monkeypatch.setattr(mednca, "predict", lambda config: result, raising=False)
+    monkeypatch.setattr(base, "predict", lambda task, config: result)
     assert cli.main(["predict", "mednca", "--model", "m", "--input", "folder"]) == code
     said = capsys.readouterr().out
     assert "written: out/a.nii.gz (NQM 0.123)" in said and "written: out/uncertainty/report.json" in said

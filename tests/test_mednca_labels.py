@@ -21,7 +21,7 @@ from ncafast.tasks.mednca.masks import mask_names
 from ncafast.tasks.mednca.model_file import load_model
 from ncafast.tasks.mednca.reading import read_case, read_truth
 from ncafast.tasks.mednca.slices import Recipe
-from ncafast.tasks.repeats.config import FOLDS
+from ncafast.tasks.repeats.config import fold_options
 from ncafast.tasks.repeats.training import as_begun, settled
 
 CPU = torch.device("cpu")
@@ -146,7 +146,7 @@ def test_a_run_that_an_earlier_version_began_goes_on(data, tmp_path, capsys):
 def test_folds_that_an_earlier_version_began_go_on(data, tmp_path):
     options = tiny(data, tmp_path)
     plain = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
-    config = FOLDS["mednca"](**plain)
+    config = fold_options("mednca")(**plain)
     before = settled(config)
     assert as_begun(config) is config and before["suffix"] == "auto"
     added = ("suffix", "merge_labels", "structures", "geometry")

@@ -24,7 +24,7 @@ from ncafast.tasks.mednca.pairs import Pair, find_pairs
 from ncafast.tasks.mednca.reading import read_case, read_truth
 from ncafast.tasks.mednca.slices import Recipe
 from ncafast.tasks.repeats import crossvalidate
-from ncafast.tasks.repeats.config import FOLDS
+from ncafast.tasks.repeats.config import fold_options
 
 NAMES = {"channel_names": {"0": "T1", "1": "FLAIR"}, "labels": {"background": 0, "low": 1, "high": 2}}
 
@@ -334,7 +334,9 @@ def test_one_case_of_another_geometry_is_skipped(data, tmp_path, capsys):
 
 def test_folds_of_modalities(data, tmp_path):
     plain = tiny(data / "nnu", tmp_path / "folds", epochs=1, pictures=0)
-    config = FOLDS["mednca"](**{f.name: getattr(plain, f.name) for f in dataclasses.fields(plain)} | {"folds": 2})
+    config = fold_options("mednca")(
+        **{f.name: getattr(plain, f.name) for f in dataclasses.fields(plain)} | {"folds": 2}
+    )
     rows = crossvalidate(config)
     assert len(rows) == 4 and load_model(tmp_path / "folds" / "fold_1", torch.device("cpu")).recipe.files == 2
     options = tmp_path / "folds" / "options.json"

@@ -17,11 +17,11 @@ from nifti import tiny as tiny_volumes
 from nifti import write_set
 
 from ncafast import cli
-from ncafast.tasks import classification, mednca
+from ncafast.tasks import TASKS, base, classification, mednca
 from ncafast.tasks.classification.options import TrainConfig as Cells
 from ncafast.tasks.on_demand import find
-from ncafast.tasks.repeats import crossvalidate, grid, search
-from ncafast.tasks.repeats.config import FOLDS, GRIDS
+from ncafast.tasks.repeats import crossvalidate, search
+from ncafast.tasks.repeats.config import fold_options, grid_options
 from ncafast.tasks.repeats.grid import parse_grid
 from ncafast.tasks.repeats.training import training
 from ncafast.tasks.texture import TrainConfig as Texture
@@ -53,7 +53,7 @@ def test_folds_of_volumes_are_those_of_nnunets_file(volumes, tmp_path, capsys):
     folds = (Fold(tuple(names[:3]), (names[3],)), Fold((names[0], names[3]), (names[1], names[2])))
     write_folds(tmp_path / "splits_final.json", folds)
     config = of(
-        FOLDS["mednca"], tiny_volumes(volumes, tmp_path / "out", epochs=1), splits=tmp_path / "splits_final.json"
+        fold_options("mednca"), tiny_volumes(volumes, tmp_path / "out", epochs=1), splits=tmp_path / "splits_final.json"
     )
     rows = crossvalidate(config)
     for number, fold in enumerate(folds):
@@ -83,7 +83,7 @@ def test_folds_of_volumes_are_those_of_nnunets_file(volumes, tmp_path, capsys):
 
 
 def test_folds_of_images_have_every_class_alike(cells, tmp_path):
-    config = of(FOLDS["classification"], tiny_cells(cells, tmp_path / "out", **SHORT), folds=3)
+    config = of(fold_options("classification"), tiny_cells(cells, tmp_path / "out", **SHORT), folds=3)
     rows = crossvalidate(config)
     assert len(rows) == 5 and 0 <= rows[0]["val_accuracy"] <= 1
     held = []
@@ -122,7 +122,7 @@ def test_lists_say_what_a_classifier_learns_from(cells, tmp_path):
 
 
 def test_a_search_ranks_what_the_trainings_measured(volumes, tmp_path, capsys):
-    config = of(GRIDS["mednca"], tiny_volumes(volumes, tmp_path / "out"), over=("lr=1e-3,2e-2", "hidden=8"))
+    config = of(grid_options("mednca"), tiny_volumes(volumes, tmp_path / "out"), over=("lr=1e-3,2e-2", "hidden=8"))
     rows = search(config)
     assert [row["val_dice"] for row in rows] == sorted((row["val_dice"] for row in rows), reverse=True)
     for row in rows:
@@ -143,16 +143,16 @@ def test_a_search_ranks_what_the_trainings_measured(volumes, tmp_path, capsys):
 
 
 def test_a_training_that_breaks_down_ranks_last(volumes, tmp_path, monkeypatch):
-    real = mednca.train
+    real = base.train
 
-    def breaks(config):
+    def breaks(task, config):
         if config.lr > 1:
             raise TrainingStopped("the loss became nan")
-        return real(config)
+        return real(task, config)
 
-    monkeypatch.setattr(grid, "task_of", lambda config: ("mednca", mednca.TrainConfig, breaks))
+    monkeypatch.setattr(base, "train", breaks)
     plain = tiny_volumes(volumes, tmp_path / "out", epochs=1)
-    rows = search(of(GRIDS["mednca"], plain, over=("lr=9.0,1e-3",)))
+    rows = search(of(grid_options("mednca"), plain, over=("lr=9.0,1e-3",)))
     assert [row["lr"] for row in rows] == [0.001, 9.0] and math.isnan(rows[1]["val_dice"])
 
 
@@ -218,15 +218,15 @@ def test_bad_folds_are_one_line(words, said, tmp_path, capsys, monkeypatch):
 
 
 def test_every_task_can_be_searched_and_ranked_by_what_it_measures():
-    for name, options in GRIDS.items():
+    for name, options in ((task, grid_options(task)) for task in TASKS):
         assert parse_grid(("lr=0.1",), options) == {"lr": [0.1]}
         given = {"over": ("lr=1",), "image": Path("a.png"), "data": Path("d")}
         fields = {field.name for field in dataclasses.fields(options)}
         assert find(name).rank_by(options(**{key: given[key] for key in given.keys() & fields})).startswith("val_")
-    texture = GRIDS["texture"](image=Path("a.png"), grid=48, over=("grid=32,48", "lr=0.1"))
+    texture = grid_options("texture")(image=Path("a.png"), grid=48, over=("grid=32,48", "lr=0.1"))
     assert training(texture).grid == 48  # the task's own grid is the side of a torus
     assert training(texture, grid=32).grid == 32 and parse_grid(texture.over, Texture)["grid"] == [32, 48]
-    assert isinstance(GRIDS["classification"](over=("lr=1",)), Cells)
+    assert isinstance(grid_options("classification")(over=("lr=1",)), Cells)
 
 
 def test_tables_are_in_columns():

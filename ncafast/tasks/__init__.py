@@ -2,10 +2,10 @@
 
 A task needs the extra packages of ``pip install ncafast[tasks]``; importing ``ncafast`` alone never
 does.
+
+Attributes:
+    TASKS: name -> package. A task's package has a module `options` with its dataclasses and a module `task` with its
+        `Task` object, TASK. The command line, cross-validation and search follow from these.
 """
 
-# The command line, cross-validation and search follow from this, and from the options of each task.
-TASKS = {
-    name: f"ncafast.tasks.{name}.task:TASK"
-    for name in ("mednca", "classification", "texture", "growing", "selfclassify")
-}
+TASKS = {name: f"ncafast.tasks.{name}" for name in ("mednca", "classification", "texture", "growing", "selfclassify")}

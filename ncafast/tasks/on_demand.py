@@ -38,8 +38,12 @@ def run(command: str, task: str, options: Any) -> Any:
 
 def find(task: str) -> Any:
     """The `Task` object of a name in `ncafast.tasks.TASKS`."""
-    module, name = TASKS[task].split(":")
-    return getattr(_imported(module, task), name)
+    return _imported(f"{TASKS[task]}.task", task).TASK
+
+
+def options_of(task: str) -> Any:
+    """The module with the dataclasses of a task's options, which needs no further package."""
+    return importlib.import_module(f"{TASKS[task]}.options")
 
 
 def _imported(module: str, task: str) -> Any:

@@ -1,18 +1,14 @@
-"""The options of repeated trainings: a task's own and a few more. The text under a field is its help text.
-
-FOLDS and GRIDS hold a class for every task that can be repeated so. A task can be cross-validated if its training takes
-lists of what to train on and what to hold out.
-"""
+"""The options of repeated trainings: a task's own and a few more. The text under a field is its help text."""
 
 from __future__ import annotations
 
 import dataclasses
-import importlib
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ncafast.tasks import TASKS
+from ncafast.tasks.on_demand import options_of
 
 
 @dataclass(kw_only=True)
@@ -61,22 +57,27 @@ more values: it trains what is left.
 """
 
 
+@functools.cache
+def fold_options(task: str) -> type[Any]:
+    """The options of a task's cross-validation."""
+    return _derived(task, FoldOptions, "folds", _FOLDS)
+
+
+@functools.cache
+def grid_options(task: str) -> type[Any]:
+    """The options of a search over a task's options."""
+    return _derived(task, GridOptions, "search", _GRID)
+
+
+def can_be_divided(task: str) -> bool:
+    """Whether a task's training takes lists of what to train on and what to hold out, as cross-validation needs."""
+    return {"train_list", "val_list"} <= {field.name for field in dataclasses.fields(options_of(task).TrainConfig)}
+
+
 def _derived(task: str, more: type, ending: str, text: str) -> type[Any]:
     """The options of a task's training with more options."""
-    own = importlib.import_module(f"ncafast.tasks.{task}.options").TrainConfig
     out = ("out", Path, dataclasses.field(default=Path(f"{task}-{ending}")))
-    made = dataclasses.make_dataclass(
-        f"{task.capitalize()}{ending.capitalize()}", [out], bases=(more, own), kw_only=True
-    )
+    name, bases = f"{task.capitalize()}{ending.capitalize()}", (more, options_of(task).TrainConfig)
+    made = dataclasses.make_dataclass(name, [out], bases=bases, kw_only=True, namespace={"task": task})
     made.__doc__, made.__module__ = text.format(task=task), __name__
-    globals()[made.__name__] = made
     return made
-
-
-def _has_lists(task: str) -> bool:
-    own = importlib.import_module(f"ncafast.tasks.{task}.options").TrainConfig
-    return {"train_list", "val_list"} <= {field.name for field in dataclasses.fields(own)}
-
-
-GRIDS = {task: _derived(task, GridOptions, "search", _GRID) for task in TASKS}
-FOLDS = {task: _derived(task, FoldOptions, "folds", _FOLDS) for task in TASKS if _has_lists(task)}

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ncafast.tasks import on_demand
+from ncafast.tasks import base, on_demand
 from ncafast.tasks.repeats.pictures import draw_folds
-from ncafast.tasks.repeats.training import as_begun, check_of, measured, settled, task_of, training
+from ncafast.tasks.repeats.training import as_begun, measured, settled, training
 from ncafast.train.kfold import Fold, cross_validate, make_folds, read_folds
 from ncafast.utils.option_checks import Range, check_options
 from ncafast.utils.outputs import check_folder
@@ -20,7 +20,7 @@ from ncafast.viz.figures import write_png
 def crossvalidate(config: Any) -> list[dict[str, Any]]:
     """Train every fold that is still missing, print the table, write results.csv and results.png.
 
-    `config` is one of the classes in `ncafast.tasks.repeats.config.FOLDS`.
+    `config` is what `ncafast.tasks.repeats.config.fold_options` gives a class for.
 
     Returns one row per fold, then their mean and standard deviation; each number is the best epoch's.
     Raises ValueError for options, data, a split file or a folder that cannot be used.
@@ -30,9 +30,9 @@ def crossvalidate(config: Any) -> list[dict[str, Any]]:
     if config.train_list is not None or config.val_list is not None:
         raise ValueError("--train-list and --val-list are for one training; give the folds with --splits")
     config = as_begun(config)
-    task, _, train = task_of(config)
-    check_of(task)(training(config))  # before the folder is bound to these options
-    names, classes = on_demand.find(task).samples(config)
+    task = on_demand.find(config.task)
+    base.check(task, training(config))  # before the folder is bound to these options
+    names, classes = task.samples(config)
     folds = make_folds(names, config.folds, config.seed, classes) if config.splits is None else _read(config, names)
 
     def one(number: int, fold: Fold, folder: Path) -> dict[str, float]:
@@ -40,10 +40,10 @@ def crossvalidate(config: Any) -> list[dict[str, Any]]:
         changes: dict[str, Any] = {"out": folder, "train_list": train_list, "val_list": val_list}
         if hasattr(config, "cache"):
             changes["cache"] = config.cache or config.out / "cache"  # the folds share the prepared slices
-        return measured(train(training(config, **changes)))
+        return measured(base.train(task, training(config, **changes)))
 
     rows = cross_validate(folds, one, config.out, options=settled(config))
-    write_png(config.out / "results.png", draw_folds(rows, on_demand.find(task).rank_by(config)))
+    write_png(config.out / "results.png", draw_folds(rows, task.rank_by(config)))
     for line in columns(rows):
         say(line)
     return rows

@@ -8,9 +8,9 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from ncafast.tasks import on_demand
+from ncafast.tasks import base, on_demand
 from ncafast.tasks.repeats.pictures import draw_grid
-from ncafast.tasks.repeats.training import as_begun, check_of, measured, settled, task_of, training
+from ncafast.tasks.repeats.training import as_begun, measured, settled, training
 from ncafast.train import TrainingStopped
 from ncafast.train import search as search_grid
 from ncafast.train.run_folder import FREE
@@ -27,24 +27,25 @@ _NOT_SEARCHED = FREE - {"epochs", "patience"} | {"device", "threads"}
 def search(config: Any) -> list[dict[str, Any]]:
     """Train every combination that is still missing, print the ranking, write results.csv and results.png.
 
-    `config` is of a class in `ncafast.tasks.repeats.config.GRIDS`. A training whose loss becomes NaN is ranked last.
-    Returns one row per combination, best first. Raises ValueError for options, a grid or a folder that cannot be used.
+    `config` is of a class that `ncafast.tasks.repeats.config.grid_options` makes. A training whose loss becomes NaN is
+    ranked last. Returns one row per combination, best first. Raises ValueError for options, a grid or a folder that
+    cannot be used.
     """
     check_options(config, steps=1)
     check_folder("--out", config.out)
     config = as_begun(config)
-    task, kind, train = task_of(config)
-    grid = parse_grid(config.over, kind)
-    by = config.by or on_demand.find(task).rank_by(config)
+    task = on_demand.find(config.task)
+    grid = parse_grid(config.over, on_demand.options_of(config.task).TrainConfig)
+    by = config.by or task.rank_by(config)
     lowest = config.lowest or by in _LOWEST
 
     for values in itertools.product(*grid.values()):  # all of them, before hours go into the first
-        check_of(task)(training(config, **dict(zip(grid, values, strict=True))))
+        base.check(task, training(config, **dict(zip(grid, values, strict=True))))
     shared = {"cache": config.cache or config.out / "cache"} if hasattr(config, "cache") else {}
 
     def one(point: dict[str, Any], folder: Path) -> dict[str, float]:
         try:
-            found = measured(train(training(config, out=folder, **shared, **point)))
+            found = measured(base.train(task, training(config, out=folder, **shared, **point)))
         except TrainingStopped as error:
             say(f"no result for this combination: {error}")
             return {by: math.nan, "best_epoch": 0, "seconds": math.nan}

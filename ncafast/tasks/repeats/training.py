@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -23,25 +21,9 @@ _LATER = {"geometry": "sform"} | {field.name: field.default for field in datacla
 _ADDED = frozenset({"suffix", "merge_labels", "structures"})
 
 
-def task_of(config: Any) -> tuple[str, type[Any], Any]:
-    """The task's name, its class of options, and its `train`, of a class that inherits from these options."""
-    for kind in type(config).__mro__:
-        if kind.__name__ == "TrainConfig":
-            task = kind.__module__.split(".")[-2]
-            return task, kind, importlib.import_module(f"ncafast.tasks.{task}").train
-    raise TypeError(f"{type(config).__name__} inherits from no task's TrainConfig")
-
-
-def check_of(task: str) -> Any:
-    """What raises ValueError for options of the task that cannot be used, before any file is read."""
-    from ncafast.tasks import base
-
-    return functools.partial(base.check, on_demand.find(task))
-
-
 def training(config: Any, **changes: Any) -> Any:
     """The task's own options, with changes. One that the repetition has an option of the same name for is left open."""
-    _, kind, _ = task_of(config)
+    kind = on_demand.options_of(config.task).TrainConfig
     own = {field.name for options in (FoldOptions, GridOptions) for field in dataclasses.fields(options)} - {"out"}
     names = [field.name for field in dataclasses.fields(kind) if field.name not in own]
     return kind(**({name: getattr(config, name) for name in names} | changes))
