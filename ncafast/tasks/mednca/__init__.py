@@ -74,4 +74,4 @@ def animate(options: AnimateConfig) -> Path:
 
 def __getattr__(name: str) -> Any:
     homes = {"Predictions": "prediction", "Result": "ncafast.train", "Scores": "scores"}
-    return on_demand.attribute(__name__, "Med-NCA", homes, name)
+    return on_demand.attribute(__name__, "mednca", homes, name)
