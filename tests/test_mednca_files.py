@@ -90,7 +90,9 @@ def test_empty_and_missing_folders_are_refused(tmp_path):
 
 
 def test_a_missing_package_is_named():
-    code = "import sys; sys.modules['nibabel'] = None; from ncafast.tasks.mednca import *; predict(PredictConfig('m', 'i'))"
+    code = """if 1:
+        import sys; sys.modules["nibabel"] = None
+        from ncafast.tasks.mednca import *; predict(PredictConfig("m", "i"))"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stderr.splitlines()[-1].endswith(
         "the mednca task needs the package 'nibabel'; run: pip install 'ncafast[tasks]'"
