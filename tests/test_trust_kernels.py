@@ -38,13 +38,13 @@ FAULTS = {
     ),
     "a NaN": (
         "step.cuh",
-        "= moved(s, c + i,",
-        "= planted(4) && shown_cell(s, shown, place) == 9 ? NAN : moved(s, c + i,",
+        "make_float2(moved(s, c, old.x,",
+        "make_float2(planted(4) && shown_cell(s, shown, place) == 9 ? NAN : moved(s, c, old.x,",
     ),
     "an unwritten cell": (
         "step.cuh",
-        "    if (cell < 0) continue;\n    float* out",
-        "    if (cell < 0 || (planted(5) && cell % 11 == 3)) continue;\n    float* out",
+        "      if (r >= count) continue;\n      const int place",
+        "      if (r >= count || (planted(5) && list[r] % 11 == 3)) continue;\n      const int place",
     ),
 }
 # Those of kernels that batch norm alone has.

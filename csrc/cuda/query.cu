@@ -6,9 +6,7 @@
 
 namespace ncafast::cuda {
 
-namespace {
 __global__ void probe() {}  // compiled for the same GPUs as all others
-}  // namespace
 
 OnDevice::OnDevice(int device) { set_device(device); }
 

@@ -268,10 +268,11 @@ NCAFAST_DEVICE bool settles_here(const Step& a) {
   return (norms || a.steps > 1) && a.shape.settles;
 }
 
-// Blocks on a multiprocessor at least. Three leave 168 registers a thread, in which operands of float32, or in two
-// parts (72 bytes of spills on sm_80 with nvcc 13.0), and the sums of wide shapes do not fit.
+// Blocks on a multiprocessor at least. Three leave 168 registers a thread, in which only TF32's operands fit: those in
+// two parts spilled 72 bytes on sm_80, those of bfloat16 40 on sm_90 (nvcc 13.0, 2026-11-28). Sums of wide shapes do
+// not.
 template <Precision precision, int blocks8>
-constexpr int step_blocks = precision == Precision::ieee || precision == Precision::tf32x3 || blocks8 > 2 ? 2 : 3;
+constexpr int step_blocks = precision == Precision::tf32 && blocks8 <= 2 ? 3 : 2;
 
 // `norms`: a launch of all steps under batch norm, whose tiles are the moments' too. One block on a multiprocessor,
 // since small grids have no more.

@@ -18,7 +18,7 @@ from compiled import RULES, launches, source
 from triton.backends.compiler import GPUTarget
 
 from ncafast.backends.triton_kernels import chosen, sizes
-from ncafast.backends.triton_kernels.rollout import compiled, options
+from ncafast.backends.triton_kernels.sizes import compiled, options
 
 _TARGET = GPUTarget("cuda", 90, 32)
 
