@@ -268,16 +268,11 @@ NCAFAST_DEVICE bool settles_here(const Step& a) {
   return (norms || a.steps > 1) && a.shape.settles;
 }
 
-// Blocks on a multiprocessor at least. Three leave 168 registers a thread, in which only TF32's operands fit: those in
-// two parts spilled 72 bytes on sm_80, those of bfloat16 40 on sm_90 (nvcc 13.0, 2026-11-28). Sums of wide shapes do
-// not.
-template <Precision precision, int blocks8>
-constexpr int step_blocks = precision == Precision::tf32 && blocks8 <= 2 ? 3 : 2;
-
 // `norms`: a launch of all steps under batch norm, whose tiles are the moments' too. One block on a multiprocessor,
-// since small grids have no more.
+// since small grids have no more. Two elsewhere: three leave 168 registers a thread, and spills of 24 to 72 bytes
+// (sm_80 and sm_90, nvcc 13.0, 2026-11-28).
 template <Precision precision, int blocks8, bool norms = false>
-__global__ void __launch_bounds__(norms ? moment_threads : step_threads, norms ? 1 : step_blocks<precision, blocks8>)
+__global__ void __launch_bounds__(norms ? moment_threads : step_threads, norms ? 1 : 2)
     step_kernel(const __grid_constant__ Step a) {
   const Shape& s = a.shape;
   Arena arena(shared_memory<unsigned char>());
