@@ -35,7 +35,7 @@ def main() -> None:
     """Prints a line of JSON per kernel."""
     (name, *kernels) = sys.argv[1:]
     rule, size = RULES[name]
-    found = {kernel.__name__: (kernel, given) for kernel, given in launches(rule, size, 90)}
+    found = {kernel.__name__: (kernel, given) for kernel, given in launches(rule, size, 90, torch.float32)}
     chosen.capability = lambda device: 9
     x = torch.zeros(1, rule.channels, *size)
     for kernel, choice in chosen.choices(rule, x, "tf32").items():
