@@ -134,17 +134,18 @@ def _parse(name: str, command: Command, words: list[str]) -> Any:
             raise _Usage(f"{option} is followed by empty text; give a value, or leave it out (is a variable not set?)")
     assert command.options is not None
     options = _load(command.options) if isinstance(command.options, str) else command.options
-    return tyro.cli(
+    given = tyro.cli(
         _described(options),
         prog=f"ncafast {name}",
         description=_paragraphs(options.__doc__ or ""),
         args=words,
         config=(tyro.conf.DisallowNone,),
     )
+    return options(**vars(given))
 
 
 def _described(options: type[Any]) -> type[Any]:
-    """The dataclass with the text under each field as its help. tyro reads that itself, but keeps its line breaks.
+    """A dataclass of the same fields, with the text under each as its help. tyro keeps the line breaks of such texts.
 
     Where nothing is the default, the text says what that means, in place of tyro's "(default: None)".
     """
@@ -154,7 +155,13 @@ def _described(options: type[Any]) -> type[Any]:
     docs = [doc for kind in kinds for doc in _documented(kind)]
     texts = {doc.arg_name: doc.description for doc in docs if doc.description}
     types = typing.get_type_hints(options)
-    own = options.__annotations__  # stands first in the help
+    own = options.__annotations__
+
+    def after(field: dataclasses.Field[Any]) -> tuple[bool, bool]:
+        """The order in the help: what is required, the options of the class itself, those that it inherits."""
+        required = field.default is field.default_factory is dataclasses.MISSING
+        return not required, field.name not in own
+
     nothing = tyro.conf.arg(help_behavior_hint="")
     fields = [
         (
@@ -166,9 +173,9 @@ def _described(options: type[Any]) -> type[Any]:
                 metadata={"help": " ".join(texts[field.name].split())},
             ),
         )
-        for field in sorted(dataclasses.fields(options), key=lambda field: field.name not in own)
+        for field in sorted(dataclasses.fields(options), key=after)
     ]
-    return dataclasses.make_dataclass(options.__name__, fields, bases=(options,), kw_only=True)
+    return dataclasses.make_dataclass(options.__name__, fields, kw_only=True)  # bases would bring their own order
 
 
 def _documented(kind: type[Any]) -> list[Any]:

@@ -21,8 +21,8 @@ DONE, FAILED = 0, 1
 class Command:
     """Where a command lives, as "module:name".
 
-    `run` takes an instance of `options`, a class or where one is, or words where there are none, after the task's name
-    where there is one. It returns the exit code, or None for 0.
+    `options` is a class of options, or where one lives; without it `run` takes the words of the command line. `run` is
+    called with the task's name, if there is one, and the options. It returns the exit code, or None for 0.
     """
 
     summary: str

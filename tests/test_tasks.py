@@ -35,9 +35,6 @@ class TrainConfig(Settings):
 class EvaluateConfig(Runtime):
     '''Measure how far the grey level is.'''
 
-    model: Path
-    '''Checkpoint or folder of a run.'''
-
     output: Path = Path("<model>/evaluation")
     '''Folder for the scores.'''
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -34,7 +34,6 @@ from ncafast.viz.figures import write_png
 from ncafast.viz.pixels import Array
 
 S = TypeVar("S")
-M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,11 +240,9 @@ def animate(task: Task[Any], options: Any) -> Path:
         (last,) = deque(frames, maxlen=1)
         write_png(options.output, last)
     else:
-        bar: dict[str, Any] = {
-            "total": getattr(options, "frames", None),
-            "progress": getattr(options, "progress", False),
-        }
-        write_animation(options.output, frames, fps=options.fps, hold=task.hold, **bar)
+        total = len(frames) if isinstance(frames, Sized) else getattr(options, "frames", None)
+        progress = getattr(options, "progress", False)
+        write_animation(options.output, frames, fps=options.fps, hold=task.hold, total=total, progress=progress)
     return Path(options.output)
 
 

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from ncafast.utils.outputs import beside
 
 
-@dataclass(kw_only=True)
+@dataclass
 class Runtime:
-    """How a trained model is run. Derived classes have the fields `model` and `output`."""
+    """Which trained model is run, and how. Derived classes have a field `output`."""
 
-    seed: int = 0
+    model: Path
+    """Checkpoint (.safetensors), or the folder of a training run (its best checkpoint is taken)."""
+
+    seed: int = field(default=0, kw_only=True)
     """Random seed of the fire masks."""
 
-    device: str = "auto"
+    device: str = field(default="auto", kw_only=True)
     """auto, cpu, cuda or cuda:1. auto takes a GPU if there is one."""
 
-    overwrite: bool = False
+    overwrite: bool = field(default=False, kw_only=True)
     """Also replace files that ncafast did not write."""
 
     def __post_init__(self) -> None:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ncafast.files import write_text
 from ncafast.utils.outputs import write_result
+from ncafast.utils.tables import csv_text
 from ncafast.viz.figures import write_png
-
-Rows = Sequence[Mapping[str, Any]]
 
 
 class Report:
@@ -38,16 +34,6 @@ class Report:
         for name, content in self.contents().items():
             _WRITERS[Path(name).suffix](folder / name, content)
         object.__setattr__(self, "folder", folder)  # derived classes may be frozen
-
-
-def csv_text(rows: Rows) -> str:
-    """Rows as the text of a CSV file; the columns are all names, in the order in which they first appear."""
-    text = io.StringIO()
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 _WRITERS = {

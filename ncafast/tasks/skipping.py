@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TypeVar
 
 from ncafast.utils.progress import Bar, say
 
+T = TypeVar("T")
 R = TypeVar("R")
-Skipped = tuple[Path, str]  # a file, and what is wrong with it
 
 
 def each_usable(
-    files: Sequence[Path], work: Callable[[Path], R], error: type[Exception], doing: str, progress: bool = False
-) -> tuple[list[R], list[Skipped]]:
-    """`work(file)` of every file, and the files that cannot be used.
+    files: Sequence[T], work: Callable[[T], R], error: type[Exception], doing: str, progress: bool = False
+) -> tuple[list[R], list[tuple[T, str]]]:
+    """`work(file)` of every file, and the files that cannot be used with what is wrong with them.
 
     A file of several that cannot be used is skipped, with a line that says why.
 
     Args:
-        files: at least one.
+        files: at least one, or what stands for the files of a case.
         work: what is done with one file.
         error: raised by `work` for a file that cannot be used; a single file's error is raised.
         doing: what the progress bar says, such as "classifying".
@@ -30,17 +29,17 @@ def each_usable(
         ValueError: none of several files can be used.
     """
     done: list[R] = []
-    skipped: list[Skipped] = []
+    skipped: list[tuple[T, str]] = []
     bar = Bar(len(files), 0, progress)
     bar.describe(doing)
     try:
-        for path in files:
+        for file in files:
             try:
-                done.append(work(path))
+                done.append(work(file))
             except error as reason:
                 if len(files) == 1:
                     raise
-                skipped.append((path, str(reason)))
+                skipped.append((file, str(reason)))
                 say(f"skipped: {reason}")
             bar.advance({})
     finally:

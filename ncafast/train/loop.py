@@ -67,11 +67,13 @@ class Result:
         return {name: value for name, value in self.history[self.best_epoch - 1].items() if name.startswith("val_")}
 
     def __getattr__(self, name: str) -> Any:
-        """best_dice and the like: of `measures`."""
-        column = name.replace("best_", "val_", 1)
-        if name.startswith("best_") and column in self.measures:
-            return self.measures[column]
-        raise AttributeError(f"Result has no {name!r}; measures has {', '.join(self.measures)}")
+        """best_dice and the like, which results of some tasks had: val_dice of `measures`."""
+        if name.startswith("best_"):
+            measures = self.measures
+            column = name.replace("best_", "val_", 1)
+            if column in measures:
+                return measures[column]
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
 
 def fit(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ncafast.files import write_text
+from ncafast.utils.tables import csv_text
 
 _WANTED = 'return a dict of numbers by name, such as {"accuracy": 0.93}'
 
@@ -68,12 +67,7 @@ class Results:
 
     def write(self, rows: Sequence[dict[str, Any]]) -> None:
         """Write these rows to both files."""
-        names = list(dict.fromkeys(name for row in rows for name in row))
-        text = io.StringIO()
-        writer = csv.DictWriter(text, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_text(self._path.with_suffix(".csv"), text.getvalue())
+        write_text(self._path.with_suffix(".csv"), csv_text(rows))
         write_text(self._path, json.dumps(list(rows), indent=1))
 
 

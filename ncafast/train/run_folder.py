@@ -6,9 +6,7 @@ needs; all other files can be made again from it, so it is always written last.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
 import math
 from collections.abc import Iterable, Sequence
@@ -18,6 +16,7 @@ from typing import Any
 from ncafast import checkpoint
 from ncafast.files import write_text
 from ncafast.utils.option_checks import MOST_THREADS
+from ncafast.utils.tables import csv_text
 
 # Options that may differ when a run is continued, because they do not change a weight. A run may also be made longer.
 FREE = frozenset({"out", "epochs", "patience", "save_every", "pictures", "tensorboard", "progress"})
@@ -83,11 +82,7 @@ class RunFolder:
         """One row per epoch, in history.csv and in history.json."""
         if not history:
             return
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(history[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(history)
-        write_text(self._history.with_suffix(".csv"), text.getvalue())
+        write_text(self._history.with_suffix(".csv"), csv_text(history))
         write_text(self._history.with_suffix(".json"), json.dumps(list(history), indent=1))
 
     def _check_fresh(self) -> None:

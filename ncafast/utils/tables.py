@@ -1,8 +1,10 @@
-"""Rows of results as text in columns."""
+"""Rows of results as text: in columns for people, and as CSV."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+import io
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ncafast.utils.texts import printable
@@ -22,6 +24,16 @@ def columns(rows: Sequence[dict[str, Any]]) -> list[str]:
         for line in [names, *cells]
     ]
     return [lines[0], "-" * max(map(len, lines)), *lines[1:]]
+
+
+def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rows as the text of a CSV file; the columns are all names, in the order in which they first appear."""
+    text = io.StringIO()
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def _cell(value: Any) -> str:

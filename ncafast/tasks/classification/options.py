@@ -107,9 +107,6 @@ class PredictConfig(Runtime, ImageLimit):
     Writes predictions.csv and, for each image, a picture of its channels over time.
     """
 
-    model: Path
-    """Checkpoint (.safetensors), or the folder of a training run (its best checkpoint is taken)."""
-
     input: Path
     """An image, or a folder with images, also in folders inside it."""
 
@@ -130,9 +127,6 @@ class PredictConfig(Runtime, ImageLimit):
 @dataclass
 class EvaluateConfig(Runtime, ImageLimit):
     """Score a trained MaxNCA on images with known classes: accuracy, F1, and a picture of the confusion matrix."""
-
-    model: Path
-    """Checkpoint (.safetensors), or the folder of a training run (its best checkpoint is taken)."""
 
     data: Path
     """The images, in any form that training takes."""
@@ -159,9 +153,6 @@ class EvaluateConfig(Runtime, ImageLimit):
 @dataclass
 class AnimateConfig(Runtime, ImageLimit):
     """Make a film of what a trained MaxNCA makes of an image: channels over time, and the classes' probabilities."""
-
-    model: Path
-    """Checkpoint (.safetensors), or the folder of a training run (its best checkpoint is taken)."""
 
     input: Path
     """The image, in any format that Pillow reads."""

@@ -94,7 +94,7 @@ class ClassificationTask(Task[Spec]):
         scaled = recipe.scaled(pixels[None]).to(next(trained.model.parameters()).device)
         states = classifier.states(scaled, mix("predict", options.seed, 0))  # those of `predict` with one view
         probabilities = [classifier.head(state).softmax(1)[0].tolist() for state in states]
-        return pictures.film([state[0] for state in states], probabilities, recipe, options.input.name)
+        return list(pictures.film([state[0] for state in states], probabilities, recipe, options.input.name))
 
 
 TASK = ClassificationTask()

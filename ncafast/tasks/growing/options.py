@@ -95,9 +95,6 @@ class TrainConfig(ImageOptions, Settings):
 class EvaluateConfig(Runtime):
     """Test whether a trained automaton grows, stays and heals: it is grown, cut in several ways and left alone."""
 
-    model: Path
-    """Checkpoint (.safetensors), or the folder of a training run (its best checkpoint is taken)."""
-
     output: Path = Path("<model>/evaluation")
     """Folder for healing.json, healing.png and steps.csv. By default beside the model;
     a number is added where that is taken."""
@@ -118,9 +115,6 @@ class EvaluateConfig(Runtime):
 @dataclass
 class AnimateConfig(Runtime):
     """Make a film of the image as it grows, loses a half, and heals."""
-
-    model: Path
-    """Checkpoint (.safetensors), or the folder of a training run (its best checkpoint is taken)."""
 
     output: Path = Path("<model>/animation.gif")
     """The film: a file name ending in .gif or .mp4. By default beside the model;

@@ -158,9 +158,6 @@ class TrainConfig(BaseSettings):
 class PredictConfig(Runtime):
     """Segment NIfTI images with a trained Med-NCA or M3D-NCA."""
 
-    model: Path
-    """Checkpoint (.safetensors), or the folder of a training run (its best checkpoint is taken)."""
-
     input: Path
     """A NIfTI image, or a folder of them. Images case_0000.nii.gz, case_0001.nii.gz and so on are the channels of one
     case, if the model takes several; one of them finds the others."""
@@ -212,9 +209,6 @@ class EvaluateConfig(Runtime):
     """Score a trained Med-NCA or M3D-NCA on NIfTI images with known labels: Dice, IoU and Hausdorff distance
     per volume."""
 
-    model: Path
-    """Checkpoint (.safetensors), or the folder of a training run (its best checkpoint is taken)."""
-
     data: Path | None = None
     """Folder with images and labels, laid out as for training. Left out: --images and --labels say where they are."""
 
@@ -264,9 +258,6 @@ class EvaluateConfig(Runtime):
 @dataclass
 class AnimateConfig(Runtime):
     """Make a film of one slice of an image: the segmentation as it appears, on the coarse level first."""
-
-    model: Path
-    """Checkpoint (.safetensors), or the folder of a training run (its best checkpoint is taken)."""
 
     input: Path
     """A NIfTI image. One of case_0000.nii.gz, case_0001.nii.gz and so on finds the others, if the model takes several.

@@ -90,19 +90,19 @@ def predict(trained: TrainedModel, options: PredictConfig) -> Predictions:
     runs = _runs(options)
     trained.recipe.check_channels(options.channels)
     options = replace(options, last_steps=_last_steps(options, trained))
-    jobs = {job.source: job for job in _jobs(options, trained.recipe)}
-    say_contradictions([path for job in jobs.values() for path in job.case.paths], trained.recipe.geometry)
+    jobs = _jobs(options, trained.recipe)
+    say_contradictions([path for job in jobs for path in job.case.paths], trained.recipe.geometry)
     rows: list[dict[str, Any]] = []
 
-    def one(source: Path) -> Prediction:
-        return _segment(trained, jobs[source], options, runs, rows)
+    def one(job: _Job) -> Prediction:
+        return _segment(trained, job, options, runs, rows)
 
-    written, skipped = each_usable(list(jobs), one, VolumeError, "segmenting", options.progress)
+    written, skipped = each_usable(jobs, one, VolumeError, "segmenting", options.progress)
     report = None
     if options.uncertainty:
         facts = {"runs": runs, "last_steps": options.last_steps or 0}
         report = uncertainty.write_report(_maps_folder(options), rows, trained.recipe, **facts)
-    return Predictions(tuple(written), tuple(Skipped(*item) for item in skipped), report)
+    return Predictions(tuple(written), tuple(Skipped(job.source, reason) for job, reason in skipped), report)
 
 
 def _runs(config: PredictConfig) -> int:

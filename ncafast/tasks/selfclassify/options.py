@@ -86,9 +86,6 @@ class TrainConfig(Settings):
 class EvaluateConfig(Runtime):
     """Score a trained model over time: how many cells are right, and how many votes of a digit's cells."""
 
-    model: Path
-    """Checkpoint (.safetensors), or the folder of a training run (its best checkpoint is taken)."""
-
     data: Path
     """Folder with the MNIST test files t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, plain or with .gz, or a
     folder above it."""
@@ -114,9 +111,6 @@ class EvaluateConfig(Runtime):
 class PredictConfig(Runtime, ImageOptions):
     """Classify images of handwritten digits, and colour their cells by what they say."""
 
-    model: Path
-    """Checkpoint (.safetensors), or the folder of a training run (its best checkpoint is taken)."""
-
     input: Path
     """An image, or a folder of images: one digit each."""
 
@@ -138,9 +132,6 @@ class PredictConfig(Runtime, ImageOptions):
 @dataclass
 class AnimateConfig(Runtime):
     """Make a film of digits whose cells come to agree; then the digits are exchanged, and they agree anew."""
-
-    model: Path
-    """Checkpoint (.safetensors), or the folder of a training run (its best checkpoint is taken)."""
 
     data: Path
     """Folder with the MNIST test files, plain or with .gz, or a folder above it."""

@@ -12,7 +12,6 @@ from ncafast.files import write_text
 from ncafast.tasks.base import Trained
 from ncafast.tasks.image_notes import Notes
 from ncafast.tasks.images import ImageError, Reading
-from ncafast.tasks.report import csv_text
 from ncafast.tasks.selfclassify import pictures
 from ncafast.tasks.selfclassify.images import list_images, read_digit
 from ncafast.tasks.selfclassify.metrics import votes
@@ -22,6 +21,7 @@ from ncafast.tasks.selfclassify.states import fresh_states
 from ncafast.tasks.skipping import each_usable
 from ncafast.utils.outputs import check_folder, check_free
 from ncafast.utils.progress import say
+from ncafast.utils.tables import csv_text
 from ncafast.utils.texts import printable
 from ncafast.viz.figures import write_png
 

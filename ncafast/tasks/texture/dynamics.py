@@ -37,6 +37,7 @@ from ncafast.utils.lock import locked
 from ncafast.utils.option_checks import check_options, refused
 from ncafast.utils.outputs import check_folder
 from ncafast.utils.progress import say
+from ncafast.utils.tables import csv_text
 from ncafast.viz.figures import write_png
 from ncafast.viz.pixels import Array
 
@@ -109,7 +110,7 @@ def _study(config: StudyConfig, flow: FlowOf, device: torch.device) -> Study:
             row["note"] = str(error)
             say(f"no result for this pair: {error}")
         known[key] = row
-        _write(table, [known[key] for key in sorted(known)])
+        write_text(table, csv_text([known[key] for key in sorted(known)]))
         write_png(picture, _heat_map(config, known))
     rows = [known[key] for key in jobs]
     write_png(picture, _heat_map(config, known))
@@ -189,14 +190,6 @@ def _read(path: Path) -> list[dict[str, Any]]:
         ]
     except (OSError, ValueError, LookupError, TypeError, csv.Error) as error:
         raise ValueError(f"{path}: is damaged ({error}); delete it to measure anew, trainings are kept") from error
-
-
-def _write(path: Path, rows: list[dict[str, Any]]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
 
 
 def _heat_map(config: StudyConfig, known: dict[tuple[int, int, int], dict[str, Any]]) -> Array:

@@ -90,9 +90,6 @@ class TrainConfig(ImageOptions, Settings):
 class AnimateConfig(Runtime):
     """Run a trained texture automaton and write what it does as a GIF or MP4, on a torus of any size."""
 
-    model: Path
-    """Checkpoint (.safetensors), or the folder of a training run (its best checkpoint is taken)."""
-
     output: Path = Path("<model>/animation.gif")
     """The file to write: .gif, .mp4 (needs imageio-ffmpeg), or .png for the last frame alone. By default beside the
     model; a number is added where that is taken."""
@@ -128,9 +125,6 @@ class AnimateConfig(Runtime):
 @dataclass
 class EvaluateConfig(Runtime, ImageLimit):
     """Measure a trained texture automaton: distance from its sample over time, and the strength of its motion."""
-
-    model: Path
-    """Checkpoint (.safetensors), or the folder of a training run (its best checkpoint is taken)."""
 
     image: Path | None = None
     """The sample. Left out: the one it was trained on, if that file is still there."""
