@@ -3,12 +3,11 @@
 #include <algorithm>
 
 #include "../kinds.h"
+#include "back_launches.h"
 #include "backward.h"
-#include "filters_back.cuh"
 #include "gradients.cuh"
-#include "launches.h"
 #include "layers.h"
-#include "reduce.cuh"
+#include "stretches.h"
 #include "through_mlp.cuh"
 #include "through_norm.cuh"
 #include "to_sources.cuh"
@@ -75,10 +74,10 @@ class Backward {
         mlp_shape_(make_shape(in.rule, in.grid, mlp_.cells)),
         filter_shape_(make_shape(in.rule, in.grid, filter_.cells)),
         slab_(s_) {
-    const int64_t steps = in.plan.steps, every = stretch();
+    const int64_t steps = in.plan.steps;
     g_[0] = arena.take<float>(stepper_.floats());
     g_[1] = pushes_ ? g_[0] : arena.take<float>(stepper_.floats());
-    between_ = arena.take<float>((std::min(every, steps) - 1) * stepper_.floats() * (steps > 0));
+    between_ = arena.take<float>(states_between(in.plan) * stepper_.floats());
     dy_ = pushes_ && !norms_ ? nullptr : arena.take<float>(s_.batch * s_.cells * s_.perception16);
     for (int i = 0; i < 2; ++i) {
       const bool needed = pushes_ && (i == 0 || !norms_);  // one kernel takes from one and leaves in the other
@@ -113,38 +112,19 @@ class Backward {
   // Whether the transposed perception was on the chip.
   bool run(const float* history, const uint8_t* tape, const float* grad_out, const float* grad_history,
            unsigned char* workspace) {
-    const Plan& plan = in_.plan;
     tape_ = tape;
     memset_async(workspace + zeros_, 0, static_cast<size_t>(zeros_end_ - zeros_), place_.stream);
     if (s_.all_tiles > 0) {
       stepper_.prepare();
       clear_tickets(tree_, norms_ ? static_cast<int>(mlp_blocks_) : 0, place_.stream);
-      if (grad_out)
-        stepper_.change_layout(channels_first(grad_out, s_), channels_last(g_[0], s_), false);
-      else
-        memset_async(g_[0], 0, sizeof(float) * static_cast<size_t>(stepper_.floats()), place_.stream);
-      const int64_t every = stretch();
-      for (int64_t start = (plan.steps - 1) / every * every; start >= 0 && plan.steps; start -= every) {
-        const int64_t end = std::min(start + every, plan.steps);
-        const auto state = [&](int64_t t) {
-          if (t > start) return channels_last<const float>(between_ + (t - start - 1) * stepper_.floats(), s_);
-          return start == 0 ? channels_first(in_.x, s_)
-                            : channels_last(history + (start / every - 1) * stepper_.floats(), s_);
-        };
-        for (int64_t t = start; t + 1 < end; ++t) {
-          Tape here = tape_of(t);
-          here.lives = stepper_.spare.lives;
-          stepper_.run(t, state(t), channels_last(between_ + (t - start) * stepper_.floats(), s_), here);
-        }
-        for (int64_t t = end - 1; t >= start; --t) {
-          const int64_t number = t + 1;
-          if (grad_history && plan.every && number % plan.every == 0 && number / plan.every <= plan.kept)
-            stepper_.change_layout(channels_first(grad_history + (number / plan.every - 1) * stepper_.floats(), s_),
-                                   channels_last(g_[0], s_), true);
-          step(t, state(t));
-          std::swap(g_[0], g_[1]);
-        }
-      }
+      go_back(
+          in_, stepper_, s_, Kept{history, grad_out, grad_history}, between_, g_, place_.stream,
+          [&](int64_t t, const States<const float>& x, const States<float>& to) {
+            Tape here = tape_of(t);
+            here.lives = stepper_.spare.lives;
+            stepper_.run(t, x, to, here);
+          },
+          [&](int64_t t, const States<const float>& x) { step(t, x); });
       if (gradients_.x) {
         if (border_.from)
           launch_dependent(collect_border,
@@ -166,8 +146,6 @@ class Backward {
   auto norm_kernel() const {
     return is_wide(s_) ? through_norm<precision, most_perception / 8> : through_norm<precision, 6>;
   }
-
-  int64_t stretch() const { return in_.plan.every ? in_.plan.every : std::max<int64_t>(in_.plan.steps, 1); }
 
   // Only read.
   Tape tape_of(int64_t t) const {
@@ -202,7 +180,8 @@ class Backward {
     if (norms_) {
       through_norm_of(x, mlp, extra);
     } else if (!pushes_) {
-      if (filters_learn(in_, gradients_)) filters(x);
+      if (filters_learn(in_, gradients_))
+        launch_filters_back(FiltersBack{filter_shape_, x, dy_, filter_slabs_}, filter_blocks_, filter_, place_.stream);
       if (extra.values)
         launch_dependent(add_extra, dim3(blocks_of(s_.batch * s_.cells, source_threads)), dim3(source_threads), 0,
                          place_.stream, AddExtra{s_, dy_, extra});
@@ -228,25 +207,9 @@ class Backward {
     });
   }
 
-  void filters(const States<const float>& x) {
-    const int row = s_.kernel[2];
-    const auto kernel = row == 1   ? filters_back<1>
-                        : row == 3 ? filters_back<3>
-                        : row == 5 ? filters_back<5>
-                                   : filters_back<7>;
-    launch_dependent(kernel, dim3(filter_blocks_, blocks_of(filter_items(s_), filter_threads)), dim3(filter_threads),
-                     static_cast<size_t>(filter_.bytes), place_.stream,
-                     FiltersBack{filter_shape_, x, dy_, filter_slabs_});
-  }
-
-  void reduce(const float* slabs, int count, int64_t slab, float* to) {
-    launch_dependent(reduce_slabs, dim3(blocks_of(slab, reduce_width)), dim3(reduce_width * reduce_slices), 0,
-                     place_.stream, slabs, count, slab, to);
-  }
-
   void finish() {
-    reduce(slabs_, static_cast<int>(mlp_blocks_), slab_.count, sums_);
-    if (s_.filters) reduce(filter_slabs_, filter_slab_count_, filter_slab(s_), filter_sums_);
+    launch_reduce(slabs_, static_cast<int>(mlp_blocks_), slab_.count, sums_, place_.stream);
+    if (s_.filters) launch_reduce(filter_slabs_, filter_slab_count_, filter_slab(s_), filter_sums_, place_.stream);
     const float* moment = norms_ && in_.plan.steps > 0 ? tape_of(0).moment : nullptr;
     launch_dependent(
         write_gradients, dim3(32), dim3(256), 0, place_.stream,

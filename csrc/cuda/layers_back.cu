@@ -2,14 +2,13 @@
 // time.
 #include <algorithm>
 
+#include "back_launches.h"
 #include "dense_back.cuh"
-#include "filters_back.cuh"
-#include "launches.h"
 #include "layer_steps.h"
 #include "layers_back.cuh"
 #include "layers_gradients.cuh"
 #include "layers_trail.h"
-#include "reduce.cuh"
+#include "stretches.h"
 #include "to_sources.cuh"
 
 namespace ncafast::cuda {
@@ -37,10 +36,10 @@ class LayersBackward {
         filter_(filter_block(in.rule, in.grid, place.multiprocessors)),
         filter_shape_(layer_shape(in.rule, in.grid, filter_.cells)),
         trails_(s_, l_, place.multiprocessors, arena) {
-    const int64_t steps = in.plan.steps, cells = s_.batch * s_.cells;
+    const int64_t cells = s_.batch * s_.cells;
     g_[0] = arena.take<float>(steps_.floats());
     g_[1] = arena.take<float>(steps_.floats());
-    between_ = arena.take<float>((std::min(stretch(), steps) - 1) * steps_.floats() * (steps > 0));
+    between_ = arena.take<float>(states_between(in.plan) * steps_.floats());
     dy_ = arena.take<float>(cells * s_.perception16);
     dense_dy_ = arena.take<float>(cells * l_.dense16);
     with_precision(place.precision, [&](auto precision) {
@@ -50,30 +49,25 @@ class LayersBackward {
     splits_ = std::max(1, std::min(trails_.tiles, 4 * place.multiprocessors / trails_.blocks));
     filter_blocks_ = static_cast<int>(
         std::max<int64_t>(1, std::min<int64_t>(filter_shape_.all_tiles, 2 * int64_t{place.multiprocessors})));
-    filter_slab_ = int64_t{s_.taps} * s_.filters * s_.channels4;
     zeros_ = arena.bytes();
     slabs_ = arena.take<float>(splits_ * trails_.slab);
     filter_slabs_ = arena.take<float>(
-        s_.filters ? filter_blocks_ * filter_groups(filter_shape_, filter_threads) * filter_slab_ : 0);
+        s_.filters ? int64_t{filter_blocks_} * filter_groups(filter_shape_, filter_threads) * filter_slab(s_) : 0);
     zeros_end_ = arena.bytes();
     sums_ = arena.take<float>(trails_.slab);
-    filter_sums_ = arena.take<float>(filter_slab_);
+    filter_sums_ = arena.take<float>(filter_slab(s_));
   }
 
   void run(const float* history, const uint8_t* tape, const float* grad_out, const float* grad_history,
            unsigned char* workspace) {
-    const Plan& plan = in_.plan;
     tape_ = tape;
     memset_async(workspace + zeros_, 0, static_cast<size_t>(zeros_end_ - zeros_), place_.stream);
     if (s_.all_tiles > 0) {
       steps_.prepare();
-      if (grad_out)
-        steps_.change_layout(channels_first(grad_out, s_), channels_last(g_[0], s_), false);
-      else
-        memset_async(g_[0], 0, sizeof(float) * static_cast<size_t>(steps_.floats()), place_.stream);
-      const int64_t every = stretch();
-      for (int64_t start = (plan.steps - 1) / every * every; start >= 0 && plan.steps; start -= every)
-        back_through(start, std::min(start + every, plan.steps), history, grad_history);
+      go_back(
+          in_, steps_, s_, Kept{history, grad_out, grad_history}, between_, g_, place_.stream,
+          [&](int64_t t, const States<const float>& x, const States<float>& to) { steps_.run(t, x, to, nullptr); },
+          [&](int64_t t, const States<const float>& x) { step(t, x); });
       if (gradients_.x)
         steps_.change_layout(channels_last<const float>(g_[0], s_), channels_first(gradients_.x, s_), false);
     }
@@ -81,36 +75,16 @@ class LayersBackward {
   }
 
  private:
-  int64_t stretch() const { return in_.plan.every ? in_.plan.every : std::max<int64_t>(in_.plan.steps, 1); }
-
   const uint8_t* lives_of(int64_t t) const { return s_.settles ? tape_ + t * tape_bytes(in_.rule, in_.grid) : nullptr; }
-
-  // Steps [start, end), whose first state is kept and whose others are computed again.
-  void back_through(int64_t start, int64_t end, const float* history, const float* grad_history) {
-    const Plan& plan = in_.plan;
-    const auto state = [&](int64_t t) {
-      if (t > start) return channels_last<const float>(between_ + (t - start - 1) * steps_.floats(), s_);
-      return start == 0 ? channels_first(in_.x, s_)
-                        : channels_last(history + (start / stretch() - 1) * steps_.floats(), s_);
-    };
-    for (int64_t t = start; t + 1 < end; ++t)
-      steps_.run(t, state(t), channels_last(between_ + (t - start) * steps_.floats(), s_), nullptr);
-    for (int64_t t = end - 1; t >= start; --t) {
-      const int64_t number = t + 1;
-      if (grad_history && plan.every && number % plan.every == 0 && number / plan.every <= plan.kept)
-        steps_.change_layout(channels_first(grad_history + (number / plan.every - 1) * steps_.floats(), s_),
-                             channels_last(g_[0], s_), true);
-      step(t, state(t));
-      std::swap(g_[0], g_[1]);
-    }
-  }
 
   // g_[1] = dL/dx_t from g_[0] = dL/dx_(t+1).
   void step(int64_t t, const States<const float>& x) {
     const uint8_t* lives = lives_of(t);
     for (int64_t first = 0; first < s_.all_tiles; first += trails_.tiles)
       through_tiles(t, x, lives, first, static_cast<int>(std::min<int64_t>(trails_.tiles, s_.all_tiles - first)));
-    if (s_.filters && gradients_.parameters.filters) filters(x);
+    if (s_.filters && gradients_.parameters.filters)
+      launch_filters_back(FiltersBack{filter_shape_, x, dy_, filter_slabs_}, static_cast<unsigned>(filter_blocks_),
+                          filter_, place_.stream);
     const int64_t cells = s_.batch * s_.cells;
     if (gradients_.extra.values) {
       Extra<float> target = gradients_.extra;
@@ -150,27 +124,11 @@ class LayersBackward {
     });
   }
 
-  void filters(const States<const float>& x) {
-    const int row = s_.kernel[2];
-    const auto kernel = row == 1   ? filters_back<1>
-                        : row == 3 ? filters_back<3>
-                        : row == 5 ? filters_back<5>
-                                   : filters_back<7>;
-    launch_dependent(
-        kernel, dim3(static_cast<unsigned>(filter_blocks_), blocks_of(filter_items(filter_shape_), filter_threads)),
-        dim3(filter_threads), static_cast<size_t>(filter_.bytes), place_.stream,
-        FiltersBack{filter_shape_, x, dy_, filter_slabs_});
-  }
-
-  void reduce(const float* slabs, int count, int64_t slab, float* to) {
-    launch_dependent(reduce_slabs, dim3(blocks_of(slab, reduce_width)), dim3(reduce_width * reduce_slices), 0,
-                     place_.stream, slabs, count, slab, to);
-  }
-
   void finish() {
-    reduce(slabs_, splits_, trails_.slab, sums_);
+    launch_reduce(slabs_, splits_, trails_.slab, sums_, place_.stream);
     if (s_.filters)
-      reduce(filter_slabs_, filter_blocks_ * filter_groups(filter_shape_, filter_threads), filter_slab_, filter_sums_);
+      launch_reduce(filter_slabs_, filter_blocks_ * filter_groups(filter_shape_, filter_threads), filter_slab(s_),
+                    filter_sums_, place_.stream);
     WriteLayers write{s_,
                       l_,
                       in_.rule,
@@ -198,7 +156,7 @@ class LayersBackward {
   float *g_[2], *between_, *dy_, *dense_dy_;  // between_: the states of a stretch after its first
   int splits_ = 0, filter_blocks_ = 0;
   unsigned back_blocks_ = 0;
-  int64_t filter_slab_ = 0, zeros_, zeros_end_;
+  int64_t zeros_, zeros_end_;
   float *slabs_, *filter_slabs_, *sums_, *filter_sums_;
 };
 
