@@ -152,7 +152,7 @@ def test_rules_that_a_gpu_refuses_are_left_out(module, monkeypatch):
     monkeypatch.setenv("NCAFAST_BACKEND", "cuda")
     monkeypatch.setenv("NCAFAST_CUDA_SHIM", str(module))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    too_wide = Rule(64, hidden=(8,))
+    too_wide = Rule(80, hidden=(8,))
     assert child.run(request("cuda", too_wide, RULE)).state == "passed"
     verdict = child.run(request("cuda", too_wide))
     assert (verdict.state, "no rule" in verdict.reason) == ("unchecked", True)
