@@ -2,8 +2,9 @@
 
 A kernel's backward branches make its loops. One turn of a loop costs as many instructions as the longest way through it
 has; a loop within it counts as often as a `Rule` says, which knows the loop by what stands in it. A branch that some
-lanes of a warp take counts whole, and of two ways the longer one: the count is from above. Not counted are the slow way
-of a 64-bit division and activations that are no lines.
+lanes of a warp take counts whole. Of two ways the longer one counts, also where lanes of one warp take both. So the
+count is an estimate, good for comparing a kernel with itself, and not a bound. Not counted are the slow way of a 64-bit
+division and activations that are no lines.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ WARPS = {80: 64, 90: 64, 100: 64}  # that a multiprocessor holds at most
 
 # Bytes of spills per thread, by kernel, precision and architecture: all other instances keep everything in registers.
 SPILLS: dict[tuple[str, str, int], int] = {}
-# Issue slots of a tile of MaxNCA's shape on sm_90, as cuda_slots.py counts them, from above. Counted in the same way,
+# Issue slots of a tile of MaxNCA's shape on sm_90, as cuda_slots.py estimates them. Estimated in the same way,
 # `step_kernel` had about 36,000 before offsets came from tables and operands from ldmatrix.
 SLOTS = {"step_kernel": 12_300, "through_mlp": 17_600, "sum_moments": 22_000}
 # Kernels whose products run on tensor cores, in every precision but ieee.

@@ -37,7 +37,7 @@ RULES = (
 )
 _FULL = ["--case", "maxnca", "texture", "--mode", "train", "forward", "--rounds", "5", "--device", "cuda"]
 _TINY = ["--case", "maxnca", "--mode", "forward", "--rounds", "1", "--size", "quick", "--device", "cpu"]
-_CUDA_TESTS = ["tests/gpu_suite.py", "tests/cuda_rollout_suite.py", "tests/cuda_backward_suite.py"]
+_CUDA_TESTS = ["tests/gpu_suite.py", *(f"tests/cuda_{part}_suite.py" for part in ("rollout", "backward", "layers"))]
 
 
 class Script:
