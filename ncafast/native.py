@@ -37,7 +37,7 @@ def _import(name: str, file: str | None = None) -> tuple[ModuleType | None, str 
         return None, str(error)
 
 
-# For tests only: the CUDA kernels compiled for the CPU (tests/cuda_shim), where both variables ask for them.
+# For tests only: the CUDA kernels compiled for the CPU (tests/backends/cuda_shim), where both variables ask for them.
 CUDA_SHIM = os.environ.get("NCAFAST_CUDA_SHIM") if os.environ.get("NCAFAST_BACKEND") == "cuda" else None
 
 _module, _import_error = _import("ncafast._C")

@@ -26,7 +26,7 @@ find csrc -name '*.cpp' -print0 |
 $cxx $flags -shared ./*.o -o "ncafast/_C$suffix"
 
 if [ $# -eq 0 ]; then
-  set -- tests/test_cpu.py tests/test_cpu_edges.py tests/test_cpu_random.py tests/test_cpu_threads.py tests/test_philox.py \
+  set -- tests/backends/test_cpu.py tests/backends/test_cpu_edges.py tests/backends/test_cpu_random.py tests/backends/test_cpu_threads.py tests/engine/test_philox.py \
     -k "not dataloader and not torch_allows and not two_python_threads"
 fi
 # Python is not built with the sanitizer, so its library must come first; it wants the C++ one beside it.

@@ -37,7 +37,8 @@ RULES = (
 )
 _FULL = ["--case", "maxnca", "texture", "--mode", "train", "forward", "--rounds", "5", "--device", "cuda"]
 _TINY = ["--case", "maxnca", "--mode", "forward", "--rounds", "1", "--size", "quick", "--device", "cpu"]
-_CUDA_TESTS = ["tests/gpu_suite.py", *(f"tests/cuda_{part}_suite.py" for part in ("rollout", "backward", "layers"))]
+_SUITES = ("gpu_suite.py", *(f"cuda_{part}_suite.py" for part in ("rollout", "backward", "layers")))
+_CUDA_TESTS = [f"tests/backends/{name}" for name in _SUITES]
 
 
 class Script:
@@ -112,12 +113,12 @@ class Script:
         elif os.environ.get("NCAFAST_CUDA_SHIM"):
             self._parity("cuda", 60, [*_CUDA_TESTS, "-k", "parity_with_float64 and 2d or each_way and one"])
         else:
-            self._parity("cpu", 60, ["tests/gpu_suite.py", "-k", "parity_with_float64 and 2d"])
+            self._parity("cpu", 60, ["tests/backends/gpu_suite.py", "-k", "parity_with_float64 and 2d"])
 
     def triton_parity(self) -> None:
         """About ten rules and the lists on Triton."""
-        tests = [f"tests/gpu_suite.py::test_parity_with_float64[{name}]" for name in RULES]
-        tests += ["tests/triton_suite/kernels.py"]
+        tests = [f"tests/backends/gpu_suite.py::test_parity_with_float64[{name}]" for name in RULES]
+        tests += ["tests/backends/triton_suite/kernels.py"]
         if self.dry:
             tests = [tests[0]]
         self._parity("triton", 75, tests, TRITON_INTERPRET="1" if self.dry else "0")

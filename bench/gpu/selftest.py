@@ -18,13 +18,13 @@ from ncafast.bench import results
 from ncafast.bench.timing import Spread
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "csrc")]
+sys.path[:0] = [str(ROOT / "tests" / "backends"), str(ROOT / "csrc")]
 
 import nvcc  # noqa: E402
 from cuda_shim.build import compiler, shim_flags  # noqa: E402
 from cuda_shim.selftest import ON_GPU  # noqa: E402
 
-SOURCE = ROOT / "tests" / "cuda_shim" / "selftest.cu"
+SOURCE = ROOT / "tests" / "backends" / "cuda_shim" / "selftest.cu"
 _SECONDS = 10  # that a kernel may take
 
 

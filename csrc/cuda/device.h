@@ -1,7 +1,7 @@
 // What kernels and their launches ask of CUDA by name: every PTX instruction, shared memory, launches, queries. Nothing
 // else in csrc/cuda holds PTX or calls the CUDA runtime.
 //
-// tests/cuda_shim gives the same names a meaning on the CPU, so that g++ compiles and runs the very same kernels: what
+// tests/backends/cuda_shim gives the same names a meaning on the CPU, so that g++ compiles and runs the very same kernels: what
 // is added here is added there. A kernel that should run there
 //   - takes shared memory from shared_memory<T>() and NCAFAST_SHARED, never from a plain __shared__,
 //   - waits for another thread's word with load_acquire, never by reading it in a loop,
@@ -528,5 +528,5 @@ inline void memcpy_async(void* to, const void* from, size_t bytes, void* stream)
 }  // namespace ncafast::cuda
 
 #elif !defined(NCAFAST_CUDA_SHIM)
-#error "csrc/cuda is compiled by nvcc, or by a C++ compiler with -include tests/cuda_shim/shim.h"
+#error "csrc/cuda is compiled by nvcc, or by a C++ compiler with -include tests/backends/cuda_shim/shim.h"
 #endif

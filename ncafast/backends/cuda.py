@@ -1,8 +1,8 @@
 """The CUDA backend: the whole rollout in CUDA C++, forward and hand-written backward, on tensor cores.
 
 Kernels are in csrc/cuda, compiled by the build where it found an nvcc. Not yet measured by us on a GPU: they were
-compiled for sm_80 to sm_100 and run on the CPU by the shim in tests/cuda_shim. `trust` has them checked on the user's
-own GPU.
+compiled for sm_80 to sm_100 and run on the CPU by the shim in tests/backends/cuda_shim. `trust` has them checked on the
+user's own GPU.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tile sizes. Chosen so that what a tile holds stays in registers (no spills, see tests/test_triton.py).
+"""Tile sizes. Chosen so that what a tile holds stays in registers (no spills, see tests/backends/test_triton.py).
 
 Found by compiling for sm_80, sm_90 and sm_100 with Triton 3.8, 2026-11-24; not tuned for speed on a GPU yet.
 `tuning` tries those around them on the user's own.
@@ -20,7 +20,7 @@ class Tiles(NamedTuple):
     """Cells per tile, perception columns per chunk, chunks, warps; how the compiler pipelines loops.
 
     It has nothing to pipeline but the products of a dense convolution: without them, kernels of any number of stages
-    are the same instructions (see tests/triton_suite/candidates.py).
+    are the same instructions (see tests/backends/triton_suite/candidates.py).
     """
 
     block: int

@@ -1,0 +1,67 @@
+"""The pages in docs/ are true: their commands and options exist, their links lead somewhere, their Python runs."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from ncafast import cli
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+PAGES = sorted(DOCS.glob("*.md"))
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def commands() -> list[str]:
+    lines = [
+        line for page in PAGES for block in blocks(page, "bash") for line in block.replace("\\\n", " ").splitlines()
+    ]
+    return sorted({line for line in lines if line.startswith("ncafast")})
+
+
+@pytest.mark.parametrize("line", commands())
+def test_commands_and_their_options_exist(line, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    words = shlex.split(line)[1:]
+    name = words[: next(k for k, word in enumerate([*words, "--"]) if word.startswith("-"))]
+    assert cli.main([*name, "--help"]) == 0
+    shown = capsys.readouterr().out
+    for option in (word for word in words if word.startswith("--")):
+        assert re.search(rf"{option}\b", shown)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files(page):
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+        assert target.startswith("http") or (page.parent / target).exists(), target
+
+
+def test_the_training_page_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first, second = blocks(DOCS / "training.md", "python")
+    names: dict = {}
+    exec(first.replace("epochs=20", "epochs=2").replace("(64, 16, 32, 32)", "(16, 16, 9, 8)"), names)
+    assert names["result"].history[1]["loss"] < names["result"].history[0]["loss"]
+    exec(second, names)
+    assert [len(fold.val) for fold in names["folds"]] == [12] * 5
+    calls = []
+
+    def train(options, folder):
+        calls.append(folder)
+        return {"accuracy": options["lr"]}
+
+    results = names["search"]({"lr": [1e-3, 4e-3]}, train, tmp_path / "search", by="accuracy")
+    assert results[0]["lr"] == 4e-3 and len(calls) == 2
+
+
+def test_the_page_on_layers_runs():
+    names: dict = {}
+    for block in blocks(DOCS / "layers.md", "python"):
+        exec(block, names)
+    assert names["logits"].shape == (2, 13)
