@@ -20,6 +20,7 @@ from typing import Any
 from ncafast import interrupt
 from ncafast.commands import DONE, FAILED, PLAIN, Command, commands
 from ncafast.interrupt import INTERRUPTED
+from ncafast.utils.renamed import present_words
 
 interrupt.hold()  # until `main` begins
 
@@ -134,6 +135,7 @@ def _parse(name: str, command: Command, words: list[str]) -> Any:
             raise _Usage(f"{option} is followed by empty text; give a value, or leave it out (is a variable not set?)")
     assert command.options is not None
     options = _load(command.options) if isinstance(command.options, str) else command.options
+    words = present_words(words, [field.name for field in dataclasses.fields(options)])
     given = tyro.cli(
         _described(options),
         prog=f"ncafast {name}",

@@ -128,11 +128,11 @@ def _crossvalidate(task: str, options: Any) -> None:
     from ncafast.tasks.repeats import crossvalidate
 
     crossvalidate(options)
-    print(f"written: {options.out / 'results.csv'}, results.png")  # after the table, which it prints
+    print(f"written: {options.output / 'results.csv'}, results.png")  # after the table, which it prints
 
 
 def _search(task: str, options: Any) -> None:
     from ncafast.tasks.repeats import search
 
     search(options)
-    print(f"written: {options.out / 'results.csv'}, results.png")
+    print(f"written: {options.output / 'results.csv'}, results.png")

@@ -143,7 +143,7 @@ class Script:
         """torch.compile, with what is left."""
         backend, size = ("cpu", _TINY) if self.dry else ("cuda", _FULL)
         command = [sys.executable, "-m", "bench", "--provider", "eager", "compile", f"ncafast:{backend}"]
-        command += ["--out", str(self.out), *size]
+        command += ["--output", str(self.out), *size]
         with self._alone():
             self.run.step("compile", self.run.limit, command)
 

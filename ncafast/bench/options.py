@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from ncafast.bench.case import FORWARD, INFERENCE, MEMORY, SIZES, TRAIN
+from ncafast.utils.renamed import present_words
 
 QUICK_CASES = ("maxnca", "maxnca-bn", "med-fine", "med-coarse", "texture", "growing", "selfclass-mnist", "3d-k3")
 _QUICK_ROUNDS, _ROUNDS = 5, 7
@@ -27,7 +28,7 @@ class Options:
     rounds: int
     threads: int
     device: torch.device
-    out: Path
+    output: Path
     quick: bool = False
     overwrite: bool = False
     ncalab: Path | None = None
@@ -46,7 +47,7 @@ def parse(words: Sequence[str]) -> Options:
         SystemExit: --help, or an option that is unknown or makes no sense.
         ValueError: values that contradict each other or the machine.
     """
-    given = _parser().parse_args(list(words))
+    given = _parser().parse_args(present_words(words, ("output",)))
     if given.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda: torch finds no GPU here")
     device = torch.device(given.device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -63,7 +64,7 @@ def parse(words: Sequence[str]) -> Options:
         rounds=given.rounds or (_QUICK_ROUNDS if given.quick else _ROUNDS),
         threads=given.threads or torch.get_num_threads(),
         device=device,
-        out=given.out or default_folder(),
+        output=given.output or default_folder(),
         quick=given.quick,
         overwrite=given.overwrite,
         ncalab=given.ncalab,
@@ -85,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ncafast bench",
         description="Measure ncafast beside plain PyTorch, torch.compile, CAX and others: time, memory, error.",
-        epilog="Results are appended to OUT/<device>.csv. A provider whose parity check fails is red and not timed; "
+        epilog="Results are appended to OUTPUT/<device>.csv. A provider whose parity check fails is red and not timed; "
         "the exit code is 1 then, and where nothing could be measured.",
     )
     add = parser.add_argument
@@ -102,8 +103,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--rounds", type=_count, help=f"rounds of timing (default: {_ROUNDS}, with --quick {_QUICK_ROUNDS})")
     add("--threads", type=_threads, help="CPU threads (default: torch's choice)")
     add("--device", choices=("cpu", "cuda"), help="default: a GPU if there is one")
-    add("--out", type=Path, metavar="FOLDER", help="default: bench/results in a checkout, else ncafast-bench")
-    add("--overwrite", action="store_true", help="replace a file of that name in OUT that holds no results")
+    add("--output", type=Path, metavar="FOLDER", help="default: bench/results in a checkout, else ncafast-bench")
+    add("--overwrite", action="store_true", help="replace a file of that name in OUTPUT that holds no results")
     add("--ncalab", type=Path, metavar="PATH", help="a checkout of MECLabTUDA/NCALab, to measure it (default: none)")
     add(
         "--octreenca",

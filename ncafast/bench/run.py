@@ -89,7 +89,7 @@ def _run(options: Options) -> int:
         str(options.rounds),
         machine.versions(),
     )
-    path = options.out / f"{machine.slug(shared.device)}.csv"
+    path = options.output / f"{machine.slug(shared.device)}.csv"
     _check_out(path, options)
     busy = machine.load()
     print(report.heading(shared.device, shared.threads, shared.rounds, shared.versions))
@@ -134,9 +134,11 @@ def _check_out(path: Path, options: Options) -> None:
             path.unlink()
         results.append(path, ())
     except results.NotResults as error:
-        raise ValueError(f"{error}; give another folder with --out, or --overwrite to replace it") from None
+        raise ValueError(f"{error}; give another folder with --output, or --overwrite to replace it") from None
     except OSError as error:
-        raise ValueError(f"--out {options.out}: cannot be written ({error.strerror}); give another folder") from None
+        raise ValueError(
+            f"--output {options.output}: cannot be written ({error.strerror}); give another folder"
+        ) from None
 
 
 def _chosen(case: Case, asked: Sequence[Provider]) -> list[Provider]:

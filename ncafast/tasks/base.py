@@ -169,7 +169,7 @@ def check(task: Task[Any], options: Any) -> None:
 
 
 def train(task: Task[Any], options: Any) -> Result:
-    """Train as configured, or continue the run in the folder `options.out`.
+    """Train as configured, or continue the run in the folder `options.output`.
 
     Raises:
         ValueError: options, data or a run folder that cannot be used.

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from ncafast.utils.renamed import Renamed
+
 ValueRange = Literal["format", "image", "percentile"]
 MAX_PIXELS = 89_478_485  # Pillow's own limit: 256 MiB of RGB
 
 
 @dataclass(kw_only=True)
-class ImageLimit:
+class ImageLimit(Renamed):
     """What every command that reads images takes."""
 
     max_pixels: int = MAX_PIXELS

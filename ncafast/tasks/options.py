@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ncafast.utils.outputs import beside
+from ncafast.utils.renamed import Renamed
 
 
 @dataclass
-class Runtime:
+class Runtime(Renamed):
     """Which trained model is run, and how. Derived classes have a field `output`."""
 
     model: Path

@@ -5,7 +5,7 @@ Five lines train an automaton, with checkpoints, curves and exact resume in the 
     nca, images = NCA(channels=16), torch.rand(64, 16, 32, 32)
     def loss(model, batch, at):
         return (model(batch, at.steps, **at.options) - batch.flip(1)).square().mean()
-    settings = Settings(out=Path("run"), epochs=20, steps=(8, 16), lr=2e-3, schedule="cosine")
+    settings = Settings(output=Path("run"), epochs=20, steps=(8, 16), lr=2e-3, schedule="cosine")
     result = fit(nca, images, loss, settings)
 
 `cross_validate` repeats that over folds and `search` over a grid of options, both resumable.

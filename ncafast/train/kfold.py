@@ -13,6 +13,7 @@ from ncafast.files import write_text
 from ncafast.train.results import Results, claim
 from ncafast.utils.lock import locked
 from ncafast.utils.progress import say
+from ncafast.utils.renamed import takes_old_names
 from ncafast.utils.seeds import mix
 
 
@@ -79,10 +80,11 @@ def read_folds(path: Path) -> tuple[Fold, ...]:
     return folds
 
 
+@takes_old_names
 def cross_validate(
     folds: Sequence[Fold],
     train: Callable[[int, Fold, Path], Mapping[str, float]],
-    out: Path,
+    output: Path,
     *,
     options: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
@@ -92,7 +94,7 @@ def cross_validate(
         folds: as `make_folds` or `read_folds` give them.
         train: `train(number, fold, folder)` trains one fold in a folder of its own, which it may find begun, and
             returns what was measured.
-        out: folder for fold_0, fold_1 ... and for results.csv and results.json.
+        output: folder for fold_0, fold_1 ... and for results.csv and results.json.
         options: what else must be the same whenever the call goes on, as JSON can hold it.
 
     Returns:
@@ -104,19 +106,19 @@ def cross_validate(
     """
     if not folds:
         raise ValueError("folds is empty; give at least one, as make_folds and read_folds do")
-    out = Path(out)
+    output = Path(output)
     own = [{"train": list(fold.train), "val": list(fold.val)} for fold in folds]
-    with locked(out):
-        claim(out, "folds.json", own, "other folds")
-        claim(out, "options.json", dict(options or {}), "other options")
-        results = Results(out, ("fold",))
+    with locked(output):
+        claim(output, "folds.json", own, "other folds")
+        claim(output, "options.json", dict(options or {}), "other options")
+        results = Results(output, ("fold",))
         results.rows = [row for row in results.rows if isinstance(row["fold"], int)]  # without mean and deviation
         for number, fold in enumerate(folds):
             key = {"fold": number}
             if results.find(key) is None:
                 name = f"fold_{number}"
                 say(f"{name}, {number + 1} of {len(folds)}: {len(fold.train)} to train on, {len(fold.val)} held out")
-                results.add(key, train(number, fold, out / name))
+                results.add(key, train(number, fold, output / name))
         rows = sorted(results.rows, key=lambda row: row["fold"])
         mean = {name: math.fsum(row[name] for row in rows) / len(rows) for name in results.measured}
         spread = {

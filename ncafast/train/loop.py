@@ -117,7 +117,7 @@ def run(
     things: str = "samples",
     opening: str = "",
 ) -> Result:
-    """Train, or go on with the run that was begun in `settings.out`.
+    """Train, or go on with the run that was begun in `settings.output`.
 
     Args:
         job: what is trained.
@@ -135,12 +135,12 @@ def run(
     check_job(job)
     check_settings_kind(settings)
     check_settings(settings)
-    folder = RunFolder(settings.out, things)
+    folder = RunFolder(settings.output, things)
     settled = folder.settled()
     if settings.schedule == "cosine" and settled.get("epochs", settings.epochs) != settings.epochs:
         raise ValueError(
-            f"{settings.out}: the cosine schedule of this run ends after {settled['epochs']} epochs, not after "
-            f"epochs={settings.epochs}; give the same number to continue it, or another folder with --out"
+            f"{settings.output}: the cosine schedule of this run ends after {settled['epochs']} epochs, not after "
+            f"epochs={settings.epochs}; give the same number to continue it, or another folder with --output"
         )
     number = settings.threads or settled.get("threads") or torch.get_num_threads()
     config = replace(settings if config is None else config, threads=number)
@@ -151,17 +151,17 @@ def run(
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
         check_norm(job.model, ranks, settings.local_norm)
         loop = _Loop(job, settings, folder, ranks, device)
-        stack.enter_context(locked(settings.out))
+        stack.enter_context(locked(settings.output))
         state = ranks.told(folder.claim(config, data or {}, free) if ranks.first else None)
         if state is not None:
             loop.restore(state)
         if opening:
-            say(f"{opening}; the run is in {settings.out}")
-        _announce_bare(job, settings.out)
+            say(f"{opening}; the run is in {settings.output}")
+        _announce_bare(job, settings.output)
         try:
             done = loop.run(begun=state is not None)
         except KeyboardInterrupt:
-            say(f"{settings.out}: stopped; the same command goes on from the last save")
+            say(f"{settings.output}: stopped; the same command goes on from the last save")
             raise
     names = data or {}
     return replace(done, train=tuple(names.get("train", ())), held_out=tuple(names.get("held_out", ())))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ncafast.files import write_text
+from ncafast.utils.renamed import present, present_name
 from ncafast.utils.tables import csv_text
 
 _WANTED = 'return a dict of numbers by name, such as {"accuracy": 0.93}'
@@ -23,10 +24,11 @@ class Results:
         self.rows: list[dict[str, Any]] = []
         if self._path.exists():
             try:
-                self.rows = json.loads(self._path.read_text(encoding="utf-8"))
+                rows = json.loads(self._path.read_text(encoding="utf-8"))
+                self.rows = [present(row, self._keys) for row in rows]
                 if not all(isinstance(row, dict) and set(row) > set(keys) for row in self.rows):
                     raise ValueError(f"a row lacks one of {', '.join(keys)}")
-            except (OSError, ValueError, TypeError) as error:
+            except (OSError, ValueError, TypeError, AttributeError) as error:
                 raise ValueError(f"{self._path}: is damaged ({error}); delete it to measure anew") from error
 
     @property
@@ -90,12 +92,26 @@ def claim(folder: Path, name: str, content: Any, what: str) -> None:
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: is damaged ({error}); give another folder") from error
     if found is None and name in kinds and (folder / "results.csv").exists():
-        raise ValueError(f"{folder / 'results.csv'}: is there already, but no {name}; give another folder with --out")
+        raise ValueError(
+            f"{folder / 'results.csv'}: is there already, but no {name}; give another folder with --output"
+        )
     if found is None:
         write_text(path, json.dumps(content, indent=1))
-    elif found != (own := json.loads(json.dumps(content))):
+        return
+    own = json.loads(json.dumps(content))
+    found = _present(found, own)
+    if found != own:
         shown = ""
         if isinstance(own, dict) and isinstance(found, dict):
             names = [key for key in {**found, **own} if found.get(key) != own.get(key)]
             shown = f": {', '.join(f'{key} (here {found.get(key)!r}, asked {own.get(key)!r})' for key in names)}"
         raise ValueError(f"{path}: the folder holds results of {what}{shown}; give the same, or another folder")
+
+
+def _present(found: Any, own: Any) -> Any:
+    """What a file holds, with the present names of options."""
+    if isinstance(found, dict) and isinstance(own, dict):
+        return present(found, own)
+    if isinstance(found, list) and found and isinstance(found[0], str):
+        return sorted(present_name(name, own) for name in found)
+    return found

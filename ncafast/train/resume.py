@@ -64,7 +64,7 @@ def check_model(model: nn.Module, kind: Any, folder: Path) -> None:
     shown = [f"{name} (here {kind.get(name, 'none')}, asked {own.get(name, 'none')})" for name in names[:4]]
     raise ValueError(
         f"{folder}: holds a run of another model: {', '.join(shown)}{' ...' if len(names) > 4 else ''}; "
-        "give the same model to continue it, or another folder with --out"
+        "give the same model to continue it, or another folder with --output"
     )
 
 

@@ -16,10 +16,11 @@ from typing import Any
 from ncafast import checkpoint
 from ncafast.files import write_text
 from ncafast.utils.option_checks import MOST_THREADS
+from ncafast.utils.renamed import present
 from ncafast.utils.tables import csv_text
 
 # Options that may differ when a run is continued, because they do not change a weight. A run may also be made longer.
-FREE = frozenset({"out", "epochs", "patience", "save_every", "pictures", "tensorboard", "progress"})
+FREE = frozenset({"output", "epochs", "patience", "save_every", "pictures", "tensorboard", "progress"})
 
 
 class RunFolder:
@@ -47,7 +48,7 @@ class RunFolder:
             value = found.get(name)
             most = MOST_THREADS if name == "threads" else math.inf
             if value is not None and not (type(value) is int and 1 <= value <= most):
-                raise ValueError(f"{self._config}: is damaged ({name}={value!r}); give another folder with --out")
+                raise ValueError(f"{self._config}: is damaged ({name}={value!r}); give another folder with --output")
         return found
 
     def claim(self, config: Any, data: dict[str, dict[str, int]], free: Iterable[str] = FREE) -> dict[str, Any] | None:
@@ -88,7 +89,7 @@ class RunFolder:
     def _check_fresh(self) -> None:
         """Raise ValueError if a new run would replace files in its folder, which are of something else."""
         if self.path.exists() and any(self.path.glob("*.safetensors")):
-            raise ValueError(f"{self.path}: holds checkpoints but no config.json; give another folder with --out")
+            raise ValueError(f"{self.path}: holds checkpoints but no config.json; give another folder with --output")
         tables = self._history.with_suffix(".csv"), self._history.with_suffix(".json")
         theirs = [path for path in (self.curves, self.resume, self.path / "confusion.png", *tables) if path.exists()]
         if self.split.exists():  # is written before config.json, so a killed run may have left it alone
@@ -98,14 +99,15 @@ class RunFolder:
         if theirs:
             raise ValueError(
                 f"{self.path}: holds {theirs[0].name}, which a run would replace, but no run (no config.json); give "
-                "another folder with --out"
+                "another folder with --output"
             )
 
     def _compare(self, wanted: dict[str, Any], found: dict[str, Any], data: dict[str, Any], free: set[str]) -> None:
+        found = present(found, wanted)
         if wanted.keys() - free - found.keys():
             raise ValueError(
                 f"{self.path}: holds a run of another task or of another version of ncafast; give another folder with "
-                "--out"
+                "--output"
             )
         different = [
             f"{key} (here {found.get(key)!r}, asked {value!r})"
@@ -115,13 +117,13 @@ class RunFolder:
         if different:
             raise ValueError(
                 f"{self.path}: holds a run with other options: {', '.join(different)}; "
-                "give the same options to continue it, or another folder with --out"
+                "give the same options to continue it, or another folder with --output"
             )
         if self.split.exists() and _read_json(self.split) != data:
             raise ValueError(
                 f"{self.path}: holds a run on other {self._things} or another split (see "
                 f"{self.split.name}); "
-                "bring the data back to continue it, or give another folder with --out"
+                "bring the data back to continue it, or give another folder with --output"
             )
 
 
@@ -144,7 +146,7 @@ def _plain(config: Any) -> dict[str, Any]:
     return plain
 
 
-def _read_json(path: Path, remedy: str = "give another folder with --out") -> dict[str, Any]:
+def _read_json(path: Path, remedy: str = "give another folder with --output") -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

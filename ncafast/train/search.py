@@ -13,12 +13,14 @@ from typing import Any
 from ncafast.train.results import Results, claim
 from ncafast.utils.lock import locked
 from ncafast.utils.progress import say
+from ncafast.utils.renamed import spellings, takes_old_names
 
 
+@takes_old_names
 def search(
     grid: Mapping[str, Sequence[Any]],
     train: Callable[[dict[str, Any], Path], Mapping[str, float]],
-    out: Path,
+    output: Path,
     *,
     by: str,
     lowest: bool = False,
@@ -30,7 +32,7 @@ def search(
         grid: values to try, by option: {"lr": [1e-3, 4e-3], "hidden": [64, 128]}.
         train: `train(options, folder)` trains one combination in a folder of its own, which it may find begun, and
             returns what was measured.
-        out: folder for one folder per combination (`lr=0.001,hidden=64`), and for results.csv and results.json, in
+        output: folder for one folder per combination (`lr=0.001,hidden=64`), and for results.csv and results.json, in
             which the best one comes first.
         by: the measured number to rank by.
         lowest: whether the lowest one is best.
@@ -43,17 +45,17 @@ def search(
         ValueError: an option without values or with one twice, a folder with the results of other options, `by` is not
             among what was measured, or `train` returned anything but numbers under the same names every time.
     """
-    out, points = Path(out), _points(grid)
-    with locked(out):
-        claim(out, "grid.json", sorted(grid), "a search over other options")
-        claim(out, "options.json", dict(options or {}), "other options")
-        results = Results(out, tuple(grid))
+    output, points = Path(output), _points(grid)
+    with locked(output):
+        claim(output, "grid.json", sorted(grid), "a search over other options")
+        claim(output, "options.json", dict(options or {}), "other options")
+        results = Results(output, tuple(grid))
         for number, point in enumerate(points, start=1):
             if results.rows and by not in results.measured:
                 raise ValueError(f"by={by!r} is not among what was measured: {', '.join(results.measured)}")
             if results.find(point) is None:
                 say(f"combination {number} of {len(points)}: {_name(point)}")
-                results.add(point, train(point, out / _name(point)))
+                results.add(point, train(point, _folder(output, point)))
         if by not in results.measured:
             raise ValueError(f"by={by!r} is not among what was measured: {', '.join(results.measured)}")
         results.rows.sort(key=lambda row: (math.isnan(row[by]), row[by] if lowest else -row[by]))
@@ -87,6 +89,12 @@ def _points(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
         if other is not point:
             raise ValueError(f"grid: {other} and {point} would share the folder {_name(point)}; search them apart")
     return points
+
+
+def _folder(output: Path, point: Mapping[str, Any]) -> Path:
+    """The combination's folder, which an earlier release may have named by old names of the options."""
+    names = [output / _name(dict(each)) for each in itertools.product(*itertools.starmap(spellings, point.items()))]
+    return next(filter(Path.is_dir, names), names[0])
 
 
 def _name(point: Mapping[str, Any]) -> str:

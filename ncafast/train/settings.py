@@ -8,16 +8,17 @@ from typing import Literal
 
 from ncafast.utils.option_checks import Range, check_options, refused
 from ncafast.utils.outputs import check_folder
+from ncafast.utils.renamed import Renamed
 
 Schedule = Literal["constant", "step", "multistep", "exponential", "cosine"]
 
 
 @dataclass
-class BaseSettings:
+class BaseSettings(Renamed):
     """What every training takes. A task's options inherit from `Settings`, or from this class where they leave open
     what that one settles."""
 
-    out: Path = Path("run")
+    output: Path = Path("run")
     """Folder for checkpoints, curves, pictures and everything else the run writes."""
 
     accumulate: int = 1
@@ -120,7 +121,7 @@ def check_settings(settings: Settings, **ranges: int | Range) -> None:
     if settings.schedule == "multistep" and not settings.lr_milestones:
         raise ValueError("schedule=multistep needs lr_milestones, the epochs after which the learning rate falls")
     memory_of(settings)
-    check_folder("--out", settings.out)
+    check_folder("--output", settings.output)
 
 
 def memory_of(settings: BaseSettings) -> Literal["states", "sqrt"] | int:

@@ -17,7 +17,7 @@ _LOCK, _HOLDER = ".lock", ".holder"  # the lock says whether, the text file by w
 
 
 @contextmanager
-def locked(folder: Path, option: str = "--out") -> Iterator[None]:
+def locked(folder: Path, option: str = "--output") -> Iterator[None]:
     """Have the folder to oneself inside; it is made if missing. Under torchrun the first process has it for all.
 
     Raises:

@@ -204,7 +204,7 @@ def test_broken_kernel_is_red_and_not_timed(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     monkeypatch.delenv("NO_COLOR", raising=False)
     words = ["--case", "maxnca", "--size", "quick", "--rounds", "1", "--provider", "eager", "ncafast:cpu"]
-    assert run.main([*words, "--out", str(tmp_path)]) == 1
+    assert run.main([*words, "--output", str(tmp_path)]) == 1
     line = next(line for line in capsys.readouterr().out.splitlines() if "ncafast:cpu" in line)
     assert line.startswith("\033[31m") and "PARITY FAILED, not timed: update.weight" in line
     (path,) = tmp_path.glob("*.csv")
@@ -566,7 +566,7 @@ def test_wrong_counts_are_explained(words, said, capsys):
 def test_quick_run_prints_and_appends(tmp_path, capsys):
     words = ["bench", "--quick", "--case", "texture", "--rounds", "2", "--provider", "eager", "ncafast"]
     for _ in range(2):
-        assert cli.main([*words, "--out", str(tmp_path)]) == 0
+        assert cli.main([*words, "--output", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "Texture C12 H96" in out and "x eager" in out
     (path,) = tmp_path.glob("*.csv")
@@ -582,7 +582,7 @@ def test_quick_run_prints_and_appends(tmp_path, capsys):
 
 def test_a_mode_that_no_case_has_is_an_error(tmp_path, capsys):
     words = ["bench", "--quick", "--case", "maxnca", "--mode", "memory", "--provider", "eager", "ncafast"]
-    assert cli.main([*words, "--out", str(tmp_path / "out")]) == 1
+    assert cli.main([*words, "--output", str(tmp_path / "out")]) == 1
     shown = capsys.readouterr()
     assert "--mode memory: no chosen case has this with a chosen provider (maxnca has" in shown.err
     assert shown.out == "" and not (tmp_path / "out").exists()
@@ -590,7 +590,7 @@ def test_a_mode_that_no_case_has_is_an_error(tmp_path, capsys):
 
 def test_nothing_measured_is_an_error(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(Eager, "why_not", lambda self, problem, mode: "the moon is full")
-    words = ["--quick", "--case", "texture", "--rounds", "1", "--out", str(tmp_path)]
+    words = ["--quick", "--case", "texture", "--rounds", "1", "--output", str(tmp_path)]
     assert run.main([*words, "--provider", "eager"]) == 1
     out = capsys.readouterr().out
     assert "not measured: the moon is full" in out
@@ -603,9 +603,9 @@ def test_nothing_measured_is_an_error(tmp_path, monkeypatch, capsys):
 def test_an_output_that_cannot_be_is_said_before_measuring(where, tmp_path, monkeypatch, capsys):
     (tmp_path / "file").touch()
     monkeypatch.setattr(run, "_measure", lambda *_: pytest.fail("measured"))
-    assert cli.main(["bench", "--quick", "--out", str(tmp_path / where)]) == 1
+    assert cli.main(["bench", "--quick", "--output", str(tmp_path / where)]) == 1
     shown = capsys.readouterr()
-    assert f"--out {tmp_path / where}: cannot be written (" in shown.err
+    assert f"--output {tmp_path / where}: cannot be written (" in shown.err
     assert shown.err.count("\n") == 1 and shown.out == ""
 
 
@@ -634,7 +634,7 @@ def test_ncafast_is_the_backend_that_the_environment_names(monkeypatch):
 def test_threads_are_set_and_put_back(tmp_path):
     before = torch.get_num_threads()
     words = ["--case", "texture", "--size", "quick", "--rounds", "1", "--provider", "ncafast:reference"]
-    run.main([*words, "--threads", "1", "--out", str(tmp_path)])
+    run.main([*words, "--threads", "1", "--output", str(tmp_path)])
     assert torch.get_num_threads() == before
     (path,) = tmp_path.glob("*.csv")
     assert {row.threads for row in run.results.read(path)} == {"1"}

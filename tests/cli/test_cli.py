@@ -205,7 +205,7 @@ def field_texts(options: type) -> dict[str, str]:
         ["train", "mednca", "--epochs", "three"],
         ["train", "mednca", "--axis", "diagonal"],
         ["predict", "mednca", "--input", "x.nii.gz"],
-        ["train", "texture", "--out", "x"],
+        ["train", "texture", "--output", "x"],
         ["train", "texture", "--image", "x.png", "--loss", "vgg"],
         ["animate", "texture", "--model", "x", "--size", "9"],
         ["demo", "--epochs"],
@@ -219,11 +219,11 @@ def test_wrong_options_exit_2(capsys, words):
     assert "Traceback" not in shown.out + shown.err
 
 
-@pytest.mark.parametrize("words", [["--data", ""], ["--data="], ["--data", "--out", ""]])
+@pytest.mark.parametrize("words", [["--data", ""], ["--data="], ["--data", "--output", ""]])
 def test_an_empty_value_is_no_current_folder(monkeypatch, capsys, words):
     monkeypatch.setattr(base, "train", lambda task, config: pytest.fail(f"began with {config.data}"))
     assert cli.main(["train", "mednca", *words]) == 2
-    option = "--out" if "--out" in words else "--data"
+    option = "--output" if "--output" in words else "--data"
     assert capsys.readouterr().err.startswith(f"ncafast: error: {option} is followed by empty text; give a value")
 
 
@@ -291,7 +291,7 @@ def test_a_bug_is_not_dressed_up_as_a_users_error(monkeypatch):
 
 
 def test_bad_data_is_one_line_and_exit_1_for_real(tmp_path):
-    words = ("train", "mednca", "--data", tmp_path / "none", "--out", tmp_path / "run")
+    words = ("train", "mednca", "--data", tmp_path / "none", "--output", tmp_path / "run")
     code, _, err = run(*words)
     assert code == 1
     assert_one_line(err)
@@ -299,7 +299,7 @@ def test_bad_data_is_one_line_and_exit_1_for_real(tmp_path):
 
 
 def test_ctrl_c_stops_with_130_and_one_line(tmp_path):
-    process = start("demo", "--quick", "--no-progress", "--out", tmp_path / "out")
+    process = start("demo", "--quick", "--no-progress", "--output", tmp_path / "out")
     assert "white matter" in process.stdout.readline()
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=HANG)
@@ -374,7 +374,7 @@ def test_info_needs_the_core_packages_only_and_loads_no_others():
 
 @pytest.mark.parametrize(("name", "extra"), [("demo", "demo"), ("train mednca", "tasks")])
 def test_a_missing_package_is_named_with_its_remedy(tmp_path, name, extra):
-    words = [*name.split(), "--out", tmp_path]
+    words = [*name.split(), "--output", tmp_path]
     code, out, err = run(*words, code=without("tyro"))
     assert (code, out) == (2, "")
     assert_one_line(err)
@@ -505,10 +505,10 @@ def test_info_does_not_need_to_know_who_wrote_a_file(tmp_path, capsys):
 @pytest.mark.parametrize(
     "words",
     [
-        ["train", "mednca", "--data", "d", "--out"],
-        ["train", "texture", "--image", "d", "--out"],
-        ["study", "texture", "--image", "d", "--out"],
-        ["demo", "--quick", "--out"],
+        ["train", "mednca", "--data", "d", "--output"],
+        ["train", "texture", "--image", "d", "--output"],
+        ["study", "texture", "--image", "d", "--output"],
+        ["demo", "--quick", "--output"],
     ],
 )
 def test_an_output_that_cannot_be_names_its_option(tmp_path, capsys, words):
@@ -516,4 +516,4 @@ def test_an_output_that_cannot_be_names_its_option(tmp_path, capsys, words):
     assert cli.main([*words, str(tmp_path / "file")]) == 1
     err = capsys.readouterr().err
     assert_one_line(err)
-    assert f"--out {tmp_path / 'file'}: " in err and "is not a folder" in err
+    assert f"--output {tmp_path / 'file'}: " in err and "is not a folder" in err

@@ -72,4 +72,4 @@ def tiny(data: Path, out: Path, **options: object) -> TrainConfig:
         "tensorboard": False,
         "progress": False,
     }
-    return TrainConfig(data=data, out=out, **(settings | options))  # type: ignore[arg-type]
+    return TrainConfig(data=data, output=out, **(settings | options))  # type: ignore[arg-type]

@@ -44,4 +44,4 @@ class Still(PoolJob):
 
 def pool_settings(out: Path, **options: object) -> Settings:
     plain = {"epochs": 2, "batch_size": 4, "steps": (1, 3), "threads": 1, "tensorboard": False, "progress": False}
-    return Settings(out=out, **(plain | options))  # type: ignore[arg-type]
+    return Settings(output=out, **(plain | options))  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ STATES = torch.rand(10, 6, 5, 7, generator=torch.Generator().manual_seed(3))
 def settings(out: Path, **options: object) -> Settings:
     """2 x 3 steps, the last batch of an epoch smaller than the others."""
     plain = {"epochs": 2, "batch_size": 4, "steps": (2, 4), "threads": 1, "tensorboard": False, "progress": False}
-    return Settings(out=out, **(plain | options))  # type: ignore[arg-type]
+    return Settings(output=out, **(plain | options))  # type: ignore[arg-type]
 
 
 def nca(**options: object) -> NCA:

@@ -26,16 +26,16 @@ def bars(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def options(data: Path, out: Path, **others: object) -> TrainConfig:
-    plain = {"channels": 14, "perception": 16, "hidden": (16,), "steps": (4, 6), "batch_size": 8, "pool_size": 16}
+    plain = {"state_channels": 14, "perception": 16, "hidden": (16,), "steps": (4, 6), "batch_size": 8, "pool_size": 16}
     plain |= {
         "warmup": 0,
         "pool_after": 0,
         "fresh": 0.25,
         "mutate": 0.25,
         "epochs": 2,
-        "held_out": 20,
+        "val_count": 20,
         "threads": 1,
         "tensorboard": False,
         "progress": False,
     }
-    return TrainConfig(data=data, out=out, **(plain | others))  # type: ignore[arg-type]
+    return TrainConfig(data=data, output=out, **(plain | others))  # type: ignore[arg-type]

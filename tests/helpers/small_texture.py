@@ -20,6 +20,14 @@ def picture(path: Path, side: int = 40) -> Path:
 
 
 def tiny(image: Path, out: Path, **options: Any) -> TrainConfig:
-    plain = {"size": 24, "grid": 16, "channels": 6, "hidden": 12, "pool": 6, "steps": (4, 6), "batch_size": 2}
+    plain = {
+        "size": 24,
+        "grid": 16,
+        "state_channels": 6,
+        "hidden": 12,
+        "pool_size": 6,
+        "steps": (4, 6),
+        "batch_size": 2,
+    }
     plain |= {"epochs": 2, "epoch_length": 4, "lr": 5e-3, "threads": 1, "tensorboard": False, "progress": False}
-    return TrainConfig(image=image, out=out, **(plain | {"loss": "patches"} | options))  # type: ignore[arg-type]
+    return TrainConfig(image=image, output=out, **(plain | {"loss": "patches"} | options))  # type: ignore[arg-type]

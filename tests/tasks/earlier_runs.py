@@ -27,7 +27,7 @@ import nibabel as nib
 import numpy as np
 
 DATA, RUN = Path("data"), Path("run")  # relative, since a run's options hold them
-_COMMON = {"batch_size": 2, "epochs": 1, "threads": 1, "tensorboard": False, "progress": False, "out": RUN}
+_COMMON = {"batch_size": 2, "epochs": 1, "threads": 1, "tensorboard": False, "progress": False, "output": RUN}
 _COMMON["schedule"] = "constant"  # only such a run may be made longer
 
 
@@ -88,13 +88,13 @@ TASKS: dict[str, tuple[Callable[[Path], None], dict[str, Any], dict[str, Any]]] 
     ),
     "selfclassify": (
         _digits,
-        {"data": DATA, "pool_size": 8, "channels": 12, "perception": 8, "hidden": (8,), "steps": (2, 3),
-         "held_out": 2, "measured": 2, "pool_after": 1},
+        {"data": DATA, "pool_size": 8, "state_channels": 12, "perception": 8, "hidden": (8,), "steps": (2, 3),
+         "val_count": 2, "measured": 2, "pool_after": 1},
         {"data": DATA, "steps": 4},
     ),
     "texture": (
         _picture,
-        {"image": DATA / "picture.png", "size": 24, "grid": 16, "channels": 6, "hidden": 8, "pool": 4,
+        {"image": DATA / "picture.png", "size": 24, "grid": 16, "state_channels": 6, "hidden": 8, "pool_size": 4,
          "steps": (2, 3), "epoch_length": 2, "loss": "patches"},
         {"at": (4, 8), "frames": 3, "steps_per_frame": 2, "size": (20, 20)},
     ),

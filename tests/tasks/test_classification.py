@@ -354,16 +354,16 @@ def test_what_cannot_be_predicted_or_scored_is_one_line(trained, data, tmp_path)
     folds = fold_options("classification")
     cases = [
         (lambda: evaluate(EvaluateConfig(trained.best, other, output=tmp_path, progress=False)), "the class .square."),
-        (lambda: evaluate(EvaluateConfig(trained.best, data, output=tmp_path, subset="held-out", progress=False)),
+        (lambda: evaluate(EvaluateConfig(trained.best, data, output=tmp_path, subset="val", progress=False)),
          "has 0 of the 18 images that split.json lists as held_out"),
         (lambda: predict(PredictConfig(trained.best, tmp_path / "no", progress=False)), "--input .*no: does not exist"),
         (lambda: predict(PredictConfig(trained.best, other, views=9, progress=False)), "views=9 is not allowed"),
         (lambda: predict(PredictConfig(tmp_path, other, progress=False)), "holds no best.safetensors"),
         (lambda: predict(PredictConfig(trained.best, other, output=other, progress=False)), "lies in --input .*other"),
         (lambda: evaluate(EvaluateConfig(trained.best, other, output=other / "ring" / "o")), "lies in --data .*other"),
-        (lambda: train(TrainConfig(data=other, out=other / "run")), "--out .*run: lies in --data .*other"),
-        (lambda: train(TrainConfig(val_data=other, out=other / "run")), "--out .*run: lies in --val-data .*other"),
-        (lambda: crossvalidate(folds(data=other, out=other / "o")), "--out .*o: lies in --data .*other"),
+        (lambda: train(TrainConfig(data=other, output=other / "run")), "--output .*run: lies in --data .*other"),
+        (lambda: train(TrainConfig(val_data=other, output=other / "run")), "--output .*run: lies in --val-data"),
+        (lambda: crossvalidate(folds(data=other, output=other / "o")), "--output .*o: lies in --data .*other"),
         (lambda: animate(AnimateConfig(trained.best, other, output=tmp_path / "f.gif")), "other: is a folder"),
     ]  # fmt: skip
     (tmp_path / "x.png").write_bytes(b"")

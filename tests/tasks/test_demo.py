@@ -168,7 +168,7 @@ def test_volumes_lie_where_the_template_has_them(tmp_path):
 
 
 def test_epochs_below_one_are_refused(tmp_path, capsys):
-    assert cli.main(["demo", "--epochs", "0", "--out", str(tmp_path / "out")]) == 1
+    assert cli.main(["demo", "--epochs", "0", "--output", str(tmp_path / "out")]) == 1
     assert "epochs=0 is not allowed" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
@@ -176,7 +176,7 @@ def test_epochs_below_one_are_refused(tmp_path, capsys):
 def test_a_folder_with_other_files_is_left_alone(tmp_path, capsys):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "mine.txt").write_text("precious")
-    assert cli.main(["demo", "--quick", "--out", str(tmp_path)]) == 1
+    assert cli.main(["demo", "--quick", "--output", str(tmp_path)]) == 1
     assert "not from this demo" in capsys.readouterr().err
     assert [path.name for path in tmp_path.rglob("*")] == ["data", "mine.txt"]
 
@@ -193,7 +193,7 @@ def quick(tmp_path_factory):
     (folder / "training" / "evaluation" / "scores.csv").write_text("of the earlier model")
     (folder / ".ncafast-demo").touch()
     with contextlib.redirect_stdout(io.StringIO()) as printed:
-        code = cli.main(["demo", "--quick", "--no-progress", "--seed", "5", "--out", str(folder)])
+        code = cli.main(["demo", "--quick", "--no-progress", "--seed", "5", "--output", str(folder)])
     assert code == 0
     return folder, printed.getvalue()
 

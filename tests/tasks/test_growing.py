@@ -152,7 +152,7 @@ def broken_files(folder: Path) -> dict[str, Path]:
 )
 def test_a_bad_image_is_one_line_that_names_it(tmp_path, capsys, name, said):
     path = broken_files(tmp_path)[name]
-    words = ["train", "growing", "--image", str(path), "--size", "8", "--out", str(tmp_path / "run")]
+    words = ["train", "growing", "--image", str(path), "--size", "8", "--output", str(tmp_path / "run")]
     assert cli.main(words) == 1
     err = capsys.readouterr().err
     assert err.startswith("ncafast: error: ") and err.count("\n") == 1
@@ -373,7 +373,7 @@ def test_a_run_that_is_cut_off_goes_on_to_the_same_bits(image, tmp_path, monkeyp
                 train(config)
             stops += 1
         done = train(config)  # all is done, nothing more is saved
-    whole = train(replace(config, out=tmp_path / "whole"))
+    whole = train(replace(config, output=tmp_path / "whole"))
     assert stops == 6 and done.best_epoch == whole.best_epoch
     for kind in ("best", "last"):
         assert weights(getattr(done, kind)) == weights(getattr(whole, kind))

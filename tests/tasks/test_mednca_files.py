@@ -328,20 +328,20 @@ def test_shape_runs_along_the_canonical_axes(tmp_path, axes):
 
 
 def test_a_place_that_cannot_be_written_is_named_with_its_option(tmp_path):
-    check_folder("--out", tmp_path / "new" / "folder")
+    check_folder("--output", tmp_path / "new" / "folder")
     assert not list(tmp_path.iterdir())
     (tmp_path / "file").touch()
     for place in (tmp_path / "file", tmp_path / "file" / "in"):
-        with pytest.raises(ValueError, match=f"^--out {re.escape(str(place))}: .*file is not a folder; give"):
-            check_folder("--out", place)
+        with pytest.raises(ValueError, match=f"^--output {re.escape(str(place))}: .*file is not a folder; give"):
+            check_folder("--output", place)
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a file system that refuses what permissions allow")
 def test_a_file_system_that_takes_no_files_is_named():
     with pytest.raises(
-        ValueError, match=r"^--out /proc/new/run: (nothing can be made|no permission to write) in /proc"
+        ValueError, match=r"^--output /proc/new/run: (nothing can be made|no permission to write) in /proc"
     ):
-        check_folder("--out", Path("/proc/new/run"))
+        check_folder("--output", Path("/proc/new/run"))
 
 
 def test_a_place_without_permission_is_refused(tmp_path, monkeypatch):

@@ -108,7 +108,7 @@ def test_a_film_shows_the_slice_with_most_of_the_label(run, tmp_path):
     assert (tmp_path / "a.gif").read_bytes() == (tmp_path / "b.gif").read_bytes()
     frames = iio.imread(config.output)
     assert len(frames) == 10  # 5 steps on either level
-    animate(dataclasses.replace(config, output=tmp_path / "c.gif", show="channels", every=5, scale=2))
+    animate(dataclasses.replace(config, output=tmp_path / "c.gif", show="channels", every=5, zoom=2))
     tiles = iio.imread(tmp_path / "c.gif")
     assert tiles.shape == (2, 2 * (2 * 13 + 1), 2 * (2 * 9 + 1), 3)
     for options, said in (
@@ -266,7 +266,7 @@ def test_a_model_of_another_dtype_works_in_float32(run, tmp_path):
 def test_a_damaged_split_is_one_line_and_not_needed_for_all(run, data, tmp_path, text):
     (tmp_path / "best.safetensors").write_bytes((run / "best.safetensors").read_bytes())
     (tmp_path / "split.json").write_text(text)
-    for subset in ("auto", "train", "held-out"):
+    for subset in ("auto", "train", "val"):
         with pytest.raises(ValueError, match=r"split\.json: is damaged.*; use --subset all"):
             evaluate(EvaluateConfig(tmp_path, data, subset=subset, output=tmp_path / "e", progress=False))
     scores = evaluate(EvaluateConfig(tmp_path, data, subset="all", output=tmp_path / "e", progress=False))
@@ -366,7 +366,7 @@ def test_subsets(run, data, tmp_path):
     write(other / "new_mask.nii.gz", label)
     assert names(data=other) == ["new"]
     with pytest.raises(ValueError, match="none of the model's 1 held-out volumes is in this data"):
-        names(data=other, subset="held-out")
+        names(data=other, subset="val")
     alone = tmp_path / "alone.safetensors"
     alone.write_bytes((run / "best.safetensors").read_bytes())
     with pytest.raises(ValueError, match=r"has no split\.json beside it"):

@@ -283,16 +283,19 @@ def test_a_resume_file_that_does_not_fit_is_named(data, halfway, tmp_path, kind)
 @pytest.mark.parametrize("value", ["x", -1, 0, 2.5, 10**6, [1]])
 def test_damaged_options_of_a_run_are_named(data, tmp_path, value):
     config = tiny(data, tmp_path / "run", epochs=1)
-    RunFolder(config.out).claim(config, {})
-    path = config.out / "config.json"
+    RunFolder(config.output).claim(config, {})
+    path = config.output / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"threads": value}))
-    with pytest.raises(ValueError, match=r"config\.json: is damaged \(threads=.*\); give another folder with --out"):
+    with pytest.raises(ValueError, match=r"config\.json: is damaged \(threads=.*\); give another folder with --output"):
         train(dataclasses.replace(config, threads=None))
 
 
 def test_a_place_that_cannot_be_written_is_said_before_any_work(data, tmp_path):
     (tmp_path / "file").touch()
-    for options, said in (({"out": tmp_path / "file" / "run"}, "--out"), ({"cache": tmp_path / "file"}, "--cache")):
+    for options, said in (
+        ({"output": tmp_path / "file" / "run"}, "--output"),
+        ({"cache": tmp_path / "file"}, "--cache"),
+    ):
         with pytest.raises(ValueError, match=f"^{said} .*file is not a folder"):
             train(dataclasses.replace(tiny(data, tmp_path / "run"), **options))
     assert not (tmp_path / "run").exists()

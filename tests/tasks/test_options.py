@@ -104,7 +104,7 @@ def test_most_options_are_looked_at():
 def test_no_more_samples_are_damaged_than_there_are(damage, tmp_path):
     Image.new("RGBA", (6, 6), "red").save(tmp_path / "a.png")
     plain = {"size": 6, "padding": 1, "state_channels": 5, "hidden": 4, "steps": (1, 1), "threads": 1}
-    config = growing.TrainConfig(image=tmp_path / "a.png", out=tmp_path / "run", damage=damage, **plain)
+    config = growing.TrainConfig(image=tmp_path / "a.png", output=tmp_path / "run", damage=damage, **plain)
     with pytest.raises(ValueError, match=rf"damage={damage} is not allowed; of a batch of 8, 1 begin anew; .* 0 to 7"):
         growing.train(config)
     assert not (tmp_path / "run").exists()

@@ -165,7 +165,7 @@ def damage(raw: Path, kind: str) -> None:
 )
 def test_bad_files_are_one_line_that_names_them(data, tmp_path, capsys, kind, said):
     damage(data / "MNIST" / "raw", kind)
-    assert cli.main(["train", "selfclassify", "--data", str(data), "--out", str(tmp_path / "run")]) == 1
+    assert cli.main(["train", "selfclassify", "--data", str(data), "--output", str(tmp_path / "run")]) == 1
     err = capsys.readouterr().err
     assert err.startswith("ncafast: error: ") and err.count("\n") == 1
     assert str(data) in err and said in err
@@ -187,15 +187,15 @@ def test_an_empty_folder_a_file_and_no_folder_are_told_apart(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"channels": 10}, "channels=10 is not allowed; give a whole number from 11"),
+        ({"state_channels": 10}, "state_channels=10 is not allowed; give a whole number from 11"),
         ({"hidden": ()}, "hidden=()"),
         ({"hidden": (8, 0)}, "hidden=(8, 0)"),
         ({"fresh": -0.1}, "fresh=-0.1"),
         ({"fresh": 0.6, "mutate": 0.5}, "more than a whole batch"),
         ({"dropout": 1.0}, "dropout=1.0"),
         ({"dropout": float("nan")}, "dropout=nan"),
-        ({"held_out": 60}, "holds 60 digits"),
-        ({"held_out": -1}, "held_out=-1"),
+        ({"val_count": 60}, "holds 60 digits"),
+        ({"val_count": -1}, "val_count=-1"),
         ({"pool_size": 7}, "a pool of 7"),
         ({"steps": (0, 3)}, "steps=(0, 3)"),
         ({"batch_size": 0}, "batch_size=0"),
@@ -314,7 +314,7 @@ def test_a_part_of_every_batch_gets_other_digits(data, tmp_path, monkeypatch, sh
 
 
 @pytest.mark.skipif("cpu" not in backends.available(), reason="the CPU backend is not built")
-@pytest.mark.parametrize("loss", ["l2", "ce"])
+@pytest.mark.parametrize("loss", ["l2", "cross-entropy"])
 def test_loss_curves_agree_between_the_fused_and_the_reference_backend(data, tmp_path, monkeypatch, loss):
     curve: list[float] = []
     original = job.SelfClassifying.losses
@@ -374,7 +374,7 @@ def test_a_run_that_is_cut_off_goes_on_to_the_same_bits(data, tmp_path, monkeypa
             with pytest.raises(PowerCut):
                 train(config)
         done = train(config)  # all is done, nothing more is saved
-    whole = train(replace(config, out=tmp_path / "whole"))
+    whole = train(replace(config, output=tmp_path / "whole"))
     for kind in ("best", "last"):
         assert weights(getattr(done, kind)) == weights(getattr(whole, kind))
     jobs = [checkpoint.load_resume(run.folder / "resume.pt")["job"] for run in (done, whole)]
@@ -421,7 +421,7 @@ def test_no_digit_need_be_exchanged(data, tmp_path, short):
 
 
 def test_nothing_need_be_held_out(data, tmp_path, short):
-    result = train(options(data, tmp_path / "run", held_out=0))
+    result = train(options(data, tmp_path / "run", val_count=0))
     assert result.measures == {"val_cells": None, "val_votes": None, "val_cells_later": None}
     losses = [row["loss"] for row in result.history]
     assert result.best_epoch == 1 + losses.index(min(losses))
@@ -566,7 +566,7 @@ def test_the_pages_python_is_what_train_takes(tmp_path, monkeypatch):
     seen: list[TrainConfig] = []
     monkeypatch.setattr("ncafast.tasks.selfclassify.train", lambda config: seen.append(config) or done, raising=False)
     exec(block, {})
-    assert (seen[0].data, seen[0].out) == (Path("mnist"), Path("digits"))
+    assert (seen[0].data, seen[0].output) == (Path("mnist"), Path("digits"))
 
 
 # Real digits, where there are any

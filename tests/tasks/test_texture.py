@@ -65,8 +65,10 @@ def waves(path: Path, side: int = 40) -> Path:
 
 
 def test_it_learns_the_texture(tmp_path):
-    config = tiny(waves(tmp_path / "waves.png"), tmp_path / "run", epochs=12, epoch_length=25, hidden=32, channels=8)
-    config = dataclasses.replace(config, size=32, grid=24, steps=(12, 24), batch_size=3, pool=32, lr=2e-3)
+    config = tiny(
+        waves(tmp_path / "waves.png"), tmp_path / "run", epochs=12, epoch_length=25, hidden=32, state_channels=8
+    )
+    config = dataclasses.replace(config, size=32, grid=24, steps=(12, 24), batch_size=3, pool_size=32, lr=2e-3)
     result = train(config)
     sample = read_sample(config.image, 32)
     plain = sample.mean((1, 2), keepdim=True).expand(1, 3, 24, 24)  # the right colours and no pattern
@@ -124,7 +126,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path):
     image = picture(tmp_path / "stripes.png")
     config = tiny(image, tmp_path / "whole", save_every=1)
     train(config)
-    cut = dataclasses.replace(config, out=tmp_path / "cut")
+    cut = dataclasses.replace(config, output=tmp_path / "cut")
     for after in (2, 3):
         process = multiprocessing.get_context("spawn").Process(target=_killed, args=(cut, after))
         process.start()
@@ -152,11 +154,11 @@ def test_nan_stops_with_what_to_try(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"channels": 2}, "channels=2 is not allowed"),
+        ({"state_channels": 2}, "state_channels=2 is not allowed"),
         ({"grid": 8}, "grid=8 is not allowed"),
         ({"size": 4}, "size=4 is not allowed"),
         ({"crop": 41}, "crop=41 does not fit"),
-        ({"batch_size": 7}, "does not fit pool=6"),
+        ({"batch_size": 7}, "does not fit pool_size=6"),
         ({"steps": (5, 4)}, "steps="),
         ({"lr": -1.0}, "lr=-1"),
         ({"overflow": float("nan")}, "overflow=nan"),
@@ -216,18 +218,18 @@ def test_samples_of_every_kind_are_read(tmp_path):
 
 
 def test_an_animation_has_the_size_and_the_frames_asked_for(run, tmp_path):
-    config = AnimateConfig(run, tmp_path / "a.gif", size=(20, 30), frames=5, every=2, scale=2, progress=False)
+    config = AnimateConfig(run, tmp_path / "a.gif", size=(20, 30), frames=5, every=2, zoom=2, progress=False)
     assert animate(config) == tmp_path / "a.gif"
     found = iio.imread(tmp_path / "a.gif")
     assert found.shape == (5, 40, 60, 3)
-    animate(dataclasses.replace(config, output=tmp_path / "b.png", repeat=(2, 3), scale=1))
+    animate(dataclasses.replace(config, output=tmp_path / "b.png", repeat=(2, 3), zoom=1))
     last = iio.imread(tmp_path / "b.png")
     assert last.shape == (40, 90, 3)
     assert (last[:20, :30] == last[20:, 60:]).all()
     # Starting later shows the same rollout's later frames.
-    animate(dataclasses.replace(config, output=tmp_path / "c.png", scale=1, start=6, frames=2))
+    animate(dataclasses.replace(config, output=tmp_path / "c.png", zoom=1, start=6, frames=2))
     assert (iio.imread(tmp_path / "c.png") == last[:20, :30]).all()
-    animate(dataclasses.replace(config, output=tmp_path / "d.png", scale=1, show="channels"))
+    animate(dataclasses.replace(config, output=tmp_path / "d.png", zoom=1, show="channels"))
     assert iio.imread(tmp_path / "d.png").shape == (2 * 20 + 1, 3 * 30 + 2, 3)
 
 
@@ -319,23 +321,23 @@ def test_a_study_goes_on_where_it_was_and_can_grow(tmp_path, monkeypatch):
     taken, real = [], dynamics.train
 
     def counted(task: Any, config: TrainConfig) -> Any:
-        taken.append((config.channels, config.hidden))
+        taken.append((config.state_channels, config.hidden))
         if len(taken) == 2:
             raise KeyboardInterrupt
-        if config.channels == 5:
+        if config.state_channels == 5:
             raise TrainingStopped("the loss became nan")
         return real(task, config)
 
     def shorter(**options: Any) -> TrainConfig:
-        given = {name: options[name] for name in ("image", "out", "channels", "hidden", "seed")}
-        return tiny(**given, epochs=1, epoch_length=2)
+        given = {name: options[name] for name in ("image", "state_channels", "hidden", "seed")}
+        return tiny(out=options["output"], **given, epochs=1, epoch_length=2)
 
     monkeypatch.setattr(dynamics, "TrainConfig", shorter)
     monkeypatch.setattr(dynamics, "train", counted)
     config = StudyConfig(
         picture(tmp_path / "stripes.png"),
         tmp_path / "study",
-        channels=(4, 5),
+        state_channels=(4, 5),
         hidden=(6,),
         size=24,
         grid=16,
@@ -348,23 +350,23 @@ def test_a_study_goes_on_where_it_was_and_can_grow(tmp_path, monkeypatch):
     )
     with pytest.raises(KeyboardInterrupt):
         study(config)
-    first = (config.out / "motion.csv").read_text()
+    first = (config.output / "motion.csv").read_text()
     result = study(config)
     assert taken == [(4, 6), (5, 6), (5, 6)]  # what was measured is not trained again
-    assert (config.out / "motion.csv").read_text().startswith(first)
+    assert (config.output / "motion.csv").read_text().startswith(first)
     assert [row["channels"] for row in result.rows] == [4, 5]
     assert result.rows[0]["motion"] >= 0
     assert np.isnan(result.rows[1]["motion"]) and "nan" in result.rows[1]["note"]
     assert iio.imread(result.heat_map).std() > 1
-    assert len(study(dataclasses.replace(config, channels=(4, 5), hidden=(6, 7))).rows) == 4
+    assert len(study(dataclasses.replace(config, state_channels=(4, 5), hidden=(6, 7))).rows) == 4
     assert taken[3:] == [(4, 7), (5, 7)]
     with pytest.raises(ValueError, match="other options: settle"):
         study(dataclasses.replace(config, settle=5))
-    (config.out / "motion.csv").write_text("channels\nx\n")
+    (config.output / "motion.csv").write_text("channels\nx\n")
     with pytest.raises(ValueError, match="motion.csv: is damaged"):
         study(config)
     for options, said in (
-        ({"channels": (2,)}, "channels="),
+        ({"state_channels": (2,)}, "state_channels="),
         ({"seeds": ()}, "seeds="),
         ({"hidden": (4, 4)}, "hidden="),
     ):

@@ -142,7 +142,7 @@ def test_stopping_around_any_write_changes_nothing(tmp_path, monkeypatch, name):
             except PowerCut:
                 stops += 1
     assert 2 <= stops < 60
-    whole = fit(nca(), STATES, loss, dataclasses.replace(own, out=tmp_path / "whole"))
+    whole = fit(nca(), STATES, loss, dataclasses.replace(own, output=tmp_path / "whole"))
     for kind in ("best", "last"):
         assert weights(getattr(done, kind)) == weights(getattr(whole, kind))
     rows = [[{**row, "seconds": 0} for row in result.history] for result in (done, whole)]
@@ -325,7 +325,7 @@ def test_any_module_can_be_trained_and_its_weights_read(tmp_path):
         ({"betas": (0.9, 1.0)}, "give numbers from 0 to below 1"),
         ({"patience": 1.5}, r"patience=1.5 is not allowed; give a whole number or leave it out"),
         ({"tensorboard": 1}, "tensorboard=1 is not allowed; give True or False"),
-        ({"out": "run"}, r"out='run' is not allowed; give a Path, such as Path\('run'\)"),
+        ({"output": "run"}, r"output='run' is not allowed; give a Path, such as Path\('run'\)"),
     ],
 )
 def test_wrong_options_are_refused_before_anything_is_written(tmp_path, options, said):

@@ -109,7 +109,7 @@ def test_a_stopped_run_finds_its_pool_again(tmp_path):
     with pytest.raises(PowerCut):
         run(Stopping(), own)
     done = run(again := Stopping(), own)
-    whole = run(undisturbed := Still(), dataclasses.replace(own, out=tmp_path / "b"))
+    whole = run(undisturbed := Still(), dataclasses.replace(own, output=tmp_path / "b"))
     assert torch.equal(again.pool.states, undisturbed.pool.states)
     for name, tensor in load_file(whole.last).items():
         assert torch.equal(load_file(done.last)[name], tensor)

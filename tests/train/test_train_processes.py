@@ -117,5 +117,5 @@ def test_parts_are_the_batch_in_order(samples, count, accumulate):
 def test_a_single_process_needs_no_network(tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "1")
     fit(NCA(4, 8), torch.rand(2, 4, 5, 5), lambda m, b, at: m(b, 1, **at.options).square().mean(),
-        Settings(out=tmp_path, epochs=1, tensorboard=False, progress=False))  # fmt: skip
+        Settings(output=tmp_path, epochs=1, tensorboard=False, progress=False))  # fmt: skip
     assert not torch.distributed.is_initialized()

@@ -295,16 +295,16 @@ def test_a_new_run_replaces_nothing_in_its_folder(tmp_path, name):
     path = tmp_path / name
     path.parent.mkdir(exist_ok=True)
     path.write_text('{"my": "split"}')
-    with pytest.raises(ValueError, match=f"^{tmp_path}: holds .*no config.json.*another folder with --out"):
-        RunFolder(tmp_path).claim(Settings(out=tmp_path), {"train": {}, "held_out": {}})
+    with pytest.raises(ValueError, match=f"^{tmp_path}: holds .*no config.json.*another folder with --output"):
+        RunFolder(tmp_path).claim(Settings(output=tmp_path), {"train": {}, "held_out": {}})
     assert path.read_text() == '{"my": "split"}' and not (tmp_path / "config.json").exists()
 
 
 def test_a_run_that_was_killed_while_it_began_begins_again(tmp_path):
     data = {"train": {"a": 1}, "held_out": {}}
     (tmp_path / "split.json").write_text(json.dumps(data))
-    assert RunFolder(tmp_path).claim(Settings(out=tmp_path), data) is None
-    assert RunFolder(tmp_path).claim(Settings(out=tmp_path), data) is None  # and is its own
+    assert RunFolder(tmp_path).claim(Settings(output=tmp_path), data) is None
+    assert RunFolder(tmp_path).claim(Settings(output=tmp_path), data) is None  # and is its own
 
 
 def test_folds_and_searches_replace_no_table(tmp_path):
@@ -317,12 +317,12 @@ def test_folds_and_searches_replace_no_table(tmp_path):
 
 @pytest.mark.parametrize("content", [b"patient,age\n1,2\n", b"\xff\xfe\0x", b""])
 def test_bench_adds_to_its_own_results_alone(tmp_path, content):
-    options = parse(["--out", str(tmp_path)])
+    options = parse(["--output", str(tmp_path)])
     path = tmp_path / "cpu.csv"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=rf"^{path} is not a file of results.*--out, or --overwrite to replace it"):
+    with pytest.raises(ValueError, match=rf"^{path} is not a file of results.*--output, or --overwrite to replace it"):
         check_out(path, options)
     assert path.read_bytes() == content
-    check_out(path, parse(["--out", str(tmp_path), "--overwrite"]))
+    check_out(path, parse(["--output", str(tmp_path), "--overwrite"]))
     assert results.is_results(path) and results.read(path) == []
     check_out(path, options)

@@ -33,7 +33,7 @@ __all__ = [
 
 
 def train(options: TrainConfig) -> Result:
-    """Train as configured, or continue the run in `options.out`.
+    """Train as configured, or continue the run in `options.output`.
 
     Raises:
         ValueError: options, data or a run folder that cannot be used.

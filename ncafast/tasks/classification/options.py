@@ -45,7 +45,7 @@ class TrainConfig(ImageOptions, Settings):
     """Text file with the names of the held-out images, one per line: their paths inside --data, as split.json has
     them. Left out: those not in --train-list; without that, --val-fraction of all."""
 
-    out: Path = Path("classification-run")
+    output: Path = Path("classification-run")
     """Folder for checkpoints, curves, pictures and everything else the run writes."""
 
     size: int = 32
@@ -134,7 +134,7 @@ class EvaluateConfig(Runtime, ImageLimit):
     naming: Naming = "folders"
     """Where the class of an image in a folder stands, as for training."""
 
-    subset: Literal["auto", "held-out", "train", "test", "all"] = "auto"
+    subset: Literal["auto", "val", "train", "test", "all"] = "auto"
     """Which images to score. auto: those held out, if the model was trained on this data; otherwise all. test: those
     that the data call so (a folder test, test_images of an .npz file, split test of a .csv list); they count among all
     too, never among those held out."""

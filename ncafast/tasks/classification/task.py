@@ -41,20 +41,20 @@ class ClassificationTask(Task[Spec]):
     limits = {"steps": 1, "size": 2, "state_channels": 4, "views": VIEWS}
 
     def check(self, options: TrainConfig) -> None:
-        check_apart("--out", options.out, "--data", options.data)
-        check_apart("--out", options.out, "--val-data", options.val_data)
+        check_apart("--output", options.output, "--data", options.data)
+        check_apart("--output", options.output, "--val-data", options.val_data)
 
     def check_use(self, options: AnimateConfig | EvaluateConfig | PredictConfig) -> None:
         if isinstance(options, EvaluateConfig):
             check_apart("--output", options.output, "--data", options.data)
 
     def settled(self, options: TrainConfig) -> TrainConfig:
-        begun = RunFolder(options.out).settled()
+        begun = RunFolder(options.output).settled()
         kind = options.augment if options.augment != "auto" else begun.get("augment") or augment.resolve("auto")
         return replace(options, device=str(resolve_device(options.device)), augment=augment.resolve(kind))
 
     def samples(self, options: TrainConfig) -> tuple[Sequence[str], Sequence[str]]:
-        check_apart("--out", options.out, "--data", options.data)
+        check_apart("--output", options.output, "--data", options.data)
         if options.data is None:
             raise ValueError("no data given: give --data with a folder, a .csv or an .npz file")
         if options.val_data is not None:
@@ -69,7 +69,7 @@ class ClassificationTask(Task[Spec]):
         return "val_accuracy"
 
     def job(self, options: TrainConfig) -> Classification:
-        begun = RunFolder(options.out).settled()
+        begun = RunFolder(options.output).settled()
         earlier = bool(begun) and "value_range" not in begun  # by a version without the option
         return Classification(self, options, Reading("earlier", options.max_pixels) if earlier else None)
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ncafast.utils.renamed import Renamed
+
 
 @dataclass
-class DemoConfig:
+class DemoConfig(Renamed):
     """Train a small Med-NCA to find white matter in a brain template, try it on unseen slices, time it.
 
     Takes a few minutes on two CPU cores and no download: the template comes with the package nilearn. The folder it
     leaves holds the model, the segmentation as NIfTI, pictures, an animation and summary.json.
     """
 
-    out: Path = Path("ncafast-demo")
+    output: Path = Path("ncafast-demo")
     """Folder for everything the demo writes. An earlier demo in it is replaced."""
 
     epochs: int = 120

@@ -32,7 +32,7 @@ SPEED, QUICK_SPEED = (2, 96, 15), (2, 48, 3)  # batch, side in cells, rounds
 
 
 def run(config: DemoConfig) -> None:
-    """Run the demo and leave its files in `config.out`.
+    """Run the demo and leave its files in `config.output`.
 
     Raises:
         ValueError: epochs below 1, or the folder holds something else.
@@ -41,20 +41,20 @@ def run(config: DemoConfig) -> None:
     if config.epochs < 1:
         raise ValueError(f"epochs={config.epochs} is not allowed; give a whole number from 1")
     clock = _Clock()
-    _claim(config.out)
+    _claim(config.output)
     data = brain.load(config.quick)
     tqdm.write(_intention(config, data))
-    options = _options(config, brain.write_volumes(data, config.out / "data"))
+    options = _options(config, brain.write_volumes(data, config.output / "data"))
     clock.lap("prepare")
     result = _train(options)
-    shutil.copyfile(result.last, config.out / "model.safetensors")
+    shutil.copyfile(result.last, config.output / "model.safetensors")
     clock.lap("train")
-    trained = load_model(config.out / "model.safetensors", resolve_device("cpu"))
+    trained = load_model(config.output / "model.safetensors", resolve_device("cpu"))
     assert isinstance(trained.model, MedNCA)
     found = _segment(config, trained, data)
     clock.lap("predict")
     quality = _quality(data, found)
-    gallery.write(config.out, data, trained, found, result.history, quality["dice"], config.seed)
+    gallery.write(config.output, data, trained, found, result.history, quality["dice"], config.seed)
     clock.lap("draw")
     tqdm.write("measuring the speed beside plain PyTorch")
     speeds = speed.compare(trained.model, *(QUICK_SPEED if config.quick else SPEED))
@@ -62,8 +62,8 @@ def run(config: DemoConfig) -> None:
     facts = quality | speeds | summary.surroundings(config, trained.model, data)
     facts["epochs"] = len(result.history)
     facts["seconds"] = clock.seconds()
-    summary.write(config.out, facts)
-    print(summary.table(facts, config.out), flush=True)
+    summary.write(config.output, facts)
+    print(summary.table(facts, config.output), flush=True)
 
 
 def _claim(out: Path) -> None:
@@ -71,10 +71,10 @@ def _claim(out: Path) -> None:
 
     The marker file tells them from a user's own folders, which are never touched.
     """
-    check_folder("--out", out)
+    check_folder("--output", out)
     marker = out / ".ncafast-demo"
     if not marker.exists() and out.exists() and any(out.iterdir()):
-        raise ValueError(f"{out}: holds files that are not from this demo; give another folder with --out")
+        raise ValueError(f"{out}: holds files that are not from this demo; give another folder with --output")
     out.mkdir(parents=True, exist_ok=True)
     marker.touch()
     if (out / "data").exists():
@@ -89,14 +89,14 @@ def _intention(config: DemoConfig, data: brain.Brain) -> str:
     return (
         f"Learning to find white matter in {count} coronal slices of a brain template, to find it in {last - first} "
         f"others (slices {first} to {last - 1}, {brain.GAP} mm or more from any training slice).\n"
-        f"Everything goes to {config.out}/; training writes its lines to {config.out}/training/log.txt"
+        f"Everything goes to {config.output}/; training writes its lines to {config.output}/training/log.txt"
     )
 
 
 def _options(config: DemoConfig, held_out: Path) -> TrainConfig:
     options = TrainConfig(
         data=held_out.parent,
-        out=config.out / "training",
+        output=config.output / "training",
         val_list=held_out,
         axis="coronal",
         crop=CROP,
@@ -121,18 +121,18 @@ def _options(config: DemoConfig, held_out: Path) -> TrainConfig:
 
 def _train(options: TrainConfig) -> Result:
     """`ncafast train mednca` with its lines, one per epoch, in a file; progress bar and errors show as ever."""
-    options.out.mkdir(parents=True, exist_ok=True)
-    with (options.out / "log.txt").open("w", encoding="utf-8") as log, contextlib.redirect_stdout(log):
+    options.output.mkdir(parents=True, exist_ok=True)
+    with (options.output / "log.txt").open("w", encoding="utf-8") as log, contextlib.redirect_stdout(log):
         return train(options)
 
 
 def _segment(config: DemoConfig, trained: TrainedModel, data: brain.Brain) -> brain.Array:
     """Segment the held-out volume as `ncafast predict mednca` does: [X, Y, Z] bool."""
-    labels = config.out / "data" / f"{brain.HELD_OUT}-predicted.nii.gz"
+    labels = config.output / "data" / f"{brain.HELD_OUT}-predicted.nii.gz"
     predict(
         PredictConfig(
             model=trained.path,
-            input=config.out / "data" / "imagesTs" / f"{brain.HELD_OUT}.nii.gz",
+            input=config.output / "data" / "imagesTs" / f"{brain.HELD_OUT}.nii.gz",
             output=labels,
             runs=1 if config.quick else RUNS,
             overlay=False,
@@ -142,7 +142,7 @@ def _segment(config: DemoConfig, trained: TrainedModel, data: brain.Brain) -> br
         )
     )
     found = np.asarray(nib.Nifti1Image.from_filename(labels).dataobj) > 0
-    brain.write_prediction(data, found, config.out / "white-matter.nii.gz")
+    brain.write_prediction(data, found, config.output / "white-matter.nii.gz")
     labels.unlink()  # the same voxels, without the template around them
     return found
 

@@ -20,7 +20,7 @@ __all__ = ["AnimateConfig", "EvaluateConfig", "Healing", "Result", "TrainConfig"
 
 
 def train(options: TrainConfig) -> Result:
-    """Train as configured, or continue the run in `options.out`.
+    """Train as configured, or continue the run in `options.output`.
 
     Raises:
         ValueError: options, an image or a run folder that cannot be used.

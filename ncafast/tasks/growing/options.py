@@ -21,7 +21,7 @@ class TrainConfig(ImageOptions, Settings):
     give the same command again: it goes on where it was and ends with the same weights.
     """
 
-    out: Path = Path("growing-run")
+    output: Path = Path("growing-run")
     """Folder for checkpoints, curves, pictures and everything else the run writes."""
 
     image: Path | None = None

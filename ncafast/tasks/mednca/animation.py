@@ -55,7 +55,7 @@ def frames(trained: TrainedModel, options: AnimateConfig) -> list[Array]:
         raise refused("slice", index, f"{options.input} has {len(images)} slices; give one from 0 to {len(images) - 1}")
     seen = list(stages(model, torch.from_numpy(images), index, every=options.every, seed=options.seed))
     if options.show == "channels":
-        return channels(seen, options.scale)
+        return channels(seen, options.zoom)
     number = recipe.values.index(options.label) if options.label is not None else 0
     return segmentation(seen, images[index, 0], read_from(model) + number, recipe.axis, (spacing[1], spacing[2]))
 

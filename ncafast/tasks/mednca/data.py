@@ -66,7 +66,7 @@ def load_sides(
 ) -> tuple[list[CachedVolume], list[CachedVolume], list[Skipped]]:
     """Training volumes, held-out volumes and the files that were left out."""
     skipped = list(unpaired)
-    prepared = load_volumes(pairs, recipe, config.cache or config.out / "cache", config.ignore_affine, least)
+    prepared = load_volumes(pairs, recipe, config.cache or config.output / "cache", config.ignore_affine, least)
     volumes = {}
     for item in tqdm(prepared, "preparing slices", len(pairs), unit="volume", disable=not config.progress):
         if isinstance(item, Skipped):

@@ -44,10 +44,12 @@ class Segmentation(TaskJob):
     finds = True  # whether the last validation found anything
 
     def __init__(self, task: Task[Any], config: TrainConfig) -> None:
-        self.task, self.config, self.begun = task, config, RunFolder(config.out).settled()
+        self.task, self.config, self.begun = task, config, RunFolder(config.output).settled()
         earlier = bool(self.begun) and "merge_labels" not in self.begun  # by a version without dataset.json
         if earlier:
-            say(f"note: an earlier version began {config.out}, so dataset.json and further modalities are left aside")
+            say(
+                f"note: an earlier version began {config.output}, so dataset.json and further modalities are left aside"
+            )
         data = open_training(config, plain=earlier)
         say_contradictions([path for pair in data.pairs for path in pair.sources], config.geometry)
         self.recipe, notes = recipe_for(config, data)

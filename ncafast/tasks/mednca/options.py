@@ -38,11 +38,11 @@ class TrainConfig(BaseSettings):
     dims: Literal[2, 3] = 2
     """2 segments slice by slice (Med-NCA), 3 whole volumes (M3D-NCA)."""
 
-    out: Path = Path("mednca-run")
+    output: Path = Path("mednca-run")
     """Folder for checkpoints, curves, pictures and everything else the run writes."""
 
     cache: Path | None = None
-    """Folder for the prepared slices; safe to delete. Left out: cache/ inside --out."""
+    """Folder for the prepared slices; safe to delete. Left out: cache/ inside --output."""
 
     axis: Axis | Literal["auto"] = "auto"
     """Which slices to cut, in the patient's frame whatever the file's own orientation is. auto:
@@ -218,7 +218,7 @@ class EvaluateConfig(Runtime):
     labels: Path | None = None
     """Folder with the label maps: same file names as the images. Left out: they are under --data."""
 
-    subset: Literal["auto", "held-out", "train", "all"] = "auto"
+    subset: Literal["auto", "val", "train", "all"] = "auto"
     """Which volumes to score. auto: those held out, if the model was trained on this data;
     otherwise all."""
 
@@ -297,7 +297,7 @@ class AnimateConfig(Runtime):
     fps: float = 8.0
     """Frames per second."""
 
-    scale: int = 3
+    zoom: int = 3
     """Pixels along each side of a cell, for --show channels."""
 
     progress: bool = True

@@ -136,18 +136,19 @@ def _choose(pairs: Sequence[Pair], config: EvaluateConfig) -> list[Pair]:
     split = read_split(config.model)
     if subset == "auto":
         known = split is not None and any(pair.name in split["train"] for pair in pairs)
-        subset = "held-out" if known else "all"
+        subset = "val" if known else "all"
     if subset == "all":
         return list(pairs)
+    side = "held-out" if subset == "val" else subset
     if split is None:
         raise ValueError(
-            f"{config.model}: has no split.json beside it, so its {subset} volumes are not known; use --subset all"
+            f"{config.model}: has no split.json beside it, so its {side} volumes are not known; use --subset all"
         )
-    wanted = set(split[subset.replace("-", "_")])
+    wanted = set(split[side.replace("-", "_")])
     chosen = [pair for pair in pairs if pair.name in wanted]
     if not chosen:
-        raise ValueError(f"none of the model's {len(wanted)} {subset} volumes is in this data; use --subset all")
-    tqdm.write(f"scoring the {subset} volumes: {len(chosen)} of {len(pairs)}")
+        raise ValueError(f"none of the model's {len(wanted)} {side} volumes is in this data; use --subset all")
+    tqdm.write(f"scoring the {side} volumes: {len(chosen)} of {len(pairs)}")
     return chosen
 
 

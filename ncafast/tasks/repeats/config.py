@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from ncafast.tasks.on_demand import options_of
+from ncafast.utils.renamed import Renamed
 
 
 @dataclass(kw_only=True)
-class FoldOptions:
+class FoldOptions(Renamed):
     """What cross-validation takes beside a task's options."""
 
-    out: Path = Path("folds")
+    output: Path = Path("folds")
     """Folder for a training's folder per fold, results.csv, and results.png."""
 
     folds: int = 5
@@ -27,10 +28,10 @@ class FoldOptions:
 
 
 @dataclass(kw_only=True)
-class GridOptions:
+class GridOptions(Renamed):
     """What a search takes beside a task's options."""
 
-    out: Path = Path("search")
+    output: Path = Path("search")
     """Folder for a training's folder per combination, results.csv, and results.png."""
 
     over: tuple[str, ...]
@@ -76,8 +77,8 @@ def can_be_divided(task: str) -> bool:
 
 def _derived(task: str, more: type, ending: str, text: str) -> type[Any]:
     """The options of a task's training with more options."""
-    out = ("out", Path, dataclasses.field(default=Path(f"{task}-{ending}")))
+    output = ("output", Path, dataclasses.field(default=Path(f"{task}-{ending}")))
     name, bases = f"{task.capitalize()}{ending.capitalize()}", (more, options_of(task).TrainConfig)
-    made = dataclasses.make_dataclass(name, [out], bases=bases, kw_only=True, namespace={"task": task})
+    made = dataclasses.make_dataclass(name, [output], bases=bases, kw_only=True, namespace={"task": task})
     made.__doc__, made.__module__ = text.format(task=task), __name__
     return made

@@ -26,7 +26,7 @@ def crossvalidate(config: Any) -> list[dict[str, Any]]:
     Raises ValueError for options, data, a split file or a folder that cannot be used.
     """
     check_options(config, folds=Range(2), steps=1)
-    check_folder("--out", config.out)
+    check_folder("--output", config.output)
     if config.train_list is not None or config.val_list is not None:
         raise ValueError("--train-list and --val-list are for one training; give the folds with --splits")
     config = as_begun(config)
@@ -37,13 +37,13 @@ def crossvalidate(config: Any) -> list[dict[str, Any]]:
 
     def one(number: int, fold: Fold, folder: Path) -> dict[str, float]:
         train_list, val_list = fold.write_lists(folder / "lists")
-        changes: dict[str, Any] = {"out": folder, "train_list": train_list, "val_list": val_list}
+        changes: dict[str, Any] = {"output": folder, "train_list": train_list, "val_list": val_list}
         if hasattr(config, "cache"):
-            changes["cache"] = config.cache or config.out / "cache"  # the folds share the prepared slices
+            changes["cache"] = config.cache or config.output / "cache"  # the folds share the prepared slices
         return measured(base.train(task, training(config, **changes)))
 
-    rows = cross_validate(folds, one, config.out, options=settled(config))
-    write_png(config.out / "results.png", draw_folds(rows, task.rank_by(config)))
+    rows = cross_validate(folds, one, config.output, options=settled(config))
+    write_png(config.output / "results.png", draw_folds(rows, task.rank_by(config)))
     for line in columns(rows):
         say(line)
     return rows

@@ -17,6 +17,7 @@ from ncafast.train.run_folder import FREE
 from ncafast.utils.option_checks import check_options
 from ncafast.utils.outputs import check_folder
 from ncafast.utils.progress import say
+from ncafast.utils.renamed import present_words
 from ncafast.utils.tables import columns
 from ncafast.viz.figures import write_png
 
@@ -32,7 +33,7 @@ def search(config: Any) -> list[dict[str, Any]]:
     cannot be used.
     """
     check_options(config, steps=1)
-    check_folder("--out", config.out)
+    check_folder("--output", config.output)
     config = as_begun(config)
     task = on_demand.find(config.task)
     grid = parse_grid(config.over, on_demand.options_of(config.task).TrainConfig)
@@ -41,11 +42,11 @@ def search(config: Any) -> list[dict[str, Any]]:
 
     for values in itertools.product(*grid.values()):  # all of them, before hours go into the first
         base.check(task, training(config, **dict(zip(grid, values, strict=True))))
-    shared = {"cache": config.cache or config.out / "cache"} if hasattr(config, "cache") else {}
+    shared = {"cache": config.cache or config.output / "cache"} if hasattr(config, "cache") else {}
 
     def one(point: dict[str, Any], folder: Path) -> dict[str, float]:
         try:
-            found = measured(base.train(task, training(config, out=folder, **shared, **point)))
+            found = measured(base.train(task, training(config, output=folder, **shared, **point)))
         except TrainingStopped as error:
             say(f"no result for this combination: {error}")
             return {by: math.nan, "best_epoch": 0, "seconds": math.nan}
@@ -54,8 +55,8 @@ def search(config: Any) -> list[dict[str, Any]]:
         return {name: found[name] for name in (by, "best_epoch", "seconds")}
 
     rest = {name: value for name, value in settled(config).items() if name not in grid}
-    rows = search_grid(grid, one, config.out, by=by, lowest=lowest, options=rest)
-    write_png(config.out / "results.png", draw_grid(rows, list(grid), by, lowest))
+    rows = search_grid(grid, one, config.output, by=by, lowest=lowest, options=rest)
+    write_png(config.output / "results.png", draw_grid(rows, list(grid), by, lowest))
     for line in columns(rows):
         say(line)
     return rows
@@ -71,9 +72,10 @@ def parse_grid(words: tuple[str, ...], kind: type[Any]) -> dict[str, list[Any]]:
     hints = get_type_hints(kind)
     known = {name for name, hint in hints.items() if Path not in (hint, *get_args(hint))} - _NOT_SEARCHED
     grid: dict[str, list[Any]] = {}
-    for word in words:
+    for word in present_words((f"--{word.lstrip('-')}" for word in words), known):
+        word = word[2:]
         option, equals, values = word.partition("=")
-        name = option.lstrip("-").replace("-", "_")
+        name = option.replace("-", "_")
         if not equals or name not in known:
             what = f"{option} is no option to search over" if equals else "has no ="
             raise ValueError(f"--over {word}: {what}; give option=value,value with one of {', '.join(sorted(known))}")

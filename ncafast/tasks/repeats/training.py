@@ -24,7 +24,7 @@ _ADDED = frozenset({"suffix", "merge_labels", "structures"})
 def training(config: Any, **changes: Any) -> Any:
     """The task's own options, with changes. One that the repetition has an option of the same name for is left open."""
     kind = on_demand.options_of(config.task).TrainConfig
-    own = {field.name for options in (FoldOptions, GridOptions) for field in dataclasses.fields(options)} - {"out"}
+    own = {field.name for options in (FoldOptions, GridOptions) for field in dataclasses.fields(options)} - {"output"}
     names = [field.name for field in dataclasses.fields(kind) if field.name not in own]
     return kind(**({name: getattr(config, name) for name in names} | changes))
 
@@ -32,9 +32,9 @@ def training(config: Any, **changes: Any) -> Any:
 def as_begun(config: Any) -> Any:
     """The options, with those that earlier versions did not have set to what these versions did, where one of them
     began the repetition. A line says so."""
-    if not (hasattr(config, "suffix") and _begun_earlier(config.out)):
+    if not (hasattr(config, "suffix") and _begun_earlier(config.output)):
         return config
-    say(f"note: an earlier version began {config.out}, so dataset.json and further modalities are left aside")
+    say(f"note: an earlier version began {config.output}, so dataset.json and further modalities are left aside")
     merge = not config.classes
     return dataclasses.replace(config, channels=config.channels or (0,), suffix="name", merge_labels=merge)
 
@@ -42,7 +42,7 @@ def as_begun(config: Any) -> Any:
 def settled(config: Any) -> dict[str, Any]:
     """The options that all trainings have in common, as JSON can hold them."""
     plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config), default=str))
-    free = _FREE | _ADDED if _begun_earlier(config.out) else _FREE
+    free = _FREE | _ADDED if _begun_earlier(config.output) else _FREE
     kept = {name: value for name, value in plain.items() if name not in free and _LATER.get(name, ...) != value}
     if kept.get("ignore_affine"):  # earlier versions trained on mirrored labels, whose results must not join these
         kept["labels_lie"] = "as their images"

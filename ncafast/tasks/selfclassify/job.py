@@ -37,11 +37,11 @@ class SelfClassifying(TaskJob, PoolJob):
 
     def __init__(self, task: Task[Any], config: TrainConfig, digits: Digits) -> None:
         self.task, self.config = task, config
-        if config.held_out >= len(digits):
+        if config.val_count >= len(digits):
             raise ValueError(
-                f"held_out={config.held_out} leaves nothing to train on: {digits.folder} holds {len(digits)} digits"
+                f"val_count={config.val_count} leaves nothing to train on: {digits.folder} holds {len(digits)} digits"
             )
-        last = len(digits) - config.held_out
+        last = len(digits) - config.val_count
         self.digits, self.held_out = digits.part(0, last), digits.part(last, len(digits))
         self.loss = LOSSES[config.loss]
         self.model = _new_model(config)
@@ -68,7 +68,7 @@ class SelfClassifying(TaskJob, PoolJob):
         fresh, mutated = list(at.numbers[:first]), list(at.numbers[count - last :])
         images, labels = self._draw(len(fresh) + len(mutated), at.generator("digits"))
         self.labels[fresh + mutated] = labels
-        self.pool.put(fresh, fresh_states(images[: len(fresh)], self.config.channels))
+        self.pool.put(fresh, fresh_states(images[: len(fresh)], self.config.state_channels))
         self.pool.put(mutated, exchange(self.pool.take(mutated), images[len(fresh) :]))
 
     def load(self, at: Moment) -> tuple[Tensor, Tensor]:  # type: ignore[override]
@@ -139,7 +139,7 @@ class SelfClassifying(TaskJob, PoolJob):
     def _first(self, numbers: Sequence[int]) -> Tensor:
         """Fresh states for all places of the pool."""
         images, self.labels = self._draw(len(numbers), generator("digits", self.config.seed))
-        return fresh_states(images, self.config.channels)
+        return fresh_states(images, self.config.state_channels)
 
     def _draw(self, count: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
         """Training images [count, H, W] and their labels [count]."""
@@ -158,10 +158,10 @@ def _new_model(config: TrainConfig) -> SelfClassifyingNCA:
     what ReLU halves is made up for. Mean cross-entropy of steps 201 to 300, batches of 16 from fresh states: 1.94 at a
     learning rate of 0.0015; with the example's widths 2.02 at 0.001 and 1.98 at 0.003 (one seed each, 2026-11-24).
     """
-    sizes = config.channels, config.perception, config.hidden, config.dropout
+    sizes = config.state_channels, config.perception, config.hidden, config.dropout
     model: SelfClassifyingNCA = initialised(lambda: SelfClassifyingNCA(*sizes), config.seed)
     with torch.no_grad():
-        model.perceive.conv.weight[:, -1] *= math.sqrt(config.channels)
+        model.perceive.conv.weight[:, -1] *= math.sqrt(config.state_channels)
         for layer in (model.perceive.conv, *model.update.layers[:-1]):
             layer.weight *= math.sqrt(2.0)
     return model

@@ -24,4 +24,4 @@ def cross_entropy(states: Tensor, labels: Tensor) -> Tensor:  # [N, C, H, W], [N
     return (each.sum((1, 2)) / own.sum((1, 2)).clamp_min(1)).mean()
 
 
-LOSSES = {"l2": l2, "ce": cross_entropy}
+LOSSES = {"l2": l2, "cross-entropy": cross_entropy}

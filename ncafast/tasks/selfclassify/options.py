@@ -23,11 +23,11 @@ class TrainConfig(Settings):
     """Folder with the MNIST files train-images-idx3-ubyte and train-labels-idx1-ubyte, plain or with .gz, or a folder
     above it. Other sets in this format with at most ten classes do too."""
 
-    out: Path = Path("selfclassify-run")
+    output: Path = Path("selfclassify-run")
     """Folder for checkpoints, curves, pictures and everything else the run writes."""
 
-    loss: Literal["ce", "l2"] = "ce"
-    """ce: cross-entropy over the digit's cells. l2: the logits shall be 1 for the digit and 0 otherwise, which keeps
+    loss: Literal["cross-entropy", "l2"] = "cross-entropy"
+    """cross-entropy: over the digit's cells. l2: the logits shall be 1 for the digit and 0 otherwise, which keeps
     them small over very long runs, and begins to learn later."""
 
     epochs: int = 40
@@ -62,7 +62,7 @@ class TrainConfig(Settings):
     """Part of each batch whose digit is exchanged for another while its cells keep their state, so that they learn to
     change their mind."""
 
-    channels: int = 20
+    state_channels: int = 20
     """Numbers each cell keeps: ten logits, hidden ones, and the image."""
 
     perception: int = 80
@@ -75,7 +75,7 @@ class TrainConfig(Settings):
     """Probability that a cell does not update in a step of training. In evaluation all cells do. The article and the
     CAX example take 0.5, and train far longer."""
 
-    held_out: int = 5000
+    val_count: int = 5000
     """Digits at the end of the training files that are not trained on."""
 
     measured: int = 200

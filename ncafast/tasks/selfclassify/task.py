@@ -29,9 +29,9 @@ class SelfClassifyTask(Task[int]):
     free = frozenset({"data"})  # what it leads to is compared itself
     limits = {
         **dict.fromkeys(("steps", "pool_size", "perception", "measured", "digits", "zoom"), 1),
-        **dict.fromkeys(("pool_after", "held_out", "size", "exchanges"), 0),
+        **dict.fromkeys(("pool_after", "val_count", "size", "exchanges"), 0),
         **dict.fromkeys(("fresh", "mutate"), _SHARE),
-        "channels": CLASSES + 1,
+        "state_channels": CLASSES + 1,
     }
 
     def check(self, options: TrainConfig) -> None:

@@ -47,8 +47,8 @@ _FREE = {
     "image",
     "value_range",
     "max_pixels",
-    "out",
-    "channels",
+    "output",
+    "state_channels",
     "hidden",
     "seeds",
     "weights",
@@ -81,16 +81,16 @@ def study(config: StudyConfig) -> Study:
     flow = make_flow(config.flow, config.flow_weights, device)
     loss, weights = choose(config.loss, config.weights)
     config = dataclasses.replace(config, loss=loss, weights=weights)
-    with locked(config.out):
+    with locked(config.output):
         return _study(config, flow, device)
 
 
 def _study(config: StudyConfig, flow: FlowOf, device: torch.device) -> Study:
     """The study, in a folder that nobody else works in."""
     _claim(config)
-    table, picture = config.out / "motion.csv", config.out / "motion.png"
+    table, picture = config.output / "motion.csv", config.output / "motion.png"
     known = {(row["channels"], row["hidden"], row["seed"]): row for row in _read(table)}
-    jobs = list(product(config.channels, config.hidden, config.seeds))
+    jobs = list(product(config.state_channels, config.hidden, config.seeds))
     for number, key in enumerate(jobs, start=1):
         if key in known:
             continue
@@ -123,14 +123,14 @@ def _training(config: StudyConfig, channels: int, hidden: int, seed: int) -> Tra
     """The options of one pair's training."""
     return TrainConfig(
         image=config.image,
-        out=config.out / f"c{channels}-d{hidden}-s{seed}",
+        output=config.output / f"c{channels}-d{hidden}-s{seed}",
         size=config.size,
         crop=config.crop,
         value_range=config.value_range,
         max_pixels=config.max_pixels,
         loss=config.loss,
         weights=config.weights,
-        channels=channels,
+        state_channels=channels,
         hidden=hidden,
         grid=config.grid,
         epochs=config.epochs,
@@ -144,17 +144,17 @@ def _training(config: StudyConfig, channels: int, hidden: int, seed: int) -> Tra
 
 def _check(config: StudyConfig) -> None:
     """Raise ValueError for options that cannot be used, before anything is trained."""
-    check_options(config, channels=COLOURS, settle=0, grid=LEAST_GRID, **MOTION)
-    for name in ("channels", "hidden", "seeds"):
+    check_options(config, state_channels=COLOURS, settle=0, grid=LEAST_GRID, **MOTION)
+    for name in ("state_channels", "hidden", "seeds"):
         values = getattr(config, name)
         if not values or len(set(values)) < len(values):
             raise refused(name, values, "give one or several different whole numbers")
-    check_folder("--out", config.out)
+    check_folder("--output", config.output)
 
 
 def _claim(config: StudyConfig) -> None:
     """Begin a study in its folder, or make sure that the one begun there had the same options and sample."""
-    path = config.out / "study.json"
+    path = config.output / "study.json"
     plain = {name: value for name, value in dataclasses.asdict(config).items() if name not in _FREE}
     plain["sample"] = checksum(read_sample(config.image, config.size, config.crop, Reading.of(config)))
     if path.exists():
@@ -163,16 +163,16 @@ def _claim(config: StudyConfig) -> None:
             different = [f"{key} (here {found.get(key)!r}, asked {value!r})" for key, value in plain.items()
                          if found.get(key) != value]  # fmt: skip
         except (OSError, ValueError, AttributeError, RecursionError) as error:
-            raise ValueError(f"{path}: is damaged ({error}); give another folder with --out") from error
+            raise ValueError(f"{path}: is damaged ({error}); give another folder with --output") from error
         if different:
             raise ValueError(
-                f"{config.out}: holds a study with other options: {', '.join(different)}; "
-                "give the same options to continue it, or another folder with --out"
+                f"{config.output}: holds a study with other options: {', '.join(different)}; "
+                "give the same options to continue it, or another folder with --output"
             )
         return
-    theirs = next((own for own in (config.out / "motion.csv", config.out / "motion.png") if own.exists()), None)
+    theirs = next((own for own in (config.output / "motion.csv", config.output / "motion.png") if own.exists()), None)
     if theirs is not None:
-        raise ValueError(f"{theirs}: is there already, but no study.json; give another folder with --out")
+        raise ValueError(f"{theirs}: is there already, but no study.json; give another folder with --output")
     write_text(path, json.dumps(plain, indent=1))
 
 
@@ -194,7 +194,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
 
 def _heat_map(config: StudyConfig, known: dict[tuple[int, int, int], dict[str, Any]]) -> Array:
     """The mean over the seeds that have been measured, for the pairs of this call."""
-    channels, hidden = sorted(config.channels), sorted(config.hidden)
+    channels, hidden = sorted(config.state_channels), sorted(config.hidden)
     values = np.full((len(channels), len(hidden)), np.nan)
     for (row, first), (column, second) in product(enumerate(channels), enumerate(hidden)):
         own = [known[key]["motion"] for seed in config.seeds if (key := (first, second, seed)) in known]

@@ -39,7 +39,7 @@ class Texture(TaskJob, PoolJob):
         self.sample = read_sample(config.image, config.size, config.crop, Reading.of(config))
         self.distance = make_loss(self.sample, config.loss, config.weights).to(device)
         self.model = _new_model(config)
-        self.pool = Pool.create(config.pool, lambda numbers: self._fresh(len(numbers)).to(device))
+        self.pool = Pool.create(config.pool_size, lambda numbers: self._fresh(len(numbers)).to(device))
 
     def begin_step(self, at: Moment) -> None:
         """States that have burst begin anew, since they teach nothing; and from time to time another one, so that
@@ -95,13 +95,13 @@ class Texture(TaskJob, PoolJob):
 
     def _fresh(self, count: int) -> Tensor:
         side = self.config.grid
-        return fresh(count, self.config.channels, (side, side))
+        return fresh(count, self.config.state_channels, (side, side))
 
 
 def _new_model(config: TrainConfig) -> TextureNCA:
     """An automaton that stands still at first."""
     model: TextureNCA = initialised(
-        lambda: TextureNCA(config.channels, config.hidden, fire_rate=config.fire_rate), config.seed
+        lambda: TextureNCA(config.state_channels, config.hidden, fire_rate=config.fire_rate), config.seed
     )
     last = model.mlp[2]
     assert isinstance(last, nn.Linear)

@@ -25,7 +25,7 @@ class TrainConfig(ImageOptions, Settings):
     image: Path
     """The sample: an image in any format that Pillow reads."""
 
-    out: Path = Path("texture-run")
+    output: Path = Path("texture-run")
     """Folder for checkpoints, curves, pictures and everything else the run writes."""
 
     size: int = 128
@@ -43,7 +43,7 @@ class TrainConfig(ImageOptions, Settings):
     """File of VGG16 weights with torchvision's names; the first layers suffice. Left out: torchvision's own file in
     torch's cache, if it is there. Nothing is downloaded."""
 
-    channels: int = 12
+    state_channels: int = 12
     """Numbers each cell keeps; the first three are red, green and blue."""
 
     hidden: int = 96
@@ -58,7 +58,7 @@ class TrainConfig(ImageOptions, Settings):
     steps: tuple[int, int] = (24, 48)
     """Steps of the automaton: each batch draws a number from the first to the second, both included."""
 
-    pool: int = 64
+    pool_size: int = 64
     """States that training goes on from, so that the texture lasts."""
 
     reseed_every: int = 8
@@ -109,7 +109,7 @@ class AnimateConfig(Runtime):
     fps: float = 20.0
     """Frames per second."""
 
-    scale: int = 2
+    zoom: int = 2
     """Every cell becomes a square of so many pixels."""
 
     repeat: tuple[int, int] = (1, 1)
@@ -177,10 +177,10 @@ class StudyConfig(ImageOptions):
     image: Path
     """The sample: an image in any format that Pillow reads."""
 
-    out: Path = Path("texture-study")
+    output: Path = Path("texture-study")
     """Folder for the trainings, motion.csv and the heat map motion.png."""
 
-    channels: tuple[int, ...] = (8, 12, 16)
+    state_channels: tuple[int, ...] = (8, 12, 16)
     """Numbers of channels to try; the paper's are 8 to 128."""
 
     hidden: tuple[int, ...] = (16, 48, 96)

@@ -33,15 +33,19 @@ class TextureTask(Task[Recipe]):
     hold, stills = 0.0, True
     free = frozenset({"image", "weights", "value_range", "max_pixels"})  # the sample's pixels are compared themselves
     limits = {
-        **dict.fromkeys(("steps", "pool", "reseed_every", "frames", "steps_per_frame", "every", "scale", "repeat"), 1),
+        **dict.fromkeys(
+            ("steps", "pool_size", "reseed_every", "frames", "steps_per_frame", "every", "zoom", "repeat"), 1
+        ),
         **dict.fromkeys(("start", "at"), 0),
-        "channels": COLOURS,
+        "state_channels": COLOURS,
         "grid": LEAST_GRID,
     }
 
     def check(self, options: TrainConfig) -> None:
-        if options.batch_size > options.pool:
-            raise ValueError(f"batch_size={options.batch_size} does not fit pool={options.pool}; give a larger pool")
+        if options.batch_size > options.pool_size:
+            raise ValueError(
+                f"batch_size={options.batch_size} does not fit pool_size={options.pool_size}; give a larger pool"
+            )
 
     def check_use(self, options: AnimateConfig | EvaluateConfig) -> None:
         if min(options.size) < 3 or options.size[0] * options.size[1] > MOST_CELLS:
@@ -70,7 +74,7 @@ class TextureTask(Task[Recipe]):
         return score(trained, options)
 
     def frames(self, trained: Trained[Recipe], options: AnimateConfig) -> Iterator[Array]:
-        return (enlarged(_drawn(state, options), options.scale) for state in _states(trained.model, options))
+        return (enlarged(_drawn(state, options), options.zoom) for state in _states(trained.model, options))
 
 
 def _states(model: TextureNCA, options: AnimateConfig) -> Iterator[Tensor]:
