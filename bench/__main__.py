@@ -1,6 +1,7 @@
 """`python -m bench` in a checkout: the options of `ncafast bench`, or one word that turns results into something.
 
-plot draws pictures, readme writes the README's section, `table FOLDER` prints a short table of the results in FOLDER.
+plot draws pictures, readme writes the README's section and docs/benchmarks.md, `table FOLDER` prints a short table of
+the results in FOLDER.
 """
 
 from __future__ import annotations
@@ -22,8 +23,11 @@ def main(words: list[str]) -> int:
             print(path.relative_to(HERE.parent))
         return 0
     if words[:1] == ["readme"]:
-        changed = readme.update(HERE.parent / "README.md", HERE / "results")
-        print("README.md: performance section " + ("written anew" if changed else "is up to date"))
+        root = HERE.parent
+        for name, text in (("README.md", readme.section), ("docs/benchmarks.md", readme.page)):
+            document = root / name
+            changed = readme.update(document, text(HERE / "results", document.parent))
+            print(f"{name}: " + ("written again" if changed else "up to date"))
         return 0
     if words[:1] == ["table"]:
         for path in files(Path(words[1]) if words[1:] else HERE / "results"):

@@ -1,7 +1,9 @@
-"""The README's section on performance, generated from the results so that it cannot disagree with them."""
+"""The README's section on performance and docs/benchmarks.md, generated so that they agree with the results."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 from ncafast.bench import results
@@ -12,6 +14,17 @@ from ncafast.bench.plots import picture_path
 from ncafast.bench.report import short
 
 START, END = "<!-- benchmark start -->", "<!-- benchmark end -->"
+# What the README shows: the training of every published model. texture-c128 has the smallest gain of all cases.
+DECISIVE = (
+    "maxnca-bn",
+    "med-coarse",
+    "med-fine",
+    "3d-k3",
+    "texture",
+    "texture-c128",
+    "growing",
+    "selfclass-mnist",
+)
 _PICTURES = {
     "speedup": "How many times as fast as plain PyTorch",
     "memory": "Memory kept for backward against steps",
@@ -22,16 +35,43 @@ _LEAST_STEPS = 4  # the first state is the caller's own, so that of a single ste
 _TITLES = {case.name: case.title for case in CASES}
 
 
-def section(folder: Path, root: Path) -> str:
-    """The text between the markers, from the results in `folder`; picture paths are relative to `root`.
+def section(folder: Path, home: Path) -> str:
+    """The README's text between the markers: eight rows, and where the others are.
 
-    The device measured last is shown in full, the others by a line and their pictures' and results' places.
+    Args:
+        folder: the results; the device measured last is shown, the others have a line each.
+        home: folder of the text, from which links start.
     """
+    return _text(folder, home, _short)
+
+
+def page(folder: Path, home: Path) -> str:
+    """The text of docs/benchmarks.md between the markers: every row. Arguments as those of `section`."""
+    return _text(folder, home, _full)
+
+
+def update(document: Path, text: str) -> bool:
+    """Write the text between the document's markers. Returns whether anything changed.
+
+    Raises:
+        ValueError: the document has no markers.
+    """
+    old = document.read_text(encoding="utf-8")
+    if old.count(START) != 1 or old.count(END) != 1:
+        raise ValueError(f"{document} must hold {START} and {END} once each")
+    before, rest = old.split(START)
+    _, after = rest.split(END)
+    new = f"{before}{START}\n{text}\n{END}{after}"
+    document.write_text(new, encoding="utf-8")
+    return new != old
+
+
+def _text(folder: Path, home: Path, device: Callable[[Path, Chosen, Path], str]) -> str:
     found = [(path, Chosen(results.read(path))) for path in files(folder)]
     measured = [(path, chosen) for path, chosen in found if chosen.cases()]
     measured.sort(key=lambda item: max(row.date for row in item[1].rows), reverse=True)
-    parts = [_device(path, chosen, root) for path, chosen in measured[:1]]
-    parts += [_earlier(path, chosen, root) for path, chosen in measured[1:]]
+    parts = [device(path, chosen, home) for path, chosen in measured[:1]]
+    parts += [_earlier(path, chosen, home) for path, chosen in measured[1:]]
     if not parts:
         parts = ["Nothing has been measured with this version yet."]
     if not any(row.mode and "NVIDIA" in row.device for _, chosen in found for row in chosen.rows):
@@ -39,74 +79,84 @@ def section(folder: Path, root: Path) -> str:
     return "\n\n".join(parts)
 
 
-def update(readme: Path, folder: Path) -> bool:
-    """Write the section into the README. Returns whether anything changed.
-
-    Raises:
-        ValueError: the README has no markers.
-    """
-    text = readme.read_text(encoding="utf-8")
-    if text.count(START) != 1 or text.count(END) != 1:
-        raise ValueError(f"{readme} must hold {START} and {END} once each")
-    before, rest = text.split(START)
-    _, after = rest.split(END)
-    new = f"{before}{START}\n{section(folder, readme.parent)}\n{END}{after}"
-    readme.write_text(new, encoding="utf-8")
-    return new != text
+def _short(path: Path, chosen: Chosen, home: Path) -> str:
+    table = _table(chosen, [(case, TRAIN) for case in DECISIVE if TRAIN in chosen.modes(case)])
+    span = _span(chosen)
+    where = f"[All cases](docs/benchmarks.md){f': {span}' if span else ''}. {_kept(chosen)}".rstrip()
+    parts = (_head(chosen), table, _note(chosen), where, _picture(path, "speedup", home))
+    return "\n\n".join(part for part in parts if part)
 
 
-def _device(path: Path, chosen: Chosen, root: Path) -> str:
+def _full(path: Path, chosen: Chosen, home: Path) -> str:
+    modes = (FORWARD, TRAIN, INFERENCE)
+    table = _table(chosen, [(case, mode) for case in chosen.cases() for mode in modes if mode in chosen.modes(case)])
+    pictures = "\n".join(filter(None, (_picture(path, name, home) for name in _PICTURES)))
+    parts = (_head(chosen), _made_with(chosen), table, _note(chosen), _kept(chosen), pictures, _absent(chosen))
+    return "\n\n".join(part for part in parts if part)
+
+
+def _head(chosen: Chosen) -> str:
     first, last = (pick(row.date for row in chosen.rows)[:10] for pick in (min, max))
     row = max(chosen.rows, key=lambda row: row.date)
-    revisions = ", ".join(dict.fromkeys(f"`{r.revision or 'no checkout'}`" for r in chosen.rows))
-    head = (
-        f"Measured {first if first == last else f'{first} to {last}'} on {row.device}, {row.threads} threads, float32, "
-        f"revision {revisions} ({row.versions}). Medians of {_rounds(chosen)} rounds in which all took turns, in a "
-        "process that had trained before; every row passed a parity check against float64 first."
-    )
-    lines = [
-        "| ms per step | mode | plain PyTorch | torch.compile | CAX | ncafast | x PyTorch | x compile | of floor |",
-        "|---|---|---|---|---|---|---|---|---|",
-        *(
-            _line(chosen, case, mode)
-            for case in chosen.cases()
-            for mode in (FORWARD, TRAIN, INFERENCE)
-            if mode in chosen.modes(case)
-        ),
-    ]
-    note = (
-        '"train" is forward, backward and Adam. "of floor" is the time that the arithmetic which has to be done '
-        "would take, as a share of ncafast's, at the rate of a large matmul measured in the same rounds (median "
-        f"{_middle(chosen.ceiling('matmul'))} GFLOP/s); above 100 % the matmul was disturbed more than ncafast."
-    )
-    pictures = "\n".join(
-        f"![{title}]({picture_path(path, name).relative_to(root).as_posix()})"
-        for name, title in _PICTURES.items()
-        if picture_path(path, name).exists()
-    )
-    return "\n\n".join(
-        part for part in (head, "\n".join(lines), note, _kept(chosen), pictures, _absent(chosen)) if part
+    return (
+        f"Measured {first if first == last else f'{first} to {last}'} on {row.device}, {row.threads} threads, float32. "
+        f"Medians of {_rounds(chosen)} rounds. In each round all took turns, in a process that had trained before. "
+        "Every row passed a parity check against float64 first."
     )
 
 
-def _earlier(path: Path, chosen: Chosen, root: Path) -> str:
-    """Where the results of a device that was not measured last are, and how they compare."""
+def _made_with(chosen: Chosen) -> str:
     row = max(chosen.rows, key=lambda row: row.date)
+    revisions = ", ".join(dict.fromkeys(f"`{r.revision or 'no checkout'}`" for r in chosen.rows))
+    return f"Revision {revisions} ({row.versions})."
+
+
+def _table(chosen: Chosen, rows: list[tuple[str, str]]) -> str:
+    head = "| ms per step | mode | plain PyTorch | torch.compile | CAX | ncafast | x PyTorch | x compile | of floor |"
+    return "\n".join([head, "|---|---|---|---|---|---|---|---|---|", *(_line(chosen, *row) for row in rows)])
+
+
+def _note(chosen: Chosen) -> str:
+    return (
+        'Mode "train" is forward, backward and Adam. "of floor" is the time that the necessary arithmetic takes at the '
+        "rate of a large matmul, divided by ncafast's time. The matmul was measured in the same rounds (median "
+        f"{_middle(chosen.ceiling('matmul'))} GFLOP/s); above 100 % other work slowed it down more than ncafast."
+    )
+
+
+def _picture(path: Path, name: str, home: Path) -> str:
+    picture = picture_path(path, name)
+    return f"![{_PICTURES[name]}]({_link(picture, home)})" if picture.exists() else ""
+
+
+def _link(path: Path, home: Path) -> str:
+    return Path(os.path.relpath(path, home)).as_posix()
+
+
+def _span(chosen: Chosen) -> str:
+    """The smallest and the largest gain of training, or nothing."""
     ratios = []
     for case in chosen.cases():
         best = chosen.fastest(case, TRAIN)
         for over in ("eager", "compile"):
             ratio = None if best is None else chosen.speedup(case, best, TRAIN, over)
             ratios += [] if ratio is None else [ratio]
-    span = ""
-    if ratios:
-        low, high = short(min(ratios)), short(max(ratios))
-        span = f": training {low} to {high} times as fast as plain PyTorch or torch.compile"
+    if not ratios:
+        return ""
+    low, high = short(min(ratios)), short(max(ratios))
+    return f"training {low} to {high} times as fast as plain PyTorch or torch.compile"
+
+
+def _earlier(path: Path, chosen: Chosen, home: Path) -> str:
+    """Where the results of a device that was not measured last are, and how they compare."""
+    row = max(chosen.rows, key=lambda row: row.date)
+    span = _span(chosen)
     picture = picture_path(path, "speedup")
-    places = [f"[results]({path.relative_to(root).as_posix()})"]
+    places = [f"[results]({_link(path, home)})"]
     if picture.exists():
-        places.append(f"[picture]({picture.relative_to(root).as_posix()})")
-    return f"Also measured, {row.date[:10]} on {row.device}, revision `{row.revision}`{span} ({', '.join(places)})."
+        places.append(f"[picture]({_link(picture, home)})")
+    gain = f": {span}" if span else ""
+    return f"Also measured, {row.date[:10]} on {row.device}, revision `{row.revision}`{gain} ({', '.join(places)})."
 
 
 def _line(chosen: Chosen, case: str, mode: str) -> str:

@@ -12,7 +12,7 @@ import pytest
 
 from ncafast.bench import plots, readme, report, results
 from ncafast.bench.case import FORWARD, INFERENCE, MEMORY, TRAIN
-from ncafast.bench.cases import SWEEPS
+from ncafast.bench.cases import CASES, SWEEPS
 from ncafast.bench.chosen import Chosen
 from ncafast.bench.results import Row
 from ncafast.bench.timing import Spread
@@ -104,15 +104,26 @@ def test_fastest_backend_and_its_speedup():
     assert chosen.absent() == {("cax", "not installed"): ["maxnca"]}
 
 
-def test_section_holds_the_figures_and_what_is_missing(tmp_path):
+def test_page_holds_the_figures_and_what_is_missing(tmp_path):
     results.append(tmp_path / "bench" / "some.csv", measured())
-    text = readme.section(tmp_path / "bench", tmp_path)
+    text = readme.page(tmp_path / "bench", tmp_path)
     line = next(line for line in text.splitlines() if "MaxNCA" in line and "| train |" in line)
     assert [cell.strip() for cell in line.strip("|").split("|")][1:] == ["train", "12", "9", "", "3", "4", "3", "67 %"]
     assert "2026-01-02" in text and "Some CPU, 2 threads" in text and "`abc`" in text
     assert "15 to 15 times less than plain PyTorch (900 against 60 bytes" in text
     assert "* cax: not installed (maxnca)" in text
     assert "Not measured: any GPU." in text
+
+
+def test_section_holds_the_training_of_published_models_alone(tmp_path):
+    one = [r for r in measured() if r.mode in (FORWARD, TRAIN)]
+    rows = [dataclasses.replace(r, case=case) for case in ("maxnca-bn", "maxnca") for r in one]
+    results.append(tmp_path / "bench" / "some.csv", rows)
+    text = readme.section(tmp_path / "bench", tmp_path / "docs")
+    (line,) = [line for line in text.splitlines() if line.startswith("| MaxNCA")]
+    assert "batch norm" in line and "| train |" in line
+    assert "[All cases](docs/benchmarks.md): training 3 to 4 times as fast as plain PyTorch or torch.compile." in text
+    assert len(readme.DECISIVE) == 8 and set(readme.DECISIVE) <= {case.name for case in CASES}
 
 
 def test_section_says_when_there_is_nothing(tmp_path):
@@ -123,14 +134,15 @@ def test_update_writes_between_the_markers_only(tmp_path):
     path = tmp_path / "README.md"
     path.write_text(f"before\n{readme.START}\nold\n{readme.END}\nafter\n")
     results.append(tmp_path / "bench" / "some.csv", measured())
-    assert readme.update(path, tmp_path / "bench")
+    new = readme.section(tmp_path / "bench", tmp_path)
+    assert readme.update(path, new)
     text = path.read_text()
     assert text.startswith(f"before\n{readme.START}\n") and text.endswith(f"\n{readme.END}\nafter\n")
-    assert "old" not in text and readme.section(tmp_path / "bench", tmp_path) in text
-    assert not readme.update(path, tmp_path / "bench")
+    assert "old" not in text and new in text
+    assert not readme.update(path, new)
     path.write_text("no markers")
     with pytest.raises(ValueError, match="must hold"):
-        readme.update(path, tmp_path / "bench")
+        readme.update(path, new)
 
 
 def test_the_device_measured_last_is_shown_in_full_and_others_by_a_line(tmp_path):
@@ -144,11 +156,12 @@ def test_the_device_measured_last_is_shown_in_full_and_others_by_a_line(tmp_path
     assert "[results](old.csv)" in line
 
 
-def test_readme_agrees_with_the_results():
+@pytest.mark.parametrize(("name", "text"), [("README.md", readme.section), ("docs/benchmarks.md", readme.page)])
+def test_what_is_written_agrees_with_the_results(name, text):
     """After new results: python -m bench plot, python -m bench readme."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    between = text.split(readme.START)[1].split(readme.END)[0]
-    assert between.strip("\n") == readme.section(ROOT / "bench" / "results", ROOT)
+    document = ROOT / name
+    between = document.read_text(encoding="utf-8").split(readme.START)[1].split(readme.END)[0]
+    assert between.strip("\n") == text(ROOT / "bench" / "results", document.parent)
 
 
 def test_pictures_show_the_results(tmp_path):
