@@ -81,3 +81,14 @@ def test_the_ladder_is_the_one_that_is_enforced():
     ladder = MAP.read_text(encoding="utf-8").split("<!-- import ladder -->")[1].split("```")[1]
     order = runpy.run_path(str(ROOT / "tests" / "package" / "test_imports.py"))["ORDER"]
     assert [set(line.split()) for line in ladder.strip().splitlines()] == list(order)
+
+
+def test_recipes_name_what_is_in_their_files():
+    """In a row of files and what to add to them, every identifier occurs in one of the files."""
+    rows = re.findall(r"^\| (`[\w./]+/[\w.]+`(?:, `[\w./]+`)*) \| (.*) \|$", PAGES[1].read_text("utf-8"), re.MULTILINE)
+    rows = [(files, words) for files, words in rows if "NAME" not in files]
+    assert len(rows) > 20
+    for files, words in rows:
+        text = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in re.findall(r"`([^`]+)`", files))
+        for name in re.findall(r"`([A-Za-z_]\w+)`", words):
+            assert re.search(rf"\b{name}\b", text), f"{name} is not in {files}"
