@@ -1,5 +1,5 @@
 // What bind.cpp and bind_cuda.cpp share, the only files beside this one that know Python: a call as
-// ncafast/backends/call.py says it, numbers and pointers by name, read into the structs of rollout.h.
+// ncafast/backends/native_call.py says it, numbers and pointers by name, read into the structs of rollout.h.
 #pragma once
 
 #include <pybind11/pybind11.h>

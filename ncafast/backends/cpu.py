@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ncafast import native
-from ncafast.backends import extras
-from ncafast.backends.call import FUSED, NORMS, gradients, inputs
+from ncafast.backends import extra_channels
+from ncafast.backends.fusable import can_fuse
+from ncafast.backends.native_call import gradients, inputs
 from ncafast.backends.plan import Outputs, Plan
 from ncafast.rule import Rule
 
 DEVICE = "cpu"
 UNVERIFIED: str | None = None
-_MAX_LAYERS = 4
 _INSTRUCTION_SETS = ("avx512", "avx2", "portable")  # of NCAFAST_CPU_ISA
 _SLACK = 16  # floats that a vector may read past the last cell
 
@@ -41,22 +40,6 @@ def can_run(rule: Rule, x: Tensor, rounding: str | None = None) -> str | None:
     if x.dtype != torch.float32:
         return f"the state is {x.dtype}, this backend takes torch.float32"
     return can_fuse(rule)
-
-
-def can_fuse(rule: Rule, norms: Sequence[str] = NORMS) -> str | None:
-    """Why no fused kernel takes this rule, on whatever device, or None; `norms` are those that the backend has."""
-    for name, fused in (FUSED | {"norm": norms}).items():
-        if getattr(rule, name) not in fused:
-            return f"{name}={getattr(rule, name)!r} is not fused, only {', '.join(fused)} are"
-    if rule.norm in ("batch", "group", "instance") and len(rule.hidden) > 1:
-        return f"norm={rule.norm!r} with {len(rule.hidden)} hidden layers is not fused, only with one"
-    if rule.noise != "none":
-        return f"noise={rule.noise!r} is not fused"
-    if len(rule.hidden) > _MAX_LAYERS:
-        return f"{len(rule.hidden)} hidden layers are too many, at most {_MAX_LAYERS} are fused"
-    if rule.negative_slope < 0 and "leaky_relu" in (rule.activation, _dense_activation(rule)):
-        return f"leaky_relu with a negative_slope below 0 ({rule.negative_slope}) is not fused"
-    return None
 
 
 def outputs(rule: Rule, x: Tensor, plan: Plan) -> Outputs:
@@ -103,7 +86,7 @@ def backward(
     need_x, need_extra, *need_params = needs
     grad_x = torch.empty_like(x)
     grads = [torch.empty_like(p) if need else None for p, need in zip(params, need_params, strict=True)]
-    grad_extra = extras.sums(rule, x, extra, plan) if need_extra and extra is not None else None
+    grad_extra = extra_channels.sums(rule, x, extra, plan) if need_extra and extra is not None else None
     call = inputs(rule, x, params, extra, fire_mask, seed, plan) | {
         "threads": torch.get_num_threads(),
         "gradients": gradients(rule, grad_x if need_x else None, grad_extra, grads),
@@ -114,11 +97,7 @@ def backward(
     for name, grad in zip(rule.param_shapes(), grads, strict=True):
         if grad is not None and "running" in name:
             grad.zero_()
-    return grad_x, None if grad_extra is None or extra is None else extras.folded(grad_extra, extra, x), grads
-
-
-def _dense_activation(rule: Rule) -> str | None:
-    return rule.dense_activation if rule.perception == "dense" else None
+    return grad_x, None if grad_extra is None or extra is None else extra_channels.folded(grad_extra, extra, x), grads
 
 
 def _module() -> Any:

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from ncafast import native
-from ncafast.backends import extras
-from ncafast.backends.call import gradients, inputs, rule_numbers, three_axes
-from ncafast.backends.cpu import can_fuse
+from ncafast.backends import extra_channels
+from ncafast.backends.fusable import can_fuse
+from ncafast.backends.native_call import gradients, inputs, rule_numbers, three_axes
 from ncafast.backends.plan import Outputs, Plan
 from ncafast.backends.precision import PRECISIONS, precision
 from ncafast.rule import Rule
@@ -116,7 +116,7 @@ def backward(
         None if not need else torch.zeros_like(p) if "running" in name else torch.empty_like(p)
         for name, p, need in zip(rule.param_shapes(), params, need_params, strict=True)
     ]
-    grad_extra = extras.sums(rule, x, extra, plan) if need_extra and extra is not None else None
+    grad_extra = extra_channels.sums(rule, x, extra, plan) if need_extra and extra is not None else None
     call = inputs(rule, x, params, extra, fire_mask, seed, plan)
     call["gradients"] = gradients(rule, grad_x if need_x else None, grad_extra, grads)
     history = history.movedim(2, -1).contiguous()  # [kept, B, *S, C]: as it was made, unless something laid it out anew
@@ -125,7 +125,7 @@ def backward(
         place = _place(x, plan.precision)
         workspace = _workspace(x, call, place, backward=True)
         _module().backward(call, place, history.data_ptr(), tape.data_ptr(), *where, workspace.data_ptr())
-    return grad_x, None if grad_extra is None or extra is None else extras.folded(grad_extra, extra, x), grads
+    return grad_x, None if grad_extra is None or extra is None else extra_channels.folded(grad_extra, extra, x), grads
 
 
 def _module() -> Any:

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ncafast.backends import c_compiler, extras, graphs, tuning
-from ncafast.backends.cpu import can_fuse
+from ncafast.backends import c_compiler, extra_channels, graphs, tuning
+from ncafast.backends.fusable import can_fuse
 from ncafast.backends.plan import Outputs, Plan
 from ncafast.backends.triton_kernels.norm_kinds import KINDS, statistics_bytes
 from ncafast.half import HALF
@@ -139,12 +139,12 @@ def backward(
 
     def run(tensors: graphs.Tensors) -> list[Tensor]:
         grad_out, grad_history, x, history, tape, extra, fire_mask, seed, *params = tensors
-        grad_extra = extras.sums(rule, x, extra, plan) if need_extra else None
+        grad_extra = extra_channels.sums(rule, x, extra, plan) if need_extra else None
         own = rollout.Rollout(rule, x, params, extra, fire_mask, seed, plan)
         back = rollout_back.Backward(own, tape, wanted, grad_extra)
         grad_x = back.run(history, grad_out, grad_history)
         found = back.parameters()
-        folded = [] if grad_extra is None or extra is None else [extras.folded(grad_extra, extra, x)]
+        folded = [] if grad_extra is None or extra is None else [extra_channels.folded(grad_extra, extra, x)]
         needed = [(name, p) for (name, need), p in zip(wanted.items(), params, strict=True) if need]
         return [grad_x, *folded, *(found[name].to(p.dtype) for name, p in needed)]
 

@@ -18,7 +18,7 @@ from parity import check_case, run
 
 from ncafast import Alive, Rule, native, rollout
 from ncafast.backends import cuda as backend
-from ncafast.backends.call import rule_numbers, three_axes
+from ncafast.backends.native_call import rule_numbers, three_axes
 from ncafast.backends.precision import use_precision
 from ncafast.rule import PADDINGS
 

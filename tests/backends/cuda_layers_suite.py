@@ -12,7 +12,7 @@ from gpu_suite import BACKEND, DEVICE, exact_products, refused  # noqa: F401  (a
 from parity import check_case, run
 
 from ncafast import Alive, Rule, native
-from ncafast.backends.call import rule_numbers, three_axes
+from ncafast.backends.native_call import rule_numbers, three_axes
 from ncafast.backends.precision import use_precision
 from ncafast.rule import ACTIVATIONS, PADDINGS
 

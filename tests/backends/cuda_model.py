@@ -22,7 +22,7 @@ from cuda_shim.build import build
 from cuda_slots import TILES, counted
 
 from ncafast import Alive, Rule
-from ncafast.backends.call import rule_numbers, three_axes
+from ncafast.backends.native_call import rule_numbers, three_axes
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "csrc" / "cuda" / "MODEL.md"

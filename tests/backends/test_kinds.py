@@ -20,8 +20,7 @@ import torch.nn.functional as F
 from cuda_shim.build import compiler, shim_flags
 
 from ncafast import Rule, native, rollout, rule
-from ncafast.backends import call, cuda, precision, reference
-from ncafast.backends.cpu import can_fuse
+from ncafast.backends import cuda, fusable, native_call, precision, reference
 
 ROOT = Path(__file__).resolve().parents[2]
 needs_native = pytest.mark.skipif(native.load() is None, reason="the C++ extension was not built")
@@ -81,9 +80,9 @@ def test_a_default_is_no_case(tmp_path):
 @needs_native
 def test_the_numbers_of_kinds_are_the_same_in_python_and_cpp():
     enums = native.load().enums()
-    assert enums["Padding"] == call.PADDINGS == rule.PADDINGS
-    assert enums["Activation"] == call.ACTIVATIONS == rule.ACTIVATIONS
-    assert enums["Norm"] == call.NORMS == rule.NORMS[: len(call.NORMS)]
+    assert enums["Padding"] == fusable.PADDINGS == rule.PADDINGS
+    assert enums["Activation"] == fusable.ACTIVATIONS == rule.ACTIVATIONS
+    assert enums["Norm"] == fusable.NORMS == rule.NORMS[: len(fusable.NORMS)]
     assert enums["Precision"] == precision.PRECISIONS
     assert enums["Way"] == (*cuda.WAYS, "quickest")
 
@@ -92,16 +91,16 @@ def test_the_numbers_of_kinds_are_the_same_in_python_and_cpp():
 @pytest.mark.parametrize("name", ["padding", "activation", "dense_activation", "norm"])
 @pytest.mark.parametrize("number", [-1, 99])
 def test_a_number_without_a_name_is_refused_before_any_pointer_is_taken(name, number):
-    numbers = call.rule_numbers(Rule()) | {name: number}
+    numbers = native_call.rule_numbers(Rule()) | {name: number}
     with pytest.raises(ValueError, match=rf"^{name}={number} is not known to these kernels: 0 is \w+, 1 is"):
         native.load().forward({"rule": numbers}, 0, 0, 0, 0)
 
 
-@pytest.mark.parametrize("name", list(call.FUSED))
+@pytest.mark.parametrize("name", list(fusable.FUSED))
 def test_a_kind_that_only_the_rule_knows_is_not_fused(name):
     planted = Rule()
     object.__setattr__(planted, name, "planted")
-    assert can_fuse(planted).startswith(f"{name}='planted' is not fused, only ")
+    assert fusable.can_fuse(planted).startswith(f"{name}='planted' is not fused, only ")
 
 
 @pytest.mark.parametrize("name", ["perception", "padding", "activation", "norm"])

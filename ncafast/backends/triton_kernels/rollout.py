@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ncafast.backends import extras, tuning
+from ncafast.backends import extra_channels, tuning
 from ncafast.backends.plan import Outputs, Plan
 from ncafast.backends.triton_kernels import chosen, life, moments, sizes
 from ncafast.backends.triton_kernels import forward as forward_kernels
@@ -141,7 +141,7 @@ class Rollout:
         """What cells see at a step besides the state."""
         extra, step, sample, channel, (z, y, x) = self.nothing, 0, 0, 0, [0, 0, 0]
         if self.extra is not None:
-            step, sample, channel, (z, y, x) = extras.strides(self.rule, self.x, self.extra)
+            step, sample, channel, (z, y, x) = extra_channels.strides(self.rule, self.x, self.extra)
             extra = self.extra[t] if step else self.extra
         return Sight(self.taps, self.tap_bias, extra, sample, channel, z, y, x, centre)
 

@@ -9,22 +9,10 @@ from typing import Any
 from torch import Tensor
 
 from ncafast import philox
-from ncafast.backends import extras
+from ncafast.backends import extra_channels
+from ncafast.backends.fusable import ACTIVATIONS, NORMS, PADDINGS
 from ncafast.backends.plan import Plan
 from ncafast.rule import Rule
-
-# What the kernels of all fused backends have, in the order of the enums in csrc/rollout.h. Of a name that is added to
-# ncafast/rule.py alone they say that it is not fused.
-PADDINGS = ("zeros", "reflect", "replicate", "circular")
-ACTIVATIONS = ("relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "identity")
-NORMS = ("none", "batch", "running")
-FUSED = {
-    "perception": ("depthwise", "dense"),
-    "padding": PADDINGS,
-    "activation": ACTIVATIONS,
-    "dense_activation": ACTIVATIONS,
-    "norm": NORMS,
-}
 
 
 def inputs(
@@ -51,7 +39,7 @@ def inputs(
     if fire_mask is not None:
         call["fire_mask"] = (fire_mask.data_ptr(), cells * fire_mask.shape[1], cells if fire_mask.shape[1] > 1 else 0)
     if extra is not None:
-        call["extra"] = (extra.data_ptr(), *extras.strides(rule, x, extra))
+        call["extra"] = (extra.data_ptr(), *extra_channels.strides(rule, x, extra))
     return call
 
 
@@ -63,7 +51,7 @@ def three_axes(size: Sequence[int]) -> list[int]:
 def gradients(
     rule: Rule, grad_x: Tensor | None, grad_extra: Tensor | None, grads: list[Tensor | None]
 ) -> dict[str, Any]:
-    """Where the gradients go; grad_extra as `extras.sums` makes it."""
+    """Where the gradients go; grad_extra as `extra_channels.sums` makes it."""
     wanted: dict[str, Any] = {
         name: grad.data_ptr() for name, grad in zip(rule.param_shapes(), grads, strict=True) if grad is not None
     }

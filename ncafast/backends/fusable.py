@@ -1,0 +1,43 @@
+"""Which rules the fused kernels take, whatever the device: the names that they know, and the limits they share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ncafast.rule import Rule
+
+# What the kernels of all fused backends have, in the order of the enums in csrc/rollout.h. A name that is added to
+# ncafast/rule.py alone is reported as not fused.
+PADDINGS = ("zeros", "reflect", "replicate", "circular")
+ACTIVATIONS = ("relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "identity")
+NORMS = ("none", "batch", "running")
+FUSED = {
+    "perception": ("depthwise", "dense"),
+    "padding": PADDINGS,
+    "activation": ACTIVATIONS,
+    "dense_activation": ACTIVATIONS,
+    "norm": NORMS,
+}
+_MAX_LAYERS = 4
+
+
+def can_fuse(rule: Rule, norms: Sequence[str] = NORMS) -> str | None:
+    """Why no fused kernel takes this rule, on whatever device, or None.
+
+    Args:
+        rule: the step.
+        norms: the norms that the backend has, where they differ from those of all.
+    """
+    for name, fused in (FUSED | {"norm": norms}).items():
+        if getattr(rule, name) not in fused:
+            return f"{name}={getattr(rule, name)!r} is not fused, only {', '.join(fused)} are"
+    if rule.norm in ("batch", "group", "instance") and len(rule.hidden) > 1:
+        return f"norm={rule.norm!r} with {len(rule.hidden)} hidden layers is not fused, only with one"
+    if rule.noise != "none":
+        return f"noise={rule.noise!r} is not fused"
+    if len(rule.hidden) > _MAX_LAYERS:
+        return f"{len(rule.hidden)} hidden layers are too many, at most {_MAX_LAYERS} are fused"
+    dense = rule.dense_activation if rule.perception == "dense" else None
+    if rule.negative_slope < 0 and "leaky_relu" in (rule.activation, dense):
+        return f"leaky_relu with a negative_slope below 0 ({rule.negative_slope}) is not fused"
+    return None
