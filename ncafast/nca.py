@@ -12,10 +12,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ncafast import check
 from ncafast import filters as _filters
-from ncafast.functional import Memory, States, trace
 from ncafast.keywords import options_of, refuse_unknown
 from ncafast.layers import Dense, Layers, check_call, derive, follow, norm, norm_layer, norm_tensors
 from ncafast.rule import MAX_KERNEL, Alive, Rule, flag, layer_name, shown, whole
+from ncafast.trace import Memory, Options, States, trace
 
 
 class NCA(nn.Module):
@@ -161,20 +161,8 @@ class NCA(nn.Module):
         """Run `steps` steps from x. Arguments, result and errors as in `ncafast.rollout`."""
         refuse_unknown("NCA.forward", unknown, _OPTIONS)
         rule = self._present_rule()
-        done = trace(
-            x,
-            rule,
-            self._tensors(rule),
-            steps,
-            seed=seed,
-            fire_mask=fire_mask,
-            extra=extra,
-            states=states,
-            memory=memory,
-            first_step=first_step,
-            first_sample=first_sample,
-            backend=backend,
-        )
+        options = Options(first_step, first_sample, seed, fire_mask, extra, states, memory, backend)
+        done = trace(x, rule, self._tensors(rule), steps, options)
         if rule.norm == "batch" and x.shape[0]:
             follow(self._norms(), done.stats, x.numel() // x.shape[1])
         return done.out if done.states is None else (done.out, done.states)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ncafast import backends, check, flops
-from ncafast.backends.plan import Outputs, Plan
+from ncafast.backends.plan import Call, Outputs, Plan
 from ncafast.half import fits
 from ncafast.rule import Rule
 
@@ -44,7 +44,7 @@ def _forward(
     x, params, extra, fire_mask = _contiguous(x, params, extra, fire_mask)
     if x.shape[0] == 0:
         return Outputs(*(tensor.zero_() for tensor in backends.get(backend).outputs(parsed, x, todo)))
-    return backends.get(backend).forward(parsed, x, params, extra, fire_mask, seed, todo)  # type: ignore[no-any-return]
+    return backends.get(backend).forward(Call(parsed, x, params, extra, fire_mask, seed, todo))
 
 
 def _backward(
@@ -69,10 +69,9 @@ def _backward(
         return torch.zeros_like(x), _nothing(x) if extra is None else torch.zeros_like(extra), empty
     grad_out = None if grad_out is None else grad_out.contiguous()
     grad_history = None if grad_history is None else grad_history.contiguous()
+    call = Call(parsed, x, params, extra, fire_mask, seed, todo)
     run = backends.get(backend).backward
-    grad_x, grad_extra, grad_params = run(
-        parsed, grad_out, grad_history, x, history, tape, params, extra, fire_mask, seed, todo, needs
-    )
+    grad_x, grad_extra, grad_params = run(call, history, tape, grad_out, grad_history, needs)
     filled = [torch.zeros_like(p) if g is None else g for g, p in zip(grad_params, params, strict=True)]
     if grad_extra is None:
         grad_extra = _nothing(x) if extra is None else torch.zeros_like(extra)
@@ -124,7 +123,7 @@ def _forward_fake(
     backend: str,
     *plan: Any,
 ) -> Outputs:
-    return backends.get(backend).outputs(Rule.from_json(rule), x, Plan(*plan))  # type: ignore[no-any-return]
+    return backends.get(backend).outputs(Rule.from_json(rule), x, Plan(*plan))
 
 
 def _backward_fake(

@@ -17,7 +17,7 @@ from ncafast import native
 from ncafast.backends import extra_channels
 from ncafast.backends.fusable import can_fuse
 from ncafast.backends.native_call import gradients, inputs
-from ncafast.backends.plan import Outputs, Plan
+from ncafast.backends.plan import Call, Gradients, Outputs, Plan
 from ncafast.rule import Rule
 
 DEVICE = "cpu"
@@ -52,52 +52,40 @@ def outputs(rule: Rule, x: Tensor, plan: Plan) -> Outputs:
     return Outputs(x.new_empty(x.shape), history, stats, tape)
 
 
-def forward(
-    rule: Rule,
-    x: Tensor,  # [B, C, *S]
-    params: list[Tensor],
-    extra: Tensor | None,
-    fire_mask: Tensor | None,  # [T, B or 1, 1, *S]
-    seed: Tensor,  # [1] int64
-    plan: Plan,
-) -> Outputs:
+def forward(call: Call) -> Outputs:
     """All steps."""
-    done = outputs(rule, x, plan)
-    call = inputs(rule, x, params, extra, fire_mask, seed, plan) | {"threads": torch.get_num_threads()}
-    _module().forward(call, *(tensor.data_ptr() for tensor in done))
+    done = outputs(call.rule, call.x, call.plan)
+    given = inputs(call) | {"threads": torch.get_num_threads()}
+    _module().forward(given, *(tensor.data_ptr() for tensor in done))
     return done
 
 
 def backward(
-    rule: Rule,
-    grad_out: Tensor | None,  # [B, C, *S]
-    grad_history: Tensor | None,  # [kept, B, C, *S]
-    x: Tensor,  # [B, C, *S]
+    call: Call,
     history: Tensor,  # [kept, B, C, *S]
     tape: Tensor,  # [T, bytes]
-    params: list[Tensor],
-    extra: Tensor | None,
-    fire_mask: Tensor | None,
-    seed: Tensor,
-    plan: Plan,
+    grad_out: Tensor | None,  # [B, C, *S]
+    grad_history: Tensor | None,  # [kept, B, C, *S]
     needs: list[bool],  # x, extra, *params
-) -> tuple[Tensor, Tensor | None, list[Tensor | None]]:
+) -> Gradients:
     """Gradients of x, of extra and of each parameter (None where `needs` says no)."""
+    rule, x, params, extra, _, _, plan = call
     need_x, need_extra, *need_params = needs
     grad_x = torch.empty_like(x)
     grads = [torch.empty_like(p) if need else None for p, need in zip(params, need_params, strict=True)]
     grad_extra = extra_channels.sums(rule, x, extra, plan) if need_extra and extra is not None else None
-    call = inputs(rule, x, params, extra, fire_mask, seed, plan) | {
+    given = inputs(call) | {
         "threads": torch.get_num_threads(),
         "gradients": gradients(rule, grad_x if need_x else None, grad_extra, grads),
     }
     history = _with_slack(history)
     where = [0 if grad is None else grad.data_ptr() for grad in (grad_out, grad_history)]
-    _module().backward(call, history.data_ptr(), tape.data_ptr(), *where)
+    _module().backward(given, history.data_ptr(), tape.data_ptr(), *where)
     for name, grad in zip(rule.param_shapes(), grads, strict=True):
         if grad is not None and "running" in name:
             grad.zero_()
-    return grad_x, None if grad_extra is None or extra is None else extra_channels.folded(grad_extra, extra, x), grads
+    folded = None if grad_extra is None or extra is None else extra_channels.folded(grad_extra, extra, x)
+    return Gradients(grad_x, folded, grads)
 
 
 def _module() -> Any:

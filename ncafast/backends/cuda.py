@@ -19,7 +19,7 @@ from ncafast import native
 from ncafast.backends import extra_channels
 from ncafast.backends.fusable import can_fuse
 from ncafast.backends.native_call import gradients, inputs, rule_numbers, three_axes
-from ncafast.backends.plan import Outputs, Plan
+from ncafast.backends.plan import Call, Gradients, Outputs, Plan
 from ncafast.backends.precision import PRECISIONS, precision
 from ncafast.rule import Rule
 
@@ -76,40 +76,28 @@ def outputs(rule: Rule, x: Tensor, plan: Plan) -> Outputs:
     return Outputs(x.new_empty(x.shape), history, stats, x.new_empty(_tape(rule, x, plan), dtype=torch.uint8))
 
 
-def forward(
-    rule: Rule,
-    x: Tensor,  # [B, C, *S]
-    params: list[Tensor],
-    extra: Tensor | None,
-    fire_mask: Tensor | None,  # [T, B or 1, 1, *S]
-    seed: Tensor,  # [1] int64
-    plan: Plan,
-) -> Outputs:
+def forward(call: Call) -> Outputs:
     """All steps, on torch's current stream."""
-    done = outputs(rule, x, plan)
-    call = inputs(rule, x, params, extra, fire_mask, seed, plan)
+    x, plan = call.x, call.plan
+    done = outputs(call.rule, x, plan)
+    given = inputs(call)
     with _on(x):
         place = _place(x, plan.precision)
-        workspace = _workspace(x, call, place, backward=False)
-        _module().forward(call, place, *(tensor.data_ptr() for tensor in done), workspace.data_ptr())
+        workspace = _workspace(x, given, place, backward=False)
+        _module().forward(given, place, *(tensor.data_ptr() for tensor in done), workspace.data_ptr())
     return done
 
 
 def backward(
-    rule: Rule,
-    grad_out: Tensor | None,  # [B, C, *S]
-    grad_history: Tensor | None,  # [kept, B, C, *S]
-    x: Tensor,  # [B, C, *S]
+    call: Call,
     history: Tensor,  # [kept, B, C, *S]
     tape: Tensor,
-    params: list[Tensor],
-    extra: Tensor | None,
-    fire_mask: Tensor | None,
-    seed: Tensor,
-    plan: Plan,
+    grad_out: Tensor | None,  # [B, C, *S]
+    grad_history: Tensor | None,  # [kept, B, C, *S]
     needs: list[bool],  # x, extra, *params
-) -> tuple[Tensor, Tensor | None, list[Tensor | None]]:
+) -> Gradients:
     """Gradients of x, of extra and of each parameter (None where `needs` says no)."""
+    rule, x, params, extra, _, _, plan = call
     need_x, need_extra, *need_params = needs
     grad_x = torch.empty_like(x)
     grads = [
@@ -117,15 +105,16 @@ def backward(
         for name, p, need in zip(rule.param_shapes(), params, need_params, strict=True)
     ]
     grad_extra = extra_channels.sums(rule, x, extra, plan) if need_extra and extra is not None else None
-    call = inputs(rule, x, params, extra, fire_mask, seed, plan)
-    call["gradients"] = gradients(rule, grad_x if need_x else None, grad_extra, grads)
+    given = inputs(call)
+    given["gradients"] = gradients(rule, grad_x if need_x else None, grad_extra, grads)
     history = history.movedim(2, -1).contiguous()  # [kept, B, *S, C]: as it was made, unless something laid it out anew
     where = [0 if grad is None else grad.data_ptr() for grad in (grad_out, grad_history)]
     with _on(x):
         place = _place(x, plan.precision)
-        workspace = _workspace(x, call, place, backward=True)
-        _module().backward(call, place, history.data_ptr(), tape.data_ptr(), *where, workspace.data_ptr())
-    return grad_x, None if grad_extra is None or extra is None else extra_channels.folded(grad_extra, extra, x), grads
+        workspace = _workspace(x, given, place, backward=True)
+        _module().backward(given, place, history.data_ptr(), tape.data_ptr(), *where, workspace.data_ptr())
+    folded = None if grad_extra is None or extra is None else extra_channels.folded(grad_extra, extra, x)
+    return Gradients(grad_x, folded, grads)
 
 
 def _module() -> Any:

@@ -11,20 +11,13 @@ from torch import Tensor
 from ncafast import philox
 from ncafast.backends import extra_channels
 from ncafast.backends.fusable import ACTIVATIONS, NORMS, PADDINGS
-from ncafast.backends.plan import Plan
+from ncafast.backends.plan import Call
 from ncafast.rule import Rule
 
 
-def inputs(
-    rule: Rule,
-    x: Tensor,
-    params: list[Tensor],
-    extra: Tensor | None,
-    fire_mask: Tensor | None,
-    seed: Tensor,
-    plan: Plan,
-) -> dict[str, Any]:
+def inputs(given: Call) -> dict[str, Any]:
     """All that a rollout reads."""
+    rule, x, params, extra, fire_mask, seed, plan = given
     size = three_axes(x.shape[2:])
     cells = math.prod(size)
     call: dict[str, Any] = {

@@ -1,8 +1,12 @@
-"""What goes into a backend besides rule and tensors, and what comes out of it."""
+"""What goes into a backend, and what comes out of it."""
+
+from __future__ import annotations
 
 from typing import NamedTuple
 
 from torch import Tensor
+
+from ncafast.rule import Rule
 
 
 class Plan(NamedTuple):
@@ -25,6 +29,28 @@ class Plan(NamedTuple):
     precision: str
 
 
+class Call(NamedTuple):
+    """Everything that a rollout reads. All tensors are contiguous and on one device; the batch is at least 1.
+
+    Attributes:
+        rule: what one step does.
+        x: the first state [B, C, *S].
+        params: the tensors of `rule.param_shapes()`, in its order; in the dtype of x, or float32 beside half precision.
+        extra: extra channels [B or 1, E, *(S or 1)], with a leading axis T where they change per step; or None.
+        fire_mask: bool [T, B or 1, 1, *S] in place of drawing, or None.
+        seed: [1] int64, a seed of 64 bits in two's complement.
+        plan: steps, counters, kept states, precision.
+    """
+
+    rule: Rule
+    x: Tensor
+    params: list[Tensor]
+    extra: Tensor | None
+    fire_mask: Tensor | None
+    seed: Tensor
+    plan: Plan
+
+
 class Outputs(NamedTuple):
     """What a backend's forward returns.
 
@@ -40,3 +66,17 @@ class Outputs(NamedTuple):
     history: Tensor
     stats: Tensor
     tape: Tensor
+
+
+class Gradients(NamedTuple):
+    """What a backend's backward returns.
+
+    Attributes:
+        x: dL/dx [B, C, *S], contiguous.
+        extra: of the extra channels, shaped as they are; None where it is not needed.
+        params: one for each parameter, None where it is not needed.
+    """
+
+    x: Tensor
+    extra: Tensor | None
+    params: list[Tensor | None]

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ncafast import philox
-from ncafast.backends.plan import Outputs, Plan
+from ncafast.backends.plan import Call, Gradients, Outputs, Plan
 from ncafast.half import wide, widened
 from ncafast.rule import Alive, Rule, layer_name
 
@@ -86,20 +86,12 @@ def outputs(rule: Rule, x: Tensor, plan: Plan) -> Outputs:
     return Outputs(x.new_empty(x.shape), x.new_empty((plan.kept, *x.shape)), stats, x.new_empty(0, dtype=torch.uint8))
 
 
-def forward(
-    rule: Rule,
-    x: Tensor,  # [B, C, *S]
-    params: list[Tensor],
-    extra: Tensor | None,
-    fire_mask: Tensor | None,  # [T, B or 1, 1, *S]
-    seed: Tensor,  # [1] int64
-    plan: Plan,
-) -> Outputs:
+def forward(call: Call) -> Outputs:
     """All steps."""
-    inputs = _Inputs(rule, x, params, extra, fire_mask, seed, plan)
-    out, history, stats, tape = outputs(rule, x, plan)
+    inputs, plan = _Inputs(call), call.plan
+    out, history, stats, tape = outputs(call.rule, call.x, plan)
     with torch.no_grad():
-        state = x
+        state = call.x
         for t in range(plan.steps):
             state, found = inputs.step(t, state)
             if found is not None:
@@ -111,47 +103,33 @@ def forward(
 
 
 def backward(
-    rule: Rule,
-    grad_out: Tensor | None,  # [B, C, *S]
-    grad_history: Tensor | None,  # [kept, B, C, *S]
-    x: Tensor,  # [B, C, *S]
+    call: Call,
     history: Tensor,  # [kept, B, C, *S]
     tape: Tensor,  # nothing here: each step is computed again
-    params: list[Tensor],
-    extra: Tensor | None,
-    fire_mask: Tensor | None,
-    seed: Tensor,
-    plan: Plan,
+    grad_out: Tensor | None,  # [B, C, *S]
+    grad_history: Tensor | None,  # [kept, B, C, *S]
     needs: list[bool],  # x, extra, *params
-) -> tuple[Tensor, Tensor | None, list[Tensor | None]]:
+) -> Gradients:
     """Gradients of x (always), of extra and of each parameter (None where `needs` says no)."""
-    inputs = _Inputs(rule, x, params, extra, fire_mask, seed, plan)
-    grads = _Gradients(inputs, needs)
-    g = torch.zeros_like(x) if grad_out is None else grad_out
+    inputs, plan, extra = _Inputs(call), call.plan, call.extra
+    grads = _Sums(inputs, needs)
+    g = torch.zeros_like(call.x) if grad_out is None else grad_out
     for t, state in inputs.states_in_reverse(history):
         index, rest = divmod(t + 1, plan.every) if plan.every else (0, 1)
         if grad_history is not None and rest == 0 and index <= plan.kept:
             g = g + grad_history[index - 1]
         g = grads.step(t, state, g)
-    found = [None if total is None else total.to(p.dtype) for total, p in zip(grads.params, params, strict=True)]
+    found = [None if total is None else total.to(p.dtype) for total, p in zip(grads.params, call.params, strict=True)]
     grad_extra = grads.extra if grads.extra is None or extra is None else grads.extra.to(extra.dtype)
-    return g.clone() if g is grad_out else g, grad_extra, found
+    return Gradients(g.clone() if g is grad_out else g, grad_extra, found)
 
 
 class _Inputs:
     """The arguments of a rollout, cut into what one step needs."""
 
-    def __init__(
-        self,
-        rule: Rule,
-        x: Tensor,
-        params: list[Tensor],
-        extra: Tensor | None,
-        fire_mask: Tensor | None,
-        seed: Tensor,
-        plan: Plan,
-    ) -> None:
-        self.rule, self.x, self.plan, self.seed = rule, x, plan, seed
+    def __init__(self, call: Call) -> None:
+        rule, x, params, extra, fire_mask, self.seed, self.plan = call
+        self.rule, self.x = rule, x
         self.params = {name: widened(p) for name, p in zip(rule.param_shapes(), params, strict=True)}
         self.extra, self.fire_mask = None if extra is None else widened(extra), fire_mask
         self.extra_per_step = extra is not None and extra.dim() == x.dim() + 1
@@ -203,7 +181,7 @@ class _Inputs:
                 yield start + len(states) - 1, states.pop()
 
 
-class _Gradients:
+class _Sums:
     """Sums of the parameters' and extra's gradients over the steps, in the dtype that a step computes in."""
 
     def __init__(self, inputs: _Inputs, needs: list[bool]) -> None:

@@ -29,7 +29,7 @@ from torch import Tensor
 from ncafast import backends, files
 from ncafast.backends import trial_cases
 from ncafast.backends.cuda import WAYS
-from ncafast.backends.plan import Plan
+from ncafast.backends.plan import Call, Plan
 from ncafast.backends.precision import precision, use_precision
 from ncafast.half import HALF
 from ncafast.rule import Rule
@@ -130,11 +130,11 @@ def _run(backend: str, rule: Rule, inputs: trial_cases.Inputs, every: int = 1) -
     plan = Plan(STEPS, _FIRST_STEP, _FIRST_SAMPLE, every, STEPS // every, precision())
     names, params = list(inputs.params), list(inputs.params.values())
     seed = torch.tensor([_SEED], dtype=torch.int64, device=inputs.x.device)
-    given = (inputs.extra, None, seed, plan)
-    done = module.forward(rule, inputs.x, params, *given)
+    call = Call(rule, inputs.x, params, inputs.extra, None, seed, plan)
+    done = module.forward(call)
     needs = [True, inputs.extra is not None, *("running" not in name for name in names)]
     grad_x, grad_extra, grads = module.backward(
-        rule, inputs.weight[0], inputs.weight[: plan.kept], inputs.x, done.history, done.tape, params, *given, needs
+        call, done.history, done.tape, inputs.weight[0], inputs.weight[: plan.kept], needs
     )
     gradients = {"x": grad_x, "extra": grad_extra, **dict(zip(names, grads, strict=True))}
     found = {f"the gradient of {name}": value for name, value in gradients.items() if value is not None}
@@ -151,7 +151,7 @@ def _check_masks(backend: str, rule: Rule, size: trial_cases.Size, device: torch
     seed = torch.tensor([_SEED], dtype=torch.int64, device=device)
     params = list(inputs.params.values())
     ours, theirs = (
-        backends.get(name).forward(rule, inputs.x, params, inputs.extra, None, seed, plan).out
+        backends.get(name).forward(Call(rule, inputs.x, params, inputs.extra, None, seed, plan)).out
         for name in (backend, "reference")
     )
     different = (ours != inputs.x).any(1) != (theirs != inputs.x).any(1)
@@ -200,13 +200,14 @@ def _race(backend: str, rules: list[Rule], device: torch.device, dtype: torch.dt
 def _training(backend: str, rule: Rule, inputs: trial_cases.Inputs) -> Callable[[], None]:
     module, params = backends.get(backend), list(inputs.params.values())
     seed = torch.ones(1, dtype=torch.int64, device=inputs.x.device)
-    given = (inputs.extra, None, seed, Plan(_TIMED_STEPS, 0, 0, 1, _TIMED_STEPS - 1, precision()))
+    plan = Plan(_TIMED_STEPS, 0, 0, 1, _TIMED_STEPS - 1, precision())
+    call = Call(rule, inputs.x, params, inputs.extra, None, seed, plan)
     needs = [True, False, *("running" not in name for name in inputs.params)]
     grad_out = torch.ones_like(inputs.x)
 
     def run() -> None:
-        done = module.forward(rule, inputs.x, params, *given)
-        module.backward(rule, grad_out, None, inputs.x, done.history, done.tape, params, *given, needs)
+        done = module.forward(call)
+        module.backward(call, done.history, done.tape, grad_out, None, needs)
 
     return run
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ncafast.backends import c_compiler, extra_channels, graphs, tuning
 from ncafast.backends.fusable import can_fuse
-from ncafast.backends.plan import Outputs, Plan
+from ncafast.backends.plan import Call, Gradients, Outputs, Plan
 from ncafast.backends.triton_kernels.norm_kinds import KINDS, statistics_bytes
 from ncafast.half import HALF
 from ncafast.rule import Rule
@@ -94,22 +94,16 @@ def tape_bytes(rule: Rule, batch: int, cells: int) -> int:
     return (moments + cells * (rule.alive is not None) + 15) // 16 * 16
 
 
-def forward(
-    rule: Rule,
-    x: Tensor,  # [B, C, *S]
-    params: list[Tensor],
-    extra: Tensor | None,
-    fire_mask: Tensor | None,  # [T, B or 1, 1, *S]
-    seed: Tensor,  # [1] int64
-    plan: Plan,
-) -> Outputs:
+def forward(call: Call) -> Outputs:
     """All steps."""
     from ncafast.backends.triton_kernels import rollout
+
+    rule, x, params, extra, fire_mask, seed, plan = call
 
     def run(tensors: graphs.Tensors) -> list[Tensor]:
         x, extra, fire_mask, seed, *params = tensors
         done = outputs(rule, x, plan)
-        rollout.forward(rollout.Rollout(rule, x, params, extra, fire_mask, seed, plan), done)
+        rollout.forward(rollout.Rollout(Call(rule, x, params, extra, fire_mask, seed, plan)), done)
         return list(done)
 
     with _on(x):
@@ -117,22 +111,17 @@ def forward(
 
 
 def backward(
-    rule: Rule,
-    grad_out: Tensor | None,  # [B, C, *S]
-    grad_history: Tensor | None,  # [kept, B, C, *S]
-    x: Tensor,  # [B, C, *S]
+    call: Call,
     history: Tensor,  # [kept, B, C, *S]
     tape: Tensor,  # [T, bytes]
-    params: list[Tensor],
-    extra: Tensor | None,
-    fire_mask: Tensor | None,
-    seed: Tensor,
-    plan: Plan,
+    grad_out: Tensor | None,  # [B, C, *S]
+    grad_history: Tensor | None,  # [kept, B, C, *S]
     needs: list[bool],  # x, extra, *params
-) -> tuple[Tensor, Tensor | None, list[Tensor | None]]:
+) -> Gradients:
     """Gradients of x, of extra and of each parameter (None where `needs` says no)."""
     from ncafast.backends.triton_kernels import rollout, rollout_back
 
+    rule, x, params, extra, fire_mask, seed, plan = call
     _, need_extra, *need_params = needs
     need_extra = need_extra and extra is not None
     wanted = dict(zip(rule.param_shapes(), need_params, strict=True))
@@ -140,8 +129,8 @@ def backward(
     def run(tensors: graphs.Tensors) -> list[Tensor]:
         grad_out, grad_history, x, history, tape, extra, fire_mask, seed, *params = tensors
         grad_extra = extra_channels.sums(rule, x, extra, plan) if need_extra else None
-        own = rollout.Rollout(rule, x, params, extra, fire_mask, seed, plan)
-        back = rollout_back.Backward(own, tape, wanted, grad_extra)
+        ready = rollout.Rollout(Call(rule, x, params, extra, fire_mask, seed, plan))
+        back = rollout_back.Backward(ready, tape, wanted, grad_extra)
         grad_x = back.run(history, grad_out, grad_history)
         found = back.parameters()
         folded = [] if grad_extra is None or extra is None else [extra_channels.folded(grad_extra, extra, x)]
@@ -152,17 +141,17 @@ def backward(
     with _on(x):
         grad_x, *grads = _run(rule, x, plan, ("backward", *needs), inputs, run)
     grad_extra = grads.pop(0) if need_extra else None
-    return grad_x, grad_extra, [grads.pop(0) if need else None for need in need_params]
+    return Gradients(grad_x, grad_extra, [grads.pop(0) if need else None for need in need_params])
 
 
-def _run(rule: Rule, x: Tensor, plan: Plan, call: Hashable, inputs: graphs.Tensors, run: graphs.Run) -> list[Tensor]:
+def _run(rule: Rule, x: Tensor, plan: Plan, what: Hashable, inputs: graphs.Tensors, run: graphs.Run) -> list[Tensor]:
     """The call, through a recorded CUDA graph where launching would take longer than running."""
     from ncafast.backends.triton_kernels import chosen
 
     if tuning.wanted() or not graphs.worth(x, plan.kept):
         return run(inputs)
     tiles = tuple(choice.tiles for choice in chosen.choices(rule, x, plan.precision).values())
-    return graphs.shared.call((call, rule, plan, tiles), inputs, run)
+    return graphs.shared.call((what, rule, plan, tiles), inputs, run)
 
 
 def _interpreted() -> bool:

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from ncafast import check
 from ncafast.backends.precision import precision
-from ncafast.functional import OPTIONS, Trace, trace
+from ncafast.functional import OPTIONS
 from ncafast.keywords import options_of, refuse_unknown
 from ncafast.layers import Layers, derive, follow
 from ncafast.rule import Rule, number
+from ncafast.trace import Options, Trace, trace
 
 
 class Rate:
@@ -125,7 +126,8 @@ class RuleModule(Rebuildable):
 
     def _trace(self, x: Tensor, rule: Rule, params: dict[str, Tensor], steps: int, **options: Any) -> Trace:
         """`trace`, on a GPU with products as accurate as those of the layers that the rollout stands for."""
-        return trace(x, rule, params, steps, precision=precision(x, linear=self._linear_layers), **options)
+        rounding = precision(x, linear=self._linear_layers)
+        return trace(x, rule, params, steps, Options(precision=rounding, **options))
 
 
 def check_rate(name: str, rate: Any) -> float:

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ncafast.functional import States
 from ncafast.models.base import RuleModule
 from ncafast.rule import shown
+from ncafast.trace import States
 
 Box = tuple[int, ...]  # a cell's place, or a number of cells, along each spatial axis
 

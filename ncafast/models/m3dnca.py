@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ncafast import check
-from ncafast.functional import Memory, States
 from ncafast.keywords import options_of, refuse_unknown
 from ncafast.layers import check_call
 from ncafast.models.base import Rebuildable
@@ -31,6 +30,7 @@ from ncafast.models.cascade import (
     run_level,
 )
 from ncafast.rule import Rule, whole
+from ncafast.trace import Memory, States
 
 MAX_LEVELS = 10  # a coarsest cell covers at least 2**9 voxels along each axis then
 

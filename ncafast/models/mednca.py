@@ -13,13 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ncafast import check
-from ncafast.functional import Memory, States
 from ncafast.keywords import options_of, refuse_unknown
 from ncafast.layers import check_call
 from ncafast.models.base import Rebuildable
 from ncafast.models.cascade import check_last, run_level
 from ncafast.models.nca2d import NCA2D
 from ncafast.rule import MAX_KERNEL, Rule, odd, shown, whole
+from ncafast.trace import Memory, States
 
 
 class MedNCA(Rebuildable):

@@ -15,8 +15,8 @@ from parity import check_case, run
 
 from ncafast import Alive, Rule, native, rollout
 from ncafast.backends import cuda as backend
-from ncafast.backends.plan import Plan
-from ncafast.functional import trace
+from ncafast.backends.plan import Call, Plan
+from ncafast.trace import Options, trace
 
 # Grids of several parts, the last of them smaller, whose cells see beyond their neighbours' parts and around the edges.
 _FIELDS = {"channels": 6, "hidden": (10,)}
@@ -138,7 +138,7 @@ def test_statistics_of_batch_norm_do_not_depend_on_the_way(monkeypatch):
     found = []
     for way in ("steps", "cooperative"):
         monkeypatch.setenv("NCAFAST_CUDA_ROLLOUT", way)
-        found.append(trace(x, rule, params, 4, seed=1, backend=BACKEND).stats)
+        found.append(trace(x, rule, params, 4, Options(seed=1, backend=BACKEND)).stats)
     torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-5)
 
 
@@ -180,7 +180,7 @@ def test_statistics_of_an_empty_batch_are_written():
         plan = Plan(3, 0, 0, 0, 0, "ieee")
         made = backend.outputs(rule, x, plan)._replace(stats=full)
         patch.setattr(backend, "outputs", lambda *_: made)
-        done = backend.forward(rule, x, params, None, None, seed, plan)
+        done = backend.forward(Call(rule, x, params, None, None, seed, plan))
     assert torch.equal(done.stats, torch.zeros_like(full))
 
 

@@ -167,13 +167,13 @@ def test_every_element_of_every_output_is_written(name, poisoned, isa):
 
 
 def test_statistics_of_batch_norm_are_those_of_the_reference():
-    from ncafast.functional import trace
+    from ncafast.trace import Options, trace
 
     rule, size = CASES["wide"]
     x, params = make_state(rule, size, torch.float32), make_params(rule, torch.float32)
     wide = {name: p.double() for name, p in params.items()}
-    want = trace(x.double(), rule, wide, 3, seed=2, backend="reference").stats
-    got = trace(x, rule, params, 3, seed=2, backend="cpu").stats
+    want = trace(x.double(), rule, wide, 3, Options(seed=2, backend="reference")).stats
+    got = trace(x, rule, params, 3, Options(seed=2, backend="cpu")).stats
     torch.testing.assert_close(got.double(), want, rtol=1e-5, atol=1e-5)
 
 

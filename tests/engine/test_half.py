@@ -10,8 +10,9 @@ import torch
 from cases import CASES, make_extra, make_params, make_state
 from parity import check_half
 
-from ncafast import Alive, Rule, backends, functional, rollout
+from ncafast import Alive, Rule, backends, rollout
 from ncafast.backends.precision import precision, use_precision
+from ncafast.trace import Options, trace
 
 HALF = [torch.float16, torch.bfloat16]
 
@@ -78,7 +79,7 @@ def test_memory_is_that_of_the_dtype(kind, params):
     rule, size = CASES["batch norm"]
     x = make_state(rule, size, kind).requires_grad_()
     weights = {key: p.requires_grad_() for key, p in make_params(rule, params).items()}
-    done = functional.trace(x, rule, weights, 3, states="all")
+    done = trace(x, rule, weights, 3, Options(states="all"))
     assert done.out.dtype == done.states.dtype == kind
     assert done.stats.dtype == torch.float32
     done.states.sum().backward()

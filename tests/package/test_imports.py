@@ -17,6 +17,7 @@ ORDER = (
     {"check"},
     {"backends"},
     {"ops"},
+    {"trace"},
     {"functional"},
     {"layers"},
     {"nca", "settling"},

@@ -160,11 +160,12 @@ def test_with_the_statistics_of_its_own_batch_it_is_the_model_itself():
     states = classifier.states(images, seed=5)
     assert len(states) == 7 and torch.equal(states[0][:, :3], images) and not states[0][:, 3:].any()
     # The statistics are of other masks; taken with the same ones, every state agrees.
-    from ncafast.functional import fire_mask, trace
+    from ncafast import fire_mask
+    from ncafast.trace import Options, trace
 
     masks = torch.stack([fire_mask((1, 7, 8, 11), 0.6, 5, step=step) for step in range(6)])
     x = seeded(images, 7).movedim(-1, 1)
-    own = trace(x, model.rule, model.params(), 6, fire_mask=masks, states="all")
+    own = trace(x, model.rule, model.params(), 6, Options(fire_mask=masks, states="all"))
     found = Classifier(model, own.stats)
     for ours, theirs in zip(found.states(images, seed=5)[1:], own.states, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)

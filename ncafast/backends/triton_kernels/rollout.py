@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ncafast.backends import extra_channels, tuning
-from ncafast.backends.plan import Outputs, Plan
+from ncafast.backends.plan import Call, Outputs
 from ncafast.backends.triton_kernels import chosen, life, moments, sizes
 from ncafast.backends.triton_kernels import forward as forward_kernels
 from ncafast.backends.triton_kernels.bundles import Activation, Grid, Life, Mlp, Reach, Sees, Sight, Weights, Work
@@ -18,7 +18,7 @@ from ncafast.backends.triton_kernels.listing import Lists
 from ncafast.backends.triton_kernels.norm_kinds import KINDS, statistics_bytes
 from ncafast.backends.triton_kernels.sizes import options
 from ncafast.half import widened
-from ncafast.rule import Rule, layer_name
+from ncafast.rule import layer_name
 
 _LIFE = 256  # cells per program of the alive mask
 _MOMENT_BYTES = 1 << 25  # of the partial second moments
@@ -28,16 +28,8 @@ _SUMMED = 4096  # numbers of them that are read at once: 32 a thread
 class Rollout:
     """The inputs of a rollout, ready for the kernels. States are [cells, C], cells = B * N."""
 
-    def __init__(
-        self,
-        rule: Rule,
-        x: Tensor,  # [B, C, *S]
-        params: list[Tensor],
-        extra: Tensor | None,
-        fire_mask: Tensor | None,
-        seed: Tensor,
-        plan: Plan,
-    ) -> None:
+    def __init__(self, call: Call) -> None:
+        rule, x, params, extra, fire_mask, seed, plan = call
         self.rule, self.x, self.plan, self.seed, self.precision = rule, x, plan, seed, plan.precision
         self.params = {name: widened(p) for name, p in zip(rule.param_shapes(), params, strict=True)}
         self.like = x.new_empty(0, dtype=torch.float32)  # of the dtype that is computed in

@@ -15,9 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ncafast.functional import fire_mask, trace
+from ncafast.functional import fire_mask
 from ncafast.models import MaxNCA
 from ncafast.tasks.classification.augment import views
+from ncafast.trace import Options, trace
 from ncafast.utils.seeds import mix
 
 PANEL = 256  # training images, as many of each class, whose statistics are kept
@@ -39,7 +40,7 @@ def panel(labels: Tensor, classes: int) -> list[int]:
 def step_statistics(model: MaxNCA, images: Tensor, steps: int, seed: int = 0) -> Tensor:
     """Mean and variance of the hidden layer at every step on these scaled images: [steps, 2, hidden]."""
     x = seeded(images, model.channel_n).movedim(-1, 1)
-    return trace(x, model.rule, model.params(), steps, seed=mix("statistics", seed)).stats
+    return trace(x, model.rule, model.params(), steps, Options(seed=mix("statistics", seed))).stats
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class Classifier:
         for step, (mean, variance) in enumerate(self.statistics.to(x.device)):
             own = params | {"norm.running_mean": mean, "norm.running_var": variance}
             mask = fire_mask((1, *x.shape[1:]), rule.fire_rate, seed, step=step, device=x.device)
-            x = trace(x, rule, own, 1, fire_mask=mask[None]).out
+            x = trace(x, rule, own, 1, Options(fire_mask=mask[None])).out
             found.append(x)
         return found
 

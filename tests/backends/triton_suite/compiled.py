@@ -24,7 +24,7 @@ from triton.runtime.jit import JITFunction, create_function_from_signature
 
 from ncafast import Alive, Rule
 from ncafast.backends import triton as backend
-from ncafast.backends.plan import Plan
+from ncafast.backends.plan import Call, Plan
 from ncafast.backends.precision import precision, use_precision
 from ncafast.backends.triton_kernels import chosen, rollout, rollout_back
 
@@ -70,7 +70,7 @@ def launches(
         extra = torch.zeros(1, rule.extra, *size, dtype=dtype) if rule.extra else None
         plan = Plan(2, 0, 0, 1, 1, precision())
         done = backend.outputs(rule, x, plan)
-        ready = rollout.Rollout(rule, x, params, extra, None, torch.zeros(1, dtype=torch.int64), plan)
+        ready = rollout.Rollout(Call(rule, x, params, extra, None, torch.zeros(1, dtype=torch.int64), plan))
         ready.programs = 264
         rollout.forward(ready, done)
         wanted = {name: "running" not in name for name in rule.param_shapes()}

@@ -10,7 +10,7 @@ from recorder import record
 
 from ncafast import Rule, philox, rollout
 from ncafast.backends import graphs
-from ncafast.backends.plan import Plan
+from ncafast.backends.plan import Call, Plan
 from ncafast.backends.precision import use_precision
 from ncafast.backends.triton_kernels import listing
 from ncafast.backends.triton_kernels.bundles import Reach
@@ -28,7 +28,7 @@ def test_lists_hold_the_cells_of_the_mask(seed, first_step, first_sample, rate):
     x = torch.zeros(2, 1, *size, device=DEVICE)
     params = [torch.zeros(shape, device=DEVICE) for shape in rule.param_shapes().values()]
     plan = Plan(2, first_step, first_sample, 0, 0, "ieee")
-    own = Rollout(rule, x, params, None, None, torch.tensor([seed], device=DEVICE), plan)
+    own = Rollout(Call(rule, x, params, None, None, torch.tensor([seed], device=DEVICE), plan))
     for t in range(2):
         cells, count = own.lists.at(t)
         step = first_step + t
@@ -49,7 +49,7 @@ def test_lists_of_many_blocks_are_those_of_few(monkeypatch):
     drawn = philox.fire_mask(2, size, 0.5, seed.cpu(), step=0).flatten()
     monkeypatch.setattr(listing, "_LIST", 8)
     monkeypatch.setattr(listing, "_COUNTED", 1)  # every list gets its counts anew
-    own = Rollout(rule, x, params, None, None, seed, Plan(1, 0, 0, 0, 0, "ieee"))
+    own = Rollout(Call(rule, x, params, None, None, seed, Plan(1, 0, 0, 0, 0, "ieee")))
     flat, window = wanted.to(DEVICE, torch.uint8).flatten(), Reach(1, 3, 3, "zeros")
     for given, active in (((), drawn), ((flat,), drawn & wanted.flatten()), ((flat, window), drawn & near)):
         cells, fired = own.lists.at(0, *given)

@@ -24,7 +24,7 @@ from triton.runtime.jit import JITFunction
 
 from ncafast import Rule
 from ncafast.backends import triton as backend
-from ncafast.backends.plan import Plan
+from ncafast.backends.plan import Call, Plan
 from ncafast.backends.triton_kernels import chosen
 
 _LISTED = 16  # steps whose lists are made at once: a multiple of them is counted
@@ -58,12 +58,12 @@ def calls(rule: Rule, size: tuple[int, ...], steps: int) -> tuple[Callable[[], o
     plan = Plan(steps, 0, 0, 1, steps, "tf32")
     done = backend.outputs(rule, x, plan)
     needs = [True, False, *("running" not in name for name in rule.param_shapes())]
-    tail = params, extra, None, seed, plan
+    call = Call(rule, x, params, extra, None, seed, plan)
 
     def backward() -> object:
-        return backend.backward(rule, torch.zeros_like(x), None, x, done.history, done.tape, *tail, needs)
+        return backend.backward(call, done.history, done.tape, torch.zeros_like(x), None, needs)
 
-    return lambda: backend.forward(rule, x, *tail), backward
+    return lambda: backend.forward(call), backward
 
 
 def counted(rule: Rule, size: tuple[int, ...]) -> list[list[float]]:
