@@ -1,4 +1,4 @@
-"""`ncafast check`: run the trials that decide whether a GPU backend is chosen by default, and print their verdicts."""
+"""`ncafast check`: run the trials that decide whether a backend is chosen by default, and print their verdicts."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def main(words: Sequence[str]) -> int:
     """
     parser = argparse.ArgumentParser(
         prog="ncafast check",
-        description="Check the GPU backends on this machine's GPUs: masks, states and gradients against the reference "
-        "backend in float64, then the time of both. A backend that passes and is faster is chosen by default from "
-        "then on. The first rollout on a GPU does the same by itself.",
+        description="Check the GPU backends, and those of other packages, on this machine: masks, states and gradients "
+        "against the reference backend in float64, then, on a GPU, the time of both. A backend that passes and is "
+        "faster is chosen by default from then on. The first rollout that would take one does the same by itself.",
     )
     parser.add_argument(
         "--backend",
         nargs="+",
-        choices=trust.CHECKED,
-        default=list(trust.CHECKED),
+        choices=trust.checked(),
+        default=trust.checked(),
         help="backends to check; default: all",
     )
     parser.add_argument(
@@ -47,7 +47,7 @@ def main(words: Sequence[str]) -> int:
         if reason is not None:
             print(f"{name}: cannot run here: {reason}")
             continue
-        for device in trust.gpus():
+        for device in trust.devices(name):
             for rule in rules or (_ALL if name == "cuda" else _published()):
                 verdict = trust.check(name, rule, device)
                 label = "" if rule is None else f", {rule.summary()}"
@@ -58,7 +58,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def _published() -> list[Rule]:
-    """Rules of the published models, each of which has a verdict of its own on the Triton backend."""
+    """Rules of the published models, each of which has a verdict of its own on every backend but CUDA."""
     from ncafast import models
 
     return [

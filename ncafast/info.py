@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from ncafast import backends, checkpoint, native
-from ncafast.backends import trust
+from ncafast.backends import registry, trust
 from ncafast.rule import Rule
 
 _NOT_INSTALLED = "not installed"
@@ -125,9 +125,12 @@ def _backends() -> Iterator[tuple[str, str]]:
     for name in backends.names():
         backend = backends.get(name)
         reason = backend.unavailable()
+        plugin = registry.plugin(name)
         doubt = f" ({backend.UNVERIFIED})" if backend.UNVERIFIED else ""
-        rows = [] if reason is not None else [line for gpu in trust.gpus() for line in trust.report(name, gpu)]
-        yield name, "\n".join([("yes" if reason is None else f"no: {reason}") + doubt, *rows])
+        source = f", from {plugin.package}" if plugin is not None else ""
+        devices = trust.devices(name) if reason is None else []
+        rows = [line for device in devices for line in trust.report(name, device)]
+        yield name, "\n".join([("yes" if reason is None else f"no: {reason}") + source + doubt, *rows])
 
 
 def _parts() -> Iterator[tuple[str, str]]:

@@ -1,15 +1,8 @@
 """Backends: interchangeable ways to run a rollout, fastest first, and the choice between them.
 
-A backend is a module with
-    DEVICE: the type of device that it is made for; None: any
-    UNVERIFIED: what is not yet known of it, else None
-    unavailable() -> reason or None        whether this machine has it
-    can_run(rule, x, precision) -> reason or None     whether it takes this rule and state
-    outputs(rule, x, plan) -> Outputs      uninitialised, for the fake operator
-    forward(rule, x, params, extra, fire_mask, seed, plan) -> Outputs
-    backward(rule, grad_out, grad_history, x, history, tape, params, extra, fire_mask, seed, plan, needs) -> gradients
-as `reference` defines them. The same two answers serve to choose, to list and to refuse. GPU backends are chosen by
-default only where `trust` has a verdict that they passed a check on this GPU.
+A backend is a module or object with the attributes and functions of `Backend`; other packages may bring some, see
+`protocol`. The reasons that `unavailable` and `can_run` give serve to choose, to list and to refuse. GPU backends and
+those of other packages are chosen by default only where `trust` has a verdict that they passed a check on this machine.
 """
 
 from __future__ import annotations
@@ -17,62 +10,65 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import ModuleType
 
 import torch
 from torch import Tensor
 
-from ncafast.backends import cpu, cuda, fallback, reference, triton, trust
+from ncafast.backends import fallback, registry, trust
 from ncafast.backends.fallback import FallbackWarning
+from ncafast.backends.plan import Call, Gradients, Outputs, Plan
 from ncafast.backends.precision import precision as default_precision
+from ncafast.backends.protocol import Backend
+from ncafast.backends.registry import names
 from ncafast.rule import Rule
 
-__all__ = ["FallbackWarning", "available", "choose", "explain", "get", "names", "use"]
-
-_BACKENDS: dict[str, ModuleType] = {  # fastest first
-    "cuda": cuda,
-    "triton": triton,
-    "cpu": cpu,
-    "reference": reference,
-}
+__all__ = [
+    "Backend",
+    "Call",
+    "FallbackWarning",
+    "Gradients",
+    "Outputs",
+    "Plan",
+    "available",
+    "choose",
+    "explain",
+    "get",
+    "names",
+    "use",
+]
 
 _forced: str | None = None  # a plain global, since torch.compile cannot trace a ContextVar
 
 
-def names() -> tuple[str, ...]:
-    """All backends that this version knows, fastest first."""
-    return tuple(_BACKENDS)
-
-
-def get(name: str) -> ModuleType:
+def get(name: str) -> Backend:
     """The backend of that name.
 
     Raises:
         ValueError: no such backend.
     """
-    if name not in _BACKENDS:
-        raise ValueError(f"backend={name!r} is not known: choose from {', '.join(_BACKENDS)}")
-    return _BACKENDS[name]
+    if name not in names():
+        raise ValueError(f"backend={name!r} is not known: choose from {', '.join(names())}")
+    return registry.loaded[name]
 
 
 def available() -> list[str]:
     """Names of the backends that this machine can run, fastest first."""
-    return [name for name, backend in _BACKENDS.items() if backend.unavailable() is None]
+    return [name for name in names() if get(name).unavailable() is None]
 
 
 def explain(rule: Rule, x: Tensor) -> dict[str, str | None]:
     """For every backend, fastest first: None if it may be chosen for this rule and state, else the reason why not.
 
-    A GPU backend may be chosen once it has passed a check on this GPU, which the first rollout starts; until then, and
-    where it failed, the reason says so. It can be asked for by name all the same. Other reasons name the field of the
-    rule, or the dtype, that is not fused.
+    A GPU backend, or one of another package, may be chosen once it has passed a check on this machine, which the first
+    rollout starts; until then, and where it failed, the reason says so. It can be asked for by name all the same. Other
+    reasons name the field of the rule, or the dtype, that is not fused.
 
     Args:
         rule: the step.
         x: a state [B, C, *S]; only its shape, dtype and device matter.
     """
     rounding = default_precision(x)
-    return {name: _reason(name, rule, x, rounding) or _distrust(name, rule, x, rounding, False) for name in _BACKENDS}
+    return {name: _reason(name, rule, x, rounding) or _distrust(name, rule, x, rounding, False) for name in names()}
 
 
 @contextmanager
@@ -118,24 +114,24 @@ def choose(rule: Rule, x: Tensor, name: str | None = None, rounding: str | None 
             raise RuntimeError(f"backend {wanted!r} cannot run this: {reason}")
         return wanted
     reasons: dict[str, str] = {}
-    for candidate in _BACKENDS:
+    for candidate in names():
         reason = _reason(candidate, rule, x, rounding) or _distrust(candidate, rule, x, rounding, True)
         if reason is None:
             break
         reasons[candidate] = reason
     if candidate == "reference" and not torch.compiler.is_compiling():
-        fallback.warn(reasons, _BACKENDS, x.device)
+        fallback.warn(reasons, registry.loaded, x.device)
     return candidate
 
 
 def _reason(name: str, rule: Rule, x: Tensor, rounding: str) -> str | None:
-    return _unavailable(name) or _BACKENDS[name].can_run(rule, x, rounding)
+    return _unavailable(name) or get(name).can_run(rule, x, rounding)
 
 
 @torch.compiler.assume_constant_result
 def _unavailable(name: str) -> str | None:
     """Why this machine cannot run a backend. torch.compile asks once, since finding modules cannot be traced."""
-    return _BACKENDS[name].unavailable()
+    return get(name).unavailable()
 
 
 def _distrust(name: str, rule: Rule, x: Tensor, rounding: str, may_check: bool) -> str | None:
@@ -146,5 +142,5 @@ def _distrust(name: str, rule: Rule, x: Tensor, rounding: str, may_check: bool) 
 def _verdict_against(
     name: str, rule: Rule, device: torch.device, rounding: str, dtype: torch.dtype, may_check: bool
 ) -> str | None:
-    """Why a GPU backend may not be chosen by default. torch.compile asks while it traces, so that a check runs then."""
+    """Why a backend may not be chosen by default. torch.compile asks while it traces, so that a check runs then."""
     return trust.reason_against(trust.Question(name, rule, device, rounding, dtype), may_check=may_check)

@@ -20,7 +20,7 @@ from ncafast.backends.native_call import gradients, inputs
 from ncafast.backends.plan import Call, Gradients, Outputs, Plan
 from ncafast.rule import Rule
 
-DEVICE = "cpu"
+DEVICE: str | None = "cpu"
 UNVERIFIED: str | None = None
 _INSTRUCTION_SETS = ("avx512", "avx2", "portable")  # of NCAFAST_CPU_ISA
 _SLACK = 16  # floats that a vector may read past the last cell

@@ -23,7 +23,7 @@ from ncafast.backends.plan import Call, Gradients, Outputs, Plan
 from ncafast.backends.precision import PRECISIONS, precision
 from ncafast.rule import Rule
 
-DEVICE = "cuda"
+DEVICE: str | None = "cuda"
 UNVERIFIED: str | None = "not yet measured by us; checked on your GPU at first use"
 WAYS = ("steps", "cooperative", "cluster")  # of csrc/rollout.h: how a rollout is launched
 _MAX_CELLS = 2**31 - 2**16  # of a sample: a kernel counts them in 32 bits, a tile past the last one included

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Mapping
-from types import ModuleType
 
 import torch
 
 from ncafast.backends import trust
+from ncafast.backends.protocol import Backend
 
 _INSTALL = (
     "install a C++ compiler (Debian, Ubuntu: apt install g++; Fedora: dnf install gcc-c++; macOS: xcode-select "
@@ -22,12 +22,12 @@ class FallbackWarning(UserWarning):
     """A rollout runs on the slower reference backend, which nobody has asked for."""
 
 
-def warn(reasons: dict[str, str], backends: Mapping[str, ModuleType], device: torch.device) -> None:
+def warn(reasons: dict[str, str], backends: Mapping[str, Backend], device: torch.device) -> None:
     """Warn, once per process and reason, if a fused backend is made for this device.
 
     Args:
         reasons: why each fused backend does not run the rollout, by name.
-        backends: the modules by name.
+        backends: all by name.
         device: the state's.
     """
     wanted = {name: reason for name, reason in reasons.items() if device.type == backends[name].DEVICE}

@@ -57,6 +57,8 @@ def main(words: list[str]) -> int:
         torch.zeros(1, device=device)  # a full or exclusive GPU says so here
     except RuntimeError as error:
         return _write(answer, {"state": "unchecked", "reason": f"the GPU cannot be used: {_line(error)}"})
+    if request["backend"] not in backends.names():
+        return _write(answer, {"state": "unchecked", "reason": "the check's own process does not find this backend"})
     answer.with_name("STARTED").touch()
     sizes = [tuple(size) for size in request.get("sizes", [])] or None
     try:
@@ -82,7 +84,7 @@ def main(words: list[str]) -> int:
 def _runs(backend: str, rule: Rule, device: torch.device, dtype: torch.dtype) -> bool:
     """Whether the backend takes the rule here. A GPU with little shared memory refuses wide ones, which is no fault."""
     x = torch.zeros(1, 1, *trial_cases.odd_size(rule), device=device, dtype=dtype)
-    return backends.get(backend).can_run(rule, x) is None
+    return backends.get(backend).can_run(rule, x, precision()) is None
 
 
 def examine(

@@ -23,7 +23,7 @@ from ncafast.backends.triton_kernels.norm_kinds import KINDS, statistics_bytes
 from ncafast.half import HALF
 from ncafast.rule import Rule
 
-DEVICE = "cuda"
+DEVICE: str | None = "cuda"
 UNVERIFIED: str | None = "not yet measured by us; checked on your GPU at first use"
 _STATES = (torch.float32, *HALF)
 _MAX_CHANNELS = 128

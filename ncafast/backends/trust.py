@@ -1,8 +1,8 @@
-"""Whether a GPU backend may be chosen by default: only after its kernels passed a trial on this GPU.
+"""Whether a backend may be chosen by default: one for GPUs, or of another package, only after it passed a trial here.
 
-A trial runs in a child process (`child`, `trial`), once per GPU model, driver, PyTorch, Triton, kernel sources,
-precision and dtype of the states, and for Triton once per rule. Its verdict is kept on disk (`verdicts`).
-NCAFAST_TRIAL=0 switches both off: then GPU backends run only where they are asked for by name.
+A trial runs in a child process (`child`, `trial`), once per device model, driver, PyTorch, Triton, kernel sources,
+precision and dtype of the states, and once per rule unless the backend is "cuda". Its verdict is kept on disk
+(`verdicts`). NCAFAST_TRIAL=0 switches both off: then such backends run only where they are asked for by name.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from typing import Any, NamedTuple
 import torch
 
 from ncafast import native
-from ncafast.backends import agreement, child, trial_cases, verdicts
+from ncafast.backends import agreement, child, registry, trial_cases, verdicts
 from ncafast.backends.precision import precision
 from ncafast.backends.verdicts import Verdict
 from ncafast.rule import Rule
 
-CHECKED = ("cuda", "triton")  # backends that need a verdict
+CHECKED = ("cuda", "triton")  # built-in backends that need a verdict; all of other packages do
 _LIMIT = child.START_LIMIT + child.RUN_LIMIT  # seconds that another process may take for a trial
-_UNSEEN = "not checked on this GPU yet: checked at first use, or by `ncafast check`"
+_UNSEEN = "not checked on this machine yet: checked at first use, or by `ncafast check`"
 _OFF = "not checked: NCAFAST_TRIAL=0 switches the check off"
 _TOO_EARLY = (
     "not checked: ranks on several nodes cannot agree before torch.distributed.init_process_group; call that first"
@@ -54,6 +54,11 @@ def enabled() -> bool:
     return os.environ.get("NCAFAST_TRIAL", "1") != "0"
 
 
+def checked() -> list[str]:
+    """The backends that need a verdict."""
+    return [name for name in registry.names() if name in CHECKED or registry.plugin(name) is not None]
+
+
 def reason_against(asked: Question, *, may_check: bool) -> str | None:
     """Why a backend is not chosen by default, or None where it may be.
 
@@ -61,7 +66,7 @@ def reason_against(asked: Question, *, may_check: bool) -> str | None:
         asked: backend, rule, GPU and precision.
         may_check: run a trial where there is no verdict yet, which takes up to some minutes.
     """
-    if asked.backend not in CHECKED:
+    if asked.backend not in checked():
         return None
     if not enabled():
         return _OFF
@@ -85,6 +90,14 @@ def gpus() -> list[torch.device]:
     return list(names.values())
 
 
+def devices(name: str) -> list[torch.device]:
+    """The devices that a backend is checked on: one GPU of each model, or the CPU, or both, as it is made for them."""
+    plugin, cpu = registry.plugin(name), torch.device("cpu")
+    if plugin is None or plugin.backend.DEVICE == "cuda":
+        return gpus()
+    return [cpu] if plugin.backend.DEVICE == "cpu" else list(dict.fromkeys([*gpus(), cpu]))
+
+
 def look_up(asked: Question) -> Verdict | None:
     """The verdict that holds, if there is one. Starts no trial."""
     known = _cheap_key(asked)
@@ -100,7 +113,7 @@ def check(name: str, rule: Rule | None, device: torch.device) -> Verdict:
     """Run a trial now, whatever the cache holds, and keep its verdict.
 
     Args:
-        name: of the backend, "cuda" or "triton".
+        name: of the backend, one of `checked()`.
         rule: the rule to try. For "cuda", whose verdict is on all rules, None tries the fixed set; a single rule that
             passes leaves that verdict as it is, one that fails replaces it.
         device: of the GPU.
@@ -127,7 +140,7 @@ def key(asked: Question) -> dict[str, str]:
 
 def report(name: str, device: torch.device) -> list[str]:
     """A line for every verdict that holds for this GPU and version, whatever its precision and rule."""
-    if name not in CHECKED:
+    if name not in checked():
         return []
     if not enabled():
         return [_OFF]
@@ -142,14 +155,18 @@ def report(name: str, device: torch.device) -> list[str]:
 
 @functools.cache
 def kernel_hash(name: str) -> str:
-    """Of the CUDA extension's file, or of Triton's kernel sources."""
-    if name == "cuda":
+    """Of the CUDA extension's file, of Triton's kernel sources, or of another package's version and module."""
+    content = hashlib.sha256()
+    plugin = registry.plugin(name)
+    if plugin is not None:
+        content.update(plugin.package.encode())
+        files = [Path(str(getattr(sys.modules.get(plugin.module), "__file__", "")))]
+    elif name == "cuda":
         files = [Path(str(getattr(native.load_cuda(), "__file__", "")))]
     else:
         files = sorted(Path(__file__).with_name("triton_kernels").glob("*.py")) + [
             Path(__file__).with_name("triton.py")
         ]
-    content = hashlib.sha256()
     for file in files:
         content.update(file.read_bytes() if file.is_file() else b"")
     return content.hexdigest()[:16]
@@ -159,7 +176,8 @@ def kernel_hash(name: str) -> str:
 def _machine(device: torch.device) -> dict[str, str]:
     versions = {"torch": torch.__version__, "triton": _version("triton")}
     if device.type != "cuda":
-        return {"gpu": "none: kernels run on the CPU, for tests", "capability": "", "driver": "", **versions}
+        capability = torch.backends.cpu.get_cpu_capability()
+        return {"gpu": "the CPU", "capability": capability, "driver": "", **versions}
     properties: Any = torch.cuda.get_device_properties(device)
     return {
         "gpu": str(properties.name),
@@ -262,8 +280,8 @@ def _announce(name: str, count: int, device: torch.device) -> None:
     what = "1 rule" if count == 1 else f"{count} rules"
     gpu = _machine(device)["gpu"]
     print(
-        f"ncafast: checking the {name} backend on {gpu} with {what}, once per GPU model and version (takes up to some "
-        "minutes; NCAFAST_TRIAL=0 skips it)",
+        f"ncafast: checking the {name} backend on {gpu} with {what}, once per device model and version (takes up to "
+        "some minutes; NCAFAST_TRIAL=0 skips it)",
         file=sys.stderr,
         flush=True,
     )

@@ -209,7 +209,7 @@ class Fused(Provider):
     def why_not(self, problem: Problem, mode: str) -> str | None:
         """What the backend says."""
         backend = backends.get(self.backend)
-        return backend.unavailable() or backend.can_run(problem.rule, problem.inputs[0].movedim(-1, 1))
+        return backend.unavailable() or backend.can_run(problem.rule, problem.inputs[0].movedim(-1, 1), None)
 
     def open(self, problem: Problem) -> Runner:
         """See `Provider`."""

@@ -9,7 +9,7 @@ import torch
 
 import ncafast
 from ncafast import NCA, FallbackWarning, backends, native
-from ncafast.backends import fallback
+from ncafast.backends import fallback, registry
 
 pytestmark = pytest.mark.skipif(native.load() is None, reason="needs the C++ extension")
 
@@ -78,7 +78,7 @@ def test_fused_rules_and_compiled_ones_say_nothing():
 def test_a_gpu_backend_that_did_not_pass_its_check_is_named_unless_checks_are_off(monkeypatch, trial, count):
     monkeypatch.setenv("NCAFAST_TRIAL", trial)
     reasons = {"cuda": "failed its check on 2026-11-28: a wrong tap", "cpu": "the state is on cuda:0"}
-    found = warned(*[lambda: fallback.warn(reasons, backends._BACKENDS, torch.device("cuda", 0))] * 2)
+    found = warned(*[lambda: fallback.warn(reasons, registry.loaded, torch.device("cuda", 0))] * 2)
     assert len(found) == count
     assert all("'cuda' backend: failed its check on 2026-11-28: a wrong tap" in str(w.message) for w in found)
     assert all("'cpu'" not in str(w.message) for w in found)

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 
 import ncafast
 from ncafast import backends, cli, native
+from ncafast.backends import registry
 from ncafast.bench import options as bench_options
 from ncafast.tasks import TASKS, base, classification, growing, mednca, selfclassify, texture
 from ncafast.tasks.demo import DemoConfig
@@ -405,7 +406,8 @@ def test_info_lists_the_extras_as_they_are_declared(capsys):
 
 def test_info_gives_the_reason_for_every_missing_part(monkeypatch, capsys):
     absent = SimpleNamespace(unavailable=lambda: "this machine has no such chip", UNVERIFIED=None)
-    monkeypatch.setitem(backends._BACKENDS, "imaginary", absent)
+    backends.names()
+    monkeypatch.setitem(registry.loaded, "imaginary", absent)
     monkeypatch.setattr(native, "reason", lambda: "ncafast._C was not built: error 1\nerror 2")
     record = {"cuda": {"built": False, "reason": "no nvcc", "nvcc_version": "release 13.0"}}
     monkeypatch.setattr(native, "build_info", lambda: record)
