@@ -1,4 +1,4 @@
-"""Charts of a training: numbers by epoch, in panels side by side."""
+"""Charts: numbers of a training by epoch, in panels side by side, and confusion matrices."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from torch import Tensor
 
+from ncafast.utils.texts import printable
 from ncafast.viz.figures import Array, pixels_of
 
 History = Sequence[Mapping[str, Any]]
@@ -22,7 +25,7 @@ class Panel:
         title: above it.
         lines: column of the history -> (label, colour). A label of None gives no entry in the legend.
         scale: of the vertical axis, for `matplotlib.axes.Axes.set`: yscale, ylim.
-        marks_best: whether a vertical line marks the best epoch.
+        marks_best: whether a star marks the first line at the best epoch; its value is in the legend.
         legend: where the legend lies, for matplotlib.
     """
 
@@ -47,8 +50,8 @@ def curves(history: History, panels: Sequence[Panel], best_epoch: int | None = N
             if rows:
                 numbers = [row["epoch"] for row in rows], [row[column] for row in rows]
                 axes.plot(*numbers, marker="o", color=colour, label=label)
-        if panel.marks_best and best_epoch and axes.lines:
-            axes.axvline(best_epoch, color="0.6", linestyle=":", label="best")
+        if panel.marks_best:
+            _mark_best(axes, history, next(iter(panel.lines)), best_epoch)
         axes.set(title=panel.title, xlabel="epoch", **panel.scale)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False, fontsize=9, loc=panel.legend)
@@ -58,7 +61,42 @@ def curves(history: History, panels: Sequence[Panel], best_epoch: int | None = N
     return pixels_of(figure)
 
 
+def confusion(matrix: Tensor, classes: Sequence[str], title: str = "", found: str = "found") -> Array:
+    """A confusion matrix as [height, width, 3] uint8, coloured by share of the row.
+
+    Args:
+        matrix: counts [K, K], rows true, columns found.
+        classes: their names, in the order of the rows.
+        title: above it.
+        found: what the columns are called.
+    """
+    counts = matrix.double().cpu().numpy()
+    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    side = 2.6 + 0.52 * len(classes)
+    figure = Figure(figsize=(side, side), dpi=110)
+    axes = figure.add_subplot()
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    names = [printable(name) for name in classes]
+    axes.set_xticks(range(len(names)), names, rotation=45, ha="right", parse_math=False)
+    axes.set_yticks(range(len(names)), names, parse_math=False)
+    axes.set(xlabel=found, ylabel="true")
+    for (row, column), count in np.ndenumerate(counts):
+        if count:
+            colour = "white" if share[row, column] > 0.5 else "0.25"
+            axes.text(column, row, f"{count:.0f}", ha="center", va="center", color=colour, fontsize=9)
+    axes.set_title(printable(title), fontsize=11, parse_math=False)
+    figure.tight_layout()
+    return pixels_of(figure)
+
+
 def plain(axes: Axes) -> None:
     """Leave a light grid and two of the four edges."""
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _mark_best(axes: Axes, history: History, column: str, epoch: int | None) -> None:
+    for row in history:
+        if row["epoch"] == epoch and row.get(column) is not None:
+            label = f"best: {row[column]:.3g}"
+            axes.plot(row["epoch"], row[column], "*", markersize=15, color="#f8961e", zorder=5, label=label)

@@ -1,9 +1,8 @@
-"""Pictures as files: matplotlib figures to pixels, pixels to PNG and GIF."""
+"""Pictures as files: matplotlib figures to pixels, pixels to PNG."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +20,6 @@ def write_png(path: Path, picture: Array) -> None:
     """Write [height, width, 3] uint8 as PNG, which appears under its name only when complete."""
     with finished(path) as scratch:
         iio.imwrite(scratch, picture)
-
-
-def write_gif(path: Path, frames: Sequence[Array], seconds: float = 6.0) -> None:
-    """Write frames as a GIF that loops; the last frame stays for a moment."""
-    durations = [1000 * seconds / len(frames)] * (len(frames) - 1) + [1500.0]
-    with finished(path) as scratch:
-        iio.imwrite(scratch, np.stack(frames), duration=durations, loop=0)
 
 
 def pixels_of(figure: Figure) -> Array:

@@ -41,6 +41,7 @@ from ncafast.tasks.repeats import crossvalidate
 from ncafast.tasks.repeats.config import fold_options
 from ncafast.train import Result, TrainingStopped
 from ncafast.train.run_folder import RunFolder
+from ncafast.viz import charts
 
 CPU = torch.device("cpu")
 
@@ -425,7 +426,7 @@ def test_pictures_show_what_they_should(trained):
     assert (np.abs(picture.astype(int) - (200, 80, 80)).max(2) < 40).sum() > 50
     still = pictures.channels_over_time([states[0]] * 2, [1.0, 0.0, 0.0], loaded.recipe)
     assert still.shape[0] < picture.shape[0]  # fewer points in time
-    diagonal = pictures.confusion(torch.eye(3) * 5, CLASSES)
-    wrong = pictures.confusion(5 * torch.ones(3, 3), CLASSES)
+    diagonal = charts.confusion(torch.eye(3) * 5, CLASSES)
+    wrong = charts.confusion(5 * torch.ones(3, 3), CLASSES)
     dark = [(image.astype(int).sum(2) < 250).sum() for image in (diagonal, wrong)]
     assert dark[0] > 2 * dark[1]

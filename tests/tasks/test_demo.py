@@ -49,14 +49,6 @@ def test_plain_pytorch_loop_fires_at_the_same_rate():
         assert torch.equal(out[:, 0], x[:, 0])
 
 
-def test_kept_bytes_counts_every_piece_of_memory_once():
-    x = torch.rand(1000)
-    assert speed._kept_bytes(lambda s: s.exp(), x) == 4000  # the result
-    assert speed._kept_bytes(lambda s: s * s, x) == 4000  # the input, saved twice
-    assert speed._kept_bytes(lambda s: (s * s).exp(), x) == 8000
-    assert speed._kept_bytes(lambda s: s + 1, x) == 0
-
-
 @pytest.mark.parametrize(("busy", "kept"), [(0, True), (1, True), (2, False)])
 def test_a_forward_that_takes_longer_than_forward_and_backward_is_measured_again_then_left_out(monkeypatch, busy, kept):
     calls = {"forward": 0, "train": 0}

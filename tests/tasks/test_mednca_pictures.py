@@ -9,8 +9,9 @@ import torch
 
 from ncafast.models import M3DNCA, MedNCA
 from ncafast.tasks.mednca.animation import channels, segmentation
-from ncafast.tasks.mednca.pictures import curves, overlay, write_gif, write_png
+from ncafast.tasks.mednca.pictures import curves, overlay
 from ncafast.tasks.mednca.stages import Stage, stages
+from ncafast.viz.figures import write_png
 
 GREEN, PINK = (53, 208, 127), (255, 93, 143)
 
@@ -86,9 +87,7 @@ def test_a_film_shows_both_levels_step_by_step(tmp_path):
     frames = segmentation(seen, images[1, 0].numpy(), 1)
     assert len({frame.shape for frame in frames}) == 1
     assert all((a != b).any() for a, b in zip(frames, frames[1:], strict=False))
-    write_gif(tmp_path / "a.gif", frames, seconds=1)
-    back = iio.imread(tmp_path / "a.gif", index=None)
-    assert back.shape[0] == 5
+    assert len(frames) == 5
     write_png(tmp_path / "a.png", frames[0])
     np.testing.assert_array_equal(iio.imread(tmp_path / "a.png"), frames[0])
 

@@ -23,6 +23,7 @@ from ncafast.tasks.images import Reading
 from ncafast.train import Moment, Report, Result
 from ncafast.utils.devices import resolve_device
 from ncafast.utils.seeds import generator, mix
+from ncafast.viz import charts
 from ncafast.viz.figures import write_png
 
 
@@ -84,7 +85,7 @@ class Classification(TaskJob):
         images = self.recipe.scaled(self.held_out.pixels).to(self.model.fc2.weight.device)
         logits = torch.cat([classifier.logits(group, seed).cpu() for group in images.split(64)])
         score = measure(logits.argmax(1), self.held_out.labels, len(self.recipe.classes))
-        picture = pictures.confusion(score.confusion, self.recipe.classes, f"held out, epoch {report.epoch}")
+        picture = charts.confusion(score.confusion, self.recipe.classes, f"held out, epoch {report.epoch}")
         write_png(report.folder.path / "confusion.png", picture)
         report.board.picture(report.step, "held out/confusion", picture)
         loss = classification_loss(self.config.loss, logits, self.held_out.labels).item()

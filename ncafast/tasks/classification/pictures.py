@@ -1,9 +1,8 @@
-"""Pictures for people: curves of a run, the confusion matrix, and an image's channels over time."""
+"""Pictures for people: curves of a run, and an image's channels over time."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,57 +11,24 @@ from torch import Tensor
 
 from ncafast.tasks.classification.recipe import Recipe
 from ncafast.utils.texts import printable
+from ncafast.viz import charts
 from ncafast.viz.figures import Array, pixels_of
 
 _BLUE, _PALE, _PINK, _GREEN, _ORANGE = "#3a6ea5", "#8fb8de", "#ff5d8f", "#2a9d6f", "#f8961e"
 MOST_CHANNELS, MOST_TIMES = 12, 7  # of a picture; more would be too small to see
 
 
-def curves(history: Sequence[dict[str, Any]], best_epoch: int | None = None) -> Array:
+def curves(history: charts.History, best_epoch: int | None = None) -> Array:
     """Losses on the left, accuracy and F1 of the held-out images on the right: [height, width, 3] uint8."""
-    figure = Figure(figsize=(9.5, 3.8), dpi=110)
-    left, right = figure.subplots(1, 2)
-    _line(left, history, "loss", _BLUE, "training")
-    _line(left, history, "val_loss", _ORANGE, "held out")
-    left.set(title="loss", xlabel="epoch")
-    left.set_ylim(bottom=0)
-    _line(right, history, "val_accuracy", _PINK, "accuracy")
-    _line(right, history, "val_f1_macro", _GREEN, "F1, mean over classes")
-    _line(right, history, "val_f1_weighted", _PALE, "F1, weighted")
-    for row in history:
-        if row["epoch"] == best_epoch and row.get("val_accuracy") is not None:
-            right.plot(best_epoch, row["val_accuracy"], "*", markersize=15, color=_ORANGE, zorder=5)
-            right.set_xlabel(f"epoch (best: {row['val_accuracy']:.3f} after {best_epoch})")
-    right.set(title="held-out images", ylim=(0, 1))
-    for axes in (left, right):
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(frameon=False, fontsize=9)
-    figure.tight_layout()
-    return pixels_of(figure)
-
-
-def confusion(matrix: Tensor, classes: Sequence[str], title: str = "") -> Array:
-    """The confusion matrix [K, K], rows true and columns found, coloured by share of the row: pixels as `curves`."""
-    counts = matrix.double().cpu().numpy()
-    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    side = 2.6 + 0.52 * len(classes)
-    figure = Figure(figsize=(side, side), dpi=110)
-    axes = figure.add_subplot()
-    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    names = [printable(name) for name in classes]
-    axes.set_xticks(range(len(names)), names, rotation=45, ha="right", parse_math=False)
-    axes.set_yticks(range(len(names)), names, parse_math=False)
-    axes.set(xlabel="found", ylabel="true")
-    for (row, column), count in np.ndenumerate(counts):
-        if count:
-            colour = "white" if share[row, column] > 0.5 else "0.25"
-            axes.text(column, row, f"{count:.0f}", ha="center", va="center", color=colour, fontsize=9)
-    axes.set_title(printable(title), fontsize=11, parse_math=False)
-    figure.tight_layout()
-    return pixels_of(figure)
+    losses = {"loss": ("training", _BLUE), "val_loss": ("held out", _ORANGE)}
+    held_out = {
+        "val_accuracy": ("accuracy", _PINK),
+        "val_f1_macro": ("F1, mean over classes", _GREEN),
+        "val_f1_weighted": ("F1, weighted", _PALE),
+    }
+    left = charts.Panel("loss", losses, {"ylim": (0, None)})
+    right = charts.Panel("held-out images", held_out, {"ylim": (0, 1)}, marks_best=True)
+    return charts.curves(history, [left, right], best_epoch)
 
 
 def channels_over_time(
@@ -149,12 +115,6 @@ def _bars(axes: Axes, probabilities: Sequence[float], recipe: Recipe) -> None:
     axes.set_xticks(range(len(recipe.classes)), names, rotation=20, ha="right", fontsize=8, parse_math=False)
     axes.set(ylim=(0, 1), ylabel="probability")
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def _line(axes: Axes, history: Sequence[dict[str, Any]], name: str, colour: str, label: str) -> None:
-    found = [(row["epoch"], row[name]) for row in history if row.get(name) is not None]
-    if found:
-        axes.plot(*zip(*found, strict=True), marker="o", markersize=3, color=colour, label=label)
 
 
 def _photograph(scaled: Tensor, recipe: Recipe) -> Array:

@@ -12,7 +12,6 @@ from typing import Any
 from torch import Tensor
 
 from ncafast.tasks.base import Trained
-from ncafast.tasks.classification import pictures
 from ncafast.tasks.classification.data import read_items
 from ncafast.tasks.classification.metrics import Metrics, measure
 from ncafast.tasks.classification.options import EvaluateConfig
@@ -25,6 +24,7 @@ from ncafast.train.run_folder import read_split
 from ncafast.utils.option_checks import Range
 from ncafast.utils.progress import Bar, say
 from ncafast.utils.texts import printable
+from ncafast.viz import charts
 
 VIEWS = Range(1, 8)  # of a square, turned and mirrored
 
@@ -68,7 +68,7 @@ class Scores(Report):
         return {
             "scores.csv": [*(row | {"class": printable(row["class"])} for row in self.rows), total],
             "predictions.csv": self.predictions,
-            "confusion.png": pictures.confusion(own.confusion, self.classes, title),
+            "confusion.png": charts.confusion(own.confusion, self.classes, title),
         }
 
 

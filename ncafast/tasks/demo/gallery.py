@@ -14,8 +14,11 @@ from ncafast.tasks.mednca import animation, pictures
 from ncafast.tasks.mednca.metrics import dice
 from ncafast.tasks.mednca.model_file import TrainedModel
 from ncafast.tasks.mednca.stages import stages
+from ncafast.viz import write_animation
+from ncafast.viz.figures import write_png
 
 SHOWN = 3  # slices in the overlay
+SECONDS = 6  # of the animation
 
 
 def write(
@@ -44,9 +47,9 @@ def write(
                 title=f"held-out slice {start + number}, white matter: Dice {own:.3f} (all slices: {volume_dice:.3f})",
             )
         )
-    pictures.write_png(folder / "overlay.png", np.concatenate(rows))
-    pictures.write_png(folder / "curves.png", pictures.curves(history))
+    write_png(folder / "overlay.png", np.concatenate(rows))
+    write_png(folder / "curves.png", pictures.curves(history))
     middle = len(images) // 2
     seen = list(stages(trained.model, torch.from_numpy(images), middle, seed=seed))
     frames = animation.segmentation(seen, images[middle, 0], animation.read_from(trained.model), "coronal")
-    pictures.write_gif(folder / "automaton.gif", frames)
+    write_animation(folder / "automaton.gif", frames, fps=len(frames) / SECONDS, hold=1.5)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ncafast import backends
+from ncafast.bench.memory import kept_bytes
+from ncafast.bench.timing import interleave
 from ncafast.models import MedNCA
 from ncafast.tasks.demo import eager
 
@@ -36,7 +38,7 @@ def compare(model: MedNCA, batch: int, side: int, rounds: int) -> dict[str, Any]
     ours: Run = lambda state: level(state, steps)  # noqa: E731 - a pair, told apart by one line each
     plain: Run = lambda state: eager.rollout(level, state, steps)  # noqa: E731
     forward, train = _times((ours, plain), x, rounds)
-    kept = [_kept_bytes(run, x) for run in (ours, plain)]
+    kept = [kept_bytes(partial(run, x.clone().requires_grad_())) for run in (ours, plain)]
     level.zero_grad(set_to_none=True)
     model.eval()
     return {
@@ -76,26 +78,5 @@ def _train(run: Run, x: Tensor) -> None:
 
 def _alternate(work: Callable[[Run, Tensor], None], runs: tuple[Run, Run], x: Tensor, rounds: int) -> list[float]:
     """Median seconds of each of the two."""
-    seconds: list[list[float]] = [[], []]
-    for number in range(rounds + 1):
-        for run, found in zip(runs, seconds, strict=True):
-            start = time.perf_counter()
-            work(run, x)
-            if number:  # the first round warms up
-                found.append(time.perf_counter() - start)
-    return [statistics.median(found) for found in seconds]
-
-
-def _kept_bytes(run: Run, x: Tensor) -> int:
-    """Bytes that autograd holds between forward and backward, every piece of memory counted once."""
-    kept: dict[int, int] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        result = run(x.clone().requires_grad_())
-    del result  # it had kept the tensors alive, so no address was counted for two of them
-    return sum(kept.values())
+    calls = {str(place): partial(lambda run, _: work(run, x), run) for place, run in enumerate(runs)}
+    return [statistics.median(seconds) for seconds in interleave(calls, rounds).values()]

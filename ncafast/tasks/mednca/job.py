@@ -26,6 +26,7 @@ from ncafast.train import Moment, Report, Settings
 from ncafast.train.run_folder import RunFolder
 from ncafast.train.settings import BaseSettings
 from ncafast.utils.progress import say
+from ncafast.viz.figures import write_png
 
 _STEPS = 1500  # of the default length: 1803 steps on 96 hippocampi reach a held-out Dice of 0.857
 # 3-D, 96 hippocampi of some 37 x 50 x 35 voxels, held-out Dice, 2026-11-24. Cubes of 24, single weights: between 0.80
@@ -79,7 +80,7 @@ class Segmentation(TaskJob):
 
     def validate(self, report: Report) -> dict[str, Any]:
         def show(volume: CachedVolume, picture: Array) -> None:
-            pictures.write_png(report.folder.pictures / f"{volume.name}.png", picture)
+            write_png(report.folder.pictures / f"{volume.name}.png", picture)
             report.board.picture(report.step, f"held out/{volume.name}", picture)
 
         row, self.finds = validate(
@@ -97,7 +98,7 @@ class Segmentation(TaskJob):
         return -row["loss"] if row["val_dice"] is None else row["val_dice"]
 
     def draw(self, history: Sequence[dict[str, Any]], best_epoch: int, report: Report) -> None:
-        pictures.write_png(report.folder.curves, pictures.curves(history, best_epoch))
+        write_png(report.folder.curves, pictures.curves(history, best_epoch))
 
     def headline(self, row: dict[str, Any]) -> str:
         nothing = "" if self.finds else ", no voxel of them is labelled yet"

@@ -19,37 +19,14 @@ from matplotlib.patheffects import withStroke
 
 from ncafast.tasks.mednca.options import Axis
 from ncafast.utils.texts import printable
-from ncafast.viz.figures import pixels_of, write_gif, write_png
+from ncafast.viz import charts
+from ncafast.viz.figures import pixels_of
 
 Array = np.ndarray[Any, Any]
-History = Sequence[dict[str, Any]]
-
-__all__ = [
-    "CLASS_COLOURS",
-    "curves",
-    "draw_labels",
-    "legend_text",
-    "outline",
-    "overlay",
-    "probability",
-    "show_slice",
-    "tallness",
-    "write_gif",
-    "write_png",
-]
 
 TRUTH = "#35d07f"
 PREDICTION = "#ff5d8f"
-CLASS_COLOURS = (
-    "#ff5d8f",
-    "#4cc9f0",
-    "#ffd166",
-    "#b388eb",
-    "#80ed99",
-    "#f8961e",
-    "#f72585",
-    "#90e0ef",
-)
+CLASS_COLOURS = ("#ff5d8f", "#4cc9f0", "#ffd166", "#b388eb", "#80ed99", "#f8961e", "#f72585", "#90e0ef")
 _SIDES = {"sagittal": "PAIS", "coronal": "LRIS", "axial": "LRPA"}  # left, right, bottom, top
 
 
@@ -105,44 +82,13 @@ def legend_text(name: str) -> str:
     return (name.lstrip("_") or "label").replace("$", r"\$")
 
 
-def curves(history: History, best_epoch: int | None = None) -> Array:
+def curves(history: charts.History, best_epoch: int | None = None) -> Array:
     """Loss and held-out Dice over the epochs, as [height, width, 3] uint8."""
-    figure = Figure(figsize=(9.5, 3.8), dpi=110)
-    left, right = figure.subplots(1, 2)
-    epochs = [row["epoch"] for row in history]
-    left.plot(
-        epochs,
-        [row["loss"] for row in history],
-        marker="o",
-        color="#3a6ea5",
-        label="Dice loss + cross-entropy",
-    )
-    left.plot(
-        epochs,
-        [row["dice_loss"] for row in history],
-        linestyle="--",
-        color="#8fb8de",
-        label="Dice loss",
-    )
-    left.set(title="training loss", xlabel="epoch")
-    left.set_ylim(bottom=0)
-    scored = [row for row in history if row.get("val_dice") is not None]
-    right.plot([row["epoch"] for row in scored], [row["val_dice"] for row in scored],
-               marker="o", color=PREDICTION,
-               label="mean over held-out volumes")  # fmt: skip
-    best = [row for row in scored if row["epoch"] == best_epoch]
-    for row in best:
-        right.plot(row["epoch"], row["val_dice"], "*", markersize=15, color="#f8961e",
-                   label=f"best: {row['val_dice']:.3f}")  # fmt: skip
-    right.set(title="held-out Dice", xlabel="epoch", ylim=(0, 1))
-    for axes, place in ((left, "upper right"), (right, "lower right")):
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(frameon=False, fontsize=9, loc=place)
-    figure.tight_layout()
-    return pixels_of(figure)
+    losses = {"loss": ("Dice loss + cross-entropy", "#3a6ea5"), "dice_loss": ("Dice loss", "#8fb8de")}
+    dice = {"val_dice": ("mean over held-out volumes", PREDICTION)}
+    left = charts.Panel("training loss", losses, {"ylim": (0, None)}, legend="upper right")
+    right = charts.Panel("held-out Dice", dice, {"ylim": (0, 1)}, marks_best=True, legend="lower right")
+    return charts.curves(history, [left, right], best_epoch)
 
 
 def tallness(image: Array, pixel: tuple[float, float]) -> float:

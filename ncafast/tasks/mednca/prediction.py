@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from ncafast.tasks.mednca import pictures, planes, uncertainty
+from ncafast.tasks.mednca import planes, uncertainty
 from ncafast.tasks.mednca.inference import Found, decide, infer
 from ncafast.tasks.mednca.inputs import Input, find_inputs
 from ncafast.tasks.mednca.masks import mask_paths, write_masks
@@ -30,6 +30,7 @@ from ncafast.tasks.skipping import each_usable
 from ncafast.utils.option_checks import refused
 from ncafast.utils.outputs import check_folder, check_free
 from ncafast.utils.texts import printable
+from ncafast.viz.figures import write_png
 
 _RUNS = 10  # of the pseudo-ensemble, as many as in M3D-NCA
 _LAST_STEPS = 5
@@ -234,7 +235,7 @@ def _segment(
         masks = write_masks(_masks_folder(job), recipe, values, volume.path)
     if config.overlay:
         picture = planes.draw(recipe, trained.dims, images[:, 0], labels, None, spacing, job.title)
-        pictures.write_png(job.overlay, picture)
+        write_png(job.overlay, picture)
     nqm = None
     if config.uncertainty:
         place = _maps_folder(config), job.overlay.stem, trained, volume.path, job.title

@@ -19,7 +19,8 @@ from ncafast.tasks.mednca.slices import Array, Recipe
 from ncafast.tasks.mednca.writing import write_map
 from ncafast.utils.outputs import write_result
 from ncafast.utils.texts import printable
-from ncafast.viz.figures import pixels_of
+from ncafast.viz import charts
+from ncafast.viz.figures import pixels_of, write_png
 
 ENDINGS = ("_runs.nii.gz", "_steps.nii.gz", ".png")  # of an image's files
 REPORT = "report.json"
@@ -57,7 +58,7 @@ def write_maps(
     shown = {f"{runs} runs": own["runs"], f"the last {last_steps} steps": own["steps"]}
     shown_title = f"{title}: NQM {', '.join(f'{value:.3f}' for value in nqm.values())}"
     picture = planes.draw_uncertainty(recipe, trained.dims, image, labels, shown, spacing, shown_title)
-    pictures.write_png(folder / f"{name}.png", picture)
+    write_png(folder / f"{name}.png", picture)
     counts = {value: int((labels == k).sum()) for k, value in enumerate(recipe.values, start=1)}
     means = {f"mean_variance_{kind}": float(variance.mean(dtype=np.float64)) for kind, variance in own.items()}
     return {"image": printable(title), "nqm": nqm, "voxels": counts, **means}
@@ -86,8 +87,7 @@ def draw_quality(rows: Sequence[dict[str, Any]], recipe: Recipe) -> Array:
             said += f", correlation {np.corrcoef(nqm, dice)[0, 1]:.2f}"
         axes.plot(nqm, dice, "o", color=colour, alpha=0.8, label=said)
     axes.set(xlabel="NQM (high means doubtful)", ylabel="Dice")
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
+    charts.plain(axes)
     axes.legend(frameon=False, fontsize=9)
     figure.tight_layout()
     return pixels_of(figure)

@@ -116,15 +116,4 @@ def accuracy(found: dict[int, Tally], trained: int) -> Array:
 
 def confusion(matrix: Tensor) -> Array:
     """The table [10, 10] of true digits against votes, as [height, width, 3] uint8."""
-    figure = Figure(figsize=(5.6, 5.2), dpi=110)
-    axes = figure.add_subplot()
-    shares = matrix / matrix.sum(1, keepdim=True).clamp_min(1)
-    axes.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
-    for true in range(CLASSES):
-        for said in range(CLASSES):
-            if matrix[true, said]:
-                shade = "white" if shares[true, said] > 0.5 else "0.2"
-                axes.text(said, true, str(int(matrix[true, said])), ha="center", va="center", fontsize=8, color=shade)
-    axes.set(xlabel="vote of the cells", ylabel="digit", xticks=range(CLASSES), yticks=range(CLASSES))
-    figure.tight_layout()
-    return pixels_of(figure)
+    return charts.confusion(matrix, [str(digit) for digit in range(CLASSES)], found="vote of the cells")
