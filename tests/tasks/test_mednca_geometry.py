@@ -12,16 +12,17 @@ import numpy as np
 import pytest
 from nifti import affine_of, blob, tiny, write, write_set
 
+from ncafast.tasks.base import load
 from ncafast.tasks.mednca import AnimateConfig, EvaluateConfig, PredictConfig, animate, evaluate, predict, train
 from ncafast.tasks.mednca.cache import prepare
 from ncafast.tasks.mednca.data import doubts, load_volumes
 from ncafast.tasks.mednca.matching import read_matching_label, waivers
 from ncafast.tasks.mednca.metrics import score
-from ncafast.tasks.mednca.model_file import load_model
 from ncafast.tasks.mednca.nifti import VolumeError, open_nifti
 from ncafast.tasks.mednca.notes import contradictions
 from ncafast.tasks.mednca.pairs import Pair, find_pairs
 from ncafast.tasks.mednca.slices import Recipe, sharpest_axis
+from ncafast.tasks.mednca.task import TASK
 from ncafast.tasks.mednca.volumes import read_image, read_label, read_spacing
 from ncafast.tasks.mednca.writing import write_labels
 from ncafast.tasks.repeats.config import fold_options
@@ -211,7 +212,7 @@ def test_a_model_keeps_its_geometry_for_all_that_is_done_with_it(tmp_path, capsy
     said = capsys.readouterr().out
     assert said.count("its sform says") == 1 and "case_0.nii.gz: its sform says 1 x 1 x 1 mm" in said
     assert "(8 of 8 files are of this kind)" in said and "as --geometry qform says" in said
-    recipe = load_model(out, "cpu").recipe  # type: ignore[arg-type]
+    recipe = load(TASK, out, "cpu").spec.recipe  # type: ignore[arg-type]
     assert (recipe.geometry, recipe.axis) == ("qform", "axial")
 
     options = EvaluateConfig(out, data, output=tmp_path / "e", subset="all", runs=2, progress=False)

@@ -14,13 +14,14 @@ import torch
 from nifti import affine_of, blob, tiny, write, write_set
 from safetensors.torch import load_file
 
+from ncafast.tasks.base import load
 from ncafast.tasks.mednca import EvaluateConfig, PredictConfig, evaluate, predict, train
 from ncafast.tasks.mednca.dataset_json import Facts, read_facts
 from ncafast.tasks.mednca.layouts import open_dataset
-from ncafast.tasks.mednca.masks import mask_names
-from ncafast.tasks.mednca.model_file import load_model
 from ncafast.tasks.mednca.reading import read_case, read_truth
 from ncafast.tasks.mednca.slices import Recipe
+from ncafast.tasks.mednca.task import TASK
+from ncafast.tasks.mednca.writing import mask_names
 from ncafast.tasks.repeats.config import fold_options
 from ncafast.tasks.repeats.training import as_begun, settled
 
@@ -111,7 +112,7 @@ def test_labels_that_dataset_json_names_are_classes(data, tmp_path, capsys):
     assert weights(tmp_path / "merged") == weights(tmp_path / "plain")
     train(tiny(data, tmp_path / "one", epochs=1, classes=(2,)))
     assert "the label maps also hold 1, which is not among the classes" in capsys.readouterr().out
-    assert load_model(tmp_path / "one", CPU).recipe.label_names == ("high",)
+    assert load(TASK, tmp_path / "one", CPU).spec.recipe.label_names == ("high",)
 
 
 def test_what_labels_cannot_be(data, tmp_path):
@@ -209,7 +210,7 @@ def test_structures_are_learned_scored_and_written_as_masks(total, tmp_path, cap
     options = {"state_channels": 6, "epochs": 1, "val_fraction": 0.4}
     train(tiny(total, tmp_path / "run", structures=("spleen", "aorta"), **options))
     assert "2 masks are learned as a class each: 1 spleen, 2 aorta" in capsys.readouterr().out
-    assert load_model(tmp_path / "run", CPU).recipe.label_names == ("spleen", "aorta")
+    assert load(TASK, tmp_path / "run", CPU).spec.recipe.label_names == ("spleen", "aorta")
     scores = evaluate(EvaluateConfig(tmp_path / "run", total, subset="all", output=tmp_path / "e", progress=False))
     assert [(row["volume"], row["label"], row["name"]) for row in scores.rows[:2]] == [
         ("s0", 1, "spleen"),

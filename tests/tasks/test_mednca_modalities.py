@@ -13,16 +13,17 @@ import torch
 from nifti import affine_of, blob, tiny, write
 from safetensors.torch import load_file
 
+from ncafast.tasks.base import load
 from ncafast.tasks.mednca import AnimateConfig, EvaluateConfig, PredictConfig, animate, evaluate, predict, train
 from ncafast.tasks.mednca.dataset_json import read_facts
 from ncafast.tasks.mednca.inputs import find_inputs
 from ncafast.tasks.mednca.layouts import open_dataset
-from ncafast.tasks.mednca.model_file import load_model
 from ncafast.tasks.mednca.nifti import VolumeError
 from ncafast.tasks.mednca.notes import contradictions
 from ncafast.tasks.mednca.pairs import Pair, find_pairs
 from ncafast.tasks.mednca.reading import read_case, read_truth
 from ncafast.tasks.mednca.slices import Recipe
+from ncafast.tasks.mednca.task import TASK
 from ncafast.tasks.repeats import crossvalidate
 from ncafast.tasks.repeats.config import fold_options
 
@@ -176,7 +177,7 @@ def test_files_of_one_case_teach_what_a_4d_image_teaches(data, tmp_path, capsys,
     assert "2 labels that dataset.json names are learned as a class each: 1 low, 2 high" in said
     ours, theirs = (load_file(tmp_path / kind / "last.safetensors") for kind in ("nnu", "decathlon"))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs) and ours.keys() == theirs.keys()
-    recipe = load_model(tmp_path / "nnu", torch.device("cpu")).recipe
+    recipe = load(TASK, tmp_path / "nnu", torch.device("cpu")).spec.recipe
     assert (recipe.files, recipe.channels, recipe.classes) == (2, (0, 1), (1, 2))
     assert (recipe.channel_names, recipe.label_names) == (("T1", "FLAIR"), ("low", "high"))
 
@@ -338,7 +339,7 @@ def test_folds_of_modalities(data, tmp_path):
         **{f.name: getattr(plain, f.name) for f in dataclasses.fields(plain)} | {"folds": 2}
     )
     rows = crossvalidate(config)
-    assert len(rows) == 4 and load_model(tmp_path / "folds" / "fold_1", torch.device("cpu")).recipe.files == 2
+    assert len(rows) == 4 and load(TASK, tmp_path / "folds" / "fold_1", torch.device("cpu")).spec.recipe.files == 2
     options = tmp_path / "folds" / "options.json"
     content = json.loads(options.read_text())
     assert content["suffix"] == "auto"
@@ -352,7 +353,7 @@ def test_a_4d_image_of_which_dataset_json_names_all_channels_is_used_whole(data,
     labels = {"0": "background", "1": "low", "2": "high"}
     (folder / "dataset.json").write_text(json.dumps({"modality": {"0": "T1", "1": "FLAIR"}, "labels": labels}))
     train(tiny(folder, tmp_path / "run", epochs=1, pictures=0))
-    recipe = load_model(tmp_path / "run", torch.device("cpu")).recipe
+    recipe = load(TASK, tmp_path / "run", torch.device("cpu")).spec.recipe
     assert (recipe.channels, recipe.channel_names, recipe.files) == ((0, 1), ("T1", "FLAIR"), 1)
     with pytest.raises(ValueError, match=r"its case has 2 image files .* takes 1 image file per case \(T1, FLAIR\)"):
         evaluate(EvaluateConfig(tmp_path / "run", data / "nnu", output=tmp_path / "e", progress=False))

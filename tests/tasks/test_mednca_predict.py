@@ -16,9 +16,10 @@ from nifti import affine_of, blob, tiny, write, write_set
 from safetensors.torch import load_file, save_file
 
 from ncafast import checkpoint
+from ncafast.tasks.base import load
 from ncafast.tasks.mednca import AnimateConfig, EvaluateConfig, PredictConfig, animate, evaluate, predict, train
 from ncafast.tasks.mednca.inference import groups, probabilities
-from ncafast.tasks.mednca.model_file import load_model
+from ncafast.tasks.mednca.task import TASK
 from ncafast.utils.seeds import mix
 
 
@@ -209,7 +210,7 @@ def test_weights_that_are_no_numbers_are_refused(run, tmp_path, value):
     weight.view(-1)[-1] = value
     path = damaged(run, tmp_path, {name: weight})
     with pytest.raises(ValueError, match=f"damaged.safetensors: is damaged \\({name} holds NaN or infinite"):
-        load_model(path, torch.device("cpu"))
+        load(TASK, path, torch.device("cpu"))
 
 
 @pytest.mark.parametrize(
@@ -244,7 +245,7 @@ def test_damaged_metadata_is_one_line_that_names_the_file(run, tmp_path, changes
     changes = {key: make[key](run, **value) if isinstance(value, dict) else value for key, value in changes.items()}
     path = damaged(run, tmp_path, **changes)
     with pytest.raises(ValueError) as error:
-        load_model(path, torch.device("cpu"))
+        load(TASK, path, torch.device("cpu"))
     text = str(error.value)
     assert str(path) in text and said in text and "\n" not in text
 
@@ -252,13 +253,13 @@ def test_damaged_metadata_is_one_line_that_names_the_file(run, tmp_path, changes
 def test_weights_stored_as_whole_numbers_are_refused(run, tmp_path):
     name, weight = next(iter(load_file(run / "best.safetensors").items()))
     with pytest.raises(ValueError, match=f"damaged.safetensors .* {name} holds torch.int32"):
-        load_model(damaged(run, tmp_path, {name: weight.int()}), torch.device("cpu"))
+        load(TASK, damaged(run, tmp_path, {name: weight.int()}), torch.device("cpu"))
 
 
 def test_a_model_of_another_dtype_works_in_float32(run, tmp_path):
     doubled = {key: value.double() for key, value in load_file(run / "best.safetensors").items()}
-    model = load_model(damaged(run, tmp_path, doubled), torch.device("cpu")).model
-    for key, value in load_model(run, torch.device("cpu")).model.state_dict().items():
+    model = load(TASK, damaged(run, tmp_path, doubled), torch.device("cpu")).model
+    for key, value in load(TASK, run, torch.device("cpu")).model.state_dict().items():
         assert torch.equal(model.state_dict()[key], value) and value.dtype == torch.float32
 
 
@@ -301,7 +302,7 @@ def test_what_predict_refuses(run, tmp_path):
 
 
 def test_probabilities_average_runs_and_depend_on_the_volume_alone(run):
-    trained = load_model(run, torch.device("cpu"))
+    trained = load(TASK, run, torch.device("cpu"))
     images = torch.rand(6, 1, 9, 11)
     model, size = trained.model, 4
     expected = torch.zeros(6, 1, 9, 11)

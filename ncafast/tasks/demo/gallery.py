@@ -31,7 +31,7 @@ def write(
     seed: int,
 ) -> None:
     """Write overlay.png, curves.png and automaton.gif."""
-    images = trained.recipe.image_slices(brain.intensities(HELD_OUT)[None]).astype(np.float32)
+    images = trained.spec.recipe.image_slices(brain.intensities(HELD_OUT)[None]).astype(np.float32)
     ours = np.moveaxis(found, 1, 0)
     truth = np.moveaxis(brain.truth(HELD_OUT), 1, 0)
     start = brain.blocks[HELD_OUT][0]

@@ -14,11 +14,13 @@ import numpy as np
 from tqdm import tqdm
 
 from ncafast.models import MedNCA
+from ncafast.tasks.base import load
 from ncafast.tasks.demo import baselines, brain, gallery, speed, summary
 from ncafast.tasks.demo.config import DemoConfig
 from ncafast.tasks.mednca import PredictConfig, Result, TrainConfig, predict, train
 from ncafast.tasks.mednca.metrics import score
-from ncafast.tasks.mednca.model_file import TrainedModel, load_model
+from ncafast.tasks.mednca.model_file import TrainedModel
+from ncafast.tasks.mednca.task import TASK
 from ncafast.utils.devices import resolve_device
 from ncafast.utils.outputs import check_folder
 
@@ -49,7 +51,7 @@ def run(config: DemoConfig) -> None:
     result = _train(options)
     shutil.copyfile(result.last, config.output / "model.safetensors")
     clock.lap("train")
-    trained = load_model(config.output / "model.safetensors", resolve_device("cpu"))
+    trained = load(TASK, config.output / "model.safetensors", resolve_device("cpu"))
     assert isinstance(trained.model, MedNCA)
     found = _segment(config, trained, data)
     clock.lap("predict")

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from ncafast.models import MedNCA
 from ncafast.tasks.mednca import pictures, planes
-from ncafast.tasks.mednca.inference import Model, decide
+from ncafast.tasks.mednca.inference import Model
 from ncafast.tasks.mednca.inputs import find_inputs
 from ncafast.tasks.mednca.model_file import TrainedModel
 from ncafast.tasks.mednca.nifti import VolumeError
 from ncafast.tasks.mednca.notes import say_contradictions
 from ncafast.tasks.mednca.options import AnimateConfig, Axis
-from ncafast.tasks.mednca.prediction import segment, slices_of
+from ncafast.tasks.mednca.segmentation import segment, slices_of
 from ncafast.tasks.mednca.slices import Array
 from ncafast.tasks.mednca.stages import Stage, stages
 from ncafast.utils.option_checks import refused
@@ -32,7 +32,7 @@ def frames(trained: TrainedModel, options: AnimateConfig) -> list[Array]:
     Raises:
         ValueError: options or files that cannot be used.
     """
-    recipe, model = trained.recipe, trained.model
+    recipe, model = trained.spec.recipe, trained.model
     recipe.check_channels(options.channels)
     if options.label is not None and options.label not in recipe.values:
         raise refused("label", options.label, f"the model knows {', '.join(map(str, recipe.values))}")
@@ -48,8 +48,7 @@ def frames(trained: TrainedModel, options: AnimateConfig) -> list[Array]:
     spacing = recipe.slice_spacing(volume.spacing)
     index = options.slice
     if index is None:
-        found = decide(segment(trained, images, seed=options.seed, runs=1).probability).numpy()
-        (plane,) = planes.choose(recipe, 2, found, spacing)
+        (plane,) = planes.choose(recipe, 2, segment(trained, volume, seed=options.seed).labels, spacing)
         index = plane.index
     if index >= len(images):
         raise refused("slice", index, f"{options.input} has {len(images)} slices; give one from 0 to {len(images) - 1}")

@@ -26,7 +26,7 @@ _MOST_CELLS = 2**23  # of one batch, where runs can be divided: 1 GB for two sta
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Result:
     """What several runs say of one volume."""
 
     probability: Tensor
@@ -37,15 +37,37 @@ class Found:
     """Variance over the last steps of one run, the mean over the runs, the same shape; 0 without last_steps."""
 
 
+def dims_of(model: Model) -> int:
+    """2 for a model of slices, 3 for one of volumes."""
+    return 2 if isinstance(model, MedNCA) else 3
+
+
+def model_input(model: Model, slices: Tensor, runs: int = 1) -> Tensor:
+    """Slices [s, C, H, W] as the model takes them, so many times over, on its device.
+
+    Args:
+        model: says which of the two it is.
+        slices: on the CPU.
+        runs: samples of a volume, or copies of all slices one after the other.
+
+    Returns:
+        Padded slices [runs * s, C, H', W'], or volumes [runs, H, W, s, C].
+    """
+    device = next(model.parameters()).device
+    if isinstance(model, MedNCA):
+        padded = pad_to(slices, *(padded_size(side, model.scale) for side in slices.shape[-2:]))
+        return padded.repeat(runs, 1, 1, 1).to(device)
+    return slices.permute(0, 2, 3, 1)[None].expand(runs, -1, -1, -1, -1).to(device)
+
+
 def groups(count: int, size: int) -> list[range]:
-    """Divide slices 0..count-1 into strided groups of at most ``size``: a function of the two
-    numbers alone."""
+    """Divide slices 0..count-1 into strided groups of at most ``size``: a function of the two numbers alone."""
     number = -(-count // size)
     return [range(start, count, number) for start in range(number)]
 
 
 def probabilities(model: Model, images: Tensor, *, seed: int = 0, runs: int = 1, group: int = 16) -> Tensor:
-    """`Found.probability` alone."""
+    """`Result.probability` alone."""
     return infer(model, images, seed=seed, runs=runs, group=group).probability
 
 
@@ -58,35 +80,31 @@ def infer(
     runs: int = 1,
     group: int = 16,
     last_steps: int = 0,
-) -> Found:
+) -> Result:
     """Segment a volume, given as its slices, with ``runs`` draws of firing cells."""
     shape = (images.shape[0], model.classes if isinstance(model, MedNCA) else model.output_channels, *images.shape[2:])
     total, squares, waver = (torch.zeros(shape, dtype=torch.float64) for _ in range(3))
-    for number, members in enumerate(_parts(model, images, group)):
-        index = torch.tensor(list(members))
+    count = len(images)
+    parts = groups(count, group) if isinstance(model, MedNCA) else [range(count)]
+    for number, members in enumerate(parts):
+        index = torch.tensor(members)
         part = images[index]
         for batch in _batches(runs, part[:, 0].numel()):
-            own = mix("predict", seed, batch.start, number)
-            seen, last = _run(model, part, len(batch), seed=own, last_steps=last_steps)
-            total[index] += seen.sum(0)
-            squares[index] += seen.square().sum(0)
+            masks = mix("predict", seed, batch.start, number)
+            final, last = _run(model, part, len(batch), seed=masks, last_steps=last_steps)
+            total[index] += final.sum(0)
+            squares[index] += final.square().sum(0)
             if last_steps:
                 waver[index] += last.var(0, correction=0).sum(0)
     mean = total / runs
     variance = (squares / runs - mean.square()).clamp(min=0)
-    return Found(mean.float(), variance.float(), (waver / runs).float())
+    return Result(mean.float(), variance.float(), (waver / runs).float())
 
 
 def decide(probability: Tensor) -> Tensor:
-    """[S, K, H, W] probabilities -> [S, H, W] uint8 class numbers: the likeliest class above 0.5,
-    else 0."""
+    """[S, K, H, W] probabilities -> [S, H, W] uint8 class numbers: the likeliest class above 0.5, else 0."""
     best, index = probability.max(dim=1)
     return torch.where(best > 0.5, index + 1, 0).to(torch.uint8)
-
-
-def _parts(model: Model, images: Tensor, group: int) -> list[range]:
-    count = images.shape[0]
-    return groups(count, group) if isinstance(model, MedNCA) else [range(count)]
 
 
 def _batches(runs: int, cells: int) -> Iterator[range]:
@@ -99,21 +117,14 @@ def _batches(runs: int, cells: int) -> Iterator[range]:
 def _run(model: Model, part: Tensor, runs: int, *, seed: int, last_steps: int) -> tuple[Tensor, Tensor]:
     """Probabilities [runs, s, K, H, W] float64 of slices [s, C, H, W], and after the last steps,
     [last_steps, runs, s, K, H, W] float32; on the CPU."""
-    device = next(model.parameters()).device
     height, width = part.shape[-2:]
-    if isinstance(model, MedNCA):
-        padded = pad_to(part, *(padded_size(side, model.scale) for side in (height, width)))
-        found = model(padded.repeat(runs, 1, 1, 1).to(device), seed=seed, last_steps=last_steps)
-    else:
-        volume = part.permute(0, 2, 3, 1)[None].expand(runs, -1, -1, -1, -1)
-        found = model(volume.to(device), seed=seed, last_steps=last_steps)
+    found = model(model_input(model, part, runs), seed=seed, last_steps=last_steps)
     logits, last = found if last_steps else (found, found[None])
-    shown = []
+    results = []
     for each in (logits, last):
         if isinstance(model, MedNCA):
             each = each.unflatten(-4, (runs, -1))[..., :height, :width]
         else:
-            each = each.movedim(-1, -4)  # [..., runs, K, s, H, W]
-            each = each.transpose(-4, -3)
-        shown.append(each.sigmoid().float().cpu())
-    return shown[0].double(), shown[1]
+            each = each.movedim(-1, -4).transpose(-4, -3)  # [..., runs, H, W, s, K] -> [..., runs, s, K, H, W]
+        results.append(each.sigmoid().float().cpu())
+    return results[0].double(), results[1]

@@ -1,22 +1,17 @@
-"""Checkpoints of this task: a MedNCA or M3DNCA together with the recipe for its input, so that
-prediction needs no options."""
+"""Checkpoints of this task: a MedNCA or M3DNCA together with the recipe for its input, so that prediction needs no
+options."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
-
-import torch
 
 from ncafast.models import M3DNCA, MedNCA
 from ncafast.tasks.base import Trained
 from ncafast.tasks.mednca.inference import Model
 from ncafast.tasks.mednca.options import Geometry
 from ncafast.tasks.mednca.slices import Recipe
-from ncafast.train.model_files import read_model
 
 MOST_SCALE = 1024  # slices are padded to a multiple of it, which needs the memory of its square
-
 
 KINDS: tuple[type[Model], ...] = (MedNCA, M3DNCA)
 
@@ -29,29 +24,14 @@ class Spec:
     group: int
 
 
-@dataclass(frozen=True, slots=True)
-class TrainedModel:
-    """A model, what its input must look like, and how many slices it sees together."""
+TrainedModel = Trained[Spec]
 
-    model: Model
-    recipe: Recipe
-    group: int
-    path: Path
 
-    @classmethod
-    def of(cls, trained: Trained[Spec], geometry: Geometry | None) -> TrainedModel:
-        """From what `ncafast.tasks.base.load` gives, see `with_geometry`."""
-        spec = trained.spec
-        return cls(trained.model, spec.recipe, spec.group, trained.path).with_geometry(geometry)
-
-    def with_geometry(self, geometry: Geometry | None) -> TrainedModel:
-        """The same model on volumes whose place is read otherwise than in training; None changes nothing."""
-        return self if geometry is None else replace(self, recipe=replace(self.recipe, geometry=geometry))
-
-    @property
-    def dims(self) -> int:
-        """2 for a model of slices, 3 for one of volumes."""
-        return 2 if isinstance(self.model, MedNCA) else 3
+def with_geometry(trained: TrainedModel, geometry: Geometry | None) -> TrainedModel:
+    """The same model on volumes whose position is read otherwise than in training; None changes nothing."""
+    if geometry is None:
+        return trained
+    return replace(trained, spec=replace(trained.spec, recipe=replace(trained.spec.recipe, geometry=geometry)))
 
 
 def least_sides(model: Model) -> int:
@@ -72,16 +52,6 @@ def read(model: Model, metadata: dict[str, str]) -> Spec:
     recipe, group = Recipe.from_json(metadata["recipe"]), int(metadata["group"])
     _check(model, recipe, group)
     return Spec(recipe, group)
-
-
-def load_model(path: Path, device: torch.device) -> TrainedModel:
-    """Read a checkpoint, or the best one of a run folder.
-
-    Raises:
-        ValueError: one line that names the file, if it is none of this task or corrupt.
-    """
-    model, spec, path = read_model(path, device, "mednca", KINDS, read)
-    return TrainedModel(model, spec.recipe, spec.group, path)
 
 
 def _check(model: Model, recipe: Recipe, group: int) -> None:

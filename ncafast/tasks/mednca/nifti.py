@@ -85,6 +85,14 @@ def open_nifti(path: Path) -> NiftiFile:
     return NiftiFile(path, header, repairs)
 
 
+def try_open(path: Path) -> NiftiFile | None:
+    """`open_nifti`, or None for a file that cannot be used."""
+    try:
+        return open_nifti(path)
+    except VolumeError:
+        return None
+
+
 def read_voxels(file: NiftiFile, channels: Sequence[int]) -> Array:
     """The chosen channels as stored, [C, I, J, K] float32, with the header's slope and intercept applied.
 

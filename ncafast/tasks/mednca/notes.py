@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ncafast.tasks.mednca.geometry import contradiction
-from ncafast.tasks.mednca.nifti import NiftiFile, VolumeError, open_nifti
+from ncafast.tasks.mednca.nifti import try_open
 from ncafast.tasks.mednca.options import Geometry
 from ncafast.utils.progress import is_first, say
 
@@ -30,7 +30,7 @@ def contradictions(paths: Iterable[Path], geometry: Geometry) -> Iterator[str]:
         paths: of the files. Those that cannot be read do not count.
         geometry: what says where voxels lie, sform or qform.
     """
-    files = list(_opened(paths))
+    files = list(filter(None, map(try_open, paths)))
     kinds: dict[str, list[str]] = {}
     for file in files:
         found = contradiction(file)
@@ -46,11 +46,3 @@ def _taken(geometry: Geometry) -> str:
     if geometry == "sform":
         return "the sform is taken, unless --geometry qform is given"
     return "the sform is not taken, as --geometry qform says"
-
-
-def _opened(paths: Iterable[Path]) -> Iterator[NiftiFile]:
-    for path in paths:
-        try:
-            yield open_nifti(path)
-        except VolumeError:
-            continue

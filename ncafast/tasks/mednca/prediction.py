@@ -1,5 +1,4 @@
-"""Segmenting new images: a NIfTI label map beside each one, in its own geometry, and a picture to
-look at."""
+"""Segmenting new images: a NIfTI label map beside each one, in its own geometry, and a picture to look at."""
 
 from __future__ import annotations
 
@@ -9,23 +8,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from tqdm import tqdm
 
 from ncafast.tasks.mednca import planes, uncertainty
-from ncafast.tasks.mednca.inference import Found, decide, infer
+from ncafast.tasks.mednca.inference import dims_of
 from ncafast.tasks.mednca.inputs import Input, find_inputs
-from ncafast.tasks.mednca.masks import mask_paths, write_masks
 from ncafast.tasks.mednca.modalities import stem
-from ncafast.tasks.mednca.model_file import TrainedModel, least_sides
+from ncafast.tasks.mednca.model_file import TrainedModel
 from ncafast.tasks.mednca.nifti import VolumeError
 from ncafast.tasks.mednca.notes import say_contradictions
 from ncafast.tasks.mednca.options import PredictConfig
 from ncafast.tasks.mednca.pairs import Skipped
-from ncafast.tasks.mednca.slices import Array, Recipe
-from ncafast.tasks.mednca.volumes import Volume, check_sides
-from ncafast.tasks.mednca.writing import write_labels
+from ncafast.tasks.mednca.segmentation import segment
+from ncafast.tasks.mednca.slices import Recipe
+from ncafast.tasks.mednca.writing import mask_paths, write_labels, write_masks
 from ncafast.tasks.skipping import each_usable
 from ncafast.utils.option_checks import refused
 from ncafast.utils.outputs import check_folder, check_free
@@ -89,10 +85,11 @@ def predict(trained: TrainedModel, options: PredictConfig) -> Predictions:
         ValueError: no image can be used.
     """
     runs = _runs(options)
-    trained.recipe.check_channels(options.channels)
+    recipe = trained.spec.recipe
+    recipe.check_channels(options.channels)
     options = replace(options, last_steps=_last_steps(options, trained))
-    jobs = _jobs(options, trained.recipe)
-    say_contradictions([path for job in jobs for path in job.case.paths], trained.recipe.geometry)
+    jobs = _jobs(options, recipe)
+    say_contradictions([path for job in jobs for path in job.case.paths], recipe.geometry)
     rows: list[dict[str, Any]] = []
 
     def one(job: _Job) -> Prediction:
@@ -102,7 +99,7 @@ def predict(trained: TrainedModel, options: PredictConfig) -> Predictions:
     report = None
     if options.uncertainty:
         facts = {"runs": runs, "last_steps": options.last_steps or 0}
-        report = uncertainty.write_report(_maps_folder(options), rows, trained.recipe, **facts)
+        report = uncertainty.write_report(_maps_folder(options), rows, recipe, **facts)
     return Predictions(tuple(written), tuple(Skipped(job.source, reason) for job, reason in skipped), report)
 
 
@@ -221,40 +218,22 @@ def _segment(
     """Write everything for one case; with uncertainty, add its row of the report."""
     if job.case.problem:
         raise VolumeError(job.case.problem)
-    recipe = trained.recipe
+    recipe = trained.spec.recipe
     volume = recipe.read(job.case.paths, config.channels)
-    images = slices_of(trained, volume)
     last_steps = config.last_steps or 0
-    found = segment(trained, images, seed=config.seed, runs=runs, last_steps=last_steps)
-    labels = decide(found.probability).numpy()
-    spacing = recipe.slice_spacing(volume.spacing)
-    values = recipe.to_volume(labels)
+    found = segment(trained, volume, seed=config.seed, runs=runs, last_steps=last_steps)
+    values = recipe.to_volume(found.labels)
     write_labels(job.target, values, volume.path, recipe.geometry)
     masks: tuple[Path, ...] = ()
     if config.masks:
         masks = write_masks(_masks_folder(job), recipe, values, volume.path)
     if config.overlay:
-        picture = planes.draw(recipe, trained.dims, images[:, 0], labels, None, spacing, job.title)
-        write_png(job.overlay, picture)
+        shown = found.images[:, 0], found.labels, None, found.spacing
+        write_png(job.overlay, planes.draw(recipe, dims_of(trained.model), *shown, job.title))
     nqm = None
     if config.uncertainty:
-        place = _maps_folder(config), job.overlay.stem, trained, volume.path, job.title
-        shown = images[:, 0], labels, found, spacing
-        rows.append(uncertainty.write_maps(*place, *shown, runs=runs, last_steps=last_steps))
+        prefix = _maps_folder(config) / job.overlay.stem
+        rows.append(uncertainty.write_maps(prefix, trained, found, volume.path, job.title, runs, last_steps))
         nqm = rows[-1]["nqm"]
-    counts = {value: int((labels == k).sum()) for k, value in enumerate(recipe.values, start=1)}
     overlay = job.overlay if config.overlay else None
-    return Prediction(job.source, job.target, overlay, counts, nqm, job.case.paths[1:], masks)
-
-
-def slices_of(trained: TrainedModel, volume: Volume) -> Array:
-    """The volume as the model takes it, [S, C, H, W] float32. Raises VolumeError if it is too small for the model."""
-    if trained.dims == 3:
-        check_sides(volume.path, volume.data.shape[1:], least_sides(trained.model))
-    return trained.recipe.slices_of(volume).astype(np.float32)
-
-
-def segment(trained: TrainedModel, images: Array, *, seed: int, runs: int, last_steps: int = 0) -> Found:
-    """Images [S, C, H, W] float32 -> what `runs` runs find."""
-    options = {"seed": seed, "runs": runs, "group": trained.group, "last_steps": last_steps}
-    return infer(trained.model, torch.from_numpy(images), **options)
+    return Prediction(job.source, job.target, overlay, found.voxels(recipe), nqm, job.case.paths[1:], masks)

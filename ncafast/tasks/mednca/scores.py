@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from ncafast.tasks.mednca import planes, uncertainty
 from ncafast.tasks.mednca.agreement import check_dataset, doubts
-from ncafast.tasks.mednca.inference import Found, decide
+from ncafast.tasks.mednca.inference import dims_of
 from ncafast.tasks.mednca.layouts import Dataset, open_dataset
 from ncafast.tasks.mednca.matching import Waived, waivers
 from ncafast.tasks.mednca.metrics import score
@@ -22,8 +22,8 @@ from ncafast.tasks.mednca.nifti import VolumeError
 from ncafast.tasks.mednca.notes import say_contradictions
 from ncafast.tasks.mednca.options import EvaluateConfig
 from ncafast.tasks.mednca.pairs import Pair, Skipped
-from ncafast.tasks.mednca.prediction import segment, slices_of
 from ncafast.tasks.mednca.reading import read_truth
+from ncafast.tasks.mednca.segmentation import Segmentation, segment
 from ncafast.tasks.mednca.slices import Array, Recipe
 from ncafast.tasks.report import Report
 from ncafast.train.run_folder import read_split
@@ -81,11 +81,11 @@ def score_volumes(trained: TrainedModel, options: EvaluateConfig) -> Scores:
     Raises:
         ValueError: no volume can be scored.
     """
-    trained.recipe.check_channels(options.channels)
-    data = _open(options, trained.recipe)
+    trained.spec.recipe.check_channels(options.channels)
+    data = _open(options, trained.spec.recipe)
     skipped = list(data.skipped)
     chosen = _choose(data.pairs, options)
-    say_contradictions([path for pair in chosen for path in pair.sources], trained.recipe.geometry)
+    say_contradictions([path for pair in chosen for path in pair.sources], trained.spec.recipe.geometry)
     scored: list[tuple[float, Pair]] = []
     rows: list[dict[str, Any]] = []
     waived: dict[str, Waived] = {}
@@ -107,7 +107,7 @@ def score_volumes(trained: TrainedModel, options: EvaluateConfig) -> Scores:
         raise ValueError(f"none of the {len(chosen)} chosen volumes can be scored; see the lines above")
     mean = {key: math.fsum(row[key] for row in rows) / len(rows) for key in _COLUMNS}
     scored.sort(key=lambda item: item[0])
-    drawn = {"quality.png": uncertainty.draw_quality(rows, trained.recipe)} if options.runs > 1 else {}
+    drawn = {"quality.png": uncertainty.draw_quality(rows, trained.spec.recipe)} if options.runs > 1 else {}
     for name, place in (("worst", 0), ("middle", len(scored) // 2), ("best", -1)):
         drawn[f"{name}.png"] = _draw(trained, *scored[place], options, name)
     return Scores(tuple(rows), mean, tuple(skipped), drawn)
@@ -152,37 +152,24 @@ def _choose(pairs: Sequence[Pair], config: EvaluateConfig) -> list[Pair]:
     return chosen
 
 
-@dataclass(frozen=True, slots=True)
-class _Case:
-    """A volume, what is known of it, and what is found in it."""
-
-    images: Array  # [S, C, H, W]
-    truth: Array  # [S, H, W] class numbers
-    found: Found
-    spacing: tuple[float, float, float]  # mm along S, H, W
-    waived: Waived
-
-
-def _read(trained: TrainedModel, pair: Pair, config: EvaluateConfig) -> _Case:
-    recipe = trained.recipe
+def _read(trained: TrainedModel, pair: Pair, config: EvaluateConfig) -> tuple[Segmentation, Array, Waived]:
+    """What is found in a volume, its true class numbers [S, H, W], and what --ignore-affine changed for them."""
+    recipe = trained.spec.recipe
     image = recipe.read(pair.images, config.channels)
     truth = read_truth(pair, image, recipe.geometry, config.ignore_affine)
-    images = slices_of(trained, image)
-    found = segment(trained, images, seed=config.seed, runs=config.runs)
-    spacing = recipe.slice_spacing(image.spacing)
-    return _Case(images, recipe.label_slices(truth.data), found, spacing, truth.waived)
+    found = segment(trained, image, seed=config.seed, runs=config.runs)
+    return found, recipe.label_slices(truth.data), truth.waived
 
 
 def _score(trained: TrainedModel, pair: Pair, config: EvaluateConfig) -> tuple[list[dict[str, Any]], Waived]:
     """The volume's rows, and what --ignore-affine changed for its label map."""
-    case = _read(trained, pair, config)
-    labels = decide(case.found.probability).numpy()
-    recipe = trained.recipe
-    nqm = uncertainty.scores(recipe, case.found)
+    found, truth, waived = _read(trained, pair, config)
+    recipe = trained.spec.recipe
+    nqm = uncertainty.scores(recipe, found.result)
     rows = []
     for number, value in enumerate(recipe.values, start=1):
-        ours, theirs = labels == number, case.truth == number
-        result = score(ours, theirs, case.spacing)
+        ours, theirs = found.labels == number, truth == number
+        result = score(ours, theirs, found.spacing)
         row = {
             "volume": pair.name,
             "label": value,
@@ -194,12 +181,11 @@ def _score(trained: TrainedModel, pair: Pair, config: EvaluateConfig) -> tuple[l
             "voxels_found": int(ours.sum()),
         }
         rows.append(row | ({"nqm": nqm[value]} if config.runs > 1 else {}))
-    return rows, case.waived
+    return rows, waived
 
 
 def _draw(trained: TrainedModel, dice: float, pair: Pair, config: EvaluateConfig, name: str) -> Array:
-    case = _read(trained, pair, config)
+    found, truth, _ = _read(trained, pair, config)
+    shown = found.images[:, 0], found.labels, truth, found.spacing
     title = f"{name}: {pair.name}, Dice {dice:.3f}"
-    labels = decide(case.found.probability).numpy()
-    shown = case.images[:, 0], labels, case.truth, case.spacing
-    return planes.draw(trained.recipe, trained.dims, *shown, title)
+    return planes.draw(trained.spec.recipe, dims_of(trained.model), *shown, title)

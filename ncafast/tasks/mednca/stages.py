@@ -9,13 +9,12 @@ import torch
 from torch import Tensor
 
 from ncafast.models import MedNCA
-from ncafast.tasks.mednca.data import pad_to, padded_size
-from ncafast.tasks.mednca.inference import Model
+from ncafast.tasks.mednca.inference import Model, model_input
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One moment."""
+    """The slice after one step."""
 
     level: str
     step: int
@@ -38,14 +37,12 @@ def stages(
 
     A 2-D model runs the slice alone, so the end may differ a little from a prediction; a 3-D model runs the volume.
     """
-    device = next(model.parameters()).device
     height, width = images.shape[-2:]
+    slices = images[index, None] if isinstance(model, MedNCA) else images
+    _, levels = model(model_input(model, slices), seed=seed, states=every)
     if isinstance(model, MedNCA):
-        size = [padded_size(side, model.scale) for side in (height, width)]
-        _, levels = model(pad_to(images[index, None], *size).to(device), seed=seed, states=every)
         factors, names = (model.scale, 1), ["coarse level", "fine level"]
     else:
-        _, levels = model(images.permute(0, 2, 3, 1)[None].to(device), seed=seed, states=every)
         factors = tuple(model.scale_factor**level for level in reversed(range(model.levels)))
         names = [f"level {number} of {model.levels}" for number in range(1, model.levels + 1)]
     for name, states, steps, factor in zip(names, levels, model.steps, factors, strict=True):

@@ -11,7 +11,7 @@ from ncafast.tasks.base import Task, Trained
 from ncafast.tasks.mednca.animation import frames
 from ncafast.tasks.mednca.inference import Model
 from ncafast.tasks.mednca.job import Segmentation, filled, settings_of
-from ncafast.tasks.mednca.model_file import KINDS, MOST_SCALE, Spec, TrainedModel, read
+from ncafast.tasks.mednca.model_file import KINDS, MOST_SCALE, Spec, read, with_geometry
 from ncafast.tasks.mednca.options import AnimateConfig, EvaluateConfig, PredictConfig, TrainConfig
 from ncafast.tasks.mednca.plan import open_training
 from ncafast.tasks.mednca.prediction import Predictions, check_prediction, predict
@@ -75,7 +75,7 @@ class MedNCATask(Task[Spec]):
         return read(model, metadata)
 
     def evaluate(self, trained: Trained[Spec], options: EvaluateConfig) -> Scores:
-        return score_volumes(TrainedModel.of(trained, options.geometry), options)
+        return score_volumes(with_geometry(trained, options.geometry), options)
 
     def inputs(self, options: PredictConfig) -> Sequence[Path]:
         """None yet: which files belong together depends on the model."""
@@ -83,10 +83,10 @@ class MedNCATask(Task[Spec]):
         return ()
 
     def predict(self, trained: Trained[Spec], files: Sequence[Path], options: PredictConfig) -> Predictions:
-        return predict(TrainedModel.of(trained, options.geometry), options)
+        return predict(with_geometry(trained, options.geometry), options)
 
     def frames(self, trained: Trained[Spec], options: AnimateConfig) -> Iterable[Array]:
-        return frames(TrainedModel.of(trained, options.geometry), options)
+        return frames(with_geometry(trained, options.geometry), options)
 
 
 def _check_patch(config: TrainConfig) -> None:

@@ -12,9 +12,10 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ncafast.tasks.mednca import pictures, planes
-from ncafast.tasks.mednca.inference import Found
+from ncafast.tasks.mednca.inference import Result, dims_of
 from ncafast.tasks.mednca.metrics import quality
 from ncafast.tasks.mednca.model_file import TrainedModel
+from ncafast.tasks.mednca.segmentation import Segmentation
 from ncafast.tasks.mednca.slices import Array, Recipe
 from ncafast.tasks.mednca.writing import write_map
 from ncafast.utils.outputs import write_result
@@ -26,42 +27,48 @@ ENDINGS = ("_runs.nii.gz", "_steps.nii.gz", ".png")  # of an image's files
 REPORT = "report.json"
 
 
-def scores(recipe: Recipe, found: Found) -> dict[int, float]:
+def scores(recipe: Recipe, result: Result) -> dict[int, float]:
     """The quality score NQM by label value; high means doubtful."""
-    variance, mean = found.runs_variance.numpy(), found.probability.numpy()
+    variance, mean = result.runs_variance.numpy(), result.probability.numpy()
     return {value: quality(variance[:, k], mean[:, k]) for k, value in enumerate(recipe.values)}
 
 
 def write_maps(
-    folder: Path,
-    name: str,
+    prefix: Path,
     trained: TrainedModel,
+    found: Segmentation,
     source: Path,
     title: str,
-    image: Array,  # [S, H, W] 0..1
-    labels: Array,  # [S, H, W] class numbers
-    found: Found,
-    spacing: Sequence[float],
-    *,
     runs: int,
     last_steps: int,
 ) -> dict[str, Any]:
-    """Write <name>_runs.nii.gz, <name>_steps.nii.gz and <name>.png; returns the image's row of the report.
+    """Write maps of variance as `ENDINGS` has them, and a picture; returns the image's row of the report.
 
     A map holds at each voxel the variance of the class where it is largest, from 0 to 0.25.
+
+    Args:
+        prefix: of the files: a folder and the start of their names.
+        trained: the model.
+        found: what it says of the image.
+        source: the image.
+        title: what the image is called.
+        runs: of the model.
+        last_steps: of the automaton, whose variance is shown.
     """
-    recipe = trained.recipe
-    own = {"runs": _largest(found.runs_variance), "steps": _largest(found.steps_variance)}
-    for kind, variance in own.items():
-        write_map(folder / f"{name}_{kind}.nii.gz", recipe.to_canonical(variance), source, geometry=recipe.geometry)
-    nqm = scores(recipe, found)
-    shown = {f"{runs} runs": own["runs"], f"the last {last_steps} steps": own["steps"]}
-    shown_title = f"{title}: NQM {', '.join(f'{value:.3f}' for value in nqm.values())}"
-    picture = planes.draw_uncertainty(recipe, trained.dims, image, labels, shown, spacing, shown_title)
-    write_png(folder / f"{name}.png", picture)
-    counts = {value: int((labels == k).sum()) for k, value in enumerate(recipe.values, start=1)}
-    means = {f"mean_variance_{kind}": float(variance.mean(dtype=np.float64)) for kind, variance in own.items()}
-    return {"image": printable(title), "nqm": nqm, "voxels": counts, **means}
+    recipe = trained.spec.recipe
+    result = found.result
+    variances = {"runs": _largest(result.runs_variance), "steps": _largest(result.steps_variance)}
+    for kind, variance in variances.items():
+        path = prefix.with_name(f"{prefix.name}_{kind}.nii.gz")
+        write_map(path, recipe.to_canonical(variance), source, geometry=recipe.geometry)
+    nqm = scores(recipe, result)
+    shown = {f"{runs} runs": variances["runs"], f"the last {last_steps} steps": variances["steps"]}
+    text = f"{title}: NQM {', '.join(f'{value:.3f}' for value in nqm.values())}"
+    image = found.images[:, 0]
+    picture = planes.draw_uncertainty(recipe, dims_of(trained.model), image, found.labels, shown, found.spacing, text)
+    write_png(prefix.with_name(f"{prefix.name}.png"), picture)
+    means = {f"mean_variance_{kind}": float(variance.mean(dtype=np.float64)) for kind, variance in variances.items()}
+    return {"image": printable(title), "nqm": nqm, "voxels": found.voxels(recipe), **means}
 
 
 def write_report(folder: Path, rows: Sequence[dict[str, Any]], recipe: Recipe, *, runs: int, last_steps: int) -> Path:

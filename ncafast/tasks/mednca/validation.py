@@ -6,10 +6,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ncafast.models import MedNCA
 from ncafast.tasks.mednca import planes
 from ncafast.tasks.mednca.cache import CachedVolume
-from ncafast.tasks.mednca.inference import Model, decide, probabilities
+from ncafast.tasks.mednca.inference import Model, decide, dims_of, probabilities
 from ncafast.tasks.mednca.metrics import dice
 from ncafast.tasks.mednca.slices import Array, Recipe
 
@@ -39,7 +38,6 @@ def validate(
     if not volumes:
         return dict.fromkeys(("val_dice", *names)), True
     model.eval()
-    dims = 2 if isinstance(model, MedNCA) else 3
     table = []
     finds = labelled = False
     for number, volume in enumerate(volumes):
@@ -51,7 +49,7 @@ def validate(
         if number < shown:
             title = f"{volume.name}, Dice of the volume {_mean(scores):.3f}"
             volumes_of = images[:, 0].numpy(), found.numpy(), truth.numpy()
-            show(volume, planes.draw(recipe, dims, *volumes_of, volume.spacing, title))
+            show(volume, planes.draw(recipe, dims_of(model), *volumes_of, volume.spacing, title))
     per_class = [_mean(column) for column in zip(*table, strict=True)]
     row = {"val_dice": _mean(per_class), **dict(zip(names, per_class, strict=False))}
     return row, finds or not labelled

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ncafast.tasks.mednca.geometry import Place, place_of
-from ncafast.tasks.mednca.nifti import NiftiFile, VolumeError, by, open_nifti, read_voxels
+from ncafast.tasks.mednca.nifti import NiftiFile, VolumeError, by, open_nifti, read_voxels, try_open
 from ncafast.tasks.mednca.options import Geometry
 
 Array = np.ndarray[Any, Any]
@@ -94,25 +94,26 @@ def read_label(path: Path, geometry: Geometry = "sform", place: Place | None = N
 
 def read_spacing(path: Path, geometry: Geometry = "sform") -> tuple[float, float, float] | None:
     """Voxel size in mm along the canonical axes, from the header; None if it cannot be read."""
-    try:
-        return place_of(open_nifti(path), geometry).spacing
-    except VolumeError:
-        return None
+    position = _position(path, geometry)
+    return position and position[1].spacing
 
 
 def read_channels(path: Path) -> int | None:
     """Number of channels, from the header; None if it cannot be read."""
-    try:
-        return open_nifti(path).channels
-    except VolumeError:
-        return None
+    file = try_open(path)
+    return None if file is None else file.channels
 
 
 def read_shape(path: Path, geometry: Geometry = "sform") -> tuple[int, int, int] | None:
     """Number of voxels along the canonical axes, from the header; None if it cannot be read."""
+    position = _position(path, geometry)
+    return position and position[1].canonical(position[0].shape)
+
+
+def _position(path: Path, geometry: Geometry) -> tuple[NiftiFile, Place] | None:
     try:
         file = open_nifti(path)
-        return place_of(file, geometry).canonical(file.shape)
+        return file, place_of(file, geometry)
     except VolumeError:
         return None
 

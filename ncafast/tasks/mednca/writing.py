@@ -1,9 +1,10 @@
-"""Writing a result beside the image it belongs to, in the orientation and with the header geometry of that image."""
+"""Writing results beside the image that they belong to, in its orientation and with its header geometry: a label map,
+a map of numbers, or one binary mask per label, as TotalSegmentator writes them."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -11,9 +12,8 @@ import numpy as np
 from ncafast.tasks.mednca.geometry import place_of
 from ncafast.tasks.mednca.nifti import by, open_nifti
 from ncafast.tasks.mednca.options import Geometry
+from ncafast.tasks.mednca.slices import Array, Recipe
 from ncafast.utils.outputs import finished
-
-Array = np.ndarray[Any, Any]
 
 
 def write_labels(path: Path, labels: Array, like: Path, geometry: Geometry = "sform") -> None:
@@ -47,3 +47,33 @@ def write_map(path: Path, values: Array, like: Path, intent: str = "none", geome
     kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
     with finished(path) as scratch:
         nib.save(kind(stored, None, header), scratch)  # without an affine the header's stay as they are
+
+
+def mask_names(recipe: Recipe) -> dict[int, str]:
+    """A file name without its ending for each label value: the label's name as far as a file may have it."""
+    names: dict[int, str] = {}
+    for value in recipe.values:
+        name = re.sub(r"[^\w.+-]+", "_", recipe.name_of(value)).strip("._") or f"label_{value}"
+        taken = {other.casefold() for other in names.values()}
+        names[value] = f"{name}_{value}" if name.casefold() in taken else name
+    return names
+
+
+def mask_paths(folder: Path, recipe: Recipe) -> dict[int, Path]:
+    """The file of each label value in a case's folder."""
+    return {value: folder / f"{name}.nii.gz" for value, name in mask_names(recipe).items()}
+
+
+def write_masks(folder: Path, recipe: Recipe, labels: Array, like: Path) -> tuple[Path, ...]:
+    """Write <folder>/<name>.nii.gz with 0 and 1 for every label, also for those that were not found.
+
+    Args:
+        folder: of the case.
+        recipe: of the model.
+        labels: [X, Y, Z] label values in canonical orientation.
+        like: the image whose geometry the files get.
+    """
+    paths = mask_paths(folder, recipe)
+    for value, path in paths.items():
+        write_labels(path, (labels == value).astype(np.uint8), like, recipe.geometry)
+    return tuple(paths.values())
