@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from typing import Any
 
 from ncafast.tasks import TASKS
@@ -25,6 +26,34 @@ def attribute(package: str, task: str, homes: dict[str, str], name: str) -> Any:
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
     home = homes[name]
     return getattr(_imported(home if "." in home else f"{package}.{home}", task), name)
+
+
+_COMMANDS = {
+    "train": "Train as configured, or continue the run in the folder `options.output`.",
+    "evaluate": "Score a trained model, print the table, and write scores and pictures to the folder `options.output`.",
+    "predict": "Run a trained model on `options.input`, a file or a folder of such, and write to `options.output`.",
+    "animate": "Write an animation to the file `options.output`, and return its path.",
+}
+
+
+def command(name: str, task: str) -> Callable[[Any], Any]:
+    """A command as a function of a task's package; see `run`."""
+
+    def function(options: Any) -> Any:
+        return run(name, task, options)
+
+    function.__name__ = function.__qualname__ = name
+    function.__module__ = TASKS[task]
+    function.__doc__ = f"""{_COMMANDS[name]}
+
+    Args:
+        options: see `ncafast {name} {task} --help`.
+
+    Raises:
+        ValueError: options or files that cannot be used; one line that says what to do.
+        ModuleNotFoundError: a package is missing; the message says how to install it.
+    """
+    return function
 
 
 def run(command: str, task: str, options: Any) -> Any:

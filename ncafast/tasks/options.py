@@ -9,6 +9,14 @@ from ncafast.utils.outputs import beside
 from ncafast.utils.renamed import Renamed
 
 
+@dataclass(kw_only=True)
+class Progress:
+    """What every command takes that has a bar to show."""
+
+    progress: bool = True
+    """Show progress bars."""
+
+
 @dataclass
 class Runtime(Renamed):
     """Which trained model is run, and how. Derived classes have a field `output`."""

@@ -6,6 +6,7 @@ imported when a function is called, so that `--help` needs none of them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,55 +19,14 @@ if TYPE_CHECKING:
     from ncafast.train import Result
 
 __all__ = [
-    "AnimateConfig",
-    "EvaluateConfig",
-    "PredictConfig",
-    "Predictions",
-    "Result",
-    "Scores",
-    "TrainConfig",
-    "animate",
-    "evaluate",
-    "predict",
-    "train",
-]
+    "AnimateConfig", "EvaluateConfig", "PredictConfig", "Predictions", "Result", "Scores",
+    "TrainConfig", "animate", "evaluate", "predict", "train",
+]  # fmt: skip
 
-
-def train(options: TrainConfig) -> Result:
-    """Train as configured, or continue the run in `options.output`.
-
-    Raises:
-        ValueError: options, data or a run folder that cannot be used.
-        TrainingStopped: the loss became infinite or NaN.
-    """
-    return on_demand.run("train", "classification", options)
-
-
-def evaluate(options: EvaluateConfig) -> Scores:
-    """Classify images, compare with their labels, print the table, write scores.csv, predictions.csv, confusion.png.
-
-    Raises:
-        ValueError: no image can be scored.
-    """
-    return on_demand.run("evaluate", "classification", options)
-
-
-def predict(options: PredictConfig) -> Predictions:
-    """Classify an image or all images of a folder. The result for an image does not depend on the others.
-
-    Raises:
-        ValueError: no image can be used.
-    """
-    return on_demand.run("predict", "classification", options)
-
-
-def animate(options: AnimateConfig) -> Path:
-    """Write an animation of an image's channels over time, and return its path.
-
-    Raises:
-        ValueError: options or files that cannot be used.
-    """
-    return on_demand.run("animate", "classification", options)
+train: Callable[[TrainConfig], Result] = on_demand.command("train", "classification")
+evaluate: Callable[[EvaluateConfig], Scores] = on_demand.command("evaluate", "classification")
+predict: Callable[[PredictConfig], Predictions] = on_demand.command("predict", "classification")
+animate: Callable[[AnimateConfig], Path] = on_demand.command("animate", "classification")
 
 
 def __getattr__(name: str) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from ncafast.tasks.image_options import ImageLimit, ImageOptions
-from ncafast.tasks.options import Runtime
+from ncafast.tasks.options import Progress, Runtime
 from ncafast.train.settings import Schedule, Settings
 
 Naming = Literal["folders", "matek19"]
@@ -100,8 +100,14 @@ class TrainConfig(ImageOptions, Settings):
     """Held-out images whose channels over time are drawn at the end."""
 
 
+@dataclass(kw_only=True)
+class _Views:
+    views: int = 8
+    """Classify so many of the 8 turned and mirrored views of each image and average."""
+
+
 @dataclass
-class PredictConfig(Runtime, ImageLimit):
+class PredictConfig(Runtime, ImageLimit, _Views, Progress):
     """Classify images with a trained MaxNCA.
 
     Writes predictions.csv and, for each image, a picture of its channels over time.
@@ -114,18 +120,12 @@ class PredictConfig(Runtime, ImageLimit):
     """Folder for the results. By default beside the model;
     a number is added where that is taken."""
 
-    views: int = 8
-    """Classify so many of the 8 turned and mirrored views of each image and average."""
-
     pictures: int = 16
     """Images whose channels over time are drawn; the others are only classified."""
 
-    progress: bool = True
-    """Show progress bars."""
-
 
 @dataclass
-class EvaluateConfig(Runtime, ImageLimit):
+class EvaluateConfig(Runtime, ImageLimit, _Views, Progress):
     """Score a trained MaxNCA on images with known classes: accuracy, F1, and a picture of the confusion matrix."""
 
     data: Path
@@ -143,15 +143,9 @@ class EvaluateConfig(Runtime, ImageLimit):
     """Folder for scores.csv, predictions.csv and confusion.png. By default beside the model;
     a number is added where that is taken."""
 
-    views: int = 8
-    """Classify so many of the 8 turned and mirrored views of each image and average."""
-
-    progress: bool = True
-    """Show progress bars."""
-
 
 @dataclass
-class AnimateConfig(Runtime, ImageLimit):
+class AnimateConfig(Runtime, ImageLimit, Progress):
     """Make a film of what a trained MaxNCA makes of an image: channels over time, and the classes' probabilities."""
 
     input: Path
@@ -163,6 +157,3 @@ class AnimateConfig(Runtime, ImageLimit):
 
     fps: float = 3.0
     """Frames per second; each frame is one step."""
-
-    progress: bool = True
-    """Show progress bars."""

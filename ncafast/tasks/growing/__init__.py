@@ -6,6 +6,7 @@ imported when a function is called, so that `--help` needs none of them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,33 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["AnimateConfig", "EvaluateConfig", "Healing", "Result", "TrainConfig", "animate", "evaluate", "train"]
 
-
-def train(options: TrainConfig) -> Result:
-    """Train as configured, or continue the run in `options.output`.
-
-    Raises:
-        ValueError: options, an image or a run folder that cannot be used.
-        TrainingStopped: the loss became infinite or NaN.
-    """
-    return on_demand.run("train", "growing", options)
-
-
-def evaluate(options: EvaluateConfig) -> Healing:
-    """Grow, cut in five ways, let heal; print the table and write healing.json, steps.csv and healing.png.
-
-    Raises:
-        ValueError: options or a checkpoint that cannot be used.
-    """
-    return on_demand.run("evaluate", "growing", options)
-
-
-def animate(options: AnimateConfig) -> Path:
-    """Write an animation of growth and healing, and return its path.
-
-    Raises:
-        ValueError: options or a checkpoint that cannot be used.
-    """
-    return on_demand.run("animate", "growing", options)
+train: Callable[[TrainConfig], Result] = on_demand.command("train", "growing")
+evaluate: Callable[[EvaluateConfig], Healing] = on_demand.command("evaluate", "growing")
+animate: Callable[[AnimateConfig], Path] = on_demand.command("animate", "growing")
 
 
 def __getattr__(name: str) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from ncafast.tasks.image_options import ImageOptions
-from ncafast.tasks.options import Runtime
+from ncafast.tasks.options import Progress, Runtime
 from ncafast.train.settings import Schedule, Settings
 
 Regime = Literal["growing", "persistent", "regenerating"]
@@ -92,7 +92,7 @@ class TrainConfig(ImageOptions, Settings):
 
 
 @dataclass
-class EvaluateConfig(Runtime):
+class EvaluateConfig(Runtime, Progress):
     """Test whether a trained automaton grows, stays and heals: it is grown, cut in several ways and left alone."""
 
     output: Path = Path("<model>/evaluation")
@@ -107,9 +107,6 @@ class EvaluateConfig(Runtime):
 
     heal: int | None = None
     """Steps after the cut. Left out: twice the longest that training took at once."""
-
-    progress: bool = True
-    """Show progress bars."""
 
 
 @dataclass

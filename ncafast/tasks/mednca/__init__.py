@@ -6,6 +6,7 @@ imported when a function is called, so that `--help` needs none of them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,58 +19,14 @@ if TYPE_CHECKING:
     from ncafast.train import Result
 
 __all__ = [
-    "AnimateConfig",
-    "EvaluateConfig",
-    "PredictConfig",
-    "Predictions",
-    "Result",
-    "Scores",
-    "TrainConfig",
-    "animate",
-    "evaluate",
-    "predict",
-    "train",
-]
+    "AnimateConfig", "EvaluateConfig", "PredictConfig", "Predictions", "Result", "Scores",
+    "TrainConfig", "animate", "evaluate", "predict", "train",
+]  # fmt: skip
 
-
-def train(options: TrainConfig) -> Result:
-    """Train as configured, or continue the run in `options.output`.
-
-    Raises:
-        ValueError: options, data or a run folder that cannot be used.
-        TrainingStopped: the loss became infinite or NaN.
-    """
-    return on_demand.run("train", "mednca", options)
-
-
-def evaluate(options: EvaluateConfig) -> Scores:
-    """Segment volumes, compare with their labels, print the table, write scores.csv and pictures.
-
-    Raises:
-        ValueError: no volume can be scored.
-    """
-    return on_demand.run("evaluate", "mednca", options)
-
-
-def predict(options: PredictConfig) -> Predictions:
-    """Segment an image or every image of a folder.
-
-    The label map has the image's spatial shape, affine and header geometry; with a folder it gets the image's name, or
-    that of the case where each modality is a file.
-
-    Raises:
-        ValueError: no image can be used.
-    """
-    return on_demand.run("predict", "mednca", options)
-
-
-def animate(options: AnimateConfig) -> Path:
-    """Write an animation of a slice as its segmentation appears, and return its path.
-
-    Raises:
-        ValueError: options or files that cannot be used.
-    """
-    return on_demand.run("animate", "mednca", options)
+train: Callable[[TrainConfig], Result] = on_demand.command("train", "mednca")
+evaluate: Callable[[EvaluateConfig], Scores] = on_demand.command("evaluate", "mednca")
+predict: Callable[[PredictConfig], Predictions] = on_demand.command("predict", "mednca")
+animate: Callable[[AnimateConfig], Path] = on_demand.command("animate", "mednca")
 
 
 def __getattr__(name: str) -> Any:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ncafast.tasks.options import Runtime
+from ncafast.tasks.options import Progress, Runtime
 from ncafast.train.settings import BaseSettings, Schedule
 
 Axis = Literal["sagittal", "coronal", "axial"]
@@ -14,8 +14,48 @@ Geometry = Literal["sform", "qform"]
 Suffix = Literal["auto", "modality", "name"]
 
 
+@dataclass(kw_only=True)
+class _Labelled:
+    """What training and evaluation take, which read label maps."""
+
+    images: Path | None = None
+    """Folder with the images; needs --labels. Left out: they are under --data."""
+
+    labels: Path | None = None
+    """Folder with the label maps: same file names as the images. Left out: they are under --data."""
+
+    suffix: Suffix = "auto"
+    """What an ending such as _0001 of an image's name means: modality, a channel of the case; or name, a part of the
+    case's name. auto: a modality, unless the label map's name has it too."""
+
+    ignore_affine: bool = False
+    """Take the image's affine for its label map, whatever the label's header says: their voxels belong together by
+    their index in the files, which must have the same shape."""
+
+
+@dataclass(kw_only=True)
+class _Reading:
+    """How a trained model reads images."""
+
+    channels: tuple[int, ...] | None = None
+    """Which channels of a 4-D image, or which of a case's files, to use, counted from 0. Left out: those that training
+    used; a model of 3-D images then takes no 4-D ones."""
+
+    geometry: Geometry | None = None
+    """What of a NIfTI header says where its voxels lie and how large they are, where it holds both: sform, or qform
+    with pixdim. Left out: as the model was trained."""
+
+
+@dataclass(kw_only=True)
+class _NewImages(_Reading):
+    suffix: Suffix = "auto"
+    """What an ending such as _0001 of an image's name means: modality, a channel of the case; or name, a part of the
+    case's name. auto: a modality where the model was trained on such files, or where a few files differ in nothing
+    else and share one geometry."""
+
+
 @dataclass
-class TrainConfig(BaseSettings):
+class TrainConfig(BaseSettings, _Labelled):
     """Train a Med-NCA, or with --dims 3 an M3D-NCA, on NIfTI images and their label maps.
 
     Runs until all epochs are done. If the run is stopped, even by a power cut, give the same
@@ -28,12 +68,6 @@ class TrainConfig(BaseSettings):
     or mri.nii.gz and a mask per structure in segmentations/. Images case_0000.nii.gz, case_0001.nii.gz and so on are
     the channels of one case. dataset.json, where there is one, names channels and labels. Left out: --images and
     --labels say where they are."""
-
-    images: Path | None = None
-    """Folder with the images; needs --labels. Left out: they are under --data."""
-
-    labels: Path | None = None
-    """Folder with the label maps: same file names as the images. Left out: they are under --data."""
 
     dims: Literal[2, 3] = 2
     """2 segments slice by slice (Med-NCA), 3 whole volumes (M3D-NCA)."""
@@ -54,10 +88,6 @@ class TrainConfig(BaseSettings):
     """Which channels of a 4-D image, or which of a case's files, to use, counted from 0. Left out: all files; of a 4-D
     image all channels if dataset.json names as many, otherwise channel 0."""
 
-    suffix: Suffix = "auto"
-    """What an ending such as _0001 of an image's name means: modality, a channel of the case; or name, a part of the
-    case's name. auto: a modality, unless the label map's name has it too."""
-
     classes: tuple[int, ...] = ()
     """Label values to tell apart, for example 1 2. Left out: those that dataset.json names, if they are several;
     otherwise every label above 0 is one class."""
@@ -71,10 +101,6 @@ class TrainConfig(BaseSettings):
     percentiles: tuple[float, float] = (0.5, 99.5)
     """Intensities at these percentiles of each volume's non-zero voxels become 0 and 1; the rest is
     clipped."""
-
-    ignore_affine: bool = False
-    """Take the image's affine for its label map, whatever the label's header says: their voxels belong together by
-    their index in the files, which must have the same shape."""
 
     geometry: Geometry = "sform"
     """What of a NIfTI header says where its voxels lie and how large they are, where it holds both: sform, or qform
@@ -155,7 +181,7 @@ class TrainConfig(BaseSettings):
 
 
 @dataclass
-class PredictConfig(Runtime):
+class PredictConfig(Runtime, _NewImages, Progress):
     """Segment NIfTI images with a trained Med-NCA or M3D-NCA."""
 
     input: Path
@@ -166,19 +192,6 @@ class PredictConfig(Runtime):
     """Folder for the results; for a single image it may also be a file name ending in .nii or
     .nii.gz. By default beside the model;
     a number is added where that is taken."""
-
-    channels: tuple[int, ...] | None = None
-    """Which channels of a 4-D image, or which of a case's files, to use, counted from 0. Left out: those that training
-    used; a model of 3-D images then takes no 4-D ones."""
-
-    suffix: Suffix = "auto"
-    """What an ending such as _0001 of an image's name means: modality, a channel of the case; or name, a part of the
-    case's name. auto: a modality where the model was trained on such files, or where a few files differ in nothing
-    else and share one geometry."""
-
-    geometry: Geometry | None = None
-    """What of a NIfTI header says where its voxels lie and how large they are, where it holds both: sform, or qform
-    with pixdim. Left out: as the model was trained."""
 
     runs: int | None = None
     """Segment this many times with different firing cells and average the probabilities. Left out:
@@ -200,23 +213,14 @@ class PredictConfig(Runtime):
     last_steps: int | None = None
     """Steps at the end whose variance --uncertainty shows. Left out: 5, or all where the model takes fewer."""
 
-    progress: bool = True
-    """Show progress bars."""
-
 
 @dataclass
-class EvaluateConfig(Runtime):
+class EvaluateConfig(Runtime, _Reading, _Labelled, Progress):
     """Score a trained Med-NCA or M3D-NCA on NIfTI images with known labels: Dice, IoU and Hausdorff distance
     per volume."""
 
     data: Path | None = None
     """Folder with images and labels, laid out as for training. Left out: --images and --labels say where they are."""
-
-    images: Path | None = None
-    """Folder with the images; needs --labels. Left out: they are under --data."""
-
-    labels: Path | None = None
-    """Folder with the label maps: same file names as the images. Left out: they are under --data."""
 
     subset: Literal["auto", "val", "train", "all"] = "auto"
     """Which volumes to score. auto: those held out, if the model was trained on this data;
@@ -226,37 +230,18 @@ class EvaluateConfig(Runtime):
     """Folder for scores.csv and the overlays of the worst, the middle and the best volume. By default beside the model;
     a number is added where that is taken."""
 
-    channels: tuple[int, ...] | None = None
-    """Which channels of a 4-D image, or which of a case's files, to use, counted from 0. Left out: those that training
-    used; a model of 3-D images then takes no 4-D ones."""
-
-    suffix: Suffix = "auto"
-    """What an ending such as _0001 of an image's name means: modality, a channel of the case; or name, a part of the
-    case's name. auto: a modality, unless the label map's name has it too."""
-
     structures: tuple[str, ...] = ()
     """Names of the masks to compare with, in the order of the model's labels, where every case has one per structure.
     Left out: those that the model was trained on."""
-
-    geometry: Geometry | None = None
-    """What of a NIfTI header says where its voxels lie and how large they are, where it holds both: sform, or qform
-    with pixdim. Left out: as the model was trained."""
 
     runs: int = 1
     """Segment this many times with different firing cells and average the probabilities. From 2 on,
     scores.csv also has the quality score of M3D-NCA (NQM; high means doubtful), and quality.png
     shows it beside the Dice score."""
 
-    ignore_affine: bool = False
-    """Take the image's affine for its label map, whatever the label's header says: their voxels belong together by
-    their index in the files, which must have the same shape."""
-
-    progress: bool = True
-    """Show progress bars."""
-
 
 @dataclass
-class AnimateConfig(Runtime):
+class AnimateConfig(Runtime, _NewImages, Progress):
     """Make a film of one slice of an image: the segmentation as it appears, on the coarse level first."""
 
     input: Path
@@ -278,19 +263,6 @@ class AnimateConfig(Runtime):
     """segmentation: the probability over the image; channels: all channels of the cells as tiles, blue below 0, red
     above."""
 
-    channels: tuple[int, ...] | None = None
-    """Which channels of a 4-D image, or which of a case's files, to use, counted from 0. Left out: those that training
-    used; a model of 3-D images then takes no 4-D ones."""
-
-    suffix: Suffix = "auto"
-    """What an ending such as _0001 of an image's name means: modality, a channel of the case; or name, a part of the
-    case's name. auto: a modality where the model was trained on such files, or where a few files differ in nothing
-    else and share one geometry."""
-
-    geometry: Geometry | None = None
-    """What of a NIfTI header says where its voxels lie and how large they are, where it holds both: sform, or qform
-    with pixdim. Left out: as the model was trained."""
-
     every: int = 1
     """Steps from one frame to the next."""
 
@@ -299,6 +271,3 @@ class AnimateConfig(Runtime):
 
     zoom: int = 3
     """Pixels along each side of a cell, for --show channels."""
-
-    progress: bool = True
-    """Show progress bars."""

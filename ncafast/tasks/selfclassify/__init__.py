@@ -6,6 +6,7 @@ imported when a function is called, so that `--help` needs none of them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,55 +19,14 @@ if TYPE_CHECKING:
     from ncafast.train import Result
 
 __all__ = [
-    "AnimateConfig",
-    "EvaluateConfig",
-    "PredictConfig",
-    "Predictions",
-    "Result",
-    "Scores",
-    "TrainConfig",
-    "animate",
-    "evaluate",
-    "predict",
-    "train",
-]
+    "AnimateConfig", "EvaluateConfig", "PredictConfig", "Predictions", "Result", "Scores",
+    "TrainConfig", "animate", "evaluate", "predict", "train",
+]  # fmt: skip
 
-
-def train(options: TrainConfig) -> Result:
-    """Train as configured, or continue the run in `options.output`.
-
-    Raises:
-        ValueError: options, files or a run folder that cannot be used.
-        TrainingStopped: the loss became infinite or NaN.
-    """
-    return on_demand.run("train", "selfclassify", options)
-
-
-def evaluate(options: EvaluateConfig) -> Scores:
-    """Classify test digits from fresh states; print the table and write scores and pictures.
-
-    Raises:
-        ValueError: options, files or a checkpoint that cannot be used.
-    """
-    return on_demand.run("evaluate", "selfclassify", options)
-
-
-def predict(options: PredictConfig) -> Predictions:
-    """Classify an image or every image of a folder; write digits.csv and a picture of each.
-
-    Raises:
-        ValueError: options, a checkpoint or an input that cannot be used; of a folder, only if no image can.
-    """
-    return on_demand.run("predict", "selfclassify", options)
-
-
-def animate(options: AnimateConfig) -> Path:
-    """Write an animation of digits whose cells come to agree, and return its path.
-
-    Raises:
-        ValueError: options, files or a checkpoint that cannot be used.
-    """
-    return on_demand.run("animate", "selfclassify", options)
+train: Callable[[TrainConfig], Result] = on_demand.command("train", "selfclassify")
+evaluate: Callable[[EvaluateConfig], Scores] = on_demand.command("evaluate", "selfclassify")
+predict: Callable[[PredictConfig], Predictions] = on_demand.command("predict", "selfclassify")
+animate: Callable[[AnimateConfig], Path] = on_demand.command("animate", "selfclassify")
 
 
 def __getattr__(name: str) -> Any:

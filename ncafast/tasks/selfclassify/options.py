@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from ncafast.tasks.image_options import ImageOptions
-from ncafast.tasks.options import Runtime
+from ncafast.tasks.options import Progress, Runtime
 from ncafast.train.settings import Schedule, Settings
 
 
@@ -83,7 +83,7 @@ class TrainConfig(Settings):
 
 
 @dataclass
-class EvaluateConfig(Runtime):
+class EvaluateConfig(Runtime, Progress):
     """Score a trained model over time: how many cells are right, and how many votes of a digit's cells."""
 
     data: Path
@@ -102,9 +102,6 @@ class EvaluateConfig(Runtime):
 
     batch_size: int = 50
     """Digits that are classified at a time."""
-
-    progress: bool = True
-    """Show progress bars."""
 
 
 @dataclass

@@ -6,6 +6,7 @@ imported when a function is called, so that `--help` needs none of them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,48 +19,13 @@ if TYPE_CHECKING:
     from ncafast.train import Result
 
 __all__ = [
-    "AnimateConfig",
-    "EvaluateConfig",
-    "Result",
-    "Scores",
-    "Study",
-    "StudyConfig",
-    "TrainConfig",
-    "animate",
-    "evaluate",
-    "study",
-    "train",
-]
+    "AnimateConfig", "EvaluateConfig", "Result", "Scores", "Study", "StudyConfig", "TrainConfig",
+    "animate", "evaluate", "study", "train",
+]  # fmt: skip
 
-
-def train(options: TrainConfig) -> Result:
-    """Train as configured, or continue the run in `options.output`.
-
-    Raises:
-        ValueError: options, a sample or a run folder that cannot be used.
-        ModuleNotFoundError: the package of a loss is missing.
-        TrainingStopped: the loss became infinite or NaN.
-    """
-    return on_demand.run("train", "texture", options)
-
-
-def evaluate(options: EvaluateConfig) -> Scores:
-    """Grow the texture from zeros, compare it with its sample, print the table, write scores and pictures.
-
-    Raises:
-        ValueError: options, a sample or a checkpoint that cannot be used.
-    """
-    return on_demand.run("evaluate", "texture", options)
-
-
-def animate(options: AnimateConfig) -> Path:
-    """Write an animation, or the last frame alone where the output's name ends in .png, and return its path.
-
-    Raises:
-        ValueError: options or a checkpoint that cannot be used.
-        ModuleNotFoundError: the package that writes the format is missing.
-    """
-    return on_demand.run("animate", "texture", options)
+train: Callable[[TrainConfig], Result] = on_demand.command("train", "texture")
+evaluate: Callable[[EvaluateConfig], Scores] = on_demand.command("evaluate", "texture")
+animate: Callable[[AnimateConfig], Path] = on_demand.command("animate", "texture")
 
 
 def __getattr__(name: str) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from ncafast.tasks.image_options import ImageLimit, ImageOptions, ValueRange
-from ncafast.tasks.options import Runtime
+from ncafast.tasks.options import Progress, Runtime
 from ncafast.train.settings import Schedule, Settings
 
 Loss = Literal["auto", "patches", "sliced", "gram"]
@@ -87,7 +87,7 @@ class TrainConfig(ImageOptions, Settings):
 
 
 @dataclass
-class AnimateConfig(Runtime):
+class AnimateConfig(Runtime, Progress):
     """Run a trained texture automaton and write what it does as a GIF or MP4, on a torus of any size."""
 
     output: Path = Path("<model>/animation.gif")
@@ -118,12 +118,9 @@ class AnimateConfig(Runtime):
     show: Literal["colour", "channels"] = "colour"
     """colour: the picture; channels: every channel as a tile, blue below 0, red above."""
 
-    progress: bool = True
-    """Show progress bars."""
-
 
 @dataclass
-class EvaluateConfig(Runtime, ImageLimit):
+class EvaluateConfig(Runtime, ImageLimit, Progress):
     """Measure a trained texture automaton: distance from its sample over time, and the strength of its motion."""
 
     image: Path | None = None
@@ -162,12 +159,9 @@ class EvaluateConfig(Runtime, ImageLimit):
     seed: int = field(default=0, kw_only=True)
     """Random seed of the fire masks, and of the projections of the distance."""
 
-    progress: bool = True
-    """Show progress bars."""
-
 
 @dataclass
-class StudyConfig(ImageOptions):
+class StudyConfig(ImageOptions, Progress):
     """Train textures over channels and hidden widths, and measure how strongly each one moves.
 
     The study of "Emergent Dynamics in Neural Cellular Automata" (Xu et al. 2024). A study that was stopped goes on with
@@ -228,6 +222,3 @@ class StudyConfig(ImageOptions):
 
     threads: int | None = None
     """CPU threads. Left out: torch's choice."""
-
-    progress: bool = True
-    """Show progress bars."""
