@@ -81,7 +81,7 @@ def _text(folder: Path, home: Path, device: Callable[[Path, Chosen, Path], str])
 
 def _short(path: Path, chosen: Chosen, home: Path) -> str:
     table = _table(chosen, [(case, TRAIN) for case in DECISIVE if TRAIN in chosen.modes(case)])
-    span = _span(chosen)
+    span = _span(chosen, named=True)
     where = f"[All cases](docs/benchmarks.md){f': {span}' if span else ''}. {_kept(chosen)}".rstrip()
     parts = (_head(chosen), table, _note(chosen), where, _picture(path, "speedup", home))
     return "\n\n".join(part for part in parts if part)
@@ -133,17 +133,18 @@ def _link(path: Path, home: Path) -> str:
     return Path(os.path.relpath(path, home)).as_posix()
 
 
-def _span(chosen: Chosen) -> str:
-    """The smallest and the largest gain of training, or nothing."""
+def _span(chosen: Chosen, named: bool = False) -> str:
+    """The smallest and the largest gain of training, on request with their cases; or nothing."""
     ratios = []
     for case in chosen.cases():
         best = chosen.fastest(case, TRAIN)
         for over in ("eager", "compile"):
             ratio = None if best is None else chosen.speedup(case, best, TRAIN, over)
-            ratios += [] if ratio is None else [ratio]
+            ratios += [] if ratio is None else [(ratio, case)]
     if not ratios:
         return ""
-    low, high = short(min(ratios)), short(max(ratios))
+    ends = (min(ratios), max(ratios))
+    low, high = (f"{short(ratio)} ({_TITLES.get(case, case)})" if named else short(ratio) for ratio, case in ends)
     return f"training {low} to {high} times as fast as plain PyTorch or torch.compile"
 
 
