@@ -91,7 +91,7 @@ STEPS = {  # 3 of all others; these take Triton's interpreter long
 def refused(rule: Rule, size: tuple[int, ...]) -> str | None:
     """Why the backend does not run this in float32 products."""
     with use_precision("ieee"):
-        return backends.get(BACKEND).can_run(rule, torch.zeros(1, 1, *size, device=DEVICE))
+        return backends.get(BACKEND).can_run(rule, torch.zeros(1, 1, *size, device=DEVICE), None)
 
 
 RUNS = [name for name, (rule, size) in CASES.items() if refused(rule, size) is None]
@@ -128,14 +128,14 @@ def test_parity_where_states_are_computed_again(name, memory):
 def test_parity_in_other_precisions(name, precision, small):
     rule, size = CASES[name]
     with use_precision(precision):
-        reason = backends.get(BACKEND).can_run(rule, torch.zeros(1, 1, *size, device=DEVICE))
+        reason = backends.get(BACKEND).can_run(rule, torch.zeros(1, 1, *size, device=DEVICE), None)
         if reason is not None:
             pytest.skip(reason)
         check_case(BACKEND, name, 3, DEVICE, small=small)
 
 
 def takes(dtype: torch.dtype) -> bool:
-    return backends.get(BACKEND).can_run(Rule(), torch.zeros(1, 16, 8, 8, dtype=dtype, device=DEVICE)) is None
+    return backends.get(BACKEND).can_run(Rule(), torch.zeros(1, 16, 8, 8, dtype=dtype, device=DEVICE), None) is None
 
 
 HALF = [dtype for dtype in (torch.float16, torch.bfloat16) if takes(dtype)]
@@ -180,6 +180,7 @@ def test_extra_of_every_shape(extra_shape):
     ("seed", "first_step", "first_sample", "rate"),
     [(0, 0, 0, 0.0), (11, 5, 2, 0.5), (2**63, 7, 3, 0.3), (2**64 - 1, 2**32 - 2, 2**32 - 2, 1 - 2**-33)],
 )
+@needs("identity")
 def test_drawn_masks_are_those_of_the_reference(seed, first_step, first_sample, rate):
     """With filters that see nothing, weights that say 1 and steps that double, a cell's number is its history."""
     rule = Rule(channels=1, hidden=1, num_filters=0, activation="identity", fire_rate=rate)
@@ -194,6 +195,7 @@ def test_drawn_masks_are_those_of_the_reference(seed, first_step, first_sample, 
     assert torch.equal(found.cpu(), expected)
 
 
+@needs("batch norm")
 def test_two_runs_give_the_same_bits_and_strides_do_not_matter():
     rule, size = CASES["batch norm"]
     weight = torch.randn(3, 2, rule.channels, *size)
