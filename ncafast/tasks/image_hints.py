@@ -10,25 +10,12 @@ FIRST = 1024  # bytes that `hint` looks at
 
 # Pillow opens many of these as TIFF, and would give the small preview inside.
 RAW_ENDINGS = frozenset(
-    (".cr2", ".cr3", ".nef", ".nrw", ".arw", ".sr2", ".dng", ".raf", ".orf", ".rw2", ".pef", ".srw")
+    [".cr2", ".cr3", ".nef", ".nrw", ".arw", ".sr2", ".dng", ".raf", ".orf", ".rw2", ".pef", ".srw"]
 )
 RAW = "is a camera's raw file; develop it with darktable-cli, RawTherapee or dcraw, and save it as PNG or TIFF"
 
-_OTHERS = (
-    ".heic",
-    ".heif",
-    ".hif",
-    ".avif",
-    ".jxl",
-    ".jfif",
-    ".jp2",
-    ".j2k",
-    ".pgm",
-    ".ppm",
-    ".pnm",
-    ".tga",
-    ".psd",
-    ".svg",
+_OTHERS = frozenset(
+    [".heic", ".heif", ".hif", ".avif", ".jxl", ".jfif", ".jp2", ".j2k", ".pgm", ".ppm", ".pnm", ".tga", ".psd", ".svg"]
 )
 
 _HEIC = "is a HEIC photo; convert it with `heif-convert IN OUT.png` or ImageMagick's `magick IN OUT.png`"
@@ -89,7 +76,7 @@ def hint(name: str, first: bytes) -> str:
 
 def left_out(folder: Path, files: Iterable[Path], endings: Sequence[str]) -> str | None:
     """A note on files that look like images and do not have one of the endings; None if there are none."""
-    known = (RAW_ENDINGS | set(_OTHERS)).difference(endings)
+    known = (RAW_ENDINGS | _OTHERS).difference(endings)
     found = Counter(path.suffix.lower() for path in files if path.suffix.lower() in known)
     if not found:
         return None

@@ -1,9 +1,20 @@
-"""Text files with one sample's name per line, which say what to train on and what to hold out."""
+"""What to train on and what to hold out: drawn at random, or as text files with one sample's name per line say."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+
+from ncafast.utils.seeds import mix
+
+
+def held_out_by_chance(names: Sequence[str], fraction: float, seed: int, least: int = 0) -> set[str]:
+    """A part of the names, at least so many and never all: those whose number from (seed, name) is smallest.
+
+    The same names and seed give the same on any machine.
+    """
+    count = min(max(least, round(fraction * len(names))), len(names) - 1)
+    return set(sorted(names, key=lambda name: mix("split", seed, name))[:count])
 
 
 def split_by_lists(

@@ -14,16 +14,21 @@ def columns(rows: Sequence[dict[str, Any]]) -> list[str]:
     """The rows as lines of text under their names: words to the left, numbers to the right with four digits."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     cells = [[_cell(row.get(name, "")) for name in names] for row in rows]
-    widths = [max(len(line[k]) for line in [names, *cells]) for k in range(len(names))]
     right = [all(isinstance(row.get(name), (int, float)) for row in rows) for name in names]
-    lines = [
+    lines = [line.rstrip() for line in aligned([names, *cells], right)]
+    return [lines[0], "-" * max(map(len, lines)), *lines[1:]]
+
+
+def aligned(lines: Sequence[Sequence[str]], right: Sequence[bool]) -> list[str]:
+    """Cells as lines of text, every column as wide as its widest cell, to the left or to the right."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return [
         "  ".join(
             cell.rjust(width) if number else cell.ljust(width)
             for cell, width, number in zip(line, widths, right, strict=True)
-        ).rstrip()
-        for line in [names, *cells]
+        )
+        for line in lines
     ]
-    return [lines[0], "-" * max(map(len, lines)), *lines[1:]]
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:

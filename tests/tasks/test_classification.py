@@ -32,11 +32,10 @@ from ncafast.tasks.classification import (
     predict,
     train,
 )
-from ncafast.tasks.classification.inference import Classifier, panel, seeded, step_statistics
+from ncafast.tasks.classification.inference import Classifier, Spec, panel, seeded, step_statistics
 from ncafast.tasks.classification.loss import classification_loss
 from ncafast.tasks.classification.metrics import measure
 from ncafast.tasks.classification.task import TASK
-from ncafast.tasks.classification.trained import Spec
 from ncafast.tasks.repeats import crossvalidate
 from ncafast.tasks.repeats.config import fold_options
 from ncafast.train import Result, TrainingStopped

@@ -72,9 +72,7 @@ def test_what_a_run_leaves(run, data):
 @pytest.mark.parametrize(("threshold", "empty"), [(1e9, True), (-1e9, False)])
 def test_a_run_that_finds_nothing_yet_says_so(data, tmp_path, monkeypatch, capsys, dims, threshold, empty):
     """Where no voxel of any held-out volume is labelled; a Dice of 0.0000 may also be a segmentation elsewhere."""
-    monkeypatch.setattr(
-        "ncafast.tasks.mednca.validation.decide", lambda found: (found.amax(1) > threshold).to(torch.uint8)
-    )
+    monkeypatch.setattr("ncafast.tasks.mednca.job.decide", lambda found: (found.amax(1) > threshold).to(torch.uint8))
     train((tiny3 if dims == 3 else tiny)(data, tmp_path, epochs=2, pictures=0))
     lines = [line for line in capsys.readouterr().out.splitlines() if "held-out Dice" in line]
     assert len(lines) == 2

@@ -16,10 +16,10 @@ from ncafast.tasks.base import load
 from ncafast.tasks.mednca import AnimateConfig, EvaluateConfig, PredictConfig, animate, evaluate, predict, train
 from ncafast.tasks.mednca.cache import prepare
 from ncafast.tasks.mednca.data import doubts, load_volumes
+from ncafast.tasks.mednca.geometry import contradictions
 from ncafast.tasks.mednca.matching import read_matching_label, waivers
 from ncafast.tasks.mednca.metrics import score
 from ncafast.tasks.mednca.nifti import VolumeError, open_nifti
-from ncafast.tasks.mednca.notes import contradictions
 from ncafast.tasks.mednca.pairs import Pair, find_pairs
 from ncafast.tasks.mednca.slices import Recipe, sharpest_axis
 from ncafast.tasks.mednca.task import TASK

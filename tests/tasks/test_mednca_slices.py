@@ -19,11 +19,11 @@ from ncafast.tasks.mednca.data import (
     doubts,
     load_volumes,
     require_classes,
+    split_volumes,
 )
 from ncafast.tasks.mednca.inference import groups
 from ncafast.tasks.mednca.pairs import Pair, Skipped, find_pairs
 from ncafast.tasks.mednca.slices import Recipe, sharpest_axis
-from ncafast.tasks.mednca.split_files import split_volumes
 from ncafast.train import Job
 from ncafast.utils.seeds import generator, mix
 
@@ -219,21 +219,21 @@ def test_labels_below_zero_and_blank_images_are_remarked_upon(tmp_path):
 
 def test_split_is_by_volume_and_depends_on_seed_and_name_alone():
     split = split_volumes(NAMES, 0.25, seed=3)
-    assert len(split.held_out) == 5
-    assert sorted(split.train + split.held_out) == NAMES
+    assert len(split[1]) == 5
+    assert sorted(split[0] + split[1]) == NAMES
     assert split_volumes(NAMES[::-1], 0.25, seed=3) == split
-    others = {split_volumes(NAMES, 0.25, seed=s).held_out for s in range(10)}
+    others = {split_volumes(NAMES, 0.25, seed=s)[1] for s in range(10)}
     assert len(others) == 10
     # A new volume moves at most one old one between the sides.
     grown = split_volumes([*NAMES, "new"], 5 / 21, seed=3)
-    assert len(set(grown.held_out) & set(split.held_out)) >= 4
+    assert len(set(grown[1]) & set(split[1])) >= 4
 
 
 def test_split_edges():
     assert split_volumes(NAMES, 0) == split_volumes(NAMES, 0, seed=5)
-    assert split_volumes(NAMES, 0).held_out == ()
-    assert len(split_volumes(NAMES[:2], 0.01).held_out) == 1
-    assert len(split_volumes(NAMES[:2], 0.99).train) == 1
+    assert split_volumes(NAMES, 0)[1] == ()
+    assert len(split_volumes(NAMES[:2], 0.01)[1]) == 1
+    assert len(split_volumes(NAMES[:2], 0.99)[0]) == 1
     with pytest.raises(ValueError, match="1 usable volume, which cannot be split"):
         split_volumes(NAMES[:1])
     with pytest.raises(ValueError, match=r"val_fraction=1\.0"):
@@ -245,10 +245,9 @@ def test_split_from_lists(tmp_path):
     train.write_text("# mine\ncase_03\n\n  case_01  \n")
     held_out.write_text("case_07\n")
     both = split_volumes(NAMES, train_list=train, val_list=held_out)
-    assert both.train == ("case_01", "case_03")
-    assert both.held_out == ("case_07",)
-    assert split_volumes(NAMES, val_list=held_out).train == tuple(n for n in NAMES if n != "case_07")
-    assert len(split_volumes(NAMES, train_list=train).held_out) == 18
+    assert both == (("case_01", "case_03"), ("case_07",))
+    assert split_volumes(NAMES, val_list=held_out)[0] == tuple(n for n in NAMES if n != "case_07")
+    assert len(split_volumes(NAMES, train_list=train)[1]) == 18
 
     held_out.write_text("case_07\n", encoding="utf-8-sig")  # as Windows editors write it
     assert split_volumes(NAMES, train_list=train, val_list=held_out) == both

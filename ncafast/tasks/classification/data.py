@@ -18,9 +18,8 @@ from ncafast.tasks.classification.options import TrainConfig
 from ncafast.tasks.classification.sources import Item, Source, open_source
 from ncafast.tasks.image_notes import Notes
 from ncafast.tasks.images import ImageError, Reading
-from ncafast.train.split_files import split_by_lists
+from ncafast.train.split_files import held_out_by_chance, split_by_lists
 from ncafast.utils.progress import Bar, say
-from ncafast.utils.seeds import mix
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +122,7 @@ def split_items(items: Sequence[Item], fraction: float, seed: int) -> tuple[list
     """Hold out the same part of every class: those whose number from (seed, name) is smallest."""
     held: set[str] = set()
     for label in {item.label for item in items}:
-        names = sorted((item.name for item in items if item.label == label), key=lambda n: mix("split", seed, n))
-        held |= set(names[: min(round(fraction * len(names)), len(names) - 1)])
+        held |= held_out_by_chance([item.name for item in items if item.label == label], fraction, seed)
     return [item for item in items if item.name not in held], [item for item in items if item.name in held]
 
 

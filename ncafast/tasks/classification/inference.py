@@ -8,6 +8,7 @@ training images, and kept with the model.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from torch import Tensor
 from ncafast.functional import fire_mask
 from ncafast.models import MaxNCA
 from ncafast.tasks.classification.augment import views
+from ncafast.tasks.classification.recipe import Recipe
 from ncafast.trace import Options, trace
 from ncafast.utils.seeds import mix
 
@@ -89,3 +91,24 @@ class Classifier:
             if advance is not None:
                 advance(len(group))
         return torch.cat(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """A classifier, and what its input must look like."""
+
+    classifier: Classifier
+    recipe: Recipe
+
+    @classmethod
+    def read(cls, model: MaxNCA, metadata: dict[str, str]) -> Spec:
+        """From a checkpoint. Raises ValueError, KeyError or TypeError for what does not fit."""
+        recipe = Recipe.from_json(metadata["recipe"])
+        statistics = torch.tensor(json.loads(metadata["statistics"]), dtype=torch.float32)
+        if not torch.isfinite(statistics).all():
+            raise ValueError("statistics holds NaN or infinite values")
+        if len(recipe.classes) != model.num_classes:
+            raise ValueError(f"the model has num_classes={model.num_classes}, its recipe names {len(recipe.classes)}")
+        if statistics.shape != (recipe.steps, 2, model.hidden_size):
+            raise ValueError(f"statistics of shape {list(statistics.shape)} do not fit {recipe.steps} steps")
+        return cls(Classifier(model, statistics), recipe)

@@ -117,8 +117,7 @@ class PredictConfig(Runtime, ImageLimit, _Views, Progress):
     """An image, or a folder with images, also in folders inside it."""
 
     output: Path = Path("<model>/predictions")
-    """Folder for the results. By default beside the model;
-    a number is added where that is taken."""
+    """Folder for the results. By default beside the model; a number is added where that is taken."""
 
     pictures: int = 16
     """Images whose channels over time are drawn; the others are only classified."""

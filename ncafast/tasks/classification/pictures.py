@@ -50,14 +50,9 @@ def channels_over_time(
     for row, time in enumerate(times):
         for column in range(1 + len(chosen)):
             axes = figure.add_subplot(grid[row, column])
-            axes.set(xticks=[], yticks=[])
-            axes.spines[:].set_visible(False)
+            _panel(axes, image, hidden[:, chosen[column - 1]] if column else None, row)
             if column == 0:
-                axes.imshow(image)
                 axes.set_ylabel(f"step {time}", fontsize=8)
-            else:
-                plane = hidden[:, chosen[column - 1]]
-                axes.imshow(plane[row], cmap="viridis", vmin=plane.min(), vmax=max(plane.max(), plane.min() + 1e-6))
             if row == 0:
                 axes.set_title("image" if column == 0 else f"{chosen[column - 1] + 3}", fontsize=8)
     bars = figure.add_subplot(grid[len(times) + 1, :])
@@ -85,14 +80,8 @@ def film(
         grid = figure.add_gridspec(3, columns, wspace=0.06, hspace=0.2, height_ratios=(1, 1, 0.7))
         for place in range(1 + len(chosen)):
             axes = figure.add_subplot(grid[divmod(place, columns)])
-            axes.set(xticks=[], yticks=[])
-            axes.spines[:].set_visible(False)
+            _panel(axes, image, hidden[:, chosen[place - 1]] if place else None, step)
             axes.set_title("image" if place == 0 else f"channel {chosen[place - 1] + 3}", fontsize=8, pad=2)
-            if place == 0:
-                axes.imshow(image)
-            else:
-                plane = hidden[:, chosen[place - 1]]
-                axes.imshow(plane[step], cmap="viridis", vmin=plane.min(), vmax=max(plane.max(), plane.min() + 1e-6))
         _bars(figure.add_subplot(grid[2, :]), now, recipe)
         text = f"{title}, step {step} of {len(states) - 1}"
         figure.suptitle(printable(text), fontsize=11, parse_math=False)
@@ -104,6 +93,17 @@ def _hidden(states: Sequence[Tensor]) -> tuple[Array, Array]:
     """Hidden channels [T, C - 3, H, W] of an image's states, and those that vary most in the last one."""
     hidden = np.stack([state[3:].float().cpu().numpy() for state in states])
     return hidden, np.sort(np.argsort(-hidden[-1].std((1, 2)), kind="stable")[:MOST_CHANNELS])
+
+
+def _panel(axes: Axes, image: Array, channel: Array | None, step: int) -> None:
+    """The image, or a channel [T, H, W] after a step, coloured from its lowest to its highest value over all steps."""
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+    if channel is None:
+        axes.imshow(image)
+    else:
+        low = channel.min()
+        axes.imshow(channel[step], cmap="viridis", vmin=low, vmax=max(channel.max(), low + 1e-6))
 
 
 def _bars(axes: Axes, probabilities: Sequence[float], recipe: Recipe) -> None:

@@ -14,10 +14,10 @@ from ncafast.files import write_text
 from ncafast.tasks.base import Trained
 from ncafast.tasks.classification import pictures
 from ncafast.tasks.classification.images import read_image
+from ncafast.tasks.classification.inference import Spec
 from ncafast.tasks.classification.listing import list_images
 from ncafast.tasks.classification.options import PredictConfig
 from ncafast.tasks.classification.scores import predictions_csv
-from ncafast.tasks.classification.trained import Spec
 from ncafast.tasks.image_notes import Notes
 from ncafast.tasks.images import ImageError, Reading
 from ncafast.tasks.skipping import each_usable

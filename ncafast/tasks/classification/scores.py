@@ -13,16 +13,17 @@ from torch import Tensor
 
 from ncafast.tasks.base import Trained
 from ncafast.tasks.classification.data import read_items
+from ncafast.tasks.classification.inference import Spec
 from ncafast.tasks.classification.metrics import Metrics, measure
 from ncafast.tasks.classification.options import EvaluateConfig
 from ncafast.tasks.classification.sources import Item, Source, open_source
-from ncafast.tasks.classification.trained import Spec
 from ncafast.tasks.image_notes import Notes
 from ncafast.tasks.images import Reading
 from ncafast.tasks.report import Report
 from ncafast.train.run_folder import read_split
 from ncafast.utils.option_checks import Range
 from ncafast.utils.progress import Bar, say
+from ncafast.utils.tables import aligned
 from ncafast.utils.texts import printable
 from ncafast.viz import charts
 
@@ -50,15 +51,15 @@ class Scores(Report):
 
     def table(self) -> str:
         """The rows as text in columns, and the metrics below."""
-        width = max(5, *(len(printable(row["class"])) for row in self.rows))
-        lines = [f"{'class':<{width}}  images  precision  recall      F1"]
+        lines: list[tuple[str, ...]] = [("class", "images", "precision", "recall", "F1")]
         for row in self.rows:
-            numbers = f"{row['precision']:>9.4f}  {row['recall']:>6.4f}  {row['f1']:>6.4f}"
-            lines.append(f"{printable(row['class']):<{width}}  {row['images']:>6}  {numbers}")
-        rule = "-" * len(lines[0])
+            numbers = (f"{row[name]:.4f}" for name in ("precision", "recall", "f1"))
+            lines.append((printable(row["class"]), str(row["images"]), *numbers))
+        text = aligned(lines, right=(False, True, True, True, True))
+        rule = "-" * len(text[0])
         own = self.metrics
         summary = f"{self.count} images: accuracy {own.accuracy:.4f}, F1 {own.f1_weighted:.4f} weighted, "
-        return "\n".join([lines[0], rule, *lines[1:], rule, summary + f"{own.f1_macro:.4f} mean over classes"])
+        return "\n".join([text[0], rule, *text[1:], rule, summary + f"{own.f1_macro:.4f} mean over classes"])
 
     def contents(self) -> dict[str, Any]:
         """Scores by class, the class of every image, and the confusion matrix."""

@@ -12,12 +12,12 @@ from ncafast.models import MaxNCA
 from ncafast.tasks.base import Task, Trained
 from ncafast.tasks.classification import augment, pictures
 from ncafast.tasks.classification.images import read_image
+from ncafast.tasks.classification.inference import Spec
 from ncafast.tasks.classification.job import Classification
 from ncafast.tasks.classification.options import AnimateConfig, EvaluateConfig, PredictConfig, TrainConfig
 from ncafast.tasks.classification.prediction import Predictions, inputs, predict
 from ncafast.tasks.classification.scores import VIEWS, Scores, score
 from ncafast.tasks.classification.sources import open_source
-from ncafast.tasks.classification.trained import Spec
 from ncafast.tasks.image_notes import Notes
 from ncafast.tasks.images import Reading
 from ncafast.train.run_folder import RunFolder

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from ncafast.models import MedNCA
 from ncafast.tasks.mednca import pictures, planes
+from ncafast.tasks.mednca.geometry import say_contradictions
 from ncafast.tasks.mednca.inference import Model
 from ncafast.tasks.mednca.inputs import find_inputs
 from ncafast.tasks.mednca.model_file import TrainedModel
 from ncafast.tasks.mednca.nifti import VolumeError
-from ncafast.tasks.mednca.notes import say_contradictions
 from ncafast.tasks.mednca.options import AnimateConfig, Axis
 from ncafast.tasks.mednca.segmentation import segment, slices_of
 from ncafast.tasks.mednca.slices import Array

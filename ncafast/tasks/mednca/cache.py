@@ -1,8 +1,7 @@
-"""Prepared slices on disk, one safetensors file per volume, so that reading and normalising happens
-once.
+"""Prepared slices on disk, one safetensors file per volume, so that reading and normalising happens once.
 
-A file's name carries a hash of the sources' sizes and dates and of the recipe: whatever changes
-makes a new file. Its content carries a checksum; a damaged file is made again.
+A file's name carries a hash of the sources' sizes and dates and of the recipe: whatever changes makes a new file. Its
+content carries a checksum; a damaged file is made again.
 """
 
 from __future__ import annotations
@@ -48,8 +47,7 @@ class CachedVolume:
         return len(self.foreground)
 
     def read(self, index: int | slice) -> tuple[Tensor, Tensor]:
-        """Images [n, C, H, W] float32 and class numbers [n, H, W] uint8 of some slices; an int
-        gives n = 1."""
+        """Images [n, C, H, W] float32 and class numbers [n, H, W] uint8 of some slices; an int gives n = 1."""
         where = slice(index, index + 1) if isinstance(index, int) else index
         with safe_open(self.path, "numpy") as file:
             image, label = file.get_slice("image")[where], file.get_slice("label")[where]

@@ -1,7 +1,7 @@
 """From cached volumes to training batches: order, augmentation and padding.
 
-Slices of any size share a batch: they are padded with zeros at the bottom and on the right to a
-common size that the coarse level divides, and `valid` tells the loss which pixels are real.
+Slices of any size share a batch: they are padded with zeros at the bottom and on the right to a common size that the
+coarse level divides, and `valid` tells the loss which pixels are real.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from ncafast.tasks.mednca.nifti import VolumeError
 from ncafast.tasks.mednca.options import TrainConfig
 from ncafast.tasks.mednca.pairs import Pair, Skipped
 from ncafast.tasks.mednca.slices import Recipe
-from ncafast.tasks.mednca.split_files import split_volumes
 from ncafast.tasks.mednca.volumes import check_sides
+from ncafast.train.split_files import held_out_by_chance, split_by_lists
 from ncafast.utils.progress import say
 from ncafast.utils.seeds import generator
 
@@ -77,12 +77,43 @@ def load_sides(
         say(f"skipped: {item.reason}")
     if not volumes:
         raise ValueError(f"none of the {len(pairs)} pairs of image and label map can be used; see the lines above")
-    split = split_volumes(sorted(volumes), config.val_fraction, config.seed, config.train_list, config.val_list)
-    train = [volumes[name] for name in split.train]
+    names = split_volumes(sorted(volumes), config.val_fraction, config.seed, config.train_list, config.val_list)
+    train, held_out = ([volumes[name] for name in side] for side in names)
     require_classes(train, recipe)
     for doubt in doubts(list(volumes.values()), None if config.merge_labels else recipe):
         say(f"note: {doubt}")
-    return train, [volumes[name] for name in split.held_out], skipped
+    return train, held_out, skipped
+
+
+def split_volumes(
+    names: Sequence[str],
+    val_fraction: float = 0.2,
+    seed: int = 0,
+    train_list: Path | None = None,
+    val_list: Path | None = None,
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of the volumes to train on and of those held out, each sorted, at random or as list files say.
+
+    Slices of one volume never end up on both sides. With one list alone, the other side is everything else.
+
+    Raises:
+        ValueError: nothing is left to train on, or a list does not fit the names.
+    """
+    known = sorted(names)
+    if train_list is not None or val_list is not None:
+        train, held_out = split_by_lists(known, train_list, val_list, "volumes")
+        return tuple(sorted(train)), tuple(sorted(held_out))
+    if not 0 <= val_fraction < 1:
+        raise ValueError(f"val_fraction={val_fraction} is not allowed; give a number from 0 to below 1")
+    if val_fraction == 0:
+        return tuple(known), ()
+    if len(known) < 2:
+        raise ValueError(
+            f"there is {len(known)} usable volume, which cannot be split by volume; "
+            "add volumes, or train without measuring by --val-fraction 0"
+        )
+    held_out = held_out_by_chance(known, val_fraction, seed, least=1)
+    return tuple(name for name in known if name not in held_out), tuple(sorted(held_out))
 
 
 def require_classes(volumes: Sequence[CachedVolume], recipe: Recipe) -> None:

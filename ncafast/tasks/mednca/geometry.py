@@ -5,7 +5,9 @@ A header may say it three times: sform (an affine), qform (directions) with pixd
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +15,9 @@ from nibabel import orientations
 from nibabel.affines import voxel_sizes
 from nibabel.spatialimages import HeaderDataError
 
-from ncafast.tasks.mednca.nifti import NiftiFile, VolumeError
+from ncafast.tasks.mednca.nifti import NiftiFile, VolumeError, try_open
 from ncafast.tasks.mednca.options import Geometry
+from ncafast.utils.progress import is_first, say
 
 Array = np.ndarray[Any, Any]
 
@@ -22,6 +25,7 @@ _CLOSE = 0.01  # relative difference up to which two voxel sizes are one
 _MM = {1: 1000.0, 3: 0.001}  # by the code of the unit of length: metres, micrometres; others are mm
 _FLAT = 1e-6  # volume of a voxel as part of the product of its sides, up to which an affine is no affine of a volume
 _QUATERNION = "quatern_b", "quatern_c", "quatern_d"
+_said: set[str] = set()  # a cross-validation trains on the same files again and again
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +100,35 @@ def contradiction(file: NiftiFile) -> str | None:
     return f"{ours}, {other}"
 
 
+def say_contradictions(paths: Iterable[Path], geometry: Geometry) -> None:
+    """Say what `contradictions` finds, unless this process has said it before."""
+    if not is_first():
+        return
+    for line in contradictions(paths, geometry):
+        if line not in _said:
+            _said.add(line)
+            say(f"note: {line}")
+
+
+def contradictions(paths: Iterable[Path], geometry: Geometry) -> Iterator[str]:
+    """One line for each kind of contradiction, with the first file that has it and the number of files that have.
+
+    Args:
+        paths: of the files. Those that cannot be read do not count.
+        geometry: what says where voxels lie, sform or qform.
+    """
+    files = list(filter(None, map(try_open, paths)))
+    kinds: dict[str, list[str]] = {}
+    for file in files:
+        found = contradiction(file)
+        if found is not None:
+            kinds.setdefault("geometry", []).append(f"{file.path}: {found}; {_taken(geometry)}")
+        for kind, repair in file.repairs.items():
+            kinds.setdefault(kind, []).append(f"{file.path}: {repair}")
+    for lines in kinds.values():
+        yield f"{lines[0]} ({len(lines)} of {len(files)} files are of this kind)"
+
+
 def _affine(file: NiftiFile, geometry: Geometry) -> Array:
     """Voxel as stored -> position, [4, 4]."""
     header = file.header
@@ -153,3 +186,9 @@ def _codes(affine: Array | None) -> str | None:
 
 def _mm(sizes: Array) -> str:
     return f"{' x '.join(f'{size:.4g}' for size in sizes)} mm"
+
+
+def _taken(geometry: Geometry) -> str:
+    if geometry == "sform":
+        return "the sform is taken, unless --geometry qform is given"
+    return "the sform is not taken, as --geometry qform says"

@@ -10,18 +10,18 @@ from torch import Tensor
 
 from ncafast.models import M3DNCA, MedNCA
 from ncafast.tasks.base import Task, TaskJob, initialised
-from ncafast.tasks.mednca import pictures
+from ncafast.tasks.mednca import pictures, planes
 from ncafast.tasks.mednca.cache import CachedVolume
 from ncafast.tasks.mednca.data import Batch, TrainingSlices, load_sides
-from ncafast.tasks.mednca.inference import Model
+from ncafast.tasks.mednca.geometry import say_contradictions
+from ncafast.tasks.mednca.inference import Model, decide, probabilities
 from ncafast.tasks.mednca.loss import dice_bce
+from ncafast.tasks.mednca.metrics import dice, mean
 from ncafast.tasks.mednca.model_file import least_sides, metadata_of
-from ncafast.tasks.mednca.notes import say_contradictions
 from ncafast.tasks.mednca.options import TrainConfig
 from ncafast.tasks.mednca.patches import PatchBatch, TrainingVolumes
 from ncafast.tasks.mednca.plan import open_training, recipe_for
-from ncafast.tasks.mednca.slices import Array, Recipe
-from ncafast.tasks.mednca.validation import validate
+from ncafast.tasks.mednca.slices import Recipe
 from ncafast.train import Moment, Report, Settings
 from ncafast.train.run_folder import RunFolder
 from ncafast.train.settings import BaseSettings
@@ -79,20 +79,39 @@ class Segmentation(TaskJob):
         return {"dice_loss": dice_loss, "bce": bce}
 
     def validate(self, report: Report) -> dict[str, Any]:
-        def show(volume: CachedVolume, picture: Array) -> None:
-            write_png(report.folder.pictures / f"{volume.name}.png", picture)
-            report.board.picture(report.step, f"held out/{volume.name}", picture)
+        """Mean Dice over the held-out volumes, and of each class where there are several; None where nothing is held
+        out."""
+        columns = self._columns()
+        if not self.held_out:
+            return dict.fromkeys(("val_dice", *columns))
+        self.model.eval()
+        seed, group = self.config.seed, self.config.predict_batch
+        table, self.finds, labelled = [], False, False
+        for number, volume in enumerate(self.held_out):
+            images, truth = volume.read(slice(None))
+            found = decide(probabilities(self.model, images, seed=seed, group=group))
+            self.finds, labelled = self.finds or bool(found.any()), labelled or bool(truth.any())
+            classes = range(1, len(self.recipe.values) + 1)
+            table.append([dice((found == k).numpy(), (truth == k).numpy()) for k in classes])
+            if number < self.config.pictures:
+                self._show(report, volume, images, found, truth, mean(table[-1]))
+        self.finds = self.finds or not labelled
+        per_class = [mean(column) for column in zip(*table, strict=True)]
+        return {"val_dice": mean(per_class), **dict(zip(columns, per_class, strict=False))}
 
-        row, self.finds = validate(
-            self.model,
-            self.held_out,
-            self.recipe,
-            seed=self.config.seed,
-            group=self.config.predict_batch,
-            shown=self.config.pictures,
-            show=show,
-        )
-        return row
+    def _columns(self) -> list[str]:
+        """Names of the classes' columns, by the labels' names or values; none for one class."""
+        recipe, several = self.recipe, len(self.recipe.values) > 1
+        return [f"val_dice_{recipe.name_of(v) if recipe.label_names else v}" for v in recipe.values if several]
+
+    def _show(
+        self, report: Report, volume: CachedVolume, images: Tensor, found: Tensor, truth: Tensor, score: float
+    ) -> None:
+        shown = images[:, 0].numpy(), found.numpy(), truth.numpy(), volume.spacing
+        title = f"{volume.name}, Dice of the volume {score:.3f}"
+        picture = planes.draw(self.recipe, self.config.dims, *shown, title)
+        write_png(report.folder.pictures / f"{volume.name}.png", picture)
+        report.board.picture(report.step, f"held out/{volume.name}", picture)
 
     def score(self, row: dict[str, Any]) -> float:
         return -row["loss"] if row["val_dice"] is None else row["val_dice"]

@@ -17,9 +17,8 @@ def dice_bce(
 ) -> tuple[Tensor, Tensor]:
     """(Dice loss, cross-entropy), two scalars to be added.
 
-    Dice loss of a class: 1 - (2 sum(p t) + smooth) / (sum(p) + sum(t) + smooth) with p =
-    sigmoid(logits), sums over the whole batch; then the mean over classes. Cross-entropy: the mean
-    over valid pixels and classes.
+    Dice loss of a class: 1 - (2 sum(p t) + smooth) / (sum(p) + sum(t) + smooth) with p = sigmoid(logits), sums over the
+    whole batch; then the mean over classes. Cross-entropy: the mean over valid pixels and classes.
     """
     probability = logits.sigmoid() * valid
     truth = target * valid

@@ -1,13 +1,13 @@
 """Dice, IoU and Hausdorff 95 of one class in one volume, and how sure the model itself is.
 
-When neither truth nor prediction holds the class, they agree: Dice = IoU = 1, distance 0. When one
-of them alone does, Dice = IoU = 0 and the distance is the volume's diagonal, the farthest two
-voxels can be apart.
+When neither truth nor prediction holds the class, they agree: Dice = IoU = 1, distance 0. When one of them alone does,
+Dice = IoU = 0 and the distance is the volume's diagonal, the farthest two voxels can be apart.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,9 +50,9 @@ def iou(prediction: Array, truth: Array) -> float:
 def hausdorff(prediction: Array, truth: Array, spacing: tuple[float, float, float], percentile: float = 95.0) -> float:
     """Distance in mm within which ``percentile`` % of either surface lies from the other.
 
-    The larger of the two directed percentiles, as in MONAI. A mask's surface is its voxels with a
-    face neighbour outside it; beyond the volume's edge is outside. A volume of one slice counts as
-    2-D. 100 gives the Hausdorff distance itself.
+    The larger of the two directed percentiles, as in MONAI. A mask's surface is its voxels with a face neighbour
+    outside it; beyond the volume's edge is outside. A volume of one slice counts as 2-D. 100 gives the Hausdorff
+    distance itself.
     """
     if not prediction.any() and not truth.any():
         return 0.0
@@ -80,6 +80,11 @@ def quality(variance: Array, mean: Array) -> float:
     """
     total = float(mean.sum(dtype=np.float64))
     return float(np.sqrt(variance).sum(dtype=np.float64)) / total if total else 0.0
+
+
+def mean(values: Sequence[float]) -> float:
+    """The mean, as exactly as floats can say it; the order does not matter."""
+    return math.fsum(values) / len(values)
 
 
 def _surface(mask: Array) -> Array:

@@ -58,8 +58,8 @@ class _NewImages(_Reading):
 class TrainConfig(BaseSettings, _Labelled):
     """Train a Med-NCA, or with --dims 3 an M3D-NCA, on NIfTI images and their label maps.
 
-    Runs until all epochs are done. If the run is stopped, even by a power cut, give the same
-    command again: it goes on where it was and ends with the same weights.
+    Runs until all epochs are done. If the run is stopped, even by a power cut, give the same command again: it goes on
+    where it was and ends with the same weights.
     """
 
     data: Path | None = None
@@ -99,16 +99,14 @@ class TrainConfig(BaseSettings, _Labelled):
     """Names of the masks to learn, where every case has one per structure. Left out: all."""
 
     percentiles: tuple[float, float] = (0.5, 99.5)
-    """Intensities at these percentiles of each volume's non-zero voxels become 0 and 1; the rest is
-    clipped."""
+    """Intensities at these percentiles of each volume's non-zero voxels become 0 and 1; the rest is clipped."""
 
     geometry: Geometry = "sform"
     """What of a NIfTI header says where its voxels lie and how large they are, where it holds both: sform, or qform
     with pixdim. Where there is no qform, qform takes the sform's directions and pixdim's voxel sizes."""
 
     val_fraction: float = 0.2
-    """Part of the volumes held out to measure progress. Whole volumes are held out, never single
-    slices."""
+    """Part of the volumes held out to measure progress. Whole volumes are held out, never single slices."""
 
     train_list: Path | None = None
     """Text file with the names of the training volumes, one per line. Left out: split by
@@ -146,8 +144,7 @@ class TrainConfig(BaseSettings, _Labelled):
     """Steps of the automaton on each level. Left out: 20, with --dims 3 10."""
 
     scale: int = 2
-    """How many times smaller a level is than the next. 4 suits images of some 200 pixels and more.
-    """
+    """How many times smaller a level is than the next. 4 suits images of some 200 pixels and more. """
 
     fire_rate: float = 0.5
     """Probability that a cell updates in a step."""
@@ -189,9 +186,8 @@ class PredictConfig(Runtime, _NewImages, Progress):
     case, if the model takes several; one of them finds the others."""
 
     output: Path = Path("<model>/predictions")
-    """Folder for the results; for a single image it may also be a file name ending in .nii or
-    .nii.gz. By default beside the model;
-    a number is added where that is taken."""
+    """Folder for the results; for a single image it may also be a file name ending in .nii or .nii.gz. By default
+    beside the model; a number is added where that is taken."""
 
     runs: int | None = None
     """Segment this many times with different firing cells and average the probabilities. Left out:
@@ -205,10 +201,9 @@ class PredictConfig(Runtime, _NewImages, Progress):
     """Also write one binary mask per label, NAME/LABEL.nii.gz beside NAME.nii.gz."""
 
     uncertainty: bool = False
-    """Also write where the model is unsure, into the folder uncertainty/ inside --output, or NAME-uncertainty/
-    beside a file NAME.nii.gz: the variance of the probability over the runs and over the last steps of the
-    automaton, as NIfTI and as a picture, and report.json with the quality score of M3D-NCA (NQM; high means
-    doubtful)."""
+    """Also write where the model is unsure, into the folder uncertainty/ inside --output, or NAME-uncertainty/ beside a
+    file NAME.nii.gz: the variance of the probability over the runs and over the last steps of the automaton, as NIfTI
+    and as a picture, and report.json with the quality score of M3D-NCA (NQM; high means doubtful)."""
 
     last_steps: int | None = None
     """Steps at the end whose variance --uncertainty shows. Left out: 5, or all where the model takes fewer."""
@@ -223,8 +218,7 @@ class EvaluateConfig(Runtime, _Reading, _Labelled, Progress):
     """Folder with images and labels, laid out as for training. Left out: --images and --labels say where they are."""
 
     subset: Literal["auto", "val", "train", "all"] = "auto"
-    """Which volumes to score. auto: those held out, if the model was trained on this data;
-    otherwise all."""
+    """Which volumes to score. auto: those held out, if the model was trained on this data; otherwise all."""
 
     output: Path = Path("<model>/evaluation")
     """Folder for scores.csv and the overlays of the worst, the middle and the best volume. By default beside the model;
@@ -235,9 +229,8 @@ class EvaluateConfig(Runtime, _Reading, _Labelled, Progress):
     Left out: those that the model was trained on."""
 
     runs: int = 1
-    """Segment this many times with different firing cells and average the probabilities. From 2 on,
-    scores.csv also has the quality score of M3D-NCA (NQM; high means doubtful), and quality.png
-    shows it beside the Dice score."""
+    """Segment this many times with different firing cells and average the probabilities. From 2 on, scores.csv also has
+    the quality score of M3D-NCA (NQM; high means doubtful), and quality.png shows it beside the Dice score."""
 
 
 @dataclass

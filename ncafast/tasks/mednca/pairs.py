@@ -67,8 +67,7 @@ def holds_nifti(folder: Path) -> bool:
 
 
 def volume_name(path: Path) -> str:
-    """The name an image and its label map share: the stem without an ending such as _0000, _image
-    or _seg."""
+    """The name an image and its label map share: the stem without an ending such as _0000, _image or _seg."""
     return _LABEL_ENDING.sub("", _IMAGE_ENDING.sub("", stem(path)))
 
 

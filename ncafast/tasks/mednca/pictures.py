@@ -1,7 +1,6 @@
 """Pictures for people: a slice with its contours, the curves of a run, a probability over a slice.
 
-Slices are shown as a viewer shows them: the patient's top or front is up, and letters at the edge
-name the sides.
+Slices are shown as a viewer shows them: the patient's top or front is up, and letters at the edge name the sides.
 """
 
 from __future__ import annotations
@@ -42,9 +41,8 @@ def overlay(
 ) -> Array:
     """Two panels, the image alone and with contours, as [height, width, 3] uint8.
 
-    Prediction is dashed and truth solid; with one class they differ in colour, with several each
-    class has its own. ``pixel`` is the size in mm along H and W. ``names`` name the classes in the
-    legend.
+    Prediction is dashed and truth solid; with one class they differ in colour, with several each class has its own.
+    ``pixel`` is the size in mm along H and W. ``names`` name the classes in the legend.
     """
     panel = 4.6  # inches
     tall = panel * min(max(tallness(image, pixel), 0.6), 1.6)

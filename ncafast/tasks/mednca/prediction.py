@@ -11,12 +11,12 @@ from typing import Any
 from tqdm import tqdm
 
 from ncafast.tasks.mednca import planes, uncertainty
+from ncafast.tasks.mednca.geometry import say_contradictions
 from ncafast.tasks.mednca.inference import dims_of
 from ncafast.tasks.mednca.inputs import Input, find_inputs
 from ncafast.tasks.mednca.modalities import stem
 from ncafast.tasks.mednca.model_file import TrainedModel
 from ncafast.tasks.mednca.nifti import VolumeError
-from ncafast.tasks.mednca.notes import say_contradictions
 from ncafast.tasks.mednca.options import PredictConfig
 from ncafast.tasks.mednca.pairs import Skipped
 from ncafast.tasks.mednca.segmentation import segment

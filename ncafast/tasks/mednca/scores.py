@@ -1,33 +1,32 @@
-"""Scoring a model on volumes with known labels: a table, a CSV file, and pictures of the worst and
-best volume."""
+"""Scoring a model on volumes with known labels: a table, a CSV file, and pictures of the worst and best volume."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from ncafast.tasks.mednca import planes, uncertainty
 from ncafast.tasks.mednca.agreement import check_dataset, doubts
+from ncafast.tasks.mednca.geometry import say_contradictions
 from ncafast.tasks.mednca.inference import dims_of
 from ncafast.tasks.mednca.layouts import Dataset, open_dataset
 from ncafast.tasks.mednca.matching import Waived, waivers
-from ncafast.tasks.mednca.metrics import score
+from ncafast.tasks.mednca.metrics import mean, score
 from ncafast.tasks.mednca.model_file import TrainedModel
 from ncafast.tasks.mednca.nifti import VolumeError
-from ncafast.tasks.mednca.notes import say_contradictions
 from ncafast.tasks.mednca.options import EvaluateConfig
 from ncafast.tasks.mednca.pairs import Pair, Skipped
 from ncafast.tasks.mednca.reading import read_truth
 from ncafast.tasks.mednca.segmentation import Segmentation, segment
 from ncafast.tasks.mednca.slices import Array, Recipe
 from ncafast.tasks.report import Report
+from ncafast.tasks.skipping import each_usable
 from ncafast.train.run_folder import read_split
 from ncafast.utils.option_checks import refused
+from ncafast.utils.progress import say
+from ncafast.utils.tables import aligned
 from ncafast.utils.texts import printable
 
 _COLUMNS = ("dice", "iou", "hd95_mm")
@@ -58,14 +57,7 @@ class Scores(Report):
             numbers = (f"{row['dice']:.4f}", f"{row['iou']:.4f}", f"{row['hd95_mm']:.2f}")
             label = printable(row.get("name") or str(row["label"]))
             lines.append((printable(row["volume"]), label, *numbers))
-        widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
-        text = [
-            "  ".join(
-                cell.ljust(width) if k == 0 else cell.rjust(width)
-                for k, (cell, width) in enumerate(zip(line, widths, strict=True))
-            )
-            for line in lines
-        ]
+        text = aligned(lines, right=(False, True, True, True, True))
         rule = "-" * len(text[0])
         return "\n".join([text[0], rule, *text[1:-1], rule, text[-1]])
 
@@ -83,34 +75,29 @@ def score_volumes(trained: TrainedModel, options: EvaluateConfig) -> Scores:
     """
     trained.spec.recipe.check_channels(options.channels)
     data = _open(options, trained.spec.recipe)
-    skipped = list(data.skipped)
     chosen = _choose(data.pairs, options)
     say_contradictions([path for pair in chosen for path in pair.sources], trained.spec.recipe.geometry)
     scored: list[tuple[float, Pair]] = []
     rows: list[dict[str, Any]] = []
     waived: dict[str, Waived] = {}
-    for pair in tqdm(chosen, "scoring", unit="volume", disable=not options.progress):
-        try:
-            own, waived[pair.name] = _score(trained, pair, options)
-        except VolumeError as error:
-            if len(chosen) == 1:
-                raise
-            skipped.append(Skipped(pair.image, str(error)))
-            continue
-        rows += own
-        scored.append((math.fsum(row["dice"] for row in own) / len(own), pair))
+
+    def one(pair: Pair) -> None:
+        found, waived[pair.name] = _score(trained, pair, options)
+        rows.extend(found)
+        scored.append((mean([row["dice"] for row in found]), pair))
+
+    for item in data.skipped:
+        say(f"skipped: {item.reason}")
+    _, unusable = each_usable(chosen, one, VolumeError, "scoring", options.progress)
     for line in waivers(waived):
-        tqdm.write(printable(f"note: {line}"))
-    for item in skipped:
-        tqdm.write(printable(f"skipped: {item.reason}"))
-    if not rows:
-        raise ValueError(f"none of the {len(chosen)} chosen volumes can be scored; see the lines above")
-    mean = {key: math.fsum(row[key] for row in rows) / len(rows) for key in _COLUMNS}
+        say(f"note: {line}")
+    means = {key: mean([row[key] for row in rows]) for key in _COLUMNS}
     scored.sort(key=lambda item: item[0])
     drawn = {"quality.png": uncertainty.draw_quality(rows, trained.spec.recipe)} if options.runs > 1 else {}
     for name, place in (("worst", 0), ("middle", len(scored) // 2), ("best", -1)):
         drawn[f"{name}.png"] = _draw(trained, *scored[place], options, name)
-    return Scores(tuple(rows), mean, tuple(skipped), drawn)
+    skipped = (*data.skipped, *(Skipped(pair.image, reason) for pair, reason in unusable))
+    return Scores(tuple(rows), means, skipped, drawn)
 
 
 def _open(config: EvaluateConfig, recipe: Recipe) -> Dataset:
@@ -124,7 +111,7 @@ def _open(config: EvaluateConfig, recipe: Recipe) -> Dataset:
         raise ValueError(f"{config.data}: has a mask per structure, and the model does not name any; give --structures")
     check_dataset(recipe, data, config.channels)
     for line in (*data.decided(), *doubts(recipe, data)):
-        tqdm.write(printable(f"note: {line}"))
+        say(f"note: {line}")
     return data
 
 
@@ -148,7 +135,7 @@ def _choose(pairs: Sequence[Pair], config: EvaluateConfig) -> list[Pair]:
     chosen = [pair for pair in pairs if pair.name in wanted]
     if not chosen:
         raise ValueError(f"none of the model's {len(wanted)} {side} volumes is in this data; use --subset all")
-    tqdm.write(f"scoring the {side} volumes: {len(chosen)} of {len(pairs)}")
+    say(f"scoring the {side} volumes: {len(chosen)} of {len(pairs)}")
     return chosen
 
 

@@ -1,7 +1,6 @@
 """From volumes to slices: normalised intensities, labels as class numbers, the slicing axis first.
 
-`Recipe` holds every choice that shapes the numbers a model sees, so that prediction repeats what
-training did.
+`Recipe` holds every choice that shapes the numbers a model sees, so that prediction repeats what training did.
 """
 
 from __future__ import annotations
@@ -65,8 +64,7 @@ class Recipe:
 
     @classmethod
     def of(cls, config: TrainConfig, images: Sequence[Path]) -> Recipe:
-        """The recipe that a training configuration asks for; axis "auto" is settled by looking at
-        the images."""
+        """The recipe that a training configuration asks for; axis "auto" is settled by looking at the images."""
         axis = sharpest_axis(images, config.geometry) if config.axis == "auto" else config.axis
         several = any((read_channels(image) or 1) > 1 for image in images)
         channels = tuple(config.channels or (0,))
@@ -151,9 +149,8 @@ class Recipe:
     def image_slices(self, data: Array) -> Array:
         """[C, X, Y, Z] raw intensities -> [S, C, H, W] float16 in 0..1.
 
-        Every channel is scaled on its own: its percentiles over non-zero voxels become 0 and 1, the
-        rest is clipped. A channel without contrast becomes 0. float16 (steps of 1/2048 at most)
-        halves the cache.
+        Every channel is scaled on its own: its percentiles over non-zero voxels become 0 and 1, the rest is clipped. A
+        channel without contrast becomes 0. float16 (steps of 1/2048 at most) halves the cache.
         """
         scaled = np.stack([_normalise(channel, self.percentiles) for channel in data])
         moved = np.moveaxis(scaled, self.slice_axis + 1, 0)

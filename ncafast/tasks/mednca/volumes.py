@@ -1,8 +1,7 @@
 """Reading images and label maps from NIfTI files.
 
-Inside the task every volume is in canonical orientation: its axes run to the patient's right, front
-and top (RAS), whatever order and direction the file stores. Predictions go back to the file's own
-orientation.
+Inside the task every volume is in canonical orientation: its axes run to the patient's right, front and top (RAS),
+whatever order and direction the file stores. Predictions go back to the file's own orientation.
 """
 
 from __future__ import annotations
@@ -52,8 +51,8 @@ class Volume:
 def read_image(path: Path, channels: tuple[int, ...] = (0,), geometry: Geometry = "sform") -> Volume:
     """Read the chosen channels of a 2-D, 3-D or 4-D NIfTI image.
 
-    Raises VolumeError for a file that is unreadable, corrupt, of another kind, has too few
-    channels, or holds NaN or infinite voxels.
+    Raises VolumeError for a file that is unreadable, corrupt, of another kind, has too few channels, or holds NaN or
+    infinite voxels.
     """
     file = open_nifti(path)
     place = place_of(file, geometry)
