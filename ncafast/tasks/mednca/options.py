@@ -144,7 +144,7 @@ class TrainConfig(BaseSettings, _Labelled):
     """Steps of the automaton on each level. Left out: 20, with --dims 3 10."""
 
     scale: int = 2
-    """How many times smaller a level is than the next. 4 suits images of some 200 pixels and more. """
+    """How many times smaller a level is than the next. 4 suits images of some 200 pixels and more."""
 
     fire_rate: float = 0.5
     """Probability that a cell updates in a step."""
