@@ -9,8 +9,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from bench import plots, readme
 from ncafast import cli
-from ncafast.bench import plots, readme, report, results
+from ncafast.bench import report, results
 from ncafast.bench.chosen import Chosen, files
 
 HERE = Path(__file__).resolve().parent

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ncafast.bench import plots, readme, report, results
+from ncafast.bench import report, results
 from ncafast.bench.case import FORWARD, INFERENCE, MEMORY, TRAIN
 from ncafast.bench.cases import CASES, SWEEPS
 from ncafast.bench.chosen import Chosen
@@ -19,6 +19,9 @@ from ncafast.bench.results import Row
 from ncafast.bench.timing import Spread
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+from bench import plots, readme  # noqa: E402
+
 SHARED = {
     "revision": "abc",
     "device": "Some CPU",

@@ -6,11 +6,11 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from bench.plots import picture_path
 from ncafast.bench import results
 from ncafast.bench.case import FORWARD, INFERENCE, TRAIN
 from ncafast.bench.cases import CASES
 from ncafast.bench.chosen import Chosen, files
-from ncafast.bench.plots import picture_path
 from ncafast.bench.report import short
 
 START, END = "<!-- benchmark start -->", "<!-- benchmark end -->"
