@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from ncafast.half import fits
-from ncafast.rule import Rule, as_int, shown
+from ncafast.rule import Rule
+from ncafast.values import as_int, shown
 
 _COUNTER = 2**32  # step and sample are 32-bit words of the random counter
 _MOST_ELEMENTS = 2**63 - 1  # offsets are signed 64-bit; torch.jit.trace compares with it as such a number

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from ncafast import check, philox
 from ncafast.keywords import options_of, refuse_unknown
-from ncafast.rule import Rule, number
+from ncafast.rule import Rule
 from ncafast.trace import Memory, Options, States, seed_tensor, trace
+from ncafast.values import number
 
 
 def rollout(

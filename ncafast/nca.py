@@ -14,8 +14,9 @@ from ncafast import check
 from ncafast import filters as _filters
 from ncafast.keywords import options_of, refuse_unknown
 from ncafast.layers import Dense, Layers, check_call, derive, follow, norm, norm_layer, norm_tensors
-from ncafast.rule import MAX_KERNEL, Alive, Rule, flag, layer_name, shown, whole
+from ncafast.rule import MAX_KERNEL, Alive, Rule, layer_name
 from ncafast.trace import Memory, Options, States, trace
+from ncafast.values import flag, shown, whole
 
 
 class NCA(nn.Module):

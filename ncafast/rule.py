@@ -7,12 +7,12 @@ done. `Rule.param_shapes()` names the tensors that a step needs, in the one orde
 from __future__ import annotations
 
 import json
-import math
-import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from typing import Any
+
+from ncafast.values import flag, number, odd, shown, whole, widths
 
 PADDINGS = ("zeros", "reflect", "replicate", "circular")
 ACTIVATIONS = ("relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "identity")
@@ -21,7 +21,6 @@ PERCEPTIONS = ("depthwise", "dense")
 NOISES = ("none", "update", "state")
 MAX_KERNEL = 7  # cells per axis of a filter
 _MAX_POOL = 63  # cells per axis of the alive mask's window
-_LARGEST = 2**31 - 1  # kernels count channels and widths in 32 bits
 
 
 @dataclass(frozen=True)
@@ -297,75 +296,6 @@ def _check_together(rule: Rule) -> None:
             raise TypeError(f"alive must be an Alive or None, got {type(rule.alive).__name__}")
         if rule.alive.channel >= rule.channels:
             raise ValueError(f"alive.channel={rule.alive.channel} must be below channels={rule.channels}")
-
-
-def as_int(value: Any) -> int | None:
-    """The value as an int, also if it is one of numpy or a tensor of one whole number; None for anything else."""
-    if isinstance(value, bool) or (type(value).__name__ == "Tensor" and "bool" in str(value.dtype)):
-        return None
-    try:
-        return operator.index(value)
-    except (TypeError, RuntimeError):  # the last from tensors without memory
-        return None
-
-
-def whole(name: str, value: Any, low: int, high: int | None = None) -> int:
-    """The value as an int, or an error that names the argument and what is allowed."""
-    found = as_int(value)
-    if found is None:
-        raise TypeError(f"{name} must be an int, got {type(value).__name__} {shown(value)}")
-    if found < low or found > (_LARGEST if high is None else high):
-        allowed = f"{low} to {high}" if high is not None else f">= {low}" if found < low else "below 2**31"
-        raise ValueError(f"{name}={shown(found)} is not allowed: it must be {allowed}")
-    return found
-
-
-def odd(name: str, value: Any, high: int) -> int:
-    """An odd int from 1 to `high`, or an error that names the argument."""
-    value = whole(name, value, 1, high)
-    if value % 2 == 0:
-        raise ValueError(f"{name}={value} is even; an odd size is needed so that the window has a centre")
-    return value
-
-
-def widths(name: str, value: Any) -> tuple[int, ...]:
-    """One int or a sequence of them, each at least 1, as a tuple; or an error that names the argument."""
-    sizes = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value,)
-    if not sizes:
-        raise ValueError(f"{name}=() is not allowed: at least one hidden layer is needed")
-    return tuple(whole(name, size, 1) for size in sizes)
-
-
-def flag(name: str, value: Any) -> bool:
-    """True or False (also numpy's) as a bool, or an error that names the argument."""
-    if not isinstance(value, bool) and type(value).__name__ not in ("bool", "bool_"):
-        raise TypeError(f"{name} must be True or False, got {type(value).__name__} {shown(value)}")
-    return bool(value)
-
-
-def number(name: str, value: Any, low: float | None = None, high: float | None = None) -> float:
-    """The value as a finite float, or an error that names the argument and what is allowed."""
-    try:
-        found = None if isinstance(value, (bool, str, bytes)) else float(value)
-    except OverflowError:
-        found = math.inf
-    except (TypeError, ValueError, RuntimeError):  # the last two come from tensors of several elements, or complex
-        found = None
-    if found is None:
-        raise TypeError(f"{name} must be a number, got {type(value).__name__} {shown(value)}")
-    inside = math.isfinite(found) and (low is None or found >= low) and (high is None or found <= high)
-    if not inside:
-        allowed = "finite" if low is None else f">= {low:g}" if high is None else f"{low:g} to {high:g}"
-        raise ValueError(f"{name}={shown(value) if math.isinf(found) else found} is not allowed: it must be {allowed}")
-    return found
-
-
-def shown(value: Any) -> str:
-    """A value as an error shows it: on one line, cut where it gets long."""
-    if isinstance(value, int) and value.bit_length() > 256:  # Python refuses to spell the longest out
-        return f"(an int of {value.bit_length()} bits)"
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _kernel(value: Any, ndim: int) -> tuple[int, ...]:

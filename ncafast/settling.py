@@ -12,7 +12,8 @@ from torch import Tensor
 from ncafast import check
 from ncafast.functional import OPTIONS, rollout
 from ncafast.keywords import options_of, refuse_unknown
-from ncafast.rule import Rule, number
+from ncafast.rule import Rule
+from ncafast.values import number
 
 
 class Settled(NamedTuple):

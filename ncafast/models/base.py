@@ -13,8 +13,9 @@ from ncafast.backends.precision import precision
 from ncafast.functional import OPTIONS
 from ncafast.keywords import options_of, refuse_unknown
 from ncafast.layers import Layers, derive, follow
-from ncafast.rule import Rule, number
+from ncafast.rule import Rule
 from ncafast.trace import Options, Trace, trace
+from ncafast.values import number
 
 
 class Rate:

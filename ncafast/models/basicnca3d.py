@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from ncafast import check
 from ncafast.layers import Layers, bias, conv, filters, linear, matrix, norm, norm_tensors
 from ncafast.models.base import Rate, RuleModule, channels_first
-from ncafast.rule import MAX_KERNEL, Rule, odd, whole
+from ncafast.rule import MAX_KERNEL, Rule
+from ncafast.values import odd, whole
 
 _AXES = (2, 0, 1)  # the filters' axes are Y, Z, X, the grid's X, Y, Z
 

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ncafast.models.base import RuleModule
-from ncafast.rule import shown
 from ncafast.trace import States
+from ncafast.values import shown
 
 Box = tuple[int, ...]  # a cell's place, or a number of cells, along each spatial axis
 

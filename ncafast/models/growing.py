@@ -18,7 +18,8 @@ from ncafast import check
 from ncafast.filters import sobel
 from ncafast.layers import Layers, bias, linear, matrix
 from ncafast.models.base import Rate, RuleModule, channels_first
-from ncafast.rule import Alive, Rule, whole
+from ncafast.rule import Alive, Rule
+from ncafast.values import whole
 
 
 class GrowingNCA(RuleModule):

@@ -29,8 +29,9 @@ from ncafast.models.cascade import (
     level_sizes,
     run_level,
 )
-from ncafast.rule import Rule, whole
+from ncafast.rule import Rule
 from ncafast.trace import Memory, States
+from ncafast.values import whole
 
 MAX_LEVELS = 10  # a coarsest cell covers at least 2**9 voxels along each axis then
 

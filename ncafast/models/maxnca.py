@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from ncafast import check
 from ncafast.layers import Layers, bias, conv, filters, matrix, norm, norm_tensors
 from ncafast.models.base import Rate, RuleModule, channels_first
-from ncafast.rule import Rule, whole
+from ncafast.rule import Rule
+from ncafast.values import whole
 
 
 class MaxNCA(RuleModule):

@@ -18,8 +18,9 @@ from ncafast.layers import check_call
 from ncafast.models.base import Rebuildable
 from ncafast.models.cascade import check_last, run_level
 from ncafast.models.nca2d import NCA2D
-from ncafast.rule import MAX_KERNEL, Rule, odd, shown, whole
+from ncafast.rule import MAX_KERNEL, Rule
 from ncafast.trace import Memory, States
+from ncafast.values import odd, shown, whole
 
 
 class MedNCA(Rebuildable):

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from ncafast.layers import Layers, bias, conv, filters, matrix, norm, norm_tensors
 from ncafast.models.base import Rate, RuleModule
-from ncafast.rule import MAX_KERNEL, Rule, odd, whole
+from ncafast.rule import MAX_KERNEL, Rule
+from ncafast.values import odd, whole
 
 
 class NCA2D(RuleModule):

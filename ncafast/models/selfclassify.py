@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from ncafast import check
 from ncafast.layers import CONV, Layers, bias, check_call, conv, filters, matrix
 from ncafast.models.base import Rate, RuleModule, channels_first
-from ncafast.rule import Alive, Rule, layer_name, number, whole, widths
+from ncafast.rule import Alive, Rule, layer_name
+from ncafast.values import number, whole, widths
 
 
 class SelfClassifyingNCA(RuleModule):

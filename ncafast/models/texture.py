@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from ncafast.layers import Layers, activation, bias, check_call, linear, matrix
 from ncafast.models.base import Rate, RuleModule
-from ncafast.rule import Rule, whole
+from ncafast.rule import Rule
+from ncafast.values import whole
 
 _FILTERS = (
     ((-1, 0, 1), (-2, 0, 2), (-1, 0, 1)),  # x gradient

@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ncafast.rule import shown
 from ncafast.train.job import Job, Row
 from ncafast.train.settings import Settings
+from ncafast.values import shown
 
 
 def check_fit(model: Any, data: Any, loss: Any, settings: Any, validate: Any, score: Any) -> None:
