@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import ncafast
-from ncafast import Rule, backends, functional, models
+from ncafast import Rule, backends, models, ops
 from ncafast.backends import child, trust, verdicts
 from ncafast.backends.precision import precision, use_precision
 from ncafast.backends.verdicts import Verdict
@@ -330,13 +330,13 @@ def test_precision_on_a_gpu_is_that_of_the_layers_that_a_model_replaces(monkeypa
     """torch rounds to TF32 in convolutions by default, and not in linear layers."""
     monkeypatch.setenv("NCAFAST_BACKEND", "cpu")
     model, x, found = make(), torch.rand(shape), []
-    rollout = functional.ops.rollout
+    rollout = ops.rollout
 
     def spy(*arguments):
         found.append(arguments[-1])
         return rollout(*arguments)
 
-    monkeypatch.setattr(functional.ops, "rollout", spy)
+    monkeypatch.setattr(ops, "rollout", spy)
     model(x, steps=1)
     monkeypatch.setenv("NCAFAST_PRECISION", "bf16")
     model(x, steps=1)
