@@ -2,7 +2,7 @@
 
 A model file holds only tensors and text: class name, constructor arguments and rule stand in the metadata, so `load`
 builds the module and `ncafast info FILE` can describe it without loading weights. Nothing is unpickled but torch's
-weights-only format. Files are written beside their place and moved there, so a kill leaves the old file or the new one.
+weights-only format. Files are written under a temporary name and renamed, so a kill leaves the old file or the new one.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ def save(path: str | os.PathLike[str], module: nn.Module, **metadata: str) -> No
     module = unwrapped(module)
     name = type(module).__name__
     if not knows(module):
-        own = f"{type(module).__module__}.{name}" if name in CLASSES else name
+        kind = f"{type(module).__module__}.{name}" if name in CLASSES else name
         raise TypeError(
-            f"cannot save a {own}: known are {', '.join(CLASSES)}; for others use torch.save(module.state_dict()), "
+            f"cannot save a {kind}: known are {', '.join(CLASSES)}; for others use torch.save(module.state_dict()), "
             "or ncafast.checkpoint.save_tensors"
         )
     for key, value in metadata.items():
@@ -96,8 +96,8 @@ def save_tensors(path: str | os.PathLike[str], module: nn.Module, *, partial: bo
             f"{path}: {', '.join(left_out[:4])} cannot be written as safetensors, since they are not plain tensors; "
             "use torch.save(module.state_dict(), path)"
         )
-    own = {"bare": type(module).__name__, "bare_reason": obstacle(module) or "they were asked for"}
-    files.write_bytes(Path(path), packed(tensors, own | metadata))
+    reasons = {"bare": type(module).__name__, "bare_reason": obstacle(module) or "they were asked for"}
+    files.write_bytes(Path(path), packed(tensors, reasons | metadata))
 
 
 def bare(name: str, reason: str, path: str | os.PathLike[str]) -> str:
@@ -119,7 +119,7 @@ def load(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> nn
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: corrupt, not written by ncafast, by a newer version, or not fitting its own description; one line.
+        ValueError: corrupt, not written by ncafast, by a newer version, or not matching its own metadata; one line.
     """
     header = describe(path)
     try:
@@ -141,10 +141,10 @@ def _take(module: nn.Module, tensors: dict[str, Tensor], config: dict[str, Any])
     reason = misfit(shapes(tensors), shapes(wanted), config)
     if reason is not None:
         raise ValueError(reason)
-    for key, own in wanted.items():
+    for key, target in wanted.items():
         found = tensors[key]
-        if found.dtype != own.dtype and not (found.is_floating_point() and own.is_floating_point()):
-            raise ValueError(f"{key} holds {found.dtype}, and {own.dtype} is needed")
+        if found.dtype != target.dtype and not (found.is_floating_point() and target.is_floating_point()):
+            raise ValueError(f"{key} holds {found.dtype}, and {target.dtype} is needed")
     dtypes = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
     if len(dtypes) == 1:
         module.to(dtypes.pop())

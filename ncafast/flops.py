@@ -51,7 +51,7 @@ def forward(
     *plan: Any,
     **outputs: Any,
 ) -> int:
-    """FLOPs of `ncafast::rollout`, whose arguments these are, with shapes in place of tensors."""
+    """FLOPs of `ncafast::rollout`, whose arguments these are, with shapes instead of tensors."""
     batch, _, *sizes = x_shape
     layers = _layers(Rule.from_json(rule), sizes)
     return steps * sum(_forward(layer, batch) for layer in layers)
@@ -113,11 +113,11 @@ def _backward(rule: Rule, batch: int, sizes: Sequence[int], needed: dict[str, bo
     for layer in _layers(rule, sizes):
         if layer.name == "hidden":
             flows = flows or extra
-        own = needed[f"{layer.name}.weight"]
+        weight_needed = needed[f"{layer.name}.weight"]
         into, out = _shapes(layer, batch)
-        if flows or own:
+        if flows or weight_needed:
             shapes = (out, into, [*layer.weight])
-            mask, results = (flows, own, False), (into, [*layer.weight], None)
+            mask, results = (flows, weight_needed, False), (into, [*layer.weight], None)
             total += layer.copies * _CONV_BACKWARD(*shapes, None, 1, 0, 1, False, 0, 1, mask, out_val=results)
         flows = flows or any(needed.get(name, False) for name in _after(layer.name))
     return int(total)

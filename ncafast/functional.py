@@ -46,7 +46,7 @@ def rollout(
         first_sample: absolute index of the first sample, for batches split over processes.
         seed: 64-bit int or int64 tensor of one element. None draws one from torch's generator (of CUDA for a CUDA
             state), so torch.manual_seed governs it.
-        fire_mask: which cells update, [T, B or 1, 1, *S], bool or 0/1, in place of drawing.
+        fire_mask: which cells update, [T, B or 1, 1, *S], bool or 0/1, instead of random ones.
         extra: the rule's extra channels, [B or 1, E, *(S or 1)], with a leading axis T when they change per step; of
             the dtypes that parameters may have.
         states: "all" or k: also return every (k-th) state, [T // k, B, C, *S]: x_k, x_2k, ... Differentiable.

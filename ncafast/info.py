@@ -171,8 +171,8 @@ def _checkpoint(path: Path) -> Iterator[str]:
     for name, rule in _rules(module):
         yield ""
         yield from _block(f"rule{name} (fields not shown have their default)", _shown(rule))
-    own = ("format", "format_version", "ncafast")
-    rest = {key: value for key, value in header.items() if key not in own}
+    internal = ("format", "format_version", "ncafast")
+    rest = {key: value for key, value in header.items() if key not in internal}
     if rest:
         yield ""
         yield from _block("metadata", ((key, _shortened(value)) for key, value in rest.items()))

@@ -86,7 +86,7 @@ def build_info() -> dict[str, Any]:
         info = json.loads(Path(__file__).with_name("_build.json").read_text())
     except (OSError, ValueError) as error:
         return {"reason": f"no build record ({error}); the package was not installed by pip"}
-    return info if isinstance(info, dict) else {"reason": "the build record is damaged"}
+    return info if isinstance(info, dict) else {"reason": "the build record is corrupt"}
 
 
 def fire_mask(
@@ -123,7 +123,7 @@ def fire_cells(
 ) -> Tensor:  # [B, cells] bool
     """Draw the mask of the cells [first_cell, first_cell + cells) of a grid of any size.
 
-    A cell's number is its row-major place in the whole grid. Raises as `fire_mask` does.
+    A cell's number is its row-major index in the whole grid. Raises as `fire_mask` does.
     """
     if first_cell < 0:
         raise ValueError(f"first_cell is {first_cell}; cells are numbered from 0")

@@ -84,7 +84,7 @@ class NCA(nn.Module):
                 )
         elif not _is_learned(filters):
             fixed = _fixed_filters(filters, plain.ndim)
-            num_filters, kernel_size = _own_sizes(filters, fixed, plain.ndim, num_filters, kernel_size)
+            num_filters, kernel_size = _fixed_sizes(filters, fixed, plain.ndim, num_filters, kernel_size)
         mutable = rule_fields.pop("mutable", None)
         if whole("immutable", immutable, 0, plain.channels - 1):
             if mutable is not None:
@@ -302,20 +302,20 @@ def _given_filters(filters: Tensor, ndim: int) -> Tensor:
         raise ValueError(f"filters has shape {sizes}; F must be at least 1, and k odd, 1 to {MAX_KERNEL} per axis")
     if filters.is_complex():
         raise TypeError(f"filters must be real, got {filters.dtype}")
-    own = filters.detach().float()
-    if not (own.is_meta or own.isfinite().all()):
+    values = filters.detach().float()
+    if not (values.is_meta or values.isfinite().all()):
         raise ValueError("filters has values that are not finite in float32")
-    return own
+    return values
 
 
-def _own_sizes(
+def _fixed_sizes(
     filters: str | Sequence[str] | Tensor,
     fixed: Tensor,  # [F, *k] or [F, C, *k]
     ndim: int,
     num_filters: int | None,
     kernel_size: int | Sequence[int] | None,
 ) -> tuple[int, tuple[int, ...]]:
-    """Number and size of fixed filters; what the caller says of them must agree."""
+    """Number and size of fixed filters; num_filters and kernel_size must agree with them if they are given."""
     number, size = fixed.shape[0], tuple(fixed.shape[-ndim:])
     spelled = "a tensor" if isinstance(filters, Tensor) else shown(filters)
     if num_filters is not None and num_filters != number:
@@ -326,7 +326,7 @@ def _own_sizes(
 
 
 def _per_channel(fixed: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """[F, *k] or [F, C, *k] -> [F, C, *k], in memory of its own."""
+    """[F, *k] or [F, C, *k] -> [F, C, *k], a copy."""
     full = fixed if fixed.dim() == len(shape) else fixed[:, None]
     try:
         return full.expand(shape).clone()

@@ -1,6 +1,6 @@
 """The random source: Philox4x32-10 in plain PyTorch, the same words on every device and backend.
 
-A draw depends only on the seed and on the place it is made for (cell, sample, step), never on how
+A draw depends only on the seed and on its counter (cell, sample, step), never on how
 many draws came before. So tiles, ranks and backends agree on every mask, and a backward pass can
 draw a mask again instead of storing it. `csrc/philox.h` is the same function in C++.
 

@@ -1,7 +1,7 @@
 """Rule: the frozen description of one NCA step. Data only: no tensors, no torch, no backend.
 
-A step is perceive -> 1x1 MLP -> fire mask -> residual add -> alive mask; every field below says how one of these is
-done. `Rule.param_shapes()` names the tensors that a step needs, in the one order that operators and backends use.
+A step is perceive -> 1x1 MLP -> fire mask -> residual add -> alive mask; every field below configures one of these.
+`Rule.param_shapes()` names the tensors that a step needs, in the one order that operators and backends use.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Rule:
         dense_activation: activation of the dense convolution's outputs.
         kernel_size: odd size of the filters per axis, 1 to 7; an int means the same for all axes.
         filter_bias: whether the filters have a bias.
-        padding: how filters see past the edge: zeros, reflect, replicate or circular.
+        padding: what filters read past the edge: zeros, reflect, replicate or circular.
         extra: E, further perception channels that are not state (time, position, condition).
         hidden: widths of the hidden layers, at least one; an int means one layer.
         activation: after each hidden layer (and its norm).
@@ -142,9 +142,9 @@ class Rule:
     @property
     def perception_size(self) -> int:
         """P: identity + filters (or dense outputs) + extra channels."""
-        own = self.channels if self.identity else 0
-        seen = self.channels * self.num_filters if self.perception == "depthwise" else self.dense_channels
-        return own + seen + self.extra
+        identity = self.channels if self.identity else 0
+        filtered = self.channels * self.num_filters if self.perception == "depthwise" else self.dense_channels
+        return identity + filtered + self.extra
 
     @property
     def has_filters(self) -> bool:

@@ -13,7 +13,7 @@ _MOST_HEADER = 100_000_000  # bytes; readers refuse longer ones
 
 
 def stored(module: nn.Module) -> tuple[dict[str, Tensor], list[str]]:
-    """The state_dict on the CPU, each tensor with memory of its own, and the keys that no such file can hold.
+    """The state_dict on the CPU, no two tensors sharing memory, and the keys that no such file can hold.
 
     Raises:
         ValueError: a tensor without numbers, or spread over processes.
@@ -32,10 +32,10 @@ def stored(module: nn.Module) -> tuple[dict[str, Tensor], list[str]]:
                 f"{key} is spread over processes; gather the weights, for example with "
                 "torch.distributed.checkpoint.state_dict.get_model_state_dict and full_state_dict=True"
             )
-        own = value.detach().cpu().contiguous()
-        place = own.untyped_storage().data_ptr()
-        tensors[key] = own.clone() if place in memory else own  # the format refuses memory that is shared
-        memory.add(place)
+        tensor = value.detach().cpu().contiguous()
+        address = tensor.untyped_storage().data_ptr()
+        tensors[key] = tensor.clone() if address in memory else tensor  # the format refuses shared memory
+        memory.add(address)
     return tensors, left_out
 
 

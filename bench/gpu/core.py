@@ -164,7 +164,7 @@ class strategies:
 
             def forward(self, *arguments: Any) -> Any:
                 went = module().forward(*arguments)
-                found.add(f"{cuda.WAYS[went[0]]}" + (f" of {went[1]}" if went[1] > 1 else ""))
+                found.add(f"{cuda.LAUNCH_STRATEGIES[went[0]]}" + (f" of {went[1]}" if went[1] > 1 else ""))
                 return went
 
         cuda._module = Recorded  # type: ignore[assignment]

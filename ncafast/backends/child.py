@@ -68,14 +68,14 @@ def _environment() -> dict[str, str]:
 def _wait(process: subprocess.Popen[bytes], started: Path, start_limit: float, run_limit: float) -> Verdict | None:
     """The verdict on a child that is too late, or None once it has ended."""
     begin = time.monotonic()
-    turn: float | None = None  # when the kernels' turn began
+    opened: float | None = None  # when the GPU was opened, from which the kernels' time counts
     while process.poll() is None:
         now = time.monotonic()
-        if turn is None and started.exists():
-            turn = now
-        if turn is None and now - begin > start_limit:
+        if opened is None and started.exists():
+            opened = now
+        if opened is None and now - begin > start_limit:
             return Verdict("unchecked", f"the check did not start within {start_limit:g} s")
-        if turn is not None and now - turn > run_limit:
+        if opened is not None and now - opened > run_limit:
             return Verdict("failed", f"the kernels did not finish within {run_limit:g} s")
         time.sleep(_POLL)
     return None

@@ -25,11 +25,11 @@ from ncafast.rule import Rule
 
 DEVICE: str | None = "cuda"
 UNVERIFIED: str | None = "not yet measured by us; checked on your GPU at first use"
-WAYS = ("steps", "cooperative", "cluster")  # of csrc/rollout.h: how a rollout is launched
+LAUNCH_STRATEGIES = ("steps", "cooperative", "cluster")  # in the order of the enum Way in csrc/rollout.h
 _MAX_CELLS = 2**31 - 2**16  # of a sample: a kernel counts them in 32 bits, a tile past the last one included
 _SHIM_MULTIPROCESSORS = 3  # few, so that a block that goes on with the next tile has some to go on with
 
-_Place = tuple[int, int, int, int, int]
+_LaunchInfo = tuple[int, int, int, int, int]
 
 
 def unavailable() -> str | None:
@@ -82,9 +82,9 @@ def forward(call: Call) -> Outputs:
     done = outputs(call.rule, x, plan)
     given = inputs(call)
     with _on(x):
-        place = _place(x, plan.precision)
-        workspace = _workspace(x, given, place, backward=False)
-        _module().forward(given, place, *(tensor.data_ptr() for tensor in done), workspace.data_ptr())
+        launch = _launch_info(x, plan.precision)
+        workspace = _workspace(x, given, launch, backward=False)
+        _module().forward(given, launch, *(tensor.data_ptr() for tensor in done), workspace.data_ptr())
     return done
 
 
@@ -110,9 +110,9 @@ def backward(
     history = history.movedim(2, -1).contiguous()  # [kept, B, *S, C]: as it was made, unless something laid it out anew
     where = [0 if grad is None else grad.data_ptr() for grad in (grad_out, grad_history)]
     with _on(x):
-        place = _place(x, plan.precision)
-        workspace = _workspace(x, given, place, backward=True)
-        _module().backward(given, place, history.data_ptr(), tape.data_ptr(), *where, workspace.data_ptr())
+        launch = _launch_info(x, plan.precision)
+        workspace = _workspace(x, given, launch, backward=True)
+        _module().backward(given, launch, history.data_ptr(), tape.data_ptr(), *where, workspace.data_ptr())
     folded = None if grad_extra is None or extra is None else extra_channels.folded(grad_extra, extra, x)
     return Gradients(grad_x, folded, grads)
 
@@ -150,29 +150,29 @@ def _tape(rule: Rule, x: Tensor, plan: Plan) -> int:
     return plan.steps * _tape_bytes(rule, int(x.shape[0]), tuple(map(int, x.shape[2:]))) if plan.every else 0
 
 
-def _place(x: Tensor, rounding: str) -> _Place:
-    """Device, its multiprocessors, precision, stream and way, as csrc/bind_cuda.cpp reads them."""
-    number, way = PRECISIONS.index(rounding), _way()
+def _launch_info(x: Tensor, rounding: str) -> _LaunchInfo:
+    """Device, its multiprocessors, precision, stream and launch strategy, as csrc/bind_cuda.cpp reads them."""
+    number, strategy = PRECISIONS.index(rounding), _strategy()
     if native.CUDA_SHIM:
-        return 0, _SHIM_MULTIPROCESSORS, number, 0, way
+        return 0, _SHIM_MULTIPROCESSORS, number, 0, strategy
     properties: Any = torch.cuda.get_device_properties(x.device)
     stream = torch.cuda.current_stream(x.device).cuda_stream
-    return x.device.index, properties.multi_processor_count, number, stream, way
+    return x.device.index, properties.multi_processor_count, number, stream, strategy
 
 
-def _way() -> int:
-    """Number of the way that NCAFAST_CUDA_ROLLOUT wants, where rule and grid allow it; that of the quickest."""
+def _strategy() -> int:
+    """The strategy that NCAFAST_CUDA_ROLLOUT requests, used if rule and grid support it; by default the fastest one."""
     wanted = os.environ.get("NCAFAST_CUDA_ROLLOUT")
     if not wanted:
-        return len(WAYS)
-    if wanted not in WAYS:
-        raise ValueError(f"NCAFAST_CUDA_ROLLOUT={wanted!r} is not known: choose from {', '.join(WAYS)}")
-    return WAYS.index(wanted)
+        return len(LAUNCH_STRATEGIES)
+    if wanted not in LAUNCH_STRATEGIES:
+        raise ValueError(f"NCAFAST_CUDA_ROLLOUT={wanted!r} is not known: choose from {', '.join(LAUNCH_STRATEGIES)}")
+    return LAUNCH_STRATEGIES.index(wanted)
 
 
-def _workspace(x: Tensor, call: dict[str, Any], place: _Place, *, backward: bool) -> Tensor:
-    """Memory for what the call computes on the way. The allocator gives it to none but this stream's later work."""
-    return torch.empty(_module().workspace_bytes(call, place, backward), dtype=torch.uint8, device=x.device)
+def _workspace(x: Tensor, call: dict[str, Any], launch: _LaunchInfo, *, backward: bool) -> Tensor:
+    """Scratch memory of the call. The caching allocator reuses it for later work on the same stream only."""
+    return torch.empty(_module().workspace_bytes(call, launch, backward), dtype=torch.uint8, device=x.device)
 
 
 def _index(x: Tensor) -> int:

@@ -1,4 +1,4 @@
-"""Extra channels in the terms of a kernel: strides on the way in, sums per cell on the way back."""
+"""Extra channels as kernels take them: strides for reading, a sum per cell for gradients."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def strides(rule: Rule, x: Tensor, extra: Tensor) -> tuple[int, int, int, list[i
 
 
 def sums(rule: Rule, x: Tensor, extra: Tensor, plan: Plan) -> Tensor:
-    """[T or 1, B, E, *S] zeros: every cell has a place of its own, so that threads never meet."""
+    """[T or 1, B, E, *S] zeros for the gradient: one element per cell, so that no two threads add to the same one."""
     steps = plan.steps if extra.dim() == x.dim() + 1 else 1
     return x.new_zeros((steps, x.shape[0], rule.extra, *x.shape[2:]), dtype=wide(x.dtype))
 

@@ -1,9 +1,10 @@
 """CUDA graphs of whole rollouts: on small grids the launches cost more than the kernels, and a graph launches once.
 
-A call that comes a third time with the same rule, sizes and plan is recorded, on buffers of its own; from then on its
-inputs are copied there, the graph is replayed, and its outputs are copied out. The buffers take up to an eighth of the
-GPU's memory; NCAFAST_GRAPHS=0 does without. Where that is full, a call makes room by dropping what has not been used
-for long, and else runs plainly: numbers of steps that are drawn anew each time must not have each other recorded again.
+The third call with the same rule, shapes and plan is captured into a CUDA graph with static buffers. Later calls copy
+their inputs into these buffers, replay the graph, and copy the outputs out. All static buffers together take at most an
+eighth of the GPU's memory; NCAFAST_GRAPHS=0 disables capture. When that is full, graphs that were not used for long are
+dropped to make room, and without any such graph the call runs without capture: a number of steps that is drawn anew for
+every call must not evict and capture graphs in turn.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _MOST_CELLS = 2**19
 _ONE_SHARE = 32  # a call's states, which a graph holds besides the caller, take a 32nd of the GPU's memory at most
 _ALL_SHARE = 8  # all recorded calls of a GPU an eighth
 _UNUSED = 256  # calls after which a recorded one may be dropped for another
-_CALLS_BEFORE = 2  # run plainly: kernels are compiled and loaded, and what comes once is not recorded
+_CALLS_BEFORE = 2  # not captured: kernels are compiled and loaded, and a call that comes once is not worth it
 _REMEMBERED = 1024  # kinds of calls that are counted
 
 Tensors = Sequence[Any]  # Tensor or None
@@ -50,7 +51,7 @@ class _Counted:
 
 
 class Graphs:
-    """Recorded calls by what they are; the ones longest unused make room.
+    """Captured graphs by the call that they replay; the least recently used ones are dropped first.
 
     Args:
         record: takes a function without arguments, returns what repeats it and the tensors that it writes.
@@ -103,15 +104,15 @@ class Graphs:
         # Tensors born in inference mode could not be written to outside of it; out of it, autograd would listen.
         with torch.inference_mode(False), torch.no_grad():
             try:
-                own = [None if t is None else torch.empty_like(t).copy_(t) for t in inputs]
-                replay, outputs = self._record(lambda: run(own))
+                static = [None if t is None else torch.empty_like(t).copy_(t) for t in inputs]
+                replay, outputs = self._record(lambda: run(static))
             except RuntimeError as error:
                 self._refused.add(key)
                 warnings.warn(
                     f"a rollout could not be recorded as a CUDA graph and runs plainly: {error}", stacklevel=2
                 )
                 return None
-        held = [t for t in own if t is not None]
+        held = [t for t in static if t is not None]
         made = _Recorded(held, replay, outputs, device, _bytes([*held, *outputs]), self._number)
         self._recorded[key] = made
         return made
@@ -136,7 +137,7 @@ class Graphs:
 
 
 def worth(x: Tensor, kept: int) -> bool:
-    """Whether a call may be recorded: on a GPU, small, and not part of somebody's own graph.
+    """Whether a call may be captured: on a GPU, small, and not while the caller captures a graph.
 
     Args:
         x: the state [B, C, *S].
@@ -165,20 +166,20 @@ def _stream(device: torch.device) -> int | None:
     return torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else None
 
 
-_places: dict[Hashable, tuple[Any, torch.cuda.Stream]] = {}  # memory pool, stream to record on
+_pools: dict[Hashable, tuple[Any, torch.cuda.Stream]] = {}  # by device and stream: memory pool, capturing stream
 
 
 def _capture(run: Callable[[], list[Tensor]]) -> tuple[Callable[[], None], list[Tensor]]:
     # Graphs of one stream never run at once and leave nothing for each other, so that they can share their memory.
     current = torch.cuda.current_stream()
-    place = current.device, current.cuda_stream
-    if place not in _places:
-        _places[place] = torch.cuda.graph_pool_handle(), torch.cuda.Stream()
-    pool, aside = _places[place]
+    key = current.device, current.cuda_stream
+    if key not in _pools:
+        _pools[key] = torch.cuda.graph_pool_handle(), torch.cuda.Stream()
+    pool, aside = _pools[key]
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, pool=pool, stream=aside, capture_error_mode="thread_local"):
         outputs = run()
     return graph.replay, outputs
 
 
-shared = Graphs()  # one for all backends, since a process can record one graph at a time
+shared = Graphs()  # one for all backends, since a process can capture one graph at a time

@@ -37,7 +37,7 @@ class Call(NamedTuple):
         x: the first state [B, C, *S].
         params: the tensors of `rule.param_shapes()`, in its order; in the dtype of x, or float32 beside half precision.
         extra: extra channels [B or 1, E, *(S or 1)], with a leading axis T where they change per step; or None.
-        fire_mask: bool [T, B or 1, 1, *S] in place of drawing, or None.
+        fire_mask: bool [T, B or 1, 1, *S], which cells update, or None: drawn from the seed.
         seed: [1] int64, a seed of 64 bits in two's complement.
         plan: steps, counters, kept states, precision.
     """
@@ -56,10 +56,10 @@ class Outputs(NamedTuple):
 
     Attributes:
         out: x_T [B, C, *S], contiguous.
-        history: the kept states [kept, B, C, *S], in the backend's own strides.
+        history: the kept states [kept, B, C, *S], in any strides.
         stats: mean and biased variance of the hidden layers per step, [T, 2, sum H]; [0, 2, sum H] unless the norm is
             "batch".
-        tape: what else the backend's own backward wants to find again, uint8.
+        tape: uint8, any further data that the backend's backward needs.
     """
 
     out: Tensor

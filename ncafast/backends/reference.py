@@ -57,8 +57,8 @@ def step(
 
     All but x has the dtype that is computed in, `half.wide(x.dtype)`.
     """
-    own = widened(x)
-    d, stats = _mlp(rule, _perceive(rule, own, params, extra).flatten(2), params)
+    wide_x = widened(x)
+    d, stats = _mlp(rule, _perceive(rule, wide_x, params, extra).flatten(2), params)
     d = d.unflatten(2, x.shape[2:])  # [B, M, *S]
     if rule.noise == "update" and noise is not None:
         d = d + rule.noise_std * noise
@@ -67,16 +67,16 @@ def step(
         d = d * scale
     if fired is not None:
         d = d * fired.to(d.dtype)
-    moved = own[:, rule.lo : rule.hi] + d
+    moved = wide_x[:, rule.lo : rule.hi] + d
     if rule.noise == "state" and noise is not None:
         moved = moved + rule.noise_std * noise
-    new = torch.cat((own[:, : rule.lo], moved, own[:, rule.hi :]), 1)
+    new = torch.cat((wide_x[:, : rule.lo], moved, wide_x[:, rule.hi :]), 1)
     if rule.alive is not None:
         rounded = new.to(x.dtype)
         new = widened(rounded) * _alive(rule.alive, x, rounded).to(new.dtype)
     if rule.restore is not None:
         lo, hi = rule.restore
-        new = torch.cat((new[:, :lo], own[:, lo:hi], new[:, hi:]), 1)
+        new = torch.cat((new[:, :lo], wide_x[:, lo:hi], new[:, hi:]), 1)
     return new.to(x.dtype), stats
 
 
@@ -93,9 +93,9 @@ def forward(call: Call) -> Outputs:
     with torch.no_grad():
         state = call.x
         for t in range(plan.steps):
-            state, found = inputs.step(t, state)
-            if found is not None:
-                stats[t] = found
+            state, moments = inputs.step(t, state)
+            if moments is not None:
+                stats[t] = moments
             index, rest = divmod(t + 1, plan.every) if plan.every else (0, 1)
             if rest == 0 and index <= plan.kept:
                 history[index - 1] = state
@@ -119,9 +119,11 @@ def backward(
         if grad_history is not None and rest == 0 and index <= plan.kept:
             g = g + grad_history[index - 1]
         g = grads.step(t, state, g)
-    found = [None if total is None else total.to(p.dtype) for total, p in zip(grads.params, call.params, strict=True)]
+    grad_params = [
+        None if total is None else total.to(p.dtype) for total, p in zip(grads.params, call.params, strict=True)
+    ]
     grad_extra = grads.extra if grads.extra is None or extra is None else grads.extra.to(extra.dtype)
-    return Gradients(g.clone() if g is grad_out else g, grad_extra, found)
+    return Gradients(g.clone() if g is grad_out else g, grad_extra, grad_params)
 
 
 class _Inputs:
@@ -203,13 +205,13 @@ class _Sums:
                 extra = extra.detach().requires_grad_()
                 wanted.append(extra)
             out, _ = step(inputs.rule, x, params, extra, inputs.fired(t), inputs.noise(t))
-            found = list(torch.autograd.grad(out, wanted, g, allow_unused=True, materialize_grads=True))
-        for total, grad in zip(sums.values(), found[1:], strict=False):
+            computed = list(torch.autograd.grad(out, wanted, g, allow_unused=True, materialize_grads=True))
+        for total, grad in zip(sums.values(), computed[1:], strict=False):
             total += grad
         if self.extra is not None:
             target = self.extra[t] if inputs.extra_per_step else self.extra
-            target += found[-1]
-        return found[0]
+            target += computed[-1]
+        return computed[0]
 
     @property
     def params(self) -> list[Tensor | None]:
@@ -257,10 +259,10 @@ def _mlp(rule: Rule, y: Tensor, params: Params) -> tuple[Tensor, Tensor | None]:
     for layer in range(len(rule.hidden)):
         name = layer_name("hidden", layer)
         z = F.conv1d(y, params[f"{name}.weight"][:, :, None], params[f"{name}.bias"])  # [B, H, N]
-        z, found = _normalise(rule, z, params, layer_name("norm", layer))
+        z, moments = _normalise(rule, z, params, layer_name("norm", layer))
         y = _activate(rule.activation, rule, z)
-        if found is not None:
-            stats.append(found)
+        if moments is not None:
+            stats.append(moments)
     d = F.conv1d(y, params["update.weight"][:, :, None], params.get("update.bias"))
     return d, torch.cat(stats, 1) if stats else None
 

@@ -5,7 +5,7 @@
 REQUEST is a JSON file: backend, rules (texts of `Rule.to_json`), device, precision, dtype of the states; optionally
 sizes, the grids to run.
 ANSWER is written when the trial is done: state, reason, fused_ms, reference_ms, as `verdicts.Verdict`. A file STARTED
-beside ANSWER says that the GPU could be opened. A process of its own, so that a crash or a hang of a kernel does not
+beside ANSWER says that the GPU could be opened. A separate process, so that a crash or a hang of a kernel does not
 reach the user's program.
 """
 
@@ -28,7 +28,7 @@ from torch import Tensor
 
 from ncafast import backends, files
 from ncafast.backends import trial_cases
-from ncafast.backends.cuda import WAYS
+from ncafast.backends.cuda import LAUNCH_STRATEGIES
 from ncafast.backends.plan import Call, Plan
 from ncafast.backends.precision import precision, use_precision
 from ncafast.half import HALF
@@ -103,7 +103,7 @@ def examine(
     sizes = sizes or [trial_cases.odd_size(rule), trial_cases.large_size(rule, _multiprocessors(device))]
     small = max(BOUNDS[rounding], _ULPS * torch.finfo(dtype).eps if dtype in HALF else 0.0)
     _check_masks(backend, rule, sizes[0], device, dtype)
-    launches = WAYS if backend == "cuda" else ("",)
+    launches = LAUNCH_STRATEGIES if backend == "cuda" else ("",)
     for size in sizes:
         inputs = trial_cases.make_inputs(rule, 2, size, STEPS, device).of(dtype, torch.float32)
         exact = _run("reference", rule, inputs.of(torch.float64, torch.float64))
@@ -235,7 +235,7 @@ def _poisoned() -> Iterator[None]:
 
 @contextmanager
 def _launched(name: str) -> Iterator[None]:
-    """Launch CUDA rollouts in this way, where rule and grid allow it."""
+    """Request this launch strategy of CUDA rollouts; it is used if rule and grid support it."""
     before = os.environ.get("NCAFAST_CUDA_ROLLOUT")
     if name:
         os.environ["NCAFAST_CUDA_ROLLOUT"] = name

@@ -1,4 +1,4 @@
-"""Layers -> Rule: the fields that the layers say, and the reason where they say what a Rule cannot."""
+"""Layers -> Rule: the fields that the layers determine, and why a layer cannot be expressed by a Rule."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ncafast.rule import MAX_KERNEL, PADDINGS, Rule
 
 
 def derive(rule: Rule, probability: float, layers: Layers) -> Rule:
-    """`rule` with all that the layers say, for cells that update with this probability.
+    """`rule` with all fields that the layers determine, for cells that update with this probability.
 
     Raises:
-        ValueError: a layer does what a Rule cannot say; the message names it.
+        ValueError: a layer computes what no Rule can express; the message names it.
     """
     text, share = rule.to_json(), probability.hex()
     if torch.compiler.is_compiling():
@@ -31,7 +31,7 @@ def derive(rule: Rule, probability: float, layers: Layers) -> Rule:
 
 
 class _Compiled:
-    """Rules that compiled code takes, as attributes: the only way in which torch.compile guards each by itself."""
+    """Rules that compiled code takes, as attributes: since torch.compile guards each attribute by itself."""
 
 
 _compiled = _Compiled()

@@ -40,7 +40,7 @@ class Dense(NamedTuple):
 
     name: str
     outputs: int | None
-    """None: what the rule says."""
+    """None: the rule's own value."""
     bias: bool
 
 

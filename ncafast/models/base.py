@@ -59,14 +59,14 @@ class RuleModule(Rebuildable):
     """A module that owns a Rule and runs it.
 
     Its layers hold the parameters and are never called. What they would do is read from them whenever the model runs:
-    kernel size, padding, groups, biases, kind and mode of the norm. A layer that does what a Rule cannot say (hooks, a
-    wrapper, stride, dilation) is a ValueError that names it.
+    kernel size, padding, groups, biases, kind and mode of the norm. A layer that computes what no Rule can express
+    (hooks, a wrapper, stride, dilation) is a ValueError that names it.
 
     Every model's `forward` passes further keyword options on to `ncafast.rollout`: seed, fire_mask
     [steps, B or 1, 1, *S], first_step, first_sample, states ("all" or k), memory, backend.
     """
 
-    _rule: Rule  # what the layers do not say
+    _rule: Rule  # what the layers do not determine
     _rate: float
     _prefix = ""  # of the layers' names in messages
     _linear_layers = False  # whether the original's layers are torch.nn.Linear and not convolutions
@@ -98,7 +98,7 @@ class RuleModule(Rebuildable):
         return ()
 
     def _derived(self, rule: Rule, probability: float) -> Rule:
-        """`rule` with what the layers say, for cells that update with this probability."""
+        """`rule` with what the layers determine, for cells that update with this probability."""
         try:
             return derive(rule, probability, self._layers())
         except ValueError as error:

@@ -14,11 +14,11 @@ from ncafast.models.base import RuleModule
 from ncafast.trace import States
 from ncafast.values import shown
 
-Box = tuple[int, ...]  # a cell's place, or a number of cells, along each spatial axis
+Box = tuple[int, ...]  # a cell's index, or a number of cells, along each spatial axis
 
 
-class Ran(NamedTuple):
-    """What one level leaves."""
+class LevelOutput(NamedTuple):
+    """What one level returns."""
 
     state: Tensor  # [B, C, *S]
     kept: Tensor | None  # [n, B, C, *S], as states= asks
@@ -36,7 +36,7 @@ def run_level(
     last_steps: int = 0,
     read: slice = slice(None),
     **options: Any,
-) -> Ran:
+) -> LevelOutput:
     """Run one level; with last_steps, keep the channels `read` of the states after each of the last so many steps.
 
     These steps run one at a time, to the same bits, so that no whole states are kept for them.
@@ -55,7 +55,7 @@ def run_level(
     for step in range(head, steps):
         state, _ = run(state, step, 1, None)
         seen.append(state[:, read])
-    return Ran(state, kept, torch.stack(seen) if seen else None)
+    return LevelOutput(state, kept, torch.stack(seen) if seen else None)
 
 
 def check_last(last_steps: int, steps: int, states: States) -> None:
@@ -99,7 +99,7 @@ def draw_windows(
         levels: number of levels.
         patch: cells of a box along each axis, the same at every level; shorter axes are taken whole.
         real: per sample, the part of `size` from the start on that is not padding. Boxes keep inside it if they fit.
-        generators: per sample, where its places come from; None is torch's own.
+        generators: per sample, the random generator of its windows; None is torch's default one.
 
     Raises:
         ValueError: a size that is no such multiple.

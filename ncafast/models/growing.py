@@ -102,7 +102,7 @@ class GrowingNCA(RuleModule):
             x: [B, H, W, channel_n].
             steps: NCA steps.
             fire_rate: a cell updates with probability 1 - fire_rate; None means the constructor's.
-            angle: turns the filters, in degrees.
+            angle: of rotation of the filters, in degrees.
             **options: of `ncafast.rollout`: seed, fire_mask [steps, B or 1, 1, H, W], states, memory, ...
 
         Returns:

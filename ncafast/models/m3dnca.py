@@ -144,7 +144,7 @@ class M3DNCA(Rebuildable):
             y: targets [B, X, Y, Z, any], to be cut as the logits are. In training mode they make the model draw
                 windows from torch's generator, as the original does: 1/scale_factor**(levels - 1) of each side.
             batch_duplication: in training mode, repeat the batch so often; each copy draws its own windows and masks.
-            windows: what the finer levels see; see `ncafast.models.cascade.draw_windows`.
+            windows: the part that the finer levels run on, see `ncafast.models.cascade.draw_windows`.
             seed: of the fire masks; each level draws from it, at the steps after the level before.
             fire_masks: one mask [steps, B or 1, 1, *grid or window of the level] per level instead of drawn ones.
             states: "all" or k: also return every (k-th) state.

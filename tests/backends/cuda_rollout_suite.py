@@ -37,7 +37,7 @@ if os.environ.get("NCAFAST_CUDA_SHIM"):
     CLUSTERS = int(os.environ.get("NCAFAST_SHIM_CAPABILITY", 90)) >= 90
 else:
     CLUSTERS = torch.cuda.is_available() and torch.cuda.get_device_capability() >= (9, 0)
-WAYS = [way for way in backend.WAYS if way != "cluster" or CLUSTERS]
+WAYS = [way for way in backend.LAUNCH_STRATEGIES if way != "cluster" or CLUSTERS]
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def went(monkeypatch):
 
         def forward(self, *arguments):
             number, parts = module.forward(*arguments)
-            found.append((backend.WAYS[number], parts))
+            found.append((backend.LAUNCH_STRATEGIES[number], parts))
             return number, parts
 
     monkeypatch.setattr(backend, "_module", Recorded)

@@ -84,7 +84,7 @@ def test_the_numbers_of_kinds_are_the_same_in_python_and_cpp():
     assert enums["Activation"] == fusable.ACTIVATIONS == rule.ACTIVATIONS
     assert enums["Norm"] == fusable.NORMS == rule.NORMS[: len(fusable.NORMS)]
     assert enums["Precision"] == precision.PRECISIONS
-    assert enums["Way"] == (*cuda.WAYS, "quickest")
+    assert enums["Way"] == (*cuda.LAUNCH_STRATEGIES, "quickest")
 
 
 @needs_native

@@ -46,14 +46,14 @@ def test_it_stops_where_one_step_after_another_does(chunk: int, channels: slice)
     assert 10 < found.steps == expected[1] < 60
     assert torch.equal(found.state, expected[0])
     assert found.change == pytest.approx(expected[2], rel=1e-6)
-    assert found.rests
+    assert found.converged
 
 
 @pytest.mark.parametrize("most", [0, 1, 7, 8, 9])
 def test_it_gives_up_at_the_most_steps(most: int) -> None:
     x, rule, params = calming()
     found = ncafast.settle(x, rule, params, tolerance=1e-9, max_steps=most, chunk=4, seed=5)
-    assert (found.steps, found.rests) == (most, False)
+    assert (found.steps, found.converged) == (most, False)
     assert torch.equal(found.state, ncafast.rollout(x, rule, params, most, seed=5))
 
 
@@ -63,7 +63,7 @@ def test_no_change_is_rest_at_any_tolerance_and_nan_is_none() -> None:
     assert ncafast.settle(x, nca.rule, nca.params(), tolerance=0.0)[1:] == (1, 0.0, True)
     x[0, 0, 0, 0] = torch.nan
     found = ncafast.settle(x, nca.rule, nca.params())
-    assert (found.steps, found.rests) == (1, False)
+    assert (found.steps, found.converged) == (1, False)
 
 
 def test_one_draw_of_the_seed_for_the_whole_run() -> None:
@@ -77,11 +77,11 @@ def test_one_draw_of_the_seed_for_the_whole_run() -> None:
 
 
 def test_modules_and_published_models_settle() -> None:
-    nca = ncafast.NCA(channels=4, hidden=8)  # its last layer starts at 0: it rests at once
+    nca = ncafast.NCA(channels=4, hidden=8)  # its last layer starts at 0: it has converged at once
     assert ncafast.settle(torch.rand(1, 4, 5, 6), nca.rule, nca.params()).steps == 1
     level = models.BasicNCA3D(4, 0.5, hidden_size=8, kernel_size=3)
     found = ncafast.settle(torch.rand(1, 4, 5, 6, 7), level.rule, level.params(), channels=slice(1, None))
-    assert (found.steps, found.change, found.rests) == (1, 0.0, True)
+    assert (found.steps, found.change, found.converged) == (1, 0.0, True)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_wrong_options_are_named(options: dict, message: str) -> None:
 
 def test_nothing_to_look_at_is_named() -> None:
     x, rule, params = calming()
-    with pytest.raises(ValueError, match="has no sample whose change could be looked at"):
+    with pytest.raises(ValueError, match="has no sample whose change could be measured"):
         ncafast.settle(x[:0], rule, params)
     with pytest.raises(ValueError, match=r"has no channel at channels=slice\(99, None, None\)"):
         ncafast.settle(x, rule, params, channels=slice(99, None))
