@@ -21,6 +21,11 @@ class Report:
 
     folder: Path
 
+    @property
+    def csv(self) -> Path:
+        """The file with the rows, of tasks that write one."""
+        return self.folder / "scores.csv"
+
     def table(self) -> str:
         """The numbers as text in columns."""
         raise NotImplementedError

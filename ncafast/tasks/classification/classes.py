@@ -29,7 +29,8 @@ def _found(classes: Sequence[str], counts: Counter[str]) -> str:
     if len(classes) > _SHOWN:
         rest = [counts[name] for name in classes[_SHOWN:]]
         shown.append(f"and {len(rest)} more ({min(rest)} to {max(rest)} each)")
-    return f"{_number(len(classes), 'class', 'classes')}, with images of each: {', '.join(shown)}"
+    count = "1 class" if len(classes) == 1 else f"{len(classes)} classes"
+    return f"{count}, with images of each: {', '.join(shown)}"
 
 
 def _warnings(classes: Sequence[str], counts: Counter[str]) -> list[str]:
@@ -61,7 +62,3 @@ def _plain(name: str) -> str:
 
 def _short(name: str) -> str:
     return name if len(name) <= _LETTERS else f"{name[: _LETTERS - 3]}..."
-
-
-def _number(count: int, one: str, several: str) -> str:
-    return f"{count} {one if count == 1 else several}"

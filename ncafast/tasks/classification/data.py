@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -66,32 +66,8 @@ def load_sides(config: TrainConfig, reading: Reading | None = None) -> Sides:
     if config.data is None:
         raise ValueError("no data given: give --data with a folder, a .csv or an .npz file")
     source = open_source(config.data, config.naming)
-    known = {item.part for item in source.items}
     skipped, notes = list(source.skipped), list(source.notes)
-    if config.train_list is not None or config.val_list is not None:
-        if config.val_data is not None:
-            raise ValueError("give either --val-data, or --train-list and --val-list, not both")
-        items = _but(source.items, "test")
-        names = split_by_lists([item.name for item in items], config.train_list, config.val_list, "images")
-        sides = tuple([item for item in items if item.name in own] for own in names)
-    elif config.val_data is not None:
-        other = open_source(config.val_data, config.naming)
-        unknown = sorted({item.label for item in other.items} - set(source.classes))
-        if unknown:
-            raise ValueError(
-                f"{config.val_data}: has the class {unknown[0]!r}, which {config.data} has not; "
-                f"that one has {', '.join(source.classes[:8])}"
-            )
-        skipped += other.skipped
-        notes += other.notes
-        if "val" in known:
-            notes.append(f"note: the images that {config.data} holds out are left out; --val-data takes their place")
-        # Images held out elsewhere may have the same names.
-        sides = _but(source.items, "val", "test"), [_renamed(item, "val") for item in _but(other.items, "train")]
-    elif "val" in known:
-        sides = _but(source.items, "val", "test"), [item for item in source.items if item.part == "val"]
-    else:
-        sides = split_items(_but(source.items, "test"), config.val_fraction, config.seed)
+    sides = _divide(config, source, skipped, notes)
     used = [item.label for side in sides for item in side]
     for line in (*notes, *describe(source.classes, used)):
         say(line)
@@ -104,18 +80,49 @@ def load_sides(config: TrainConfig, reading: Reading | None = None) -> Sides:
     for reason in skipped:
         say(f"skipped: {reason}")
     _check(config.data, train, source)
-    unseen = [name for k, name in enumerate(source.classes) if k not in set(train.labels.tolist())]
-    if unseen:
-        number = f"{len(unseen)} of {len(source.classes)} classes"
-        say(f"note: {number} have no training image and cannot be learnt: {', '.join(unseen[:8])}")
-    untested = [name for k, name in enumerate(source.classes) if k not in set(held_out.labels.tolist())]
-    if untested and len(held_out):
-        number = f"{len(untested)} of {len(source.classes)} classes"
-        say(f"note: {number} have no held-out image and are not measured: {', '.join(untested[:8])}")
+    for side, what in (
+        (train, "training image and cannot be learnt"),
+        (held_out, "held-out image and are not measured"),
+    ):
+        present = set(side.labels.tolist())
+        absent = [name for k, name in enumerate(source.classes) if k not in present]
+        if absent and len(side):
+            number = f"{len(absent)} of {len(source.classes)} classes"
+            say(f"note: {number} have no {what}: {', '.join(absent[:8])}")
     blank = train.blank()
     if blank:
         say(f"note: {len(blank)} of {len(train)} images are of one colour, {blank[0]} first; are these files right?")
     return Sides(train, held_out, source.classes, tuple(skipped))
+
+
+def _divide(config: TrainConfig, source: Source, skipped: list[str], notes: list[str]) -> tuple[list[Item], list[Item]]:
+    """Items to train on and items held out; adds lines to `skipped` and `notes`."""
+    known = {item.part for item in source.items}
+    if config.train_list is not None or config.val_list is not None:
+        if config.val_data is not None:
+            raise ValueError("give either --val-data, or --train-list and --val-list, not both")
+        items = _but(source.items, "test")
+        names = split_by_lists([item.name for item in items], config.train_list, config.val_list, "images")
+        train, held_out = ([item for item in items if item.name in side] for side in names)
+        return train, held_out
+    if config.val_data is not None:
+        other = open_source(config.val_data, config.naming)
+        unknown = sorted({item.label for item in other.items} - set(source.classes))
+        if unknown:
+            raise ValueError(
+                f"{config.val_data}: has the class {unknown[0]!r}, which {config.data} has not; "
+                f"that one has {', '.join(source.classes[:8])}"
+            )
+        skipped += other.skipped
+        notes += other.notes
+        if "val" in known:
+            notes.append(f"note: the images that {config.data} holds out are left out; --val-data takes their place")
+        # Images held out elsewhere may have the same names.
+        held_out = [replace(item, name=f"val/{item.name}", part="val") for item in _but(other.items, "train")]
+        return _but(source.items, "val", "test"), held_out
+    if "val" in known:
+        return _but(source.items, "val", "test"), [item for item in source.items if item.part == "val"]
+    return split_items(_but(source.items, "test"), config.val_fraction, config.seed)
 
 
 def split_items(items: Sequence[Item], fraction: float, seed: int) -> tuple[list[Item], list[Item]]:
@@ -159,10 +166,6 @@ def read_items(
 
 def _but(items: Sequence[Item], *parts: str) -> list[Item]:
     return [item for item in items if item.part not in parts]
-
-
-def _renamed(item: Item, part: str) -> Item:
-    return Item(f"{part}/{item.name}", item.label, item.source, part)
 
 
 def _check(data: Path, train: Images, source: Source) -> None:

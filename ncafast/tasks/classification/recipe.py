@@ -42,7 +42,7 @@ class Recipe:
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
-        """Read what `to_json` wrote. Raises ValueError, TypeError or LookupError if it is damaged."""
+        """Read what `to_json` wrote. Raises ValueError, TypeError or LookupError if it is corrupt."""
         fields: dict[str, Any] = json.loads(text)
         for name in ("classes", "mean", "std"):
             fields[name] = tuple(fields[name])

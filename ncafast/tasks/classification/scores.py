@@ -6,7 +6,6 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -43,11 +42,6 @@ class Scores(Report):
     predictions: str = field(repr=False)
     """predictions.csv."""
     classes: tuple[str, ...] = field(repr=False)
-
-    @property
-    def csv(self) -> Path:
-        """The file with a row per class."""
-        return self.folder / "scores.csv"
 
     def table(self) -> str:
         """The rows as text in columns, and the metrics below."""

@@ -32,12 +32,8 @@ def copy_dice(brain: Brain) -> float:
     It says how much of the result neighbourhood alone could explain.
     """
     start, stop = brain.blocks[HELD_OUT]
-    edges = [edge for name in brain.training for edge in _ends(brain.blocks[name])]
+    edges = [edge for name in brain.training for edge in (brain.blocks[name][0], brain.blocks[name][1] - 1)]
     nearest = [min(edges, key=lambda edge: abs(edge - y)) for y in range(start, stop)]
     across, _, up = brain.region(HELD_OUT)
     copied: Array = brain.white[across][:, nearest][:, :, up]
     return dice(copied, brain.truth(HELD_OUT))
-
-
-def _ends(block: tuple[int, int]) -> tuple[int, int]:
-    return block[0], block[1] - 1

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ncafast.models import MedNCA
 from ncafast.tasks.mednca import pictures, planes
@@ -83,9 +82,5 @@ def channels(seen: Sequence[Stage], scale: int) -> list[Array]:
     """Frames [height, width, 3] uint8: every channel as a tile, blue below 0 and red above, alike in all frames."""
     values = torch.stack([stage.state for stage in seen]).abs()  # [n, C, H, W]
     limit = float(np.quantile(values.numpy(), _FULL)) or 1.0
-    return [enlarged(mosaic(_upright(stage.state), limit=limit), scale) for stage in seen]
-
-
-def _upright(state: Tensor) -> Tensor:
-    """[C, H, W] as a viewer shows a slice: the first axis to the right, the second upwards."""
-    return state.movedim(1, 2).flip(1)
+    upright = [stage.state.movedim(1, 2).flip(1) for stage in seen]  # the first axis to the right, the second upwards
+    return [enlarged(mosaic(state, limit=limit), scale) for state in upright]

@@ -1,7 +1,7 @@
 """Prepared slices on disk, one safetensors file per volume, so that reading and normalising happens once.
 
 A file's name carries a hash of the sources' sizes and dates and of the recipe: whatever changes makes a new file. Its
-content carries a checksum; a damaged file is made again.
+content carries a checksum; a corrupt file is made again.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def _build(pair: Pair, recipe: Recipe, path: Path, ignore_affine: bool) -> None:
 
 
 def _open(name: str, path: Path) -> CachedVolume | None:
-    """The cached volume, or None if the file is missing or damaged."""
+    """The cached volume, or None if the file is missing or corrupt."""
     if not path.is_file():
         return None
     try:

@@ -170,14 +170,10 @@ def collate(samples: Sequence[tuple[Tensor, Tensor]], classes: int, multiple: in
     height = padded_size(max(label.shape[0] for _, label in samples), multiple)
     width = padded_size(max(label.shape[1] for _, label in samples), multiple)
     numbers = torch.arange(1, classes + 1, dtype=torch.uint8)[:, None, None]
+    images = [image for image, _ in samples]
     planes = [(label == numbers).float() for _, label in samples]
     valid = [torch.ones(1, *label.shape) for _, label in samples]
-    return Batch(
-        *(
-            torch.stack([pad_to(item, height, width) for item in items])
-            for items in ([image for image, _ in samples], planes, valid)
-        )
-    )
+    return Batch(*(torch.stack([pad_to(item, height, width) for item in items]) for items in (images, planes, valid)))
 
 
 class TrainingSlices:

@@ -118,11 +118,14 @@ def contradictions(paths: Iterable[Path], geometry: Geometry) -> Iterator[str]:
         geometry: what says where voxels lie, sform or qform.
     """
     files = list(filter(None, map(try_open, paths)))
+    taken = "the sform is not taken, as --geometry qform says"
+    if geometry == "sform":
+        taken = "the sform is taken, unless --geometry qform is given"
     kinds: dict[str, list[str]] = {}
     for file in files:
         found = contradiction(file)
         if found is not None:
-            kinds.setdefault("geometry", []).append(f"{file.path}: {found}; {_taken(geometry)}")
+            kinds.setdefault("geometry", []).append(f"{file.path}: {found}; {taken}")
         for kind, repair in file.repairs.items():
             kinds.setdefault(kind, []).append(f"{file.path}: {repair}")
     for lines in kinds.values():
@@ -186,9 +189,3 @@ def _codes(affine: Array | None) -> str | None:
 
 def _mm(sizes: Array) -> str:
     return f"{' x '.join(f'{size:.4g}' for size in sizes)} mm"
-
-
-def _taken(geometry: Geometry) -> str:
-    if geometry == "sform":
-        return "the sform is taken, unless --geometry qform is given"
-    return "the sform is not taken, as --geometry qform says"

@@ -7,7 +7,7 @@ Dice = IoU = 0 and the distance is the volume's diagonal, the farthest two voxel
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,16 +35,12 @@ def score(prediction: Array, truth: Array, spacing: tuple[float, float, float]) 
 
 def dice(prediction: Array, truth: Array) -> float:
     """2 |A and B| / (|A| + |B|)."""
-    if not prediction.any() and not truth.any():
-        return 1.0
-    return float(dice_score(_volume(prediction), _volume(truth), num_classes=1, input_format="one-hot"))
+    return _overlap(dice_score, prediction, truth)
 
 
 def iou(prediction: Array, truth: Array) -> float:
     """|A and B| / |A or B|."""
-    if not prediction.any() and not truth.any():
-        return 1.0
-    return float(mean_iou(_volume(prediction), _volume(truth), num_classes=1, input_format="one-hot"))
+    return _overlap(mean_iou, prediction, truth)
 
 
 def hausdorff(prediction: Array, truth: Array, spacing: tuple[float, float, float], percentile: float = 95.0) -> float:
@@ -87,10 +83,13 @@ def mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
 
 
+def _overlap(measure: Callable[..., torch.Tensor], prediction: Array, truth: Array) -> float:
+    """What torchmetrics measures of two masks; 1 where both are empty."""
+    if not prediction.any() and not truth.any():
+        return 1.0
+    masks = (torch.from_numpy(np.ascontiguousarray(mask)).int()[None, None] for mask in (prediction, truth))
+    return float(measure(*masks, num_classes=1, input_format="one-hot"))
+
+
 def _surface(mask: Array) -> Array:
     return mask & ~ndimage.binary_erosion(mask)
-
-
-def _volume(mask: Array) -> torch.Tensor:
-    """[S, H, W] bool -> [1, 1, S, H, W] int, as torchmetrics takes one-hot masks."""
-    return torch.from_numpy(np.ascontiguousarray(mask)).int()[None, None]

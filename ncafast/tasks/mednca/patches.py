@@ -71,12 +71,7 @@ class TrainingVolumes:
         real = [tuple(label.shape) for _, label in samples]
         size = tuple(padded_size(max(sides), whole) for sides in zip(*real, strict=True))
         windows = draw_windows(
-            size,
-            scale=self._scale,
-            levels=self._levels,
-            patch=(self._patch,) * 3,
-            real=real,
-            generators=dice,
+            size, scale=self._scale, levels=self._levels, patch=(self._patch,) * 3, real=real, generators=dice
         )
         values = torch.arange(1, self._classes + 1, dtype=torch.uint8)[:, None, None, None]
         target = torch.stack([_pad((label == values).float(), size, "constant") for _, label in samples])

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ncafast.tasks.mednca.dataset_json import Facts
 from ncafast.tasks.mednca.layouts import Dataset, open_dataset
 from ncafast.tasks.mednca.options import TrainConfig
 from ncafast.tasks.mednca.slices import Recipe
@@ -107,13 +106,9 @@ def _classes(config: TrainConfig, data: Dataset, notes: list[str]) -> tuple[int,
     what = f"{len(values)} {origin} are learned as a class each: {each}{more}"
     notes.append(f"{what} ({other}--merge-labels makes them one)")
     if facts.regions:
-        notes.append(_regions(facts))
+        regions = f"the regions of dataset.json ({', '.join(facts.regions)})"
+        notes.append(f"{regions} are not learned as such, but the label values that they consist of")
     return values
-
-
-def _regions(facts: Facts) -> str:
-    names = ", ".join(facts.regions)
-    return f"the regions of dataset.json ({names}) are not learned as such, but the label values that they consist of"
 
 
 def _label_names(classes: tuple[int, ...], data: Dataset) -> tuple[str, ...]:

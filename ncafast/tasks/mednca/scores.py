@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from ncafast.tasks.mednca import planes, uncertainty
@@ -44,11 +43,6 @@ class Scores(Report):
     skipped: tuple[Skipped, ...]
     pictures: dict[str, Array] = field(repr=False)
     """[H, W, 3] uint8 by file name."""
-
-    @property
-    def csv(self) -> Path:
-        """The file with a row per volume and class."""
-        return self.folder / "scores.csv"
 
     def table(self) -> str:
         """The rows and the mean as text in columns."""

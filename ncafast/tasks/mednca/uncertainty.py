@@ -34,13 +34,7 @@ def scores(recipe: Recipe, result: Result) -> dict[int, float]:
 
 
 def write_maps(
-    prefix: Path,
-    trained: TrainedModel,
-    found: Segmentation,
-    source: Path,
-    title: str,
-    runs: int,
-    last_steps: int,
+    prefix: Path, trained: TrainedModel, found: Segmentation, source: Path, title: str, runs: int, last_steps: int
 ) -> dict[str, Any]:
     """Write maps of variance as `ENDINGS` has them, and a picture; returns the image's row of the report.
 
