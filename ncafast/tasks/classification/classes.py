@@ -48,10 +48,12 @@ def _warnings(classes: Sequence[str], counts: Counter[str]) -> list[str]:
     alike: dict[str, list[str]] = {}
     for name in classes:
         alike.setdefault(_plain(name), []).append(name)
-    for own in alike.values():
-        if len(own) > 1:
-            different = " and ".join(map(repr, own))
-            lines.append(f"warning: {different} differ only in case or spaces, and are trained as {len(own)} classes")
+    for spellings in alike.values():
+        if len(spellings) > 1:
+            different = " and ".join(map(repr, spellings))
+            lines.append(
+                f"warning: {different} differ only in case or spaces, and are trained as {len(spellings)} classes"
+            )
     return lines
 
 

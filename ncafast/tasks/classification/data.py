@@ -40,8 +40,8 @@ class Images:
 
     def checksums(self) -> dict[str, int]:
         """Of every image with its label, by name."""
-        own = zip(self.names, self.pixels.numpy(), self.labels.tolist(), strict=True)
-        return {name: zlib.crc32(image.tobytes(), label) for name, image, label in own}
+        rows = zip(self.names, self.pixels.numpy(), self.labels.tolist(), strict=True)
+        return {name: zlib.crc32(image.tobytes(), label) for name, image, label in rows}
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,10 +77,10 @@ def read_layout(folder: Path) -> Layout:
     _check_parts(level, parts)
     images: list[Labelled] = []
     for top in parts or [""]:
-        own = _level(level.base / top, level.inside[top]) if top else level
-        skipped += _left_out(own) if top else []
-        notes += _nested(own)
-        for label, entries in own.inside.items():
+        classes = _level(level.base / top, level.inside[top]) if top else level
+        skipped += _left_out(classes) if top else []
+        notes += _nested(classes)
+        for label, entries in classes.inside.items():
             images += [Labelled(path, label, part_of(top) or "") for path, _ in entries]
     if parts:
         notes.append(parts_note(level.base, sorted(parts), [image.part for image in images]))
@@ -145,12 +145,12 @@ def _nested(level: _Level) -> list[str]:
     """A note on folders inside class folders. Raises ValueError where a class folder holds nothing but folders."""
     deeper = []
     for top, entries in level.inside.items():
-        own = [(path, top) for path, rest in entries if len(rest) > 1]
-        if len(own) == len(entries):
+        nested = [(path, top) for path, rest in entries if len(rest) > 1]
+        if len(nested) == len(entries):
             raise ValueError(
-                f"{level.base / top}: holds folders and no image of its own ({own[0][0]} first); {_REMEDY}"
+                f"{level.base / top}: holds folders and no image of its own ({nested[0][0]} first); {_REMEDY}"
             )
-        deeper += own
+        deeper += nested
     if not deeper:
         return []
     path, label = deeper[0]

@@ -59,9 +59,9 @@ class Classifier:
         x = seeded(images, self.model.channel_n).movedim(-1, 1).contiguous()
         found = [x]
         for step, (mean, variance) in enumerate(self.statistics.to(x.device)):
-            own = params | {"norm.running_mean": mean, "norm.running_var": variance}
+            tensors = params | {"norm.running_mean": mean, "norm.running_var": variance}
             mask = fire_mask((1, *x.shape[1:]), rule.fire_rate, seed, step=step, device=x.device)
-            x = trace(x, rule, own, 1, Options(fire_mask=mask[None])).out
+            x = trace(x, rule, tensors, 1, Options(fire_mask=mask[None])).out
             found.append(x)
         return found
 
@@ -86,8 +86,8 @@ class Classifier:
         parts = [torch.zeros(0, self.model.num_classes)]
         for group in images.split(_GROUP):
             seen = views(group.to(self.model.fc2.weight.device), count)
-            own = [self.logits(view, mix("predict", seed, k)).softmax(1) for k, view in enumerate(seen)]
-            parts.append(torch.stack(own).mean(0).cpu())
+            each = [self.logits(view, mix("predict", seed, k)).softmax(1) for k, view in enumerate(seen)]
+            parts.append(torch.stack(each).mean(0).cpu())
             if advance is not None:
                 advance(len(group))
         return torch.cat(parts)

@@ -56,8 +56,8 @@ class Classification(TaskJob):
         if not self.config.balanced:
             return super().plan(epoch, batch, seed)
         weights = 1 / torch.bincount(self.train.labels)[self.train.labels].double()
-        own = generator("balanced", seed, epoch)
-        drawn = torch.multinomial(weights, self.samples, replacement=True, generator=own).tolist()
+        random = generator("balanced", seed, epoch)
+        drawn = torch.multinomial(weights, self.samples, replacement=True, generator=random).tolist()
         return [drawn[start : start + batch] for start in range(0, self.samples, batch)]
 
     def load(self, at: Moment) -> tuple[Tensor, Tensor]:

@@ -51,19 +51,19 @@ class Scores(Report):
             lines.append((printable(row["class"]), str(row["images"]), *numbers))
         text = aligned(lines, right=(False, True, True, True, True))
         rule = "-" * len(text[0])
-        own = self.metrics
-        summary = f"{self.count} images: accuracy {own.accuracy:.4f}, F1 {own.f1_weighted:.4f} weighted, "
-        return "\n".join([text[0], rule, *text[1:], rule, summary + f"{own.f1_macro:.4f} mean over classes"])
+        metrics = self.metrics
+        summary = f"{self.count} images: accuracy {metrics.accuracy:.4f}, F1 {metrics.f1_weighted:.4f} weighted, "
+        return "\n".join([text[0], rule, *text[1:], rule, summary + f"{metrics.f1_macro:.4f} mean over classes"])
 
     def contents(self) -> dict[str, Any]:
         """Scores by class, the class of every image, and the confusion matrix."""
-        own = self.metrics
-        total = {"class": "all, weighted", "images": self.count, "recall": own.accuracy, "f1": own.f1_weighted}
-        title = f"{self.count} images, accuracy {own.accuracy:.3f}, macro F1 {own.f1_macro:.3f}"
+        metrics = self.metrics
+        total = {"class": "all, weighted", "images": self.count, "recall": metrics.accuracy, "f1": metrics.f1_weighted}
+        title = f"{self.count} images, accuracy {metrics.accuracy:.3f}, macro F1 {metrics.f1_macro:.3f}"
         return {
             "scores.csv": [*(row | {"class": printable(row["class"])} for row in self.rows), total],
             "predictions.csv": self.predictions,
-            "confusion.png": charts.confusion(own.confusion, self.classes, title),
+            "confusion.png": charts.confusion(metrics.confusion, self.classes, title),
         }
 
 

@@ -69,7 +69,7 @@ def open_source(data: Path, naming: Naming = "folders") -> Source:
 
 def _from_folders(folder: Path) -> Source:
     layout = read_layout(folder)
-    items = [Item(str(own.path.relative_to(folder)), own.label, own.path, own.part) for own in layout.images]
+    items = [Item(str(image.path.relative_to(folder)), image.label, image.path, image.part) for image in layout.images]
     # A class that only test images have is none that a model can learn, such as a folder test/unknown.
     classes = {item.label for item in items if item.part != "test"} or {item.label for item in items}
     strange = sorted({item.label for item in items} - classes)
@@ -149,7 +149,7 @@ def _from_npz(path: Path) -> Source:
         have = ", ".join(list(content)[:6]) or "nothing"
         raise ValueError(f"{path}: holds {have}; train_images and train_labels are needed, as in MedMNIST")
     labels = {part: _labels(path, part, content) for part in parts}
-    count = 1 + max((int(own.max()) for own in labels.values() if own.size), default=0)
+    count = 1 + max((int(array.max()) for array in labels.values() if array.size), default=0)
     named = content.get("classes")
     images = sum(map(len, labels.values()))
     if named is None and count > max(images, 2):
@@ -162,8 +162,8 @@ def _from_npz(path: Path) -> Source:
     items = []
     for part in parts:
         pixels = _pixels(path, part, content)
-        own = [str(name) for name in content.get(f"{part}_files", [])]
-        names = own if len(own) == len(pixels) else [f"{part}_{number:06}" for number in range(len(pixels))]
+        given = [str(name) for name in content.get(f"{part}_files", [])]
+        names = given if len(given) == len(pixels) else [f"{part}_{number:06}" for number in range(len(pixels))]
         pairs = zip(names, labels[part], pixels, strict=True)
         items += [Item(name, classes[int(label)], image, part_of(part) or "") for name, label, image in pairs]
     if not items:
@@ -176,7 +176,7 @@ def _parts(path: Path, content: dict[str, Any]) -> list[str]:
     found = {name.removesuffix("_images"): part_of(name.removesuffix("_images")) for name in content}
     known = [word for word in found if f"{word}_images" in content and found[word] is not None]
     for word in known:
-        other = next(own for own in known if found[own] == found[word])
+        other = next(candidate for candidate in known if found[candidate] == found[word])
         if other != word:
             raise ValueError(f"{path}: has {other}_images and {word}_images, which are the same part; keep one")
     return sorted(known, key=lambda word: ("train", "val", "test").index(found[word] or ""))

@@ -37,14 +37,14 @@ def write(
     start = brain.blocks[HELD_OUT][0]
     rows = []
     for number in np.linspace(0, len(images) - 1, SHOWN + 2).round().astype(int)[1:-1]:
-        own = dice(ours[number], truth[number])
+        score = f"Dice {dice(ours[number], truth[number]):.3f} (all slices: {volume_dice:.3f})"
         rows.append(
             pictures.overlay(
                 images[number, 0],
                 ours[number].astype(np.uint8),
                 truth[number].astype(np.uint8),
                 axis="coronal",
-                title=f"held-out slice {start + number}, white matter: Dice {own:.3f} (all slices: {volume_dice:.3f})",
+                title=f"held-out slice {start + number}, white matter: {score}",
             )
         )
     write_png(folder / "overlay.png", np.concatenate(rows))

@@ -29,7 +29,7 @@ _said: set[str] = set()  # a cross-validation trains on the same files again and
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Position:
     """Where the voxels of a file lie once their axes run to the right, the front and the top."""
 
     axes: Array  # [3, 2] of each axis as stored, which one it becomes and its direction, as nibabel has it
@@ -58,7 +58,7 @@ class Place:
         return turned.reshape(*data.shape[:-3], *turned.shape[1:])
 
 
-def place_of(file: NiftiFile, geometry: Geometry = "sform") -> Place:
+def position_of(file: NiftiFile, geometry: Geometry = "sform") -> Position:
     """Where the voxels of a file lie. Raises VolumeError if its header does not say.
 
     Args:
@@ -76,7 +76,7 @@ def place_of(file: NiftiFile, geometry: Geometry = "sform") -> Place:
             )
         affine = affine @ orientations.inv_ornt_aff(axes, file.shape)
         x, y, z = (float(size) * _MM.get(int(file.header["xyzt_units"]) & 7, 1.0) for size in voxel_sizes(affine))
-    return Place(axes, affine, (x, y, z))
+    return Position(axes, affine, (x, y, z))
 
 
 def contradiction(file: NiftiFile) -> str | None:

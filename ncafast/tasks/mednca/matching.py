@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from nibabel.affines import voxel_sizes
 
-from ncafast.tasks.mednca.geometry import Place, place_of
+from ncafast.tasks.mednca.geometry import Position, position_of
 from ncafast.tasks.mednca.nifti import VolumeError, by, open_nifti
 from ncafast.tasks.mednca.options import Geometry
 from ncafast.tasks.mednca.volumes import Volume, read_label
@@ -36,7 +36,7 @@ def read_matching_label(image: Volume, path: Path, geometry: Geometry = "sform",
     Args:
         image: the image, as read.
         path: of the label map.
-        geometry: what of the label's header says where it lies; see `place_of`.
+        geometry: what of the label's header says where it lies; see `position_of`.
         ignore_affine: take the image's affine for the label, whose voxels then belong to the image's by their index in
             the files, whatever the label's header says.
 
@@ -47,7 +47,7 @@ def read_matching_label(image: Volume, path: Path, geometry: Geometry = "sform",
         label = read_label(path, geometry)
         check_match(image, label)
         return Match(label, "")
-    label = read_label(path, place=image.place)
+    label = read_label(path, position=image.position)
     if label.stored_shape != image.stored_shape:
         raise VolumeError(
             f"{path}: stores {by(label.stored_shape)} voxels but its image {image.path.name} {by(image.stored_shape)}; "
@@ -57,9 +57,9 @@ def read_matching_label(image: Volume, path: Path, geometry: Geometry = "sform",
 
 
 def check_match(image: Volume, label: Volume) -> None:
-    """Raise VolumeError unless both have one shape and lie at the same place in space.
+    """Raise VolumeError unless both have one shape and lie at the same position in space.
 
-    The places agree if no corner of the volume moves by more than half a voxel.
+    The positions agree if no corner of the volume moves by more than half a voxel.
     """
     shape, other = image.data.shape[1:], label.data.shape[1:]
     if shape != other:
@@ -68,7 +68,7 @@ def check_match(image: Volume, label: Volume) -> None:
             f"{label.path}: has {by(other)} voxels but its image {image.path.name} has {by(shape)} "
             f"(in right, front, top order); resample one to the other{todo}"
         )
-    shift = shift_of(image, label.place)
+    shift = shift_of(image, label.position)
     if shift > 0.5 * min(image.spacing):
         raise VolumeError(
             f"{label.path}: lies {shift:.3g} mm away from its image {image.path.name} in space; "
@@ -76,12 +76,11 @@ def check_match(image: Volume, label: Volume) -> None:
         )
 
 
-def shift_of(image: Volume, place: Place) -> float:
-    """How far a volume of the image's shape that lies at another place is away from it: the most that a corner moves,
-    in mm."""
+def shift_of(image: Volume, position: Position) -> float:
+    """How far a volume of the image's shape at another position is away from it: the most that a corner moves, in mm."""
     x, y, z = image.data.shape[1:]
     corners = np.array([[i, j, k, 1] for i in (0, x) for j in (0, y) for k in (0, z)])
-    shift = np.linalg.norm((corners @ (image.affine - place.affine).T)[:, :3], axis=1).max()
+    shift = np.linalg.norm((corners @ (image.affine - position.affine).T)[:, :3], axis=1).max()
     return float(shift * image.spacing[0] / voxel_sizes(image.affine)[0])  # the affine may be in another unit
 
 
@@ -104,9 +103,11 @@ def waivers(found: Mapping[str, Waived]) -> Iterator[str]:
 def _waived(image: Volume, path: Path, geometry: Geometry) -> Waived:
     """How the label's own header differs from the image's."""
     try:
-        place = place_of(open_nifti(path), geometry)
+        position = position_of(open_nifti(path), geometry)
     except VolumeError:  # its header does not say where it lies
         return "moved"
-    if place.canonical(image.stored_shape) != image.data.shape[1:] or shift_of(image, place) > 0.5 * min(image.spacing):
+    if position.canonical(image.stored_shape) != image.data.shape[1:] or shift_of(image, position) > 0.5 * min(
+        image.spacing
+    ):
         return "moved"
-    return "" if np.array_equal(place.axes, image.place.axes) else "turned"
+    return "" if np.array_equal(position.axes, image.position.axes) else "turned"

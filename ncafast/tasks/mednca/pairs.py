@@ -185,12 +185,12 @@ def _sort_out(
     pairs: list[Pair] = []
     skipped: list[Skipped] = []
     for name, files in sorted(cases.items()):
-        own_images = files.first + [path for number in sorted(files.further) for path in files.further[number]]
-        paths = own_images + files.labels
+        image_files = files.first + [path for number in sorted(files.further) for path in files.further[number]]
+        paths = image_files + files.labels
         if not files.labels:
             reason = f"has no label map called {name}.nii.gz in {labels}; add it or take the image away"
             skipped += [Skipped(path, f"{path}: {reason}{_hint(path, cases)}") for path in paths]
-        elif not own_images:
+        elif not image_files:
             reason = f"is a label map without an image called {name}.nii.gz in {images}"
             skipped += [Skipped(path, f"{path}: {reason}; add it or take the label away") for path in paths]
         elif len(files.first) > 1 or len(files.labels) > 1 or any(len(same) > 1 for same in files.further.values()):

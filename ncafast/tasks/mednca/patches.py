@@ -66,7 +66,7 @@ class TrainingVolumes:
         """The volumes of these numbers, mirrored and cut as their epoch and their positions in it, from ``start`` on,
         say."""
         dice = [generator("augment", self._seed, epoch, start + k) for k in range(len(numbers))]
-        samples = [self._sample(number, own) for number, own in zip(numbers, dice, strict=True)]
+        samples = [self._sample(number, random) for number, random in zip(numbers, dice, strict=True)]
         whole = self._scale ** (self._levels - 1)
         real = [tuple(label.shape) for _, label in samples]
         size = tuple(padded_size(max(sides), whole) for sides in zip(*real, strict=True))

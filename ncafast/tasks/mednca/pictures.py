@@ -63,11 +63,11 @@ def draw_labels(axes: Axes, prediction: Array, truth: Array | None, names: Seque
     handles = []
     several = len(names) > 1
     for number, name in enumerate(names, start=1):
-        own = CLASS_COLOURS[(number - 1) % len(CLASS_COLOURS)]
+        class_colour = CLASS_COLOURS[(number - 1) % len(CLASS_COLOURS)]
         for kind, labels, colour in (("truth", truth, TRUTH), ("prediction", prediction, PREDICTION)):
             if labels is None:
                 continue
-            line = Line2D([], [], color=own if several else colour, linewidth=2)
+            line = Line2D([], [], color=class_colour if several else colour, linewidth=2)
             line.set_linestyle("-" if kind == "truth" else "--")
             line.set_label(f"{legend_text(name)}: {kind}" if several else kind)
             outline(axes, labels == number, line)

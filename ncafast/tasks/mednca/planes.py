@@ -68,8 +68,8 @@ def draw(
         for axes in (plain, drawn):
             pictures.show_slice(axes, plane.of(image), plane.axis, plane.pixel)
         plain.set_title(f"{plane.axis}, {plane.index}", fontsize=10, color="0.35")
-        own_truth = None if truth is None else plane.of(truth)
-        handles = pictures.draw_labels(drawn, plane.of(found), own_truth, names)
+        truth_plane = None if truth is None else plane.of(truth)
+        handles = pictures.draw_labels(drawn, plane.of(found), truth_plane, names)
     figure.legend(handles=handles, loc="lower center", ncols=min(4, len(handles)), frameon=False, fontsize=10)
     figure.suptitle(printable(title), fontsize=12, parse_math=False)  # it holds a file's name
     figure.subplots_adjust(0.02, 0.07, 0.98, 0.9, wspace=0.04, hspace=0.04)
@@ -110,13 +110,13 @@ def draw_uncertainty(
 def choose(recipe: Recipe, dims: int, labels: Array, spacing: Sequence[float]) -> list[Plane]:
     """The slice with most labelled pixels (dims=2), or for each axis the plane in the middle of what is labelled,
     sagittal, coronal, axial; the middle of the volume where nothing is. ``labels`` is [S, H, W]."""
-    own = recipe.to_canonical(labels)
+    canonical = recipe.to_canonical(labels)
     size = list(spacing[1:])
     size.insert(recipe.slice_axis, spacing[0])
     planes = []
     for number, name in enumerate(_AXES):
         rest = [other for other in range(3) if other != number]
-        area = np.count_nonzero(own, axis=tuple(rest))
+        area = np.count_nonzero(canonical, axis=tuple(rest))
         index = len(area) // 2
         if area.any():
             index = int(area.argmax()) if dims == 2 else int(np.searchsorted(area.cumsum(), area.sum() / 2))

@@ -40,7 +40,7 @@ def read_case(paths: Sequence[Path], channels: tuple[int, ...], geometry: Geomet
     first = volumes[0]
     for other in volumes[1:]:
         _check_geometry(first, other)
-    return Volume(first.path, np.concatenate([volume.data for volume in volumes]), first.place)
+    return Volume(first.path, np.concatenate([volume.data for volume in volumes]), first.position)
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,11 +80,11 @@ def draw_quality(rows: Sequence[dict[str, Any]], recipe: Recipe) -> Array:
     figure = Figure(figsize=(5.4, 4.2), dpi=110)
     axes = figure.add_subplot()
     for number, value in enumerate(sorted({row["label"] for row in rows})):
-        own = [row for row in rows if row["label"] == value]
+        points = [row for row in rows if row["label"] == value]
         colour = pictures.CLASS_COLOURS[number % len(pictures.CLASS_COLOURS)]
-        nqm, dice = np.array([[row["nqm"], row["dice"]] for row in own]).T
+        nqm, dice = np.array([[row["nqm"], row["dice"]] for row in points]).T
         said = pictures.legend_text(recipe.name_of(value))
-        if len(own) > 2 and np.ptp(nqm) > 0 and np.ptp(dice) > 0:
+        if len(points) > 2 and np.ptp(nqm) > 0 and np.ptp(dice) > 0:
             said += f", correlation {np.corrcoef(nqm, dice)[0, 1]:.2f}"
         axes.plot(nqm, dice, "o", color=colour, alpha=0.8, label=said)
     axes.set(xlabel="NQM (high means doubtful)", ylabel="Dice")

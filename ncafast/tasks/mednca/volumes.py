@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ncafast.tasks.mednca.geometry import Place, place_of
+from ncafast.tasks.mednca.geometry import Position, position_of
 from ncafast.tasks.mednca.nifti import NiftiFile, VolumeError, by, open_nifti, read_voxels, try_open
 from ncafast.tasks.mednca.options import Geometry
 
@@ -29,22 +29,22 @@ class Volume:
 
     path: Path
     data: Array  # [C, X, Y, Z]: raw intensities float32, or label values int32
-    place: Place
+    position: Position
 
     @property
     def spacing(self) -> tuple[float, float, float]:
         """Voxel size in mm along X, Y, Z."""
-        return self.place.spacing
+        return self.position.spacing
 
     @property
     def affine(self) -> Array:
         """Voxel of `data` -> position, [4, 4], in the unit of the file."""
-        return self.place.affine
+        return self.position.affine
 
     @property
     def stored_shape(self) -> tuple[int, int, int]:
         """Voxels along the axes as they are stored."""
-        i, j, k = (self.data.shape[1 + int(axis)] for axis in self.place.axes[:, 0])
+        i, j, k = (self.data.shape[1 + int(axis)] for axis in self.position.axes[:, 0])
         return i, j, k
 
 
@@ -55,30 +55,30 @@ def read_image(path: Path, channels: tuple[int, ...] = (0,), geometry: Geometry 
     infinite voxels.
     """
     file = open_nifti(path)
-    place = place_of(file, geometry)
+    position = position_of(file, geometry)
     wrong = [c for c in channels if not 0 <= c < file.channels]
     if wrong or not channels:
         have = "channel 0 only" if file.channels == 1 else f"channels 0 to {file.channels - 1}"
         raise VolumeError(f"{path}: has {have}, but {list(channels)} is wanted; give an image with these channels")
-    return Volume(path, _data(file, channels, place), place)
+    return Volume(path, _data(file, channels, position), position)
 
 
-def read_label(path: Path, geometry: Geometry = "sform", place: Place | None = None) -> Volume:
+def read_label(path: Path, geometry: Geometry = "sform", position: Position | None = None) -> Volume:
     """Read a label map. ``data`` is [1, X, Y, Z] int32. Raises VolumeError as read_image, and for fractions.
 
     Args:
         path: of the file.
-        geometry: what of its header says where it lies; see `place_of`.
-        place: where it lies, whatever its header says; its voxels are taken by their index.
+        geometry: what of its header says where it lies; see `position_of`.
+        position: where it lies, whatever its header says; its voxels are taken by their index.
     """
     file = open_nifti(path)
-    place = place or place_of(file, geometry)
+    position = position or position_of(file, geometry)
     if file.channels > 1:
         raise VolumeError(
             f"{path}: is {len(file.header.get_data_shape())}-D with {file.channels} channels; "
             "a label map must be one 3-D volume of whole numbers"
         )
-    data = _data(file, (0,), place)
+    data = _data(file, (0,), position)
     whole = np.round(data)
     fractions = np.abs(whole - data) > 1e-3  # less than that is the rounding of a scaled file
     if fractions.any():
@@ -88,7 +88,7 @@ def read_label(path: Path, geometry: Geometry = "sform", place: Place | None = N
         )
     if np.abs(whole).max() > _MOST_LABEL:
         raise VolumeError(f"{path}: holds the value {np.abs(whole).max():g}; label values go up to {_MOST_LABEL}")
-    return Volume(path, whole.astype(np.int32), place)
+    return Volume(path, whole.astype(np.int32), position)
 
 
 def read_spacing(path: Path, geometry: Geometry = "sform") -> tuple[float, float, float] | None:
@@ -109,10 +109,10 @@ def read_shape(path: Path, geometry: Geometry = "sform") -> tuple[int, int, int]
     return position and position[1].canonical(position[0].shape)
 
 
-def _position(path: Path, geometry: Geometry) -> tuple[NiftiFile, Place] | None:
+def _position(path: Path, geometry: Geometry) -> tuple[NiftiFile, Position] | None:
     try:
         file = open_nifti(path)
-        return file, place_of(file, geometry)
+        return file, position_of(file, geometry)
     except VolumeError:
         return None
 
@@ -126,7 +126,7 @@ def check_sides(path: Path, shape: Sequence[int], least: int) -> None:
         )
 
 
-def _data(file: NiftiFile, channels: Sequence[int], place: Place) -> Array:
+def _data(file: NiftiFile, channels: Sequence[int], position: Position) -> Array:
     """The chosen channels in canonical orientation, [C, X, Y, Z] float32."""
     try:
         stored = read_voxels(file, channels)
@@ -136,7 +136,7 @@ def _data(file: NiftiFile, channels: Sequence[int], place: Place) -> Array:
                 f"{file.path}: {bad} of {stored.size} voxels are NaN, infinite or beyond {_LARGEST:g}; "
                 "replace them, for example by 0"
             )
-        return np.ascontiguousarray(place.to_canonical(stored))
+        return np.ascontiguousarray(position.to_canonical(stored))
     except MemoryError:
         raise VolumeError(
             f"{file.path}: its {by(file.header.get_data_shape())} voxels do not fit into the memory that is free; "

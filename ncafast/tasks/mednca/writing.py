@@ -9,7 +9,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from ncafast.tasks.mednca.geometry import place_of
+from ncafast.tasks.mednca.geometry import position_of
 from ncafast.tasks.mednca.nifti import by, open_nifti
 from ncafast.tasks.mednca.options import Geometry
 from ncafast.tasks.mednca.slices import Array, Recipe
@@ -33,7 +33,7 @@ def write_map(path: Path, values: Array, like: Path, intent: str = "none", geome
         geometry: what of the image's header said where its voxels lie when it was read.
     """
     source = open_nifti(like)
-    stored = place_of(source, geometry).to_stored(values)
+    stored = position_of(source, geometry).to_stored(values)
     if stored.shape != source.shape:
         raise ValueError(f"values of shape {by(stored.shape)} do not fit {like} with {by(source.shape)} voxels")
     header = source.header.copy()
