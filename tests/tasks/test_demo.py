@@ -15,38 +15,9 @@ from nilearn import datasets
 
 import ncafast
 from ncafast import backends, cli
-from ncafast.models import NCA2D, MedNCA
-from ncafast.tasks.demo import baselines, brain, eager, speed, summary
+from ncafast.models import MedNCA
+from ncafast.tasks.demo import baselines, brain, speed, summary
 from ncafast.tasks.demo.brain import HELD_OUT
-
-
-@pytest.mark.parametrize("kernel", [3, 7])
-def test_plain_pytorch_loop_equals_the_rollout(kernel):
-    level = NCA2D(c=6, h=10, k=kernel, fire_rate=0.5, input_channels=2).double()
-    masks = torch.rand(5, 3, 1, 9, 11) < 0.5
-    results = []
-    for run in (
-        lambda x: level(x, 5, fire_mask=masks),
-        lambda x: eager.rollout(level, x, 5, masks),
-    ):
-        torch.manual_seed(3)
-        x = torch.rand(3, 6, 9, 11, dtype=torch.double, requires_grad=True)
-        level.zero_grad()
-        out = run(x)
-        (out * torch.linspace(-1, 1, out.numel(), dtype=torch.double).reshape(out.shape)).sum().backward()
-        results.append([out.detach(), x.grad, *(p.grad.clone() for p in level.parameters())])
-    for ours, plain in zip(*results, strict=True):
-        torch.testing.assert_close(ours, plain, rtol=1e-9, atol=1e-11)
-
-
-def test_plain_pytorch_loop_fires_at_the_same_rate():
-    level = NCA2D(c=4, h=8, k=3, fire_rate=0.2)
-    torch.nn.init.ones_(level.fc2.bias)
-    x = torch.rand(1, 4, 200, 200)
-    for out in (eager.rollout(level, x, 1), level(x, 1)):
-        moved = (out != x).any(1).double().mean().item()
-        assert abs(moved - 0.2) < 5 * (0.2 * 0.8 / 40000) ** 0.5
-        assert torch.equal(out[:, 0], x[:, 0])
 
 
 @pytest.mark.parametrize(("busy", "kept"), [(0, True), (1, True), (2, False)])

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from ncafast import backends
 from ncafast.bench.memory import kept_bytes
+from ncafast.bench.originals import NCA2D
 from ncafast.bench.timing import interleave
 from ncafast.models import MedNCA
-from ncafast.tasks.demo import eager
 
 Run = Callable[[Tensor], Tensor]
 
@@ -22,8 +22,8 @@ Run = Callable[[Tensor], Tensor]
 def compare(model: MedNCA, batch: int, side: int, rounds: int) -> dict[str, Any]:
     """Time a rollout of the fine level from a state [batch, channels, side, side], without and with backward.
 
-    Ours and plain PyTorch take turns (A B A B ...) after a warm-up; figures are medians over `rounds`. Memory is that
-    of all tensors kept for backward.
+    Ours and the published model in plain PyTorch take turns (A B A B ...) after a warm-up; figures are medians over
+    `rounds`. Memory is that of all tensors kept for backward.
 
     On a busy machine a forward can seem to take longer than forward and backward together. Then all is measured
     again; if that is no better the times of forward alone, which are too long, are left out.
@@ -33,10 +33,12 @@ def compare(model: MedNCA, batch: int, side: int, rounds: int) -> dict[str, Any]
         memory_mib, memory_mib_eager, memory_ratio, backend, speed_shape, speed_steps. What was left out is None.
     """
     level, steps = model.model2, model.steps[1]
+    original = NCA2D(level.c, level.h, level.k, level.fire_rate)
+    original.load_state_dict(level.state_dict())
     model.train()
     x = torch.rand(batch, model.channels, side, side)
     ours: Run = lambda state: level(state, steps)  # noqa: E731 - a pair, told apart by one line each
-    plain: Run = lambda state: eager.rollout(level, state, steps)  # noqa: E731
+    plain: Run = lambda state: original.rollout(state, steps)  # noqa: E731
     forward, train = _times((ours, plain), x, rounds)
     kept = [kept_bytes(partial(run, x.clone().requires_grad_())) for run in (ours, plain)]
     level.zero_grad(set_to_none=True)

@@ -77,7 +77,7 @@ def check_match(image: Volume, label: Volume) -> None:
 
 
 def shift_of(image: Volume, position: Position) -> float:
-    """How far a volume of the image's shape at another position is away from it: the most that a corner moves, in mm."""
+    """How far a volume of the image's shape at another position is off: the most that a corner moves, in mm."""
     x, y, z = image.data.shape[1:]
     corners = np.array([[i, j, k, 1] for i in (0, x) for j in (0, y) for k in (0, z)])
     shift = np.linalg.norm((corners @ (image.affine - position.affine).T)[:, :3], axis=1).max()
