@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,12 @@ _WANTED = 'return a dict of numbers by name, such as {"accuracy": 0.93}'
 
 
 class Results:
-    """results.json and results.csv in a folder."""
+    """results.json and results.csv in a folder, or two files of another stem."""
 
-    def __init__(self, folder: Path, keys: Sequence[str]) -> None:
-        """Take up the rows that are there; `keys` are the columns that tell rows apart. Raises ValueError if the file
-        is damaged, or holds other rows than these."""
-        self._path, self._keys = folder / "results.json", tuple(keys)
+    def __init__(self, folder: Path, keys: Sequence[str], stem: str = "results", texts: Collection[str] = ()) -> None:
+        """Take up the rows that are there; `keys` are the columns that tell rows apart, and `texts` those that hold no
+        numbers. Raises ValueError if the file is damaged, or holds other rows than these."""
+        self._path, self._keys, self._texts = folder / f"{stem}.json", tuple(keys), texts
         self.rows: list[dict[str, Any]] = []
         if self._path.exists():
             try:
@@ -49,10 +49,13 @@ class Results:
             what = "an empty dict" if isinstance(measured, Mapping) else f"a {type(measured).__name__}"
             what = "None (is a return missing?)" if measured is None else what
             raise ValueError(f"train returned {what} for {where}; {_WANTED}")
-        numbers = {}
+        numbers: dict[str, Any] = {}
         for name, value in measured.items():
             if name in self._keys:
                 raise ValueError(f"train returned {name!r} for {where}, which names a column already; rename it")
+            if name in self._texts:
+                numbers[name] = str(value)
+                continue
             try:
                 if isinstance(value, (str, bytes, bool)):
                     raise TypeError
@@ -73,7 +76,7 @@ class Results:
         write_text(self._path, json.dumps(list(rows), indent=1))
 
 
-def claim(folder: Path, name: str, content: Any, what: str) -> None:
+def claim(folder: Path, name: str, content: Any, what: str, stem: str = "results") -> None:
     """Write down, in folder/name, whose results a folder holds. Raises ValueError if they are of something else.
 
     Args:
@@ -81,6 +84,7 @@ def claim(folder: Path, name: str, content: Any, what: str) -> None:
         name: of a JSON file.
         content: what must be the same whenever results are added.
         what: the results' origin in words, such as "other folds".
+        stem: of the files with the results.
     """
     path = folder / name
     kinds = {"folds.json", "grid.json"}
@@ -91,10 +95,8 @@ def claim(folder: Path, name: str, content: Any, what: str) -> None:
         found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: is damaged ({error}); give another folder") from error
-    if found is None and name in kinds and (folder / "results.csv").exists():
-        raise ValueError(
-            f"{folder / 'results.csv'}: is there already, but no {name}; give another folder with --output"
-        )
+    if found is None and name in kinds and (table := folder / f"{stem}.csv").exists():
+        raise ValueError(f"{table}: is there already, but no {name}; give another folder with --output")
     if found is None:
         write_text(path, json.dumps(content, indent=1))
         return

@@ -6,7 +6,7 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,21 +45,54 @@ def search(
         ValueError: an option without values or with one twice, a folder with the results of other options, `by` is not
             among what was measured, or `train` returned anything but numbers under the same names every time.
     """
+
+    def rank(row: Mapping[str, Any]) -> tuple[bool, float]:
+        if by in grid or by not in row:
+            measured = ", ".join(name for name in row if name not in grid)
+            raise ValueError(f"by={by!r} is not among what was measured: {measured}")
+        return math.isnan(row[by]), row[by] if lowest else -row[by]
+
+    return train_grid(grid, train, output, rank, options=options)
+
+
+def train_grid(
+    grid: Mapping[str, Sequence[Any]],
+    train: Callable[[dict[str, Any], Path], Mapping[str, Any]],
+    output: Path,
+    rank: Callable[[Mapping[str, Any]], Any],
+    *,
+    options: Mapping[str, Any] | None = None,
+    stem: str = "results",
+    texts: Collection[str] = (),
+    name: Callable[[Mapping[str, Any]], str] | None = None,
+    after: Callable[[Sequence[dict[str, Any]]], None] = lambda rows: None,
+) -> list[dict[str, Any]]:
+    """What `search` does, for other tables and folders.
+
+    Args:
+        grid, train, output, options: as for `search`.
+        rank: the sort key of a row of results. May raise ValueError, which comes before the next training.
+        stem: name of the two tables, without .csv and .json.
+        texts: names of measured columns that hold text.
+        name: the folder's name for a combination; None joins its options and values.
+        after: is called with all rows, also of earlier calls, after every training and at the end.
+    """
     output, points = Path(output), _points(grid)
     with locked(output):
-        claim(output, "grid.json", sorted(grid), "a search over other options")
-        claim(output, "options.json", dict(options or {}), "other options")
-        results = Results(output, tuple(grid))
+        claim(output, "grid.json", sorted(grid), "a search over other options", stem)
+        claim(output, "options.json", dict(options or {}), "other options", stem)
+        results = Results(output, tuple(grid), stem, texts)
         for number, point in enumerate(points, start=1):
-            if results.rows and by not in results.measured:
-                raise ValueError(f"by={by!r} is not among what was measured: {', '.join(results.measured)}")
+            if results.rows:
+                rank(results.rows[0])
             if results.find(point) is None:
                 say(f"combination {number} of {len(points)}: {_name(point)}")
-                results.add(point, train(point, _folder(output, point)))
-        if by not in results.measured:
-            raise ValueError(f"by={by!r} is not among what was measured: {', '.join(results.measured)}")
-        results.rows.sort(key=lambda row: (math.isnan(row[by]), row[by] if lowest else -row[by]))
+                folder = _folder(output, point) if name is None else output / name(point)
+                results.add(point, train(point, folder))
+                after(results.rows)
+        results.rows.sort(key=rank)
         results.write(results.rows)
+        after(results.rows)
     wanted = [results.find(point) for point in points]
     return [row for row in results.rows if row in wanted]
 

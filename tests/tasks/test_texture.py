@@ -362,8 +362,8 @@ def test_a_study_goes_on_where_it_was_and_can_grow(tmp_path, monkeypatch):
     assert taken[3:] == [(4, 7), (5, 7)]
     with pytest.raises(ValueError, match="other options: settle"):
         study(dataclasses.replace(config, settle=5))
-    (config.output / "motion.csv").write_text("channels\nx\n")
-    with pytest.raises(ValueError, match="motion.csv: is damaged"):
+    (config.output / "motion.json").write_text("[3]")
+    with pytest.raises(ValueError, match="motion.json: is damaged"):
         study(config)
     for options, said in (
         ({"state_channels": (2,)}, "state_channels="),
@@ -372,3 +372,23 @@ def test_a_study_goes_on_where_it_was_and_can_grow(tmp_path, monkeypatch):
     ):
         with pytest.raises(ValueError, match=said):
             study(dataclasses.replace(config, **options))
+
+
+def test_a_study_that_an_earlier_release_began_goes_on(tmp_path, monkeypatch):
+    """Its folder has study.json and motion.csv alone."""
+    config = StudyConfig(picture(tmp_path / "a.png"), tmp_path / "study", (4,), (6, 7), size=24, grid=16, frames=3,
+                         steps_per_frame=2, settle=4, loss="patches", threads=1, progress=False)  # fmt: skip
+    monkeypatch.setattr(dynamics, "train", lambda *given: (_ for _ in ()).throw(TrainingStopped("NaN")))
+    study(config)
+    files = {name: config.output / name for name in ("options.json", "grid.json", "motion.json", "motion.csv")}
+    files["options.json"].rename(config.output / "study.json")
+    files["grid.json"].unlink()
+    files["motion.json"].unlink()
+    files["motion.csv"].write_text("channels,hidden,seed,motion,distance,note\n4,6,0,0.25,1.5,\n")
+    rows = study(config).rows
+    assert [(row["motion"], row["distance"], row["note"]) for row in rows[:1]] == [(0.25, 1.5, "")]
+    assert [row["note"] for row in rows[1:]] == ["NaN"]
+    files["options.json"].unlink()
+    files["motion.csv"].write_text("channels\nx\n")
+    with pytest.raises(ValueError, match=r"motion.csv: is corrupt .*delete it to measure anew"):
+        study(config)
