@@ -186,7 +186,7 @@ def describe(path: str | os.PathLike[str]) -> dict[str, str]:
                 f"{path} is a file of torch.save, such as resume.pt, the state of a training; give a .safetensors file "
                 "or the folder of a training run"
             ) from None
-        raise ValueError(f"{path} is damaged or not a safetensors file: {_one_line(error)}") from None
+        raise ValueError(f"{path} is corrupt or not a safetensors file: {_one_line(error)}") from None
     if "bare" in header:
         raise ValueError(f"{path} {bare(header['bare'], header.get('bare_reason', ''), path)}")
     if header.get("format") != FORMAT:
@@ -199,7 +199,7 @@ def describe(path: str | os.PathLike[str]) -> dict[str, str]:
     if header.get("model") not in CLASSES:
         raise ValueError(f"{path} holds a {header.get('model')!r}, known are {', '.join(CLASSES)}")
     if "config" not in header:
-        raise ValueError(f"{path} is damaged: its metadata has no config")
+        raise ValueError(f"{path} is corrupt: its metadata has no config")
     return header
 
 
@@ -219,7 +219,7 @@ def load_resume(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: damaged, or it holds something else than plain data; one line.
+        ValueError: corrupt, or it holds something else than plain data; one line.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no training state at {path}")
@@ -228,7 +228,7 @@ def load_resume(path: str | os.PathLike[str]) -> dict[str, Any]:
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}; correct that, or delete it to start anew") from None
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError):  # torch's words do not help here
-        raise ValueError(f"{path} is damaged or not a training state; delete it to start anew") from None
+        raise ValueError(f"{path} is corrupt or not a training state; delete it to start anew") from None
     if not isinstance(state, dict):
         raise ValueError(f"{path} is not a training state: it holds a {type(state).__name__}; delete it to start anew")
     return state

@@ -11,26 +11,31 @@ Five lines train an automaton, with checkpoints, curves and exact resume in the 
 `cross_validate` repeats that over folds and `search` over a grid of options, both resumable.
 
 A task brings a `Job` (model, samples, losses, what to measure) to `run`; with a sample pool, a `PoolJob`. Give
-`at.options` to every rollout: then fire masks depend on the seed, the training step and the sample's place in the whole
+`at.options` to every rollout: then fire masks depend on the seed, the training step and the sample's index in the whole
 batch alone, so that a killed run goes on to the same weights and several processes train as one.
 """
 
-from ncafast.train.job import Job, Moment, Report
+import warnings
+from typing import Any
+
+from ncafast.train.context import Report, StepContext
+from ncafast.train.fitting import fit, run
+from ncafast.train.job import Job
 from ncafast.train.kfold import Fold, cross_validate, make_folds, read_folds, write_folds
-from ncafast.train.loop import Result, TrainingStopped, fit, run
 from ncafast.train.pool import Pool, PoolJob
+from ncafast.train.result import Result, TrainingStopped
 from ncafast.train.search import search
 from ncafast.train.settings import Settings
 
 __all__ = [
     "Fold",
     "Job",
-    "Moment",
     "Pool",
     "PoolJob",
     "Report",
     "Result",
     "Settings",
+    "StepContext",
     "TrainingStopped",
     "cross_validate",
     "fit",
@@ -40,3 +45,10 @@ __all__ = [
     "search",
     "write_folds",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "Moment":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn("ncafast.train.Moment is now called StepContext", FutureWarning, stacklevel=2)
+    return StepContext

@@ -1,8 +1,8 @@
 """The processes that train together: alone, or as torchrun starts them (gloo on CPUs, NCCL on GPUs).
 
-Every process holds the whole model and the same optimiser. A training step's samples are cut into equal parts, in
-order, one or several per process; the gradients of the parts' mean losses, weighted by their share of the samples, are
-summed in one exchange. So all processes take the step that one process would take with the whole batch.
+Every process holds the whole model and the same optimiser. A training step's samples are cut into equal
+micro-batches, in order, one or several per process; the gradients of their mean losses, weighted by their share of the
+samples, are summed in one exchange. So all processes take the step that one process would take with the whole batch.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ class Ranks:
         """Whether this process is the one that writes files."""
         return self.rank == 0
 
-    def parts(self, samples: int, accumulate: int) -> Iterator[range]:
-        """The places in the whole batch that this process works on, one range per batch; never an empty one."""
+    def micro_batches(self, samples: int, accumulate: int) -> Iterator[range]:
+        """The indices in the whole batch that this process works on, one range per micro-batch; never an empty one."""
         total = self.count * accumulate
         size = -(-samples // total)
         for part in range(self.rank * accumulate, (self.rank + 1) * accumulate):
-            places = range(min(part * size, samples), min((part + 1) * size, samples))
-            if places:
-                yield places
+            indices = range(min(part * size, samples), min((part + 1) * size, samples))
+            if indices:
+                yield indices
 
     def add_up(self, tensors: Sequence[Tensor]) -> None:
         """Sum each tensor over the processes, in place, in one exchange."""
@@ -61,7 +61,9 @@ class Ranks:
         padded[: len(part)] = part
         found = [torch.empty_like(padded) for _ in range(self.count)]
         dist.all_gather(found, padded)
-        sizes = [sum(map(len, Ranks(rank, self.count).parts(samples, accumulate))) for rank in range(self.count)]
+        sizes = [
+            sum(map(len, Ranks(rank, self.count).micro_batches(samples, accumulate))) for rank in range(self.count)
+        ]
         return torch.cat([tensor[:size] for tensor, size in zip(found, sizes, strict=True)])
 
     def told(self, value: Any) -> Any:

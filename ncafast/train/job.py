@@ -1,83 +1,21 @@
-"""What a task brings to the training loop, and what the loop tells it."""
+"""What a task brings to the training loop."""
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ncafast import checkpoint
-from ncafast.train.run_folder import RunFolder
-from ncafast.train.tensorboard import Board
-from ncafast.utils.seeds import generator, mix
+from ncafast.train.context import Report, StepContext
+from ncafast.utils.seeds import generator
 
 Losses = Tensor | dict[str, Tensor]
 Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Moment:
-    """One training step, as a job sees it. Everything random in it is to come from here."""
-
-    epoch: int
-    """Epochs that are complete."""
-    step: int
-    """Training steps that are complete, over all epochs."""
-    position: int
-    """Samples that the epoch's earlier steps took."""
-    numbers: Sequence[int]
-    """The samples of the whole step, over all processes and parts."""
-    steps: int
-    """Steps of the automaton, as drawn for this training step."""
-    places: range
-    """Where in `numbers` the present part lies."""
-    run_seed: int
-    """The run's seed option."""
-    memory: Literal["states", "sqrt"] | int = "states"
-    kept: list[Tensor] = field(default_factory=list, compare=False)
-
-    @property
-    def seed(self) -> int:
-        """Of the fire masks of this step."""
-        return mix("fire", self.run_seed, self.step)
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """For `ncafast.rollout` and every model: seed, first_sample and memory. With them the parts of a batch, on
-        however many processes, draw the masks that the whole batch would."""
-        return {"seed": self.seed, "first_sample": self.places.start, "memory": self.memory}
-
-    @property
-    def own(self) -> list[int]:
-        """The samples of the present part."""
-        return [self.numbers[place] for place in self.places]
-
-    def generator(self, *parts: int | str) -> torch.Generator:
-        """A CPU generator for this step and purpose: generator("damage"), or generator("augment", place)."""
-        return generator(*parts, self.run_seed, self.step)
-
-    def keep(self, state: Tensor) -> None:
-        """Have a part's states [len(places), ...] given to `Job.end_step`, together with the other parts'."""
-        self.kept.append(state.detach())
-
-    def at(self, places: range) -> Moment:
-        """The same step, looking at another part."""
-        return replace(self, places=places)
-
-
-@dataclass(frozen=True)
-class Report:
-    """Where a job may write while it is measured: the run's folder and its TensorBoard."""
-
-    folder: RunFolder
-    board: Board
-    step: int
-    epoch: int
 
 
 class Job:
@@ -99,18 +37,18 @@ class Job:
         order = torch.randperm(self.samples, generator=generator("order", seed, epoch)).tolist()
         return [order[start : start + batch] for start in range(0, self.samples, batch)]
 
-    def begin_step(self, at: Moment) -> None:
-        """Called once per training step, in every process alike, before its first part is loaded."""
+    def begin_step(self, at: StepContext) -> None:
+        """Called once per training step, in every process alike, before its first micro-batch is loaded."""
 
-    def load(self, at: Moment) -> Any:
-        """The part's samples, `at.own`: a tensor, a tuple or dict of tensors, or anything with `.to(device)`."""
+    def load(self, at: StepContext) -> Any:
+        """The samples `at.micro_batch`: a tensor, a tuple or dict of tensors, or anything with `.to(device)`."""
         raise NotImplementedError
 
-    def losses(self, batch: Any, at: Moment) -> Losses:
-        """The scalar loss, a mean over the part's samples, or several by name whose sum is minimised."""
+    def losses(self, batch: Any, at: StepContext) -> Losses:
+        """The scalar loss, a mean over the micro-batch, or several by name whose sum is minimised."""
         raise NotImplementedError
 
-    def end_step(self, at: Moment, kept: Tensor | None) -> None:
+    def end_step(self, at: StepContext, kept: Tensor | None) -> None:
         """Called once per training step after the weights changed, with all that `at.keep` was given: [B, ...] in the
         order of `at.numbers`, or None."""
 
@@ -148,7 +86,7 @@ class FunctionJob(Job):
         self,
         model: nn.Module,
         data: Any,
-        loss: Callable[[nn.Module, Any, Moment], Losses],
+        loss: Callable[[nn.Module, Any, StepContext], Losses],
         validate: Callable[[nn.Module], Row] | None = None,
         score: Callable[[Row], float] | None = None,
     ) -> None:
@@ -164,14 +102,14 @@ class FunctionJob(Job):
             return {"samples": self.samples}
         return {f"tensor {number}": _checksum(tensor) for number, tensor in enumerate(self._tensors)}
 
-    def load(self, at: Moment) -> Any:
+    def load(self, at: StepContext) -> Any:
         """Rows of the tensors, or the data set's items, collated as torch's DataLoader does."""
         if self._tensors is None:
-            return torch.utils.data.default_collate([self._data[number] for number in at.own])
-        chosen = tuple(tensor[at.own] for tensor in self._tensors)
+            return torch.utils.data.default_collate([self._data[number] for number in at.micro_batch])
+        chosen = tuple(tensor[at.micro_batch] for tensor in self._tensors)
         return chosen[0] if isinstance(self._data, Tensor) else chosen
 
-    def losses(self, batch: Any, at: Moment) -> Losses:
+    def losses(self, batch: Any, at: StepContext) -> Losses:
         """What the function says."""
         return self._loss(self.model, batch, at)
 

@@ -32,7 +32,7 @@ def read_model(
         read: takes the model and the metadata; raises ValueError, KeyError, TypeError ... for what does not fit.
 
     Raises:
-        ValueError: one line that names the file, if it is none of this task or damaged.
+        ValueError: one line that names the file, if it is none of this task or corrupt.
     """
     path = checkpoint.find(path)
     metadata = checkpoint.describe(path)
@@ -51,4 +51,4 @@ def read_model(
         return model, read(model, metadata), path
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
-        raise ValueError(f"{path}: is damaged ({what}); give another checkpoint or train again") from error
+        raise ValueError(f"{path}: is corrupt ({what}); give another checkpoint or train again") from error

@@ -12,8 +12,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from ncafast.train.context import StepContext
 from ncafast.train.damage import damage
-from ncafast.train.job import Job, Moment
+from ncafast.train.job import Job
 from ncafast.utils.option_checks import refused
 from ncafast.utils.seeds import generator
 
@@ -101,7 +102,7 @@ class PoolJob(Job):
     damage_after: int = 0
     """Training steps before the first damage."""
 
-    def fresh(self, numbers: Sequence[int], at: Moment) -> Tensor:
+    def fresh(self, numbers: Sequence[int], at: StepContext) -> Tensor:
         """States [len(numbers), C, *S] to begin with at these places of the pool."""
         raise NotImplementedError
 
@@ -123,7 +124,7 @@ class PoolJob(Job):
         """Places of the pool for each training step, different ones within a step."""
         return [self.pool.draw(batch, seed, epoch, step) for step in range(self.epoch_length)]
 
-    def begin_step(self, at: Moment) -> None:
+    def begin_step(self, at: StepContext) -> None:
         """Replace the worst, damage the best."""
         hurt = self.damaged if at.step >= self.damage_after else 0
         if not self.replaced and not hurt:
@@ -138,11 +139,11 @@ class PoolJob(Job):
         least, most = self.damage_size
         self.pool.damage(best, self.damage_kind, at.generator("damage"), least=least, most=most)
 
-    def load(self, at: Moment) -> Tensor:
-        """The states of the part's places."""
-        return self.pool.take(at.own)
+    def load(self, at: StepContext) -> Tensor:
+        """The states of the micro-batch."""
+        return self.pool.take(at.micro_batch)
 
-    def end_step(self, at: Moment, kept: Tensor | None) -> None:
+    def end_step(self, at: StepContext, kept: Tensor | None) -> None:
         """Put the final states back."""
         if kept is None:
             raise ValueError(f"{type(self).__name__}.losses must give its final states to at.keep(states)")

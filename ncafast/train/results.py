@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ncafast.files import write_text
+from ncafast.utils.json_files import differences, read_json
 from ncafast.utils.renamed import present, present_name
 from ncafast.utils.tables import csv_text
 
@@ -19,17 +20,18 @@ class Results:
 
     def __init__(self, folder: Path, keys: Sequence[str], stem: str = "results", texts: Collection[str] = ()) -> None:
         """Take up the rows that are there; `keys` are the columns that tell rows apart, and `texts` those that hold no
-        numbers. Raises ValueError if the file is damaged, or holds other rows than these."""
+        numbers. Raises ValueError if the file is corrupt, or holds other rows than these."""
         self._path, self._keys, self._texts = folder / f"{stem}.json", tuple(keys), texts
         self.rows: list[dict[str, Any]] = []
         if self._path.exists():
+            remedy = "delete it to measure anew"
+            rows = read_json(self._path, remedy, list)
             try:
-                rows = json.loads(self._path.read_text(encoding="utf-8"))
                 self.rows = [present(row, self._keys) for row in rows]
                 if not all(isinstance(row, dict) and set(row) > set(keys) for row in self.rows):
                     raise ValueError(f"a row lacks one of {', '.join(keys)}")
-            except (OSError, ValueError, TypeError, AttributeError) as error:
-                raise ValueError(f"{self._path}: is damaged ({error}); delete it to measure anew") from error
+            except (ValueError, TypeError, AttributeError) as error:
+                raise ValueError(f"{self._path}: is corrupt ({error}); {remedy}") from error
 
     @property
     def measured(self) -> list[str]:
@@ -91,10 +93,7 @@ def claim(folder: Path, name: str, content: Any, what: str, stem: str = "results
     others = [other for other in kinds - {name} if name in kinds and (folder / other).exists()]
     if others:
         raise ValueError(f"{folder}: holds the results of {others[0]}; give another folder")
-    try:
-        found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: is damaged ({error}); give another folder") from error
+    found = read_json(path, "give another folder") if path.exists() else None
     if found is None and name in kinds and (table := folder / f"{stem}.csv").exists():
         raise ValueError(f"{table}: is there already, but no {name}; give another folder with --output")
     if found is None:
@@ -103,10 +102,8 @@ def claim(folder: Path, name: str, content: Any, what: str, stem: str = "results
     own = json.loads(json.dumps(content))
     found = _present(found, own)
     if found != own:
-        shown = ""
-        if isinstance(own, dict) and isinstance(found, dict):
-            names = [key for key in {**found, **own} if found.get(key) != own.get(key)]
-            shown = f": {', '.join(f'{key} (here {found.get(key)!r}, asked {own.get(key)!r})' for key in names)}"
+        both = isinstance(own, dict) and isinstance(found, dict)
+        shown = f": {', '.join(differences(found, own, {**found, **own}))}" if both else ""
         raise ValueError(f"{path}: the folder holds results of {what}{shown}; give the same, or another folder")
 
 

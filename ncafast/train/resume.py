@@ -1,4 +1,4 @@
-"""Whether the state of a run is one to go on from: the file it comes from may be damaged or of another run."""
+"""Whether the state of a run is one to go on from: the file it comes from may be corrupt or of another run."""
 
 from __future__ import annotations
 

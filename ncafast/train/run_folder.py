@@ -6,7 +6,6 @@ needs; all other files can be made again from it, so it is always written last.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 from collections.abc import Iterable, Sequence
@@ -15,12 +14,14 @@ from typing import Any
 
 from ncafast import checkpoint
 from ncafast.files import write_text
+from ncafast.utils.json_files import differences, plain, read_json
 from ncafast.utils.option_checks import MOST_THREADS
 from ncafast.utils.renamed import present
 from ncafast.utils.tables import csv_text
 
 # Options that may differ when a run is continued, because they do not change a weight. A run may also be made longer.
 FREE = frozenset({"output", "epochs", "patience", "save_every", "pictures", "tensorboard", "progress"})
+_ANOTHER = "give another folder with --output"
 
 
 class RunFolder:
@@ -41,14 +42,14 @@ class RunFolder:
     def settled(self) -> dict[str, Any]:
         """The options of the run in this folder, with all that was left open settled; empty if there is none.
 
-        Raises ValueError if they are damaged.
+        Raises ValueError if they are corrupt.
         """
-        found = _read_json(self._config) if self._config.exists() else {}
+        found = read_json(self._config, _ANOTHER, dict) if self._config.exists() else {}
         for name in ("threads", "epochs", "lr_step"):
             value = found.get(name)
             most = MOST_THREADS if name == "threads" else math.inf
             if value is not None and not (type(value) is int and 1 <= value <= most):
-                raise ValueError(f"{self._config}: is damaged ({name}={value!r}); give another folder with --output")
+                raise ValueError(f"{self._config}: is corrupt ({name}={value!r}); give another folder with --output")
         return found
 
     def claim(self, config: Any, data: dict[str, dict[str, int]], free: Iterable[str] = FREE) -> dict[str, Any] | None:
@@ -60,11 +61,11 @@ class RunFolder:
             free: names of options that may differ when the run is continued.
 
         Raises:
-            ValueError: the run in the folder had other options or other samples, or its files are damaged.
+            ValueError: the run in the folder had other options or other samples, or its files are corrupt.
         """
-        wanted = _plain(config)
+        wanted = plain(config)
         if self._config.exists():
-            self._compare(wanted, _read_json(self._config), data, set(free))
+            self._compare(wanted, read_json(self._config, _ANOTHER, dict), data, set(free))
             if self.resume.exists():
                 return checkpoint.load_resume(self.resume)
         else:
@@ -93,7 +94,7 @@ class RunFolder:
         tables = self._history.with_suffix(".csv"), self._history.with_suffix(".json")
         theirs = [path for path in (self.curves, self.resume, self.path / "confusion.png", *tables) if path.exists()]
         if self.split.exists():  # is written before config.json, so a killed run may have left it alone
-            found = _read_json(self.split)
+            found = read_json(self.split, _ANOTHER, dict)
             theirs += [self.split] if set(found) != {"train", "held_out"} else []
         theirs += [path for path in (self.pictures, self.tensorboard) if path.is_dir() and any(path.iterdir())]
         if theirs:
@@ -109,17 +110,12 @@ class RunFolder:
                 f"{self.path}: holds a run of another task or of another version of ncafast; give another folder with "
                 "--output"
             )
-        different = [
-            f"{key} (here {found.get(key)!r}, asked {value!r})"
-            for key, value in wanted.items()
-            if key not in free and found.get(key) != value
-        ]
-        if different:
+        if different := differences(found, wanted, (name for name in wanted if name not in free)):
             raise ValueError(
                 f"{self.path}: holds a run with other options: {', '.join(different)}; "
                 "give the same options to continue it, or another folder with --output"
             )
-        if self.split.exists() and _read_json(self.split) != data:
+        if self.split.exists() and read_json(self.split, _ANOTHER, dict) != data:
             raise ValueError(
                 f"{self.path}: holds a run on other {self._things} or another split (see "
                 f"{self.split.name}); "
@@ -129,28 +125,12 @@ class RunFolder:
 
 def read_split(model: Path) -> dict[str, list[str]] | None:
     """Names of the "train" and "held_out" samples of the run that a checkpoint or folder belongs
-    to, if known. Raises ValueError if the file that says so is damaged."""
+    to, if known. Raises ValueError if the file that says so is corrupt."""
     path = (model if model.is_dir() else model.parent) / "split.json"
     if not path.is_file():
         return None
-    found = _read_json(path, "use --subset all")
+    found = read_json(path, "use --subset all", dict)
     for side in ("train", "held_out"):
         if not isinstance(found.get(side), dict):
-            raise ValueError(f"{path}: is damaged ({side} is no list of samples); use --subset all")
+            raise ValueError(f"{path}: is corrupt ({side} is no list of samples); use --subset all")
     return {side: sorted(found[side]) for side in ("train", "held_out")}
-
-
-def _plain(config: Any) -> dict[str, Any]:
-    """The options as JSON can hold them."""
-    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config), default=str))
-    return plain
-
-
-def _read_json(path: Path, remedy: str = "give another folder with --output") -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: is damaged ({error}); {remedy}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: is damaged; {remedy}")
-    return content

@@ -99,7 +99,7 @@ def test_files_that_are_not_what_they_say(tmp_path, changes, message):
 def test_a_file_without_config_is_refused(tmp_path):
     save_file(NCA(4, 6).state_dict(), tmp_path / "a", {"format": "ncafast", "format_version": "1", "model": "NCA"})
     for read in (ncafast.load, checkpoint.describe):
-        with pytest.raises(ValueError, match="a is damaged: its metadata has no config"):
+        with pytest.raises(ValueError, match="a is corrupt: its metadata has no config"):
             read(tmp_path / "a")
 
 
@@ -139,7 +139,7 @@ def test_truncated_and_foreign_files(tmp_path):
     data = (tmp_path / "good").read_bytes()
     for content in (b"", b"hello", data[:20], data[: len(data) // 2], data[:-1]):
         (tmp_path / "bad").write_bytes(content)
-        with pytest.raises(ValueError, match="bad is damaged or not a safetensors file"):
+        with pytest.raises(ValueError, match="bad is corrupt or not a safetensors file"):
             ncafast.load(tmp_path / "bad")
     with pytest.raises(FileNotFoundError, match="no checkpoint at"):
         ncafast.load(tmp_path / "missing")
@@ -184,7 +184,7 @@ def test_training_state(tmp_path):
     data = (tmp_path / "resume.pt").read_bytes()
     for content in (b"", b"hello", data[:100], data[:-30]):
         (tmp_path / "bad.pt").write_bytes(content)
-        with pytest.raises(ValueError, match=r"bad\.pt is damaged or not a training state; delete it to start anew$"):
+        with pytest.raises(ValueError, match=r"bad\.pt is corrupt or not a training state; delete it to start anew$"):
             checkpoint.load_resume(tmp_path / "bad.pt")
     torch.save([1], tmp_path / "list.pt")
     with pytest.raises(ValueError, match="holds a list"):
@@ -351,6 +351,6 @@ class Evil:
 
 def test_nothing_is_unpickled(tmp_path, capsys):
     torch.save({"x": Evil()}, tmp_path / "evil.pt")
-    with pytest.raises(ValueError, match="damaged or not a training state"):
+    with pytest.raises(ValueError, match="corrupt or not a training state"):
         checkpoint.load_resume(tmp_path / "evil.pt")
     assert "executed" not in capsys.readouterr().out

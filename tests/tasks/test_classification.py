@@ -238,10 +238,10 @@ def test_small_batches_are_drawn_so_that_classes_come_equally_often(tmp_path):
 
 
 def test_parts_of_a_batch_see_the_same_variations(data, tmp_path):
-    from ncafast.train import Moment
+    from ncafast.train import StepContext
 
     trained = job.Classification(TASK, tiny(data, tmp_path / "run", jitter=0.2))
-    whole = Moment(0, 7, 0, [3, 5, 5, 9], 3, range(4), run_seed=0)
+    whole = StepContext(0, 7, 0, [3, 5, 5, 9], 3, range(4), run_seed=0)
     images, labels = trained.load(whole)
     parts = [trained.load(whole.at(places)) for places in (range(0, 1), range(1, 4))]
     assert torch.equal(torch.cat([part[0] for part in parts]), images)
@@ -380,11 +380,11 @@ def test_what_cannot_be_predicted_or_scored_is_one_line(trained, data, tmp_path)
     ("changes", "said"),
     [
         ({"task": "mednca"}, "give one of ncafast train classification"),
-        ({"recipe": None}, "is damaged"),
-        ({"recipe": "{}"}, "is damaged"),
-        ({"statistics": "[[1, 2]]"}, "is damaged .*statistics of shape"),
-        ({"statistics": "[NaN]"}, "is damaged .*NaN"),
-        ({"statistics": "x"}, "is damaged"),
+        ({"recipe": None}, "is corrupt"),
+        ({"recipe": "{}"}, "is corrupt"),
+        ({"statistics": "[[1, 2]]"}, "is corrupt .*statistics of shape"),
+        ({"statistics": "[NaN]"}, "is corrupt .*NaN"),
+        ({"statistics": "x"}, "is corrupt"),
     ],
 )
 def test_a_damaged_checkpoint_is_named(trained, tmp_path, changes, said):

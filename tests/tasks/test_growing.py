@@ -493,7 +493,7 @@ def test_a_checkpoint_of_another_task_or_a_damaged_one_is_named(model_file, tmp_
     for change in ({"target": "xx"}, {"target": None}, {"padding": "much"}, {"steps": "0"}):
         kept = {key: value for key, value in (header | change).items() if value is not None}
         save_file(tensors, tmp_path / "bad.safetensors", kept)
-        with pytest.raises(ValueError, match="bad.safetensors: is damaged"):
+        with pytest.raises(ValueError, match="bad.safetensors: is corrupt"):
             load_model(tmp_path / "bad.safetensors")
     tensors["fc1.weight"][0, 0] = float("nan")
     save_file(tensors, tmp_path / "bad.safetensors", header)

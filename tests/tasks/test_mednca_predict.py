@@ -209,7 +209,7 @@ def test_weights_that_are_no_numbers_are_refused(run, tmp_path, value):
     name, weight = next(iter(load_file(run / "best.safetensors").items()))
     weight.view(-1)[-1] = value
     path = damaged(run, tmp_path, {name: weight})
-    with pytest.raises(ValueError, match=f"damaged.safetensors: is damaged \\({name} holds NaN or infinite"):
+    with pytest.raises(ValueError, match=f"damaged.safetensors: is corrupt \\({name} holds NaN or infinite"):
         load(TASK, path, torch.device("cpu"))
 
 
@@ -221,11 +221,11 @@ def test_weights_that_are_no_numbers_are_refused(run, tmp_path, value):
         ({"group": "x"}, "'x'"),
         ({"group": None}, "'group' is missing"),
         ({"recipe": None}, "'recipe' is missing"),
-        ({"recipe": "{"}, "is damaged"),
+        ({"recipe": "{"}, "is corrupt"),
         ({"recipe": "[1]"}, "is no recipe"),
         ({"recipe": "null"}, "is no recipe"),
         ({"recipe": '{"foo": 1}'}, "foo"),
-        ({"recipe": '{"percentiles": [1]}'}, "is damaged"),
+        ({"recipe": '{"percentiles": [1]}'}, "is corrupt"),
         ({"recipe": '{"channels": "ab"}'}, "channels"),
         ({"recipe": {"classes": [1, 2, 3]}}, "the model has classes=1, but its recipe names [1, 2, 3]"),
         ({"recipe": {"channels": [0, 1]}}, "the model has image_channels=1, but its recipe names [0, 1]"),
@@ -268,7 +268,7 @@ def test_a_damaged_split_is_one_line_and_not_needed_for_all(run, data, tmp_path,
     (tmp_path / "best.safetensors").write_bytes((run / "best.safetensors").read_bytes())
     (tmp_path / "split.json").write_text(text)
     for subset in ("auto", "train", "val"):
-        with pytest.raises(ValueError, match=r"split\.json: is damaged.*; use --subset all"):
+        with pytest.raises(ValueError, match=r"split\.json: is corrupt.*; use --subset all"):
             evaluate(EvaluateConfig(tmp_path, data, subset=subset, output=tmp_path / "e", progress=False))
     scores = evaluate(EvaluateConfig(tmp_path, data, subset="all", output=tmp_path / "e", progress=False))
     assert len(scores.rows) == 5

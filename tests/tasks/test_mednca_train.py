@@ -205,7 +205,7 @@ def test_a_damaged_resume_file_is_named(data, tmp_path):
     train(config)
     resume = tmp_path / "run" / "resume.pt"
     resume.write_bytes(resume.read_bytes()[:100])
-    with pytest.raises(ValueError, match=r"resume\.pt is damaged"):
+    with pytest.raises(ValueError, match=r"resume\.pt is corrupt"):
         train(config)
 
 
@@ -273,7 +273,7 @@ def test_a_resume_file_that_does_not_fit_is_named(data, halfway, tmp_path, kind)
         with pytest.raises(ValueError) as error:
             train(tiny(data, tmp_path / "run", epochs=epochs))
         text = str(error.value)
-        assert text.startswith(f"{resume}: is damaged") and text.endswith("delete it to start the run anew")
+        assert text.startswith(f"{resume}: is corrupt") and text.endswith("delete it to start the run anew")
         assert "\n" not in text and len(text) < 500
     assert {path: path.read_bytes() for path in (tmp_path / "run").glob("*.*")} == before
     resume.unlink()  # as it says
@@ -286,7 +286,7 @@ def test_damaged_options_of_a_run_are_named(data, tmp_path, value):
     RunFolder(config.output).claim(config, {})
     path = config.output / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"threads": value}))
-    with pytest.raises(ValueError, match=r"config\.json: is damaged \(threads=.*\); give another folder with --output"):
+    with pytest.raises(ValueError, match=r"config\.json: is corrupt \(threads=.*\); give another folder with --output"):
         train(dataclasses.replace(config, threads=None))
 
 

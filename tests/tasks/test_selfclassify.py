@@ -147,7 +147,7 @@ def damage(raw: Path, kind: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        ("cut gzip", "damaged or incomplete gzip"),
+        ("cut gzip", "corrupt or incomplete gzip"),
         ("broken gzip", "gzip"),
         ("empty", "too short"),
         ("magic", "wrong magic number 89 50 4e 47; an idx file of images begins with 00 00 08 03"),
@@ -555,7 +555,7 @@ def test_a_checkpoint_of_another_task_or_a_damaged_one_is_named(model_file, tmp_
     for change in ({"steps": "many"}, {"steps": None}, {"steps": "0"}):
         kept = {key: value for key, value in (header | change).items() if value is not None}
         save_file(tensors, tmp_path / "bad.safetensors", kept)
-        with pytest.raises(ValueError, match="bad.safetensors: is damaged"):
+        with pytest.raises(ValueError, match="bad.safetensors: is corrupt"):
             load(TASK, tmp_path / "bad.safetensors", torch.device("cpu"))
 
 

@@ -96,7 +96,7 @@ class ToyJob(TaskJob):
         return {"train": {"level": 1}}
 
     def load(self, at):
-        return torch.full((len(at.own), 2, 5, 6), 0.1)
+        return torch.full((len(at.micro_batch), 2, 5, 6), 0.1)
 
     def losses(self, batch, at):
         return (self.model(batch, at.steps, **at.options) - self.options.level).square().mean()

@@ -264,7 +264,7 @@ def test_a_foreign_or_damaged_checkpoint_is_one_line(run, tmp_path):
         (NCA(4, 5), {}, "give one of ncafast train texture"),
         (NCA(4, 5), {"task": "texture", "recipe": recipe}, "holds a NCA"),
         (good, {"task": "texture"}, "'recipe' is missing"),
-        (good, {"task": "texture", "recipe": "{"}, "is damaged"),
+        (good, {"task": "texture", "recipe": "{"}, "is corrupt"),
         (good, {"task": "texture", "recipe": '{"image": 1, "size": 2, "crop": 3, "loss": 4}'}, "does not fit"),
         (nan, {"task": "texture", "recipe": recipe}, "NaN"),
     ):
@@ -363,7 +363,7 @@ def test_a_study_goes_on_where_it_was_and_can_grow(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="other options: settle"):
         study(dataclasses.replace(config, settle=5))
     (config.output / "motion.json").write_text("[3]")
-    with pytest.raises(ValueError, match="motion.json: is damaged"):
+    with pytest.raises(ValueError, match="motion.json: is corrupt"):
         study(config)
     for options, said in (
         ({"state_channels": (2,)}, "state_channels="),

@@ -22,7 +22,8 @@ from torch import nn
 
 import ncafast
 from ncafast import NCA, backends
-from ncafast.train import Job, Moment, Settings, TrainingStopped, fit, loop, run
+from ncafast.train import Job, Settings, StepContext, TrainingStopped, fit, run, trainer
+from ncafast.train.job import FunctionJob
 from ncafast.train.run_folder import RunFolder
 
 
@@ -40,7 +41,7 @@ def test_it_takes_the_steps_that_plain_pytorch_takes(tmp_path):
     for epoch in range(2):
         for number, chosen in enumerate(job.plan(epoch, 4, seed=0)):
             step = 3 * epoch + number
-            at = Moment(epoch, step, 4 * number, chosen, 0, range(len(chosen)), run_seed=0)
+            at = StepContext(epoch, step, 4 * number, chosen, 0, range(len(chosen)), run_seed=0)
             count = int(torch.randint(2, 5, (), generator=at.generator("steps")))
             taken.append(count)
             optimiser.param_groups[0]["lr"] = 0.01 * 0.5**epoch * min((step + 1) / 2, 1)
@@ -221,13 +222,13 @@ def test_averaged_weights_are_measured_and_saved(tmp_path):
     start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     path: list[dict[str, torch.Tensor]] = []
 
-    class Watched(loop.Average):
+    class Watched(trainer.Average):
         def follow(self) -> None:
             path.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
             super().follow()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "Average", Watched)
+        patch.setattr(trainer, "Average", Watched)
         result = fit(
             model,
             STATES,
@@ -343,9 +344,9 @@ def test_a_run_with_other_options_or_another_batch_is_refused(tmp_path):
     fit(nca(), STATES, loss, settings(tmp_path))
     with pytest.raises(ValueError, match=r"other options: lr \(here 0.001, asked 0.5\)"):
         fit(nca(), STATES, loss, settings(tmp_path, lr=0.5))
-    job = loop.FunctionJob(nca(), STATES[:6], loss)
+    job = FunctionJob(nca(), STATES[:6], loss)
     data = json.loads((tmp_path / "split.json").read_text())
-    with pytest.raises(ValueError, match=r"resume\.pt: is damaged or not of this run \(schedule"):
+    with pytest.raises(ValueError, match=r"resume\.pt: is corrupt or not of this run \(schedule"):
         run(job, settings(tmp_path, epochs=3), data=data)
 
 

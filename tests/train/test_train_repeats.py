@@ -115,7 +115,7 @@ def test_a_search_tries_every_combination_once_and_ranks_them(tmp_path):
     with pytest.raises(ValueError, match="no value for lr"):
         search({"lr": []}, train, tmp_path, by="loss")
     (tmp_path / "results.json").write_text("{")
-    with pytest.raises(ValueError, match=r"results\.json: is damaged .*delete it"):
+    with pytest.raises(ValueError, match=r"results\.json: is corrupt .*delete it"):
         search(grid, train, tmp_path, by="loss")
 
 
@@ -212,5 +212,5 @@ def test_a_folder_keeps_the_results_of_one_kind(tmp_path):
     with pytest.raises(ValueError, match=r"b: holds the results of folds\.json; give another folder"):
         search({"lr": [1]}, train, tmp_path / "b", by="loss")
     (tmp_path / "b" / "folds.json").write_text("{")
-    with pytest.raises(ValueError, match=r"folds\.json: is damaged"):
+    with pytest.raises(ValueError, match=r"folds\.json: is corrupt"):
         cross_validate(make_folds(NAMES, 3), lambda n, f, p: {"dice": 1.0}, tmp_path / "b")

@@ -20,7 +20,7 @@ from ncafast.tasks.classification.metrics import measure
 from ncafast.tasks.classification.options import TrainConfig
 from ncafast.tasks.classification.recipe import Recipe
 from ncafast.tasks.images import Reading
-from ncafast.train import Moment, Report, Result
+from ncafast.train import Report, Result, StepContext
 from ncafast.utils.devices import resolve_device
 from ncafast.utils.seeds import generator, mix
 from ncafast.viz import charts
@@ -60,16 +60,16 @@ class Classification(TaskJob):
         drawn = torch.multinomial(weights, self.samples, replacement=True, generator=random).tolist()
         return [drawn[start : start + batch] for start in range(0, self.samples, batch)]
 
-    def load(self, at: Moment) -> tuple[Tensor, Tensor]:
+    def load(self, at: StepContext) -> tuple[Tensor, Tensor]:
         """Images [B, 3, H, W], varied, and their labels [B]. Image by image, so that parts of a batch vary alike."""
-        images = self.recipe.scaled(self.train.pixels[at.own])
+        images = self.recipe.scaled(self.train.pixels[at.micro_batch])
         varied = [
             augment.vary(image[None], self.config.augment, self.config.jitter, at.generator("augment", place))
-            for image, place in zip(images, at.places, strict=True)
+            for image, place in zip(images, at.indices, strict=True)
         ]
-        return torch.cat(varied), self.train.labels[at.own]
+        return torch.cat(varied), self.train.labels[at.micro_batch]
 
-    def losses(self, batch: tuple[Tensor, Tensor], at: Moment) -> Tensor:
+    def losses(self, batch: tuple[Tensor, Tensor], at: StepContext) -> Tensor:
         """Of the images' classes after the steps of this training step."""
         images, labels = batch
         state = seeded(images, self.model.channel_n)

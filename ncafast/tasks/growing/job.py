@@ -15,7 +15,7 @@ from ncafast.tasks.growing.healing import grow, heal
 from ncafast.tasks.growing.options import TrainConfig
 from ncafast.tasks.growing.states import pixel_loss, seed_states
 from ncafast.tasks.growing.target import Target
-from ncafast.train import Moment, Report
+from ncafast.train import Report, StepContext
 from ncafast.train.pool import Pool, PoolJob
 from ncafast.viz.figures import write_png
 
@@ -57,7 +57,7 @@ class Growing(TaskJob):
         """[count, C, H, W]."""
         return seed_states(count, self.config.state_channels, *self.target.shape[-2:])
 
-    def losses(self, batch: Tensor, at: Moment) -> Tensor:
+    def losses(self, batch: Tensor, at: StepContext) -> Tensor:
         after = self.model(batch.movedim(1, -1), at.steps, **at.options).movedim(-1, 1)
         at.keep(after)
         return self.judge(after).mean()
@@ -100,8 +100,8 @@ class FromSeed(Growing):
     def plan(self, epoch: int, batch: int, seed: int) -> Sequence[Sequence[int]]:
         return [range(batch)] * _EPOCH
 
-    def load(self, at: Moment) -> Tensor:
-        return self.seeds(len(at.own))
+    def load(self, at: StepContext) -> Tensor:
+        return self.seeds(len(at.micro_batch))
 
 
 class FromPool(Growing, PoolJob):
@@ -116,5 +116,5 @@ class FromPool(Growing, PoolJob):
         self.damage_kind, self.damage_size = config.damage_kind, config.damage_size
         self.damage_after = config.damage_after
 
-    def fresh(self, numbers: Sequence[int], at: Moment) -> Tensor:
+    def fresh(self, numbers: Sequence[int], at: StepContext) -> Tensor:
         return self.seeds(len(numbers))

@@ -22,7 +22,7 @@ from ncafast.tasks.mednca.options import TrainConfig
 from ncafast.tasks.mednca.patches import PatchBatch, TrainingVolumes
 from ncafast.tasks.mednca.plan import open_training, recipe_for
 from ncafast.tasks.mednca.slices import Recipe
-from ncafast.train import Moment, Report, Settings
+from ncafast.train import Report, Settings, StepContext
 from ncafast.train.run_folder import RunFolder
 from ncafast.train.settings import BaseSettings
 from ncafast.utils.progress import say
@@ -70,10 +70,10 @@ class Segmentation(TaskJob):
             "held_out": {volume.name: volume.checksum for volume in self.held_out},
         }
 
-    def load(self, at: Moment) -> Batch | PatchBatch:
-        return self.data.batch(at.epoch, at.position + at.places.start, at.own)
+    def load(self, at: StepContext) -> Batch | PatchBatch:
+        return self.data.batch(at.epoch, at.position + at.indices.start, at.micro_batch)
 
-    def losses(self, batch: Any, at: Moment) -> dict[str, Tensor]:
+    def losses(self, batch: Any, at: StepContext) -> dict[str, Tensor]:
         logits = batch.logits(self.model, **at.options)
         dice_loss, bce = dice_bce(logits, batch.target, batch.valid)
         return {"dice_loss": dice_loss, "bce": bce}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from ncafast.tasks import on_demand
 from ncafast.tasks.image_options import ImageOptions
 from ncafast.tasks.repeats.config import FoldOptions, GridOptions
 from ncafast.train.run_folder import FREE
+from ncafast.utils.json_files import plain, read_json
 from ncafast.utils.progress import say
 
 # Options that may differ when a repetition goes on: what changes no weight, or is compared otherwise.
@@ -41,9 +41,8 @@ def as_begun(config: Any) -> Any:
 
 def settled(config: Any) -> dict[str, Any]:
     """The options that all trainings have in common, as JSON can hold them."""
-    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config), default=str))
     free = _FREE | _ADDED if _begun_earlier(config.output) else _FREE
-    kept = {name: value for name, value in plain.items() if name not in free and _LATER.get(name, ...) != value}
+    kept = {name: value for name, value in plain(config).items() if name not in free and _LATER.get(name, ...) != value}
     if kept.get("ignore_affine"):  # earlier versions trained on mirrored labels, whose results must not join these
         kept["labels_lie"] = "as their images"
     return kept
@@ -51,12 +50,10 @@ def settled(config: Any) -> dict[str, Any]:
 
 def _begun_earlier(folder: Path) -> bool:
     """Whether a version without the options of `_ADDED` began a repetition in the folder."""
-    path = folder / "options.json"
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return "suffix" not in read_json(folder / "options.json", "", dict)
+    except ValueError:
         return False  # there is none, or `claim` says that it is corrupt
-    return isinstance(found, dict) and "suffix" not in found
 
 
 def measured(result: Any) -> dict[str, float]:

@@ -20,7 +20,7 @@ from ncafast.tasks.selfclassify.metrics import Tally, tally
 from ncafast.tasks.selfclassify.options import TrainConfig
 from ncafast.tasks.selfclassify.running import each_batch
 from ncafast.tasks.selfclassify.states import brightness, exchange, fresh_states
-from ncafast.train import Moment, Report
+from ncafast.train import Report, StepContext
 from ncafast.train.pool import Pool, PoolJob
 from ncafast.utils.seeds import generator
 from ncafast.viz.figures import write_png
@@ -59,7 +59,7 @@ class SelfClassifying(TaskJob, PoolJob):
     def opening(self) -> str:
         return f"{len(self.digits)} digits to train on, {len(self.held_out)} held out"
 
-    def begin_step(self, at: Moment) -> None:
+    def begin_step(self, at: StepContext) -> None:
         """Other digits for the first samples of the batch, which start anew, and for the last, which do not."""
         count = len(at.numbers)
         pooled = at.step >= self.config.pool_after
@@ -71,10 +71,10 @@ class SelfClassifying(TaskJob, PoolJob):
         self.pool.put(fresh, fresh_states(images[: len(fresh)], self.config.state_channels))
         self.pool.put(mutated, exchange(self.pool.take(mutated), images[len(fresh) :]))
 
-    def load(self, at: Moment) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        return self.pool.take(at.own), self.labels[at.own]
+    def load(self, at: StepContext) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        return self.pool.take(at.micro_batch), self.labels[at.micro_batch]
 
-    def losses(self, batch: tuple[Tensor, Tensor], at: Moment) -> Tensor:
+    def losses(self, batch: tuple[Tensor, Tensor], at: StepContext) -> Tensor:
         states, labels = batch
         after = self.model(states.movedim(1, -1), at.steps, **at.options).movedim(-1, 1)
         at.keep(after)

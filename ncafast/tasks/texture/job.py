@@ -20,7 +20,7 @@ from ncafast.tasks.texture.loss import make_loss, overflow
 from ncafast.tasks.texture.options import TrainConfig
 from ncafast.tasks.texture.recipe import Recipe, fresh, picture_of
 from ncafast.tasks.texture.sample import checksum, read_sample
-from ncafast.train import Moment, Pool, PoolJob, Report
+from ncafast.train import Pool, PoolJob, Report, StepContext
 from ncafast.utils.seeds import generator, mix
 from ncafast.viz.figures import write_png
 
@@ -41,7 +41,7 @@ class Texture(TaskJob, PoolJob):
         self.model = _new_model(config)
         self.pool = Pool.create(config.pool_size, lambda numbers: self._fresh(len(numbers)).to(device))
 
-    def begin_step(self, at: Moment) -> None:
+    def begin_step(self, at: StepContext) -> None:
         """States that have burst begin anew, since they teach nothing; and from time to time another one, so that
         starts are learnt too."""
         beyond = overflow(self.pool.take(at.numbers))
@@ -50,7 +50,7 @@ class Texture(TaskJob, PoolJob):
             count = max(count, 1)
         self.pool.put(self.pool.worst(at.numbers, beyond, count), self._fresh(count))
 
-    def losses(self, batch: Tensor, at: Moment) -> dict[str, Tensor]:
+    def losses(self, batch: Tensor, at: StepContext) -> dict[str, Tensor]:
         state = self.model(batch, at.steps, **at.options)
         assert isinstance(state, Tensor)
         at.keep(state)

@@ -19,7 +19,7 @@ def read_weights(path: Path, option: str, network: str) -> dict[str, Tensor]:
         ) from error
     except (pickle.UnpicklingError, EOFError, RuntimeError, ValueError, LookupError, AttributeError) as error:
         raise ValueError(
-            f"{option} {path}: cannot be read: it is damaged, or not what torch.save writes of tensors alone; "
+            f"{option} {path}: cannot be read: it is corrupt, or not what torch.save writes of tensors alone; "
             f"give a file of {network} weights"
         ) from error
     if not isinstance(content, dict):
