@@ -21,6 +21,7 @@ from torch import nn
 from ncafast import checkpoint
 from ncafast.tasks.report import Report
 from ncafast.train import Job, Result, run
+from ncafast.train.context import Report as EpochReport
 from ncafast.train.model_files import read_model
 from ncafast.train.run_folder import FREE
 from ncafast.train.settings import Settings, check_settings
@@ -29,6 +30,7 @@ from ncafast.utils.option_checks import Range, check_options
 from ncafast.utils.outputs import check_folder, check_free
 from ncafast.utils.progress import is_first, say
 from ncafast.utils.seeds import mix
+from ncafast.viz import charts
 from ncafast.viz.animation import check_animation, write_animation
 from ncafast.viz.figures import write_png
 from ncafast.viz.pixels import Array
@@ -49,6 +51,8 @@ class TaskJob(Job):
     """A training job of a task, see `Task.job`."""
 
     task: Task[Any]
+    panels: ClassVar[Sequence[charts.Panel]] = (charts.training_loss(),)
+    """Of curves.png."""
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -71,6 +75,10 @@ class TaskJob(Job):
     def settings(self, options: Any) -> tuple[Settings, Any]:
         """The settings of the training loop, and the options that the run keeps, with nothing left open."""
         return options, options
+
+    def draw(self, history: Sequence[dict[str, Any]], best_epoch: int, report: EpochReport) -> None:
+        """Write curves.png."""
+        write_png(report.folder.curves, charts.curves(history, self.panels, best_epoch))
 
     def finish(self, done: Result) -> None:
         """Called once training has ended, in the first process."""

@@ -30,9 +30,7 @@ def each_usable(
     """
     done: list[R] = []
     skipped: list[tuple[T, str]] = []
-    bar = Bar(len(files), 0, progress)
-    bar.describe(doing)
-    try:
+    with Bar(len(files), progress, doing) as bar:
         for file in files:
             try:
                 done.append(work(file))
@@ -42,8 +40,6 @@ def each_usable(
                 skipped.append((file, str(reason)))
                 say(f"skipped: {reason}")
             bar.advance({})
-    finally:
-        bar.close()
     if not done:
         raise ValueError(f"none of the {len(files)} images can be used; see the lines above")
     return done, skipped

@@ -57,14 +57,12 @@ class Loop:
         return self._result()
 
     def _run_epochs(self, board: Board) -> None:
-        bar = Bar(self.settings.epochs * self.epoch_steps, self._total(), self.settings.progress)
-        try:
+        total = self.settings.epochs * self.epoch_steps
+        with Bar(total, self.settings.progress, first=self._total()) as bar:
             while self.epoch < self.settings.epochs and not self._stops_early():
                 bar.describe(f"epoch {self.epoch + 1}/{self.settings.epochs}")
                 self._run_steps(board, bar)
                 self._finish_epoch(board)
-        finally:
-            bar.close()
 
     def _stops_early(self) -> bool:
         """Whether the last epochs brought nothing better."""

@@ -25,16 +25,19 @@ def say(text: str) -> None:
 
 
 class Bar:
-    """A progress bar with rate and remaining time; silent if unwanted or without tqdm."""
+    """A progress bar with rate and remaining time, for `with`; silent if unwanted or without tqdm."""
 
-    def __init__(self, total: int, first: int, wanted: bool) -> None:
+    def __init__(self, total: int, wanted: bool, text: str = "", first: int = 0) -> None:
         self._bar: Any = None
         if wanted and is_first():
             try:
                 from tqdm import tqdm
             except ImportError:
                 return
-            self._bar = tqdm(total=total, initial=first, unit="step")
+            self._bar = tqdm(total=total, initial=first, unit="step", desc=text or None)
+
+    def __enter__(self) -> Bar:
+        return self
 
     def describe(self, text: str) -> None:
         """What stands before the bar."""
@@ -47,7 +50,6 @@ class Bar:
             self._bar.set_postfix({name: f"{value:.3f}" for name, value in values.items()}, refresh=False)
             self._bar.update(count)
 
-    def close(self) -> None:
-        """Leave the bar as it is."""
+    def __exit__(self, *error: object) -> None:
         if self._bar is not None:
             self._bar.close()

@@ -86,13 +86,8 @@ def write_animation(
     if not 0 <= hold <= 60:
         raise ValueError(f"hold={hold} is not allowed; give seconds from 0 to 60")
     write = _write_mp4 if path.suffix.lower() == ".mp4" else _write_gif
-    bar = Bar(total or 0, 0, progress)
-    bar.describe(f"writing {path.name}")
-    try:
-        with finished(path) as scratch:
-            return write(scratch, _prepared(frames, scale, bar), fps, hold)
-    finally:
-        bar.close()
+    with Bar(total or 0, progress, f"writing {path.name}") as bar, finished(path) as scratch:
+        return write(scratch, _prepared(frames, scale, bar), fps, hold)
 
 
 def _prepared(frames: Iterable[Array], scale: int, bar: Bar) -> Iterator[Array]:

@@ -144,22 +144,21 @@ def read_items(
     """The images that can be read, and one line for each that cannot; `notes` collects how they were read."""
     number = {name: k for k, name in enumerate(classes)}
     names, pixels, labels, skipped = [], [], [], []
-    bar = Bar(len(items), 0, progress and any(isinstance(item.source, Path) for item in items))
-    bar.describe("reading images")
-    for item in items:
-        bar.advance({})
-        try:
-            if isinstance(item.source, Path):
-                image = read_image(item.source, size, reading, notes)
-            else:
-                image = resize_all(item.source[None], size)[0]
-        except ImageError as error:
-            skipped.append(str(error))
-            continue
-        names.append(item.name)
-        pixels.append(image)
-        labels.append(number[item.label])
-    bar.close()
+    from_files = any(isinstance(item.source, Path) for item in items)
+    with Bar(len(items), progress and from_files, "reading images") as bar:
+        for item in items:
+            bar.advance({})
+            try:
+                if isinstance(item.source, Path):
+                    image = read_image(item.source, size, reading, notes)
+                else:
+                    image = resize_all(item.source[None], size)[0]
+            except ImageError as error:
+                skipped.append(str(error))
+                continue
+            names.append(item.name)
+            pixels.append(image)
+            labels.append(number[item.label])
     stacked = np.stack(pixels) if pixels else np.zeros((0, size, size, 3), np.uint8)
     return Images(tuple(names), torch.from_numpy(stacked), torch.tensor(labels, dtype=torch.int64)), skipped
 

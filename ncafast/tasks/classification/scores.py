@@ -93,14 +93,10 @@ def score(trained: Trained[Spec], options: EvaluateConfig) -> Scores:
     if not len(images):
         raise ValueError(f"{options.data}: none of the {len(chosen)} chosen images can be scored; see the lines above")
     scaled = recipe.scaled(images.pixels)
-    bar = Bar(len(images), 0, options.progress)
-    bar.describe("classifying")
-    try:
+    with Bar(len(images), options.progress, "classifying") as bar:
         probabilities = trained.spec.classifier.probabilities(
             scaled, seed=options.seed, count=options.views, advance=lambda count: bar.advance({}, count)
         )
-    finally:
-        bar.close()
     metrics = measure(probabilities.argmax(1), images.labels, len(recipe.classes))
     rows = _rows(metrics.confusion, recipe.classes)
     labels = [recipe.classes[k] for k in images.labels.tolist()]

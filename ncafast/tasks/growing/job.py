@@ -27,11 +27,12 @@ class Growing(TaskJob):
     """What all regimes share: the model, the loss, and how an epoch is judged."""
 
     model: GrowingNCA
+    panels = pictures.PANELS
 
     def __init__(self, task: Task[Any], config: TrainConfig, target: Target) -> None:
         self.task, self.config, self.image = task, config, target
         self.target = target.tensor()  # [4, H, W]
-        self.longest = max(1, config.steps[1])  # steps of the longest training rollout
+        self.longest = config.steps[1]  # steps of the longest training rollout
         # GrowingNCA's own rate is the probability that a cell does not update.
         rate, hidden = 1.0 - config.fire_rate, config.hidden
         self.model = initialised(lambda: GrowingNCA(config.state_channels, rate, hidden_size=hidden), config.seed)
@@ -83,9 +84,6 @@ class Growing(TaskJob):
         wanted = {"growing": ("val_grown",), "persistent": ("val_grown", "val_later")}
         names = wanted.get(self.config.regime, ("val_grown", "val_later", "val_healed"))
         return -sum(row[name] for name in names)
-
-    def draw(self, history: Sequence[dict[str, Any]], best_epoch: int, report: Report) -> None:
-        write_png(report.folder.curves, pictures.curves(history, best_epoch))
 
     def headline(self, row: dict[str, Any]) -> str:
         return f", grown {row['val_grown']:.4f}, later {row['val_later']:.4f}, healed {row['val_healed']:.4f}"

@@ -15,6 +15,12 @@ from ncafast.viz.figures import pixels_of
 from ncafast.viz.pixels import Array, enlarged, mosaic, tiled
 
 _COLOURS = {"left": "#3a6ea5", "right": "#ff5d8f", "top": "#f8961e", "bottom": "#35a07f", "centre": "#8a5fbf"}
+_MEASURES: dict[str, tuple[str | None, str]] = {
+    "val_grown": ("grown", "#35a07f"),
+    "val_later": ("three times as long", "#f8961e"),
+    "val_healed": ("healed, after a half was cut", "#ff5d8f"),
+}
+PANELS = charts.training_loss(), charts.Panel("loss from the seed", _MEASURES, {"yscale": "log"}, marks_best=True)
 
 
 def over_white(
@@ -43,17 +49,6 @@ def beside_channels(state: Tensor, zoom: int) -> Array:
     tall = np.full((whole.shape[0], tiles.shape[1], 3), 255, np.uint8)
     tall[: tiles.shape[0]] = tiles
     return enlarged(np.concatenate((whole, tall), 1), max(1, zoom // columns))
-
-
-def curves(history: charts.History, best_epoch: int | None = None) -> Array:
-    """Loss of training and the epochs' measures, as [height, width, 3] uint8."""
-    measures: dict[str, tuple[str | None, str]] = {
-        "val_grown": ("grown", "#35a07f"),
-        "val_later": ("three times as long", "#f8961e"),
-        "val_healed": ("healed, after a half was cut", "#ff5d8f"),
-    }
-    right = charts.Panel("loss from the seed", measures, {"yscale": "log"}, marks_best=True)
-    return charts.curves(history, [charts.training_loss(), right], best_epoch)
 
 
 def healing(

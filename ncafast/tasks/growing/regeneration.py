@@ -127,14 +127,10 @@ def regenerate(model: GrowingNCA, path: Path, target: Tensor, longest: int, opti
         options: see `EvaluateConfig`.
     """
     steps, after = options.grow or 3 * longest, options.heal or 2 * longest
-    bar = Bar(steps + len(CUTS) * after, 0, options.progress)
-    bar.describe("growing and healing")
-    shared: dict[str, Any] = {"seed": options.seed, "advance": lambda count: bar.advance({}, count)}
-    try:
+    with Bar(steps + len(CUTS) * after, options.progress, "growing and healing") as bar:
+        shared: dict[str, Any] = {"seed": options.seed, "advance": lambda count: bar.advance({}, count)}
         grown, losses = grow(model, target, steps=steps, runs=options.runs, **shared)
         courses = heal(model, grown, target, cuts=CUTS, steps=after, **shared)
-    finally:
-        bar.close()
     shortest = min(longest, steps)
     return Healing(
         model=str(path),

@@ -37,10 +37,8 @@ def crossvalidate(config: Any) -> list[dict[str, Any]]:
 
     def one(number: int, fold: Fold, folder: Path) -> dict[str, float]:
         train_list, val_list = fold.write_lists(folder / "lists")
-        changes: dict[str, Any] = {"output": folder, "train_list": train_list, "val_list": val_list}
-        if hasattr(config, "cache"):
-            changes["cache"] = config.cache or config.output / "cache"  # the folds share the prepared slices
-        return measured(base.train(task, training(config, **changes)))
+        options = training(config, output=folder, train_list=train_list, val_list=val_list)
+        return measured(base.train(task, options))
 
     rows = cross_validate(folds, one, config.output, options=settled(config))
     write_png(config.output / "results.png", draw_folds(rows, task.rank_by(config)))

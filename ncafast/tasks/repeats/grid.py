@@ -42,11 +42,10 @@ def search(config: Any) -> list[dict[str, Any]]:
 
     for values in itertools.product(*grid.values()):  # all of them, before hours go into the first
         base.check(task, training(config, **dict(zip(grid, values, strict=True))))
-    shared = {"cache": config.cache or config.output / "cache"} if hasattr(config, "cache") else {}
 
     def one(point: dict[str, Any], folder: Path) -> dict[str, float]:
         try:
-            found = measured(base.train(task, training(config, output=folder, **shared, **point)))
+            found = measured(base.train(task, training(config, output=folder, **point)))
         except TrainingStopped as error:
             say(f"no result for this combination: {error}")
             return {by: math.nan, "best_epoch": 0, "seconds": math.nan}

@@ -26,6 +26,8 @@ def training(config: Any, **changes: Any) -> Any:
     kind = on_demand.options_of(config.task).TrainConfig
     own = {field.name for options in (FoldOptions, GridOptions) for field in dataclasses.fields(options)} - {"output"}
     names = [field.name for field in dataclasses.fields(kind) if field.name not in own]
+    if hasattr(config, "cache"):  # all trainings share the prepared slices
+        changes["cache"] = config.cache or config.output / "cache"
     return kind(**({name: getattr(config, name) for name in names} | changes))
 
 

@@ -33,6 +33,7 @@ class SelfClassifying(TaskJob, PoolJob):
     """Digits from a pool, of which a part of every batch gets other digits, with or without their states."""
 
     model: SelfClassifyingNCA
+    panels = pictures.PANELS
     epoch_length = 200
 
     def __init__(self, task: Task[Any], config: TrainConfig, digits: Digits) -> None:
@@ -87,14 +88,14 @@ class SelfClassifying(TaskJob, PoolJob):
             return {"val_cells": None, "val_votes": None, "val_cells_later": None}
         self.model.eval()
         images, labels = brightness(self.held_out.images[:count]), _labels(self.held_out.labels[:count])
-        usual = max(1, self.config.steps[1])
+        usual = self.config.steps[1]
         moments = (usual, _LATER * usual)
         found = dict.fromkeys(moments, Tally())
         shown: list[Tensor] = []
 
-        def see(step: int, places: range, states: Tensor) -> None:
-            found[step] += tally(states, labels[places.start : places.stop].to(states.device))
-            if step == usual and places.start == 0:
+        def see(step: int, indices: slice, states: Tensor) -> None:
+            found[step] += tally(states, labels[indices].to(states.device))
+            if step == usual and indices.start == 0:
                 shown.append(states[:_SHOWN].cpu())
 
         each_batch(self.model, images, moments, batch=50, seed=self.config.seed, see=see)
@@ -113,9 +114,6 @@ class SelfClassifying(TaskJob, PoolJob):
             return super().score(row)
         return (row["val_cells"] + row["val_cells_later"]) / 2
 
-    def draw(self, history: Sequence[dict[str, Any]], best_epoch: int, report: Report) -> None:
-        write_png(report.folder.curves, pictures.curves(history, best_epoch))
-
     def headline(self, row: dict[str, Any]) -> str:
         if row["val_cells"] is None:
             return ""
@@ -124,7 +122,7 @@ class SelfClassifying(TaskJob, PoolJob):
 
     @property
     def metadata(self) -> dict[str, str]:
-        return {"steps": str(max(1, self.config.steps[1]))}
+        return {"steps": str(self.config.steps[1])}
 
     def state(self) -> dict[str, Any]:
         return {**self.pool.state(), "labels": self.labels}

@@ -17,25 +17,19 @@ from ncafast.viz.figures import pixels_of
 from ncafast.viz.pixels import Array, enlarged, tiled
 
 # The article's colours of the ten digits, then of a cell that says nothing yet, and of the background.
-COLOURS = torch.tensor(
-    [
-        [128, 0, 0],
-        [230, 25, 75],
-        [70, 240, 240],
-        [210, 245, 60],
-        [250, 190, 190],
-        [170, 110, 40],
-        [170, 255, 195],
-        [165, 163, 159],
-        [0, 128, 128],
-        [128, 128, 0],
-        [0, 0, 0],
-        [255, 255, 255],
-    ],
-    dtype=torch.uint8,
-)
+_HEX = "800000 e6194b 46f0f0 d2f53c fabebe aa6e28 aaffc3 a5a39f 008080 808000 000000 ffffff"
+COLOURS = torch.tensor([list(bytes.fromhex(each)) for each in _HEX.split()], dtype=torch.uint8)
 _SILENT, _NOTHING = CLASSES, CLASSES + 1
 _CERTAIN = 0.01  # a cell whose highest logit exceeds the mean by less says nothing
+_ACCURACIES: dict[str, tuple[str | None, str]] = {
+    "val_cells": ("cells", "#35a07f"),
+    "val_votes": ("votes", "#3a6ea5"),
+    "val_cells_later": ("cells, four times as long", "#f8961e"),
+}
+PANELS = (
+    charts.training_loss(),
+    charts.Panel("held-out accuracy", _ACCURACIES, {"ylim": (0, 1)}, marks_best=True, legend="lower right"),
+)
 
 
 def colour(states: Tensor) -> Array:
@@ -82,17 +76,6 @@ def legend(width: int) -> Array:
         axes.text(digit + 0.5, 0.47, str(digit), ha="center", va="center", fontsize=10, weight="bold",
                   color="white" if dark else "black")  # fmt: skip
     return pixels_of(figure)
-
-
-def curves(history: charts.History, best_epoch: int | None = None) -> Array:
-    """Training loss and held-out accuracy over the epochs, as [height, width, 3] uint8."""
-    accuracies: dict[str, tuple[str | None, str]] = {
-        "val_cells": ("cells", "#35a07f"),
-        "val_votes": ("votes", "#3a6ea5"),
-        "val_cells_later": ("cells, four times as long", "#f8961e"),
-    }
-    right = charts.Panel("held-out accuracy", accuracies, {"ylim": (0, 1)}, marks_best=True, legend="lower right")
-    return charts.curves(history, [charts.training_loss(), right], best_epoch)
 
 
 def accuracy(found: dict[int, Tally], trained: int) -> Array:

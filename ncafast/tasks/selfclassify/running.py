@@ -39,12 +39,12 @@ def each_batch(
     *,
     batch: int,
     seed: int,
-    see: Callable[[int, range, Tensor], None],
+    see: Callable[[int, slice, Tensor], None],
 ) -> None:
-    """Run all images from fresh states, and show `see(step, places, states)` every batch at every moment."""
+    """Run all images from fresh states, and show `see(step, indices, states)` every batch at every moment."""
     device = next(model.parameters()).device
     for start in range(0, len(images), batch):
-        places = range(start, min(start + batch, len(images)))
-        states = fresh_states(images[start : places.stop].to(device), model.channel_size)
+        indices = slice(start, start + batch)
+        states = fresh_states(images[indices].to(device), model.channel_size)
         for moment, found in over_time(model, states, moments, mix("run", seed, start)):
-            see(moment, places, found)
+            see(moment, indices, found)

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ncafast.models import SelfClassifyingNCA
 from ncafast.tasks.report import Report
@@ -19,6 +18,7 @@ from ncafast.tasks.selfclassify.metrics import Tally, confusion, tally, votes
 from ncafast.tasks.selfclassify.options import EvaluateConfig
 from ncafast.tasks.selfclassify.running import each_batch
 from ncafast.tasks.selfclassify.states import brightness
+from ncafast.utils.progress import Bar
 
 _SHARES = (0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 20.0, 50.0)  # of the trained length
 _SHOWN = 20
@@ -93,32 +93,19 @@ def score(model: SelfClassifyingNCA, path: Path, trained_steps: int, options: Ev
     over_time = dict.fromkeys(moments, Tally())
     found = torch.zeros(len(digits), CLASSES, dtype=torch.int64)  # votes at the trained length
     shown: list[Tensor] = []
-    bar = tqdm(total=len(digits) * len(moments), desc="classifying", unit="state", disable=not options.progress)
 
-    def see(step: int, places: range, states: Tensor) -> None:
-        own = slice(places.start, places.stop)
-        over_time[step] += tally(states, labels[own].to(states.device))
+    def see(step: int, indices: slice, states: Tensor) -> None:
+        over_time[step] += tally(states, labels[indices].to(states.device))
         if step == middle:
-            found[own] = votes(states).cpu()
+            found[indices] = votes(states).cpu()
             shown.append(states.cpu())
-        bar.update(len(places))
+        bar.advance({}, len(states))
 
-    with bar:
-        each_batch(
-            model,
-            brightness(digits.images),
-            moments,
-            batch=options.batch_size,
-            seed=options.seed,
-            see=see,
-        )
-    return Scores(
-        over_time,
-        trained_steps,
-        confusion(found, labels),
-        str(path),
-        _examples(torch.cat(shown), found, labels),
-    )
+    images = brightness(digits.images)
+    with Bar(len(digits) * len(moments), options.progress, "classifying") as bar:
+        each_batch(model, images, moments, batch=options.batch_size, seed=options.seed, see=see)
+    examples = _examples(torch.cat(shown), found, labels)
+    return Scores(over_time, trained_steps, confusion(found, labels), str(path), examples)
 
 
 def moments_of(trained: int, last: int) -> list[int]:

@@ -6,7 +6,6 @@ begun anew every few steps, gradients normalised per tensor, and a loss on overf
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -22,6 +21,7 @@ from ncafast.tasks.texture.recipe import Recipe, fresh, picture_of
 from ncafast.tasks.texture.sample import checksum, read_sample
 from ncafast.train import Pool, PoolJob, Report, StepContext
 from ncafast.utils.seeds import generator, mix
+from ncafast.viz import rgb
 from ncafast.viz.figures import write_png
 
 _CHECKED_AFTER = (64, 256)  # steps from a fresh state after which an epoch is judged
@@ -32,6 +32,7 @@ class Texture(TaskJob, PoolJob):
     """States of a pool, judged by how near textures grown from nothing come to the sample."""
 
     model: TextureNCA
+    panels = pictures.PANELS
 
     def __init__(self, task: Task[Any], config: TrainConfig) -> None:
         self.task, self.config, self.epoch_length = task, config, config.epoch_length
@@ -60,7 +61,7 @@ class Texture(TaskJob, PoolJob):
     def validate(self, report: Report) -> dict[str, Any]:
         """Grow textures from nothing and measure them, always with the same fire masks and directions."""
         device = next(self.model.parameters()).device
-        state, found, shown = self._fresh(2).to(device), [], [pictures.pixels(self.sample)]
+        state, found, shown = self._fresh(2).to(device), [], [rgb(self.sample)]
         done = 0
         with torch.no_grad():
             for steps in _CHECKED_AFTER:
@@ -68,7 +69,7 @@ class Texture(TaskJob, PoolJob):
                 state = self.model(state, steps - done, seed=seed, first_step=done)
                 image, done = picture_of(state), steps
                 found.append(self.distance(image, generator("validate", self.config.seed)).mean().item())
-                shown.append(pictures.pixels(image[0]))
+                shown.append(rgb(image[0]))
         picture = pictures.side_by_side(shown, ["sample", *(f"after {steps} steps" for steps in _CHECKED_AFTER)])
         write_png(report.folder.pictures / f"epoch-{report.epoch:03d}.png", picture)
         report.board.picture(report.step, "texture", picture)
@@ -76,9 +77,6 @@ class Texture(TaskJob, PoolJob):
 
     def score(self, row: dict[str, Any]) -> float:
         return -float(row["val_loss"])
-
-    def draw(self, history: Sequence[dict[str, Any]], best_epoch: int, report: Report) -> None:
-        write_png(report.folder.curves, pictures.curves(history, best_epoch))
 
     @property
     def metadata(self) -> dict[str, str]:

@@ -57,17 +57,13 @@ def motion(
         progress: show a bar.
     """
     (state,) = states_at(model, size, (settle,), seed)
-    bar = Bar(frames - 1, 0, progress)
-    bar.describe("motion")
 
-    def pictures() -> Iterator[Tensor]:
+    def pictures(bar: Bar) -> Iterator[Tensor]:
         yield picture_of(state)
         options = {"every": steps_per_frame, "seed": seed, "first_step": settle}
         for later in watch(model, state, frames=frames - 1, **options):
             yield picture_of(later)
             bar.advance({})
 
-    try:
-        return motion_strength(pictures(), flow)
-    finally:
-        bar.close()
+    with Bar(frames - 1, progress, "motion") as bar:
+        return motion_strength(pictures(bar), flow)

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from torch import Tensor
 
-from ncafast.viz import rgb
-from ncafast.viz.charts import plain
+from ncafast.viz import charts
 from ncafast.viz.figures import pixels_of
 from ncafast.viz.pixels import Array
 
-_OURS, _BEST = "#3a86ff", "#f8961e"
-
-
-def pixels(image: Tensor) -> Array:
-    """An image [3, H, W] with values 0 to 1 as [H, W, 3] uint8."""
-    return rgb(image)
+_LOG = {"yscale": "log"}
+PANELS = (
+    charts.Panel("distance in training", {"texture": (None, "#3a86ff")}, _LOG),
+    charts.Panel("distance of textures grown anew", {"val_loss": (None, "#3a86ff")}, _LOG, marks_best=True),
+)
 
 
 def side_by_side(images: Sequence[Array], titles: Sequence[str]) -> Array:
@@ -41,28 +37,6 @@ def side_by_side(images: Sequence[Array], titles: Sequence[str]) -> Array:
     return pixels_of(figure)
 
 
-def curves(history: Sequence[dict[str, Any]], best_epoch: int) -> Array:
-    """Training loss and distance of textures grown anew, by epoch, both logarithmic."""
-    figure = Figure(figsize=(9.0, 3.6), dpi=110)
-    left, right = figure.subplots(1, 2)
-    epochs = [row["epoch"] for row in history]
-    left.plot(epochs, [row["texture"] for row in history], marker="o", color=_OURS)
-    right.plot(epochs, [row["val_loss"] for row in history], marker="o", color=_OURS)
-    for row in history:
-        if row["epoch"] == best_epoch:
-            right.plot(
-                best_epoch, row["val_loss"], "*", markersize=15, color=_BEST, label=f"best: {row['val_loss']:.4g}"
-            )
-            right.legend(frameon=False)
-    left.set(title="distance in training", xlabel="epoch", yscale="log")
-    right.set(title="distance of textures grown anew", xlabel="epoch", yscale="log")
-    for axes in (left, right):
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        plain(axes)
-    figure.tight_layout()
-    return pixels_of(figure)
-
-
 def over_time(steps: Sequence[int], distances: Mapping[str, Sequence[float]]) -> Array:
     """Distances from the sample by the number of steps, both axes logarithmic."""
     figure = Figure(figsize=(5.2, 3.6), dpi=110)
@@ -71,7 +45,7 @@ def over_time(steps: Sequence[int], distances: Mapping[str, Sequence[float]]) ->
         axes.plot(steps, values, marker="o", label=name)
     axes.set(title="distance from the sample", xlabel="steps", xscale="log", yscale="log")
     axes.legend(frameon=False)
-    plain(axes)
+    charts.plain(axes)
     figure.tight_layout()
     return pixels_of(figure)
 

@@ -20,6 +20,7 @@ from ncafast.tasks.texture.recipe import Recipe, picture_of
 from ncafast.tasks.texture.sample import read_sample
 from ncafast.utils.option_checks import refused
 from ncafast.utils.progress import Bar, say
+from ncafast.viz import rgb
 
 
 @dataclass(frozen=True)
@@ -81,18 +82,14 @@ def score(trained: Trained[Recipe], options: EvaluateConfig) -> Scores:
         raise refused("size", options.size, f"{', '.join(losses)} need a height and a width from {least}")
     steps = sorted(set(options.at))
     rows: list[dict[str, float]] = []
-    shown = [pictures.pixels(sample)]
-    bar = Bar(steps[-1], 0, options.progress)
-    bar.describe("growing")
-    try:
+    shown = [rgb(sample)]
+    with Bar(steps[-1], options.progress, "growing") as bar:
         for number, state in zip(steps, states_at(trained.model, options.size, steps, options.seed), strict=True):
             bar.advance({}, number - int(rows[-1]["steps"] if rows else 0))
             rows.append(
                 {"steps": number} | {name: distance(loss, state, options.seed) for name, loss in losses.items()}
             )
-            shown.append(pictures.pixels(picture_of(state)[0]))
-    finally:
-        bar.close()
+            shown.append(rgb(picture_of(state)[0]))
     frames = {"frames": options.frames, "steps_per_frame": options.steps_per_frame, "seed": options.seed}
     strength = motion(trained.model, options.size, flow, settle=steps[-1], progress=options.progress, **frames)
     row = pictures.side_by_side(shown, ["sample", *(f"after {number} steps" for number in steps)])
