@@ -157,12 +157,12 @@ def _described(options: type[Any]) -> type[Any]:
     docs = [doc for kind in kinds for doc in _documented(kind)]
     texts = {doc.arg_name: doc.description for doc in docs if doc.description}
     types = typing.get_type_hints(options)
-    own = options.__annotations__
+    declared = options.__annotations__
 
     def after(field: dataclasses.Field[Any]) -> tuple[bool, bool]:
         """The order in the help: what is required, the options of the class itself, those that it inherits."""
         required = field.default is field.default_factory is dataclasses.MISSING
-        return not required, field.name not in own
+        return not required, field.name not in declared
 
     nothing = tyro.conf.arg(help_behavior_hint="")
     fields = [
@@ -196,9 +196,9 @@ def _paragraphs(text: str) -> str:
     return "\n\n".join(" ".join(block.split()) for block in blocks)
 
 
-def _load(place: str) -> Any:
-    module, name = place.split(":")
-    return getattr(importlib.import_module(module), name)
+def _load(name: str) -> Any:
+    module, attribute = name.split(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 def _fail(error: BaseException, code: int) -> int:

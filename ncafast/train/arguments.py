@@ -30,12 +30,12 @@ def check_job(job: Any) -> None:
     """Raise TypeError unless it is a Job that has what it must bring."""
     if not isinstance(job, Job):
         raise TypeError(f"job must be an ncafast.train.Job, got {_kind(job)}; `fit` takes a model with its data")
-    own = type(job)
-    needed = ("model", "samples") if own.steps_per_epoch is Job.steps_per_epoch else ("model",)
+    kind = type(job)
+    needed = ("model", "samples") if kind.steps_per_epoch is Job.steps_per_epoch else ("model",)
     for name in needed:
         if not hasattr(job, name):
-            raise TypeError(f"{own.__name__} has no {name}; a Job sets model and samples")
-    _check_model(f"{own.__name__}.model", job.model)
+            raise TypeError(f"{kind.__name__} has no {name}; a Job sets model and samples")
+    _check_model(f"{kind.__name__}.model", job.model)
 
 
 def check_settings_kind(settings: Any) -> None:

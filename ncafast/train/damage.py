@@ -22,7 +22,7 @@ def damage(
     Args:
         states: floating point, on any device.
         kind: a ball ("circles") or a box ("rectangles").
-        random: a CPU generator; governs places and sizes.
+        random: a CPU generator; random positions and sizes.
         least, most: radius of a ball, or half of each side of a box, as shares of half the grid's sides. Defaults and
             the centre, which lies within the middle half of the grid, are those of growing NCA.
         keep: the first that-many channels (an image) stay as they are.
@@ -49,11 +49,11 @@ def holes(
     axes = len(shape)
     centre = torch.rand(count, axes, generator=random) - 0.5  # -0.5 to 0.5 of a grid that reaches from -1 to 1
     size = least + (most - least) * torch.rand(count, axes, generator=random)
-    distance = []  # of every cell from the centre along each axis, as a share of the hole's own reach
+    distance = []  # of every cell from the centre along each axis, as a share of the hole's reach
     for axis, cells in enumerate(shape):
-        place = torch.linspace(-1, 1, cells) if cells > 1 else torch.zeros(1)
-        own = size[:, 0] if kind == "circles" else size[:, axis]  # a circle is as wide as it is high
-        offset = (place[None] - centre[:, axis, None]).abs() / own[:, None].clamp_min(1e-6)
+        position = torch.linspace(-1, 1, cells) if cells > 1 else torch.zeros(1)
+        reach = size[:, 0] if kind == "circles" else size[:, axis]  # a circle is as wide as it is high
+        offset = (position[None] - centre[:, axis, None]).abs() / reach[:, None].clamp_min(1e-6)
         distance.append(offset.reshape(count, 1, *(cells if k == axis else 1 for k in range(axes))))
     if kind == "circles":
         return sum((d.square() for d in distance), start=torch.zeros(())) < 1

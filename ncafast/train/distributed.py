@@ -80,14 +80,14 @@ def joined(device: str) -> tuple[Ranks, torch.device]:
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1 and not dist.is_initialized():
         return Ranks(), resolve_device(device)
-    place = resolve_device(device)
-    if place.type == "cuda" and place.index is None:
-        place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-        torch.cuda.set_device(place)
+    chosen = resolve_device(device)
+    if chosen.type == "cuda" and chosen.index is None:
+        chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(chosen)
     if not dist.is_initialized():  # once: torchrun's store cannot bring the same processes together twice
-        dist.init_process_group("nccl" if place.type == "cuda" else "gloo", timeout=_PATIENCE)
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=_PATIENCE)
         atexit.register(_leave)
-    return Ranks(dist.get_rank(), dist.get_world_size()), place
+    return Ranks(dist.get_rank(), dist.get_world_size()), chosen
 
 
 def _leave() -> None:

@@ -15,22 +15,22 @@ class Average:
     def __init__(self, model: nn.Module, keep: float) -> None:
         """`keep` is the share of the average that each step leaves; 0 does nothing at all."""
         self._keep, self._steps = keep, 0
-        own = [*model.parameters(), *model.buffers()] if keep else []
-        self._own = [tensor.detach() for tensor in own if tensor.is_floating_point()]
-        self._mean = [tensor.clone() for tensor in self._own]
+        tensors = [*model.parameters(), *model.buffers()] if keep else []
+        self._weights = [tensor.detach() for tensor in tensors if tensor.is_floating_point()]
+        self._mean = [tensor.clone() for tensor in self._weights]
 
     @torch.no_grad()
     def follow(self) -> None:
         """Take in the model's present weights. Early steps average over fewer, so that the start is forgotten."""
-        if self._own:
+        if self._weights:
             self._steps += 1
             keep = min(self._keep, self._steps / (self._steps + 9))
-            torch._foreach_lerp_(self._mean, self._own, 1 - keep)
+            torch._foreach_lerp_(self._mean, self._weights, 1 - keep)
 
     @contextmanager
     def shown(self) -> Iterator[None]:
         """The model has the averaged weights inside."""
-        before = [tensor.clone() for tensor in self._own]
+        before = [tensor.clone() for tensor in self._weights]
         self._put(self._mean)
         try:
             yield
@@ -47,10 +47,10 @@ class Average:
         if not isinstance(steps, int) or not isinstance(mean, list) or len(mean) != len(self._mean):
             raise ValueError("the averaged weights do not fit")
         self._steps = steps
-        for own, found in zip(self._mean, mean, strict=True):
-            own.copy_(found)
+        for tensor, found in zip(self._mean, mean, strict=True):
+            tensor.copy_(found)
 
     @torch.no_grad()
     def _put(self, values: list[Tensor]) -> None:
-        for own, value in zip(self._own, values, strict=True):
-            own.copy_(value)
+        for tensor, value in zip(self._weights, values, strict=True):
+            tensor.copy_(value)

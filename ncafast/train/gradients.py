@@ -32,8 +32,8 @@ def make_optimiser(
     name: str, parameters: Iterable[Tensor], lr: float, betas: tuple[float, float], weight_decay: float
 ) -> torch.optim.Optimizer:
     """Adam, AdamW or SGD with momentum, by the name that an option gives."""
-    own = list(parameters)
+    weights = list(parameters)
     if name == "sgd":
-        return torch.optim.SGD(own, lr=lr, momentum=betas[0], weight_decay=weight_decay)
+        return torch.optim.SGD(weights, lr=lr, momentum=betas[0], weight_decay=weight_decay)
     kind = torch.optim.AdamW if name == "adamw" else torch.optim.Adam
-    return kind(own, lr=lr, betas=betas, weight_decay=weight_decay)
+    return kind(weights, lr=lr, betas=betas, weight_decay=weight_decay)

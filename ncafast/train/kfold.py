@@ -37,7 +37,7 @@ def make_folds(
 ) -> tuple[Fold, ...]:
     """Divide names so that each is measured on once; the folds' sizes differ by one at most.
 
-    A name's place depends on (seed, name) and the other names, not on their order. With `classes`, one for each name,
+    A name's fold depends on (seed, name) and the other names, not on their order. With `classes`, one for each name,
     every class is divided evenly too. Raises ValueError for fewer than two folds, fewer names than folds, or a name
     that comes twice.
     """
@@ -107,9 +107,9 @@ def cross_validate(
     if not folds:
         raise ValueError("folds is empty; give at least one, as make_folds and read_folds do")
     output = Path(output)
-    own = [{"train": list(fold.train), "val": list(fold.val)} for fold in folds]
+    content = [{"train": list(fold.train), "val": list(fold.val)} for fold in folds]
     with locked(output):
-        claim(output, "folds.json", own, "other folds")
+        claim(output, "folds.json", content, "other folds")
         claim(output, "options.json", dict(options or {}), "other options")
         results = Results(output, ("fold",))
         results.rows = [row for row in results.rows if isinstance(row["fold"], int)]  # without mean and deviation

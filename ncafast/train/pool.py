@@ -30,7 +30,7 @@ class Pool:
 
     @classmethod
     def create(cls, size: int, fresh: Callable[[Sequence[int]], Tensor]) -> Pool:
-        """A pool of `size` fresh states: `fresh(numbers)` gives those of these places, [len(numbers), C, *S]."""
+        """A pool of `size` fresh states: `fresh(numbers)` gives those of these indices, [len(numbers), C, *S]."""
         if size < 1:
             raise ValueError(f"pool size={size} is not allowed; give a whole number from 1")
         return cls(fresh(range(size)))
@@ -39,29 +39,29 @@ class Pool:
         return len(self.states)
 
     def draw(self, count: int, *seed: int | str) -> list[int]:
-        """`count` different places, drawn by the seed's parts. Raises ValueError if the pool has fewer."""
+        """`count` different indices, drawn by the seed's parts. Raises ValueError if the pool has fewer."""
         if count > len(self):
             raise ValueError(f"a batch of {count} does not fit a pool of {len(self)}; give a larger pool")
         return torch.randperm(len(self), generator=generator("pool", *seed))[:count].tolist()
 
     def take(self, numbers: Sequence[int]) -> Tensor:
-        """Copies of the states at these places, [len(numbers), C, *S]."""
+        """Copies of the states at these indices, [len(numbers), C, *S]."""
         return self.states[list(numbers)]
 
     def put(self, numbers: Sequence[int], states: Tensor) -> None:
-        """Put states [len(numbers), C, *S] at these places. Raises ValueError for another shape."""
+        """Put states [len(numbers), C, *S] at these indices. Raises ValueError for another shape."""
         expected = (len(numbers), *self.states.shape[1:])
         if states.shape != expected:
             raise ValueError(f"states has shape {list(states.shape)}, the pool needs {list(expected)}")
         self.states[list(numbers)] = states.detach().to(self.states)
 
     def worst(self, numbers: Sequence[int], losses: Tensor, count: int = 1) -> list[int]:
-        """The `count` places among `numbers` whose loss is highest, worst first; NaN counts as worst of all."""
+        """The `count` of `numbers` whose loss is highest, worst first; NaN counts as worst of all."""
         order = losses.detach().cpu().nan_to_num(nan=float("inf")).argsort(descending=True, stable=True)
-        return [numbers[place] for place in order[:count].tolist()]
+        return [numbers[index] for index in order[:count].tolist()]
 
     def best(self, numbers: Sequence[int], losses: Tensor, count: int = 1) -> list[int]:
-        """The `count` places among `numbers` whose loss is lowest, best first."""
+        """The `count` of `numbers` whose loss is lowest, best first."""
         ranked = self.worst(numbers, losses, len(numbers))
         return ranked[::-1][:count]
 
@@ -103,7 +103,7 @@ class PoolJob(Job):
     """Training steps before the first damage."""
 
     def fresh(self, numbers: Sequence[int], at: StepContext) -> Tensor:
-        """States [len(numbers), C, *S] to begin with at these places of the pool."""
+        """States [len(numbers), C, *S] to begin with at these indices of the pool."""
         raise NotImplementedError
 
     def judge(self, states: Tensor) -> Tensor:
@@ -121,7 +121,7 @@ class PoolJob(Job):
         return self.epoch_length
 
     def plan(self, epoch: int, batch: int, seed: int) -> Sequence[Sequence[int]]:
-        """Places of the pool for each training step, different ones within a step."""
+        """Indices of the pool for each training step, different ones within a step."""
         return [self.pool.draw(batch, seed, epoch, step) for step in range(self.epoch_length)]
 
     def begin_step(self, at: StepContext) -> None:

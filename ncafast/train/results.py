@@ -99,18 +99,18 @@ def claim(folder: Path, name: str, content: Any, what: str, stem: str = "results
     if found is None:
         write_text(path, json.dumps(content, indent=1))
         return
-    own = json.loads(json.dumps(content))
-    found = _present(found, own)
-    if found != own:
-        both = isinstance(own, dict) and isinstance(found, dict)
-        shown = f": {', '.join(differences(found, own, {**found, **own}))}" if both else ""
+    wanted = json.loads(json.dumps(content))
+    found = _present(found, wanted)
+    if found != wanted:
+        both = isinstance(wanted, dict) and isinstance(found, dict)
+        shown = f": {', '.join(differences(found, wanted, {**found, **wanted}))}" if both else ""
         raise ValueError(f"{path}: the folder holds results of {what}{shown}; give the same, or another folder")
 
 
-def _present(found: Any, own: Any) -> Any:
+def _present(found: Any, wanted: Any) -> Any:
     """What a file holds, with the present names of options."""
-    if isinstance(found, dict) and isinstance(own, dict):
-        return present(found, own)
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        return present(found, wanted)
     if isinstance(found, list) and found and isinstance(found[0], str):
-        return sorted(present_name(name, own) for name in found)
+        return sorted(present_name(name, wanted) for name in found)
     return found

@@ -58,10 +58,10 @@ def kind_of(model: nn.Module) -> dict[str, str]:
 
 def check_model(model: nn.Module, kind: Any, folder: Path) -> None:
     """Raise ValueError if the run in a folder was of another model than this one; `kind` is what `kind_of` gave."""
-    if not isinstance(kind, dict) or kind == (own := kind_of(model)):
+    if not isinstance(kind, dict) or kind == (asked := kind_of(model)):
         return
-    names = [name for name in {**kind, **own} if kind.get(name) != own.get(name)]
-    shown = [f"{name} (here {kind.get(name, 'none')}, asked {own.get(name, 'none')})" for name in names[:4]]
+    names = [name for name in {**kind, **asked} if kind.get(name) != asked.get(name)]
+    shown = [f"{name} (here {kind.get(name, 'none')}, asked {asked.get(name, 'none')})" for name in names[:4]]
     raise ValueError(
         f"{folder}: holds a run of another model: {', '.join(shown)}{' ...' if len(names) > 4 else ''}; "
         "give the same model to continue it, or another folder with --output"
@@ -70,18 +70,18 @@ def check_model(model: nn.Module, kind: Any, folder: Path) -> None:
 
 def take_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
     """Give the model its weights. Raises ValueError if they do not fit."""
-    for name, own in model.state_dict().items():
+    for name, wanted in model.state_dict().items():
         found = weights[name]
-        if not isinstance(own, Tensor):
+        if not isinstance(wanted, Tensor):
             continue
         _require(isinstance(found, Tensor), name, found)
-        _require(found.shape == own.shape, name, list(found.shape))
+        _require(found.shape == wanted.shape, name, list(found.shape))
     _require(len(weights) == len(model.state_dict()), "weights", f"{len(weights)} tensors")
     model.load_state_dict(weights)
 
 
 def _flat(config: dict[str, Any]) -> dict[str, str]:
-    """Constructor arguments as text by name; those of a rule by their own names."""
+    """Constructor arguments as text by name; those of a rule by their wanted names."""
     facts = {name: str(value) for name, value in config.items() if name not in ("device", "rule")}
     return facts | {name: str(value) for name, value in json.loads(config.get("rule", "{}")).items()}
 

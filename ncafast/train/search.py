@@ -106,14 +106,14 @@ def _points(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
             raise ValueError(f"grid gives {values!r} for {name}; give a list of values, such as [{values!r}]")
         if not values:
             raise ValueError(f"grid gives no value for {name}; give at least one or leave it out")
-        for place, value in enumerate(values):
+        for index, value in enumerate(values):
             try:
                 json.dumps(value)
             except (TypeError, ValueError):
                 raise ValueError(
                     f"grid gives {value!r} for {name}; give numbers, text, True, False, None or lists of these"
                 ) from None
-            if value in values[:place]:
+            if value in values[:index]:
                 raise ValueError(f"grid gives {value!r} twice for {name}; give every value once")
     points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     names: dict[str, dict[str, Any]] = {}

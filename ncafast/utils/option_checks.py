@@ -64,13 +64,13 @@ def check_options(options: Any, **ranges: int | Range) -> None:
             whole number.
     """
     check_kinds(options)
-    for name, found in (_RANGES | ranges).items():
-        own = found if isinstance(found, Range) else Range(found)
+    for name, limit in (_RANGES | ranges).items():
+        allowed = limit if isinstance(limit, Range) else Range(limit)
         value = getattr(options, name, None)
         if value is None or isinstance(value, (bool, str)):
             continue
-        if not all(map(own.holds, value if isinstance(value, tuple) else (value,))):
-            raise refused(name, value, own.words(isinstance(value, tuple)))
+        if not all(map(allowed.holds, value if isinstance(value, tuple) else (value,))):
+            raise refused(name, value, allowed.words(isinstance(value, tuple)))
 
 
 def check_kinds(options: Any) -> None:

@@ -65,18 +65,18 @@ def _known(path: Path) -> bool:
 
 def check_folder(option: str, folder: Path) -> None:
     """Raise ValueError, naming the option, unless files can be made in the folder. Leaves nothing behind."""
-    place = folder
-    while not os.path.lexists(place) and place != place.parent:
-        place = place.parent
-    if not place.is_dir():
-        raise ValueError(f"{option} {folder}: {place} is not a folder; give a folder that is or can be made")
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise ValueError(f"{option} {folder}: no permission to write in {place}; give another folder")
+    existing = folder
+    while not os.path.lexists(existing) and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir():
+        raise ValueError(f"{option} {folder}: {existing} is not a folder; give a folder that is or can be made")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ValueError(f"{option} {folder}: no permission to write in {existing}; give another folder")
     try:
-        os.rmdir(tempfile.mkdtemp(prefix=".ncafast-", dir=place))  # a file system may refuse what permissions allow
+        os.rmdir(tempfile.mkdtemp(prefix=".ncafast-", dir=existing))  # a file system may refuse what permissions allow
     except OSError as error:
         raise ValueError(
-            f"{option} {folder}: nothing can be made in {place} ({error.strerror}); give another folder"
+            f"{option} {folder}: nothing can be made in {existing} ({error.strerror}); give another folder"
         ) from None
 
 

@@ -48,23 +48,23 @@ class _Kind:
     """A file format: how a remark is written in it, and where."""
 
     frame: Callable[[bytes], bytes]
-    place: int
+    offset: int
     """From the start of the file, or if it is not above 0 from its end."""
     room: int = 0
-    """Bytes at that place that the remark replaces."""
+    """Bytes there that the remark replaces."""
     flag: int = 0
     """Bit of the fourth byte that says that there is a remark."""
 
     def put(self, data: bytes) -> bytes:
         """The file with a stamp."""
-        place = self.place if self.place > 0 else len(data) + self.place
-        return self._joined(data[:place], data[place + self.room :])
+        offset = self.offset if self.offset > 0 else len(data) + self.offset
+        return self._joined(data[:offset], data[offset + self.room :])
 
     def holds(self, data: bytes) -> bool:
         """Whether there is a stamp, and fits the rest."""
         length = len(self.frame(_text(b"")))
-        place = self.place if self.place > 0 else len(data) + self.place - length
-        return place >= 0 and self._joined(data[:place], data[place + length :]) == data
+        offset = self.offset if self.offset > 0 else len(data) + self.offset - length
+        return offset >= 0 and self._joined(data[:offset], data[offset + length :]) == data
 
     def _joined(self, before: bytes, after: bytes) -> bytes:
         if self.flag:

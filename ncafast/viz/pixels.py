@@ -50,8 +50,8 @@ def tiled(pictures: Sequence[Array], *, columns: int | None = None, gap: int = 1
     rows = -(-len(pictures) // columns)
     height, width = pictures[0].shape[:2]
     whole = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), colour, np.uint8)
-    for place, picture in enumerate(pictures):
-        top, left = (place // columns) * (height + gap), (place % columns) * (width + gap)
+    for index, picture in enumerate(pictures):
+        top, left = (index // columns) * (height + gap), (index % columns) * (width + gap)
         whole[top : top + height, left : left + width] = picture
     return whole
 

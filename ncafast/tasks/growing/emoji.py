@@ -29,18 +29,18 @@ def draw_emoji(text: str, font: Path | None = None) -> Image.Image:
 
     Args:
         text: one emoji, which may be made of several code points.
-        font: a font file; None looks for a colour emoji font in the usual places.
+        font: a font file; None looks for a colour emoji font in the usual folders.
 
     Raises:
         TargetError: no font, no font file, or a font that has no such sign.
     """
     if not text.strip():
         raise TargetError("emoji='' is empty; give one emoji, or an image file with --image")
-    place = font or _find()
-    letters = _load(place)
+    path = font or _find()
+    letters = _load(path)
     left, top, right, bottom = (round(edge) for edge in letters.getbbox(text))
     if right <= left or bottom <= top or _same(letters, text, "\U0010ffff"):
-        raise TargetError(f"{place}: has no sign for the emoji {text!r}; give another --font, or an image with --image")
+        raise TargetError(f"{path}: has no sign for the emoji {text!r}; give another --font, or an image with --image")
     image = Image.new("RGBA", (right - left + 2, bottom - top + 2))
     ImageDraw.Draw(image).text((1 - left, 1 - top), text, font=letters, fill="black", embedded_color=True)
     return image
@@ -59,15 +59,15 @@ def _find() -> Path:
     )
 
 
-def _load(place: Path) -> ImageFont.FreeTypeFont:
+def _load(path: Path) -> ImageFont.FreeTypeFont:
     reason = ""
     for size in _SIZES:
         try:
-            return ImageFont.truetype(str(place), size)
+            return ImageFont.truetype(str(path), size)
         except OSError as error:
             reason = str(error)
-    what = "there is no such file" if not place.exists() else f"cannot be used as a font ({reason})"
-    raise TargetError(f"{place}: {what}; give another --font")
+    what = "there is no such file" if not path.exists() else f"cannot be used as a font ({reason})"
+    raise TargetError(f"{path}: {what}; give another --font")
 
 
 def _same(letters: ImageFont.FreeTypeFont, text: str, other: str) -> bool:

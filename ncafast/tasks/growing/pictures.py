@@ -61,13 +61,13 @@ def healing(
     figure = Figure(figsize=(11, max(3.6, 1.55 * rows + 0.5)), dpi=110)
     grid = figure.add_gridspec(rows, 4, width_ratios=(1, 1, 1, 4.2), wspace=0.08, hspace=0.08,
                                left=0.04, right=0.95, top=0.93, bottom=0.08)  # fmt: skip
-    for place, (cut, found) in enumerate(states):
+    for number, (cut, found) in enumerate(states):
         for column, text in enumerate(("grown", "cut", "healed")):
-            axes = figure.add_subplot(grid[place, column])
+            axes = figure.add_subplot(grid[number, column])
             axes.imshow(over_white(found[column]), interpolation="nearest")
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set_color("0.85")
-            if place == 0:
+            if number == 0:
                 axes.set_title(text, fontsize=10, color="0.35")
             if column == 0:
                 axes.set_ylabel(cut, fontsize=10)

@@ -60,6 +60,6 @@ def cut_away(
 
 
 def _extent(line: Tensor) -> tuple[int, int]:
-    """The first place above 0, and one past the last."""
+    """The first index above 0, and one past the last."""
     found = line.nonzero()
     return int(found[0]), int(found[-1]) + 1

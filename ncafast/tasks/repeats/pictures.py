@@ -43,14 +43,14 @@ def draw_grid(rows: Sequence[dict[str, Any]], options: Sequence[str], by: str, l
     panels = figure.subplots(1, len(options), squeeze=False, sharey=True)[0]
     for axes, option in zip(panels, options, strict=True):
         values = sorted({_shown(row[option]) for row in rows}, key=_order)
-        place = {value: number for number, value in enumerate(values)}
-        found = [(place[_shown(row[option])], row[by]) for row in rows]
-        axes.plot(*zip(*found, strict=True), "o", color=_BLUE, alpha=0.6)
-        means = [np.array([y for x, y in found if x == number and math.isfinite(y)]) for number in place.values()]
-        axes.plot(list(place.values()), [own.mean() if own.size else math.nan for own in means], color=_GREY)
-        if math.isfinite(found[0][1]):
-            axes.plot(*found[0], "*", markersize=15, color=_PINK)
-        axes.set_xticks(list(place.values()), values)
+        position = {value: number for number, value in enumerate(values)}
+        dots = [(position[_shown(row[option])], row[by]) for row in rows]
+        axes.plot(*zip(*dots, strict=True), "o", color=_BLUE, alpha=0.6)
+        means = [np.array([y for x, y in dots if x == number and math.isfinite(y)]) for number in position.values()]
+        axes.plot(list(position.values()), [each.mean() if each.size else math.nan for each in means], color=_GREY)
+        if math.isfinite(dots[0][1]):
+            axes.plot(*dots[0], "*", markersize=15, color=_PINK)
+        axes.set_xticks(list(position.values()), values)
         axes.set_xlabel(option)
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)

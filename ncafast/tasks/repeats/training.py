@@ -24,8 +24,9 @@ _ADDED = frozenset({"suffix", "merge_labels", "structures"})
 def training(config: Any, **changes: Any) -> Any:
     """The task's own options, with changes. One that the repetition has an option of the same name for is left open."""
     kind = on_demand.options_of(config.task).TrainConfig
-    own = {field.name for options in (FoldOptions, GridOptions) for field in dataclasses.fields(options)} - {"output"}
-    names = [field.name for field in dataclasses.fields(kind) if field.name not in own]
+    fields = (*dataclasses.fields(FoldOptions), *dataclasses.fields(GridOptions))
+    reserved = {field.name for field in fields} - {"output"}
+    names = [field.name for field in dataclasses.fields(kind) if field.name not in reserved]
     if hasattr(config, "cache"):  # all trainings share the prepared slices
         changes["cache"] = config.cache or config.output / "cache"
     return kind(**({name: getattr(config, name) for name in names} | changes))

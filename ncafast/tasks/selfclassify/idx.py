@@ -119,8 +119,8 @@ def find(folder: Path, part: Part) -> tuple[Path, Path]:
             )
         raise IdxError(f"{folder}: holds {only}; both the images and the labels of {part} are needed")
     if len(pairs) > 1:
-        places = ", ".join(str(images.parent) for images, _ in pairs)
-        raise IdxError(f"{folder}: holds several sets, in {places}; give one of these folders with --data")
+        folders = ", ".join(str(images.parent) for images, _ in pairs)
+        raise IdxError(f"{folder}: holds several sets, in {folders}; give one of these folders with --data")
     return pairs[0]
 
 

@@ -21,19 +21,19 @@ _ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", "
 _MOST = 1024  # cells along a side
 
 
-def list_images(place: Path) -> list[Path]:
+def list_images(source: Path) -> list[Path]:
     """The image, or those of the folder in order of their names. Raises ImageError if there is none."""
-    if place.is_file():
-        return [place]
-    if not place.is_dir():
-        raise ImageError(f"{place}: there is no such file or folder; give an image or a folder of images with --input")
-    everything = sorted(path for path in place.iterdir() if path.is_file())
+    if source.is_file():
+        return [source]
+    if not source.is_dir():
+        raise ImageError(f"{source}: there is no such file or folder; give an image or a folder of images with --input")
+    everything = sorted(path for path in source.iterdir() if path.is_file())
     found = [path for path in everything if path.suffix.lower() in _ENDINGS]
-    note = left_out(place, everything, _ENDINGS)
+    note = left_out(source, everything, _ENDINGS)
     if note:
         say(note)
     if not found:
-        raise ImageError(f"{place}: holds no image ({', '.join(_ENDINGS)}); give another folder with --input")
+        raise ImageError(f"{source}: holds no image ({', '.join(_ENDINGS)}); give another folder with --input")
     return found
 
 

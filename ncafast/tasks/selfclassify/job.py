@@ -135,7 +135,7 @@ class SelfClassifying(TaskJob, PoolJob):
         self.labels = labels.long()
 
     def _first(self, numbers: Sequence[int]) -> Tensor:
-        """Fresh states for all places of the pool."""
+        """Fresh states for the whole pool."""
         images, self.labels = self._draw(len(numbers), generator("digits", self.config.seed))
         return fresh_states(images, self.config.state_channels)
 

@@ -17,11 +17,11 @@ def l2(states: Tensor, labels: Tensor) -> Tensor:  # [N, C, H, W], [N] -> []
 
 
 def cross_entropy(states: Tensor, labels: Tensor) -> Tensor:  # [N, C, H, W], [N] -> []
-    """Mean over the digit's own cells, then over the batch."""
-    own = ink(states[:, -1])  # [N, H, W]
-    wanted = labels[:, None, None].expand_as(own)
-    each = F.cross_entropy(logits(states), wanted, reduction="none") * own  # [N, H, W]
-    return (each.sum((1, 2)) / own.sum((1, 2)).clamp_min(1)).mean()
+    """Mean over the digit's inside cells, then over the batch."""
+    inside = ink(states[:, -1])  # [N, H, W]
+    wanted = labels[:, None, None].expand_as(inside)
+    each = F.cross_entropy(logits(states), wanted, reduction="none") * inside  # [N, H, W]
+    return (each.sum((1, 2)) / inside.sum((1, 2)).clamp_min(1)).mean()
 
 
 LOSSES = {"l2": l2, "cross-entropy": cross_entropy}

@@ -98,12 +98,12 @@ def inputs(options: PredictConfig) -> list[Path]:
     return files
 
 
-def _say_folders(place: Path) -> None:
+def _say_folders(source: Path) -> None:
     """A line on folders inside the input, whose images are not classified."""
-    inside = sorted(path.name for path in place.iterdir() if path.is_dir()) if place.is_dir() else []
+    inside = sorted(path.name for path in source.iterdir() if path.is_dir()) if source.is_dir() else []
     inside = [name for name in inside if not name.startswith(".")]
     if inside:
-        say(f"note: folders in {place} are not looked into: {', '.join(inside[:5])}{' ...' if inside[5:] else ''}")
+        say(f"note: folders in {source} are not looked into: {', '.join(inside[:5])}{' ...' if inside[5:] else ''}")
 
 
 def _picture(folder: Path, image: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -25,3 +26,14 @@ def read_weights(path: Path, option: str, network: str) -> dict[str, Tensor]:
     if not isinstance(content, dict):
         raise ValueError(f"{option} {path}: holds a {type(content).__name__}; give a file of {network} weights")
     return {str(name): tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
+
+
+def fitting(
+    tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], where: str, network: str, advice: str
+) -> dict[str, Tensor]:
+    """The tensors that a network wants, by name. Raises ValueError, which begins with `where`, unless all fit."""
+    for name, weight in wanted.items():
+        shape = list(tensors[name].shape) if name in tensors else "missing"
+        if shape != list(weight.shape):
+            raise ValueError(f"{where}{name} is {shape}, {network} needs {list(weight.shape)}; {advice}")
+    return {name: tensors[name] for name in wanted}

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def gram(features: Tensor) -> Tensor:
-    """Mean products of features over all places: features [B, C, N] -> [B, C, C], entry ij = sum_n f_i f_j / N."""
+    """Mean products of features over all positions: features [B, C, N] -> [B, C, C], entry ij = sum_n f_i f_j / N."""
     return features @ features.transpose(1, 2) / features.shape[-1]
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ncafast.tasks.texture.torchvision_models import torchvision_models
-from ncafast.tasks.texture.weights import read_weights
+from ncafast.tasks.texture.weights import fitting, read_weights
 
 LAYERS = (1, 6, 11, 18, 25)  # relu1_1, relu2_1, relu3_1, relu4_1, relu5_1: those of Self-Organising Textures
 _FILE = "vgg16-397923af.pth"  # as torchvision.models.VGG16_Weights.IMAGENET1K_V1 calls it
@@ -47,13 +47,8 @@ class VGGFeatures(nn.Module):
             raise ValueError(f"--weights {weights}: holds no first layer of VGG16 (features.0.weight and .bias)")
         self.net = whole[: self.layers[-1] + 1]
         wanted = self.net.state_dict()
-        for name, own in wanted.items():
-            if tensors[name].shape != own.shape:
-                raise ValueError(
-                    f"--weights {weights}: features.{name} is {list(tensors[name].shape)}, "
-                    f"VGG16 needs {list(own.shape)}; give a VGG16 file"
-                )
-        self.net.load_state_dict({name: tensors[name].float() for name in wanted}, assign=True)
+        found = fitting(tensors, wanted, f"--weights {weights}: features.", "VGG16", "give a VGG16 file")
+        self.net.load_state_dict({name: tensor.float() for name, tensor in found.items()}, assign=True)
         for module in self.net:
             if isinstance(module, nn.ReLU):
                 module.inplace = False  # features are kept while the net goes on

@@ -44,8 +44,8 @@ def warped(image: Tensor, flow: Tensor) -> Tensor:
     flat = image.flatten(2)
 
     def at(row: Tensor, column: Tensor) -> Tensor:
-        places = (row * width + column).flatten(1)[:, None].expand(-1, image.shape[1], -1)
-        return flat.gather(2, places).view_as(image)
+        indices = (row * width + column).flatten(1)[:, None].expand(-1, image.shape[1], -1)
+        return flat.gather(2, indices).view_as(image)
 
     upper = at(rows[0], columns[0]) * (1 - right) + at(rows[0], columns[1]) * right
     lower = at(rows[1], columns[0]) * (1 - right) + at(rows[1], columns[1]) * right
@@ -70,8 +70,8 @@ def _correction(ours: Tensor, theirs: Tensor) -> Tensor:
 def _window(x: Tensor) -> Tensor:
     """x [B, C, H, W] smoothed by the Gaussian window, on the torus."""
     reach = min(round(3 * _SIGMA), *(side - 1 for side in x.shape[-2:]))
-    places = torch.arange(-reach, reach + 1, device=x.device, dtype=x.dtype)
-    weights = torch.exp(-places.square() / (2 * _SIGMA**2))
+    offsets = torch.arange(-reach, reach + 1, device=x.device, dtype=x.dtype)
+    weights = torch.exp(-offsets.square() / (2 * _SIGMA**2))
     weights = (weights / weights.sum()).expand(x.shape[1], 1, -1)  # [C, 1, K]
     x = F.conv2d(F.pad(x, (reach, reach, 0, 0), "circular"), weights[:, :, None], groups=x.shape[1])
     return F.conv2d(F.pad(x, (0, 0, reach, reach), "circular"), weights[..., None], groups=x.shape[1])

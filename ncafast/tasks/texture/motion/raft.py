@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ncafast.tasks.texture.torchvision_models import torchvision_models
-from ncafast.tasks.texture.weights import read_weights
+from ncafast.tasks.texture.weights import fitting, read_weights
 
 _FILE = "raft_small_C_T_V2-01064c6d.pth"  # as torchvision calls Raft_Small_Weights.C_T_V2
 _LEAST_SIDE = 128  # its pyramid needs 16 cells at an eighth of the size
@@ -37,13 +37,8 @@ def raft(weights: Path | None, device: torch.device) -> Callable[[Tensor, Tensor
         )
     net = models.optical_flow.raft_small(weights=None)
     tensors = read_weights(path, "--flow-weights", "RAFT")
-    for name, own in net.state_dict().items():
-        shape = list(tensors[name].shape) if name in tensors else "missing"
-        if shape != list(own.shape):
-            raise ValueError(
-                f"--flow-weights {path}: {name} is {shape}, raft_small needs {list(own.shape)}; give its weights"
-            )
-    net.load_state_dict({name: tensors[name] for name in net.state_dict()})
+    where = f"--flow-weights {path}: "
+    net.load_state_dict(fitting(tensors, net.state_dict(), where, "raft_small", "give its weights"))
     net = net.to(device).eval()
 
     def flow(first: Tensor, second: Tensor) -> Tensor:

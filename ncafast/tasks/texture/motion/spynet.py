@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ncafast.tasks.texture.weights import read_weights
+from ncafast.tasks.texture.weights import fitting, read_weights
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _WIDTHS = (8, 32, 64, 32, 16, 2)
@@ -99,11 +99,5 @@ def _renamed(tensors: dict[str, Tensor], net: SpyNet, path: Path) -> dict[str, T
         match = _KEY.fullmatch(name)
         if match:
             found[f"levels.{match[1]}.{match[2]}.{match[3]}"] = tensor.float()
-    for name, own in net.state_dict().items():
-        shape = list(found[name].shape) if name in found else "missing"
-        if shape != list(own.shape):
-            raise ValueError(
-                f"--flow-weights {path}: {name} is {shape}, SpyNet needs {list(own.shape)}; give a file of its port "
-                "to PyTorch, such as network-sintel-final.pytorch"
-            )
-    return {name: found[name] for name in net.state_dict()}
+    advice = "give a file of its port to PyTorch, such as network-sintel-final.pytorch"
+    return fitting(found, net.state_dict(), f"--flow-weights {path}: ", "SpyNet", advice)
