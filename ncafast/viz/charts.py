@@ -43,8 +43,8 @@ def training_loss(column: str = "loss", colour: str = "#3a6ea5") -> Panel:
 
 def curves(history: History, panels: Sequence[Panel], best_epoch: int | None = None) -> Array:
     """Columns of a run's history by epoch, as [height, width, 3] uint8. Epochs without a number are left out."""
-    figure = Figure(figsize=(9.5, 3.8), dpi=110)
-    for axes, panel in zip(figure.subplots(1, len(panels)), panels, strict=True):
+    figure = Figure(figsize=(4.75 * len(panels), 3.8), dpi=110)
+    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for column, (label, colour) in panel.lines.items():
             rows = [row for row in history if row.get(column) is not None]
             if rows:

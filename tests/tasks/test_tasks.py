@@ -24,7 +24,7 @@ from ncafast.train.settings import Settings
 class TrainConfig(Settings):
     '''Train an automaton to keep a grey level: the toy.'''
 
-    out: Path = Path("toy-run")
+    output: Path = Path("toy-run")
     '''Folder of the run.'''
 
     level: float = 0.5
