@@ -106,7 +106,7 @@ def run(
         try:
             done = loop.run(begun=state is not None)
         except KeyboardInterrupt:
-            say(f"{settings.output}: stopped; the same command goes on from the last save")
+            say(f"{settings.output}: stopped; the same command resumes from the last save")
             raise
     return replace(done, train=tuple(names.get("train", ())), held_out=tuple(names.get("held_out", ())))
 

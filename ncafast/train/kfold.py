@@ -25,7 +25,7 @@ class Fold:
     val: tuple[str, ...]
 
     def write_lists(self, folder: Path) -> tuple[Path, Path]:
-        """train.txt and val.txt with one name per line, as the options --train-list and --val-list take them."""
+        """Write train.txt and val.txt with one name per line, for the options --train-list and --val-list."""
         paths = folder / "train.txt", folder / "val.txt"
         for path, names in zip(paths, (self.train, self.val), strict=True):
             write_text(path, "".join(f"{name}\n" for name in names))
@@ -37,9 +37,14 @@ def make_folds(
 ) -> tuple[Fold, ...]:
     """Divide names so that each is measured on once; the folds' sizes differ by one at most.
 
-    A name's fold depends on (seed, name) and the other names, not on their order. With `classes`, one for each name,
-    every class is divided evenly too. Raises ValueError for fewer than two folds, fewer names than folds, or a name
-    that comes twice.
+    Args:
+        names: of all samples. A name's fold depends on the seed, the name and the other names, not on their order.
+        count: number of folds.
+        seed: random seed of the division.
+        classes: one for each name; every class is divided evenly too.
+
+    Raises:
+        ValueError: fewer than two folds, fewer names than folds, or a name that comes twice.
     """
     if not 2 <= count <= len(names):
         raise ValueError(f"{count} folds of {len(names)} names are not possible; give from 2 to as many as there are")
@@ -57,7 +62,11 @@ def write_folds(path: Path, folds: Sequence[Fold]) -> None:
 
 
 def read_folds(path: Path) -> tuple[Fold, ...]:
-    """Read nnU-Net's splits_final.json. Raises ValueError, one line that names the file, if it is none."""
+    """Read nnU-Net's splits_final.json.
+
+    Raises:
+        ValueError: it is none; one line that names the file.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):

@@ -51,7 +51,7 @@ class Loop:
             if self.epoch >= self.settings.epochs:
                 say(f"{path}: this run is finished ({self.epoch} epochs); raise epochs to train longer")
                 return self._result()
-            say(f"{path}: going on at epoch {self.epoch + 1}, step {self.step + 1}")
+            say(f"{path}: resuming at epoch {self.epoch + 1}, step {self.step + 1}")
         with Board(self.folder.tensorboard, self.settings.tensorboard and self.ranks.first, self._total()) as board:
             self._run_epochs(board)
         return self._result()

@@ -23,14 +23,22 @@ class Pool:
     """States to train on again and again, kept on the device they come on."""
 
     def __init__(self, states: Tensor) -> None:
-        """Takes states [size, C, *S]; see `create`."""
+        """Take states [size, C, *S]; see `create`."""
         if states.dim() < 3 or not len(states):
             raise ValueError(f"a pool needs states [size, C, *S] with at least one of them, got {list(states.shape)}")
         self.states = states.detach().clone()
 
     @classmethod
     def create(cls, size: int, fresh: Callable[[Sequence[int]], Tensor]) -> Pool:
-        """A pool of `size` fresh states: `fresh(numbers)` gives those of these indices, [len(numbers), C, *S]."""
+        """A pool of fresh states.
+
+        Args:
+            size: how many, at least 1.
+            fresh: `fresh(numbers)` gives the states of these indices, [len(numbers), C, *S].
+
+        Raises:
+            ValueError: a size below 1.
+        """
         if size < 1:
             raise ValueError(f"pool size={size} is not allowed; give a whole number from 1")
         return cls(fresh(range(size)))
@@ -39,7 +47,11 @@ class Pool:
         return len(self.states)
 
     def draw(self, count: int, *seed: int | str) -> list[int]:
-        """`count` different indices, drawn by the seed's parts. Raises ValueError if the pool has fewer."""
+        """`count` different indices, drawn by the seed's parts.
+
+        Raises:
+            ValueError: the pool has fewer.
+        """
         if count > len(self):
             raise ValueError(f"a batch of {count} does not fit a pool of {len(self)}; give a larger pool")
         return torch.randperm(len(self), generator=generator("pool", *seed))[:count].tolist()
@@ -49,7 +61,11 @@ class Pool:
         return self.states[list(numbers)]
 
     def put(self, numbers: Sequence[int], states: Tensor) -> None:
-        """Put states [len(numbers), C, *S] at these indices. Raises ValueError for another shape."""
+        """Put states [len(numbers), C, *S] at these indices.
+
+        Raises:
+            ValueError: another shape.
+        """
         expected = (len(numbers), *self.states.shape[1:])
         if states.shape != expected:
             raise ValueError(f"states has shape {list(states.shape)}, the pool needs {list(expected)}")

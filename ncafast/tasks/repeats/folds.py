@@ -20,10 +20,14 @@ from ncafast.viz.figures import write_png
 def crossvalidate(config: Any) -> list[dict[str, Any]]:
     """Train every fold that is still missing, print the table, write results.csv and results.png.
 
-    `config` is what `ncafast.tasks.repeats.config.fold_options` gives a class for.
+    Args:
+        config: of a class that `ncafast.tasks.repeats.config.fold_options` makes.
 
-    Returns one row per fold, then their mean and standard deviation; each number is the best epoch's.
-    Raises ValueError for options, data, a split file or a folder that cannot be used.
+    Returns:
+        One row per fold, then their mean and standard deviation; each number is the best epoch's.
+
+    Raises:
+        ValueError: options, data, a split file or a folder that cannot be used.
     """
     check_options(config, folds=Range(2), steps=1)
     check_folder("--output", config.output)

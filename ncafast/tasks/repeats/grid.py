@@ -28,9 +28,16 @@ _NOT_SEARCHED = FREE - {"epochs", "patience"} | {"device", "threads"}
 def search(config: Any) -> list[dict[str, Any]]:
     """Train every combination that is still missing, print the ranking, write results.csv and results.png.
 
-    `config` is of a class that `ncafast.tasks.repeats.config.grid_options` makes. A training whose loss becomes NaN is
-    ranked last. Returns one row per combination, best first. Raises ValueError for options, a grid or a folder that
-    cannot be used.
+    A training whose loss becomes NaN is ranked last.
+
+    Args:
+        config: of a class that `ncafast.tasks.repeats.config.grid_options` makes.
+
+    Returns:
+        One row per combination, best first.
+
+    Raises:
+        ValueError: options, a grid or a folder that cannot be used.
     """
     check_options(config, steps=1)
     check_folder("--output", config.output)
@@ -64,7 +71,8 @@ def search(config: Any) -> list[dict[str, Any]]:
 def parse_grid(words: tuple[str, ...], kind: type[Any]) -> dict[str, list[Any]]:
     """ "lr=1e-3,2e-3" and the like as values by option, of the kinds that the class of options says.
 
-    Raises ValueError, which names the word, for an unknown option or a value of another kind.
+    Raises:
+        ValueError: an unknown option or a value of another kind; the message names the word.
     """
     if not words:
         raise ValueError("--over names no option; give values such as --over lr=1e-3,2e-3 hidden=64,128")
