@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
 import json
 from pathlib import Path
 
@@ -240,9 +242,9 @@ def test_another_number_of_files_is_refused(run, single, data, tmp_path):
 
 
 def inputs(folder: Path, recipe: Recipe, **options: object) -> tuple[list[list[str]], list[str]]:
-    said: list[str] = []
-    cases = find_inputs(folder, recipe, note=said.append, **options)  # type: ignore[arg-type]
-    return [[path.name.removesuffix(".nii.gz") for path in case.paths] for case in cases], said
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        cases = find_inputs(folder, recipe, **options)  # type: ignore[arg-type]
+    return [[path.name.removesuffix(".nii.gz") for path in case.paths] for case in cases], said.getvalue().splitlines()
 
 
 def test_patients_with_numbers_stay_apart(tmp_path):
@@ -263,14 +265,14 @@ def test_patients_with_numbers_stay_apart(tmp_path):
     assert cases == [["p_0000"]] and "p_0001.nii.gz, p_0002.nii.gz beside p_0000.nii.gz is not used" in said
     assert inputs(tmp_path / "p_0001.nii.gz", Recipe()) == ([["p_0000", "p_0001", "p_0002"]], [])
     (tmp_path / "p_0001.nii.gz").unlink()
-    (case,) = find_inputs(tmp_path, Recipe(channels=(0, 1), files=2), note=print)
+    (case,) = find_inputs(tmp_path, Recipe(channels=(0, 1), files=2))
     assert "its case has no p_0001.nii.gz" in case.problem
 
 
 def test_single_modality_with_its_number_keeps_its_output_name(tmp_path):
     write(tmp_path / "p_0000.nii.gz", blob((6, 7, 5))[0])
     for recipe in (Recipe(), Recipe(numbered=True)):
-        (case,) = find_inputs(tmp_path, recipe, note=print)
+        (case,) = find_inputs(tmp_path, recipe)
         assert (case.target, case.problem) == ("p_0000.nii.gz", "")
 
 

@@ -19,7 +19,6 @@ from ncafast.tasks.mednca.segmentation import segment, slices_of
 from ncafast.tasks.mednca.slices import Array
 from ncafast.tasks.mednca.stages import Stage, stages
 from ncafast.utils.option_checks import refused
-from ncafast.utils.progress import say
 from ncafast.viz.pixels import enlarged, mosaic
 
 _FULL = 0.99  # share of a film's values that are within full colour
@@ -37,8 +36,7 @@ def frames(trained: TrainedModel, options: AnimateConfig) -> list[Array]:
         raise refused("label", options.label, f"the model knows {', '.join(map(str, recipe.values))}")
     if options.every > min(model.steps):
         raise refused("every", options.every, f"a level of the model takes {min(model.steps)} steps, so give no more")
-    place = {"chosen": options.channels, "suffix": options.suffix}
-    (case,) = find_inputs(options.input, recipe, **place, note=lambda line: say(f"note: {line}"))  # type: ignore[arg-type]
+    (case,) = find_inputs(options.input, recipe, options.channels, options.suffix)
     if case.problem:
         raise VolumeError(case.problem)
     say_contradictions(case.paths, recipe.geometry)

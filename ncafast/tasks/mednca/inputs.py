@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from ncafast.tasks.mednca.modalities import Case, cases_of, ending, numbered, si
 from ncafast.tasks.mednca.options import Suffix
 from ncafast.tasks.mednca.pairs import holds_nifti, list_nifti
 from ncafast.tasks.mednca.slices import Recipe
+from ncafast.utils.progress import say
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,21 +27,15 @@ class Input:
 
 
 def find_inputs(
-    path: Path,
-    recipe: Recipe,
-    *,
-    chosen: tuple[int, ...] | None = None,
-    suffix: Suffix = "auto",
-    note: Callable[[str], None],
+    path: Path, recipe: Recipe, chosen: tuple[int, ...] | None = None, suffix: Suffix = "auto"
 ) -> list[Input]:
-    """The cases of a folder, or the one that a file belongs to.
+    """The cases of a folder, or the one that a file belongs to; prints a note on a decision that could be another one.
 
     Args:
         path: an image, or a folder of images or of TotalSegmentator's folders.
         recipe: of the model.
         chosen: channels to take in place of those that training took.
         suffix: what an ending such as _0001 means.
-        note: is called with one line for a decision that could have been another one.
 
     Raises:
         ValueError: the folder holds no image, or a dataset.json beside it names other channels than the model's.
@@ -52,17 +46,20 @@ def find_inputs(
             check_channel_names(recipe, read_facts(place), chosen)
             break
     if not path.is_dir():
-        return [_single(path, recipe, chosen, suffix, note)]
+        return [_single(path, recipe, chosen, suffix)]
     if not holds_nifti(path) and (cases := structures.cases_in(path)):
         return [Input(case.paths, f"{case.name}{_type(case.paths[0])}") for case in cases]
-    options = {"wanted": recipe.files, "trained_on_numbers": recipe.numbered}
-    cases = cases_of(list_nifti(path), **options, suffix=suffix, note=note)  # type: ignore[arg-type]
+    cases = cases_of(
+        list_nifti(path), wanted=recipe.files, trained_on_numbers=recipe.numbered, suffix=suffix, note=_note
+    )
     return [_input(case, recipe) for case in cases]
 
 
-def _single(
-    path: Path, recipe: Recipe, chosen: tuple[int, ...] | None, suffix: Suffix, note: Callable[[str], None]
-) -> Input:
+def _note(line: str) -> None:
+    say(f"note: {line}")
+
+
+def _single(path: Path, recipe: Recipe, chosen: tuple[int, ...] | None, suffix: Suffix) -> Input:
     """A file, with the other modalities of its case where the model takes several."""
     alone = Input((path,), path.name)
     case = siblings(path, list_nifti(path.parent)) if path.is_file() and suffix != "name" else None
@@ -70,12 +67,12 @@ def _single(
         return alone
     if recipe.files > 1 or suffix == "modality":
         return _input(case, recipe)
-    ours = dict(wanted=1, trained_on_numbers=recipe.numbered, suffix=suffix, note=lambda _: None)
-    if len(cases_of(case.paths, **ours)) > 1:  # type: ignore[arg-type] # they are a case each
+    one = cases_of(case.paths, wanted=1, trained_on_numbers=recipe.numbered, suffix=suffix, note=lambda _: None)
+    if len(one) > 1:  # they are a case each
         return alone
     if case.paths[0] == path:
         others = ", ".join(other.name for other in case.paths[1:])
-        note(f"{others} beside {path.name} is not used, since the model takes one image per case")
+        _note(f"{others} beside {path.name} is not used, since the model takes one image per case")
         return alone
     return _input(case, recipe)
 

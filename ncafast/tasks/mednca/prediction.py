@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from ncafast.tasks.mednca import planes, uncertainty
 from ncafast.tasks.mednca.geometry import say_contradictions
 from ncafast.tasks.mednca.inference import dims_of
@@ -25,7 +23,6 @@ from ncafast.tasks.mednca.writing import mask_paths, write_labels, write_masks
 from ncafast.tasks.skipping import each_usable
 from ncafast.utils.option_checks import refused
 from ncafast.utils.outputs import check_folder, check_free
-from ncafast.utils.texts import printable
 from ncafast.viz.figures import write_png
 
 _RUNS = 10  # of the pseudo-ensemble, as many as in M3D-NCA
@@ -146,10 +143,13 @@ def _check_output(config: PredictConfig) -> None:
     if config.input.is_dir() and one_file:
         raise ValueError(f"{config.output}: the input is a folder, so --output must be a folder too")
     check_folder("--output", config.output.parent if one_file else config.output)
-    if one_file and config.output.is_dir():
-        raise ValueError(
-            f"--output {config.output}: {config.output} is a folder; choose another place for the label map"
-        )
+    if one_file:
+        _check_target(config, config.output)
+
+
+def _check_target(config: PredictConfig, target: Path) -> None:
+    if target.is_dir():
+        raise ValueError(f"--output {config.output}: {target} is a folder; choose another place for the label map")
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,15 +172,13 @@ class _Job:
 
 def _jobs(config: PredictConfig, recipe: Recipe) -> list[_Job]:
     """Every case with the label map and the overlay to write."""
-    options = {"chosen": config.channels, "suffix": config.suffix}
-    cases = find_inputs(config.input, recipe, **options, note=lambda line: tqdm.write(printable(f"note: {line}")))  # type: ignore[arg-type]
+    cases = find_inputs(config.input, recipe, config.channels, config.suffix)
     one_file = _names_file(config.output)
     targets = [config.output if one_file else config.output / case.target for case in cases]
     for case, target in zip(cases, targets, strict=True):
         if any(target.resolve() == source.resolve() for source in case.paths):
             raise ValueError(f"{target}: would overwrite the image itself; choose another --output")
-        if target.is_dir():
-            raise ValueError(f"--output {config.output}: {target} is a folder; choose another place for the label map")
+        _check_target(config, target)
         if targets.count(target) > 1:
             raise ValueError(f"{target}: would hold the results of two cases, {case.paths[0].name} is one; rename it")
     stems = Counter(map(stem, targets))
