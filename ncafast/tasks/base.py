@@ -117,7 +117,7 @@ class Task(Generic[S]):
     def check_use(self, options: Any) -> None:
         """Raise ValueError for options of another command that cannot be used, before a model is read."""
 
-    def settled(self, options: Any) -> Any:
+    def resolved(self, options: Any) -> Any:
         """Training options with what the user left open, as the run keeps them."""
         return options
 
@@ -171,7 +171,7 @@ def check(task: Task[Any], options: Any) -> None:
     limits = _limits(task, options)
     if isinstance(options, Settings):
         check_settings(options, **limits)
-    else:  # what is left open is settled when the data are known
+    else:  # what is left open is decided when the data are known
         check_options(options, **limits)
     task.check(options)
 
@@ -184,7 +184,7 @@ def train(task: Task[Any], options: Any) -> Result:
         TrainingStopped: the loss became infinite or NaN.
     """
     check(task, options)
-    options = task.settled(options)
+    options = task.resolved(options)
     job = task.job(options)
     settings, kept = job.settings(options)
     shared: dict[str, Any] = {"data": job.checksums(), "free": FREE | task.free, "things": job.unit}

@@ -84,7 +84,7 @@ def run(
     check_settings_kind(settings)
     check_settings(settings)
     folder = RunFolder(settings.output, things)
-    begun = folder.settled()
+    begun = folder.options()
     _check_length(settings, begun)
     number = settings.threads or begun.get("threads") or torch.get_num_threads()
     config = replace(settings if config is None else config, threads=number)

@@ -39,8 +39,8 @@ class RunFolder:
         self.resume = path / "resume.pt"
         self._history = path / "history"  # .csv and .json
 
-    def settled(self) -> dict[str, Any]:
-        """The options of the run in this folder, with all that was left open settled; empty if there is none.
+    def options(self) -> dict[str, Any]:
+        """The options of the run in this folder, with all that was left open filled in; empty if there is none.
 
         Raises ValueError if they are corrupt.
         """

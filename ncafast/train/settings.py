@@ -16,7 +16,7 @@ Schedule = Literal["constant", "step", "multistep", "exponential", "cosine"]
 @dataclass
 class BaseSettings(Renamed):
     """What every training takes. A task's options inherit from `Settings`, or from this class where they leave open
-    what that one settles."""
+    what that one decides."""
 
     output: Path = Path("run")
     """Folder for checkpoints, curves, pictures and everything else the run writes."""

@@ -19,6 +19,7 @@ NAMES = {
     "pool": "pool_size",
     "scale": "zoom",  # but not of Med-NCA's training, where it is the ratio of two levels
     "held_out": "val_count",
+    "settle": "start",
 }
 VALUES = {("loss", "ce"): "cross-entropy", ("subset", "held-out"): "val"}
 

@@ -26,7 +26,7 @@ from ncafast.tasks.mednca.task import TASK
 from ncafast.tasks.mednca.volumes import read_image, read_label, read_spacing
 from ncafast.tasks.mednca.writing import write_labels
 from ncafast.tasks.repeats.config import fold_options
-from ncafast.tasks.repeats.training import settled
+from ncafast.tasks.repeats.training import shared_options
 from ncafast.train.results import claim
 
 AXES = ["RAS", "LPS", "PSR", "SAL", "IRP"]
@@ -251,10 +251,10 @@ def test_a_run_of_an_earlier_version_is_continued(tmp_path):
 
 
 def test_folds_of_an_earlier_version_go_on_unless_their_labels_were_mirrored(tmp_path):
-    options = settled(fold_options("mednca")(data=tmp_path))
+    options = shared_options(fold_options("mednca")(data=tmp_path))
     assert "geometry" not in options and "labels_lie" not in options
-    assert settled(fold_options("mednca")(data=tmp_path, geometry="qform")) == options | {"geometry": "qform"}
-    waived = settled(fold_options("mednca")(data=tmp_path, ignore_affine=True))
+    assert shared_options(fold_options("mednca")(data=tmp_path, geometry="qform")) == options | {"geometry": "qform"}
+    waived = shared_options(fold_options("mednca")(data=tmp_path, ignore_affine=True))
     claim(tmp_path, "options.json", {name: value for name, value in waived.items() if name != "labels_lie"}, "others")
     with pytest.raises(ValueError, match="labels_lie .here None, asked 'as their images'."):
         claim(tmp_path, "options.json", waived, "other options")

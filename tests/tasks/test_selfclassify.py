@@ -40,7 +40,7 @@ from ncafast.tasks.selfclassify.images import read_digit
 from ncafast.tasks.selfclassify.loss import cross_entropy, l2
 from ncafast.tasks.selfclassify.metrics import Tally, confusion, tally, votes
 from ncafast.tasks.selfclassify.pictures import COLOURS, colour
-from ncafast.tasks.selfclassify.scores import moments_of
+from ncafast.tasks.selfclassify.scores import step_counts
 from ncafast.tasks.selfclassify.states import brightness, exchange, fresh_states
 from ncafast.tasks.selfclassify.task import TASK
 from ncafast.train.run_folder import RunFolder
@@ -440,7 +440,7 @@ def model_file(tmp_path: Path) -> Path:
 def test_evaluate_follows_accuracy_over_time(model_file, data, tmp_path, capsys):
     config = EvaluateConfig(model_file, data, tmp_path / "out", digits=20, batch_size=7, steps=9, progress=False)
     scores = evaluate(config)
-    assert list(scores.over_time) == moments_of(4, 9) == [1, 2, 3, 4, 6, 8, 9]
+    assert list(scores.over_time) == step_counts(4, 9) == [1, 2, 3, 4, 6, 8, 9]
     model = load(TASK, model_file, torch.device("cpu")).model
     images, labels = (array[:20] for array in bars(24, seed=24))
     states = fresh_states(brightness(images), 13).movedim(1, -1)
@@ -460,8 +460,8 @@ def test_evaluate_follows_accuracy_over_time(model_file, data, tmp_path, capsys)
 
 
 def test_moments_reach_beyond_the_trained_length():
-    assert moments_of(20, 200) == [1, 2, 5, 10, 15, 20, 30, 40, 60, 80, 120, 160, 200]
-    assert moments_of(20, 20)[-1] == 20 and moments_of(1, 1) == [1]
+    assert step_counts(20, 200) == [1, 2, 5, 10, 15, 20, 30, 40, 60, 80, 120, 160, 200]
+    assert step_counts(20, 20)[-1] == 20 and step_counts(1, 1) == [1]
 
 
 def test_images_of_any_kind_come_out_as_light_ink(tmp_path):

@@ -343,7 +343,7 @@ def test_a_study_goes_on_where_it_was_and_can_grow(tmp_path, monkeypatch):
         grid=16,
         frames=3,
         steps_per_frame=2,
-        settle=4,
+        start=4,
         loss="patches",
         threads=1,
         progress=False,
@@ -360,8 +360,8 @@ def test_a_study_goes_on_where_it_was_and_can_grow(tmp_path, monkeypatch):
     assert iio.imread(result.heat_map).std() > 1
     assert len(study(dataclasses.replace(config, state_channels=(4, 5), hidden=(6, 7))).rows) == 4
     assert taken[3:] == [(4, 7), (5, 7)]
-    with pytest.raises(ValueError, match="other options: settle"):
-        study(dataclasses.replace(config, settle=5))
+    with pytest.raises(ValueError, match="other options: start"):
+        study(dataclasses.replace(config, start=5))
     (config.output / "motion.json").write_text("[3]")
     with pytest.raises(ValueError, match="motion.json: is corrupt"):
         study(config)
@@ -377,7 +377,7 @@ def test_a_study_goes_on_where_it_was_and_can_grow(tmp_path, monkeypatch):
 def test_a_study_that_an_earlier_release_began_goes_on(tmp_path, monkeypatch):
     """Its folder has study.json and motion.csv alone."""
     config = StudyConfig(picture(tmp_path / "a.png"), tmp_path / "study", (4,), (6, 7), size=24, grid=16, frames=3,
-                         steps_per_frame=2, settle=4, loss="patches", threads=1, progress=False)  # fmt: skip
+                         steps_per_frame=2, start=4, loss="patches", threads=1, progress=False)  # fmt: skip
     monkeypatch.setattr(dynamics, "train", lambda *given: (_ for _ in ()).throw(TrainingStopped("NaN")))
     study(config)
     files = {name: config.output / name for name in ("options.json", "grid.json", "motion.json", "motion.csv")}

@@ -22,6 +22,7 @@ OLD = [
     (demo.DemoConfig, {}, "out", "output", PLACE),
     (grid_options("growing"), {"over": ("lr=1",)}, "out", "output", PLACE),
     (texture.StudyConfig, {"image": PLACE}, "channels", "state_channels", (7,)),
+    (texture.StudyConfig, {"image": PLACE}, "settle", "start", 7),
     (texture.TrainConfig, {"image": PLACE}, "pool", "pool_size", 7),
     (texture.AnimateConfig, {"model": PLACE}, "scale", "zoom", 7),
     (mednca.AnimateConfig, {"model": PLACE, "input": PLACE}, "scale", "zoom", 7),

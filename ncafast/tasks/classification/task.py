@@ -48,8 +48,8 @@ class ClassificationTask(Task[Spec]):
         if isinstance(options, EvaluateConfig):
             check_apart("--output", options.output, "--data", options.data)
 
-    def settled(self, options: TrainConfig) -> TrainConfig:
-        begun = RunFolder(options.output).settled()
+    def resolved(self, options: TrainConfig) -> TrainConfig:
+        begun = RunFolder(options.output).options()
         kind = options.augment if options.augment != "auto" else begun.get("augment") or augment.resolve("auto")
         return replace(options, device=str(resolve_device(options.device)), augment=augment.resolve(kind))
 
@@ -69,7 +69,7 @@ class ClassificationTask(Task[Spec]):
         return "val_accuracy"
 
     def job(self, options: TrainConfig) -> Classification:
-        begun = RunFolder(options.output).settled()
+        begun = RunFolder(options.output).options()
         earlier = bool(begun) and "value_range" not in begun  # by a version without the option
         return Classification(self, options, Reading("earlier", options.max_pixels) if earlier else None)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ncafast.utils.json_files import read_json
 from ncafast.utils.texts import printable
 
 NAME = "dataset.json"
@@ -46,10 +46,7 @@ def read_facts(folder: Path) -> Facts:
     path = folder / NAME
     if not path.is_file():
         return Facts()
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: is corrupt ({error}); {_TODO}") from None
+    content = read_json(path, _TODO)
     if not isinstance(content, dict):
         raise ValueError(f"{path}: must hold a JSON object, not a {type(content).__name__}; {_TODO}")
     ending = content.get("file_ending", ".nii.gz")

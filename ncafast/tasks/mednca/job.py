@@ -45,7 +45,7 @@ class Segmentation(TaskJob):
     finds = True  # whether the last validation found anything
 
     def __init__(self, task: Task[Any], config: TrainConfig) -> None:
-        self.task, self.config, self.begun = task, config, RunFolder(config.output).settled()
+        self.task, self.config, self.begun = task, config, RunFolder(config.output).options()
         earlier = bool(self.begun) and "merge_labels" not in self.begun  # by a version without dataset.json
         if earlier:
             say(
@@ -154,7 +154,7 @@ class Segmentation(TaskJob):
 
 
 def settings_of(config: TrainConfig) -> Settings:
-    """The loop's options among the task's, with what these leave open settled."""
+    """The loop's options among the task's, with what these leave open decided."""
     shared = {field.name: getattr(config, field.name) for field in fields(BaseSettings)}
     return Settings(
         epochs=config.epochs or 1,
@@ -203,7 +203,7 @@ def _training_data(
 
 
 def filled(config: TrainConfig) -> TrainConfig:
-    """The configuration with what depends on --dims and --levels settled, but for the number of epochs."""
+    """The configuration with what depends on --dims and --levels decided, but for the number of epochs."""
     return replace(
         config,
         kernel_sizes=config.kernel_sizes or (7, *[3] * (config.levels - 1)),

@@ -59,7 +59,7 @@ class MedNCATask(Task[Spec]):
         if options.cache is not None:
             check_folder("--cache", options.cache)
 
-    def settled(self, options: TrainConfig) -> TrainConfig:
+    def resolved(self, options: TrainConfig) -> TrainConfig:
         return replace(filled(options), device=str(resolve_device(options.device)))
 
     def samples(self, options: TrainConfig) -> tuple[Sequence[str], None]:

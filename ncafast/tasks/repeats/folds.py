@@ -8,7 +8,7 @@ from typing import Any
 
 from ncafast.tasks import base, on_demand
 from ncafast.tasks.repeats.pictures import draw_folds
-from ncafast.tasks.repeats.training import as_begun, measured, settled, training
+from ncafast.tasks.repeats.training import as_begun, measured, shared_options, training
 from ncafast.train.kfold import Fold, cross_validate, make_folds, read_folds
 from ncafast.utils.option_checks import Range, check_options
 from ncafast.utils.outputs import check_folder
@@ -44,7 +44,7 @@ def crossvalidate(config: Any) -> list[dict[str, Any]]:
         options = training(config, output=folder, train_list=train_list, val_list=val_list)
         return measured(base.train(task, options))
 
-    rows = cross_validate(folds, one, config.output, options=settled(config))
+    rows = cross_validate(folds, one, config.output, options=shared_options(config))
     write_png(config.output / "results.png", draw_folds(rows, task.rank_by(config)))
     for line in columns(rows):
         say(line)

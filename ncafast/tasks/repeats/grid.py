@@ -10,7 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from ncafast.tasks import base, on_demand
 from ncafast.tasks.repeats.pictures import draw_grid
-from ncafast.tasks.repeats.training import as_begun, measured, settled, training
+from ncafast.tasks.repeats.training import as_begun, measured, shared_options, training
 from ncafast.train import TrainingStopped
 from ncafast.train import search as search_grid
 from ncafast.train.run_folder import FREE
@@ -60,7 +60,7 @@ def search(config: Any) -> list[dict[str, Any]]:
             raise ValueError(f"by={by!r} is not among what was measured: {', '.join(found)}; choose one with --by")
         return {name: found[name] for name in (by, "best_epoch", "seconds")}
 
-    rest = {name: value for name, value in settled(config).items() if name not in grid}
+    rest = {name: value for name, value in shared_options(config).items() if name not in grid}
     rows = search_grid(grid, one, config.output, by=by, lowest=lowest, options=rest)
     write_png(config.output / "results.png", draw_grid(rows, list(grid), by, lowest))
     for line in columns(rows):

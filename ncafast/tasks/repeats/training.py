@@ -42,7 +42,7 @@ def as_begun(config: Any) -> Any:
     return dataclasses.replace(config, channels=config.channels or (0,), suffix="name", merge_labels=merge)
 
 
-def settled(config: Any) -> dict[str, Any]:
+def shared_options(config: Any) -> dict[str, Any]:
     """The options that all trainings have in common, as JSON can hold them."""
     free = _FREE | _ADDED if _begun_earlier(config.output) else _FREE
     kept = {name: value for name, value in plain(config).items() if name not in free and _LATER.get(name, ...) != value}

@@ -89,8 +89,8 @@ class SelfClassifying(TaskJob, PoolJob):
         self.model.eval()
         images, labels = brightness(self.held_out.images[:count]), _labels(self.held_out.labels[:count])
         usual = self.config.steps[1]
-        moments = (usual, _LATER * usual)
-        found = dict.fromkeys(moments, Tally())
+        counts = (usual, _LATER * usual)
+        found = dict.fromkeys(counts, Tally())
         shown: list[Tensor] = []
 
         def see(step: int, indices: slice, states: Tensor) -> None:
@@ -98,11 +98,11 @@ class SelfClassifying(TaskJob, PoolJob):
             if step == usual and indices.start == 0:
                 shown.append(states[:_SHOWN].cpu())
 
-        each_batch(self.model, images, moments, batch=50, seed=self.config.seed, see=see)
+        each_batch(self.model, images, counts, batch=50, seed=self.config.seed, see=see)
         picture = pictures.sheet(pictures.colour(shown[0]), zoom=3)
         write_png(report.folder.pictures / f"epoch-{report.epoch:04d}.png", picture)
         report.board.picture(report.step, "held out", picture)
-        first, later = (found[moment] for moment in moments)
+        first, later = (found[count] for count in counts)
         return {
             "val_cells": first.cell_accuracy,
             "val_votes": first.vote_accuracy,

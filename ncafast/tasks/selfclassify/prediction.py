@@ -26,7 +26,7 @@ from ncafast.utils.texts import printable
 from ncafast.viz.figures import write_png
 
 _TABLE = "digits.csv"
-_MOMENTS = 5  # states in a picture
+_STATES = 5  # states in a picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +115,11 @@ def _classify(trained: Trained[int], path: Path, options: PredictConfig, notes: 
     image = read_digit(path, size=options.size, tone=options.ink, reading=Reading.of(options), notes=notes)
     device = next(trained.model.parameters()).device
     steps = options.steps or 2 * trained.spec
-    moments = sorted({max(1, round(steps * part / (_MOMENTS - 1))) for part in range(1, _MOMENTS)})
+    counts = sorted({max(1, round(steps * part / (_STATES - 1))) for part in range(1, _STATES)})
     states = fresh_states(image[None].to(device), trained.model.channel_size)
     seen = [states[0]]
-    seen += [found[0] for _, found in over_time(trained.model, states, moments, options.seed)]
-    counts = votes(seen[-1][None])[0]
+    seen += [found[0] for _, found in over_time(trained.model, states, counts, options.seed)]
+    named = votes(seen[-1][None])[0]
     picture = _picture(options.output, path)
     write_png(picture, pictures.sheet(pictures.colour(torch.stack(seen)), len(seen), zoom=5))
-    return Prediction(path, int(counts.argmax()), float(counts.max() / counts.sum()), picture)
+    return Prediction(path, int(named.argmax()), float(named.max() / named.sum()), picture)

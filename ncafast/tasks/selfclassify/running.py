@@ -22,29 +22,29 @@ def advance(model: SelfClassifyingNCA, states: Tensor, steps: int, seed: int, fi
 
 
 def over_time(
-    model: SelfClassifyingNCA, states: Tensor, moments: Sequence[int], seed: int
+    model: SelfClassifyingNCA, states: Tensor, counts: Sequence[int], seed: int
 ) -> Iterator[tuple[int, Tensor]]:
     """(step, states [N, C, H, W]) at each of these step counts, which rise."""
     done = 0
-    for moment in moments:
-        states = advance(model, states, moment - done, seed, done)
-        done = moment
-        yield moment, states
+    for count in counts:
+        states = advance(model, states, count - done, seed, done)
+        done = count
+        yield count, states
 
 
 def each_batch(
     model: SelfClassifyingNCA,
     images: Tensor,  # [N, H, W]
-    moments: Sequence[int],
+    counts: Sequence[int],
     *,
     batch: int,
     seed: int,
     see: Callable[[int, slice, Tensor], None],
 ) -> None:
-    """Run all images from fresh states, and show `see(step, indices, states)` every batch at every moment."""
+    """Run all images from fresh states, and show `see(step, indices, states)` every batch at every count."""
     device = next(model.parameters()).device
     for start in range(0, len(images), batch):
         indices = slice(start, start + batch)
         states = fresh_states(images[indices].to(device), model.channel_size)
-        for moment, found in over_time(model, states, moments, mix("run", seed, start)):
-            see(moment, indices, found)
+        for count, found in over_time(model, states, counts, mix("run", seed, start)):
+            see(count, indices, found)

@@ -88,9 +88,9 @@ def score(model: SelfClassifyingNCA, path: Path, trained_steps: int, options: Ev
     digits = read_digits(options.data, "t10k")
     digits = digits.part(0, min(options.digits or len(digits), len(digits)))
     labels = torch.from_numpy(digits.labels.astype(np.int64))
-    moments = moments_of(trained_steps, options.steps or 10 * trained_steps)
-    middle = trained_steps if trained_steps in moments else moments[-1]
-    over_time = dict.fromkeys(moments, Tally())
+    counts = step_counts(trained_steps, options.steps or 10 * trained_steps)
+    middle = trained_steps if trained_steps in counts else counts[-1]
+    over_time = dict.fromkeys(counts, Tally())
     found = torch.zeros(len(digits), CLASSES, dtype=torch.int64)  # votes at the trained length
     shown: list[Tensor] = []
 
@@ -102,13 +102,13 @@ def score(model: SelfClassifyingNCA, path: Path, trained_steps: int, options: Ev
         bar.advance({}, len(states))
 
     images = brightness(digits.images)
-    with Bar(len(digits) * len(moments), options.progress, "classifying") as bar:
-        each_batch(model, images, moments, batch=options.batch_size, seed=options.seed, see=see)
+    with Bar(len(digits) * len(counts), options.progress, "classifying") as bar:
+        each_batch(model, images, counts, batch=options.batch_size, seed=options.seed, see=see)
     examples = _examples(torch.cat(shown), found, labels)
     return Scores(over_time, trained_steps, confusion(found, labels), str(path), examples)
 
 
-def moments_of(trained: int, last: int) -> list[int]:
+def step_counts(trained: int, last: int) -> list[int]:
     """The step counts to look at, up to the last one: parts and multiples of the trained length."""
     usual = {max(1, round(share * trained)) for share in _SHARES}
     return sorted({step for step in usual if step < last} | {last})

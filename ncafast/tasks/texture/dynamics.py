@@ -111,7 +111,7 @@ def _measured(
         say(f"no result for this combination: {error}")
         return {"motion": math.nan, "distance": math.nan, "note": str(error)}
     model = load(TASK, result.best, device).model
-    options = {"settle": config.settle, "frames": config.frames, "steps_per_frame": config.steps_per_frame}
+    options = {"start": config.start, "frames": config.frames, "steps_per_frame": config.steps_per_frame}
     size, seed = (config.grid, config.grid), point["seed"]
     with threads(config.threads) if config.threads else nullcontext():
         strength = motion(model, size, flow, seed=seed, progress=config.progress, **options)
@@ -128,7 +128,7 @@ def _training(config: StudyConfig, folder: Path, channels: int, hidden: int, see
 
 def _check(config: StudyConfig) -> None:
     """Raise ValueError for options that cannot be used, before anything is trained."""
-    check_options(config, state_channels=COLOURS, settle=0, grid=LEAST_GRID, **MOTION)
+    check_options(config, state_channels=COLOURS, start=0, grid=LEAST_GRID, **MOTION)
     for name in _GRID.values():
         values = getattr(config, name)
         if not values or len(set(values)) < len(values):

@@ -38,7 +38,7 @@ def motion(
     size: tuple[int, int],
     flow: FlowOf,
     *,
-    settle: int,
+    start: int,
     frames: int,
     steps_per_frame: int,
     seed: int,
@@ -50,17 +50,17 @@ def motion(
         model: on the device where to compute.
         size: height and width in cells.
         flow: measures the flow.
-        settle: steps from nothing to the first frame.
+        start: steps from nothing to the first frame.
         frames: how many frames, at least 2.
         steps_per_frame: steps between two of them.
         seed: of the fire masks.
         progress: show a bar.
     """
-    (state,) = states_at(model, size, (settle,), seed)
+    (state,) = states_at(model, size, (start,), seed)
 
     def pictures(bar: Bar) -> Iterator[Tensor]:
         yield picture_of(state)
-        options = {"every": steps_per_frame, "seed": seed, "first_step": settle}
+        options = {"every": steps_per_frame, "seed": seed, "first_step": start}
         for later in watch(model, state, frames=frames - 1, **options):
             yield picture_of(later)
             bar.advance({})

@@ -208,7 +208,7 @@ class StudyConfig(ImageOptions, Progress):
     steps_per_frame: int = 32
     """Steps of the automaton from one frame to the next; 32 in the paper."""
 
-    settle: int = 512
+    start: int = 512
     """Steps before the first frame, so that the forming of the texture is not counted as motion."""
 
     flow: Flow = "lucas-kanade"

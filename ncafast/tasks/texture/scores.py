@@ -91,7 +91,7 @@ def score(trained: Trained[Recipe], options: EvaluateConfig) -> Scores:
             )
             shown.append(rgb(picture_of(state)[0]))
     frames = {"frames": options.frames, "steps_per_frame": options.steps_per_frame, "seed": options.seed}
-    strength = motion(trained.model, options.size, flow, settle=steps[-1], progress=options.progress, **frames)
+    strength = motion(trained.model, options.size, flow, start=steps[-1], progress=options.progress, **frames)
     row = pictures.side_by_side(shown, ["sample", *(f"after {number} steps" for number in steps)])
     return Scores(tuple(rows), strength, trained.spec.loss, options, row)
 

@@ -55,7 +55,7 @@ class TextureTask(Task[Recipe]):
             if not options.at:
                 raise refused("at", options.at, "give whole numbers from 0")
 
-    def settled(self, options: TrainConfig) -> TrainConfig:
+    def resolved(self, options: TrainConfig) -> TrainConfig:
         loss, weights = choose(options.loss, options.weights)
         return replace(options, device=str(resolve_device(options.device)), loss=loss, weights=weights)
 
