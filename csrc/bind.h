@@ -95,6 +95,7 @@ inline Rule read_rule(const py::dict& from) {
   rule.activation = read_enum<Activation>("activation", from["activation"]);
   rule.dense_activation = read_enum<Activation>("dense_activation", from["dense_activation"]);
   rule.norm = read_enum<Norm>("norm", from["norm"]);
+  rule.norm_groups = from["norm_groups"].cast<int32_t>();
   rule.negative_slope = from["negative_slope"].cast<float>();
   rule.norm_eps = from["norm_eps"].cast<float>();
   rule.update_scale = from["update_scale"].cast<float>();

@@ -19,6 +19,39 @@ NCAFAST_HOST_DEVICE inline bool has_batch_moments(Norm norm) {
       return true;
     case Norm::none:
     case Norm::running:
+    case Norm::group:
+    case Norm::instance:
+    case Norm::layer:
+      break;
+  }
+  return false;
+}
+
+// Whether they are those of each sample's cells.
+NCAFAST_HOST_DEVICE inline bool has_sample_moments(Norm norm) {
+  switch (norm) {
+    case Norm::group:
+    case Norm::instance:
+      return true;
+    case Norm::none:
+    case Norm::batch:
+    case Norm::running:
+    case Norm::layer:
+      break;
+  }
+  return false;
+}
+
+// Whether they are those of each cell's hidden units.
+NCAFAST_HOST_DEVICE inline bool has_cell_moments(Norm norm) {
+  switch (norm) {
+    case Norm::layer:
+      return true;
+    case Norm::none:
+    case Norm::batch:
+    case Norm::running:
+    case Norm::group:
+    case Norm::instance:
       break;
   }
   return false;
@@ -31,6 +64,9 @@ NCAFAST_HOST_DEVICE inline bool has_stored_moments(Norm norm) {
       return true;
     case Norm::none:
     case Norm::batch:
+    case Norm::group:
+    case Norm::instance:
+    case Norm::layer:
       break;
   }
   return false;
@@ -79,6 +115,12 @@ constexpr const char* name_of(Norm norm) {
       return "batch";
     case Norm::running:
       return "running";
+    case Norm::group:
+      return "group";
+    case Norm::instance:
+      return "instance";
+    case Norm::layer:
+      return "layer";
   }
   return nullptr;
 }

@@ -15,7 +15,7 @@ namespace ncafast {
 // The order is that of the name tuples in ncafast/rule.py.
 enum class Padding : int32_t { zeros, reflect, replicate, circular };
 enum class Activation : int32_t { relu, leaky_relu, elu, gelu, silu, tanh, identity };
-enum class Norm : int32_t { none, batch, running };
+enum class Norm : int32_t { none, batch, running, group, instance, layer };
 
 constexpr int max_hidden_layers = 4;
 
@@ -50,6 +50,7 @@ struct Rule {
   Padding padding;
   Activation activation, dense_activation;
   Norm norm;
+  int32_t norm_groups;  // of hidden units, under group norm
   float negative_slope;
   float norm_eps;
   float update_scale;   // step size, divided by the fire rate where the rule rescales
@@ -126,8 +127,8 @@ void fire_mask(uint8_t* mask,  // [batch, cells]
                int64_t first_sample, int64_t batch, int64_t first_cell, int64_t cells, uint64_t seed, uint32_t step,
                uint64_t fire_limit);
 
-// States between steps are channels last, [B, *S, C]. The tape is what else backward will want of a step (batch
-// moments, alive cells): tape_bytes a step, or null where no backward will follow.
+// States between steps are channels last, [B, *S, C]. The tape is what else backward will want of a step (moments
+// of the perception, alive cells): tape_bytes a step, or null where no backward will follow.
 int64_t tape_bytes(const Rule& rule, const Grid& grid);
 
 void forward(const Inputs& inputs, int threads,

@@ -54,7 +54,7 @@ def rollout(
             precision. k: every
             k-th state, the rest computed again. "sqrt": k = sqrt(T), the least memory. Backward itself needs memory
             too: k - 1 states that are computed again, and on the CPU about 5 more (result and gradient among them), or
-            2 F + 6 for F filters under batch norm whose taps, F * prod(kernel_size), are 49 or more.
+            2 F + 6 under batch, group or instance norm for F filters with 49 taps or more, F * prod(kernel_size).
         backend: name of a backend; None takes the fastest that can run this.
 
     Returns:

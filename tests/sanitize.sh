@@ -20,7 +20,7 @@ flags="-std=c++17 -O1 -g -fPIC -fopenmp -fvisibility=hidden -fno-omit-frame-poin
   -fsanitize=address,undefined -fno-sanitize-recover=undefined -Icsrc -Icsrc/cpu $includes"
 export cxx flags
 # shellcheck disable=SC2016  # expanded by the inner shell
-find csrc -name '*.cpp' -print0 |
+find csrc/bind.cpp csrc/cpu -name '*.cpp' -print0 |
   xargs -0 -n 1 -P 2 bash -c '$cxx $flags -c "$1" -o "$(basename "$1" .cpp).o"' compile
 # shellcheck disable=SC2086  # several flags in one string
 $cxx $flags -shared ./*.o -o "ncafast/_C$suffix"

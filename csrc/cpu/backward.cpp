@@ -1,12 +1,8 @@
 // The whole rollout backward, step by step in reverse: each step is recomputed from its state on the fired cells only.
 //
-// Batch norm needs sums over all cells before the gradient of the perception is known. With da = dL/d(norm output) on
-// the fired cells, s = 1 / sqrt(var + eps), N cells in all, ym and G the perception's mean and central second moment:
-//   dbeta = sum da,  dgamma = s (rowsum(W1 o E) - (W1 ym) dbeta)  with E = sum da y^T
-//   m1 = dbeta gamma / N,  m2 = dgamma gamma / N
-//   dy  = W1^T (gamma s da) on fired cells + A (y - ym) + c on every cell,  A = -W1^T diag(s^2 m2) W1,  c = -W1^T (s
-//   m1) dW1 = (gamma s) E - N (s m1) ym^T - N diag(s^2 m2) W1 G
-// The first part is spread while the sums are taken, the second by a pass over all cells that does not see the MLP.
+// A norm with measured moments needs sums over all cells before the gradient of the perception is known (norm.cpp).
+// What comes through the fired cells is spread while the sums are taken, the rest by a pass over all cells that does
+// not see the MLP.
 #include <algorithm>
 #include <cstring>
 #include <utility>
@@ -24,10 +20,10 @@ class Backward {
     for (int i = 0; i < threads; ++i)
       sums_.push_back(std::make_unique<SumMemory>(in.rule, K_.width, engine_.geometry.taps));
     const int64_t H = in.rule.hidden[0];
-    weight_.assign(H * engine_.P, 0.0);
-    bias_.assign(H, 0.0);
-    gamma_.assign(H, 0.0);
-    beta_.assign(H, 0.0);
+    first_layer_.weight.resize(H * engine_.P);
+    for (auto* sum : {&first_layer_.bias, &first_layer_.norm_weight, &first_layer_.norm_bias}) sum->resize(H);
+    first_count_ = engine_.P * round_up(H, K_.width);
+    first_sums_.resize(threads * engine_.sets);
     if (engine_.keeps_seen) given_ = Floats(in.grid.batch * engine_.geometry.cells * engine_.P);
     if (engine_.alive) life_.resize(in.grid.batch * engine_.geometry.cells);
   }
@@ -71,17 +67,17 @@ class Backward {
   StepTape tape(int64_t t) const { return tape_at(in_.rule, in_.grid, tape_, t); }
 
   void step(int64_t t, const float* x, float* g, float* next) {
-    Fold fold;
-    if (engine_.batch_norm) fold = engine_.normalise(tape(t));
+    if (engine_.measures) engine_.normalise(tape(t));
     begin(t, g, next);
     over_bands(t, x, g, next, [&](Job& job, const Scratch& s, const Sums& sums, int64_t sample, const Band& band) {
       if (engine_.keeps_seen) look(job, s, sample, band);
       const uint8_t* wanted = engine_.alive ? life_.data() + sample * engine_.geometry.cells : nullptr;
       const int32_t count = engine_.list_cells(t, sample, band, wanted, s);
       K_.backward(job, s, sums, s.cells, count);
+      if (engine_.measures) keep_first(sums, engine_.set_of(sample));
       return count;
     });
-    if (engine_.batch_norm) correct(t, x, g, next, fold);
+    if (engine_.measures) correct(t, x, g, next);
     engine_.tables.fold_border(next, in_.grid.batch, engine_.threads);
   }
 
@@ -158,64 +154,54 @@ class Backward {
     }
   }
 
-  // Batch norm: this step's share of dW1, dgamma and dbeta, and dy's part on every cell.
-  void correct(int64_t t, const float* x, const float* g, float* next, const Fold& fold) {
-    const Layer<const float>& layer = in_.parameters.hidden[0];
+  // Measured norms: this step's share of the gradients of norm and first layer, and dy's part on every cell.
+  void correct(int64_t t, const float* x, const float* g, float* next) {
     const StepTape here = tape(t);
-    const int64_t H = in_.rule.hidden[0], P = engine_.P, Hp = round_up(H, K_.width), Pp = round_up(P, K_.width);
-    const double N = static_cast<double>(in_.grid.batch * engine_.geometry.cells);
-    const std::vector<double> E = take_totals([](const Sums& s) { return s.hidden[0]; }, P * Hp);
-    const std::vector<double> da = take_totals([](const Sums& s) { return s.hidden_bias[0]; }, H);
-    const Floats product = engine_.times_second_moment(here);
-    Floats scaled(round_up(H, 24) * round_up(P, 24)), plain(H * Pp);
-    std::vector<double> offset(P, 0.0);
-    const int64_t ld = round_up(P, 24);
-    for (int64_t h = 0; h < H; ++h) {
-      const float* w = layer.weight + h * P;
-      const double s = fold.inverse[h], gamma = layer.norm_weight ? layer.norm_weight[h] : 1.0;
-      double along = 0.0, mean = 0.0;
-      for (int64_t i = 0; i < P; ++i) {
-        along += w[i] * E[i * Hp + h];
-        mean += static_cast<double>(w[i]) * here.mean[i];
-      }
-      const double dbeta = da[h], dgamma = s * (along - mean * dbeta);
-      beta_[h] += dbeta;
-      gamma_[h] += dgamma;
-      const double m1 = dbeta * gamma / N, m2 = dgamma * gamma / N;
-      for (int64_t i = 0; i < P; ++i) {
-        weight_[h * P + i] +=
-            gamma * s * E[i * Hp + h] - N * s * m1 * here.mean[i] - N * s * s * m2 * product[h * Pp + i];
-        scaled[h * ld + i] = static_cast<float>(-s * s * m2 * w[i]);
-        plain[h * Pp + i] = w[i];
-        offset[i] += s * m1 * -w[i];
-      }
+    std::vector<NormBack> backs(engine_.sets);
+#pragma omp parallel for num_threads(engine_.threads) schedule(static)
+    for (int64_t set = 0; set < engine_.sets; ++set) {
+      const std::vector<double> sums = take_first(set);
+      backs[set] = norm_back(in_.rule, in_.parameters.hidden[0], K_, engine_.moments_at(here, set), engine_.folds[set],
+                             engine_.cells_of_set(), sums.data(), sums.data() + first_count_);
     }
-    Floats matrix(round_up(P, 24) * Pp), constant(Pp);
-    K_.matmul(P, Pp, H, scaled.data(), 1, ld, plain.data(), Pp, matrix.data(), Pp);
-    for (int64_t i = 0; i < P; ++i) {
-      double sum = offset[i];
-      for (int64_t j = 0; j < P; ++j) sum -= static_cast<double>(matrix[i * Pp + j]) * here.mean[j];
-      constant[i] = static_cast<float>(sum);
+    for (const NormBack& back : backs) {
+      add(back.weight, first_layer_.weight);
+      add(back.bias, first_layer_.bias);
+      add(back.norm_weight, first_layer_.norm_weight);
+      add(back.norm_bias, first_layer_.norm_bias);
     }
     over_bands(t, x, g, next, [&](Job& job, const Scratch& s, const Sums& sums, int64_t sample, const Band& band) {
+      const NormBack& back = backs[engine_.set_of(sample)];
       engine_.keep_seen(job, sample, true);
       if (engine_.keeps_seen) job.given = given_at(sample);
       const int32_t count = engine_.list_all(band, s);
-      K_.affine(job, s, sums, matrix.data(), constant.data(), s.cells, count);
+      K_.affine(job, s, sums, back.matrix.data(), back.offset.data(), s.cells, count);
       return count;
     });
   }
 
-  // A sum over the threads, in their order, which starts anew.
-  template <class Member>
-  std::vector<double> take_totals(Member member, int64_t count) {
-    std::vector<double> all(count, 0.0);
-    for (const auto& memory : sums_) {
-      memory->flush();
-      double* part = memory->total(member(memory->sums));
-      for (int64_t i = 0; i < count; ++i) all[i] += std::exchange(part[i], 0.0);
+  // Moves what a thread's band has added to the first layer's gradients to the sums of its set.
+  void keep_first(const Sums& sums, int64_t set) {
+    std::vector<double>& to = first_sums_[this_thread() * engine_.sets + set];
+    const int64_t H = in_.rule.hidden[0];
+    to.resize(first_count_ + H);
+    SumMemory::move(sums.hidden[0], first_count_, to.data());
+    SumMemory::move(sums.hidden_bias[0], H, to.data() + first_count_);
+  }
+
+  // [P, Hp] and [H]: the sums of a set over the threads, in their order, which start anew.
+  std::vector<double> take_first(int64_t set) {
+    std::vector<double> all(first_count_ + in_.rule.hidden[0]);
+    for (int i = 0; i < engine_.threads; ++i) {
+      std::vector<double>& part = first_sums_[i * engine_.sets + set];
+      add(part, all);
+      part.clear();
     }
     return all;
+  }
+
+  static void add(const std::vector<double>& from, std::vector<double>& to) {
+    for (size_t i = 0; i < from.size(); ++i) to[i] += from[i];
   }
 
   // A packed sum over the threads, in their order.
@@ -255,9 +241,9 @@ class Backward {
     for (int64_t f = 0; f < F; ++f) {
       if (to.filter_bias && dense) to.filter_bias[f] = static_cast<float>(total(bias, f));
       for (int64_t c = 0; c < C; ++c) {
-        // Batch norm takes away what is the same in every cell, so that such a bias has no gradient but rounding.
+        // Such a norm takes away what is the same in every cell, so that such a bias has no gradient but rounding.
         if (to.filter_bias && !dense)
-          put(to.filter_bias, f * C + c, engine_.batch_norm ? 0.0 : total(bias, f * Cp + c));
+          put(to.filter_bias, f * C + c, takes_shifts_away() ? 0.0 : total(bias, f * Cp + c));
         for (int64_t t = 0; to.filters && t < taps; ++t) {
           const int64_t place = dense ? (t * C + c) * outputs + f : (t * F + f) * Cp + c;
           to.filters[(f * C + c) * taps + t] = static_cast<float>(total(weight, place));
@@ -266,32 +252,41 @@ class Backward {
     }
   }
 
+  // Whether a measured norm takes the mean of each hidden unit by itself.
+  bool takes_shifts_away() const { return engine_.measures && units_together(in_.rule) == 1; }
+
+  void finish_measured() {
+    const Layer<float>& to = gradients_.parameters.hidden[0];
+    for (int64_t h = 0; h < in_.rule.hidden[0]; ++h) {
+      put(to.norm_weight, h, first_layer_.norm_weight[h]);
+      put(to.norm_bias, h, first_layer_.norm_bias[h]);
+      put(to.bias, h, takes_shifts_away() ? 0.0 : first_layer_.bias[h]);
+      for (int64_t i = h * engine_.P; i < (h + 1) * engine_.P; ++i) put(to.weight, i, first_layer_.weight[i]);
+    }
+  }
+
   void finish_hidden(int layer) {
+    if (engine_.measures) return finish_measured();
     const Layer<float>& to = gradients_.parameters.hidden[layer];
     const Layer<const float>& from = in_.parameters.hidden[layer];
     const int64_t H = in_.rule.hidden[layer], Hp = round_up(H, K_.width), K = engine_.weights.inputs(layer);
     const auto weight = [layer](const Sums& s) { return s.hidden[layer]; };
     const auto bias = [layer](const Sums& s) { return s.hidden_bias[layer]; };
     for (int64_t h = 0; h < H; ++h) {
-      double scale = 1.0, da = 0.0, along = 0.0;
-      if (engine_.batch_norm) {
-        put(to.norm_weight, h, gamma_[h]);
-        put(to.norm_bias, h, beta_[h]);
-        put(to.bias, h, 0.0);  // a constant shift that the mean takes away again
-      } else {
-        da = total(bias, h);
-        if (has_stored_moments(in_.rule.norm)) {
-          const double inverse = 1.0 / std::sqrt(static_cast<double>(from.running_var[h]) + in_.rule.norm_eps);
-          for (int64_t i = 0; i < K; ++i) along += from.weight[h * K + i] * total(weight, i * Hp + h);
-          scale = inverse * (from.norm_weight ? from.norm_weight[h] : 1.0);
-          put(to.norm_weight, h, inverse * (along + (from.bias[h] - static_cast<double>(from.running_mean[h])) * da));
-          put(to.norm_bias, h, da);
-        }
-        put(to.bias, h, scale * da);
+      const double da = total(bias, h);
+      double scale = 1.0, along = 0.0;
+      if (has_stored_moments(in_.rule.norm)) {
+        const double inverse = 1.0 / std::sqrt(static_cast<double>(from.running_var[h]) + in_.rule.norm_eps);
+        for (int64_t i = 0; i < K; ++i) along += from.weight[h * K + i] * total(weight, i * Hp + h);
+        scale = inverse * (from.norm_weight ? from.norm_weight[h] : 1.0);
+        put(to.norm_weight, h, inverse * (along + (from.bias[h] - static_cast<double>(from.running_mean[h])) * da));
+        put(to.norm_bias, h, da);
+      } else if (has_cell_moments(in_.rule.norm)) {
+        put(to.norm_weight, h, total([layer](const Sums& s) { return s.norm_weight[layer]; }, h));
+        put(to.norm_bias, h, total([layer](const Sums& s) { return s.norm_bias[layer]; }, h));
       }
-      for (int64_t i = 0; to.weight && i < K; ++i)
-        to.weight[h * K + i] =
-            static_cast<float>(engine_.batch_norm ? weight_[h * K + i] : scale * total(weight, i * Hp + h));
+      put(to.bias, h, scale * da);
+      for (int64_t i = 0; i < K; ++i) put(to.weight, h * K + i, scale * total(weight, i * Hp + h));
     }
   }
 
@@ -305,9 +300,11 @@ class Backward {
   const Gradients& gradients_;
   const Kernels& K_;
   std::vector<std::unique_ptr<SumMemory>> sums_;
-  std::vector<double> weight_, bias_, gamma_, beta_;  // of the first hidden layer under batch norm, over the steps
-  std::vector<uint8_t> life_;                         // [B * cells] of the present step
-  Floats given_;                                      // [B, cells, P] see look
+  NormBack first_layer_;                         // gradients under a measured norm, over the steps
+  std::vector<std::vector<double>> first_sums_;  // [threads, sets] of the present step, see take_first
+  int64_t first_count_;                          // P Hp
+  std::vector<uint8_t> life_;                    // [B * cells] of the present step
+  Floats given_;                                 // [B, cells, P] see look
 };
 
 }  // namespace

@@ -1,8 +1,9 @@
-// One step of the automaton on all samples: batch moments, tiles of fired cells, alive mask.
+// One step of the automaton on all samples: tiles of fired cells, alive mask.
 #include "engine.h"
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -14,9 +15,9 @@
 namespace ncafast::cpu {
 namespace {
 
-int64_t moment_bytes(const Rule& rule) {
+int64_t moment_bytes(const Rule& rule, const Grid& grid) {
   const int64_t p = perception_size(rule);
-  return has_batch_moments(rule.norm) ? 4 * (p + p * p) : 0;
+  return 4 * sets_of(rule, grid) * (p + p * p);
 }
 
 int64_t life_bytes(const Rule& rule, const Grid& grid) {
@@ -24,9 +25,9 @@ int64_t life_bytes(const Rule& rule, const Grid& grid) {
   return grid.batch * ((grid.size[0] * grid.size[1] * grid.size[2] + 7) / 8);
 }
 
-// From so many taps a cell on, what the filters give is kept between the passes of a batch-norm step instead of
-// computed twice. (AVX-512, Xeon 6-167, one thread, 2026-11-23, ms per training step without and with: 7x7 1.47
-// and 1.27; 7^3 98 and 64; 3^3 25.5 and 25.1, not worth the memory; 3x3 twice 10.9 and 11.4.)
+// From so many taps a cell on, what the filters give is kept between the passes of a step with measured moments
+// instead of computed twice. (AVX-512, Xeon 6-167, one thread, 2026-11-23, ms per training step without and with:
+// 7x7 1.47 and 1.27; 7^3 98 and 64; 3^3 25.5 and 25.1, not worth the memory; 3x3 twice 10.9 and 11.4.)
 constexpr int64_t taps_worth_keeping = 49;
 
 int most_cells(const std::vector<Band>& bands) {
@@ -38,16 +39,16 @@ int most_cells(const std::vector<Band>& bands) {
 }  // namespace
 
 int64_t tape_bytes(const Rule& rule, const Grid& grid) {
-  return moment_bytes(rule) + round_up(life_bytes(rule, grid), 4);
+  return moment_bytes(rule, grid) + round_up(life_bytes(rule, grid), 4);
 }
 
 StepTape tape_at(const Rule& rule, const Grid& grid, uint8_t* tape, int64_t step) {
   if (!tape) return {};
   tape += step * tape_bytes(rule, grid);
-  const int64_t p = perception_size(rule);
-  float* mean = has_batch_moments(rule.norm) ? reinterpret_cast<float*>(tape) : nullptr;
-  uint8_t* life = rule.alive.channel >= 0 ? tape + moment_bytes(rule) : nullptr;
-  return {mean, mean ? mean + p : nullptr, life};
+  const int64_t sets = sets_of(rule, grid);
+  float* mean = sets ? reinterpret_cast<float*>(tape) : nullptr;
+  uint8_t* life = rule.alive.channel >= 0 ? tape + moment_bytes(rule, grid) : nullptr;
+  return {mean, mean ? mean + sets * perception_size(rule) : nullptr, life};
 }
 
 Engine::Engine(const Inputs& in, int thread_count)
@@ -56,26 +57,27 @@ Engine::Engine(const Inputs& in, int thread_count)
       threads(thread_count),
       tables(in.grid, in.rule),
       geometry(tables.geometry),
-      weights(in.rule, in.parameters, kernels.width, geometry.taps),
-      P(weights.packed.perception),
+      sets(sets_of(in.rule, in.grid)),
+      weights(in.rule, in.parameters, kernels.width, geometry.taps, sets),
+      P(perception_size(in.rule)),
       bands(make_bands(geometry, in.grid.batch, thread_count)),
       alive(in.rule.alive.channel >= 0),
       restore(in.rule.restore_lo < in.rule.restore_hi),
-      batch_norm(has_batch_moments(in.rule.norm)),
-      keeps_seen(batch_norm && !in.rule.dense && in.rule.filters * geometry.taps >= taps_worth_keeping) {
+      measures(has_batch_moments(in.rule.norm) || has_sample_moments(in.rule.norm)),
+      keeps_seen(measures && !in.rule.dense && in.rule.filters * geometry.taps >= taps_worth_keeping) {
   const Rule& rule = in.rule;
   if (has_stored_moments(rule.norm))
     for (int layer = 0; layer < rule.layers; ++layer) {
       const Layer<const float>& l = in.parameters.hidden[layer];
-      const std::vector<double> mean(l.running_mean, l.running_mean + rule.hidden[layer]);
-      const std::vector<double> var(l.running_var, l.running_var + rule.hidden[layer]);
-      weights.pack_hidden(layer, fold_of(rule, l, rule.hidden[layer], mean.data(), var.data()));
+      std::vector<double> mean(l.running_mean, l.running_mean + rule.hidden[layer]);
+      std::vector<double> var(l.running_var, l.running_var + rule.hidden[layer]);
+      weights.pack_hidden(layer, fold_of(rule, l, std::move(mean), std::move(var)));
     }
   moved_.resize(round_up(rule.channels, max_width));
   std::fill(moved_.begin() + rule.mutable_lo, moved_.begin() + rule.mutable_hi, 0xFFFFFFFFu);
   touched_ = moved_;
   std::fill(touched_.begin() + rule.restore_lo, touched_.begin() + rule.restore_hi, 0u);
-  shift_.resize(round_up(P, max_width) + max_width);
+  shift_.assign(sets, std::vector<float>(round_up(P, max_width) + max_width));
   if (keeps_seen) seen_ = Floats(in.grid.batch * geometry.cells * rule.filters * rule.channels);
   if (alive) {
     pre_.resize(in.grid.batch * geometry.cells);
@@ -97,6 +99,9 @@ Engine::Engine(const Inputs& in, int thread_count)
     for (int layer = 0; layer < rule.layers; ++layer) {
       s.value[layer] = floats(tile_cells * round_up(rule.hidden[layer], width));
       s.slope[layer] = floats(tile_cells * round_up(rule.hidden[layer], width));
+      if (!has_cell_moments(rule.norm)) continue;
+      s.normal[layer] = floats(tile_cells * round_up(rule.hidden[layer], width));
+      s.inverse[layer] = floats(tile_cells);
     }
     s.delta[0] = floats(tile_cells * widest);
     s.delta[1] = floats(tile_cells * widest);
@@ -131,7 +136,7 @@ float* Engine::floats(int64_t count) {
 Job Engine::job(int64_t t, int64_t sample) const {
   Job job{};
   job.geometry = &geometry;
-  job.packed = &weights.packed;
+  job.packed = &weights.packed[set_of(sample)];
   job.scale = inputs.rule.update_scale;
   job.moved = moved_.data();
   job.touched = touched_.data();
@@ -184,100 +189,16 @@ int32_t Engine::list_all(const Band& band, const Scratch& s) const {
 }
 
 void Engine::step(int64_t t, const float* x, float* next, const StepTape& tape, float* kept) {
-  if (batch_norm) measure(x, t, tape);
-  run(t, x, next, tape, batch_norm, kept);
+  if (measures) measure(x, t, tape);
+  run(t, x, next, tape, measures, kept);
 }
 
 void Engine::step_again(int64_t t, const float* x, float* next, const StepTape& tape) {
   run(t, x, next, tape, false, nullptr);
 }
 
-// Mean and central second moment of the perception over every cell. Sums are taken about the last step's mean; where
-// the mean has moved much further than cells differ, that costs digits, and they are taken again about the new one.
-void Engine::measure(const float* x, int64_t t, const StepTape& tape) {
-  const int64_t Pp = round_up(P, kernels.width), rows = round_up(P, 24), size = Pp + rows * Pp;
-  if (t == 0) {
-    Floats sums(size);
-    Job first = job(t, 0);
-    first.x = x;
-    const int32_t cells = std::min<int32_t>(list_all(bands[0], scratch[0]), tile_cells);
-    kernels.moments(first, scratch[0], shift_.data(), sums.data(), sums.data() + Pp, scratch[0].cells, cells);
-    for (int32_t i = 0; i < P; ++i) shift_[i] = sums[i] / cells;
-  }
-  if (!measure_about_shift(x, t, tape)) measure_about_shift(x, t, tape);
-}
-
-// Sums in float32 per band, added up in float64. Moves shift_ to the mean; returns whether it was near enough before.
-bool Engine::measure_about_shift(const float* x, int64_t t, const StepTape& tape) {
-  const int64_t Pp = round_up(P, kernels.width), rows = round_up(P, 24), size = Pp + rows * Pp;
-  std::vector<std::vector<double>> totals(threads, std::vector<double>(size));
-#pragma omp parallel num_threads(threads)
-  {
-    const int me = this_thread();
-    Floats sums(size);
-#pragma omp for schedule(static)
-    for (int64_t i = 0; i < tasks(); ++i) {
-      const int64_t sample = i / static_cast<int64_t>(bands.size());
-      Job here = job(t, sample);
-      here.x = x + sample * padded_sample();
-      keep_seen(here, sample, false);
-      sums.clear();
-      const int32_t cells = list_all(bands[i % bands.size()], scratch[me]);
-      kernels.moments(here, scratch[me], shift_.data(), sums.data(), sums.data() + Pp, scratch[me].cells, cells);
-      for (int64_t j = 0; j < size; ++j) totals[me][j] += sums[j];
-    }
-  }
-  for (int i = 1; i < threads; ++i)
-    for (int64_t j = 0; j < size; ++j) totals[0][j] += totals[i][j];
-  const double N = static_cast<double>(inputs.grid.batch * geometry.cells);
-  const double *first = totals[0].data(), *second = first + Pp;
-  for (int32_t i = 0; i < P; ++i)
-    for (int32_t j = i; j < P; ++j) {
-      const double moment = second[i * Pp + j] / N - first[i] / N * (first[j] / N);
-      tape.second[i * P + j] = tape.second[j * P + i] = static_cast<float>(moment);
-    }
-  double moved = 0.0, spread = 0.0;
-  for (int32_t i = 0; i < P; ++i) {
-    moved += first[i] / N * (first[i] / N);
-    spread += tape.second[i * P + i];
-    shift_[i] = tape.mean[i] = static_cast<float>(shift_[i] + first[i] / N);
-  }
-  return moved <= 16.0 * spread;
-}
-
-Floats Engine::times_second_moment(const StepTape& tape) const {
-  const int64_t H = inputs.rule.hidden[0], Pp = round_up(P, kernels.width), rows = round_up(H, 24);
-  Floats weight(rows * P), second(P * Pp), product(rows * Pp);
-  std::copy_n(inputs.parameters.hidden[0].weight, H * P, weight.data());  // the kernel reads rows past the last
-  for (int32_t i = 0; i < P; ++i) std::copy_n(tape.second + i * P, P, second.data() + i * Pp);
-  kernels.matmul(H, Pp, P, weight.data(), P, 1, second.data(), Pp, product.data(), Pp);
-  return product;
-}
-
-// Mean and variance of each hidden unit follow from those of the perception.
-Fold Engine::normalise(const StepTape& tape) {
-  const Layer<const float>& layer = inputs.parameters.hidden[0];
-  const int64_t H = inputs.rule.hidden[0], Pp = round_up(P, kernels.width);
-  const Floats product = times_second_moment(tape);
-  hidden_mean.resize(H);
-  hidden_var.resize(H);
-  for (int64_t h = 0; h < H; ++h) {
-    double m = layer.bias[h], v = 0.0;
-    for (int32_t i = 0; i < P; ++i) {
-      const double weight = layer.weight[h * P + i];
-      m += weight * tape.mean[i];
-      v += weight * product[h * Pp + i];
-    }
-    hidden_mean[h] = m;
-    hidden_var[h] = std::max(v, 0.0);
-  }
-  Fold fold = fold_of(inputs.rule, layer, H, hidden_mean.data(), hidden_var.data());
-  weights.pack_hidden(0, fold);
-  return fold;
-}
-
 void Engine::run(int64_t t, const float* x, float* next, const StepTape& tape, bool measured, float* kept) {
-  if (batch_norm) normalise(tape);
+  if (measures) normalise(tape);
   const bool skip_dead = alive && inputs.rule.alive.pre, settles = alive || restore;
   if (alive) living(x, pre_);
   const int64_t size = padded_sample(), C = inputs.rule.channels;

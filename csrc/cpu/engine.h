@@ -7,14 +7,15 @@
 #include "grid.h"
 #include "job.h"
 #include "memory.h"
+#include "norm.h"
 #include "weights.h"
 
 namespace ncafast::cpu {
 
 // What forward writes down of a step for backward. Null members are not wanted, or not there under this rule.
 struct StepTape {
-  float* mean;    // [P] of the perception over all cells
-  float* second;  // [P, P] central second moment
+  float* mean;    // [sets, P] of the perception over the cells of a set, see norm.h
+  float* second;  // [sets, P, P] central second moment
   uint8_t* life;  // [B, ceil(cells / 8)] bits: cells that are alive after the step
 };
 
@@ -31,11 +32,10 @@ class Engine {
   // The same, with the moments taken from the tape instead of computed.
   void step_again(int64_t t, const float* x, float* next, const StepTape& tape);
 
-  // W1 times the second moment: [H, Pp].
-  Floats times_second_moment(const StepTape& tape) const;
-  // Folds the batch norm of a step into the first hidden layer.
-  Fold normalise(const StepTape& tape);
-  std::vector<double> hidden_mean, hidden_var;  // [H] of the last step that was normalised
+  // Folds the measured norm of a step into the first hidden layer.
+  void normalise(const StepTape& tape);
+  std::vector<Fold> folds;  // [sets] of the last step that was normalised
+  Moments moments_at(const StepTape& tape, int64_t set) const;
 
   // The cells of a band that fire and may matter; returns their number. `wanted` [cells] or null.
   int32_t list_cells(int64_t t, int64_t sample, const Band& band, const uint8_t* wanted, const Scratch& scratch) const;
@@ -56,6 +56,10 @@ class Engine {
 
   int64_t padded_place(int64_t cell) const;
   int64_t padded_sample() const { return geometry.padded_cells * inputs.rule.channels; }
+  int64_t set_of(int64_t sample) const { return sets > 1 ? sample : 0; }
+  int64_t cells_of_set() const {
+    return has_batch_moments(inputs.rule.norm) ? inputs.grid.batch * geometry.cells : geometry.cells;
+  }
   int64_t tasks() const { return inputs.grid.batch * static_cast<int64_t>(bands.size()); }
 
   const Inputs& inputs;
@@ -63,17 +67,20 @@ class Engine {
   const int threads;
   const GridTables tables;
   const Geometry& geometry;
+  const int64_t sets;  // of samples that share a norm's mean and variance; 0: nothing is measured
   PackedWeights weights;
   const int32_t P;
   const std::vector<Band> bands;
   std::vector<Scratch> scratch;
-  const bool alive, restore, batch_norm, keeps_seen;
+  const bool alive, restore, measures, keeps_seen;
 
  private:
   void run(int64_t t, const float* x, float* next, const StepTape& tape, bool measured, float* kept);
   void cut_band(int64_t sample, const Band& band, const float* padded, float* to) const;
   void measure(const float* x, int64_t t, const StepTape& tape);
-  bool measure_about_shift(const float* x, int64_t t, const StepTape& tape);
+  void start_shifts(const float* x);
+  bool measure_about_shifts(const float* x, int64_t t, const StepTape& tape, std::vector<uint8_t>& wanted);
+  bool take_moments(int64_t set, const std::vector<double>& sums, const StepTape& tape);
   void settle(const float* x, float* next, const StepTape& tape);
   void living(const float* x, std::vector<uint8_t>& plane) const;
   float* floats(int64_t count);
@@ -85,7 +92,7 @@ class Engine {
   std::vector<std::vector<uint8_t>> fired_;
   std::vector<std::vector<Cell>> cells_;
   std::vector<uint32_t> moved_, touched_;
-  std::vector<float> shift_;                // [Pp] about which moments are taken: the last step's mean
+  std::vector<std::vector<float>> shift_;   // [sets, Pp] about which moments are taken: the last step's mean
   std::vector<uint8_t> pre_, near_, life_;  // [B * cells] alive before the step; near such a cell; alive after it
 };
 

@@ -25,10 +25,10 @@ void forward(const Inputs& in, int threads, float* out, float* history, float* s
     const bool keep = plan.every && number % plan.every == 0 && number / plan.every <= plan.kept;
     engine.step(t, x.data(), next.data(), here, keep ? history + (number / plan.every - 1) * size : nullptr);
     std::swap(x, next);
-    if (engine.batch_norm) {
+    if (has_batch_moments(in.rule.norm)) {
       const int64_t H = in.rule.hidden[0];
-      std::copy_n(engine.hidden_mean.data(), H, stats + 2 * t * H);
-      std::copy_n(engine.hidden_var.data(), H, stats + (2 * t + 1) * H);
+      std::copy_n(engine.folds[0].mean.data(), H, stats + 2 * t * H);
+      std::copy_n(engine.folds[0].var.data(), H, stats + (2 * t + 1) * H);
     }
   }
   engine.cut_channels_first(x.data(), out);

@@ -39,18 +39,26 @@ struct Dense {
   const float* backward;  // [N, Kp]
 };
 
+// Layer norm of one hidden layer.
+struct LayerNorm {
+  const float* weight;  // [Np]
+  const float* bias;    // [Np]
+  const float* inside;  // [Np] 1 on the layer's units, 0 past them
+};
+
 // All weights, packed for one step.
 struct Packed {
   int32_t channels, filters, extra, layers;
   int32_t perception;  // P
-  bool identity, dense;
+  bool identity, dense, layer_norm;
   Activation activation, dense_activation;
-  float slope;
+  float slope, norm_eps;
   const float* taps;      // [taps, F, Cp] depthwise filters
   const float* tap_bias;  // [F, Cp]
   Dense conv;             // dense perception: K = taps * C, N = dense channels
   Dense hidden[max_hidden_layers];
-  Dense update;  // N = C: immutable channels have zero rows
+  LayerNorm norm[max_hidden_layers];  // only under layer norm, as all that belongs to it below
+  Dense update;                       // N = C: immutable channels have zero rows
 };
 
 // Sums of gradients of one thread, in the packed layouts.
@@ -61,23 +69,27 @@ struct Sums {
   float* conv_bias;                  // [Np]
   float* hidden[max_hidden_layers];  // [K, Np]
   float* hidden_bias[max_hidden_layers];
-  float* update;       // [C, Hp]
-  float* update_bias;  // [Cp]
+  float* norm_weight[max_hidden_layers];  // [Np]
+  float* norm_bias[max_hidden_layers];    // [Np]
+  float* update;                          // [C, Hp]
+  float* update_bias;                     // [Cp]
 };
 
 // Memory of one thread; every row count is tile_cells.
 struct Scratch {
-  float* columns;                   // [, taps * C + W] what a dense convolution sees
-  float* seen;                      // [, Np] its outputs
-  float* seen_slope;                // [, Np] derivative of its activation
-  float* perception;                // [, Pp + W]
-  float* value[max_hidden_layers];  // [, Hp] after the activation
-  float* slope[max_hidden_layers];  // [, Hp] derivative of the activation
-  float* delta[2];                  // [, widest] gradients on their way back
-  float* update;                    // [, Cp]
-  float* grad_perception;           // [, Pp + W]
-  Cell* cells;                      // a band's cells
-  uint8_t* fired;                   // a band's mask
+  float* columns;                     // [, taps * C + W] what a dense convolution sees
+  float* seen;                        // [, Np] its outputs
+  float* seen_slope;                  // [, Np] derivative of its activation
+  float* perception;                  // [, Pp + W]
+  float* value[max_hidden_layers];    // [, Hp] after the activation
+  float* slope[max_hidden_layers];    // [, Hp] derivative of the activation
+  float* normal[max_hidden_layers];   // [, Hp] layer norm before its weight: of mean 0 and variance 1
+  float* inverse[max_hidden_layers];  // [, 1] 1 / sqrt(var + eps)
+  float* delta[2];                    // [, widest] gradients on their way back
+  float* update;                      // [, Cp]
+  float* grad_perception;             // [, Pp + W]
+  Cell* cells;                        // a band's cells
+  uint8_t* fired;                     // a band's mask
 };
 
 // One sample in one step; P* stands for the padded axes.

@@ -8,6 +8,8 @@
 //
 #include "activation.h"
 //
+#include "layer_norm.h"
+//
 #include "perceive.h"
 //
 #include "tile.h"

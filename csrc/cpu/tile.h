@@ -9,10 +9,11 @@ static void run_hidden(const Job& job, const Scratch& s, int count, bool slopes)
     const Dense& d = p.hidden[layer];
     const int64_t width = round_up(d.outputs, W);
     float* z = s.value[layer];
-    if (p.activation == Activation::relu) {
+    if (p.activation == Activation::relu && !p.layer_norm) {
       gemm<Start::bias, End::relu>(count, width, d.inputs, input, ld, 1, d.forward, width, d.bias, z, width);
     } else {
       gemm<Start::bias>(count, width, d.inputs, input, ld, 1, d.forward, width, d.bias, z, width);
+      if (p.layer_norm) through_layer_norm(p, s, layer, count, z);
       if (slopes) differentiate(p.activation, count * width, z, s.slope[layer]);
       activate(p.activation, p.slope, count * width, z);
     }
@@ -48,7 +49,7 @@ static void forward(const Job& job, const Scratch& s, const Cell* cells, int32_t
     forward_tile(job, s, cells + i, count - i < tile_cells ? count - i : tile_cells);
 }
 
-// to = dL/dz of a hidden layer, from dL/d(output) [count, ld] of the layer above it.
+// to = dL/d(what the activation of a hidden layer gets), from dL/d(output) [count, ld] of the layer above it.
 static void delta_through_hidden(const Job& job, const Scratch& s, int layer, int count, const float* from, int64_t ld,
                                  const Dense& above, float* to) {
   const Packed& p = *job.packed;
@@ -86,6 +87,7 @@ static void backward_tile(const Job& job, const Scratch& s, const Sums& sums, co
   for (int layer = last; layer >= 0; --layer) {
     const Dense& d = p.hidden[layer];
     const int64_t width = round_up(d.outputs, W);
+    if (p.layer_norm) back_through_layer_norm(p, s, sums, layer, count, delta);
     add_columns(count, width, delta, width, sums.hidden_bias[layer]);
     const float* input = layer ? s.value[layer - 1] : s.perception;
     const int64_t ld = layer ? round_up(d.inputs, W) : perception_stride(p);

@@ -2,7 +2,9 @@
 // gradients.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
+#include <utility>
 #include <vector>
 
 #include "job.h"
@@ -17,13 +19,14 @@ inline int32_t perception_size(const Rule& rule) {
 
 // Scale and shift per hidden unit that a norm with known mean and variance comes to: z -> scale * z + shift.
 struct Fold {
+  std::vector<double> mean, var;
   std::vector<double> scale, shift, inverse;  // inverse = 1 / sqrt(var + eps)
 };
 
-inline Fold fold_of(const Rule& rule, const Layer<const float>& layer, int64_t width, const double* mean,
-                    const double* var) {
+inline Fold fold_of(const Rule& rule, const Layer<const float>& layer, std::vector<double> mean,
+                    std::vector<double> var) {
   Fold fold;
-  for (int64_t h = 0; h < width; ++h) {
+  for (size_t h = 0; h < mean.size(); ++h) {
     const double inverse = 1.0 / std::sqrt(var[h] + rule.norm_eps);
     const double gamma = layer.norm_weight ? layer.norm_weight[h] : 1.0;
     const double beta = layer.norm_bias ? layer.norm_bias[h] : 0.0;
@@ -31,38 +34,52 @@ inline Fold fold_of(const Rule& rule, const Layer<const float>& layer, int64_t w
     fold.scale.push_back(gamma * inverse);
     fold.shift.push_back(beta - gamma * inverse * mean[h]);
   }
+  fold.mean = std::move(mean);
+  fold.var = std::move(var);
   return fold;
 }
 
 class PackedWeights {
  public:
-  PackedWeights(const Rule& rule, const Parameters<const float>& parameters, int width, int64_t taps)
-      : rule_(rule), parameters_(parameters), width_(width), taps_(taps) {
-    packed.channels = rule.channels;
-    packed.filters = rule.dense ? 0 : rule.filters;
-    packed.extra = rule.extra;
-    packed.layers = rule.layers;
-    packed.perception = perception_size(rule);
-    packed.identity = rule.identity;
-    packed.dense = rule.dense;
-    packed.activation = rule.activation;
-    packed.dense_activation = rule.dense_activation;
-    packed.slope = rule.negative_slope;
-    pack_filters();
-    for (int layer = 0; layer < rule.layers; ++layer) pack_hidden(layer, Fold{});
-    pack_update();
+  PackedWeights(const Rule& rule, const Parameters<const float>& parameters, int width, int64_t taps, int64_t sets)
+      : packed(std::max<int64_t>(sets, 1)),
+        rule_(rule),
+        parameters_(parameters),
+        width_(width),
+        taps_(taps),
+        first_(packed.size()) {
+    Packed& one = packed.front();
+    one.channels = rule.channels;
+    one.filters = rule.dense ? 0 : rule.filters;
+    one.extra = rule.extra;
+    one.layers = rule.layers;
+    one.perception = perception_size(rule);
+    one.identity = rule.identity;
+    one.dense = rule.dense;
+    one.activation = rule.activation;
+    one.dense_activation = rule.dense_activation;
+    one.slope = rule.negative_slope;
+    one.layer_norm = has_cell_moments(rule.norm);
+    one.norm_eps = rule.norm_eps;
+    pack_filters(one);
+    for (int layer = 0; layer < rule.layers; ++layer) {
+      pack_hidden(layer, Fold{});
+      if (one.layer_norm) pack_norm(one, layer);
+    }
+    pack_update(one);
+    std::fill(packed.begin() + 1, packed.end(), one);
   }
   PackedWeights(const PackedWeights&) = delete;
 
-  int32_t inputs(int layer) const { return layer ? rule_.hidden[layer - 1] : packed.perception; }
+  int32_t inputs(int layer) const { return layer ? rule_.hidden[layer - 1] : perception_size(rule_); }
 
-  // Packs a hidden layer, its norm folded in (an empty fold: none).
-  void pack_hidden(int layer, const Fold& fold) {
+  // Packs a hidden layer, its norm folded in (an empty fold: none); the first one for one set.
+  void pack_hidden(int layer, const Fold& fold, int64_t set = 0) {
     const Layer<const float>& from = parameters_.hidden[layer];
     const int64_t n = rule_.hidden[layer], k = inputs(layer);
-    allocate(hidden_[layer], k, n);
-    float *forward = hidden_[layer].forward.data(), *bias = hidden_[layer].bias.data();
-    float* backward = hidden_[layer].backward.data();
+    Layer1x1& to = layer ? hidden_[layer] : first_[set];
+    allocate(to, k, n);
+    float *forward = to.forward.data(), *backward = to.backward.data(), *bias = to.bias.data();
     const int64_t np = round_up(n, width_), kp = round_up(k, width_);
     for (int64_t h = 0; h < n; ++h) {
       const double scale = fold.scale.empty() ? 1.0 : fold.scale[h];
@@ -73,10 +90,12 @@ class PackedWeights {
       }
       bias[h] = static_cast<float>(scale * from.bias[h] + shift);
     }
-    packed.hidden[layer] = view(hidden_[layer], k, n);
+    packed[set].hidden[layer] = view(to, k, n);
   }
 
-  Packed packed{};
+  // One for each set of samples that shares a norm's mean and variance (see norm.h), otherwise one for all: they differ
+  // in the first hidden layer.
+  std::vector<Packed> packed;
 
  private:
   struct Layer1x1 {
@@ -95,7 +114,7 @@ class PackedWeights {
             from.backward.data()};
   }
 
-  void pack_filters() {
+  void pack_filters(Packed& to) {
     const int64_t c = rule_.channels, f = rule_.filters, cp = round_up(c, width_);
     if (rule_.dense) {
       allocate(conv_, taps_ * c, f);
@@ -108,7 +127,7 @@ class PackedWeights {
             conv_.forward[(t * c + i) * np + o] = conv_.backward[o * kp + t * c + i] = weight;
           }
       }
-      packed.conv = view(conv_, taps_ * c, f);
+      to.conv = view(conv_, taps_ * c, f);
       return;
     }
     filters_ = Floats(taps_ * f * cp);
@@ -119,11 +138,23 @@ class PackedWeights {
         for (int64_t t = 0; t < taps_; ++t)
           filters_[(t * f + j) * cp + i] = parameters_.filters[(j * c + i) * taps_ + t];
       }
-    packed.taps = filters_.data();
-    packed.tap_bias = filter_bias_.data();
+    to.taps = filters_.data();
+    to.tap_bias = filter_bias_.data();
   }
 
-  void pack_update() {
+  void pack_norm(Packed& to, int layer) {
+    const Layer<const float>& from = parameters_.hidden[layer];
+    const int64_t n = rule_.hidden[layer], np = round_up(n, width_);
+    Floats& norm = norms_[layer] = Floats(3 * np);
+    for (int64_t h = 0; h < n; ++h) {
+      norm[h] = from.norm_weight ? from.norm_weight[h] : 1.0f;
+      norm[np + h] = from.norm_bias ? from.norm_bias[h] : 0.0f;
+      norm[2 * np + h] = 1.0f;
+    }
+    to.norm[layer] = {norm.data(), norm.data() + np, norm.data() + 2 * np};
+  }
+
+  void pack_update(Packed& to) {
     const int64_t c = rule_.channels, k = rule_.hidden[rule_.layers - 1];
     allocate(update_, k, c);
     const int64_t cp = round_up(c, width_), kp = round_up(k, width_);
@@ -133,13 +164,14 @@ class PackedWeights {
       for (int64_t i = 0; i < k; ++i)
         update_.forward[i * cp + channel] = update_.backward[channel * kp + i] = parameters_.update_weight[m * k + i];
     }
-    packed.update = view(update_, k, c);
+    to.update = view(update_, k, c);
   }
 
   const Rule& rule_;
   const Parameters<const float>& parameters_;
   const int64_t width_, taps_;
-  Floats filters_, filter_bias_;
+  Floats filters_, filter_bias_, norms_[max_hidden_layers];
+  std::vector<Layer1x1> first_;  // the first hidden layer of each set
   Layer1x1 conv_, hidden_[max_hidden_layers], update_;
 };
 
@@ -165,6 +197,11 @@ class SumMemory {
     cells_ = 0;
   }
 
+  // Adds a sum to `totals`, and starts it anew.
+  static void move(float* sum, int64_t count, double* totals) {
+    for (int64_t i = 0; i < count; ++i) totals[i] += std::exchange(sum[i], 0.0f);
+  }
+
   // The total that belongs to sum[0], sum being one of `sums`.
   double* total(const float* sum) { return totals_.data() + (sum - memory_.data()); }
 
@@ -185,6 +222,8 @@ class SumMemory {
       const int64_t n = round_up(rule.hidden[layer], width);
       sums.hidden[layer] = take(round_up(k, 24) * n);
       sums.hidden_bias[layer] = take(n);
+      sums.norm_weight[layer] = take(has_cell_moments(rule.norm) ? n : 0);
+      sums.norm_bias[layer] = take(has_cell_moments(rule.norm) ? n : 0);
       k = rule.hidden[layer];
     }
     sums.update = take(round_up(c, 24) * round_up(k, width));

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ncafast import native
 from ncafast.backends import extra_channels
-from ncafast.backends.fusable import can_fuse
+from ncafast.backends.fusable import MEASURED_NORMS, can_fuse
 from ncafast.backends.native_call import gradients, inputs
 from ncafast.backends.plan import Call, Gradients, Outputs, Plan
 from ncafast.rule import Rule
@@ -119,8 +119,9 @@ def _with_slack(history: Tensor) -> Tensor:
 
 
 def _tape_bytes(rule: Rule, batch: int, cells: int) -> int:
-    """Bytes of a step's tape: mean and second moment of the perception, one bit per cell that lives."""
+    """Bytes of a step's tape: mean and second moment of the perception per set of samples, a bit per living cell."""
     p = rule.perception_size
-    moments = 4 * (p + p * p) if rule.norm == "batch" else 0
+    sets = 0 if rule.norm not in MEASURED_NORMS else 1 if rule.norm == "batch" else batch
+    moments = 4 * sets * (p + p * p)
     life = batch * ((cells + 7) // 8) if rule.alive is not None else 0
     return moments + (life + 3) // 4 * 4

@@ -26,6 +26,7 @@ from ncafast.rule import Rule
 DEVICE: str | None = "cuda"
 UNVERIFIED: str | None = "not yet measured by us; checked on your GPU at first use"
 LAUNCH_STRATEGIES = ("steps", "cooperative", "cluster")  # in the order of the enum Way in csrc/rollout.h
+_NORMS = ("none", "batch", "running")
 _MAX_CELLS = 2**31 - 2**16  # of a sample: a kernel counts them in 32 bits, a tile past the last one included
 _SHIM_MULTIPROCESSORS = 3  # few, so that a block that goes on with the next tile has some to go on with
 
@@ -58,7 +59,7 @@ def can_run(rule: Rule, x: Tensor, rounding: str | None = None) -> str | None:
         return f"the state is on {x.device}, this backend runs on GPUs"
     if x.dtype != torch.float32:
         return f"the state is {x.dtype}, this backend takes torch.float32"
-    reason = can_fuse(rule)
+    reason = can_fuse(rule, norms=_NORMS)
     if reason is not None:
         return reason
     if math.prod(x.shape[2:]) >= _MAX_CELLS:

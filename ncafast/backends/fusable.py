@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from ncafast.rule import Rule
 
-# What the kernels of all fused backends have, in the order of the enums in csrc/rollout.h. A name that is added to
-# ncafast/rule.py alone is reported as not fused.
+# What fused kernels have, in the order of the enums in csrc/rollout.h. A name that is added to ncafast/rule.py alone is
+# reported as not fused. The norms are those of the CPU's kernels; the other backends name theirs.
 PADDINGS = ("zeros", "reflect", "replicate", "circular")
 ACTIVATIONS = ("relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "identity")
-NORMS = ("none", "batch", "running")
+NORMS = ("none", "batch", "running", "group", "instance", "layer")
+MEASURED_NORMS = ("batch", "group", "instance")  # mean and variance are taken over cells of the current state
 FUSED = {
     "perception": ("depthwise", "dense"),
     "padding": PADDINGS,
@@ -26,12 +27,12 @@ def can_fuse(rule: Rule, norms: Sequence[str] = NORMS) -> str | None:
 
     Args:
         rule: the step.
-        norms: the norms that the backend has, where they differ from those of all.
+        norms: the norms that the backend has, where they are not those of the CPU.
     """
     for name, fused in (FUSED | {"norm": norms}).items():
         if getattr(rule, name) not in fused:
             return f"{name}={getattr(rule, name)!r} is not fused, only {', '.join(fused)} are"
-    if rule.norm in ("batch", "group", "instance") and len(rule.hidden) > 1:
+    if rule.norm in MEASURED_NORMS and len(rule.hidden) > 1:
         return f"norm={rule.norm!r} with {len(rule.hidden)} hidden layers is not fused, only with one"
     if rule.noise != "none":
         return f"noise={rule.noise!r} is not fused"

@@ -73,6 +73,7 @@ def rule_numbers(rule: Rule) -> dict[str, Any]:
         "activation": ACTIVATIONS.index(rule.activation),
         "dense_activation": ACTIVATIONS.index(rule.dense_activation),
         "norm": NORMS.index(rule.norm),
+        "norm_groups": rule.norm_groups,
         "negative_slope": rule.negative_slope,
         "norm_eps": rule.norm_eps,
         "update_scale": rule.step_size / (rule.fire_rate if rule.fire_rescale else 1.0),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from ncafast.backends.fusable import MEASURED_NORMS
 from ncafast.rule import Rule
 
 FLOAT = 4  # bytes
@@ -43,7 +44,7 @@ def train(rule: Rule, learned_filters: bool) -> Work:
     last = rule.hidden[-1] * (rule.hi - rule.lo)
     mlp = 2.0 * rule.fire_rate * ((macs - last) + 2 * macs)
     perception = _perception(rule) * (3 if learned_filters else 2)
-    moments = 2.0 * rule.perception_size**2 if rule.norm == "batch" else 0.0
+    moments = 2.0 * rule.perception_size**2 if rule.norm in MEASURED_NORMS else 0.0
     return Work(ahead.flop + mlp + perception + moments, ahead.bytes + 3.0 * FLOAT * rule.channels)
 
 
@@ -69,4 +70,4 @@ def _perception(rule: Rule) -> float:
 def _moments(rule: Rule) -> float:
     """Mean and the upper half of the second moment."""
     p = rule.perception_size
-    return float(p * (p + 1)) if rule.norm == "batch" else 0.0
+    return float(p * (p + 1)) if rule.norm in MEASURED_NORMS else 0.0

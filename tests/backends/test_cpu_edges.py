@@ -67,6 +67,9 @@ PARTS = {
     "silu": {"channels": 5, "activation": "silu"},
     "running": {"channels": 5, "norm": "running"},
     "batch": {"channels": 5, "norm": "batch"},
+    "group": {"channels": 5, "norm": "group", "hidden": 6, "norm_groups": 2},
+    "instance": {"channels": 5, "norm": "instance"},
+    "layer": {"channels": 5, "norm": "layer", "hidden": (6, 9)},
     "alive": {"channels": 5, "alive": Alive(channel=1, threshold=0.5, pre=False)},
     "alive 5": {"channels": 5, "alive": Alive(channel=4, threshold=0.5, pool=5, pre=False)},
 }
@@ -134,7 +137,19 @@ def gradients(rule, leaves, size, names, backend="cpu", **options):
     return dict(zip(names, torch.autograd.grad(loss, [own[name] for name in names]), strict=True))
 
 
-@pytest.mark.parametrize("name", ["extra", "batch norm", "batch norm plain", "running norm", "dense", "three hidden"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "extra",
+        "batch norm",
+        "batch norm plain",
+        "running norm",
+        "group norm",
+        "layer norm deep",
+        "dense",
+        "three hidden",
+    ],
+)
 def test_each_gradient_alone_has_the_bits_of_all_together(name, poisoned):
     rule, size = CASES[name]
     extra = make_extra(rule, size, torch.float32)
@@ -218,7 +233,9 @@ def test_strided_inputs_give_the_same_bits():
     assert torch.equal(got, torch.autograd.grad(out, own["x"], weight)[0])
 
 
-@pytest.mark.parametrize("name", ["batch norm", "extra", "alive", "dense", "3d"])
+@pytest.mark.parametrize(
+    "name", ["batch norm", "group norm", "instance norm", "layer norm", "extra", "alive", "dense", "3d"]
+)
 def test_zero_batch_zero_steps_and_one_of_each(name, poisoned):
     rule, size = CASES[name]
     params = {key: p.requires_grad_() for key, p in make_params(rule, torch.float32).items()}
@@ -246,20 +263,22 @@ def test_no_steps_and_no_cells_that_fire_leave_the_bits_alone():
     assert torch.equal(rollout(x, rule.replace(fire_rate=1.0), params, 3, fire_mask=masks, backend="cpu"), x)
 
 
-def test_batch_norm_over_a_single_cell():
+@pytest.mark.parametrize(("norm", "batch"), [("batch", 1), ("instance", 2)])
+def test_norm_over_a_single_cell(norm, batch):
     """The variance is zero: what is left is the bias, to within rounding times 1 / sqrt(eps)."""
     rule, size = CASES["one cell"]
-    rule = rule.replace(norm="batch", fire_rate=1.0)
-    x = make_state(rule, size, torch.float32, batch=1).requires_grad_()
+    rule = rule.replace(norm=norm, fire_rate=1.0)
+    x = make_state(rule, size, torch.float32, batch).requires_grad_()
     want, got = both(rule, x, 2)
     torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-3)
     (grad,) = torch.autograd.grad(got.sum(), x)
     torch.testing.assert_close(grad, torch.ones_like(x), rtol=1e-3, atol=1e-3)
 
 
-def test_batch_norm_of_states_that_move_together():
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+def test_norm_of_states_that_move_together(norm):
     """All cells move by 1 a step and differ by 0.01: the variance keeps its digits."""
-    rule = Rule(channels=8, hidden=(32,), norm="batch", padding="circular", activation="gelu", update_bias=True)
+    rule = Rule(channels=8, hidden=(32,), norm=norm, padding="circular", activation="gelu", update_bias=True)
     x, params = 0.01 * make_state(rule, (12, 10), torch.float32), make_params(rule, torch.float32)
     params["update.weight"] *= 0.01
     params["update.bias"].fill_(1.0)
@@ -298,7 +317,8 @@ def test_what_is_not_fused_says_why_and_still_runs():
     x = torch.zeros(1, 4, 5, 5)
     for changes, reason in (
         ({"activation": "leaky_relu", "negative_slope": -0.5}, "negative_slope below 0 .-0.5. is not fused"),
-        ({"norm": "group"}, "norm='group' is not fused"),
+        ({"norm": "group", "hidden": (5, 6)}, "norm='group' with 2 hidden layers is not fused"),
+        ({"norm": "instance", "hidden": (5, 6)}, "norm='instance' with 2 hidden layers is not fused"),
         ({"norm": "batch", "hidden": (5, 6)}, "norm='batch' with 2 hidden layers is not fused"),
         ({"noise": "update", "noise_std": 0.1}, "noise='update' is not fused"),
         ({"hidden": (3, 3, 3, 3, 3)}, "5 hidden layers are too many"),

@@ -18,7 +18,7 @@ MEASURE = """
 import json, os, re, sys, torch
 from pathlib import Path
 from ncafast import Alive, Rule, rollout
-from tests.cases import make_params
+from tests.helpers.cases import make_params
 
 train, steps, side, memory, alive, changes = json.loads(sys.argv[1])
 os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])  # Linux counts pages per CPU, and adds these up late
@@ -60,7 +60,9 @@ def peak(train=True, steps=STEPS, side=SIDE, memory="states", alive=False, **cha
 
 
 @pytest.mark.parametrize(
-    "rule", [{}, {"norm": "batch", "padding": "reflect"}, {"alive": True}], ids=["plain", "batch norm", "alive"]
+    "rule",
+    [{}, {"norm": "batch", "padding": "reflect"}, {"norm": "group"}, {"norm": "layer"}, {"alive": True}],
+    ids=["plain", "batch norm", "group norm", "layer norm", "alive"],
 )
 def test_training_keeps_a_state_a_step_and_few_besides(rule):
     """The last state and the gradient of x, which are returned, are among them."""

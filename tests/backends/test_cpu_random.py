@@ -19,11 +19,13 @@ from hypothesis import strategies as st
 
 from ncafast import Alive, Rule, backends, native, rollout
 from ncafast.backends import reference
+from ncafast.backends.fusable import MEASURED_NORMS
 from ncafast.rule import ACTIVATIONS, PADDINGS
 
 # Set, this many rules are drawn anew on each run; unset, always the same ones.
 COUNT = os.environ.get("NCAFAST_RANDOM_RULES")
 KINKS = ("relu", "leaky_relu")
+CURRENT = (*MEASURED_NORMS, "layer")
 SMALL = 3e-6  # of a tensor's largest value
 
 
@@ -85,8 +87,10 @@ def perceptions(draw, ndim):
 def rules(draw):
     """Any rule that the backend takes, of modest size."""
     ndim, channels = draw(st.integers(1, 3)), draw(st.integers(1, 20))
-    norm = draw(st.sampled_from(["none", "none", "batch", "batch", "running"]))
-    layers = 1 if norm == "batch" else draw(st.sampled_from([1, 1, 2, 3, 4]))
+    norm = draw(st.sampled_from(["none", "none", "batch", "batch", "running", "group", "instance", "layer"]))
+    layers = 1 if norm in MEASURED_NORMS else draw(st.sampled_from([1, 1, 2, 3, 4]))
+    groups = draw(st.integers(1, 5)) if norm == "group" else 1
+    narrowest = 8 if norm == "layer" else 1  # over fewer units nothing but rounding is left
     alive = None
     if draw(st.integers(0, 3)) == 0:
         pre, post = draw(st.sampled_from([(True, True), (True, False), (False, True)]))
@@ -97,10 +101,11 @@ def rules(draw):
         channels=channels,
         ndim=ndim,
         **draw(perceptions(ndim)),
-        hidden=tuple(draw(st.integers(1, 40)) for _ in range(layers)),
+        hidden=tuple(groups * draw(st.integers(narrowest, 40 // groups)) for _ in range(layers)),
         activation=draw(st.sampled_from(ACTIVATIONS)),
         negative_slope=draw(st.sampled_from([0.01, 0.2, 0.0, 1.5])),
         norm=norm,
+        norm_groups=groups,
         norm_eps=draw(st.sampled_from([1e-5, 1e-3, 0.1])),
         norm_affine=draw(st.booleans()),
         update_bias=draw(st.booleans()),
@@ -120,8 +125,9 @@ def calls(draw):
     reaches = [k // 2 for k in rule.kernel_size] if rule.has_filters else [0] * rule.ndim
     size = draw(grids(rule.ndim, reaches, rule.padding))
     batch, steps = draw(st.integers(1, 3)), draw(st.integers(1, 4))
-    if rule.norm == "batch":  # of fewer cells nothing but rounding is left; test_cpu_edges.py has the case
-        assume(batch * math.prod(size) >= 8)
+    if rule.norm in MEASURED_NORMS:  # of fewer cells nothing but rounding is left; test_cpu_edges.py has the case
+        together = {"batch": batch, "group": rule.hidden[0] // rule.norm_groups}.get(rule.norm, 1)
+        assume(together * math.prod(size) >= 8)
     repeats = [draw(st.booleans()) for _ in range(rule.ndim + 2)]
     extra = [1 if repeats[0] else batch, rule.extra]
     extra += [1 if repeat else n for repeat, n in zip(repeats[1:-1], size, strict=True)]
@@ -192,8 +198,8 @@ def recorded(values):
 
 
 @contextmanager
-def batch_norm(normalise):
-    """Batch norm of the reference by another formula, of (rule, z, y, params) with z [B, H, N] and y [B, P, N]."""
+def current_norm(normalise):
+    """Norms of the current state on the reference by another formula, of (rule, z [B, H, N], y [B, P, N], params)."""
     before, perceive = reference._normalise, reference._perceive
     seen = []
 
@@ -202,10 +208,10 @@ def batch_norm(normalise):
         return seen[0]
 
     def instead(rule, z, params, name):
-        if rule.norm != "batch":
+        if rule.norm not in CURRENT:
             return before(rule, z, params, name)
         z = normalise(rule, z, seen[0].flatten(2), params)
-        weight, bias = params.get("norm.weight"), params.get("norm.bias")
+        weight, bias = params.get(f"{name}.weight"), params.get(f"{name}.bias")
         return (z if weight is None else weight[:, None] * z + bias[:, None]), None
 
     reference._normalise, reference._perceive = instead, note_perceive
@@ -215,22 +221,32 @@ def batch_norm(normalise):
         reference._normalise, reference._perceive = before, perceive
 
 
+def grouped(rule, z):
+    """z [B, H, N] as [B, groups, units, N], and the axes of that which mean and variance are taken over."""
+    groups = {"group": rule.norm_groups, "layer": 1}.get(rule.norm, z.shape[1])
+    return z.unflatten(1, (groups, -1)), {"batch": (0, 2, 3), "layer": (2,)}.get(rule.norm, (2, 3))
+
+
 def constant_statistics(rule, z, y, params):
     """The formula with mean and variance as constants.
 
     The true gradient is that of this minus what flows through mean and variance. With few cells little or nothing is
     left, and rounding goes by the size of the parts, not of the difference.
     """
-    mean, var = z.detach().mean((0, 2)), z.detach().var((0, 2), unbiased=False)
-    return (z - mean[:, None]) / torch.sqrt(var + rule.norm_eps)[:, None]
+    z, axes = grouped(rule, z)
+    mean, var = z.detach().mean(axes, keepdim=True), z.detach().var(axes, unbiased=False, keepdim=True)
+    return ((z - mean) / torch.sqrt(var + rule.norm_eps)).flatten(1, 2)
 
 
 def rounded_moments(rule, z, y, params):
     """The formula with the variance as uncertain as the perception's second moments in float32 leave it."""
-    mean, var = z.mean((0, 2)), z.var((0, 2), unbiased=False)
-    reach = params["hidden.weight"].abs() @ y.transpose(0, 1).flatten(1).std(1, unbiased=False)
-    var = var + 2**-23 * torch.randn(reach.shape, dtype=reach.dtype) * reach.detach() ** 2
-    return (z - mean[:, None]) / torch.sqrt(var.clamp(min=0) + rule.norm_eps)[:, None]
+    z, axes = grouped(rule, z)
+    mean, var = z.mean(axes, keepdim=True), z.var(axes, unbiased=False, keepdim=True)
+    if rule.norm != "layer":  # which takes the hidden units' own
+        spread = y.std((0, 2) if rule.norm == "batch" else 2, unbiased=False, keepdim=True)  # [B or 1, P, 1]
+        reach = (params["hidden.weight"].abs() @ spread).detach().unflatten(1, z.shape[1:3])
+        var = var + 2**-23 * torch.randn(var.shape, dtype=var.dtype) * reach.square().mean(2, keepdim=True)
+    return ((z - mean) / torch.sqrt(var.clamp(min=0) + rule.norm_eps)).flatten(1, 2)
 
 
 def undecided(exact, single):
@@ -311,9 +327,9 @@ def compare(call, backend="cpu", device="cpu"):
     with recorded(single_signs):
         single = results(call, "reference", x, params, extra, masks)
     assume(not undecided(exact_signs, single_signs))
-    with batch_norm(constant_statistics):
-        parts = results(call, "reference", *wide(torch.Tensor.double)) if call.rule.norm == "batch" else exact
-    with batch_norm(rounded_moments):
+    with current_norm(constant_statistics):
+        parts = results(call, "reference", *wide(torch.Tensor.double)) if call.rule.norm in CURRENT else exact
+    with current_norm(rounded_moments):
         nudged = results(call, "reference", *wide(lambda value: shaken(value, generator)))
     with forced(call.isa, call.threads):
         ours = results(call, backend, x, params, extra, masks, device)

@@ -23,7 +23,7 @@ def model(**options):
 
 
 @pytest.mark.parametrize("permuted", [False, True], ids=["contiguous", "permuted"])
-@pytest.mark.parametrize("name", ["2d", "3d circular", "batch norm", "extra", "alive", "dense 1d"])
+@pytest.mark.parametrize("name", ["2d", "3d circular", "batch norm", "group norm", "extra", "alive", "dense 1d"])
 def test_opcheck(name, permuted):
     rule, size = CASES[name]
     x, params = make_state(rule, size, torch.float32), make_params(rule, torch.float32)
@@ -109,7 +109,7 @@ def test_refused_rules_say_why():
     wrong = {
         "torch.float64": (base, x.double()),
         "on meta": (base, x.to("meta")),
-        "norm='layer' is not fused": (base.replace(norm="layer"), x),
+        "norm='group' with 2 hidden layers": (base.replace(norm="group", hidden=(4, 4)), x),
         "norm='batch' with 2 hidden layers": (base.replace(norm="batch", hidden=(4, 4)), x),
         "noise": (base.replace(noise="state", noise_std=0.1), x),
         "5 hidden layers": (base.replace(hidden=(4,) * 5), x),

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import ncafast
-from ncafast import NCA, FallbackWarning, backends, native
+from ncafast import NCA, FallbackWarning, Rule, backends, native
 from ncafast.backends import fallback, registry
 
 pytestmark = pytest.mark.skipif(native.load() is None, reason="needs the C++ extension")
@@ -32,7 +32,6 @@ def warned(*calls):
 @pytest.mark.parametrize(
     ("fields", "dtype", "reason"),
     [
-        ({"norm": "group"}, torch.float32, "norm='group' is not fused"),
         ({"noise": "state", "noise_std": 0.1}, torch.float32, "noise='state' is not fused"),
         ({"norm": "batch", "hidden": (4, 4)}, torch.float32, "norm='batch' with 2 hidden layers is not fused"),
         ({}, torch.float64, "the state is torch.float64"),
@@ -49,12 +48,13 @@ def test_the_reason_is_said_once(fields, dtype, reason):
 
 def test_another_reason_is_said_too():
     x = torch.rand(1, 4, 5, 6)
-    found = warned(*[lambda norm=norm: NCA(4, 4, norm=norm)(x, steps=1) for norm in ("group", "layer", "group")])
+    rules = [Rule(4, hidden=4, noise=noise, noise_std=0.1) for noise in ("state", "update", "state")]
+    found = warned(*[lambda rule=rule: NCA.from_rule(rule)(x, steps=1) for rule in rules])
     assert len(found) == 2
 
 
 def test_who_asks_for_the_reference_backend_hears_nothing(monkeypatch):
-    nca, x = NCA(4, 4, norm="layer"), torch.rand(1, 4, 5, 6)
+    nca, x = NCA(4, (4, 4), norm="group"), torch.rand(1, 4, 5, 6)
 
     def inside():
         with backends.use("reference"):
@@ -69,7 +69,7 @@ def test_who_asks_for_the_reference_backend_hears_nothing(monkeypatch):
 
 def test_fused_rules_and_compiled_ones_say_nothing():
     x = torch.rand(1, 4, 5, 6)
-    traced = torch.compile(NCA(4, 4, norm="layer"), fullgraph=True, backend="eager")
+    traced = torch.compile(NCA(4, (4, 4), norm="group"), fullgraph=True, backend="eager")
     assert not warned(lambda: NCA(4, 4)(x, steps=1))
     assert not [w for w in warned(lambda: traced(x, steps=1)) if w.category is FallbackWarning]
 

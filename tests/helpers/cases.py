@@ -55,6 +55,19 @@ CASES: dict[str, tuple[Rule, tuple[int, ...]]] = {
     "group norm": (Rule(**_SMALL, norm="group", norm_groups=2), (4, 5)),
     "instance norm": (Rule(**_SMALL, norm="instance"), (4, 5)),
     "layer norm": (Rule(**_SMALL, norm="layer"), (4, 5)),
+    "group norm 3d": (
+        Rule(**_SMALL, ndim=3, num_filters=1, norm="group", norm_groups=3, padding="reflect", filter_bias=True),
+        (3, 2, 4),
+    ),
+    "group norm wide": (
+        Rule(channels=17, hidden=(34,), num_filters=3, norm="group", norm_groups=2, mutable=(3, 17), restore=(5, 6)),
+        (7, 9),
+    ),
+    "instance norm k7": (
+        Rule(**_SMALL, num_filters=1, kernel_size=7, norm="instance", norm_affine=False, filter_bias=True),
+        (5, 8),
+    ),
+    "layer norm deep": (Rule(channels=4, hidden=(6, 17), norm="layer", activation="gelu", norm_affine=False), (4, 5)),
     "leaky_relu": (Rule(**_SMALL, activation="leaky_relu", negative_slope=0.2), (4, 5)),
     "elu": (Rule(**_SMALL, activation="elu"), (4, 5)),
     "gelu": (Rule(**_SMALL, activation="gelu"), (4, 5)),
