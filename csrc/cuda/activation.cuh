@@ -53,7 +53,8 @@ NCAFAST_DEVICE void activate_rounded(const Shape& s, float (*values)[4]) {
   if (s.activation == Activation::relu)
     return each_value<count>(values, [](float v) { return P::rounded_positive(max_nan(v, 0.0f)); });
   activate<count>(s, values);
-  each_value<count>(values, [](float v) { return P::operand(v); });
+#pragma unroll
+  for (int i = 0; i < count; ++i) P::make_operands(values[i]);
 }
 
 // delta [count][4] times the derivative at z.

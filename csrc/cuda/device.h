@@ -1,8 +1,8 @@
 // What kernels and their launches ask of CUDA by name: every PTX instruction, shared memory, launches, queries. Nothing
 // else in csrc/cuda holds PTX or calls the CUDA runtime.
 //
-// tests/backends/cuda_shim gives the same names a meaning on the CPU, so that g++ compiles and runs the very same kernels: what
-// is added here is added there. A kernel that should run there
+// tests/backends/cuda_shim gives the same names a meaning on the CPU, so that g++ compiles and runs the very same
+// kernels: what is added here is added there. A kernel that should run there
 //   - takes shared memory from shared_memory<T>() and NCAFAST_SHARED, never from a plain __shared__,
 //   - waits for another thread's word with load_acquire, never by reading it in a loop,
 //   - starts nothing but through the launch functions below.
@@ -68,12 +68,19 @@ NCAFAST_DEVICE uint32_t to_tf32(float value) {
 // The smaller of a + b, which wraps, and `most`: one instruction on sm_90 and newer.
 NCAFAST_DEVICE uint32_t add_min(uint32_t a, uint32_t b, uint32_t most) { return __viaddmin_u32(a, b, most); }
 
-// Half of TF32's last bit added to the bits of what is a number, so that leaving out 13 of them rounds to nearest, ties
-// away from zero. Written out, since the compiler takes three instructions.
-NCAFAST_DEVICE float add_half_tf32(float value) {
-  uint32_t bits = __float_as_uint(value);
-  asm("{ .reg .pred number; setp.num.f32 number, %1, %1; @number add.u32 %0, %0, 0x1000; }" : "+r"(bits) : "f"(value));
-  return __uint_as_float(bits);
+// Half of TF32's last bit added to the bits of four numbers, so that leaving out 13 of them rounds to nearest, ties
+// away from zero. Where one is none, all four are left as they are: one question for two of them instead of one for
+// each.
+NCAFAST_DEVICE void add_half_tf32(float (&four)[4]) {
+  uint32_t bits[4];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) bits[i] = __float_as_uint(four[i]);
+  asm("{ .reg .pred numbers; .reg .u32 half; setp.num.f32 numbers, %0, %1; setp.num.and.f32 numbers, %2, %3, numbers; "
+      "selp.u32 half, 0x1000, 0, numbers; add.u32 %0, %0, half; add.u32 %1, %1, half; add.u32 %2, %2, half; "
+      "add.u32 %3, %3, half; }"
+      : "+r"(bits[0]), "+r"(bits[1]), "+r"(bits[2]), "+r"(bits[3]));
+#pragma unroll
+  for (int i = 0; i < 4; ++i) four[i] = __uint_as_float(bits[i]);
 }
 
 // Two floats as bfloat16, to nearest even: `low` in the lower half, where an MMA expects the smaller k.
@@ -100,15 +107,6 @@ NCAFAST_DEVICE void mma_m16n8k8_tf32(float (&d)[4], const uint32_t (&a)[4], uint
       "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
-// The same with a sum to begin with that stays as it is: d = c + a b.
-NCAFAST_DEVICE void mma_m16n8k8_tf32(float (&d)[4], const float (&c)[4], const uint32_t (&a)[4], uint32_t b0,
-                                     uint32_t b1) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%10,%11,%12,%13};"
-      : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "f"(c[0]), "f"(c[1]), "f"(c[2]), "f"(c[3]));
 }
 
 // [16, 8] += [16, 16] [16, 8], bfloat16; a register holds columns (rows of b) 2t and 2t + 1.

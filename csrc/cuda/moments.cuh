@@ -66,15 +66,72 @@ constexpr Precision moment_precision(Precision of_step) {
   unreachable();
 }
 
+// A warp's sums over cells: 16 rows of y y^T, a slice, by those blocks of 16 columns that no other slice has by
+// symmetry: its own and half of the others, which follow it, and again from the first. Rows g and g + 8 are columns 2g
+// and 2g + 1 of y, as in left_by_two. The sums of y itself are one more product, with ones.
+template <Precision precision, int most_blocks8>
+struct MomentSums {
+  using P = Product<precision>;
+  static constexpr int most_blocks = most_blocks8 / 4 + 1, rows = 16;  // a turn's
+  float second[most_blocks][2][4] = {}, once[4] = {};
+
+  NCAFAST_DEVICE static int blocks(int slices) { return slices / 2 + 1; }
+  NCAFAST_DEVICE static int column(int slice, int block, int slices) {
+    return 16 * (slice + block < slices ? slice + block : slice + block - slices);
+  }
+
+  // `rows` rows of y.
+  NCAFAST_DEVICE void add(const Shape& s, const float* y, int slice) {
+    const int slices = s.perception16 / 16;
+    const typename P::Right ones = P::right_of(__float_as_uint(1.0f), __float_as_uint(1.0f));
+#pragma unroll
+    for (int k = 0; k < rows; k += P::k) {
+      const auto left = left_by_two<P>(y + k * s.perception_row + 16 * slice, s.perception_row);
+      P::add(once, left, ones);
+#pragma unroll
+      for (int j = 0; j < most_blocks; ++j) {
+        if (j > 0 && j >= blocks(slices)) continue;
+        const float* from = y + k * s.perception_row + column(slice, j, slices);
+#pragma unroll
+        for (int n = 0; n < 2; ++n)
+          P::add(second[j][n], left, P::template right<Order::paired>(ByTerm{from + 8 * n, s.perception_row}));
+      }
+    }
+  }
+
+  // To [perception16 (1 + perception16)], or added to what is there.
+  NCAFAST_DEVICE void put(const Shape& s, bool adds, int slice, float* to) const {
+    const int slices = s.perception16 / 16, g = lane_g(), t = lane_t();
+    const auto put_one = [adds](float& there, float value) { there = adds ? there + value : value; };
+    float* const matrix = to + s.perception16;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int row = 16 * slice + 2 * g + i / 2;
+      if (t == 0 && i % 2 == 0) put_one(to[row], once[i]);
+#pragma unroll
+      for (int j = 0; j < most_blocks; ++j) {
+        // Of an even number of slices two are as far from each other either way: the first of them has the block.
+        if (j >= blocks(slices) || (2 * j == slices && slice >= j)) continue;
+#pragma unroll
+        for (int n = 0; n < 2; ++n) {
+          const int other = column(slice, j, slices) + 8 * n + 2 * t + i % 2;
+          put_one(matrix[row * s.perception16 + other], second[j][n][i]);
+          if (j > 0) put_one(matrix[other * s.perception16 + row], second[j][n][i]);
+        }
+      }
+    }
+  }
+};
+
 // This block's sums over its tiles, into `part`. `m` is a MomentMemory or a StepMemory, whose y is written over; blocks
 // have moment_threads.
 template <Precision precision, int most_blocks8, class Memory>
 NCAFAST_DEVICE void sum_tiles(const Shape& s, const Memory& m, const Sight& sight, const States<const float>& from,
                               float* part) {
-  using P = Product<precision>;
+  using Sums = MomentSums<precision, most_blocks8>;
   const int thread = static_cast<int>(threadIdx.x), warp = thread / 32;
   const int slices = s.perception16 / 16, groups = moment_groups(s), slice = warp % slices, group = warp / slices;
-  float second[most_blocks8][4] = {}, once = 0.0f;
+  Sums sums;
   over_own_tiles(s, m.shown, [&](const Tile& tile, int64_t, bool follows) {
     load_next_tile(s, from, tile, m.shown, follows, m.tile);
     list_all(s, tile, m.list, m.active, m.count);
@@ -83,40 +140,22 @@ NCAFAST_DEVICE void sum_tiles(const Shape& s, const Memory& m, const Sight& sigh
     for (int first = 0; first < count; first += moment_rows) {
       __syncthreads();
       const int rows = count - first < moment_rows ? count - first : moment_rows;
-      see<P, 2>(s, sight, tile, m.list + first, rows, m.y);
+      see<Product<precision>, 2>(s, sight, tile, m.list + first, rows, m.y);
       clear_rows(s, rows, moment_rows, m.y);
       __syncthreads();
-      if (thread < s.perception)
-        for (int row = 0; row < rows; ++row) once += P::read(m.y[row * s.perception_row + thread]);
       if (group >= groups) continue;
 #pragma unroll 1
-      for (int row = group * P::k; row < rows; row += groups * P::k) {
-        const float* y = m.y + row * s.perception_row;
-        const auto left = P::template left<Order::paired>(ByTerm{y + 16 * slice, s.perception_row});
-#pragma unroll
-        for (int n = 0; n < most_blocks8; ++n)
-          if (8 * n < s.perception16)
-            P::add(second[n], left, P::template right<Order::paired>(ByTerm{y + 8 * n, s.perception_row}));
-      }
+      for (int row = group * Sums::rows; row < rows; row += groups * Sums::rows)
+        sums.add(s, m.y + row * s.perception_row, slice);
     }
   });
   // The groups' sums one after the other, always in this order.
   for (int turn = 0; turn < groups; ++turn) {
     __syncthreads();
-    if (group != turn) continue;
-#pragma unroll
-    for (int n = 0; n < most_blocks8; ++n)
-#pragma unroll
-      for (int i = 0; i < 4; ++i)
-        if (8 * n < s.perception16) {
-          float& sum = m.y[(16 * slice + lane_g() + i / 2 * 8) * s.perception16 + 8 * n + 2 * lane_t() + i % 2];
-          sum = turn == 0 ? second[n][i] : sum + second[n][i];
-        }
+    if (group == turn) sums.put(s, turn > 0, slice, m.y);
   }
   __syncthreads();
-  if (thread < s.perception16) part[thread] = thread < s.perception ? once : 0.0f;
-  for (int i = 4 * thread; i < s.perception16 * s.perception16; i += 4 * moment_threads)
-    quad_at(part + s.perception16 + i) = quad_at(m.y + i);
+  for (int i = 4 * thread; i < moment_part(s); i += 4 * moment_threads) quad_at(part + i) = quad_at(m.y + i);
 }
 
 // Mean and variance of 16 hidden units from `unit` on, by one warp. `weight` [hidden32, perception_row] is W1, `moment`

@@ -52,72 +52,84 @@ NCAFAST_DEVICE float4 subtract4(const float4& a, const float4& b) {
   return make_float4(a.x - b.x, a.y - b.y, a.z - b.z, a.w - b.w);
 }
 
-// Of columns from `column` on, which show channels from c on.
-NCAFAST_DEVICE float4 centre_at(const Shape& s, const Sight& sight, int column, int c) {
-  return s.centred ? channels_at(s, sight.centre + column - c, c) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-}
-
 template <class P>
 NCAFAST_DEVICE float4 operand4(const float4& a) {
-  return make_float4(P::operand(a.x), P::operand(a.y), P::operand(a.z), P::operand(a.w));
+  float four[4] = {a.x, a.y, a.z, a.w};
+  P::make_operands(four);
+  return make_float4(four[0], four[1], four[2], four[3]);
 }
 
-// Channels c to c + 3 of rows, in columns from `column` + c on.
-template <class P, int rows>
-NCAFAST_DEVICE void put_quads(const Shape& s, float* const (&row)[rows], int column, int c,
-                              const float4 (&value)[rows]) {
-  float4 out[rows];
-#pragma unroll
-  for (int j = 0; j < rows; ++j) out[j] = operand4<P>(value[j]);
-  if (s.channels % 4 == 0) {
-#pragma unroll
-    for (int j = 0; j < rows; ++j) store_shared(row[j] + column + c, out[j]);
-  } else {
-#pragma unroll
-    for (int j = 0; j < rows; ++j) put_channels(s, row[j] + column, c, out[j]);
-  }
+// Channels c to c + 3 of a row of y, `to` their column. `whole`: there are four of them at any c.
+template <class P>
+NCAFAST_DEVICE void put_seen(const Shape& s, bool whole, float* to, int c, const float4& value) {
+  const float4 out = operand4<P>(value);
+  if (whole)
+    store_shared(to, out);
+  else
+    put_channels(s, to - c, c, out);
 }
+
+// 3 x 3 taps and states of 16 channels are what most rules have. With both known to the compiler the places of taps are
+// part of the instructions that read them: else a third of the instructions of a tap of one cell are additions.
+constexpr int common_taps = 3, common_channels = 16;
 
 // `together` filters from `filter` on, of four channels of a few cells, which share the loads of the filters.
-template <class P, int together, int cells_together>
+template <class P, int together, bool common, int cells_together>
 NCAFAST_DEVICE void see_filters(const Shape& s, const Sight& sight, const float* const (&seen)[cells_together],
                                 float* const (&row)[cells_together], int filter, int c) {
+  const int channels = common ? common_channels : s.channels, channels4 = common ? common_channels : s.channels4;
   float4 sum[together][cells_together];
 #pragma unroll
   for (int f = 0; f < together; ++f) {
-    const float4 start = subtract4(quad_at(sight.filter_bias + (filter + f) * s.channels4 + c),
-                                   centre_at(s, sight, s.own + (filter + f) * s.channels + c, c));
+    float4 start = quad_at(sight.filter_bias + (filter + f) * channels4 + c);
+    if (s.centred) start = subtract4(start, channels_at(s, sight.centre + s.own + (filter + f) * channels, c));
 #pragma unroll
     for (int j = 0; j < cells_together; ++j) sum[f][j] = start;
   }
-  const float* weights = sight.filters + filter * s.channels4 + c;
-  const int tap = s.filters * s.channels4, plane = s.halo[1] * s.halo[2] * s.channels4;
-  int start = -((s.radius[0] * s.halo[1] + s.radius[1]) * s.halo[2] + s.radius[2]) * s.channels4;
+  const float* weights = sight.filters + filter * channels4 + c;
+  const int next = s.filters * channels4, plane = s.halo[1] * s.halo[2] * channels4;
+  const auto add_tap = [&](int shift, int x) {
+    float4 weight[together];
+#pragma unroll
+    for (int f = 0; f < together; ++f) weight[f] = quad_at(weights + f * channels4);
+#pragma unroll
+    for (int j = 0; j < cells_together; ++j) {
+      const float4 value = quad_at(seen[j] + shift + x * channels4);
+#pragma unroll
+      for (int f = 0; f < together; ++f) fma4(sum[f][j], weight[f], value);
+    }
+    weights += next;
+  };
+  int start = -((s.radius[0] * s.halo[1] + s.radius[1]) * s.halo[2] + s.radius[2]) * channels4;
   int z = s.kernel[0];
+#pragma unroll 1
   do {  // there is at least one tap; a loop that may have none costs copies of all sums
-    int line = start, y = s.kernel[1];
-    do {
-      int shift = line, x = s.kernel[2];
+    int line = start;
+    if constexpr (common) {
+#pragma unroll
+      for (int y = 0; y < common_taps; ++y, line += s.halo[2] * channels4)
+#pragma unroll
+        for (int x = 0; x < common_taps; ++x) add_tap(line, x);
+    } else {
+      int y = s.kernel[1];
 #pragma unroll 1
       do {
-        float4 weight[together];
-#pragma unroll
-        for (int f = 0; f < together; ++f) weight[f] = quad_at(weights + f * s.channels4);
-#pragma unroll
-        for (int j = 0; j < cells_together; ++j) {
-          const float4 value = quad_at(seen[j] + shift);
-#pragma unroll
-          for (int f = 0; f < together; ++f) fma4(sum[f][j], weight[f], value);
-        }
-        weights += tap;
-        shift += s.channels4;
-      } while (--x);
-      line += s.halo[2] * s.channels4;
-    } while (--y);
+        int x = 0;
+#pragma unroll 1
+        do {
+          add_tap(line, x);
+        } while (++x < s.kernel[2]);
+        line += s.halo[2] * channels4;
+      } while (--y);
+    }
     start += plane;
   } while (--z);
 #pragma unroll
-  for (int f = 0; f < together; ++f) put_quads<P>(s, row, s.own + (filter + f) * s.channels, c, sum[f]);
+  for (int j = 0; j < cells_together; ++j) {
+    float* const to = row[j] + s.own + filter * channels + c;
+#pragma unroll
+    for (int f = 0; f < together; ++f) put_seen<P>(s, common || s.channels % 4 == 0, to + f * channels, c, sum[f][j]);
+  }
 }
 
 // Rows [0, rows) of y [rows, perception_row]: what the cells at list[0], list[1], ... of what the tile shows see, less
@@ -138,15 +150,25 @@ NCAFAST_DEVICE void see(const Shape& s, const Sight& sight, const Tile& tile, co
       seen[j] = sight.tile + list[r] * s.channels4 + c;
     }
     if (s.own > 0) {
-      const float4 centre = centre_at(s, sight, c, c);
       float4 own[cells_together];
 #pragma unroll
-      for (int j = 0; j < cells_together; ++j) own[j] = subtract4(quad_at(seen[j]), centre);
-      put_quads<P>(s, row, 0, c, own);
+      for (int j = 0; j < cells_together; ++j) own[j] = quad_at(seen[j]);
+      if (s.centred) {
+        const float4 centre = channels_at(s, sight.centre, c);
+#pragma unroll
+        for (int j = 0; j < cells_together; ++j) own[j] = subtract4(own[j], centre);
+      }
+#pragma unroll
+      for (int j = 0; j < cells_together; ++j) put_seen<P>(s, s.channels % 4 == 0, row[j] + c, c, own[j]);
     }
     int filter = 0;
-    for (; filter + 2 <= s.filters; filter += 2) see_filters<P, 2, cells_together>(s, sight, seen, row, filter, c);
-    if (filter < s.filters) see_filters<P, 1, cells_together>(s, sight, seen, row, filter, c);
+    if (s.kernel[1] == common_taps && s.kernel[2] == common_taps && s.channels == common_channels) {
+      for (; filter + 2 <= s.filters; filter += 2) see_filters<P, 2, true>(s, sight, seen, row, filter, c);
+      if (filter < s.filters) see_filters<P, 1, true>(s, sight, seen, row, filter, c);
+    } else {
+      for (; filter + 2 <= s.filters; filter += 2) see_filters<P, 2, false>(s, sight, seen, row, filter, c);
+      if (filter < s.filters) see_filters<P, 1, false>(s, sight, seen, row, filter, c);
+    }
   }
   for (int i = static_cast<int>(threadIdx.x); i < rows * s.extra; i += static_cast<int>(blockDim.x)) {
     const int row = i / s.extra, e = i - row * s.extra, column = s.perception - s.extra + e;

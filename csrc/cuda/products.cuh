@@ -82,15 +82,23 @@ class Walk {
 template <Precision>
 struct Product;
 
-// d = c + a b where c is wanted again: where the product has an instruction for it, no sum is copied.
+// A left operand of 16 neighbours a term, terms `row` floats apart and paired, which is what products that are not made
+// by pieces have anyway. Of every two neighbours the first is in a row g, the second in row g + 8: so two loads of two
+// floats do where four of one would. `from` is even, `row` 4 times an odd number: different banks.
+struct TwoByTwo {
+  const float* from;
+  int row;
+  NCAFAST_DEVICE float operator()(int i, int k) const { return from[k * row + i % 8 * 2 + i / 8]; }
+};
+
 template <class P>
-NCAFAST_DEVICE void start(float (&d)[4], const float (&c)[4], const typename P::Left& a, const typename P::Right& b) {
-  if constexpr (P::k == 8 && P::by_pieces && sizeof(typename P::Right) == 8) {
-    P::start(d, c, a, b);
+NCAFAST_DEVICE typename P::Left left_by_two(const float* from, int row) {
+  if constexpr (P::by_pieces) {
+    const float* at = from + 2 * lane_t() * row + 2 * lane_g();
+    const float2 one = *reinterpret_cast<const float2*>(at), two = *reinterpret_cast<const float2*>(at + row);
+    return P::left_of({__float_as_uint(one.x), __float_as_uint(one.y), __float_as_uint(two.x), __float_as_uint(two.y)});
   } else {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) d[i] = c[i];
-    P::add(d, a, b);
+    return P::template left<Order::paired>(TwoByTwo{from, row});
   }
 }
 
@@ -107,8 +115,8 @@ struct Product<Precision::tf32> {
   };
 
   NCAFAST_DEVICE static float rounded(float value) { return __uint_as_float(to_tf32(value)); }
-  // The same for what only products read: the 13 bits that they leave out are not cleared.
-  NCAFAST_DEVICE static float operand(float value) { return add_half_tf32(value); }
+  // Four for what only products read: the 13 bits that they leave out are not cleared.
+  NCAFAST_DEVICE static void make_operands(float (&four)[4]) { add_half_tf32(four); }
   // What a product reads of it.
   NCAFAST_DEVICE static float read(float operand) { return __uint_as_float(__float_as_uint(operand) & 0xffffe000u); }
   // The same of what is not below 0, or NaN, in one instruction: infinity looks like NaN to all but products.
@@ -148,11 +156,13 @@ struct Product<Precision::tf32> {
     }
     return a;
   }
+  // Rows 0 to 7 and 8 to 15 of a sum of `k` columns as right operands, paired, of values made operands before.
+  NCAFAST_DEVICE static void chained_rights(const float (*sum)[4], Right (&b)[2]) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) b[i] = right_of(__float_as_uint(sum[0][2 * i]), __float_as_uint(sum[0][2 * i + 1]));
+  }
   NCAFAST_DEVICE static void add(float (&d)[4], const Left& a, const Right& b) {
     mma_m16n8k8_tf32(d, a.r, b.r[0], b.r[1]);
-  }
-  NCAFAST_DEVICE static void start(float (&d)[4], const float (&c)[4], const Left& a, const Right& b) {
-    mma_m16n8k8_tf32(d, c, a.r, b.r[0], b.r[1]);
   }
 };
 
@@ -169,7 +179,7 @@ struct Product<Precision::tf32x3> {
   };
 
   NCAFAST_DEVICE static float rounded(float value) { return value; }
-  NCAFAST_DEVICE static float operand(float value) { return value; }
+  NCAFAST_DEVICE static void make_operands(float (&)[4]) {}
   NCAFAST_DEVICE static float read(float operand) { return operand; }
   NCAFAST_DEVICE static float rounded_positive(float value) { return value; }
   NCAFAST_DEVICE static void split(float value, uint32_t& high, uint32_t& low) {
@@ -212,6 +222,10 @@ struct Product<Precision::tf32x3> {
     for (int i = 0; i < 4; ++i) split(sum[0][i % 2 * 2 + i / 2], a.high[i], a.low[i]);
     return a;
   }
+  NCAFAST_DEVICE static void chained_rights(const float (*sum)[4], Right (&b)[2]) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) b[i] = right_of(__float_as_uint(sum[0][2 * i]), __float_as_uint(sum[0][2 * i + 1]));
+  }
   NCAFAST_DEVICE static void add(float (&d)[4], const Left& a, const Right& b) {
     mma_m16n8k8_tf32(d, a.low, b.high[0], b.high[1]);
     mma_m16n8k8_tf32(d, a.high, b.low[0], b.low[1]);
@@ -232,7 +246,7 @@ struct Product<Precision::bf16> {
   };
 
   NCAFAST_DEVICE static float rounded(float value) { return value; }
-  NCAFAST_DEVICE static float operand(float value) { return value; }
+  NCAFAST_DEVICE static void make_operands(float (&)[4]) {}
   NCAFAST_DEVICE static float read(float operand) { return operand; }
   NCAFAST_DEVICE static float rounded_positive(float value) { return value; }
 
@@ -257,6 +271,11 @@ struct Product<Precision::bf16> {
     return {{to_bf16x2(sum[0][0], sum[0][1]), to_bf16x2(sum[0][2], sum[0][3]), to_bf16x2(sum[1][0], sum[1][1]),
              to_bf16x2(sum[1][2], sum[1][3])}};
   }
+  NCAFAST_DEVICE static void chained_rights(const float (*sum)[4], Right (&b)[2]) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i)
+      b[i] = {{to_bf16x2(sum[0][2 * i], sum[0][2 * i + 1]), to_bf16x2(sum[1][2 * i], sum[1][2 * i + 1])}};
+  }
   NCAFAST_DEVICE static void add(float (&d)[4], const Left& a, const Right& b) {
     mma_m16n8k16_bf16(d, a.r, b.r[0], b.r[1]);
   }
@@ -275,7 +294,7 @@ struct Product<Precision::ieee> {
   };
 
   NCAFAST_DEVICE static float rounded(float value) { return value; }
-  NCAFAST_DEVICE static float operand(float value) { return value; }
+  NCAFAST_DEVICE static void make_operands(float (&)[4]) {}
   NCAFAST_DEVICE static float read(float operand) { return operand; }
   NCAFAST_DEVICE static float rounded_positive(float value) { return value; }
 
@@ -320,6 +339,15 @@ struct Product<Precision::ieee> {
 #pragma unroll
       for (int j = 0; j < 8; ++j) a.row[i][j] = __shfl_sync(0xffffffffu, sum[0][2 * i + j % 2], first + j / 2);
     return a;
+  }
+  NCAFAST_DEVICE static void chained_rights(const float (*sum)[4], Right (&b)[2]) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i)
+#pragma unroll
+      for (int column = 0; column < 2; ++column)
+#pragma unroll
+        for (int j = 0; j < 8; ++j)
+          b[i].column[column][j] = __shfl_sync(0xffffffffu, sum[0][2 * i + j % 2], 4 * (2 * lane_t() + column) + j / 2);
   }
   NCAFAST_DEVICE static void add(float (&d)[4], const Left& a, const Right& b) {
 #pragma unroll

@@ -56,7 +56,7 @@ struct InMemory {
 
 // Shared memory of a block.
 struct StepMemory {
-  float *tile, *y, *first, *update, *filters, *filter_bias;
+  float *tile, *y, *first, *first_bias, *update, *filters, *filter_bias;
   int* shown;
   uint16_t* list;
   uint8_t* active;
@@ -66,6 +66,7 @@ struct StepMemory {
     tile = arena.take<float>(int64_t{s.halo_cells} * s.channels4);
     y = arena.take<float>(int64_t{threads} * s.perception_row);
     first = arena.take<float>(int64_t{s.hidden32} * s.perception_row);
+    first_bias = arena.take<float>(2 * s.hidden32);
     update = arena.take<float>(int64_t{s.channels8} * s.hidden_row);
     filters = arena.take<float>(int64_t{s.taps} * s.filters * s.channels4);
     filter_bias = arena.take<float>(int64_t{s.filters} * s.channels4);
@@ -76,11 +77,17 @@ struct StepMemory {
   }
 };
 
-// The update d [2][channels / 8][4] of 32 cells, rows of y.
+// Terms of the first product whose left operands stay in registers for all hidden units, 48 registers of a lane at
+// most: so they are read once instead of once for every 32 units. Other instances have no room for them.
+template <Precision precision, int blocks8>
+constexpr int kept_terms = blocks8 == 2 && (precision == Precision::tf32 || precision == Precision::bf16) ? 48 : 0;
+
+// The update d [2][channels / 8][4] of 32 cells, rows of y. `first_bias` has every pair twice, as sums begin with it.
 template <Precision precision, int blocks8>
 NCAFAST_DEVICE void mlp(const Shape& s, const float* y, const float* first, const float* first_bias,
                         const float* update, const float* update_bias, float (&d)[2][blocks8][4]) {
   using P = Product<precision>;
+  constexpr int kept = kept_terms<precision, blocks8>;
   const int t = lane_t();
 #pragma unroll
   for (int n = 0; n < blocks8; ++n)
@@ -88,20 +95,22 @@ NCAFAST_DEVICE void mlp(const Shape& s, const float* y, const float* first, cons
     for (int i = 0; i < 4; ++i) d[0][n][i] = d[1][n][i] = update_bias[8 * n + 2 * t + i % 2];
   const Walk<P, true> seen[2] = {Walk<P, true>(ByRow{y, s.perception_row}),
                                  Walk<P, true>(ByRow{y + 16 * s.perception_row, s.perception_row})};
+  typename P::Left own[kept / P::k + 1][2];
+#pragma unroll
+  for (int k = 0; k < kept; k += P::k)
+    if (k < 16 || k / 16 * 16 < s.perception16) own[k / P::k][0] = seen[0].left(k), own[k / P::k][1] = seen[1].left(k);
   int h = 0;
 #pragma unroll 1
   do {
-    float z[8][4], bias[4][4];  // z of rows 0 to 15, then 16 to 31
+    float z[8][4];  // of rows 0 to 15, then 16 to 31
 #pragma unroll
-    for (int n = 0; n < 4; ++n) {
-      const float2 two = *reinterpret_cast<const float2*>(first_bias + h + 8 * n + 2 * t);
-      bias[n][0] = bias[n][2] = two.x;
-      bias[n][1] = bias[n][3] = two.y;
+    for (int n = 0; n < 8; ++n) {
+      const float4 bias = quad_at(first_bias + 2 * (h + n % 4 * 8) + 4 * t);
+      z[n][0] = bias.x, z[n][1] = bias.y, z[n][2] = bias.z, z[n][3] = bias.w;
     }
     const Walk<P, false> weights[2] = {Walk<P, false>(ByRow{first + h * s.perception_row, s.perception_row}),
                                        Walk<P, false>(ByRow{first + (h + 16) * s.perception_row, s.perception_row})};
-    const auto add_terms = [&](int k, bool begins) {
-      const typename P::Left a[2] = {seen[0].left(k), seen[1].left(k)};
+    const auto add_terms = [&](const typename P::Left(&a)[2], int k) {
 #pragma unroll
       for (int n = 0; n < 4; n += 2) {
         typename P::Right b[2];
@@ -109,21 +118,16 @@ NCAFAST_DEVICE void mlp(const Shape& s, const float* y, const float* first, cons
 #pragma unroll
         for (int i = 0; i < 2; ++i)
 #pragma unroll
-          for (int m = 0; m < 2; ++m) {
-            float (&sum)[4] = z[4 * m + n + i];
-            if (begins)
-              start<P>(sum, bias[n + i], a[m], b[i]);
-            else
-              P::add(sum, a[m], b[i]);
-          }
+          for (int m = 0; m < 2; ++m) P::add(z[4 * m + n + i], a[m], b[i]);
       }
     };
 #pragma unroll
-    for (int k = 0; k < 16; k += P::k) add_terms(k, k == 0);
+    for (int k = 0; k < kept; k += P::k)
+      if (k < 16 || k / 16 * 16 < s.perception16) add_terms(own[k / P::k], k);
 #pragma unroll 1
-    for (int k16 = 16; k16 < s.perception16; k16 += 16)
+    for (int k16 = kept; k16 < s.perception16; k16 += 16)
 #pragma unroll
-      for (int k = k16; k < k16 + 16; k += P::k) add_terms(k, false);
+      for (int k = k16; k < k16 + 16; k += P::k) add_terms({seen[0].left(k), seen[1].left(k)}, k);
     activate_rounded<P, 8>(s, z);
 #pragma unroll
     for (int k = 0; k < 32; k += P::k) {
@@ -227,14 +231,17 @@ NCAFAST_DEVICE void step_tile(const Shape& s, const StepMemory& m, const Sight& 
     const int row = static_cast<int>(threadIdx.x) / 32 * warp_rows;
     if (first + row >= count) continue;
     float d[2][blocks8][4];
-    mlp<precision, blocks8>(s, m.y + row * s.perception_row, m.first, weights.first_bias, m.update, weights.update_bias,
-                            d);
+    mlp<precision, blocks8>(s, m.y + row * s.perception_row, m.first, m.first_bias, m.update, weights.update_bias, d);
     write_moved<blocks8>(s, where, tile, sight.tile, m.shown, m.list, first + row, count, d);
   }
 }
 
 // What all steps read again and again; the caller waits for the copies.
 NCAFAST_DEVICE void load_weights(const Shape& s, const StepMemory& m, const Weights& weights) {
+  for (int h = 2 * static_cast<int>(threadIdx.x); h < s.hidden32; h += 2 * static_cast<int>(blockDim.x)) {
+    copy_async<8>(m.first_bias + 2 * h, weights.first_bias + h);
+    copy_async<8>(m.first_bias + 2 * h + 2, weights.first_bias + h);
+  }
   load_array(m.update, weights.update, s.channels8 * s.hidden_row);
   load_array(m.filters, weights.filters, s.taps * s.filters * s.channels4);
   load_array(m.filter_bias, weights.filter_bias, s.filters * s.channels4);

@@ -36,7 +36,7 @@ struct ThroughMlp {
 };
 
 struct MlpMemory {
-  float *tile, *y, *du, *dz, *first, *update, *filters, *filter_bias, *pushed;
+  float *tile, *y, *du, *dz, *first, *first_bias, *update, *filters, *filter_bias, *pushed;
   int* shown;
   uint16_t* list;
   uint8_t* active;
@@ -48,7 +48,8 @@ struct MlpMemory {
     du = arena.take<float>(int64_t{mlp_rows} * (s.channels8 + 4));
     dz = arena.take<float>(int64_t{mlp_rows} * (s.hidden32 + 4));
     first = arena.take<float>(int64_t{s.hidden32} * s.perception_row);
-    update = arena.take<float>(int64_t{s.channels8} * s.hidden_row);
+    first_bias = arena.take<float>(2 * s.hidden32);
+    update = arena.take<float>(int64_t{s.hidden32} * (s.channels8 + 4));
     filters = arena.take<float>(int64_t{s.taps} * s.filters * s.channels4);
     filter_bias = arena.take<float>(int64_t{s.filters} * s.channels4);
     pushed = arena.take<float>(pushes ? int64_t{s.halo_cells} * pushed_row(s) : 0);
@@ -58,6 +59,17 @@ struct MlpMemory {
     count = arena.take<int>(2);
   }
 };
+
+// Starts the copies of W2, transposed to [hidden32, channels8 + 4], and of the first bias as 16 units' sums begin with
+// it: four of a lane, of units g and g + 8 twice each.
+NCAFAST_DEVICE void load_layers(const Shape& s, const MlpMemory& m, const Weights& weights) {
+  const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
+  for (int c = thread / 32; c < s.channels8; c += threads / 32)
+    for (int h = thread % 32; h < s.hidden32; h += 32)
+      copy_async<4>(m.update + h * (s.channels8 + 4) + c, weights.update + c * s.hidden_row + h);
+  for (int i = thread; i < 2 * s.hidden32; i += threads)
+    copy_async<4>(m.first_bias + i, weights.first_bias + i / 32 * 16 + i % 32 / 4 + i % 4 / 2 * 8);
+}
 
 // dL/d(update) [mlp_rows, channels8 + 4] of the listed cells, rows past them 0. Adds this thread's share of its
 // channels' sums, which are those of quad threadIdx.x % (channels8 / 4): a block's threads are a multiple of those.
@@ -83,95 +95,86 @@ NCAFAST_DEVICE void gather_update(const ThroughMlp& a, const Tile& tile, const i
   }
 }
 
-// What a warp gathers over the cells of all tiles, for its 16 `units16` hidden units.
+// What a warp gathers over the cells of all tiles, for its 16 `units16` hidden units: sums of 16 columns by 8 units,
+// whose rows g and g + 8 are columns 2g and 2g + 1 as in left_by_two.
 template <int units16, int most_p8, int blocks8>
 struct LayerSums {
-  float first[units16][most_p8][4] = {}, update[units16][blocks8][4] = {};
-  float bias[units16][2] = {};  // of rows g and g + 8, this lane's cells
+  static constexpr int units8 = 2 * units16, most_p16 = most_p8 / 2, blocks16 = blocks8 / 2;
+  float first[most_p16][units8][4] = {}, update[blocks16][units8][4] = {};
+  float bias[units16][2] = {};  // of rows g and g + 8 of 16 units, this lane's cells
 
   // 16 cells: rows of y and du, and the warp's units `z`, first before the activation. dz goes to rows of `dz_out`.
   template <Precision precision>
-  NCAFAST_DEVICE void add(const Shape& s, const float* y, const float* du, const float* first_weight,
-                          const float* first_bias, const float* update_weight, int unit, float* dz_out) {
+  NCAFAST_DEVICE void add(const Shape& s, const MlpMemory& m, int cell, int unit) {
     using P = Product<precision>;
     const int g = lane_g(), t = lane_t(), du_row = s.channels8 + 4, dz_row = s.hidden32 + 4;
+    const float *y = m.y + cell * s.perception_row, *du = m.du + cell * du_row;
+    float* const dz_out = m.dz + (cell + 2 * t) * dz_row + unit + g;
     float z[units16][2][4], dz[units16][2][4] = {};
 #pragma unroll
-    for (int m = 0; m < units16; ++m)
+    for (int u = 0; u < units16; ++u)
 #pragma unroll
-      for (int i = 0; i < 4; ++i) z[m][0][i] = z[m][1][i] = first_bias[unit + 16 * m + g + i / 2 * 8];
-    const float* weights = first_weight + unit * s.perception_row;
-    const Walk<P, false> seen(ByRow{y, s.perception_row}), given(ByRow{du, du_row});
-    int k16 = 0;  // there is at least one turn of each loop, and then it has no copies of the sums
-#pragma unroll 1
-    do {
-#pragma unroll
-      for (int k = k16; k < k16 + 16; k += P::k) {
-        typename P::Right b[2];
-        seen.rights(k, b);
-#pragma unroll
-        for (int m = 0; m < units16; ++m) {
-          const auto w = Walk<P, true>(ByRow{weights + 16 * m * s.perception_row, s.perception_row}).left(k);
-#pragma unroll
-          for (int n = 0; n < 2; ++n) P::add(z[m][n], w, b[n]);
-        }
+      for (int n = 0; n < 2; ++n) {
+        const float4 bias = quad_at(m.first_bias + 2 * (unit + 16 * u) + 4 * g);
+        z[u][n][0] = bias.x, z[u][n][1] = bias.y, z[u][n][2] = bias.z, z[u][n][3] = bias.w;
       }
-    } while ((k16 += 16) < s.perception16);
-    k16 = 0;
-#pragma unroll 1
-    do {
+    add_terms<P, most_p16>(z, m.first + unit * s.perception_row, y, s.perception_row, s.perception16);
+    add_terms<P, blocks16>(dz, m.update + unit * du_row, du, du_row, s.channels8);
 #pragma unroll
-      for (int k = k16; k < k16 + 16; k += P::k) {
-        typename P::Left w[units16];
+    for (int u = 0; u < units16; ++u) {
+      through_activation<2>(s, z[u], dz[u]);
+      activate_rounded<P, 2>(s, z[u]);
 #pragma unroll
-        for (int m = 0; m < units16; ++m)
-          w[m] =
-              P::template left<Order::natural>(ByTerm{update_weight + k * s.hidden_row + unit + 16 * m, s.hidden_row});
-        typename P::Right b[2];
-        given.rights(k, b);
+      for (int n = 0; n < 2; ++n) {
 #pragma unroll
-        for (int n = 0; n < 2; ++n)
+        for (int i = 0; i < 4; ++i) bias[u][i / 2] += dz[u][n][i];
+        P::make_operands(dz[u][n]);
 #pragma unroll
-          for (int m = 0; m < units16; ++m) P::add(dz[m][n], w[m], b[n]);
+        for (int i = 0; i < 4; ++i) dz_out[(8 * n + i % 2) * dz_row + 16 * u + i / 2 * 8] = dz[u][n][i];
       }
-    } while ((k16 += 16) < s.channels8);
-#pragma unroll
-    for (int m = 0; m < units16; ++m) {
-      through_activation<2>(s, z[m], dz[m]);
-      activate_rounded<P, 2>(s, z[m]);
-#pragma unroll
-      for (int n = 0; n < 2; ++n)
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          bias[m][i / 2] += dz[m][n][i];
-          dz[m][n][i] = P::operand(dz[m][n][i]);
-          dz_out[(8 * n + 2 * t + i % 2) * dz_row + unit + 16 * m + g + i / 2 * 8] = dz[m][n][i];
-        }
     }
 #pragma unroll
     for (int k = 0; k < 16; k += P::k) {
-      typename P::Left value[units16], delta[units16];
+      typename P::Right value[units16][2], delta[units16][2];
 #pragma unroll
-      for (int m = 0; m < units16; ++m) {
-        value[m] = P::template chained<true>(z[m] + k / 8);
-        delta[m] = P::template chained<true>(dz[m] + k / 8);
+      for (int u = 0; u < units16; ++u) {
+        P::chained_rights(z[u] + k / 8, value[u]);
+        P::chained_rights(dz[u] + k / 8, delta[u]);
       }
+      add_columns<P>(update, du + k * du_row, du_row, s.channels8, value);
+      add_columns<P>(first, y + k * s.perception_row, s.perception_row, s.perception16, delta);
+    }
+  }
+
+  // Sums of the warp's units by 16 rows, of at most 16 `most16` terms. There are at least 16.
+  template <class P, int most16>
+  NCAFAST_DEVICE static void add_terms(float (&sums)[units16][2][4], const float* weights, const float* rows, int row,
+                                       int terms) {
+    const Walk<P, false> seen(ByRow{rows, row});
 #pragma unroll
-      for (int n = 0; n < blocks8; ++n) {
-        if (8 * n < s.channels8) {
-          const auto b = P::template right<Order::paired>(ByTerm{du + k * du_row + 8 * n, du_row});
+    for (int k = 0; k < 16 * most16; k += P::k) {
+      if (k >= 16 && k / 16 * 16 >= terms) continue;
+      typename P::Right b[2];
+      seen.rights(k, b);
 #pragma unroll
-          for (int m = 0; m < units16; ++m) P::add(update[m][n], value[m], b);
-        }
+      for (int u = 0; u < units16; ++u) {
+        const auto w = Walk<P, true>(ByRow{weights + 16 * u * row, row}).left(k);
+#pragma unroll
+        for (int n = 0; n < 2; ++n) P::add(sums[u][n], w, b[n]);
       }
+    }
+  }
+
+  // Sums of columns by the warp's units, of P::k rows.
+  template <class P, int most16>
+  NCAFAST_DEVICE static void add_columns(float (&sums)[most16][units8][4], const float* rows, int row, int columns,
+                                         const typename P::Right (&units)[units16][2]) {
 #pragma unroll
-      for (int n = 0; n < most_p8; ++n) {
-        if (8 * n < s.perception16) {
-          const auto b = P::template right<Order::paired>(ByTerm{y + k * s.perception_row + 8 * n, s.perception_row});
+    for (int j = 0; j < most16; ++j) {
+      if (j > 0 && 16 * j >= columns) continue;
+      const auto left = left_by_two<P>(rows + 16 * j, row);
 #pragma unroll
-          for (int m = 0; m < units16; ++m) P::add(first[m][n], delta[m], b);
-        }
-      }
+      for (int n = 0; n < units8; ++n) P::add(sums[j][n], left, units[n / 2][n % 2]);
     }
   }
 
@@ -179,32 +182,28 @@ struct LayerSums {
   NCAFAST_DEVICE void through_fold(const Shape& s, const Folding& f, int unit, float* part) {
     const int g = lane_g(), t = lane_t();
 #pragma unroll
-    for (int m = 0; m < units16; ++m)
+    for (int n = 0; n < units8; ++n)
 #pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const int h = unit + 16 * m + 8 * half + g;
+      for (int i = 0; i < 2; ++i) {
+        const int h = unit + 8 * n + 2 * t + i;
         const bool there = h < s.hidden;
         const float* weight = f.layer.weight + (there ? h : 0) * s.perception;
         const float scale = there ? fold_scale(f, h) : 0.0f;
-        float rows = 0.0f, sum = bias[m][half];
+        float rows = 0.0f;
 #pragma unroll
-        for (int n = 0; n < most_p8; ++n)
+        for (int j = 0; j < most_p16; ++j)
 #pragma unroll
-          for (int i = 0; i < 2; ++i) {
-            float& value = first[m][n][2 * half + i];
-            const int p = 8 * n + 2 * t + i;
+          for (int half = 0; half < 2; ++half) {
+            float& value = first[j][n][2 * half + i];
+            const int p = 16 * j + 2 * g + half;
             if (p < s.perception) rows = fmaf(weight[p], value, rows);
             value *= scale;
           }
 #pragma unroll
-        for (int far = 1; far < 4; far *= 2) {
-          rows += __shfl_xor_sync(0xffffffffu, rows, far);
-          sum += __shfl_xor_sync(0xffffffffu, sum, far);
-        }
-        if (t > 0) continue;
-        part[h] = there ? rows : 0.0f;
-        part[s.hidden32 + h] = sum;
+        for (int far = 4; far < 32; far *= 2) rows += __shfl_xor_sync(0xffffffffu, rows, far);
+        if (g == 0) part[h] = there ? rows : 0.0f;
       }
+    each_bias(unit, [&](int h, float sum) { part[s.hidden32 + h] = sum; });
   }
 
   // To the block's slab, which this warp's units have to themselves.
@@ -212,30 +211,36 @@ struct LayerSums {
     const Slab at(s);
     const int g = lane_g(), t = lane_t();
 #pragma unroll
-    for (int m = 0; m < units16; ++m) {
+    for (int n = 0; n < units8; ++n)
 #pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const int h = unit + 16 * m + 8 * half + g;
+      for (int i = 0; i < 2; ++i) {
+        const int h = unit + 8 * n + 2 * t + i;
+        const auto add_pair = [&](float* row, const float (&sum)[4]) {
+          float2& there = *reinterpret_cast<float2*>(row + 2 * g);
+          there = make_float2(there.x + sum[i], there.y + sum[2 + i]);
+        };
 #pragma unroll
-        for (int n = 0; n < most_p8; ++n) {
-          if (8 * n < s.perception16)
-            add_pair(slab + at.first + h * s.perception16 + 8 * n + 2 * t, first[m][n] + 2 * half);
-        }
+        for (int j = 0; j < most_p16; ++j)
+          if (16 * j < s.perception16) add_pair(slab + at.first + h * s.perception16 + 16 * j, first[j][n]);
 #pragma unroll
-        for (int n = 0; n < blocks8; ++n)
-          if (8 * n < s.channels8)
-            add_pair(slab + at.update + h * s.channels8 + 8 * n + 2 * t, update[m][n] + 2 * half);
-        float sum = bias[m][half];
-        sum += __shfl_xor_sync(0xffffffffu, sum, 1);
-        sum += __shfl_xor_sync(0xffffffffu, sum, 2);
-        if (t == 0) slab[at.first_bias + h] += sum;
+        for (int j = 0; j < blocks16; ++j)
+          if (16 * j < s.channels8) add_pair(slab + at.update + h * s.channels8 + 16 * j, update[j][n]);
       }
-    }
+    each_bias(unit, [&](int h, float sum) { slab[at.first_bias + h] += sum; });
   }
 
-  NCAFAST_DEVICE static void add_pair(float* to, const float* pair) {
-    float2& there = *reinterpret_cast<float2*>(to);
-    there = make_float2(there.x + pair[0], there.y + pair[1]);
+  // Calls work(hidden unit, sum of dz over its cells) in one lane for each of the warp's units.
+  template <class Work>
+  NCAFAST_DEVICE void each_bias(int unit, Work work) {
+#pragma unroll
+    for (int u = 0; u < units16; ++u)
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        float sum = bias[u][half];
+        sum += __shfl_xor_sync(0xffffffffu, sum, 1);
+        sum += __shfl_xor_sync(0xffffffffu, sum, 2);
+        if (lane_t() == 0) work(unit + 16 * u + 8 * half + lane_g(), sum);
+      }
   }
 };
 
@@ -259,11 +264,11 @@ NCAFAST_DEVICE void write_dy(const ThroughMlp& a, const Tile& tile, const int* s
     const Walk<P, true> delta[2] = {Walk<P, true>(ByRow{dz, dz_row}), Walk<P, true>(ByRow{dz + 16 * dz_row, dz_row})};
     static_assert(mlp_rows == 32, "two left operands");
     const float* weights = first + column;
-    int k16 = 0;
+    int k32 = 0;
 #pragma unroll 1
     do {
 #pragma unroll
-      for (int k = k16; k < k16 + 16; k += P::k, weights += P::k * s.perception_row) {
+      for (int k = k32; k < k32 + 32; k += P::k, weights += P::k * s.perception_row) {
         typename P::Right weight[2];
 #pragma unroll
         for (int n = 0; n < 2; ++n)
@@ -275,7 +280,7 @@ NCAFAST_DEVICE void write_dy(const ThroughMlp& a, const Tile& tile, const int* s
           for (int n = 0; n < 2; ++n) P::add(sum[m][n], left, weight[n]);
         }
       }
-    } while ((k16 += 16) < s.hidden32);
+    } while ((k32 += 32) < s.hidden32);
     const int p = column + 2 * t;
 #pragma unroll
     for (int m = 0; m < mlp_rows / 16; ++m)
@@ -332,7 +337,7 @@ __global__ void __launch_bounds__(mlp_threads<wide>, wide ? 1 : 2) through_mlp(c
     load_plain_first(s, a.folding.layer.weight, m.first);
   else
     load_array(m.first, a.weights.first, s.hidden32 * s.perception_row);
-  load_array(m.update, a.weights.update, s.channels8 * s.hidden_row);
+  load_layers(s, m, a.weights);
   load_array(m.filters, a.weights.filters, s.taps * s.filters * s.channels4);
   load_array(m.filter_bias, a.weights.filter_bias, s.filters * s.channels4);
   copy_async_commit();
@@ -364,9 +369,7 @@ __global__ void __launch_bounds__(mlp_threads<wide>, wide ? 1 : 2) through_mlp(c
       gather_update<P>(a, tile, m.shown, list, rows, m.du, update_bias);
       __syncthreads();  // and all are done with the dz before
 #pragma unroll 1
-      for (int cell = 0; cell < mlp_rows; cell += 16)
-        sums.template add<precision>(s, m.y + cell * s.perception_row, m.du + cell * (s.channels8 + 4), m.first,
-                                     a.weights.first_bias, m.update, unit, m.dz + cell * (s.hidden32 + 4));
+      for (int cell = 0; cell < mlp_rows; cell += 16) sums.template add<precision>(s, m, cell, unit);
       __syncthreads();
       write_dy<precision>(a, tile, m.shown, list, rows, m.dz, m.first, m.y);
       if (!pushes) continue;

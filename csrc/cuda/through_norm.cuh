@@ -77,14 +77,18 @@ NCAFAST_DEVICE void complete_rows(const ThroughNorm& a, const NormMemory& m, con
       sum[n][2 * half + 1] = own.y + m.offset[p + 1];
     }
   }
+  const Walk<P, true> own(ByRow{y, s.perception_row});
 #pragma unroll 1
   for (int k = 0; k < s.perception16; k += P::k) {
-    const auto left = P::template left<Order::natural>(ByRow{y + k, s.perception_row});
+    const auto left = own.left(k);
 #pragma unroll
-    for (int n = 0; n < most_p8; ++n)
-      if (8 * n < s.perception16)
-        P::add(sum[n], left,
-               P::template right<Order::natural>(ByRow{m.matrix + 8 * n * s.perception_row + k, s.perception_row}));
+    for (int n = 0; n < most_p8; n += 2) {
+      if (8 * n >= s.perception16) continue;
+      typename P::Right b[2];
+      Walk<P, false>(ByRow{m.matrix + 8 * n * s.perception_row, s.perception_row}).rights(k, b);
+#pragma unroll
+      for (int i = 0; i < 2; ++i) P::add(sum[n + i], left, b[i]);
+    }
   }
   __syncwarp();  // all lanes have read the rows
 #pragma unroll

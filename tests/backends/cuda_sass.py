@@ -62,16 +62,21 @@ def _blocks(body: str) -> list[Block]:
             labels[found[1]] = len(blocks) - 1
         elif found := _LINE.match(line):
             _, guard, word, arguments = found.groups()
+            if word.startswith("CALL") and ".L_x_" in arguments:
+                word = "BRA"  # within the kernel, from which nothing returns
             name = word.split(".")[0]
             blocks[-1].words.append(word)
             if name not in ("BRA", "BRX", "EXIT", "RET"):
                 continue
             to = re.findall(r"\.L_x_\d+", line)
-            apart = word.startswith(("BRA.DIV", "BRA.CONV"))  # where a warp's lanes are not together
+            apart, together = (
+                word.startswith("BRA.DIV"),
+                word.startswith("BRA.CONV"),
+            )  # a warp's lanes, which are together
             if not apart:
                 targets.append((len(blocks) - 1, to))
             falls = guard or apart or re.match(r"!?U?P\d|UR\d", arguments)
-            if falls and name != "BRX":
+            if falls and not together and name != "BRX":
                 blocks[-1].next.append(len(blocks))
             blocks.append(Block())
     for number, block in enumerate(blocks):  # what ends without a branch goes on
@@ -92,44 +97,35 @@ def _kind(word: str) -> str:
 
 
 def loops(blocks: list[Block]) -> Loop:
-    """The whole kernel as a loop of one turn, with its loops in it."""
-    order = _order(blocks)
-    number = {b: i for i, b in enumerate(order)}
-    before: dict[int, list[int]] = {b: [] for b in order}
-    for b in order:
-        for n in blocks[b].next:
-            before[n].append(b)
-    above = _dominators(order, number, before)
-    found: dict[int, set[int]] = {}
-    for latch in order:
-        for head in blocks[latch].next:
-            if not _dominates(above, head, latch):
-                continue
-            body = found.setdefault(head, {head})
-            waiting = [latch]
-            while waiting:
-                b = waiting.pop()
-                if b not in body:
-                    body.add(b)
-                    waiting += before[b]
+    """The whole kernel as a loop of one turn, with its loops in it.
+
+    A loop is a set of blocks that all lead to each other. Its head is one that a way leads to from outside, and the
+    loops in it are those that are left without ways to the head. Where a compiler lets several ways lead into a loop,
+    the head is the one that leaves least.
+    """
+    order = _order(blocks, 0, set(range(len(blocks))), set())
     top = Loop(0, set(order), order)
-    for head, body in sorted(found.items(), key=lambda pair: -len(pair[1])):
-        place = top
-        while inside := next((loop for loop in place.inner if body <= loop.blocks), None):
-            place = inside
-        place.inner.append(Loop(head, body, [b for b in order if b in body]))
+    waiting, heads = [top], {0}
+    while waiting:
+        loop = waiting.pop()
+        for body in _circles(blocks, loop.order, heads):
+            entries = {n for b in order if b not in body for n in blocks[b].next if n in body}
+            head = min(sorted(entries), key=lambda n: _size(_circles(blocks, sorted(body), {*heads, n})))
+            loop.inner.append(Loop(head, body, _order(blocks, head, body, {head})))
+            heads.add(head)
+        waiting += loop.inner
     _count(blocks, top)
     return top
 
 
-def _order(blocks: list[Block]) -> list[int]:
-    """Blocks that can be reached, each before what follows it but where a loop goes back."""
-    seen, done = {0}, []
-    way = [(0, iter(blocks[0].next))]
+def _order(blocks: list[Block], start: int, inside: set[int], closed: set[int]) -> list[int]:
+    """Blocks that are reached from one through others, each before what follows it but where a loop goes back."""
+    seen, done = {start}, []
+    way = [(start, iter(blocks[start].next))]
     while way:
         b, rest = way[-1]
         for n in rest:
-            if n not in seen:
+            if n in inside and n not in seen and n not in closed:
                 seen.add(n)
                 way.append((n, iter(blocks[n].next)))
                 break
@@ -139,30 +135,36 @@ def _order(blocks: list[Block]) -> list[int]:
     return done[::-1]
 
 
-def _dominators(order: list[int], number: dict[int, int], before: dict[int, list[int]]) -> dict[int, int]:
-    """For each block the last one that every way to it goes through."""
-    above = {order[0]: order[0]}
-    changed = True
-    while changed:
-        changed = False
-        for b in order[1:]:
-            ways = [n for n in before[b] if n in above]
-            shared = ways[0]
-            for n in ways[1:]:
-                while n != shared:
-                    if number[n] > number[shared]:
-                        n = above[n]
-                    else:
-                        shared = above[shared]
-            if above.get(b) != shared:
-                above[b], changed = shared, True
-    return above
+def _size(sets: list[set[int]]) -> int:
+    return sum(map(len, sets))
 
 
-def _dominates(above: dict[int, int], head: int, b: int) -> bool:
-    while b != head and above[b] != b:
-        b = above[b]
-    return b == head
+def _circles(blocks: list[Block], members: list[int], heads: set[int]) -> list[set[int]]:
+    """Sets of blocks that lead to each other, without ways to the heads of loops around them (Kosaraju)."""
+    inside, order, seen = set(members), list[int](), set[int]()
+    for b in members:
+        if b not in seen:
+            order = [n for n in _order(blocks, b, inside - seen, heads)] + order
+            seen |= set(order)
+    before: dict[int, list[int]] = {b: [] for b in members}
+    for b in members:
+        for n in blocks[b].next:
+            if n in inside and n not in heads:
+                before[n].append(b)
+    found, taken = [], set[int]()
+    for b in order:
+        if b in taken:
+            continue
+        body, waiting = set[int](), [b]
+        while waiting:
+            n = waiting.pop()
+            if n not in body and n not in taken:
+                body.add(n)
+                waiting += before[n]
+        taken |= body
+        if len(body) > 1 or b in before[b]:
+            found.append(body)
+    return found
 
 
 def _count(blocks: list[Block], loop: Loop) -> None:

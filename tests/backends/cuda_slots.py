@@ -68,8 +68,8 @@ class Tile:
         halo = (self.box[0] + 2) * (self.box[1] + 2)
         parts = self.box[0] + self.box[1] + 4
         return (
-            Rule("note_shown", lambda o: o.own["STS"] in (1, 2, 3) and sum(o.own.values()) > 90 and not o.own["LDG"]
-                 and not o.own["VOTE"] and not o.own["LDS"], lambda _: -(-parts // 32) / self.warps),
+            Rule("note_shown", _without(lambda o: not o.inner and o.own["STS"] in (1, 2, 3) and sum(o.own.values()) > 90,
+                                        "LDG", "VOTE", "LDS"), lambda _: -(-parts // 32) / self.warps),
             Rule("move planes", _without(_has("LDS.128", "STS.128"), "FFMA", "HMMA"), None, needed=False),
             Rule("load_tile", _has("LDGSTS.128"), _work("LDGSTS.128", self.each(halo * 4))),
             Rule("load_tile, channels first", _within("LDGSTS"), None),
@@ -86,16 +86,16 @@ class Tile:
         )  # fmt: skip
 
     def seeing(self) -> Rule:
-        """The perception of a pass."""
-        taps = (Rule("z", _any, lambda _: 1, (Rule("line", _any, lambda _: 3, (Rule("tap", _any, lambda _: 3),)),)),)
+        """The perception of a pass: of its nests of loops that of two filters and planes of 3 x 3 taps."""
+        taps = (Rule("taps", _has("FFMA"), lambda _: 1),)
 
         def filters(loop: Loop) -> bool:
-            return loop.all["FFMA"] >= 8 * self.together and not loop.own["FFMA"]
+            return any(plane.own["FFMA"] >= 9 * 8 * self.together for plane in loop.inner)
 
         nest = Rule("filters", filters, lambda _: 1, taps, frozenset({"STS", "LDG"}))
-        single = Rule("one filter", lambda o: bool(o.all["FFMA"]), None)
+        others = Rule("other filters", lambda o: bool(o.all["FFMA"]), None)
         return Rule("see", lambda o: bool(o.all["FFMA"] and not o.all["HMMA"]),
-                    lambda _: self.rows * 4 / self.threads / self.together, (nest, single),
+                    lambda _: self.rows * 4 / self.threads / self.together, (nest, others),
                     frozenset({"STS", "LDG"}))  # fmt: skip
 
 
@@ -110,7 +110,7 @@ _ROWS = Rule("clear_rows", lambda o: set(o.own) & {"LDS", "LDG"} == set() and o.
 
 def step_rule(t: Tile) -> Rule:
     """A tile of `step_kernel`."""
-    products = Rule("products", _has("HMMA"), lambda o: 4 * 8 / o.own["HMMA"])  # the first two terms of six before it
+    products = Rule("products", _has("HMMA"), None)  # of more terms than the 48 whose operands stay in registers
     hidden = Rule("mlp", _within("HMMA"), lambda _: 4, (products,), frozenset({"FMUL"}))
     still = t.each(t.cells * (1 - t.active) * 4)
     return Rule("tile", _within("HMMA", "LDGSTS.128"), None, (
@@ -123,10 +123,7 @@ def step_rule(t: Tile) -> Rule:
 
 def mlp_rule(t: Tile) -> Rule:
     """A tile of `through_mlp` whose dL/dy goes to memory."""
-    first = Rule("z", lambda o: o.own["LDSM"] >= 3, lambda o: 6 * 4 / o.own["HMMA"])
-    second = Rule("dh", lambda o: o.own["HMMA"] > 0, lambda o: 2 * 4 / o.own["HMMA"])
-    sums = Rule("sums", lambda o: len(o.inner) == 2 and all(i.own["HMMA"] for i in o.inner),
-                lambda _: 2, (first, second), frozenset({"FMUL.SAT"}))  # fmt: skip
+    sums = Rule("sums", _has("HMMA"), lambda _: 2, (), frozenset({"FMUL.SAT"}))
     product = Rule("product", _has("HMMA"), lambda o: 16 * 4 / o.own["HMMA"])
     dy = Rule("write_dy", _within("HMMA", "STG.64"), lambda _: 3 / t.warps, (product,), frozenset({"STS"}))
     gather = Rule("gather_update", _has("LDG.128", "STS.128"), lambda _: t.rows * 4 / t.threads, (),
@@ -145,14 +142,56 @@ def mlp_rule(t: Tile) -> Rule:
 
 
 def moments_rule(t: Tile) -> Rule:
-    """A tile of `sum_moments`: 6 of 8 warps have products, two of them sums."""
-    products = Rule("products", _has("HMMA"), lambda o: 8 * 6 / o.own["HMMA"] * 6 / t.warps)
-    sums = Rule("sums", lambda o: o.own["FADD"] > 8, lambda o: t.rows / o.own["FADD"] * 2 / t.warps)
-    rest = Rule("rest of sums", lambda o: o.own["FADD"] > 0, None, needed=False)
+    """A tile of `sum_moments`: 6 of 8 warps have products, of half of a pass's rows, 5 for 8 of them."""
+    products = Rule("products", _has("HMMA"), lambda o: t.rows / 2 / 8 * 5 / o.own["HMMA"] * 6 / t.warps)
     return Rule("tile", _within("HMMA", "LDGSTS.128"), None, (
-        _pass(products, t.seeing(), _EXTRA, sums, rest, _ROWS, times=lambda _: t.cells / t.rows, closed=frozenset()),
+        _pass(products, t.seeing(), _EXTRA, _ROWS, times=lambda _: t.cells / t.rows, closed=frozenset()),
         *t.loading(), *t.listing(),
     ))  # fmt: skip
+
+
+def norm_rule(t: Tile) -> Rule:
+    """A tile of `through_norm` whose dL/dy stays on the chip; filters learn: 3 of 4 warps have rows of them."""
+    around = (t.box[0] + 2) * (t.box[1] + 2)
+    aligned = frozenset({"LDS"})
+    x = Rule("x", lambda o: 0 < 2 * o.own["FFMA"] == 12 * o.own["LDS.128"], lambda o: t.box[1] * 12 / o.own["FFMA"],
+             (), aligned)  # fmt: skip
+    apart = Rule("channels apart", _any, None, needed=False)
+    lines = Rule("lines", lambda o: any(map(x.is_it, o.inner)), lambda _: t.box[0] / 4, (x, apart), aligned)
+
+    def of_threes(loop: Loop) -> bool:
+        return any(map(lines.is_it, loop.inner))
+
+    return Rule("tile", _within("HMMA", "LDGSTS.128"), None, (
+        Rule("complete_rows", _within("HMMA"), lambda _: t.cells / 16 / t.warps,
+             (Rule("product", _has("HMMA"), lambda _: 6),)),
+        Rule("add_filters", of_threes, lambda _: 3 / t.warps, (lines, apart)),
+        Rule("push", lambda o: bool(o.all["FFMA"] and o.all["STS.128"] and not o.all["LDG"]),
+             lambda _: t.cells / 32, (Rule("quad", _any, lambda _: 1, _pushed(), aligned),)),
+        Rule("add_filters of other rows", _within("FFMA", "STG.128"), None),
+        t.seeing(),
+        Rule("write_pushed", _has("LDS.128", "STG.128", "FADD"), lambda _: t.each(around * 4), (),
+             frozenset({"STG", "LDG"})),
+        Rule("write_rows", _has("LDS.128", "STG.128"), None),
+        Rule("clear_pushed", lambda o: o.own["STS.128"] > 0 and not o.own["LDS.128"],
+             _work("STS.128", t.each(around * 5))),
+        Rule("note_active", _without(_has("LDS", "STS"), "LDG", "VOTE"), lambda o: t.each(t.cells / o.own["STS"])),
+        *t.loading(), *t.listing(),
+        _EXTRA, Rule("add_extra_rows", _has("LDG", "STG"), None),
+    ))  # fmt: skip
+
+
+def _pushed() -> tuple[Rule, ...]:
+    """Two filters of a row and quad of channels, pushed through 3 x 3 taps."""
+
+    def two(loop: Loop) -> bool:
+        found = [tap for z in loop.inner for line in z.inner for tap in line.inner]
+        return any(3 * tap.own["FFMA"] == 8 * tap.own["LDS.128"] for tap in found)
+
+    tap = Rule("tap", _any, lambda o: 3 // (o.own["FFMA"] / 8))  # unrolled by 4 none is left
+    taps = Rule("z", _any, lambda _: 1, (Rule("line", _any, lambda _: 3, (tap,)),))
+    filters = Rule("two filters", two, lambda _: 1, (taps,), frozenset({"LDS"}))
+    return filters, Rule("other filters", _any, None)
 
 
 def slots(blocks: list[Block], rule: Rule, warps: int) -> tuple[float, dict[str, float]]:
@@ -169,6 +208,7 @@ TILES: dict[str, tuple[str, Tile, Callable[[Tile], Rule]]] = {
     "step_kernel": ("tf32 2 0", Tile((16, 16), 128, 128, 4, 0.5), step_rule),
     "through_mlp": ("tf32 0", Tile((8, 16), 128, 32, 1, 0.5), mlp_rule),
     "sum_moments": ("tf32 6", Tile((16, 16), 256, 128, 2, 1.0), moments_rule),
+    "through_norm": ("tf32 6", Tile((8, 16), 128, 128, 2, 1.0), norm_rule),
 }
 
 

@@ -28,9 +28,16 @@ WARPS = {80: 64, 90: 64, 100: 64}  # that a multiprocessor holds at most
 
 # Bytes of spills per thread, by kernel, precision and architecture: all other instances keep everything in registers.
 SPILLS: dict[tuple[str, str, int], int] = {}
-# Issue slots of a tile of MaxNCA's shape on sm_90, as cuda_slots.py estimates them. Estimated in the same way,
-# `step_kernel` had about 36,000 before offsets came from tables and operands from ldmatrix.
-SLOTS = {"step_kernel": 12_300, "through_mlp": 17_600, "sum_moments": 22_000}
+# Issue slots of a tile of MaxNCA's shape at most, by architecture, as cuda_slots.py estimates them and a little more.
+# Asked for were 12,000 of `step_kernel`, 15,000 of `through_mlp` and half of what `sum_moments` once took. Estimated in
+# the same way, `step_kernel` had about 36,000 and `sum_moments` 33,000 before offsets came from tables and operands
+# from ldmatrix.
+SLOTS = {
+    "step_kernel": {80: 10_700, 90: 11_000, 100: 10_850},
+    "through_mlp": {80: 13_950, 90: 14_500, 100: 13_950},
+    "sum_moments": {80: 13_000, 90: 14_800, 100: 14_000},
+    "through_norm": {80: 23_300, 90: 24_600, 100: 21_500},
+}
 # Kernels whose products run on tensor cores, in every precision but ieee.
 TENSOR = (
     *("chip_kernel", "step_kernel", "sum_moments", "through_mlp", "through_norm"),
@@ -147,11 +154,12 @@ def test_products_run_on_tensor_cores():
 
 @needs_nvcc
 @pytest.mark.skipif(tool("cuobjdump") is None or tool("nvdisasm") is None, reason="there is no disassembler")
-def test_kernels_keep_within_their_issue_slots():
-    counts = cuda_slots.counted(objects(), 90)
+@pytest.mark.parametrize("sm", WARPS)
+def test_kernels_keep_within_their_issue_slots(sm):
+    counts = cuda_slots.counted(objects(), sm)
     assert counts.keys() == SLOTS.keys()
     for kernel, (total, shares) in counts.items():
-        assert total <= SLOTS[kernel], (kernel, shares)
+        assert total <= SLOTS[kernel][sm], (kernel, shares)
 
 
 @needs_nvcc

@@ -28,8 +28,8 @@ FAULTS = {
     ),
     "a wrong tap": (
         "perception.cuh",
-        "quad_at(seen[j] + shift)",
-        "quad_at(seen[j] + shift - (planted(2) && x == 1 ? s.channels4 : 0))",
+        "quad_at(seen[j] + shift + x * channels4)",
+        "quad_at(seen[j] + shift + (planted(2) && x == 1 ? 0 : x) * channels4)",
     ),
     "a mask of another stream": (
         "active.cuh",

@@ -48,8 +48,10 @@ inline uint32_t to_bf16(float value) {
 
 inline uint32_t to_bf16x2(float low, float high) { return to_bf16(low) | to_bf16(high) << 16; }
 
-inline float add_half_tf32(float value) {
-  return std::isnan(value) ? value : __uint_as_float(__float_as_uint(value) + 0x1000u);
+inline void add_half_tf32(float (&four)[4]) {
+  for (const float value : four)
+    if (std::isnan(value)) return;
+  for (float& value : four) value = __uint_as_float(__float_as_uint(value) + 0x1000u);
 }
 
 inline uint32_t add_min(uint32_t a, uint32_t b, uint32_t most) { return a + b < most ? a + b : most; }
@@ -141,10 +143,6 @@ inline void mma_m16n8k8_tf32(float (&d)[4], const uint32_t (&a)[4], uint32_t b0,
   });
 }
 
-inline void mma_m16n8k8_tf32(float (&d)[4], const float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-  std::copy_n(c, 4, d);
-  mma_m16n8k8_tf32(d, a, b0, b1);
-}
 inline void mma_m16n8k16_bf16(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
   shim::Mma mine{d, a, {b0, b1}};
   shim::meet(0xffffffffu, "mma_m16n8k16_bf16", mine, [](shim::Mma*(&lanes)[32]) {
