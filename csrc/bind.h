@@ -53,6 +53,7 @@ inline py::dict enums() {
   found["Padding"] = names_of<Padding>();
   found["Activation"] = names_of<Activation>();
   found["Norm"] = names_of<Norm>();
+  found["StateType"] = names_of<StateType>();
   found["Precision"] = names_of<cuda::Precision>();
   found["Way"] = names_of<cuda::Way>();
   return found;
@@ -123,7 +124,8 @@ inline Inputs read_inputs(const py::dict& call) {
   const py::tuple plan = call["plan"];
   in.plan = {plan[0].cast<int64_t>(), plan[1].cast<int64_t>(), plan[2].cast<int64_t>(), plan[3].cast<int64_t>(),
              plan[4].cast<int64_t>()};
-  in.x = pointer<const float>(call["x"]);
+  in.state = read_enum<StateType>("state", call["state"]);
+  in.x = pointer<const void>(call["x"]);
   in.fire.seed = pointer<const uint64_t>(call["seed"]);
   in.parameters = read_parameters<const float>(call["params"], in.rule.layers);
   if (call.contains("fire_mask")) {
@@ -147,7 +149,7 @@ inline Inputs read_inputs(const py::dict& call) {
 inline Gradients read_gradients(const py::dict& wanted, int layers) {
   Gradients to{};
   to.parameters = read_parameters<float>(wanted, layers);
-  to.x = pointer<float>(wanted["x"]);
+  to.x = pointer<void>(wanted["x"]);
   if (wanted.contains("extra")) {
     const py::tuple extra = wanted["extra"];
     to.extra = {pointer<float>(extra[0]), extra[1].cast<int64_t>(), extra[2].cast<int64_t>(), 0, {}};

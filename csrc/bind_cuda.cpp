@@ -23,12 +23,14 @@ py::object reason_or_none(const std::string& reason) {
 
 py::object refuse_device(int device) { return reason_or_none(ncafast::cuda::refuse_device(device)); }
 
-py::object refuse(const py::dict& rule, int64_t batch, const py::list& size, const py::int_& precision, int device) {
+py::object refuse(const py::dict& rule, int64_t batch, const py::list& size, const py::int_& state,
+                  const py::int_& precision, int device) {
   const std::string unfit = ncafast::cuda::refuse_device(device);
   if (!unfit.empty()) return py::str(unfit);
   const ncafast::cuda::OnDevice on(device);
   const char* reason =
-      ncafast::cuda::refuse(ncafast::read_rule(rule), ncafast::read_grid(batch, size), read_precision(precision));
+      ncafast::cuda::refuse(ncafast::read_rule(rule), ncafast::read_grid(batch, size),
+                            ncafast::read_enum<ncafast::StateType>("state", state), read_precision(precision));
   return reason_or_none(reason ? reason : "");
 }
 
@@ -78,7 +80,7 @@ std::pair<int, int> forward(const py::dict& call, const py::tuple& place, uintpt
   const py::gil_scoped_release released;
   const ncafast::cuda::OnDevice device(at.device);
   const ncafast::cuda::Went went = ncafast::cuda::forward(
-      in, at.precision, at.multiprocessors, at.way, reinterpret_cast<float*>(out), reinterpret_cast<float*>(history),
+      in, at.precision, at.multiprocessors, at.way, reinterpret_cast<void*>(out), reinterpret_cast<void*>(history),
       reinterpret_cast<float*>(stats), reinterpret_cast<uint8_t*>(tape), reinterpret_cast<void*>(workspace), at.stream);
   return {static_cast<int>(went.way), went.parts};
 }
@@ -90,9 +92,9 @@ bool backward(const py::dict& call, const py::tuple& place, uintptr_t history, u
   const Place at(place);
   const py::gil_scoped_release released;
   const ncafast::cuda::OnDevice device(at.device);
-  return ncafast::cuda::backward(in, at.precision, at.multiprocessors, reinterpret_cast<const float*>(history),
-                                 reinterpret_cast<const uint8_t*>(tape), reinterpret_cast<const float*>(grad_out),
-                                 reinterpret_cast<const float*>(grad_history), gradients,
+  return ncafast::cuda::backward(in, at.precision, at.multiprocessors, reinterpret_cast<const void*>(history),
+                                 reinterpret_cast<const uint8_t*>(tape), reinterpret_cast<const void*>(grad_out),
+                                 reinterpret_cast<const void*>(grad_history), gradients,
                                  reinterpret_cast<void*>(workspace), at.stream);
 }
 
@@ -102,7 +104,8 @@ PYBIND11_MODULE(_CUDA, m, py::mod_gil_not_used()) {
   m.doc() = "CUDA kernels of ncafast. Arguments are not checked, but for enums: ncafast.backends.cuda does.";
   m.def("enums", &ncafast::enums);
   m.def("refuse_device", &refuse_device, py::arg("device"));
-  m.def("refuse", &refuse, py::arg("rule"), py::arg("batch"), py::arg("size"), py::arg("precision"), py::arg("device"));
+  m.def("refuse", &refuse, py::arg("rule"), py::arg("batch"), py::arg("size"), py::arg("state"), py::arg("precision"),
+        py::arg("device"));
   m.def("tape_bytes", &tape_bytes, py::arg("rule"), py::arg("batch"), py::arg("size"));
   m.def("launches", &launches, py::arg("rule"), py::arg("batch"), py::arg("size"), py::arg("fixed"),
         py::arg("multiprocessors"));

@@ -125,6 +125,18 @@ constexpr const char* name_of(Norm norm) {
   return nullptr;
 }
 
+constexpr const char* name_of(StateType state) {
+  switch (state) {
+    case StateType::float32:
+      return "float32";
+    case StateType::float16:
+      return "float16";
+    case StateType::bfloat16:
+      return "bfloat16";
+  }
+  return nullptr;
+}
+
 constexpr const char* name_of(cuda::Precision precision) {
   switch (precision) {
     case cuda::Precision::ieee:

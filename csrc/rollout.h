@@ -17,6 +17,10 @@ enum class Padding : int32_t { zeros, reflect, replicate, circular };
 enum class Activation : int32_t { relu, leaky_relu, elu, gelu, silu, tanh, identity };
 enum class Norm : int32_t { none, batch, running, group, instance, layer };
 
+// Elements of states in memory; kernels compute in float32. The order is that of STATES in
+// ncafast/backends/native_call.py.
+enum class StateType : int32_t { float32, float16, bfloat16 };
+
 constexpr int max_hidden_layers = 4;
 
 // The part of a grid that one call works on, and where it lies in the whole. Random numbers go by
@@ -109,14 +113,15 @@ struct Inputs {
   Fire fire;
   Parameters<const float> parameters;
   Extra<const float> extra;
-  const float* x;  // [B, C, *S]
+  StateType state;
+  const void* x;  // [B, C, *S] of that type
 };
 
 // All that the backward writes; a null pointer is a gradient nobody wants.
 struct Gradients {
   Parameters<float> parameters;
   Extra<float> extra;
-  float* x;  // [B, C, *S]
+  void* x;  // [B, C, *S] of the states' type
 };
 
 namespace cpu {
@@ -172,8 +177,8 @@ struct Went {
 // call can be captured into a CUDA graph. The caller gives `workspace` and the number of the device's
 // `multiprocessors`. A launch that fails throws std::runtime_error with CUDA's words.
 
-// Why no kernel instance covers this rule and grid, or null.
-const char* refuse(const Rule& rule, const Grid& grid, Precision precision);
+// Why no kernel instance covers this rule and grid with such states, or null.
+const char* refuse(const Rule& rule, const Grid& grid, StateType state, Precision precision);
 
 int64_t tape_bytes(const Rule& rule, const Grid& grid);  // a step
 
@@ -187,27 +192,29 @@ struct Launch {
   int64_t bytes;
 };
 
-// Those of a step forward and backward, for cuda/MODEL.md; `fixed`: filters and extra channels get no gradient.
+// Those of a step forward and backward with float32 states, for cuda/MODEL.md; `fixed`: filters and extra channels get
+// no gradient.
 std::vector<Launch> launches(const Rule& rule, const Grid& grid, bool fixed, int multiprocessors);
 
 // Of forward, or of backward for these gradients: which are wanted decides what it keeps.
 int64_t workspace_bytes(const Inputs& inputs, Precision precision, const Gradients* gradients, int multiprocessors);
 
-// Shapes as in namespace cpu; states between steps are channels last, [B, *S, C]. Goes the `wanted` way where that is
+// Shapes as in namespace cpu; states between steps are channels last, [B, *S, C]. States and their gradients, `void`
+// here, are of the type that the inputs name. Goes the `wanted` way where that is
 // possible, else the quickest, and says which.
 Went forward(const Inputs& inputs, Precision precision, int multiprocessors, Way wanted,
-             float* out,      // [B, C, *S]
-             float* history,  // [kept, B, *S, C]
-             float* stats,    // [T, 2, H] mean and variance of the hidden layer under batch norm
-             uint8_t* tape,   // [T, tape_bytes] or null
+             void* out,      // [B, C, *S]
+             void* history,  // [kept, B, *S, C]
+             float* stats,   // [T, 2, H] mean and variance of the hidden layer under batch norm
+             uint8_t* tape,  // [T, tape_bytes] or null
              void* workspace, void* stream);
 
 // Whether dL/dy of the perception stayed on the chip instead of going through memory.
 bool backward(const Inputs& inputs, Precision precision, int multiprocessors,
-              const float* history,       // [kept, B, *S, C]
-              const uint8_t* tape,        // [T, tape_bytes]
-              const float* grad_out,      // [B, C, *S] or null
-              const float* grad_history,  // [kept, B, C, *S] or null
+              const void* history,       // [kept, B, *S, C]
+              const uint8_t* tape,       // [T, tape_bytes]
+              const void* grad_out,      // [B, C, *S] or null
+              const void* grad_history,  // [kept, B, C, *S] or null
               const Gradients& gradients, void* workspace, void* stream);
 
 }  // namespace cuda

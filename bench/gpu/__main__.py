@@ -37,7 +37,7 @@ RULES = (
 )
 _FULL = ["--case", "maxnca", "texture", "--mode", "train", "forward", "--rounds", "5", "--device", "cuda"]
 _TINY = ["--case", "maxnca", "--mode", "forward", "--rounds", "1", "--size", "quick", "--device", "cpu"]
-_SUITES = ("gpu_suite.py", *(f"cuda_{part}_suite.py" for part in ("rollout", "backward", "layers")))
+_SUITES = ("gpu_suite.py", *(f"cuda_{part}_suite.py" for part in ("rollout", "backward", "layers", "half")))
 _CUDA_TESTS = [f"tests/backends/{name}" for name in _SUITES]
 
 

@@ -46,7 +46,7 @@ class Backward {
       if (start)
         engine_.pad_channels_last(history + (start / every - 1) * size, x.data());
       else
-        engine_.pad_channels_first(in_.x, x.data());
+        engine_.pad_channels_first(static_cast<const float*>(in_.x), x.data());
       const auto state = [&](int64_t t) { return t == start ? x.data() : segment[t - start - 1].data(); };
       for (int64_t t = start; t + 1 < end; ++t) engine_.step_again(t, state(t), state(t + 1), tape(t));
       for (int64_t t = end - 1; t >= start; --t) {
@@ -59,7 +59,7 @@ class Backward {
         std::swap(g, next);
       }
     }
-    if (gradients_.x) engine_.cut_channels_first(g.data(), gradients_.x);
+    if (gradients_.x) engine_.cut_channels_first(g.data(), static_cast<float*>(gradients_.x));
     finish();
   }
 

@@ -13,7 +13,7 @@ void forward(const Inputs& in, int threads, float* out, float* history, float* s
   use_large_pages(history, 4 * plan.kept * size);
   use_large_pages(out, 4 * size);
   Floats x = engine.padded_floats(), next = engine.padded_floats();
-  engine.pad_channels_first(in.x, x.data());
+  engine.pad_channels_first(static_cast<const float*>(in.x), x.data());
 
   // Where no tape is kept, moments still need a place from one half of the step to the other.
   const int64_t bytes = tape_bytes(in.rule, in.grid);

@@ -7,12 +7,13 @@
 
 namespace ncafast::cuda {
 
-inline void launch_filters_back(const FiltersBack& back, unsigned blocks, const BlockSize& block, void* stream) {
+template <class From>
+void launch_filters_back(const FiltersBack<From>& back, unsigned blocks, const BlockSize& block, void* stream) {
   const int row = back.shape.kernel[2];
-  const auto kernel = row == 1   ? filters_back<1>
-                      : row == 3 ? filters_back<3>
-                      : row == 5 ? filters_back<5>
-                                 : filters_back<7>;
+  const auto kernel = row == 1   ? filters_back<1, From>
+                      : row == 3 ? filters_back<3, From>
+                      : row == 5 ? filters_back<5, From>
+                                 : filters_back<7, From>;
   launch_dependent(kernel, dim3(blocks, blocks_of(filter_items(back.shape), filter_threads)), dim3(filter_threads),
                    static_cast<size_t>(block.bytes), stream, back);
 }

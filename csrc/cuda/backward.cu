@@ -110,15 +110,14 @@ class Backward {
   }
 
   // Whether the transposed perception was on the chip.
-  bool run(const float* history, const uint8_t* tape, const float* grad_out, const float* grad_history,
-           unsigned char* workspace) {
+  bool run(const Kept<float>& kept, const uint8_t* tape, unsigned char* workspace) {
     tape_ = tape;
     memset_async(workspace + zeros_, 0, static_cast<size_t>(zeros_end_ - zeros_), place_.stream);
     if (s_.all_tiles > 0) {
       stepper_.prepare();
       clear_tickets(tree_, norms_ ? static_cast<int>(mlp_blocks_) : 0, place_.stream);
       go_back(
-          in_, stepper_, s_, Kept{history, grad_out, grad_history}, between_, g_, place_.stream,
+          in_, stepper_, s_, kept, between_, g_, place_.stream,
           [&](int64_t t, const States<const float>& x, const States<float>& to) {
             Tape here = tape_of(t);
             here.lives = stepper_.spare.lives;
@@ -130,7 +129,8 @@ class Backward {
           launch_dependent(collect_border,
                            dim3(static_cast<unsigned>(std::min<int64_t>(mlp_shape_.all_tiles, 1 << 16))),
                            dim3(collect_threads), 0, place_.stream, Collect{mlp_shape_, border_.from, g_[0]});
-        stepper_.change_layout(channels_last<const float>(g_[0], s_), channels_first(gradients_.x, s_), false);
+        stepper_.change_layout(channels_last<const float>(g_[0], s_),
+                               channels_first(static_cast<float*>(gradients_.x), s_), false);
       }
     }
     finish();
@@ -181,15 +181,17 @@ class Backward {
       through_norm_of(x, mlp, extra);
     } else if (!pushes_) {
       if (filters_learn(in_, gradients_))
-        launch_filters_back(FiltersBack{filter_shape_, x, dy_, filter_slabs_}, filter_blocks_, filter_, place_.stream);
+        launch_filters_back(FiltersBack<States<const float>>{filter_shape_, x, dy_, filter_slabs_}, filter_blocks_,
+                            filter_, place_.stream);
       if (extra.values)
         launch_dependent(add_extra, dim3(blocks_of(s_.batch * s_.cells, source_threads)), dim3(source_threads), 0,
                          place_.stream, AddExtra{s_, dy_, extra});
     }
     if (!pushes_)
-      launch_dependent(to_sources, dim3(blocks_of(s_.batch * s_.cells * (s_.channels4 / 4), source_threads)),
-                       dim3(source_threads), 0, place_.stream,
-                       ToSources{s_, dy_, stepper_.weights.filters, g_[0], lives, g_[1]});
+      launch_dependent(
+          to_sources<const float*, float*>, dim3(blocks_of(s_.batch * s_.cells * (s_.channels4 / 4), source_threads)),
+          dim3(source_threads), 0, place_.stream,
+          ToSources<const float*, float*>{s_, dy_, stepper_.weights.filters, nullptr, g_[0], lives, g_[1]});
   }
 
   Extra<float> extra_back(int64_t t) const {
@@ -262,7 +264,7 @@ BlockSize mlp_block(const Rule& rule, const Grid& grid, int multiprocessors, boo
 }
 
 std::vector<Launch> launches(const Rule& rule, const Grid& grid, bool fixed, int multiprocessors) {
-  if (is_layered(rule)) return layers_launches(rule, grid, fixed, multiprocessors);
+  if (is_layered(rule, StateType::float32)) return layers_launches(rule, grid, fixed, multiprocessors);
   std::vector<Launch> found;
   const auto add = [&](const char* kernel, const BlockSize& block) {
     const Shape s = make_shape(rule, grid, block.cells);
@@ -281,7 +283,7 @@ std::vector<Launch> launches(const Rule& rule, const Grid& grid, bool fixed, int
 }
 
 int64_t workspace_bytes(const Inputs& in, Precision precision, const Gradients* gradients, int multiprocessors) {
-  if (is_layered(in.rule)) return layers_workspace(in, precision, gradients, multiprocessors);
+  if (is_layered(in.rule, in.state)) return layers_workspace(in, precision, gradients, multiprocessors);
   Arena arena(nullptr);
   const Place place{precision, multiprocessors, nullptr};
   if (gradients) {
@@ -293,17 +295,19 @@ int64_t workspace_bytes(const Inputs& in, Precision precision, const Gradients* 
   return arena.bytes();
 }
 
-bool backward(const Inputs& in, Precision precision, int multiprocessors, const float* history, const uint8_t* tape,
-              const float* grad_out, const float* grad_history, const Gradients& gradients, void* workspace,
+bool backward(const Inputs& in, Precision precision, int multiprocessors, const void* history, const uint8_t* tape,
+              const void* grad_out, const void* grad_history, const Gradients& gradients, void* workspace,
               void* stream) {
-  if (is_layered(in.rule)) {
+  if (is_layered(in.rule, in.state)) {
     layers_backward(in, Place{precision, multiprocessors, stream}, history, tape, grad_out, grad_history, gradients,
                     workspace);
     return false;
   }
   Arena arena(workspace);
   return Backward(in, Place{precision, multiprocessors, stream}, gradients, arena)
-      .run(history, tape, grad_out, grad_history, static_cast<unsigned char*>(workspace));
+      .run({static_cast<const float*>(history), static_cast<const float*>(grad_out),
+            static_cast<const float*>(grad_history)},
+           tape, static_cast<unsigned char*>(workspace));
 }
 
 }  // namespace ncafast::cuda

@@ -11,7 +11,7 @@ struct DenseBack {
   Shape shape;
   Layers layers;
   const float* dense_dy;  // [B, *S, dense16]
-  float* dx;              // [B, *S, C] added to
+  float* seen;            // [B, *S, C] written
 };
 
 // What came to all cells that see this one through a tap; on a padded edge those may be several.
@@ -65,7 +65,7 @@ __global__ void __launch_bounds__(layer_threads, 1) dense_back(const __grid_cons
   each_pair(tiles, l.channels16, sums, [&](int row, int c, const float* pair) {
 #pragma unroll
     for (int i = 0; i < 2; ++i)
-      if (row < rows && c + i < s.channels) a.dx[(start + row) * s.channels + c + i] += pair[i];
+      if (row < rows && c + i < s.channels) a.seen[(start + row) * s.channels + c + i] = pair[i];
   });
 }
 

@@ -90,6 +90,27 @@ NCAFAST_DEVICE uint32_t to_bf16x2(float low, float high) {
   return bits;
 }
 
+// Half precision in memory: to nearest even, and back.
+NCAFAST_DEVICE uint16_t to_f16(float value) {
+  uint16_t bits;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+  return bits;
+}
+
+NCAFAST_DEVICE float from_f16(uint16_t bits) {
+  float value;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
+  return value;
+}
+
+NCAFAST_DEVICE uint16_t to_bf16(float value) {
+  uint16_t bits;
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+  return bits;
+}
+
+NCAFAST_DEVICE float from_bf16(uint16_t bits) { return __uint_as_float(static_cast<uint32_t>(bits) << 16); }
+
 // The larger of two, NaN where one of them is.
 NCAFAST_DEVICE float max_nan(float a, float b) {
   float larger;

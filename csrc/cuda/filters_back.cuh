@@ -9,9 +9,11 @@
 
 namespace ncafast::cuda {
 
+// `From`: what load_next_tile takes.
+template <class From>
 struct FiltersBack {
   Shape shape;
-  States<const float> x;
+  From x;
   const float* dy;  // [B, *S, perception16]
   float* slabs;     // [gridDim.x, groups] of [taps, F, channels4], added to
 };
@@ -92,8 +94,8 @@ struct FilterMemory {
   }
 };
 
-template <int row>
-__global__ void __launch_bounds__(filter_threads, 2) filters_back(const __grid_constant__ FiltersBack a) {
+template <int row, class From>
+__global__ void __launch_bounds__(filter_threads, 2) filters_back(const __grid_constant__ FiltersBack<From> a) {
   const Shape& s = a.shape;
   Arena arena(shared_memory<unsigned char>());
   const FilterMemory m(s, arena);

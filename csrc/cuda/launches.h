@@ -5,6 +5,7 @@
 
 #include "../kinds.h"
 #include "device.h"
+#include "half.cuh"
 #include "rollout.h"
 
 namespace ncafast::cuda {
@@ -23,6 +24,20 @@ void with_precision(Precision precision, Work work) {
       return work(std::integral_constant<Precision, Precision::tf32x3>{});
     case Precision::bf16:
       return work(std::integral_constant<Precision, Precision::bf16>{});
+  }
+  unreachable();
+}
+
+// Calls work with a number of the states' type.
+template <class Work>
+void with_state(StateType state, Work work) {
+  switch (state) {
+    case StateType::float32:
+      return work(float{});
+    case StateType::float16:
+      return work(Float16{});
+    case StateType::bfloat16:
+      return work(Bfloat16{});
   }
   unreachable();
 }

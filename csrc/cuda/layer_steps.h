@@ -18,18 +18,20 @@ LayerBlock layer_block(const Rule& rule, const Grid& grid, int multiprocessors);
 Layers layers_of(const Rule& rule, int rows);
 Shape layer_shape(const Rule& rule, const Grid& grid, int cells);
 
-// Steps of one rollout. Its arrays lie in the workspace that `arena` cuts; with an arena of null it only counts.
+// Steps of one rollout with states of T. Its arrays lie in the workspace that `arena` cuts; with an arena of null it
+// only counts.
+template <class T>
 class LayerSteps {
  public:
   LayerSteps(const Inputs& inputs, const Place& place, bool backward, Arena& arena);
 
   void prepare() const;  // once, before anything else
   // Step t. Under an alive mask `lives` [B, *S] is written, or an array of the workspace where it is null.
-  void run(int64_t t, const States<const float>& from, const States<float>& to, uint8_t* lives) const;
-  void change_layout(const States<const float>& from, const States<float>& to, bool adds) const;
+  void run(int64_t t, const States<const T>& from, const States<T>& to, uint8_t* lives) const;
+  void change_layout(const States<const T>& from, const States<T>& to, bool adds) const;
 
   Extra<const float> extra(int64_t t) const;
-  int64_t floats() const { return shape.batch * shape.cells * shape.channels; }
+  int64_t count() const { return shape.batch * shape.cells * shape.channels; }  // numbers of a state
 
   const Inputs& inputs;
   const Place place;
@@ -40,7 +42,7 @@ class LayerSteps {
 
  private:
   unsigned blocks_ = 0;
-  float* raw_;  // [B, *S, C] what a step leaves before the alive mask
+  T* raw_;  // [B, *S, C] what a step leaves before the alive mask
   uint8_t *before_, *lives_;
 };
 

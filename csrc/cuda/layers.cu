@@ -40,12 +40,14 @@ void take_weights(const Shape& s, bool backward, Arena& arena, Layers& l) {
 
 }  // namespace
 
-bool is_layered(const Rule& rule) {
-  return rule.layers != 1 || rule.dense || rule.channels > most_channels || rule.hidden[0] > most_hidden ||
-         perception_of(rule) > most_perception;
+bool is_layered(const Rule& rule, StateType state) {
+  return state != StateType::float32 || rule.layers != 1 || rule.dense || rule.channels > most_channels ||
+         rule.hidden[0] > most_hidden || perception_of(rule) > most_perception;
 }
 
-std::string refuse_layers(const Rule& rule, const Grid& grid) {
+std::string refuse_layers(const Rule& rule, const Grid& grid, StateType state) {
+  if (has_batch_moments(rule.norm) && state != StateType::float32)
+    return std::string("batch norm has no kernels for states of ") + name_of(state);
   if (has_batch_moments(rule.norm))
     return "batch norm has kernels only for one hidden layer of at most " + std::to_string(most_hidden) + ", " +
            std::to_string(most_channels) + " channels, and filters per channel with a perception of at most " +
@@ -102,7 +104,8 @@ LayerBlock layer_block(const Rule& rule, const Grid& grid, int multiprocessors) 
   return {0, 0, 0};
 }
 
-LayerSteps::LayerSteps(const Inputs& in, const Place& where, bool back, Arena& arena)
+template <class T>
+LayerSteps<T>::LayerSteps(const Inputs& in, const Place& where, bool back, Arena& arena)
     : inputs(in),
       place(where),
       backward(back),
@@ -113,55 +116,76 @@ LayerSteps::LayerSteps(const Inputs& in, const Place& where, bool back, Arena& a
     blocks_ = resident(layers_step<precision()>, place, {block.cells, layer_threads, block.bytes}, shape.all_tiles);
   });
   take_weights(shape, backward, arena, layers);
-  raw_ = arena.take<float>(shape.settles ? floats() : 0);
+  raw_ = arena.take<T>(shape.settles ? count() : 0);
   before_ = arena.take<uint8_t>(shape.settles && in.rule.alive.pre ? shape.batch * shape.cells : 0);
   lives_ = arena.take<uint8_t>(shape.settles ? shape.batch * shape.cells : 0);
 }
 
-void LayerSteps::prepare() const {
+template <class T>
+void LayerSteps<T>::prepare() const {
   launch(prepare_layers, dim3(64), dim3(256), 0, place.stream,
          LayersPreparation{shape, layers, rounds_to_tf32(place.precision), backward, inputs.rule, inputs.parameters});
 }
 
-Extra<const float> LayerSteps::extra(int64_t t) const {
+template <class T>
+Extra<const float> LayerSteps<T>::extra(int64_t t) const {
   Extra<const float> here = inputs.extra;
   if (here.values) here.values += t * here.step_stride;
   return here;
 }
 
-void LayerSteps::run(int64_t t, const States<const float>& from, const States<float>& to, uint8_t* lives) const {
-  const States<float> raw = channels_last(raw_, shape);
-  LifePass pass{shape, {inputs.rule.alive, {}, before_, lives ? lives : lives_, 0}, from, read_only(raw), to};
+template <class T>
+void LayerSteps<T>::run(int64_t t, const States<const T>& from, const States<T>& to, uint8_t* lives) const {
+  const States<T> raw = channels_last(raw_, shape);
+  LifePass<T> pass{shape, {inputs.rule.alive, {}, before_, lives ? lives : lives_, 0}, from, read_only(raw), to};
   for (int a = 0; a < 3; ++a) pass.life.window[a] = shape.settles && shape.size[a] > 1 ? inputs.rule.alive.pool : 1;
   const dim3 grid(blocks_of(shape.batch * shape.cells, life_threads));
-  if (shape.settles && inputs.rule.alive.pre) launch_dependent(living, grid, dim3(life_threads), 0, place.stream, pass);
+  if (shape.settles && inputs.rule.alive.pre)
+    launch_dependent(living<T>, grid, dim3(life_threads), 0, place.stream, pass);
   with_precision(place.precision, [&](auto precision) {
     launch_dependent(layers_step<precision()>, dim3(blocks_), dim3(layer_threads), static_cast<size_t>(block.bytes),
                      place.stream,
-                     LayersStep{shape, layers, from, shape.settles ? raw : to, activity_of(inputs, t, nullptr),
-                                extra(t), pass.life});
+                     LayersStep{shape, layers, stored(from), stored(shape.settles ? raw : to),
+                                activity_of(inputs, t, nullptr), extra(t), pass.life});
   });
-  if (shape.settles) launch_dependent(settle, grid, dim3(life_threads), 0, place.stream, pass);
+  if (shape.settles) launch_dependent(settle<T>, grid, dim3(life_threads), 0, place.stream, pass);
 }
 
-void LayerSteps::change_layout(const States<const float>& from, const States<float>& to, bool adds) const {
-  launch_dependent(cuda::change_layout,
+template <class T>
+void LayerSteps<T>::change_layout(const States<const T>& from, const States<T>& to, bool adds) const {
+  launch_dependent(cuda::change_layout<T>,
                    dim3(static_cast<unsigned>(shape.batch * ((shape.cells + layout_cells - 1) / layout_cells))),
-                   dim3(layout_threads), 0, place.stream, Layout{shape, from, to, adds});
+                   dim3(layout_threads), 0, place.stream, Layout<T>{shape, from, to, adds});
 }
 
-void layers_forward(const Inputs& in, const Place& place, float* out, float* history, uint8_t* tape, void* workspace) {
+template class LayerSteps<float>;
+template class LayerSteps<Float16>;
+template class LayerSteps<Bfloat16>;
+
+namespace {
+
+template <class T>
+void forward_of(const Inputs& in, const Place& place, T* out, T* history, uint8_t* tape, void* workspace) {
   Arena arena(workspace);
-  const LayerSteps steps(in, place, false, arena);
+  const LayerSteps<T> steps(in, place, false, arena);
   const Shape& s = steps.shape;
   if (s.all_tiles == 0) return;
-  const Turns turns{in.x, out, arena.take<float>(steps.floats()), history, in.plan};
+  const TurnsOf<T> turns{static_cast<const T*>(in.x), out, arena.take<T>(steps.count()), history, in.plan};
   const int64_t last = in.plan.steps;
   steps.prepare();
   for (int64_t t = 0; t < last; ++t)
     steps.run(t, turns.before(s, t), turns.after(s, t + 1),
               tape ? tape_at(in.rule, in.grid, tape + t * tape_bytes(in.rule, in.grid)).lives : nullptr);
   if (last == 0 || turns.keeps(last)) steps.change_layout(turns.before(s, last), channels_first(out, s), false);
+}
+
+}  // namespace
+
+void layers_forward(const Inputs& in, const Place& place, void* out, void* history, uint8_t* tape, void* workspace) {
+  with_state(in.state, [&](auto zero) {
+    using T = decltype(zero);
+    forward_of(in, place, static_cast<T*>(out), static_cast<T*>(history), tape, workspace);
+  });
 }
 
 }  // namespace ncafast::cuda

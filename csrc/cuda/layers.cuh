@@ -6,6 +6,7 @@
 #include "layers.h"
 #include "quads.cuh"
 #include "step.cuh"
+#include "stored.cuh"
 
 namespace ncafast::cuda {
 
@@ -165,8 +166,8 @@ NCAFAST_DEVICE void through_layer(const Shape& s, const Layers& l, int number, i
 struct LayersStep {
   Shape shape;
   Layers layers;
-  States<const float> from;
-  States<float> to;  // what the step leaves; under an alive mask not yet the state after it
+  Stored<const void> from;
+  Stored<void> to;  // what the step leaves; under an alive mask not yet the state after it
   Activity activity;
   Extra<const float> extra;
   Life life;
@@ -179,26 +180,25 @@ struct Forget {
   NCAFAST_DEVICE void layer(int, int, int, const float4&) const {}
 };
 
-// Writes x + scale d of the listed cells, d in rows of y.
-NCAFAST_DEVICE void write_updated(const Shape& s, const Layers& l, const InMemory& where, const Tile& tile,
-                                  const float* states, const int* shown, const uint16_t* list, int rows,
-                                  const float* y) {
-  each_quad(tiles_of(rows), s.channels4, [&](int row, int c) {
-    if (row >= rows) return;
-    const int place = list[row];
-    const float *own = states + place * s.channels4 + c, *d = y + row * l.row + c;
-    float* out = where.place(s, tile, shown_cell(s, shown, place), place);
-    float value[4];
-#pragma unroll
-    for (int i = 0; i < 4; ++i) value[i] = moves(s, c + i) ? own[i] + s.scale * d[i] : own[i];
-    if (where.aligned()) {
-      quad_at(out + c) = make_float4(value[0], value[1], value[2], value[3]);
-    } else {
-#pragma unroll
-      for (int i = 0; i < 4; ++i)
-        if (c + i < s.channels) out[(c + i) * where.channel()] = value[i];
-    }
-  });
+// Writes x + scale d of the listed cells, d in the rows.
+NCAFAST_DEVICE void write_updated(const LayersStep& a, const LayerMemory& m, const Tile& tile, const uint16_t* list,
+                                  int rows) {
+  const Shape& s = a.shape;
+  put_cells(
+      s, a.to, tile, m.shown, rows, [&](int row) { return list[row]; },
+      [&](int row, int place, int c) {
+        const float4 own = quad_at(m.tile + place * s.channels4 + c), d = quad_at(m.rows + row * a.layers.row + c);
+        return make_float4(moved(s, c, own.x, d.x), moved(s, c + 1, own.y, d.y), moved(s, c + 2, own.z, d.z),
+                           moved(s, c + 3, own.w, d.w));
+      });
+}
+
+// Copies the cells that take no part.
+NCAFAST_DEVICE void write_idle(const LayersStep& a, const LayerMemory& m, const Tile& tile) {
+  const Shape& s = a.shape;
+  put_cells(
+      s, a.to, tile, m.shown, m.count[1], [&](int number) { return m.list[s.box_cells - 1 - number]; },
+      [&](int, int place, int c) { return quad_at(m.tile + place * s.channels4 + c); });
 }
 
 template <Precision precision>
@@ -212,7 +212,7 @@ __global__ void __launch_bounds__(layer_threads, 1) layers_step(const __grid_con
   load_array(m.filters, l.weights.filters, s.taps * s.filters * s.channels4);
   load_array(m.filter_bias, l.weights.filter_bias, s.filters * s.channels4);
   const Sight sight{m.tile, m.filters, m.filter_bias, nullptr, a.extra};
-  const InMemory where{a.to, a.life};
+  const InMemory where{{}, a.life};  // which cells are wanted
   over_own_tiles(s, m.shown, [&](const Tile& tile, int64_t, bool follows) {
     load_next_tile(s, a.from, tile, m.shown, follows, m.tile);
     list_active(
@@ -220,7 +220,7 @@ __global__ void __launch_bounds__(layer_threads, 1) layers_step(const __grid_con
         m.count);
     copy_async_wait();
     __syncthreads();
-    write_still(s, where, tile, m.tile, m.shown, m.list, m.count[1]);
+    write_idle(a, m, tile);
     const int count = *m.count;
     for (int first = 0; first < count; first += l.rows) {
       if (first > 0) __syncthreads();  // all are done with the rows
@@ -234,7 +234,7 @@ __global__ void __launch_bounds__(layer_threads, 1) layers_step(const __grid_con
       add_product<precision>(Rows{m.rows, l.row, tiles}, l.width[l.count - 1],
                              Outputs{l.weights.update, l.width[l.count - 1], l.channels16}, sums);
       put_sums(l, tiles, l.channels16, sums, m.rows);
-      write_updated(s, l, where, tile, m.tile, m.shown, list, rows, m.rows);
+      write_updated(a, m, tile, list, rows);
     }
   });
 }

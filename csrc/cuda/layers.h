@@ -1,6 +1,7 @@
 // Rules beyond what step.cuh keeps in shared memory: several or wide hidden layers, dense perception, many channels. In
-// short: layered rules. Weights stay in device memory, where every warp reads those of its own outputs; shared memory
-// holds a tile and the activations of some of its cells. See layers.cuh.
+// short: layered rules. Every rule whose states have half precision is one of them: see stored.cuh. Weights stay in
+// device memory, where every warp reads those of its own outputs; shared memory holds a tile and the activations of
+// some of its cells. See layers.cuh.
 #pragma once
 
 #include <string>
@@ -40,18 +41,17 @@ struct Layers {
   LayerWeights weights;
 };
 
-// Whether a rule is beyond the other kernels.
-bool is_layered(const Rule& rule);
+// Whether a rule is beyond the other kernels, or its states are: those have float32 alone.
+bool is_layered(const Rule& rule, StateType state);
 
 // Why a layered rule has no kernels, empty where it has.
-std::string refuse_layers(const Rule& rule, const Grid& grid);
+std::string refuse_layers(const Rule& rule, const Grid& grid, StateType state);
 
 // Of layered rules: as the functions of these names in csrc/rollout.h.
 int64_t layers_workspace(const Inputs& inputs, Precision precision, const Gradients* gradients, int multiprocessors);
 std::vector<Launch> layers_launches(const Rule& rule, const Grid& grid, bool fixed, int multiprocessors);
-void layers_forward(const Inputs& inputs, const Place& place, float* out, float* history, uint8_t* tape,
-                    void* workspace);
-void layers_backward(const Inputs& inputs, const Place& place, const float* history, const uint8_t* tape,
-                     const float* grad_out, const float* grad_history, const Gradients& gradients, void* workspace);
+void layers_forward(const Inputs& inputs, const Place& place, void* out, void* history, uint8_t* tape, void* workspace);
+void layers_backward(const Inputs& inputs, const Place& place, const void* history, const uint8_t* tape,
+                     const void* grad_out, const void* grad_history, const Gradients& gradients, void* workspace);
 
 }  // namespace ncafast::cuda

@@ -24,6 +24,8 @@ BlockSize filter_block(const Rule& rule, const Grid& grid, int multiprocessors) 
   });
 }
 
+// Of states of T.
+template <class T>
 class LayersBackward {
  public:
   LayersBackward(const Inputs& in, const Place& place, const Gradients& gradients, Arena& arena)
@@ -37,11 +39,12 @@ class LayersBackward {
         filter_shape_(layer_shape(in.rule, in.grid, filter_.cells)),
         trails_(s_, l_, place.multiprocessors, arena) {
     const int64_t cells = s_.batch * s_.cells;
-    g_[0] = arena.take<float>(steps_.floats());
-    g_[1] = arena.take<float>(steps_.floats());
-    between_ = arena.take<float>(states_between(in.plan) * steps_.floats());
+    g_[0] = arena.take<T>(steps_.count());
+    g_[1] = arena.take<T>(steps_.count());
+    between_ = arena.take<T>(states_between(in.plan) * steps_.count());
     dy_ = arena.take<float>(cells * s_.perception16);
     dense_dy_ = arena.take<float>(cells * l_.dense16);
+    dense_seen_ = arena.take<float>(s_.dense ? steps_.count() : 0);
     with_precision(place.precision, [&](auto precision) {
       back_blocks_ = resident(layers_back<precision()>, place, {steps_.block.cells, layer_threads, steps_.block.bytes},
                               std::max(trails_.tiles, 1));
@@ -58,18 +61,18 @@ class LayersBackward {
     filter_sums_ = arena.take<float>(filter_slab(s_));
   }
 
-  void run(const float* history, const uint8_t* tape, const float* grad_out, const float* grad_history,
-           unsigned char* workspace) {
+  void run(const Kept<T>& kept, const uint8_t* tape, unsigned char* workspace) {
     tape_ = tape;
     memset_async(workspace + zeros_, 0, static_cast<size_t>(zeros_end_ - zeros_), place_.stream);
     if (s_.all_tiles > 0) {
       steps_.prepare();
       go_back(
-          in_, steps_, s_, Kept{history, grad_out, grad_history}, between_, g_, place_.stream,
-          [&](int64_t t, const States<const float>& x, const States<float>& to) { steps_.run(t, x, to, nullptr); },
-          [&](int64_t t, const States<const float>& x) { step(t, x); });
+          in_, steps_, s_, kept, between_, g_, place_.stream,
+          [&](int64_t t, const States<const T>& x, const States<T>& to) { steps_.run(t, x, to, nullptr); },
+          [&](int64_t t, const States<const T>& x) { step(t, x); });
       if (gradients_.x)
-        steps_.change_layout(channels_last<const float>(g_[0], s_), channels_first(gradients_.x, s_), false);
+        steps_.change_layout(channels_last<const T>(g_[0], s_), channels_first(static_cast<T*>(gradients_.x), s_),
+                             false);
     }
     finish();
   }
@@ -78,13 +81,13 @@ class LayersBackward {
   const uint8_t* lives_of(int64_t t) const { return s_.settles ? tape_ + t * tape_bytes(in_.rule, in_.grid) : nullptr; }
 
   // g_[1] = dL/dx_t from g_[0] = dL/dx_(t+1).
-  void step(int64_t t, const States<const float>& x) {
+  void step(int64_t t, const States<const T>& x) {
     const uint8_t* lives = lives_of(t);
     for (int64_t first = 0; first < s_.all_tiles; first += trails_.tiles)
       through_tiles(t, x, lives, first, static_cast<int>(std::min<int64_t>(trails_.tiles, s_.all_tiles - first)));
     if (s_.filters && gradients_.parameters.filters)
-      launch_filters_back(FiltersBack{filter_shape_, x, dy_, filter_slabs_}, static_cast<unsigned>(filter_blocks_),
-                          filter_, place_.stream);
+      launch_filters_back(FiltersBack<Stored<const void>>{filter_shape_, stored(x), dy_, filter_slabs_},
+                          static_cast<unsigned>(filter_blocks_), filter_, place_.stream);
     const int64_t cells = s_.batch * s_.cells;
     if (gradients_.extra.values) {
       Extra<float> target = gradients_.extra;
@@ -92,21 +95,25 @@ class LayersBackward {
       launch_dependent(add_extra, dim3(blocks_of(cells, source_threads)), dim3(source_threads), 0, place_.stream,
                        AddExtra{s_, dy_, target});
     }
-    launch_dependent(to_sources, dim3(blocks_of(cells * (s_.channels4 / 4), source_threads)), dim3(source_threads), 0,
-                     place_.stream, ToSources{s_, dy_, l_.weights.filters, g_[0], lives, g_[1]});
     if (s_.dense)
       with_precision(place_.precision, [&](auto precision) {
         launch_dependent(dense_back<precision()>, dim3(blocks_of(cells, l_.rows)), dim3(layer_threads),
                          sizeof(float) * static_cast<size_t>(l_.rows * l_.row), place_.stream,
-                         DenseBack{s_, l_, dense_dy_, g_[1]});
+                         DenseBack{s_, l_, dense_dy_, dense_seen_});
       });
+    using From = Stored<const void>;
+    launch_dependent(to_sources<From, Stored<void>>, dim3(blocks_of(cells * (s_.channels4 / 4), source_threads)),
+                     dim3(source_threads), 0, place_.stream,
+                     ToSources<From, Stored<void>>{s_, dy_, l_.weights.filters, s_.dense ? dense_seen_ : nullptr,
+                                                   stored(channels_last<const T>(g_[0], s_)), lives,
+                                                   stored(channels_last(g_[1], s_))});
   }
 
-  void through_tiles(int64_t t, const States<const float>& x, const uint8_t* lives, int64_t first, int tiles) {
+  void through_tiles(int64_t t, const States<const T>& x, const uint8_t* lives, int64_t first, int tiles) {
     const LayersBack back{s_,
                           l_,
-                          x,
-                          channels_last<const float>(g_[0], s_),
+                          stored(x),
+                          stored(channels_last<const T>(g_[0], s_)),
                           activity_of(in_, t, lives),
                           steps_.extra(t),
                           trails_.trail,
@@ -146,14 +153,15 @@ class LayersBackward {
   const Inputs& in_;
   const Place place_;
   const Gradients& gradients_;
-  const LayerSteps steps_;
+  const LayerSteps<T> steps_;
   const Shape& s_;
   const Layers& l_;
   const BlockSize filter_;
   const Shape filter_shape_;
   const Trails trails_;
   const uint8_t* tape_ = nullptr;
-  float *g_[2], *between_, *dy_, *dense_dy_;  // between_: the states of a stretch after its first
+  T *g_[2], *between_;  // between_: the states of a stretch after its first
+  float *dy_, *dense_dy_, *dense_seen_;
   int splits_ = 0, filter_blocks_ = 0;
   unsigned back_blocks_ = 0;
   int64_t zeros_, zeros_end_;
@@ -176,28 +184,35 @@ std::vector<Launch> layers_launches(const Rule& rule, const Grid& grid, bool fix
     const BlockSize filter = filter_block(rule, grid, multiprocessors);
     add("filters_back", filter.cells, filter.threads, filter.bytes);
   }
-  add("to_sources", 1, source_threads, 0);
   if (rule.dense) add("dense_back", 1, layer_threads, int64_t{4} * block.rows * layers_of(rule, block.rows).row);
+  add("to_sources", 1, source_threads, 0);
   return found;
 }
 
 int64_t layers_workspace(const Inputs& in, Precision precision, const Gradients* gradients, int multiprocessors) {
   Arena arena(nullptr);
   const Place place{precision, multiprocessors, nullptr};
-  if (gradients) {
-    LayersBackward(in, place, *gradients, arena);
-  } else {
-    const LayerSteps steps(in, place, false, arena);
-    arena.take<float>(steps.floats());
-  }
+  with_state(in.state, [&](auto zero) {
+    using T = decltype(zero);
+    if (gradients) {
+      LayersBackward<T>(in, place, *gradients, arena);
+    } else {
+      const LayerSteps<T> steps(in, place, false, arena);
+      arena.take<T>(steps.count());
+    }
+  });
   return arena.bytes();
 }
 
-void layers_backward(const Inputs& in, const Place& place, const float* history, const uint8_t* tape,
-                     const float* grad_out, const float* grad_history, const Gradients& gradients, void* workspace) {
+void layers_backward(const Inputs& in, const Place& place, const void* history, const uint8_t* tape,
+                     const void* grad_out, const void* grad_history, const Gradients& gradients, void* workspace) {
   Arena arena(workspace);
-  LayersBackward(in, place, gradients, arena)
-      .run(history, tape, grad_out, grad_history, static_cast<unsigned char*>(workspace));
+  with_state(in.state, [&](auto zero) {
+    using T = decltype(zero);
+    LayersBackward<T>(in, place, gradients, arena)
+        .run({static_cast<const T*>(history), static_cast<const T*>(grad_out), static_cast<const T*>(grad_history)},
+             tape, static_cast<unsigned char*>(workspace));
+  });
 }
 
 }  // namespace ncafast::cuda

@@ -23,7 +23,7 @@ struct Trail {
 struct LayersBack {
   Shape shape;
   Layers layers;
-  States<const float> x, g;  // the state, dL/d(next state)
+  Stored<const void> x, g;  // the state, dL/d(next state)
   Activity activity;
   Extra<const float> extra;
   Trail trail;
@@ -71,16 +71,18 @@ NCAFAST_DEVICE void gather_update(const LayersBack& a, const Tile& tile, const i
                                   int rows, int64_t first, float* to) {
   const Shape& s = a.shape;
   const int width = a.layers.channels16;
-  for (int i = static_cast<int>(threadIdx.x); i < 16 * tiles_of(rows) * width; i += layer_threads) {
-    const int row = i / width, c = i % width;
-    float value = 0.0f;
-    if (row < rows && touched(s, c)) {
-      const int64_t cell = shown_cell(s, shown, list[row]);
-      value = P::rounded(s.scale * a.g.values[tile.sample * a.g.sample + cell * a.g.cell + c * a.g.channel]);
+  with_type(a.g, [&](const auto& g) {
+    for (int i = static_cast<int>(threadIdx.x); i < 16 * tiles_of(rows) * width; i += layer_threads) {
+      const int row = i / width, c = i % width;
+      float value = 0.0f;
+      if (row < rows && touched(s, c)) {
+        const int64_t cell = shown_cell(s, shown, list[row]);
+        value = P::rounded(s.scale * widened(g.values[tile.sample * g.sample + cell * g.cell + c * g.channel]));
+      }
+      to[row * a.layers.row + c] = value;
+      a.trail.update[(first + row) * width + c] = value;
     }
-    to[row * a.layers.row + c] = value;
-    a.trail.update[(first + row) * width + c] = value;
-  }
+  });
 }
 
 // Back through the hidden layers: from rows of dL/d(update) to the deltas of the first layer, in rows of y.

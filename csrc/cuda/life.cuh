@@ -1,6 +1,7 @@
 // The alive mask: which cells live before and after a step, and the settling of what the step left.
 #pragma once
 
+#include "half.cuh"
 #include "tile.cuh"
 
 namespace ncafast::cuda {
@@ -76,9 +77,11 @@ NCAFAST_DEVICE Cell cell_at(const Shape& s, int64_t number) {
   return c;
 }
 
-NCAFAST_DEVICE bool lives_in(const Shape& s, const Life& life, const States<const float>& x, const Cell& cell) {
-  const float* from = x.values + cell.sample * x.sample + life.alive.channel * x.channel;
-  return window_lives(s, life, cell.at, [&](const int (&there)[3]) { return from[cell_number(s, there) * x.cell]; });
+template <class T>
+NCAFAST_DEVICE bool lives_in(const Shape& s, const Life& life, const States<const T>& x, const Cell& cell) {
+  const T* from = x.values + cell.sample * x.sample + life.alive.channel * x.channel;
+  return window_lives(s, life, cell.at,
+                      [&](const int (&there)[3]) { return widened(from[cell_number(s, there) * x.cell]); });
 }
 
 // Calls work(number) for all cells, shared out among the threads of the launch.
@@ -90,40 +93,46 @@ NCAFAST_DEVICE void each_cell(const Shape& s, Work work) {
 }
 
 // Which cells of a state live, into `before`.
-NCAFAST_DEVICE void mark_living(const Shape& s, const Life& life, const States<const float>& x) {
+template <class T>
+NCAFAST_DEVICE void mark_living(const Shape& s, const Life& life, const States<const T>& x) {
   each_cell(s, [&](int64_t number) { life.before[number] = lives_in(s, life, x, cell_at(s, number)); });
 }
 
 // `lives` [B, *S] and out, from the state before the step and as the step left it.
-NCAFAST_DEVICE void settle_all(const Shape& s, const Life& life, const States<const float>& x,
-                               const States<const float>& raw, const States<float>& out, uint8_t* lives) {
+template <class T>
+NCAFAST_DEVICE void settle_all(const Shape& s, const Life& life, const States<const T>& x, const States<const T>& raw,
+                               const States<T>& out, uint8_t* lives) {
   each_cell(s, [&](int64_t number) {
     const Cell cell = cell_at(s, number);
     const bool alive = (!life.alive.pre || life.before[number]) && (!life.alive.post || lives_in(s, life, raw, cell));
     lives[number] = alive;
-    const float* from = x.values + cell.sample * x.sample + cell.local * x.cell;
-    const float* left = raw.values + cell.sample * raw.sample + cell.local * raw.cell;
-    float* to = out.values + cell.sample * out.sample + cell.local * out.cell;
+    const T* from = x.values + cell.sample * x.sample + cell.local * x.cell;
+    const T* left = raw.values + cell.sample * raw.sample + cell.local * raw.cell;
+    T* to = out.values + cell.sample * out.sample + cell.local * out.cell;
     for (int c = 0; c < s.channels; ++c)
-      to[c * out.channel] = settled(s, c, from[c * x.channel], left[c * raw.channel], alive);
+      to[c * out.channel] =
+          narrowed<T>(settled(s, c, widened(from[c * x.channel]), widened(left[c * raw.channel]), alive));
   });
 }
 
 // ---- the same as kernels, around a step of a launch of its own
 
+template <class T>
 struct LifePass {
   Shape shape;
   Life life;
-  States<const float> x, raw;
-  States<float> out;
+  States<const T> x, raw;
+  States<T> out;
 };
 
-inline __global__ void __launch_bounds__(life_threads) living(const __grid_constant__ LifePass a) {
+template <class T>
+__global__ void __launch_bounds__(life_threads) living(const __grid_constant__ LifePass<T> a) {
   grid_dependency_wait();
   mark_living(a.shape, a.life, a.x);
 }
 
-inline __global__ void __launch_bounds__(life_threads) settle(const __grid_constant__ LifePass a) {
+template <class T>
+__global__ void __launch_bounds__(life_threads) settle(const __grid_constant__ LifePass<T> a) {
   grid_dependency_wait();
   settle_all(a.shape, a.life, a.x, a.raw, a.out, a.life.lives);
 }

@@ -183,10 +183,10 @@ Life Stepper::life(uint8_t* tape) const {
 
 void Stepper::run(int64_t t, const States<const float>& from, const States<float>& to, const Tape& tape) const {
   const States<float> raw = channels_last(raw_, shape);
-  LifePass pass{shape, life(nullptr), from, read_only(raw), to};
+  LifePass<float> pass{shape, life(nullptr), from, read_only(raw), to};
   pass.life.lives = tape.lives;
   const dim3 grid(blocks_of(shape.batch * shape.cells, life_threads));
-  if (alive && inputs.rule.alive.pre) launch_dependent(living, grid, dim3(life_threads), 0, place.stream, pass);
+  if (alive && inputs.rule.alive.pre) launch_dependent(living<float>, grid, dim3(life_threads), 0, place.stream, pass);
   with_precision(place.precision, [&](auto precision) {
     launch_dependent(step_kernel_of<precision()>(shape), dim3(step_blocks_), dim3(static_cast<unsigned>(block.threads)),
                      static_cast<size_t>(block.bytes), place.stream,
@@ -204,7 +204,7 @@ void Stepper::run(int64_t t, const States<const float>& from, const States<float
                           0,
                           {}});
   });
-  if (alive) launch_dependent(settle, grid, dim3(life_threads), 0, place.stream, pass);
+  if (alive) launch_dependent(settle<float>, grid, dim3(life_threads), 0, place.stream, pass);
 }
 
 bool Stepper::can_be_whole() const { return batch_norm ? norm_steps.blocks > 0 : inputs.plan.steps > 1; }
@@ -243,20 +243,20 @@ void Stepper::run_all(const Turns& turns, uint8_t* tape, float* stats) const {
 }
 
 void Stepper::change_layout(const States<const float>& from, const States<float>& to, bool adds) const {
-  launch_dependent(cuda::change_layout,
+  launch_dependent(cuda::change_layout<float>,
                    dim3(static_cast<unsigned>(shape.batch * ((shape.cells + layout_cells - 1) / layout_cells))),
-                   dim3(layout_threads), 0, place.stream, Layout{shape, from, to, adds});
+                   dim3(layout_threads), 0, place.stream, Layout<float>{shape, from, to, adds});
 }
 
-const char* refuse(const Rule& rule, const Grid& grid, Precision) {
+const char* refuse(const Rule& rule, const Grid& grid, StateType state, Precision) {
   thread_local std::string reason;
   const int64_t cells = grid.size[0] * grid.size[1] * grid.size[2];
   reason.clear();
   if (cells > most_sample_cells || make_shape(rule, grid, 32).all_tiles > most_sample_cells) {
     reason = "a grid of " + std::to_string(grid.batch) + " x " + std::to_string(cells) +
              " cells: kernels count at most 2^30 in a sample and 2^30 tiles";
-  } else if (is_layered(rule)) {
-    reason = refuse_layers(rule, grid);
+  } else if (is_layered(rule, state)) {
+    reason = refuse_layers(rule, grid, state);
   } else if (step_block(rule, grid, 1).bytes == 0 || mlp_block(rule, grid, 1, false).bytes == 0 ||
              (has_batch_moments(rule.norm) && moment_block(rule, grid, 1).bytes == 0)) {
     reason = "a tile with these filters and weights needs more shared memory than a block of this GPU has";
@@ -294,16 +294,17 @@ Way choose_way(const Stepper& stepper, Way wanted, ChipPlan& chip) {
 
 }  // namespace
 
-Went forward(const Inputs& in, Precision precision, int multiprocessors, Way wanted, float* out, float* history,
+Went forward(const Inputs& in, Precision precision, int multiprocessors, Way wanted, void* out, void* history,
              float* stats, uint8_t* tape, void* workspace, void* stream) {
-  if (is_layered(in.rule)) {
+  if (is_layered(in.rule, in.state)) {
     layers_forward(in, Place{precision, multiprocessors, stream}, out, history, tape, workspace);
     return {Way::steps, 0};
   }
   Arena arena(workspace);
   const Stepper stepper(in, Place{precision, multiprocessors, stream}, arena);
   const Shape& s = stepper.shape;
-  const Turns turns{in.x, out, arena.take<float>(stepper.floats()), history, in.plan};
+  const Turns turns{static_cast<const float*>(in.x), static_cast<float*>(out), arena.take<float>(stepper.floats()),
+                    static_cast<float*>(history), in.plan};
   const int64_t steps = in.plan.steps, step_bytes = tape_bytes(in.rule, in.grid);
   if (s.all_tiles == 0) {  // no cells have no statistics
     if (stepper.batch_norm) memset_async(stats, 0, sizeof(float) * 2 * static_cast<size_t>(steps * s.hidden), stream);
@@ -329,7 +330,8 @@ Went forward(const Inputs& in, Precision precision, int multiprocessors, Way wan
     case Way::quickest:  // no choice
       unreachable();
   }
-  if (steps == 0 || turns.keeps(steps)) stepper.change_layout(turns.before(s, steps), channels_first(out, s), false);
+  if (steps == 0 || turns.keeps(steps))
+    stepper.change_layout(turns.before(s, steps), channels_first(turns.out, s), false);
   return {way, 0};
 }
 

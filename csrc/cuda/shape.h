@@ -77,13 +77,13 @@ template <class T>
 struct States {
   T* values;
   int64_t sample, cell, channel;
-  bool aligned;  // four channels of a cell lie side by side at a multiple of 16 bytes
+  bool aligned;  // four channels of a cell lie side by side at a multiple of their size
 };
 
 template <class T>
 NCAFAST_HOST_DEVICE States<T> channels_last(T* values, const Shape& s) {
   return {values, s.cells * s.channels, s.channels, 1,
-          s.channels % 4 == 0 && reinterpret_cast<uintptr_t>(values) % 16 == 0};
+          s.channels % 4 == 0 && reinterpret_cast<uintptr_t>(values) % (4 * sizeof(T)) == 0};
 }
 
 template <class T>
@@ -91,7 +91,8 @@ NCAFAST_HOST_DEVICE States<T> channels_first(T* values, const Shape& s) {
   return {values, s.cells * s.channels, 1, s.cells, false};
 }
 
-NCAFAST_HOST_DEVICE inline States<const float> read_only(const States<float>& states) {
+template <class T>
+NCAFAST_HOST_DEVICE States<const T> read_only(const States<T>& states) {
   return {states.values, states.sample, states.cell, states.channel, states.aligned};
 }
 

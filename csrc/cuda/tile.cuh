@@ -183,8 +183,9 @@ NCAFAST_DEVICE void load_tile(const Shape& s, const States<const float>& x, cons
 // The same where `follows` may say that `tile` still holds the tile before it along the first axis. What both show
 // moves over instead of being fetched: at 3^3 a tile of 4 x 8 x 8 then takes 1.6 times its cells from memory and the L2
 // instead of 2.3 times, one of 4 x 4 x 8 1.9 instead of 2.8 times. By count, unverified on hardware.
-NCAFAST_DEVICE void load_next_tile(const Shape& s, const States<const float>& x, const Tile& at, const int* shown,
-                                   bool follows, float* tile) {
+template <class From>
+NCAFAST_DEVICE void load_next_tile(const Shape& s, const From& x, const Tile& at, const int* shown, bool follows,
+                                   float* tile) {
   int known = 0;
   if (follows && s.box[0] >= 2 * s.radius[0]) {
     const int plane = s.halo[1] * s.halo[2];

@@ -1,18 +1,22 @@
 // From dL/dy to what the cells saw (K2b): the transposed perception, gathered, so that every cell is written once.
 #pragma once
 
+#include "half.cuh"
 #include "life.cuh"
 #include "perception.cuh"
 
 namespace ncafast::cuda {
 
+// `From` and `To`: pointers, or what stored.cuh makes of them.
+template <class From, class To>
 struct ToSources {
   Shape shape;
   const float* dy;       // [B, *S, perception16]
   const float* filters;  // [taps, F, channels4]
-  const float* g;        // [B, *S, C] dL/d(next state)
+  const float* dense;    // [B, *S, C] what comes through a dense convolution, null where there is none
+  From g;                // [B, *S, C] dL/d(next state)
   const uint8_t* lives;  // [B, *S], null without an alive mask
-  float* dx;             // [B, *S, C] written
+  To dx;                 // [B, *S, C] written
 };
 
 constexpr int source_threads = 256;
@@ -39,7 +43,8 @@ NCAFAST_DEVICE void over_seers(const Shape& s, int axis, int place, Look look) {
 }
 
 // A thread has four channels of a cell.
-inline __global__ void __launch_bounds__(source_threads) to_sources(const __grid_constant__ ToSources a) {
+template <class From, class To>
+__global__ void __launch_bounds__(source_threads) to_sources(const __grid_constant__ ToSources<From, To> a) {
   grid_dependency_wait();
   const Shape& s = a.shape;
   const int quads = s.channels4 / 4;
@@ -50,13 +55,14 @@ inline __global__ void __launch_bounds__(source_threads) to_sources(const __grid
   const Cell cell = cell_at(s, index);
   const bool whole = s.channels % 4 == 0, lives = !a.lives || a.lives[index];
   const float* own = a.dy + index * s.perception16 + c;
-  const float* g = a.g + index * s.channels + c;
+  const int64_t at = index * s.channels + c;
   float sum[4];
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
     const bool there = c + i < s.channels;
-    sum[i] = there && (lives || restored(s, c + i)) ? g[i] : 0.0f;
+    sum[i] = there && (lives || restored(s, c + i)) ? get(a.g, at + i) : 0.0f;
     if (there && s.own > 0) sum[i] += own[i];
+    if (there && a.dense) sum[i] += a.dense[at + i];
   }
   const float* lines = a.dy + cell.sample * s.cells * s.perception16 + s.own + c;
   const auto add = [&](int64_t from, int tap) {
@@ -92,10 +98,9 @@ inline __global__ void __launch_bounds__(source_threads) to_sources(const __grid
         });
       });
     });
-  float* to = a.dx + index * s.channels + c;
 #pragma unroll
   for (int i = 0; i < 4; ++i)
-    if (c + i < s.channels) to[i] = sum[i];
+    if (c + i < s.channels) put(a.dx, at + i, sum[i]);
 }
 
 struct AddExtra {

@@ -6,9 +6,10 @@
 
 namespace ncafast::cuda {
 
-struct Turns {
-  const float* x;
-  float *out, *spare, *history;
+template <class T>
+struct TurnsOf {
+  const T* x;
+  T *out, *spare, *history;
   Plan plan;
 
   // Whether the state after so many steps is kept.
@@ -16,15 +17,17 @@ struct Turns {
     return plan.every && number % plan.every == 0 && number / plan.every <= plan.kept;
   }
 
-  NCAFAST_HOST_DEVICE States<float> after(const Shape& s, int64_t number) const {
+  NCAFAST_HOST_DEVICE States<T> after(const Shape& s, int64_t number) const {
     if (keeps(number)) return channels_last(history + (number / plan.every - 1) * (s.batch * s.cells * s.channels), s);
     if (number == plan.steps) return channels_first(out, s);
     return channels_last((plan.steps - number) % 2 ? spare : out, s);
   }
 
-  NCAFAST_HOST_DEVICE States<const float> before(const Shape& s, int64_t step) const {
+  NCAFAST_HOST_DEVICE States<const T> before(const Shape& s, int64_t step) const {
     return step == 0 ? channels_first(x, s) : read_only(after(s, step));
   }
 };
+
+using Turns = TurnsOf<float>;
 
 }  // namespace ncafast::cuda

@@ -18,9 +18,10 @@ from torch import Tensor
 from ncafast import native
 from ncafast.backends import extra_channels
 from ncafast.backends.fusable import can_fuse
-from ncafast.backends.native_call import gradients, inputs, rule_numbers, three_axes
+from ncafast.backends.native_call import STATES, gradients, inputs, rule_numbers, three_axes
 from ncafast.backends.plan import Call, Gradients, Outputs, Plan
 from ncafast.backends.precision import PRECISIONS, precision
+from ncafast.half import wide, widened
 from ncafast.rule import Rule
 
 DEVICE: str | None = "cuda"
@@ -57,8 +58,8 @@ def can_run(rule: Rule, x: Tensor, rounding: str | None = None) -> str | None:
     """Why this rule and state cannot run here, in this precision or the default one; None where they can."""
     if x.device.type != ("cpu" if native.CUDA_SHIM else "cuda"):
         return f"the state is on {x.device}, this backend runs on GPUs"
-    if x.dtype != torch.float32:
-        return f"the state is {x.dtype}, this backend takes torch.float32"
+    if x.dtype not in STATES:
+        return f"the state is {x.dtype}, this backend takes torch.float32, torch.float16 and torch.bfloat16"
     reason = can_fuse(rule, norms=_NORMS)
     if reason is not None:
         return reason
@@ -66,14 +67,14 @@ def can_run(rule: Rule, x: Tensor, rounding: str | None = None) -> str | None:
         return "a sample has about 2**31 cells or more"
     # torch.compile may not know the size yet: then one that stands for all but very thin grids.
     size = [64] * rule.ndim if torch.compiler.is_dynamo_compiling() else x.shape[2:]
-    return _refusal(rule, tuple(size), _index(x), rounding or precision())
+    return _refusal(rule, tuple(size), STATES.index(x.dtype), _index(x), rounding or precision(x))
 
 
 def outputs(rule: Rule, x: Tensor, plan: Plan) -> Outputs:
     """Uninitialised tensors of the shapes, dtypes and strides that `forward` returns."""
     batch, channels, *size = x.shape
     history = x.new_empty((plan.kept, batch, *size, channels)).movedim(-1, 2)
-    stats = x.new_empty((plan.steps if rule.norm == "batch" else 0, 2, sum(rule.hidden)))
+    stats = x.new_empty((plan.steps if rule.norm == "batch" else 0, 2, sum(rule.hidden)), dtype=wide(x.dtype))
     return Outputs(x.new_empty(x.shape), history, stats, x.new_empty(_tape(rule, x, plan), dtype=torch.uint8))
 
 
@@ -81,7 +82,8 @@ def forward(call: Call) -> Outputs:
     """All steps, on torch's current stream."""
     x, plan = call.x, call.plan
     done = outputs(call.rule, x, plan)
-    given = inputs(call)
+    wide_call = _widened(call)  # alive until the kernels are launched
+    given = inputs(wide_call)
     with _on(x):
         launch = _launch_info(x, plan.precision)
         workspace = _workspace(x, given, launch, backward=False)
@@ -101,12 +103,13 @@ def backward(
     rule, x, params, extra, _, _, plan = call
     need_x, need_extra, *need_params = needs
     grad_x = torch.empty_like(x)
+    wide_call = _widened(call)  # alive until the kernels are launched
     grads = [
         None if not need else torch.zeros_like(p) if "running" in name else torch.empty_like(p)
-        for name, p, need in zip(rule.param_shapes(), params, need_params, strict=True)
+        for name, p, need in zip(rule.param_shapes(), wide_call.params, need_params, strict=True)
     ]
     grad_extra = extra_channels.sums(rule, x, extra, plan) if need_extra and extra is not None else None
-    given = inputs(call)
+    given = inputs(wide_call)
     given["gradients"] = gradients(rule, grad_x if need_x else None, grad_extra, grads)
     history = history.movedim(2, -1).contiguous()  # [kept, B, *S, C]: as it was made, unless something laid it out anew
     where = [0 if grad is None else grad.data_ptr() for grad in (grad_out, grad_history)]
@@ -115,7 +118,14 @@ def backward(
         workspace = _workspace(x, given, launch, backward=True)
         _module().backward(given, launch, history.data_ptr(), tape.data_ptr(), *where, workspace.data_ptr())
     folded = None if grad_extra is None or extra is None else extra_channels.folded(grad_extra, extra, x)
-    return Gradients(grad_x, folded, grads)
+    found = [None if grad is None else grad.to(p.dtype) for grad, p in zip(grads, params, strict=True)]
+    return Gradients(grad_x, folded, found)
+
+
+def _widened(call: Call) -> Call:
+    """With parameters and extra channels in float32, which kernels read whatever the states are."""
+    extra = None if call.extra is None else widened(call.extra)
+    return call._replace(params=[widened(p) for p in call.params], extra=extra)
 
 
 def _module() -> Any:
@@ -126,17 +136,17 @@ def _module() -> Any:
 
 
 @torch.compiler.assume_constant_result
-def _refusal(rule: Rule, size: tuple[int, ...], device: int, rounding: str) -> str | None:
-    """Why no kernel takes this rule in this precision."""
-    return _asked(rule, size, device, rounding)
+def _refusal(rule: Rule, size: tuple[int, ...], state: int, device: int, rounding: str) -> str | None:
+    """Why no kernel takes this rule with such states in this precision."""
+    return _asked(rule, size, state, device, rounding)
 
 
 @functools.lru_cache(maxsize=256)
-def _asked(rule: Rule, size: tuple[int, ...], device: int, rounding: str) -> str | None:
+def _asked(rule: Rule, size: tuple[int, ...], state: int, device: int, rounding: str) -> str | None:
     """What the kernels say: asked once, since the question costs more than a small step."""
     numbers, axes = rule_numbers(rule), three_axes(size)
     with torch.cuda.device(device):  # its shared memory matters
-        answer: str | None = _module().refuse(numbers, 1, axes, PRECISIONS.index(rounding), max(device, 0))
+        answer: str | None = _module().refuse(numbers, 1, axes, state, PRECISIONS.index(rounding), max(device, 0))
     return answer
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ncafast import philox
@@ -13,6 +14,8 @@ from ncafast.backends import extra_channels
 from ncafast.backends.fusable import ACTIVATIONS, NORMS, PADDINGS
 from ncafast.backends.plan import Call
 from ncafast.rule import Rule
+
+STATES = (torch.float32, torch.float16, torch.bfloat16)  # CUDA's, in the order of the enum; the CPU has the first one
 
 
 def inputs(given: Call) -> dict[str, Any]:
@@ -25,6 +28,7 @@ def inputs(given: Call) -> dict[str, Any]:
         "size": size,
         "plan": (plan.steps, plan.first_step, plan.first_sample, plan.every, plan.kept),
         "rule": rule_numbers(rule),
+        "state": STATES.index(x.dtype),
         "x": x.data_ptr(),
         "seed": seed.data_ptr(),
         "params": {name: p.data_ptr() for name, p in zip(rule.param_shapes(), params, strict=True)},

@@ -121,7 +121,8 @@ def test_a_trail_takes_some_tiles_at_a_time():
     rule = Rule(channels=16, hidden=(256, 256))
     module, place = native.load_cuda(), (0, 3, 0, 0, 0)
     numbers = {
-        "rule": rule_numbers(rule), "plan": (2, 0, 0, 1, 1), "x": 0, "seed": 0, "params": {}, "gradients": {"x": 0}
+        "rule": rule_numbers(rule), "plan": (2, 0, 0, 1, 1), "state": 0, "x": 0, "seed": 0, "params": {},
+        "gradients": {"x": 0},
     }  # fmt: skip
     small, large = (
         module.workspace_bytes({"batch": 1, "size": three_axes((side, side)), **numbers}, place, True)
@@ -132,12 +133,12 @@ def test_a_trail_takes_some_tiles_at_a_time():
     assert large - small < 4 * cells * (perception + states) * 1.05
 
 
-@pytest.mark.parametrize(("name", "fixed", "last"), [("dense", False, "dense_back"), ("two", True, "to_sources")])
+@pytest.mark.parametrize(("name", "fixed", "last"), [("dense", False, "dense_back"), ("two", True, "sum_layers")])
 def test_launches_of_a_step(name, fixed, last):
     rule, size = CASES[f"layers, {name}"]
     made = native.load_cuda().launches(rule_numbers(rule), 2, three_axes(size), fixed, 3)
     first, *_ = kernels = [kernel for kernel, *_ in made]
-    assert (first, kernels[-1]) == ("layers_step", last)
+    assert (first, *kernels[-2:]) == ("layers_step", last, "to_sources")
     assert "filters_back" not in kernels
     for _, box, tiles, _, _ in made[:3]:
         per_axis = [-(-length // side) for length, side in zip(three_axes(size), box, strict=True)]

@@ -319,7 +319,7 @@ def of_kernels(rows: list[dict[str, Any]]) -> str:
     """Registers of every TF32 instance and of those without a precision, A100 and H100."""
     shown: dict[tuple[str, str], dict[int, int]] = {}
     for row in rows:
-        if not row["instance"] or "tf32 " in row["instance"] + " " or row["instance"].split()[0].isdigit():
+        if not row["instance"].startswith(("ieee", "tf32x3", "bf16")):
             shown.setdefault((row["kernel"], row["instance"]), {})[row["sm"]] = row["registers"]
     lines = [f"| `{name}` | {words} | {regs[80]} | {regs[90]} |" for (name, words), regs in sorted(shown.items())]
     return table("| kernel | instance | sm_80 | sm_90 |", lines)

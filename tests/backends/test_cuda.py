@@ -21,7 +21,7 @@ from ncafast import Rule, backends, info, native
 from ncafast.backends import cuda as backend
 
 TESTS = Path(__file__).parent
-SUITES = ("gpu_suite.py", "cuda_rollout_suite.py", "cuda_backward_suite.py", "cuda_layers_suite.py")
+SUITES = ("gpu_suite.py", *(f"cuda_{part}_suite.py" for part in ("rollout", "backward", "layers", "half")))
 
 needs_shim = pytest.mark.skipif(
     sys.platform != "linux" or shutil.which(compiler()) is None, reason="the shim needs Linux and GCC"
@@ -109,7 +109,7 @@ def test_rules_that_no_kernel_is_made_for(monkeypatch):
 
     class Module:
         @staticmethod
-        def refuse(rule, batch, size, precision, device):
+        def refuse(rule, batch, size, state, precision, device):
             return f"{rule['channels']} channels are too many"
 
     monkeypatch.setattr(native, "_cuda_module", Module)

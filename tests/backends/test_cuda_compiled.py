@@ -57,6 +57,7 @@ def load_nvcc() -> ModuleType:
 nvcc = load_nvcc()
 needs_nvcc = pytest.mark.skipif(nvcc.find() is None, reason="there is no nvcc")
 PRECISIONS = ("ieee", "tf32", "tf32x3", "bf16")  # in the order of csrc/rollout.h
+STATES = {"7Float16": "float16", "8Bfloat16": "bfloat16", "6Stored": "any states"}  # other than float32 alone
 
 
 @cache
@@ -77,7 +78,7 @@ def version() -> str:
 
 
 def names(mangled: str) -> tuple[str, str]:
-    """A kernel's own name and the rest of it, with the number of a precision in words."""
+    """A kernel's own name and the rest of it, with the number of a precision and the type of states in words."""
     kernel = re.search(r"4cuda(?:12_GLOBAL__N_1)?(\d+)", mangled)
     assert kernel, mangled
     start = kernel.end()
@@ -85,7 +86,8 @@ def names(mangled: str) -> tuple[str, str]:
     found = re.search(r"9PrecisionE(\d)", rest)
     numbers = re.findall(r"L[ib](\d+)E", rest)
     words = [PRECISIONS[int(found.group(1))]] if found else []
-    return mangled[start : start + int(kernel.group(1))], " ".join([*words, *numbers])
+    states = next((word for mark, word in STATES.items() if mark in rest), None)
+    return mangled[start : start + int(kernel.group(1))], " ".join([*words, *numbers, *([states] if states else [])])
 
 
 def table() -> list[dict[str, str | int]]:

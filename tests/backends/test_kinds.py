@@ -38,6 +38,7 @@ SWITCHES = {
     ("Norm", "cpu/engine.cpp"): {"kinds.h": 5},
     ("Precision", "cuda/rollout.cu"): {"kinds.h": 1, "launches.h": 1, "moments.cuh": 1, "prepare.cuh": 1, "ways.h": 1},
     ("Way", "cuda/rollout.cu"): {"kinds.h": 1, "rollout.cu": 2},
+    ("StateType", "cuda/layers.cu"): {"kinds.h": 1, "launches.h": 1, "stored.cuh": 1},
 }
 
 
@@ -83,6 +84,7 @@ def test_the_numbers_of_kinds_are_the_same_in_python_and_cpp():
     assert enums["Padding"] == fusable.PADDINGS == rule.PADDINGS
     assert enums["Activation"] == fusable.ACTIVATIONS == rule.ACTIVATIONS
     assert enums["Norm"] == fusable.NORMS == rule.NORMS
+    assert enums["StateType"] == tuple(str(dtype).removeprefix("torch.") for dtype in native_call.STATES)
     assert enums["Precision"] == precision.PRECISIONS
     assert enums["Way"] == (*cuda.LAUNCH_STRATEGIES, "quickest")
 

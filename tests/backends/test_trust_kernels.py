@@ -61,6 +61,20 @@ NORM_FAULTS = {
         "  if (!planted(8)) grid_dependency_wait();",
     ),
 }
+# Those of half-precision states.
+HALF_FAULTS = {
+    "a channel in another's place": (
+        "stored.cuh",
+        "narrowed<T>(value.y)",
+        "narrowed<T>(planted(9) ? value.z : value.y)",
+    ),
+    "a cell that is not stored": (
+        "stored.cuh",
+        "const int place = place_of(number);",
+        "const int place = place_of(number);\n      if (planted(10) && number % 11 == 3) continue;",
+    ),
+}
+ALL_FAULTS = FAULTS | NORM_FAULTS | HALF_FAULTS
 SWITCH = """
 #include <cmath>
 #include <cstdlib>
@@ -76,7 +90,7 @@ def module(tmp_path_factory):
     """The kernels with all faults, each of which NCAFAST_TEST_FAULT switches on."""
     folder = tmp_path_factory.mktemp("faults")
     shutil.copytree(ROOT / "csrc", folder / "csrc")
-    for file, line, instead in (FAULTS | NORM_FAULTS).values():
+    for file, line, instead in ALL_FAULTS.values():
         path = folder / "csrc" / "cuda" / file
         text = path.read_text()
         assert text.count(line) == 1, f"{file} has no such line, or several: {line}"
@@ -129,6 +143,24 @@ def test_faulty_kernels_of_batch_norm_are_refused(number, module, monkeypatch):
     assert verdict.state == ("failed" if number else "passed"), verdict
     if number:
         assert "is off by" in verdict.reason or "differ" in verdict.reason
+
+
+@needs_shim
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("fault", ["right", *HALF_FAULTS])
+def test_faulty_kernels_of_half_precision_states_are_refused(fault, dtype, module, monkeypatch):
+    """Rules that these states do not go with are left out."""
+    for name, value in {
+        "NCAFAST_BACKEND": "cuda",
+        "NCAFAST_CUDA_SHIM": str(module),
+        "NCAFAST_TEST_FAULT": str(["right", *ALL_FAULTS].index(fault)),
+        "OMP_NUM_THREADS": "1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    verdict = child.run(request("cuda", RULE, NORM_RULE) | {"dtype": dtype})
+    assert verdict.state == ("passed" if fault == "right" else "failed"), verdict
+    if fault != "right":
+        assert "is off by" in verdict.reason or "another fire mask" in verdict.reason or "differ" in verdict.reason
 
 
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")

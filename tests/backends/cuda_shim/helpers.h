@@ -41,12 +41,37 @@ inline uint32_t to_tf32(float value) {
   return std::isfinite(value) ? (bits + 0x1000u) & ~0x1fffu : bits;
 }
 
-inline uint32_t to_bf16(float value) {
+inline uint16_t to_bf16(float value) {
   const uint32_t bits = __float_as_uint(value);
-  return std::isnan(value) ? 0x7fffu : (bits + 0x7fffu + (bits >> 16 & 1)) >> 16;
+  return static_cast<uint16_t>(std::isnan(value) ? 0x7fffu : (bits + 0x7fffu + (bits >> 16 & 1)) >> 16);
 }
 
-inline uint32_t to_bf16x2(float low, float high) { return to_bf16(low) | to_bf16(high) << 16; }
+inline float from_bf16(uint16_t bits) { return __uint_as_float(uint32_t{bits} << 16); }
+
+inline uint32_t to_bf16x2(float low, float high) { return to_bf16(low) | uint32_t{to_bf16(high)} << 16; }
+
+inline uint16_t to_f16(float value) {
+  const uint32_t bits = __float_as_uint(value), sign = bits >> 16 & 0x8000u, size = bits & 0x7fffffffu;
+  uint32_t rounded;
+  if (size > 0x7f800000u)  // NaN
+    return 0x7fff;
+  if (size >= 0x477ff000u) {  // 65520, halfway between the largest number and the one that would follow
+    rounded = 0x7c00;
+  } else if (size < 0x38800000u) {  // below 2^-14: multiples of 2^-24, as floats from 1/2 to 1 are
+    rounded = __float_as_uint(std::fabs(value) + 0.5f) - __float_as_uint(0.5f);
+  } else {
+    const uint32_t own = size - (112u << 23);  // with the exponent's own bias
+    rounded = (own + 0xfffu + (own >> 13 & 1)) >> 13;
+  }
+  return static_cast<uint16_t>(sign | rounded);
+}
+
+inline float from_f16(uint16_t bits) {
+  const uint32_t sign = (bits & 0x8000u) << 16, rest = bits & 0x7fffu;
+  if (rest < 0x400u) return __uint_as_float(sign | __float_as_uint(static_cast<float>(rest) * 0x1p-24f));
+  const uint32_t bias = rest < 0x7c00u ? 112u : 224u;  // infinity and NaN have the largest exponent of both
+  return __uint_as_float(sign | ((rest << 13) + (bias << 23)));
+}
 
 inline void add_half_tf32(float (&four)[4]) {
   for (const float value : four)
