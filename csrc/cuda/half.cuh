@@ -50,8 +50,12 @@ struct alignas(4 * sizeof(T)) Four {
 };
 
 template <class T>
-NCAFAST_DEVICE float4 load_four(const T* from) {
-  const Four<T> four = *reinterpret_cast<const Four<T>*>(from);
+NCAFAST_DEVICE const Four<T>& four_at(const T* from) {
+  return *reinterpret_cast<const Four<T>*>(from);
+}
+
+template <class T>
+NCAFAST_DEVICE float4 widened(const Four<T>& four) {
   return make_float4(widened(four.of[0]), widened(four.of[1]), widened(four.of[2]), widened(four.of[3]));
 }
 
