@@ -46,9 +46,12 @@ def get(name: str) -> Backend:
     Raises:
         ValueError: no such backend.
     """
-    if name not in names():
-        raise ValueError(f"backend={name!r} is not known: choose from {', '.join(names())}")
-    return registry.loaded[name]
+    backend = registry.loaded.get(name)
+    if backend is None:
+        if name not in names():  # which loads them
+            raise ValueError(f"backend={name!r} is not known: choose from {', '.join(names())}")
+        backend = registry.loaded[name]
+    return backend
 
 
 def available() -> list[str]:
@@ -105,6 +108,7 @@ def choose(rule: Rule, x: Tensor, name: str | None = None, rounding: str | None 
         ValueError: an unknown name.
         RuntimeError: the backend asked for cannot run this; the message says why.
     """
+    candidates = names()  # before torch.compile first looks at the dictionary, which this fills
     wanted = name or _forced or os.environ.get("NCAFAST_BACKEND")
     rounding = rounding or default_precision(x)
     if wanted:
@@ -114,7 +118,7 @@ def choose(rule: Rule, x: Tensor, name: str | None = None, rounding: str | None 
             raise RuntimeError(f"backend {wanted!r} cannot run this: {reason}")
         return wanted
     reasons: dict[str, str] = {}
-    for candidate in names():
+    for candidate in candidates:
         reason = _reason(candidate, rule, x, rounding) or _distrust(candidate, rule, x, rounding, True)
         if reason is None:
             break
