@@ -117,8 +117,6 @@ struct Product<Precision::tf32> {
   NCAFAST_DEVICE static float rounded(float value) { return __uint_as_float(to_tf32(value)); }
   // Four for what only products read: the 13 bits that they leave out are not cleared.
   NCAFAST_DEVICE static void make_operands(float (&four)[4]) { add_half_tf32(four); }
-  // What a product reads of it.
-  NCAFAST_DEVICE static float read(float operand) { return __uint_as_float(__float_as_uint(operand) & 0xffffe000u); }
   // The same of what is not below 0, or NaN, in one instruction: infinity looks like NaN to all but products.
   NCAFAST_DEVICE static float rounded_positive(float value) {
     return __uint_as_float(add_min(__float_as_uint(value), 0x1000u, 0x7fffffffu));
@@ -180,7 +178,6 @@ struct Product<Precision::tf32x3> {
 
   NCAFAST_DEVICE static float rounded(float value) { return value; }
   NCAFAST_DEVICE static void make_operands(float (&)[4]) {}
-  NCAFAST_DEVICE static float read(float operand) { return operand; }
   NCAFAST_DEVICE static float rounded_positive(float value) { return value; }
   NCAFAST_DEVICE static void split(float value, uint32_t& high, uint32_t& low) {
     high = to_tf32(value);
@@ -247,7 +244,6 @@ struct Product<Precision::bf16> {
 
   NCAFAST_DEVICE static float rounded(float value) { return value; }
   NCAFAST_DEVICE static void make_operands(float (&)[4]) {}
-  NCAFAST_DEVICE static float read(float operand) { return operand; }
   NCAFAST_DEVICE static float rounded_positive(float value) { return value; }
 
   template <Order order, class Matrix>
@@ -295,7 +291,6 @@ struct Product<Precision::ieee> {
 
   NCAFAST_DEVICE static float rounded(float value) { return value; }
   NCAFAST_DEVICE static void make_operands(float (&)[4]) {}
-  NCAFAST_DEVICE static float read(float operand) { return operand; }
   NCAFAST_DEVICE static float rounded_positive(float value) { return value; }
 
   NCAFAST_DEVICE static void eight(const ByRow& m, int i, float (&to)[8]) {

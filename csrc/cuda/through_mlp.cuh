@@ -103,7 +103,7 @@ struct LayerSums {
   float first[most_p16][units8][4] = {}, update[blocks16][units8][4] = {};
   float bias[units16][2] = {};  // of rows g and g + 8 of 16 units, this lane's cells
 
-  // 16 cells: rows of y and du, and the warp's units `z`, first before the activation. dz goes to rows of `dz_out`.
+  // 16 cells from a row of y and du on, by the warp's units from `unit` on. Their dz goes to rows of m.dz.
   template <Precision precision>
   NCAFAST_DEVICE void add(const Shape& s, const MlpMemory& m, int cell, int unit) {
     using P = Product<precision>;

@@ -67,9 +67,10 @@ class Tile:
         """What a tile shows and its copy."""
         halo = (self.box[0] + 2) * (self.box[1] + 2)
         parts = self.box[0] + self.box[1] + 4
+        notes = _without(lambda o: not o.inner and o.own["STS"] in (1, 2, 3) and sum(o.own.values()) > 90,
+                         "LDG", "VOTE", "LDS")  # fmt: skip
         return (
-            Rule("note_shown", _without(lambda o: not o.inner and o.own["STS"] in (1, 2, 3) and sum(o.own.values()) > 90,
-                                        "LDG", "VOTE", "LDS"), lambda _: -(-parts // 32) / self.warps),
+            Rule("note_shown", notes, lambda _: -(-parts // 32) / self.warps),
             Rule("move planes", _without(_has("LDS.128", "STS.128"), "FFMA", "HMMA"), None, needed=False),
             Rule("load_tile", _has("LDGSTS.128"), _work("LDGSTS.128", self.each(halo * 4))),
             Rule("load_tile, channels first", _within("LDGSTS"), None),
