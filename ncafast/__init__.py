@@ -1,5 +1,8 @@
 """ncafast: fast neural cellular automata for PyTorch. A whole rollout is one operator, forward and backward."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from ncafast import interrupt  # before torch, whose import takes seconds
 
 # isort: split
@@ -14,18 +17,36 @@ from ncafast.settling import Settled, settle
 
 interrupt.release()
 
+if TYPE_CHECKING:
+    from ncafast.acceleration import NotAccelerated, accelerate, accelerated, explain, restore
+
+_ACCELERATION = ("NotAccelerated", "accelerate", "accelerated", "explain", "restore")
+
+
+def __getattr__(name: str) -> Any:
+    """Load `accelerate` and its companions when they are first asked for: tracing takes torch.fx, which is slow."""
+    if name not in _ACCELERATION:
+        raise AttributeError(f"module 'ncafast' has no attribute {name!r}")
+    return getattr(importlib.import_module("ncafast.acceleration"), name)
+
+
 __all__ = [
     "NCA",
     "Alive",
     "FallbackWarning",
+    "NotAccelerated",
     "Rule",
     "Settled",
+    "accelerate",
+    "accelerated",
     "backends",
+    "explain",
     "filters",
     "fire_mask",
     "ignore_hooks",
     "load",
     "models",
+    "restore",
     "rollout",
     "save",
     "settle",

@@ -22,6 +22,7 @@ ORDER = (
     {"layers"},
     {"nca", "settling"},
     {"models"},
+    {"acceleration"},
     {"rebuild", "tensors"},
     {"checkpoint"},
     {"checkup", "info", "utils"},

@@ -1,0 +1,171 @@
+"""accelerate: the steps of someone's own module, found, verified and run fused; the module stays theirs.
+
+One step of the user's code is traced; the layers are looked up in the graph, all else is measured by evaluating parts
+of it on probes. Nothing is patched that does not reproduce the module's states and gradients in float64. The package is
+not called `accelerate`, since importing a module of that name would hide the function.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from torch import nn
+
+from ncafast.acceleration.assemble import Match
+from ncafast.acceleration.entry import defaults, entries
+from ncafast.acceleration.errors import NotAccelerated
+from ncafast.acceleration.match import Shape
+from ncafast.acceleration.patch import Accelerated, NotAcceleratedWarning, search
+from ncafast.acceleration.report import Finding, Report
+from ncafast.rule import Rule
+
+__all__ = [
+    "Finding",
+    "NotAccelerated",
+    "NotAcceleratedWarning",
+    "Report",
+    "accelerate",
+    "accelerated",
+    "explain",
+    "restore",
+]
+
+Module = TypeVar("Module", bound=nn.Module)
+_MASKS = ("ncafast", "torch")
+
+
+def accelerate(
+    model: Module,
+    *,
+    method: str | None = None,
+    steps: str | None = None,
+    channels: int | None = None,
+    ndim: int | None = None,
+    channels_last: bool | None = None,
+    masks: str = "ncafast",
+    verify: bool = True,
+    quiet: bool = False,
+) -> Module:
+    """Run the NCA steps inside a model fused. In place: same object, same parameters, same state_dict keys.
+
+    In every module that steps an automaton, one method of that instance is replaced: its forward, if that takes a state
+    and a number of steps or is one step, else its step method. It reads the module's present parameters at every call,
+    and gradients reach them. A structure that changed (mode, attribute, buffer) is searched anew at the next call; a
+    call that is not understood runs the module's own code and warns once.
+
+    Args:
+        model: a module, or one that contains such modules.
+        method: name of the only method to look at.
+        steps: name of that method's argument that is the number of steps, if it is not a usual one.
+        channels: of the state, where it is not found out.
+        ndim: spatial axes of the state.
+        channels_last: whether states are [B, *S, C] and not [B, C, *S].
+        masks: "ncafast" draws fire masks by Philox, as `ncafast.rollout` does (the same rate, other cells); "torch"
+            makes the module's own draws, in its own order, and so gives the same results for the same seed.
+        verify: compare states and all gradients with the module's own, in float64, before anything is replaced.
+        quiet: do not print what was found.
+
+    Returns:
+        `model`.
+
+    Raises:
+        NotAccelerated: nothing in the model can be accelerated; the message has one reason for each module.
+        ValueError: an unknown value of `masks`.
+    """
+    if masks not in _MASKS:
+        raise ValueError(f"masks={masks!r} is not allowed: choose one of {', '.join(_MASKS)}")
+    restore(model)
+    report = Report(list(_findings(model, method, steps, Shape(channels, ndim, channels_last), verify)))
+    if not any(finding.rule for finding in report.findings):
+        raise NotAccelerated(f"nothing in this {type(model).__name__} can be accelerated:\n{report}")
+    for finding in report.findings:
+        if finding.entry is not None and finding.match is not None:
+            shape = Shape(channels, ndim, channels_last)
+            patch = Accelerated(finding.module, finding.entry, shape, masks, verify)
+            patch.remember(finding.match)
+            vars(finding.module)[finding.entry.method] = patch
+    if not quiet:
+        print(report, file=sys.stderr)
+    return model
+
+
+def restore(model: Module) -> Module:
+    """Undo `accelerate`: the model runs its own code again. A model that is not accelerated stays as it is."""
+    for module in model.modules():
+        for name, value in list(vars(module).items()):
+            if isinstance(value, Accelerated):
+                del vars(module)[name]
+    return model
+
+
+@contextmanager
+def accelerated(model: Module, **options: object) -> Iterator[Module]:
+    """`accelerate` for the length of a `with` block; options and errors are the same."""
+    yield accelerate(model, **options)  # type: ignore[arg-type]
+    restore(model)
+
+
+def explain(
+    model: nn.Module,
+    *,
+    method: str | None = None,
+    steps: str | None = None,
+    channels: int | None = None,
+    ndim: int | None = None,
+    channels_last: bool | None = None,
+) -> Report:
+    """What `accelerate` would do, module by module: the rule that was found and verified, or the reason why not.
+
+    The model stays as it is. For the question which backends can run a rule, see `ncafast.backends.explain`.
+
+    Args:
+        model: as for `accelerate`, and so are the other arguments.
+        method: name of the only method to look at.
+        steps: name of its argument that is the number of steps.
+        channels: of the state.
+        ndim: spatial axes of the state.
+        channels_last: whether states are [B, *S, C].
+
+    Returns:
+        A report: print it, or read its `findings`.
+
+    Raises:
+        TypeError: not a module.
+    """
+    if not isinstance(model, nn.Module):
+        hint = "; ncafast.backends.explain(rule, x) says which backends run a rule" if isinstance(model, Rule) else ""
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}{hint}")
+    return Report(list(_findings(model, method, steps, Shape(channels, ndim, channels_last), True)))
+
+
+def _findings(model: nn.Module, method: str | None, steps: str | None, shape: Shape, proof: bool) -> Iterator[Finding]:
+    """One for each module of the user's that has parameters; what is inside a module that is found is part of it."""
+    inside: set[int] = set()
+    for name, module in model.named_modules():
+        library = type(module).__module__.startswith("torch.nn.")
+        if id(module) in inside or library or next(module.parameters(), None) is None:
+            continue
+        finding = _finding(name, module, method, steps, shape, proof)
+        if finding.match is not None:
+            inside |= {id(part) for part in module.modules()}
+        yield finding
+
+
+def _finding(name: str, module: nn.Module, method: str | None, steps: str | None, shape: Shape, proof: bool) -> Finding:
+    reason, label = "", f"{name or 'model'} ({type(module).__name__})"
+    for entry in entries(module, method, steps):
+        function = getattr(type(module), entry.method).__get__(module)
+        found = search(module, entry, defaults(function, entry), shape, proof)
+        if isinstance(found, Match):
+            return Finding(label, module, entry, found)
+        reason = reason or f"{entry.method}: {found}"
+    return Finding(label, module, None, None, reason or _no_entry(method))
+
+
+def _no_entry(method: str | None) -> str:
+    if method is not None:
+        return f"`{method}` is no method that takes a state, and a number of steps or nothing else without a default"
+    return "no method takes a state, and a number of steps or nothing else without a default; name one with method="

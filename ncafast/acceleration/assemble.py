@@ -1,0 +1,190 @@
+"""The measured parts of a step put together: the rule, and its parameters from the module's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ncafast.acceleration.allowed import check_operations
+from ncafast.acceleration.entry import Entry, Rest
+from ncafast.acceleration.errors import NotAccelerated, arguments
+from ncafast.acceleration.firing import Firing, random_node
+from ncafast.acceleration.graph import StepGraph, named_tensors
+from ncafast.acceleration.layers import Layers, find_layers, norm_of, statistics_of, weight_of
+from ncafast.acceleration.layout import Grid
+from ncafast.acceleration.mapping import Compute, parameter_mapping
+from ncafast.acceleration.perception import Perception, measure_perception
+from ncafast.acceleration.update import Update, measure_update
+from ncafast.functional import rollout
+from ncafast.rule import PADDINGS, Rule, layer_name
+
+_AGREES = 1e-9  # of float64 values, relative
+
+
+@dataclass
+class Match:
+    """A step that was found."""
+
+    rule: Rule
+    parameters: Compute
+    firing: Firing | None
+    grid: Grid
+    checked_steps: int = 0  # the longest loop that is known to repeat one step
+    checked_sizes: set[tuple[int, tuple[int, ...]]] = field(default_factory=set)  # of batch and grid
+
+
+def assemble(twin: nn.Module, entry: Entry, rest: Rest, grid: Grid, x: Tensor) -> Match:
+    """Trace a step, measure it, and put the parts together.
+
+    Args:
+        twin: a copy of the user's module in float64, whose parameters are not zero.
+        entry: the method.
+        rest: its other arguments.
+        grid: sizes of a state.
+        x: that state.
+
+    Raises:
+        NotAccelerated: with the reason.
+    """
+    graph = StepGraph(twin, lambda module, x: entry.call(module, x, 1, rest), x)
+    random_node(graph, grid)
+    layers = find_layers(graph)
+    check_operations(graph, layers)
+    tensors = [tensor.detach() for tensor in named_tensors(twin).values()]
+    norm = norm_of(layers, graph)
+    perception = measure_perception(graph, layers, grid, tensors)
+    update = measure_update(graph, layers, grid, tensors)
+    rule = _rule(layers, perception, update, grid, norm)
+    compute = _compute(graph, layers, perception, update, rule)
+    rule = rule.replace(padding=_padding(graph, rule, compute(tensors), update.firing, grid, tensors))
+    return Match(rule, parameter_mapping(compute, tensors), update.firing, grid)
+
+
+def _rule(layers: Layers, seen: Perception, update: Update, grid: Grid, norm: tuple[str, float, bool]) -> Rule:
+    acts = {layer.activation for layer in layers.hidden}
+    if len(acts) > 1:
+        raise NotAccelerated(f"the hidden layers have different activations: {', '.join(sorted(a for a, _ in acts))}")
+    activation, slope = acts.pop()
+    if seen.activation == "leaky_relu" and activation != "leaky_relu":
+        slope = 0.01
+    changed = update.matrix.abs().sum(1).nonzero().flatten().tolist()
+    lo, hi = changed[0], changed[-1] + 1
+    mutable = None if (lo, hi) == (0, grid.channels) else (lo, hi)
+    return Rule(
+        channels=grid.channels,
+        ndim=len(grid.sizes),
+        perception="dense" if seen.dense else "depthwise",
+        identity=seen.identity,
+        num_filters=0 if seen.dense else seen.filters,
+        dense_channels=seen.filters if seen.dense else 0,
+        dense_activation=seen.activation,
+        kernel_size=seen.kernel,
+        filter_bias=seen.bias,
+        hidden=tuple(layer.node.meta["val"].shape[layer.axis] for layer in layers.hidden),
+        activation=activation,
+        negative_slope=slope or 0.01,
+        norm=norm[0],
+        norm_eps=norm[1],
+        norm_affine=norm[2],
+        update_bias=layers.update.bias is not None,
+        fire_rate=update.firing.rate if update.firing else 1.0,
+        step_size=_step_size(update.matrix),
+        mutable=mutable,
+        restore=update.restore,
+        alive=update.alive,
+    )
+
+
+def _step_size(matrix: Tensor) -> float:
+    """The factor that all of the last layer's rows have in common, else 1."""
+    factors = matrix[matrix != 0]
+    plain = int((matrix != 0).sum(1).max()) == 1 and bool((factors == factors[0]).all())
+    return float(factors[0]) if plain else 1.0
+
+
+def _compute(graph: StepGraph, layers: Layers, seen: Perception, update: Update, rule: Rule) -> Compute:
+    """The rule's tensors, evaluated on the user's own graph."""
+    matrix = update.matrix[rule.lo : rule.hi] / rule.step_size
+    rows = matrix.abs().argmax(1).masked_fill(matrix.abs().sum(1) == 0, -1)
+    selects = bool(((matrix == 0) | (matrix == 1)).all()) and int((matrix != 0).sum(1).max()) == 1
+
+    def last(value: Tensor) -> Tensor:
+        padded = torch.cat([value, torch.zeros_like(value[:1])])  # row -1: a channel that does not change
+        return padded[rows.to(value.device)] if selects else matrix.to(value) @ value
+
+    def compute(tensors: Sequence[Tensor]) -> dict[str, Tensor]:
+        found = seen.parameters(graph, tensors)
+        for k, layer in enumerate(layers.hidden):
+            weight = weight_of(layer, graph, tensors)
+            if k == 0:
+                weight = F.pad(weight, (0, 1))[:, seen.columns]
+            name = layer_name("hidden", k)
+            found |= {f"{name}.weight": weight, f"{name}.bias": _bias(graph, layer.bias, weight, tensors)}
+            if layer.norm is not None:
+                parts = (
+                    [("weight", arguments(layer.norm)[1]), ("bias", arguments(layer.norm)[2])]
+                    if rule.norm_affine
+                    else []
+                )
+                if rule.norm == "running":
+                    parts += zip(("running_mean", "running_var"), statistics_of(layer.norm), strict=True)
+                found |= {f"{layer_name('norm', k)}.{part}": graph.evaluate(n, {}, tensors) for part, n in parts}
+        weight = weight_of(layers.update, graph, tensors)
+        found["update.weight"] = last(weight)
+        if rule.update_bias:
+            found["update.bias"] = last(_bias(graph, layers.update.bias, weight, tensors))
+        return {name: found[name] for name in rule.param_shapes()}
+
+    return compute
+
+
+def _bias(graph: StepGraph, node: Any, weight: Tensor, tensors: Sequence[Tensor]) -> Tensor:
+    if node is None:
+        return weight.new_zeros(len(weight))
+    bias = graph.evaluate(node, {}, tensors)
+    if bias.numel() != len(weight):
+        raise NotAccelerated("a bias that is added to a linear layer is not one number per unit")
+    return bias.reshape(-1)
+
+
+def _padding(
+    graph: StepGraph,
+    rule: Rule,
+    params: dict[str, Tensor],
+    firing: Firing | None,
+    grid: Grid,
+    tensors: Sequence[Tensor],
+) -> str:
+    """The padding with which the rule does what the traced step does, on states that are dense and partly empty."""
+    states, inside = [], True
+    like = graph.x.meta["val"]
+    for empty in (0.0, 0.7):
+        x = torch.randn(grid.batch, rule.channels, *grid.sizes, dtype=torch.float64)
+        x = x * (torch.rand(grid.batch, 1, *grid.sizes) >= empty)
+        feed = {graph.x: grid.outward(x.to(like.device))}
+        mask = None
+        if firing is not None:
+            draws = torch.rand(firing.node.meta["val"].shape, dtype=torch.float64)
+            mask = firing.by_cell(firing.fires(draws))[None].to(like.device)
+            feed[firing.node] = (firing.fires(draws).double() if not firing.limits else draws).to(like.device)
+        states.append((x.to(like.device), mask, grid.cells(graph.evaluate(graph.out, feed, tensors))))
+    middle: tuple[Any, ...] = (..., *(slice(3, -3) for _ in grid.sizes))
+    for padding in PADDINGS if rule.has_filters else PADDINGS[:1]:
+        trial, good = rule.replace(padding=padding), True
+        for x, mask, want in states:
+            got = rollout(x, trial, params, 1, fire_mask=mask, backend="reference")
+            assert isinstance(got, Tensor)
+            error = (got - want).abs()
+            limit = _AGREES * max(1.0, float(want.abs().max()))
+            good = good and float(error.max()) <= limit
+            inside = inside and float(error[middle].max()) <= limit
+        if good:
+            return padding
+    if inside:
+        raise NotAccelerated("the filters' padding is none of zeros, reflect, replicate and circular")
+    raise NotAccelerated("a rule was found, but one step of it is not what the module computes")

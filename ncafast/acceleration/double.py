@@ -1,0 +1,90 @@
+"""The user's own code in float64: a copy of the module, and a mode under which constants that it makes are float64."""
+
+from __future__ import annotations
+
+import copy
+import sys
+import traceback
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx import traceback as fx_traceback
+from torch.overrides import TorchFunctionMode
+
+from ncafast.acceleration.errors import LIBRARIES, NotAccelerated, at_exception
+
+_NARROW = (torch.float16, torch.bfloat16, torch.float32)
+_CASTS = (torch.Tensor.float, torch.Tensor.half, torch.Tensor.bfloat16)
+
+
+def double_copy(module: nn.Module) -> nn.Module:
+    """A copy of the module with every floating tensor in float64, also those that are plain attributes.
+
+    Raises:
+        NotAccelerated: the module cannot be copied.
+    """
+    try:
+        twin = copy.deepcopy(module).double()
+    except Exception as error:  # a user's module may hold anything
+        raise NotAccelerated(f"the module cannot be copied: {at_exception(error)}") from error
+    for part in twin.modules():
+        for name in [name for name, value in vars(part).items() if is_patch(value)]:
+            del vars(part)[name]  # the user's own code is what is looked at
+        for name, value in plain_attributes(part):
+            vars(part)[name] = _widened(value)
+    return twin
+
+
+def is_patch(value: Any) -> bool:
+    """Whether an attribute is what `accelerate` put in the place of a method."""
+    return hasattr(type(value), "replaces_a_method")
+
+
+def plain_attributes(module: nn.Module) -> Iterator[tuple[str, Any]]:
+    """Attributes of a module that torch does not manage: numbers, lists, tensors that are neither parameter nor buffer.
+
+    What `accelerate` itself left there is not among them.
+    """
+    for name, value in list(vars(module).items()):
+        managed = name in ("_parameters", "_buffers", "_modules") or name.endswith(("_hooks", "_hooks_with_kwargs"))
+        if not managed and not is_patch(value):
+            yield name, value
+
+
+class Double(TorchFunctionMode):
+    """While on, what the code makes in lower precision is made float64."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call in float64."""
+        if func in _CASTS:
+            func = torch.Tensor.double
+        args = tuple(_widened(value) for value in args)
+        kwargs = {name: _widened(value) for name, value in (kwargs or {}).items()}
+        result = func(*args, **kwargs)
+        return result.double() if isinstance(result, Tensor) and result.dtype in _NARROW else result
+
+
+class Lines(TorchFunctionMode):
+    """While on, torch.fx notes with each node the line of the user's code that it comes from."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call, after the line is noted."""
+        frame: FrameType | None = sys._getframe()
+        while frame is not None and frame.f_code.co_filename.startswith(LIBRARIES):
+            frame = frame.f_back
+        if frame is not None:
+            fx_traceback.set_stack_trace(traceback.format_list(traceback.extract_stack(frame, limit=1)))
+        return func(*args, **(kwargs or {}))
+
+
+def _widened(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.double() if value.dtype in _NARROW else value
+    if isinstance(value, torch.dtype):
+        return torch.float64 if value in _NARROW else value
+    if type(value) in (list, tuple):
+        return type(value)(_widened(part) for part in value)
+    return value

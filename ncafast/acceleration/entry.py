@@ -1,0 +1,106 @@
+"""Where a module steps: `forward(x, steps)`, a `forward(x)` that is one step, or a method that is."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from ncafast.acceleration.errors import NotAccelerated
+
+STEPS = (
+    "steps",
+    "num_steps",
+    "n_steps",
+    "nsteps",
+    "iterations",
+    "num_iterations",
+    "n_iterations",
+    "iters",
+    "timesteps",
+)
+METHODS = ("step", "update", "_step", "_update", "update_step", "forward_step", "single_step", "one_step", "nca_step")
+
+
+Rest = tuple[tuple[str, Any], ...]  # arguments beside state and steps, by name
+
+
+class Call(NamedTuple):
+    """A call of the user's method, taken apart."""
+
+    x: Tensor
+    steps: int
+    rest: Rest
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A method that takes a state, and the number of steps or none (then it is one step)."""
+
+    method: str
+    state: str
+    steps: str | None
+    rest: tuple[str, ...]
+
+    def call(self, module: nn.Module, x: Tensor, steps: int, rest: Rest) -> Tensor:
+        """Run the user's own method."""
+        count = {} if self.steps is None else {self.steps: steps}
+        out = getattr(module, self.method)(**{self.state: x}, **count, **dict(rest))
+        if not isinstance(out, Tensor):
+            raise NotAccelerated(f"{self.method} returns a {type(out).__name__}, not the next state alone")
+        if out.shape != x.shape:
+            raise NotAccelerated(f"{self.method} makes {list(out.shape)} of a state {list(x.shape)}")
+        return out
+
+    def parts(self, signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+        """State, steps and the other arguments of a call.
+
+        Raises:
+            TypeError: it does not fit the method's signature.
+        """
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        values = bound.arguments
+        rest = tuple((name, values[name]) for name in self.rest)
+        return Call(values[self.state], 1 if self.steps is None else values[self.steps], rest)
+
+
+def entries(module: nn.Module, method: str | None = None, steps: str | None = None) -> Iterator[Entry]:
+    """The methods of a module that may step, best first.
+
+    Args:
+        module: where to look.
+        method: the only method to take.
+        steps: the name of the argument that is the number of steps.
+    """
+    names = [method] if method is not None else ["forward", *METHODS]
+    for name in names:
+        function = getattr(type(module), name, None)
+        if not inspect.isfunction(function) or getattr(nn.Module, name, None) is function:
+            continue
+        found = _entry(name, inspect.signature(getattr(module, name)), steps)
+        if found is not None:
+            yield found
+
+
+def _entry(name: str, signature: inspect.Signature, steps: str | None) -> Entry | None:
+    parameters = list(signature.parameters.values())
+    plain = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    if len(plain) != len(parameters) or not plain:
+        return None
+    state, *others = plain
+    known = (steps,) if steps is not None else STEPS
+    count = next((p.name for p in others if p.name in known), None)
+    rest = [p for p in others if p.name != count]
+    if any(p.default is p.empty for p in rest):
+        return None
+    return Entry(name, state.name, count, tuple(p.name for p in rest))
+
+
+def defaults(function: Any, entry: Entry) -> Rest:
+    """The other arguments of a call of the user's method that gives none of them."""
+    parameters = inspect.signature(function).parameters
+    return tuple((name, parameters[name].default) for name in entry.rest)

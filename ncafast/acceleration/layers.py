@@ -1,0 +1,231 @@
+"""The 1x1 layers of a step, found in its graph: hidden layers with norm and activation, and the last layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import Node
+
+from ncafast.acceleration.errors import NotAccelerated, arguments, at_node, operation
+from ncafast.acceleration.graph import GETITEM, StepGraph, source
+
+_ACTIVATIONS = {name: name for name in ("relu", "gelu", "elu", "silu", "tanh", "leaky_relu")}
+_BATCH_NORMS = (
+    "native_batch_norm",
+    "_native_batch_norm_legit",
+    "_native_batch_norm_legit_no_training",
+    "cudnn_batch_norm",
+)
+_OTHER_NORMS = ("native_group_norm", "native_layer_norm")
+
+
+@dataclass
+class Layer:
+    """A linear layer over the channels of each cell."""
+
+    node: Node  # its result
+    mix: Node  # the product or convolution, without a bias that is added by itself
+    data: Node
+    weight: Node
+    bias: Node | None
+    axis: int  # of the channels in its result
+    inputs_last: bool  # whether the weight is [out, in]
+    norm: Node | None = None
+    activation: tuple[str, float] = ("identity", 0.0)
+
+
+@dataclass
+class Layers:
+    """All 1x1 layers in order; the last one gives the update."""
+
+    hidden: list[Layer]
+    update: Layer
+    perception_activations: list[Node]
+
+    def nodes(self) -> set[Node]:
+        """The nodes that are these layers."""
+        return {node for layer in (*self.hidden, self.update) for node in (layer.node, layer.mix)}
+
+
+def find_layers(graph: StepGraph) -> Layers:
+    """Walk back from the last linear layer, over activations and norms.
+
+    Raises:
+        NotAccelerated: there is no such chain, or something that the step does not have stands in it.
+    """
+    mixes = [mix for node in graph.nodes if node in graph.used and (mix := pointwise(graph, node)) is not None]
+    if not mixes:
+        raise NotAccelerated("no linear layer over the channels (1x1 convolution or nn.Linear) is in its step")
+    layer: Layer = mixes[-1]
+    hidden: list[Layer] = []
+    update = layer
+    while (found := _layer_before(graph, layer)) is not None:
+        hidden.insert(0, found)
+        layer = found
+    first = hidden[0] if hidden else update
+    if not hidden:
+        before = source(update.data)
+        if isactivation_of(before):
+            before = source(arguments(before)[0])
+        raise NotAccelerated(
+            f"no 1x1 hidden layer with an activation stands before the last layer, but {at_node(before)}"
+        )
+    _take_bias(graph, update)
+    seen = graph.ancestors(first.data)
+    ours = {part.mix for part in (*hidden, update)}
+    for other in mixes:
+        if other.mix not in ours and other.mix not in seen:
+            raise NotAccelerated(
+                f"a linear layer stands beside the hidden layers and the last one: {at_node(other.mix)}"
+            )
+    acts = [node for node in graph.nodes if node in seen and node in graph.dependent and isactivation_of(node)]
+    return Layers(hidden, update, acts)
+
+
+def pointwise(graph: StepGraph, node: Node) -> Layer | None:
+    """The node as a linear layer over channels, or None."""
+    name, args = operation(node), arguments(node)
+    if node not in graph.dependent:
+        return None
+    if name == "convolution":
+        same = (
+            set(args[1].meta["val"].shape[2:]) == {1} and args[8] == 1 and set(args[3]) == {1} and set(args[4]) == {0}
+        )
+        fixed = args[1] not in graph.dependent and not args[6]
+        return Layer(node, node, args[0], args[1], args[2], 1, True) if same and fixed else None
+    if name not in ("mm", "bmm", "addmm"):
+        return None
+    bias = args[0] if name == "addmm" else None
+    left, right = args[-2:]
+    if bias in graph.dependent or node.kwargs:
+        return None
+    if left in graph.dependent and right not in graph.dependent:
+        return Layer(node, node, left, right, bias, -1, False)
+    if right in graph.dependent and left not in graph.dependent and bias is None:
+        return Layer(node, node, right, left, None, -2, True)
+    return None
+
+
+def isactivation_of(node: Node) -> bool:
+    """Whether the node is an activation that a rule may have."""
+    return activation_of(node) is not None
+
+
+def weight_of(layer: Layer, graph: StepGraph, tensors: Sequence[Tensor]) -> Tensor:
+    """[out, in] of a layer."""
+    weight = graph.evaluate(layer.weight, {}, tensors)
+    if operation(layer.mix) == "convolution":
+        return weight.flatten(1)
+    if operation(layer.mix) == "bmm":
+        weight = weight[0]
+    return weight if layer.inputs_last else weight.T
+
+
+def _layer_before(graph: StepGraph, layer: Layer) -> Layer | None:
+    """The hidden layer whose activation a layer takes, or None where the perception begins."""
+    act = source(layer.data)
+    kind = activation_of(act)
+    if kind is None:
+        return None
+    node, norm, bias = source(arguments(act)[0]), None, None
+    if node.target is GETITEM and operation(arguments(node)[0]) in _BATCH_NORMS:
+        norm = arguments(node)[0]
+        node = source(arguments(norm)[0])
+    elif node.target is GETITEM and operation(arguments(node)[0]) in _OTHER_NORMS:
+        raise NotAccelerated(
+            f"group and layer norms are not fused, so nothing would be gained: {at_node(arguments(node)[0])}"
+        )
+    found = pointwise(graph, node)
+    if found is None and operation(node) == "add" and not node.kwargs:
+        parts: tuple[Any, Any] = arguments(node)[:2]
+        fixed = [part for part in parts if isinstance(part, Node) and part not in graph.dependent]
+        moving = [part for part in parts if isinstance(part, Node) and part in graph.dependent]
+        if fixed and moving:
+            bias = fixed[0]
+            found = pointwise(graph, source(moving[0]))
+    if found is None:
+        return None
+    if bias is not None and found.bias is not None:
+        raise NotAccelerated(f"a hidden layer has two biases: {at_node(node)}")
+    found.bias, found.node = bias or found.bias, node
+    found.norm, found.activation = norm, kind
+    return found
+
+
+def _take_bias(graph: StepGraph, update: Layer) -> None:
+    """The last layer's bias, where it is added by itself: nn.Linear does so on inputs that are not contiguous."""
+    users = [
+        node for node in graph.nodes if node in graph.used and source(node) is update.mix and node is not update.mix
+    ]
+    for add in (node for node in graph.nodes if node in graph.used and operation(node) == "add" and not node.kwargs):
+        fixed = [part for part in arguments(add) if isinstance(part, Node) and part not in graph.dependent]
+        moving = [part for part in arguments(add) if part in users or part is update.mix]
+        width = update.mix.meta["val"].shape[update.axis]
+        if fixed and moving and update.bias is None and fixed[0].meta["val"].shape == (width,) and update.axis == -1:
+            update.bias, update.node = fixed[0], add
+
+
+def activation_of(node: Node) -> tuple[str, float] | None:
+    """(name, slope of leaky_relu) of an activation that a rule may have, else None."""
+    name, args = operation(node), arguments(node)
+    if name == "leaky_relu":
+        return name, float(args[1]) if len(args) > 1 else 0.01
+    if name == "elu":
+        return (name, 0.0) if all(float(scale) == 1 for scale in args[1:]) else None
+    if name == "gelu":
+        return (name, 0.0) if node.kwargs.get("approximate", "none") == "none" else None
+    if (name == "clamp_min" and args[1] == 0) or (name == "clamp" and tuple(args[1:]) in ((0,), (0, None))):
+        return "relu", 0.0
+    return (name, 0.0) if name in _ACTIVATIONS else None
+
+
+def is_norm(node: Node) -> bool:
+    """Whether the node is a batch norm."""
+    return operation(node) in _BATCH_NORMS
+
+
+def norm_of(layers: Layers, graph: StepGraph) -> tuple[str, float, bool]:
+    """(norm, eps, affine) of the hidden layers.
+
+    Raises:
+        NotAccelerated: they differ, or it normalises something else than the hidden units.
+    """
+    kinds = set()
+    for layer in layers.hidden:
+        if layer.norm is None:
+            kinds.add(("none", 1e-5, True))
+            continue
+        args = arguments(layer.norm)
+        width = layer.norm.meta["val"][1].numel() or arguments(layer.norm)[0].meta["val"].shape[1]
+        if width != layer.node.meta["val"].shape[layer.axis]:
+            raise NotAccelerated(f"instance norms are not fused, so nothing would be gained: {at_node(layer.norm)}")
+        kinds.add((*_batch_norm(layer.norm), args[1] is not None))
+    if len(kinds) > 1:
+        raise NotAccelerated("the hidden layers have different norms")
+    return kinds.pop()
+
+
+def _batch_norm(node: Node) -> tuple[str, float]:
+    name, args = operation(node), list(arguments(node))
+    if name == "_native_batch_norm_legit_no_training":
+        return "running", float(args[-1])
+    training = bool(args[-3])
+    has_statistics = len(args) == 8 and args[3] is not None
+    if training and has_statistics:
+        raise NotAccelerated(f"a batch norm collects running statistics in training: {at_node(node)}")
+    return "batch" if training else "running", float(args[-1])
+
+
+def statistics_of(node: Node) -> tuple[Node, Node]:
+    """Running mean and variance of a batch norm."""
+    return arguments(node)[3], arguments(node)[4]
+
+
+def fill(node: Node, value: float, dtype: torch.dtype = torch.float64) -> Tensor:
+    """A tensor of a node's shape with one value."""
+    like = node.meta["val"]
+    return torch.full(like.shape, float(value), dtype=dtype, device=like.device)

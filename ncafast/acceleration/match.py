@@ -1,0 +1,128 @@
+"""The search for a step in a module: what state it takes, and what it does with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ncafast.acceleration.assemble import Match, assemble
+from ncafast.acceleration.double import Double, double_copy, plain_attributes
+from ncafast.acceleration.entry import Entry, Rest
+from ncafast.acceleration.errors import NotAccelerated, at_exception
+from ncafast.acceleration.graph import named_tensors
+from ncafast.acceleration.layout import distinct_grid
+from ncafast.acceleration.structure import check_hooks, structure
+
+_NOISE = 0.1  # added to parameters: layers that start at zero would hide what they do
+_WIDEST = 512  # channels of a state that is looked for
+_ATTEMPTS = 4  # states that a step takes, before the search ends
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the user says about the state; None is found out."""
+
+    channels: int | None = None
+    ndim: int | None = None
+    channels_last: bool | None = None
+
+
+def find_match(module: nn.Module, entry: Entry, rest: Rest, shape: Shape) -> Match:
+    """Find the step that an entry point runs.
+
+    Args:
+        module: the user's module, which is left as it is.
+        entry: the method.
+        rest: its other arguments.
+        shape: what is known of the state.
+
+    Raises:
+        NotAccelerated: with the reason.
+    """
+    check_hooks(module)
+    twin = double_copy(module)
+    add_noise(twin)
+    stepped: list[str] = []  # why a state that a step takes leads to no rule
+    failed: list[str] = []  # why a state is none that a step takes
+    for channels, ndim, last in _shapes(twin, shape):
+        grid = distinct_grid(twin, channels, ndim, last)
+        x = grid.outward(torch.zeros(grid.batch, channels, *grid.sizes, dtype=torch.float64, device=_device(twin)))
+        reason = _try_state(twin, entry, rest, x)
+        if reason is not None:
+            failed.append(reason)
+            continue
+        try:
+            return assemble(twin, entry, rest, grid, x)
+        except NotAccelerated as error:
+            stepped.append(str(error))
+        if len(stepped) == _ATTEMPTS:
+            break
+    if stepped:
+        raise NotAccelerated(stepped[0])
+    said = next((reason for reason in failed if entry.method in reason.split()), failed[0] if failed else "no weights")
+    raise NotAccelerated(f"no state was found that it steps ({said}); channels= and ndim= say its shape")
+
+
+def _try_state(twin: nn.Module, entry: Entry, rest: Rest, x: Tensor) -> str | None:
+    """Why a state is none that the method takes, or None.
+
+    Raises:
+        NotAccelerated: the step changes its module.
+    """
+    before = structure(twin)
+    try:
+        with Double(), torch.no_grad():
+            entry.call(twin, x, 1, rest)
+    except NotAccelerated as error:
+        return str(error)
+    except Exception as error:  # of the user's code, on a state of another shape than it takes
+        return at_exception(error)
+    after = structure(twin)
+    if after != before:
+        raise NotAccelerated(f"a step changes the module: {_changed(before, after)}")
+    return None
+
+
+def _device(module: nn.Module) -> torch.device:
+    return next((tensor.device for tensor in named_tensors(module).values()), torch.device("cpu"))
+
+
+def add_noise(module: nn.Module) -> None:
+    """Move every parameter a little: layers that start at zero would hide what they do."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            if parameter.is_floating_point():
+                parameter.add_(_NOISE * (torch.rand(parameter.shape, dtype=torch.float64) - 0.5).to(parameter.device))
+
+
+def _shapes(module: nn.Module, shape: Shape) -> Iterator[tuple[int, int, bool]]:
+    """(channels, axes, channels last) that a state may have, likely ones first."""
+    held = [value for part in module.modules() for _, value in plain_attributes(part)]
+    tensors = [*named_tensors(module).values(), *(value for value in held if isinstance(value, Tensor))]
+    wide = [tensor for tensor in tensors if tensor.dim() > 1]
+    sizes = {size for tensor in wide for size in tensor.shape[:2]}
+    sizes |= {tensor.shape[1] // k for tensor in wide for k in range(2, 7) if tensor.shape[1] % k == 0}
+    ints = [value for value in held if type(value) is int]
+    channels = [*(size for size in ints if size in sizes), *sorted(sizes - set(ints)), *ints]
+    axes = [tensor.dim() - 2 for tensor in wide if 3 <= tensor.dim() <= 5]
+    axes = sorted(set(axes), key=axes.count, reverse=True) or [2]
+    channels = (
+        [shape.channels] if shape.channels is not None else [c for c in dict.fromkeys(channels) if 1 < c <= _WIDEST]
+    )
+    axes = [shape.ndim] if shape.ndim is not None else list(dict.fromkeys([*axes, 2, 3, 1]))
+    lasts = [shape.channels_last] if shape.channels_last is not None else [False, True]
+    yield from ((c, n, last) for n in axes for c in channels for last in lasts)
+
+
+def _changed(before: tuple[Any, ...], after: tuple[Any, ...]) -> str:
+    """The names of the attributes that differ."""
+    names = []
+    for old, new in zip(before, after, strict=False):
+        for mine, other in zip(old[4] + old[5], new[4] + new[5], strict=False):
+            if mine != other:
+                names.append(f"`{other[0]}`")
+    return ", ".join(names) or "its parts"

@@ -1,0 +1,93 @@
+"""What was measured once must hold in every step and on every grid: the same operations, as far as Python decides."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
+
+from ncafast.acceleration.assemble import Match
+from ncafast.acceleration.double import Double, double_copy
+from ncafast.acceleration.entry import Entry, Rest
+from ncafast.acceleration.errors import NotAccelerated, at_exception
+from ncafast.acceleration.graph import VIEWS
+
+
+class _Operations(TorchDispatchMode):
+    """The operations that a call runs, on demand with all their arguments that are not tensors."""
+
+    def __init__(self, arguments: bool) -> None:
+        super().__init__()
+        self.arguments = arguments
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run the operation."""
+        if self.arguments:
+            self.seen.append(f"{func} {tree_map(_shape, (args, kwargs))}")
+        elif func.overloadpacket.__name__ not in VIEWS:  # a tensor of one row is contiguous where others are copied
+            self.seen.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+def check_loop(module: nn.Module, entry: Entry, rest: Rest, match: Match, steps: int) -> None:
+    """Check that `steps` steps of the user's method are the same operations `steps` times, as 1 and 2 steps are.
+
+    Raises:
+        NotAccelerated: a later step does something else.
+    """
+    twin = double_copy(module)
+    one, two, many = (_operations(twin, entry, rest, match, count, match.grid.sizes) for count in (1, 2, steps))
+    body = len(two) - len(one)
+    same = next((k for k, (a, b) in enumerate(zip(one, two, strict=False)) if a != b), len(one))
+    repeated = two[:same] + two[same - body : same] * (steps - 2) + two[same:]
+    if body <= 0 or same < body or many != repeated:
+        raise NotAccelerated(f"a loop of {steps} steps is not one step {steps} times")
+    match.checked_steps = steps
+
+
+def check_size(module: nn.Module, entry: Entry, rest: Rest, match: Match, batch: int, sizes: tuple[int, ...]) -> None:
+    """Check that on a grid of these sizes the user's method runs the same operations; nothing is computed.
+
+    Raises:
+        NotAccelerated: it does something else there.
+    """
+    twin = double_copy(module)
+    small, large = (
+        _operations(twin, entry, rest, match, 1, grid, batch, fake=True) for grid in (match.grid.sizes, sizes)
+    )
+    if small != large:
+        raise NotAccelerated(f"on {batch} grids of {list(sizes)} it runs other operations than on small ones")
+    match.checked_sizes.add((batch, sizes))
+
+
+def _operations(
+    twin: nn.Module,
+    entry: Entry,
+    rest: Rest,
+    match: Match,
+    steps: int,
+    sizes: tuple[int, ...],
+    batch: int = 1,
+    fake: bool = False,
+) -> list[str]:
+    device = next(iter(twin.parameters())).device
+    ran = _Operations(arguments=not fake)
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True) if fake else torch.no_grad(), torch.no_grad():
+            x = torch.zeros(batch, match.rule.channels, *sizes, dtype=torch.float64, device=device)
+            with ran, Double():
+                entry.call(twin, match.grid.outward(x), steps, rest)
+    except NotAccelerated:
+        raise
+    except Exception as error:  # of the user's code, on a grid of other sizes
+        raise NotAccelerated(f"on a grid of {list(sizes)} it fails: {at_exception(error)}") from error
+    return ran.seen
+
+
+def _shape(value: Any) -> Any:
+    return tuple(value.shape) if isinstance(value, Tensor) else value

@@ -1,0 +1,48 @@
+"""What was found in a model, for people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from ncafast.acceleration.assemble import Match
+from ncafast.acceleration.entry import Entry
+from ncafast.rule import Rule
+
+
+@dataclass
+class Finding:
+    """One module: its entry point and step, or the reason why it keeps its own code."""
+
+    name: str
+    module: nn.Module
+    entry: Entry | None
+    match: Match | None
+    reason: str | None = None
+
+    @property
+    def rule(self) -> Rule | None:
+        """The step that was found, or None."""
+        return None if self.match is None else self.match.rule
+
+    def __str__(self) -> str:
+        if self.match is None or self.entry is None:
+            return f"{self.name}: not accelerated. {self.reason}"
+        rule = self.match.rule
+        parts = [rule.summary(), f"padding {rule.padding}", f"fire rate {rule.fire_rate:g}"]
+        if rule.mutable is not None:
+            parts.append(f"channels {rule.lo} to {rule.hi - 1} change")
+        if rule.alive is not None:
+            parts.append(f"alive mask of channel {rule.alive.channel} above {rule.alive.threshold:g}")
+        return f"{self.name}: {self.entry.method} is accelerated. {', '.join(parts)}"
+
+
+@dataclass
+class Report:
+    """All modules of a model that were looked at."""
+
+    findings: list[Finding]
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.findings)) or "no module of this model has parameters and code of its own"

@@ -1,0 +1,101 @@
+"""What a match stands on: all of a module but the numbers in its parameters. A change of it is noticed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ncafast.acceleration.double import plain_attributes
+from ncafast.acceleration.errors import NotAccelerated
+
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+def structure(module: nn.Module) -> tuple[Any, ...]:
+    """A value that compares equal as long as a match holds.
+
+    Modes and classes of all submodules, shapes of parameters, plain attributes, versions of tensors that are neither
+    parameters nor statistics of a norm.
+    """
+    return tuple(
+        (
+            name,
+            type(part),
+            part.training,
+            tuple((key, p.shape) for key, p in part._parameters.items() if p is not None),
+            tuple((key, _buffer(key, b)) for key, b in part._buffers.items() if b is not None),
+            tuple((key, _plain(value)) for key, value in plain_attributes(part)),
+            tuple(len(getattr(part, hooks)) for hooks in _HOOKS) if name else (),
+        )
+        for name, part in module.named_modules()
+    )
+
+
+def check_hooks(module: nn.Module) -> None:
+    """Refuse hooks inside a module, which would no longer be called.
+
+    Raises:
+        NotAccelerated: there is one.
+    """
+    for name, part in module.named_modules():
+        if name and any(len(getattr(part, hooks)) for hooks in _HOOKS):
+            raise NotAccelerated(f"its submodule {name!r} has a hook, which would no longer be called")
+
+
+def _buffer(name: str, tensor: Tensor) -> Any:
+    if name in ("running_mean", "running_var", "num_batches_tracked"):
+        return tensor.shape
+    return Snapshot(tensor)
+
+
+def _plain(value: Any, depth: int = 3) -> Any:
+    if isinstance(value, Tensor):
+        return Snapshot(value)
+    if isinstance(value, (bool, int, float, str, bytes, type(None), torch.dtype, torch.device)):
+        return value
+    if isinstance(value, (list, tuple)) and depth:
+        return (type(value), *(_plain(part, depth - 1) for part in value[:64]), len(value))
+    if isinstance(value, dict) and depth:
+        return tuple((str(key), _plain(part, depth - 1)) for key, part in list(value.items())[:64])
+    return id(value)
+
+
+class Snapshot:
+    """A tensor that a match stands on. Two are equal if they hold the same numbers, on whatever device.
+
+    `freeze` keeps a copy to compare with; before that only the same tensor, unchanged, is known to be equal.
+    """
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor, self.version = tensor, 0 if tensor.is_inference() else tensor._version
+        self.copy: Tensor | None = None
+
+    def freeze(self) -> None:
+        """Keep the present numbers."""
+        self.copy = self.tensor.detach().cpu().clone()
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Snapshot) or self.tensor.shape != other.tensor.shape:
+            return False
+        if self.tensor is other.tensor and self.version == other.version:
+            return True
+        mine, theirs = (s.copy if s.copy is not None else s.tensor.detach().cpu() for s in (self, other))
+        return (
+            (self.copy is not None or other.copy is not None)
+            and mine.dtype == theirs.dtype
+            and torch.equal(mine, theirs)
+        )
+
+    def __hash__(self) -> int:
+        return hash(self.tensor.shape)
+
+
+def freeze(value: Any) -> None:
+    """Freeze all snapshots in a structure."""
+    if isinstance(value, Snapshot):
+        value.freeze()
+    elif isinstance(value, tuple):
+        for part in value:
+            freeze(part)

@@ -1,0 +1,122 @@
+"""The proof: the user's own method and the rule from the same states, with the user's draws, forward and backward."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ncafast.acceleration.assemble import Match
+from ncafast.acceleration.double import Double, double_copy
+from ncafast.acceleration.entry import Entry, Rest
+from ncafast.acceleration.errors import NotAccelerated
+from ncafast.acceleration.firing import RANDOM
+from ncafast.acceleration.graph import named_tensors
+from ncafast.acceleration.match import add_noise
+from ncafast.functional import rollout
+
+_AGREES = 1e-7  # of float64 values over a few steps, relative to the largest
+_STEPS = (1, 2, 5)
+_SIZES = ((8, 10, 7), (9, 7, 8), (12, 8, 7))  # of grids, one for each number of steps
+
+
+class _Draws(TorchDispatchMode):
+    """Keeps what random operations return."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Tensor] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run the operation."""
+        out = func(*args, **(kwargs or {}))
+        if func.overloadpacket.__name__ in RANDOM:
+            self.seen.append(out.detach().clone())
+        return out
+
+
+def verify(module: nn.Module, entry: Entry, rest: Rest, match: Match) -> float:
+    """Compare states, their gradients and those of every parameter in float64, on another grid and batch.
+
+    Args:
+        module: the user's, which is left as it is.
+        entry: the method.
+        rest: its other arguments.
+        match: what was found.
+
+    Returns:
+        The largest relative error.
+
+    Raises:
+        NotAccelerated: they differ; the message says where.
+    """
+    twin = double_copy(module)
+    add_noise(twin)
+    device = next(iter(twin.parameters())).device
+    worst = 0.0
+    for number, steps in enumerate(_STEPS):
+        sizes = _SIZES[number][: match.rule.ndim]
+        x = torch.randn(number + 2, match.rule.channels, *sizes, dtype=torch.float64)
+        if match.rule.alive is not None and number:
+            x = x * (torch.rand(len(x), 1, *sizes) > 0.7)
+        x = match.grid.outward(x).to(device)
+        with _Draws() as draws, Double():
+            leaf = x.clone().requires_grad_()
+            out = _steps(twin, entry, rest, leaf, steps)
+        want = _gradients(out, leaf, twin)
+        masks = _masks(match, draws.seen, steps)
+
+        def fused(state: Tensor, steps: int = steps, masks: Tensor | None = masks) -> Tensor:
+            params = match.parameters(list(named_tensors(twin).values()))
+            done = rollout(match.grid.inward(state), match.rule, params, steps, fire_mask=masks, backend="reference")
+            assert isinstance(done, Tensor)
+            return match.grid.outward(done)
+
+        leaf = x.clone().requires_grad_()
+        got = _gradients(fused(leaf), leaf, twin)
+        worst = max([worst, *_errors(got, want, steps)])
+    return worst
+
+
+def _steps(module: nn.Module, entry: Entry, rest: Rest, x: Tensor, steps: int) -> Tensor:
+    if entry.steps is not None:
+        return entry.call(module, x, steps, rest)
+    for _ in range(steps):
+        x = entry.call(module, x, 1, rest)
+    return x
+
+
+def _gradients(out: Tensor, leaf: Tensor, module: nn.Module) -> dict[str, Tensor]:
+    """The result, and the gradients of a weighted sum of it."""
+    weights = torch.linspace(-1, 1, out.numel(), dtype=out.dtype, device=out.device).view(out.shape)
+    learned = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    grads = torch.autograd.grad((out * weights).sum(), [leaf, *learned.values()], allow_unused=True)
+    wanted = {"the state": leaf, **{f"parameter {name!r}": p for name, p in learned.items()}}
+    pairs = zip(wanted.items(), grads, strict=True)
+    found = {f"the gradient of {name}": torch.zeros_like(t) if g is None else g for (name, t), g in pairs}
+    return {"the state": out.detach(), **found}
+
+
+def _errors(got: dict[str, Tensor], want: dict[str, Tensor], steps: int) -> Iterator[float]:
+    top = max(float(value.abs().max()) for name, value in want.items() if "parameter" in name)
+    for name, value in want.items():
+        scale = max(float(value.abs().max()), 1e-6 * top if "parameter" in name else 0.0, 1e-30)
+        error = float((got[name] - value).abs().max()) / scale
+        if not error <= _AGREES:
+            raise NotAccelerated(
+                f"a rule was found, but after {steps} steps {name} is not the module's (relative error {error:.1e})"
+            )
+        yield error
+
+
+def _masks(match: Match, seen: list[Tensor], steps: int) -> Tensor | None:
+    if match.firing is None:
+        if seen:
+            raise NotAccelerated("the module draws random numbers that do not reach the state")
+        return None
+    if len(seen) != steps:
+        raise NotAccelerated(f"{steps} steps draw {len(seen)} random masks, a rule draws one in each step")
+    return torch.stack([match.firing.by_cell(match.firing.fires(draws.double())) for draws in seen])

@@ -1,0 +1,295 @@
+"""accelerate() runs the steps of foreign modules to the same results; what it cannot match it refuses."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+import subprocess
+import sys
+
+import pytest
+import torch
+from foreign_steps import MODULES, Blood, Digits, Filters, Growing, Noise, Octree, Registered, Texture
+from refused_steps import REFUSED, Base, half_frozen
+from torch import nn
+
+import ncafast
+from ncafast import acceleration
+from ncafast.acceleration import NotAcceleratedWarning, patch
+
+CHANNELS_LAST = {"blood cells", "swapped axes", "swapped axes, dense", "volume", "two hidden layers"}
+STEPPED = {
+    "texture": "forward",
+    "noise": "forward",
+    "shifted": "step",
+    "unfolded": "step",
+    "two hidden layers": "one_step",
+}
+
+
+def built(name: str) -> nn.Module:
+    """A module with weights that are not zero anywhere."""
+    torch.manual_seed(3)
+    model = MODULES[name]()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape)
+    return model
+
+
+def state(name: str, model: nn.Module) -> torch.Tensor:
+    rule = ncafast.explain(model).findings[0].rule
+    sizes = {1: (21,), 2: (14, 17), 3: (8, 7, 9)}[rule.ndim]
+    x = torch.randn(3, rule.channels, *sizes)
+    return x.movedim(1, -1).contiguous() if name in CHANNELS_LAST else x
+
+
+def run(name: str, model: nn.Module, x: torch.Tensor, steps: int, seed: int = 5) -> list[torch.Tensor]:
+    """The state after some steps, and the gradients of a sum of it: of the state and of all parameters."""
+    torch.manual_seed(seed)
+    leaf = y = x.clone().requires_grad_()
+    if name in STEPPED:
+        for _ in range(steps):
+            y = getattr(model, STEPPED[name])(y)
+    else:
+        y = model(y, steps)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    grads = torch.autograd.grad((y * torch.linspace(-1, 1, y.numel()).view(y.shape)).sum(), [leaf, *parameters])
+    return [y.detach(), *grads]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_does_what_it_did_with_its_own_draws(name):
+    model = built(name)
+    x = state(name, model)
+    keys, before = list(model.state_dict()), copy.deepcopy(model)
+    assert ncafast.accelerate(model, masks="torch", quiet=True) is model
+    assert list(model.state_dict()) == keys
+    for steps in (1, 3):
+        want, got = run(name, before, x, steps), run(name, model, x, steps)
+        top = max(float(value.abs().max()) for value in want[2:])
+        for a, b in zip(got, want, strict=True):
+            largest = float(b.abs().max())
+            nothing = largest < 1e-5 * top  # biases below batch statistics have no gradient but rounding
+            assert float((a - b).abs().max()) <= 1e-5 * (top if nothing else largest)
+    ncafast.restore(model)
+    for a, b in zip(run(name, model, x, 2), run(name, before, x, 2), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_module_that_is_no_rule_is_refused_with_a_reason(name):
+    make, words = REFUSED[name]
+    torch.manual_seed(0)
+    with pytest.raises(ncafast.NotAccelerated, match="not accelerated") as error:
+        ncafast.accelerate(make(), quiet=True)
+    assert words in str(error.value)
+
+
+def test_masks_of_ours_have_the_same_rate():
+    model = Filters(fire_rate=0.3)
+    with torch.no_grad():
+        model.rule[2].weight.fill_(1.0)
+    x = torch.rand(2, 11, 64, 64) + 0.2
+    ncafast.accelerate(model, quiet=True)
+    changed = (model(x, 1) != x)[:, 5].float().mean()
+    assert abs(float(changed) - 0.3) < 0.02
+
+
+def test_parameters_are_followed_without_a_new_search(monkeypatch):
+    torch.manual_seed(0)
+    model = ncafast.accelerate(Blood(), masks="torch", quiet=True)
+    x = torch.randn(2, 9, 8, 10)
+    model(x, 3)
+    monkeypatch.setattr(patch, "search", lambda *_: pytest.fail("searched again"))
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.5)
+    model(x, 3).square().mean().backward()
+    optimiser.step()
+    for change in (lambda: None, lambda: model.load_state_dict(Blood().state_dict())):
+        change()
+        plain = ncafast.restore(copy.deepcopy(model))
+        torch.manual_seed(1)
+        want = plain(x, 3)
+        torch.manual_seed(1)
+        assert torch.allclose(model(x, 3), want, atol=1e-5)
+
+
+def test_a_changed_attribute_mode_or_buffer_is_noticed():
+    model = ncafast.accelerate(Digits(), masks="torch", quiet=True)
+    x = torch.rand(2, 10, 9, 8)
+    assert model.forward.find().rule.fire_rate == 0.5
+    model.eval()
+    plain = ncafast.restore(copy.deepcopy(model))
+    assert torch.allclose(model(x, 3), plain(x, 3), atol=1e-5) and model.forward.find().rule.fire_rate == 1
+
+    octree = ncafast.accelerate(Octree(), quiet=True)
+    octree.fire_rate = 0.25
+    assert octree.forward.find().rule.fire_rate == 0.25
+
+    noise = ncafast.accelerate(Noise(), quiet=True)
+    with torch.no_grad():
+        noise.filters[0, 1, 1] = 0.5
+    torch.manual_seed(1)
+    x = torch.randn(1, 6, 9, 8)
+    assert torch.allclose(
+        noise(x, update_prob=1.0), ncafast.restore(copy.deepcopy(noise))(x, update_prob=1.0), atol=1e-5
+    )
+    assert noise.forward.find((("dt", 0.1), ("update_prob", 0.7))).rule.fire_rate == 0.7
+
+
+def test_copies_and_pickles_run_on_their_own_parameters():
+    torch.manual_seed(0)
+    model = ncafast.accelerate(Octree(), masks="torch", quiet=True)
+    x = torch.randn(2, 9, 8, 10)
+    saved = io.BytesIO()
+    torch.save(model, saved)
+    saved.seek(0)
+    copies = [copy.deepcopy(model), pickle.loads(pickle.dumps(model)), torch.load(saved, weights_only=False)]
+    with torch.no_grad():
+        model.fc1.weight.zero_()
+    for other in copies:
+        torch.manual_seed(1)
+        got = other(x, 3)
+        torch.manual_seed(1)
+        assert torch.allclose(got, ncafast.restore(copy.deepcopy(other))(x, 3), atol=1e-5)
+        assert not torch.equal(got, x)
+
+
+def test_gradients_of_weights_that_are_computed_reach_their_parameters():
+    torch.manual_seed(0)
+    model = half_frozen()
+    x = torch.randn(2, 8, 9, 10)
+    with ncafast.accelerated(model, masks="torch", quiet=True):
+        torch.manual_seed(1)
+        model(x).square().sum().backward()
+        got = [p.grad.clone() for p in model.parameters()]
+    model.zero_grad()
+    torch.manual_seed(1)
+    model(x).square().sum().backward()
+    for a, p in zip(got, model.parameters(), strict=True):
+        assert torch.allclose(a, p.grad, rtol=1e-4, atol=1e-4)
+
+
+class Late(Base):
+    """A loop whose seventh step is another one."""
+
+    def forward(self, x, steps=4):
+        for t in range(steps):
+            x = super().forward(x) if t != 6 else x * 0.5
+        return x
+
+
+class Sized(Base):
+    """On large grids something else."""
+
+    def forward(self, x):
+        return super().forward(x) if x.shape[-1] < 100 else super().forward(x).clamp(-1, 1)
+
+
+def test_a_loop_or_size_that_differs_later_runs_the_users_code():
+    torch.manual_seed(0)
+    model, x = ncafast.accelerate(Late(), masks="torch", quiet=True), torch.randn(1, 8, 9, 10)
+    plain = ncafast.restore(copy.deepcopy(model))
+    model(x, 6)
+    torch.manual_seed(1)
+    with pytest.warns(NotAcceleratedWarning, match="a loop of 8 steps"):
+        got = model(x, 8)
+    torch.manual_seed(1)
+    assert torch.equal(got, plain(x, 8))
+
+    sized, x = ncafast.accelerate(Sized(), quiet=True), torch.randn(1, 8, 9, 120) * 3
+    with pytest.warns(NotAcceleratedWarning, match="other operations"):
+        assert float(sized(x).detach().abs().max()) <= 1
+
+
+def test_the_users_random_numbers_are_left_alone():
+    models = Filters(), Growing()
+    torch.manual_seed(4)
+    want = torch.rand(3)
+    torch.manual_seed(4)
+    ncafast.explain(models[0])
+    ncafast.accelerate(models[1], quiet=True)
+    assert torch.equal(torch.rand(3), want)
+
+
+class Classifier(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.nca, self.other, self.head = Octree(), Base(), nn.Linear(9, 2)
+
+    def forward(self, x):
+        return self.head(self.nca(x, 4).mean((2, 3)))
+
+
+def test_inside_a_model_the_parts_that_step_are_replaced_and_the_report_names_all(capsys):
+    model = Classifier()
+    model.other = REFUSED["clamp"][0]()
+    ncafast.accelerate(model)
+    report = capsys.readouterr().err
+    assert "nca (Octree): forward is accelerated" in report
+    assert "model (Classifier): not accelerated" in report and "other (Clamped): not accelerated" in report
+    assert "forward" in vars(model.nca) and "forward" not in vars(model.other) and "forward" not in vars(model)
+    model(torch.randn(2, 9, 8, 10)).sum().backward()
+    assert float(model.nca.fc0.weight.grad.abs().sum()) > 0
+    ncafast.restore(model)
+    assert "forward" not in vars(model.nca)
+
+
+def test_functional_call_hooks_of_the_module_and_no_grad_work():
+    torch.manual_seed(0)
+    model, x = ncafast.accelerate(Registered().eval(), masks="torch", quiet=True), torch.randn(1, 4, 5, 6, 7)
+    calls = []
+    model.register_forward_hook(lambda *_: calls.append(1))
+    other = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
+    assert torch.equal(torch.func.functional_call(model, other, (x, 2)), x) and calls == [1]
+    with torch.no_grad():
+        assert not model(x, 2).requires_grad
+
+
+def test_a_module_can_be_compiled_after_it_was_accelerated():
+    torch.manual_seed(0)
+    model, x = ncafast.accelerate(Octree(), masks="torch", quiet=True), torch.randn(1, 9, 8, 10)
+    torch.manual_seed(1)
+    want = model(x, 3)
+    torch.manual_seed(1)
+    assert torch.allclose(torch.compile(model, backend="eager")(x, 3), want, atol=1e-5)
+
+
+class Odd(nn.Module):
+    """An entry point of unusual names."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = Texture()
+
+    def evolve(self, grid, for_how_long):
+        for _ in range(for_how_long):
+            grid = self.inner(grid)
+        return grid
+
+
+def test_an_entry_point_can_be_named():
+    model, x = Odd(), torch.randn(1, 7, 9, 8)
+    ncafast.accelerate(model, method="evolve", steps="for_how_long", masks="torch", quiet=True)
+    assert "evolve" in vars(model)
+    torch.manual_seed(1)
+    got = model.evolve(x, for_how_long=3)
+    torch.manual_seed(1)
+    assert torch.allclose(got, ncafast.restore(model).evolve(x, 3), atol=1e-5)
+
+
+def test_wrong_arguments_are_named():
+    with pytest.raises(ValueError, match="masks='own'"):
+        ncafast.accelerate(Base(), masks="own")
+    with pytest.raises(TypeError, match="backends.explain"):
+        ncafast.explain(ncafast.Rule())
+    with pytest.raises(ncafast.NotAccelerated, match="`evolve` is no method"):
+        ncafast.accelerate(Base(), method="evolve", quiet=True)
+
+
+def test_importing_ncafast_does_not_load_it():
+    code = "import ncafast, sys; assert 'ncafast.acceleration' not in sys.modules; ncafast.explain; ncafast.accelerate"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=1800)
+    assert set(ncafast.__all__) >= {"accelerate", "accelerated", "explain", "restore"}
+    assert acceleration.accelerate is ncafast.accelerate

@@ -1,0 +1,273 @@
+"""Modules that are no automata, or lack a property of a rule; each with words that the reason must contain."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class Base(nn.Module):
+    """A plain step, of which each class below changes one part."""
+
+    def __init__(self, channels=8, hidden=12):
+        super().__init__()
+        self.channels = channels
+        self.conv = nn.Conv2d(channels, 2 * channels, 3, padding=1, groups=channels)
+        self.one, self.two = nn.Conv2d(3 * channels, hidden, 1), nn.Conv2d(hidden, channels, 1)
+
+    def perceive(self, x):
+        return torch.cat([x, self.conv(x)], 1)
+
+    def hidden(self, y):
+        return torch.relu(self.one(y))
+
+    def update(self, x):
+        return self.two(self.hidden(self.perceive(x)))
+
+    def mask(self, x):
+        return (torch.rand_like(x[:, :1]) < 0.5).float()
+
+    def forward(self, x):
+        return x + self.update(x) * self.mask(x)
+
+
+class Residual(nn.Module):
+    def __init__(self, channels=8):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(channels, channels, 3, padding=1), nn.Conv2d(channels, channels, 3, padding=1)
+        self.norm = nn.BatchNorm2d(channels, track_running_stats=False)
+
+    def forward(self, x):
+        return torch.relu(x + self.b(torch.relu(self.norm(self.a(x)))))
+
+
+class Attention(nn.Module):
+    def __init__(self, channels=8, hidden=12):
+        super().__init__()
+        self.qkv, self.one = nn.Linear(channels, 3 * channels), nn.Linear(channels, hidden)
+        self.two = nn.Linear(hidden, channels)
+
+    def forward(self, x):
+        b, c, h, w = x.shape
+        q, k, v = self.qkv(x.flatten(2).transpose(1, 2)).chunk(3, -1)
+        seen = torch.softmax(q @ k.transpose(1, 2) / c**0.5, -1) @ v
+        return x + self.two(torch.relu(self.one(seen))).transpose(1, 2).reshape(b, c, h, w)
+
+
+class Branch(Base):
+    def forward(self, x):
+        return x + self.update(x) if x.mean() > 0 else x
+
+
+class TwoMasks(Base):
+    def forward(self, x):
+        return x + self.update(x) * self.mask(x) * self.mask(x)
+
+
+class Counter(Base):
+    def __init__(self):
+        super().__init__()
+        self.age = 0
+
+    def forward(self, x):
+        self.age += 1
+        return super().forward(x)
+
+
+class BufferCounter(Base):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("age", torch.zeros(()))
+
+    def forward(self, x):
+        self.age += 1
+        return super().forward(x)
+
+
+class Clamped(Base):
+    def forward(self, x):
+        return super().forward(x).clamp(-8, 8)
+
+
+class Squashed(Base):
+    def update(self, x):
+        return torch.tanh(super().update(x)) * 0.1
+
+
+class Gated(Base):
+    def forward(self, x):
+        alive = F.max_pool2d(x[:, 3:4], 3, 1, 1) > 0.1
+        return x + self.update(x) * self.mask(x) * alive
+
+
+class Grouped(Base):
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.GroupNorm(1, 12)
+
+    def hidden(self, y):
+        return torch.relu(self.norm(self.one(y)))
+
+
+class Instance(Grouped):
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.InstanceNorm2d(12)
+
+
+class Collecting(Grouped):
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(12)
+
+
+class Shallow(nn.Module):
+    def __init__(self, channels=8):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(channels, 16, 3, padding=1), nn.Conv2d(16, channels, 1)
+
+    def forward(self, x):
+        return x + self.b(F.elu(self.a(x)))
+
+
+class Timed(Base):
+    def __init__(self):
+        super().__init__()
+        self.one = nn.Conv2d(25, 12, 1)
+
+    def perceive(self, x):
+        return torch.cat([super().perceive(x), torch.full_like(x[:, :1], 0.3)], 1)
+
+
+class Placed(Timed):
+    def perceive(self, x):
+        rows = torch.linspace(-1, 1, x.shape[2], device=x.device).view(1, 1, -1, 1).expand(len(x), 1, -1, x.shape[3])
+        return torch.cat([Base.perceive(self, x), rows], 1)
+
+
+class HiddenDropout(Base):
+    def hidden(self, y):
+        return F.dropout(super().hidden(y), 0.2)
+
+
+class WrappingLife(Base):
+    def forward(self, x):
+        alive = F.max_pool2d(F.pad(x[:, 3:4], [1] * 4, mode="circular"), 3, 1) > 0.1
+        return (x + self.update(x)) * alive
+
+
+class Noisy(Base):
+    def forward(self, x):
+        return super().forward(x) + 0.02 * torch.randn_like(x)
+
+
+class Replacing(Base):
+    def forward(self, x):
+        return self.update(x)
+
+
+class Decaying(Base):
+    def forward(self, x):
+        return 0.99 * x + self.update(x)
+
+
+class PerChannel(Base):
+    def mask(self, x):
+        return (torch.rand_like(x) < 0.5).float()
+
+
+class Alternating(Base):
+    def forward(self, x, steps=4):
+        for t in range(steps):
+            x = super().forward(x) if t % 2 == 0 else x + self.update(x)
+        return x
+
+
+class Edge(Base):
+    """Reads gradients of the state's size: not linear, though small values do not show it."""
+
+    def perceive(self, x):
+        gx = self.conv(x)
+        return torch.cat([x, gx.abs()], 1)
+
+
+class Wide(Base):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(8, 16, 3, padding=4, dilation=4, groups=8)
+
+
+class Detached(Base):
+    def perceive(self, x):
+        return super().perceive(x.detach())
+
+
+class SmallRange(Base):
+    def hidden(self, y):
+        return F.hardtanh(self.one(y), -50, 50)
+
+
+class Mixed(Base):
+    def hidden(self, y):
+        z = self.one(y)
+        return torch.cat([torch.relu(z[:, :6]), torch.tanh(z[:, 6:])], 1)
+
+
+class Masked(Base):
+    """Only cells with a large value of their own live: no pool."""
+
+    def forward(self, x):
+        return (x + self.update(x)) * (x[:, 3:4] > 0.1)
+
+
+class Pair(Base):
+    def forward(self, x):
+        return super().forward(x), x.mean()
+
+
+def hooked():
+    model = Base()
+    model.one.register_forward_hook(lambda module, args, out: out * 2)
+    return model
+
+
+def half_frozen():
+    """Weights below a norm of their own: still a rule, and so not in REFUSED."""
+    model = Base()
+    nn.utils.parametrizations.weight_norm(model.one)
+    return model
+
+
+REFUSED = {
+    "residual block": (Residual, "1x1"),
+    "attention": (Attention, "refused_steps.py"),
+    "branch on data": (Branch, "branches on values of the state"),
+    "two masks": (TwoMasks, "2 random masks"),
+    "counter": (Counter, "`age`"),
+    "counter in a buffer": (BufferCounter, "age"),
+    "clamp": (Clamped, "clamped"),
+    "tanh of the update": (Squashed, "tanh"),
+    "gated update": (Gated, "gates the update"),
+    "group norm": (Grouped, "norms are not fused"),
+    "instance norm": (Instance, "norms are not fused"),
+    "collected statistics": (Collecting, "num_batches_tracked"),
+    "no 1x1 hidden layer": (Shallow, "1x1 hidden layer"),
+    "time code": (Timed, "not state"),
+    "positions": (Placed, "not state"),
+    "dropout of units": (HiddenDropout, "2 random masks"),
+    "life that wraps": (WrappingLife, "max pool"),
+    "noise": (Noisy, "noise"),
+    "no residual": (Replacing, "does not add"),
+    "decay": (Decaying, "does not add"),
+    "mask per channel": (PerChannel, "one number per cell"),
+    "loop of two steps": (Alternating, "steps"),
+    "absolute value": (Edge, "abs"),
+    "dilation": (Wide, "further than 3 cells"),
+    "detached": (Detached, "gradient"),
+    "hardtanh": (SmallRange, "hardtanh"),
+    "two activations": (Mixed, "cat"),
+    "life without pool": (Masked, "without a max pool"),
+    "two results": (Pair, "tuple"),
+    "hook": (hooked, "hook"),
+}
