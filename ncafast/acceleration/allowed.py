@@ -21,7 +21,8 @@ _MOVES = VIEWS | {
 _LINEAR = _MOVES | {"add", "sub", "rsub", "neg", "sum", "mean", "convolution"}
 _PRODUCTS = ("mul", "div", "mm", "bmm", "addmm")
 _COMPARISONS = ("gt", "lt")
-_LOGIC = ("bitwise_and", "logical_and", "__and__")
+_LOGIC = ("bitwise_and", "logical_and", "__and__", "bitwise_not", "logical_not")
+_CHOICES = {"where": 0, "masked_fill": 1}  # operation -> which argument is the mask
 POOLS = ("max_pool2d_with_indices", "max_pool3d_with_indices")
 _WORDS = {
     "clamp": "the state or update is clamped, which a rule does not have",
@@ -31,7 +32,6 @@ _WORDS = {
     "native_dropout": "dropout on units is not in a rule",
     "ge": ">= is not in a rule, an alive mask uses >",
     "le": "<= is not in a rule, an alive mask uses >",
-    "where": "a choice by the state is not in a rule",
 }
 
 
@@ -56,6 +56,10 @@ def check_operations(graph: StepGraph, layers: Layers) -> None:
             _check_product(node, inputs, living, graph)
             if pooled and set(inputs) <= living:
                 living.add(node)
+        elif name in _CHOICES:
+            mask = arguments(node)[_CHOICES[name]]
+            if mask in graph.dependent and mask not in living:
+                raise NotAccelerated(f"a choice by the state is not in a rule: {at_node(node)}")
         elif name in _COMPARISONS:
             raise NotAccelerated(f"values of the state are compared without a max pool: {at_node(node)}")
         elif name not in _LINEAR and node.target is not GETITEM:

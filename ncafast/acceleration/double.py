@@ -6,6 +6,7 @@ import copy
 import sys
 import traceback
 from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 from ncafast.acceleration.errors import LIBRARIES, NotAccelerated, at_exception
 
 _NARROW = (torch.float16, torch.bfloat16, torch.float32)
+_TRACER = tuple(str(Path(torch.__file__).parent / part) for part in ("fx", "_subclasses", "_functorch"))
 _CASTS = (torch.Tensor.float, torch.Tensor.half, torch.Tensor.bfloat16)
 
 
@@ -58,7 +60,9 @@ class Double(TorchFunctionMode):
     """While on, what the code makes in lower precision is made float64."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Call in float64."""
+        """Call in float64, unless it is the tracer that calls."""
+        if sys._getframe(1).f_code.co_filename.startswith(_TRACER):
+            return func(*args, **(kwargs or {}))
         if func in _CASTS:
             func = torch.Tensor.double
         args = tuple(_widened(value) for value in args)

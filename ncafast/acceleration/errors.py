@@ -45,7 +45,7 @@ def _line(trace: str) -> str:
     """Where the innermost frame outside PyTorch and this package is."""
     for file, line, code in reversed(_FRAME.findall(trace)):
         if not file.startswith(LIBRARIES):
-            return f" at {Path(file).name}:{line} ({code.strip()})"
+            return f" at {Path(file).name}:{line}" + (f" ({code.strip()})" if code.strip() else "")
     return ""
 
 

@@ -57,8 +57,8 @@ class Firing:
         like = torch.empty(shape, dtype=x.dtype, device=self.node.meta["val"].device)
         if operation(self.node) in UNIFORM:
             drawn = torch.rand_like(like)
-        elif isinstance(arguments(self.node)[1], float):
-            drawn = torch.ops.aten.bernoulli.p(like, arguments(self.node)[1])
+        elif _given_rate(self.node) is not None:
+            drawn = torch.ops.aten.bernoulli.p(like, self.rate)
         else:
             drawn = torch.bernoulli(like.fill_(self.rate))
         return self.by_cell(self.fires(drawn)).to(x.device)
@@ -136,14 +136,20 @@ def _bisect(upper: Callable[[float], bool], bits: int) -> float:
 
 
 def _bernoulli_rate(graph: StepGraph, node: Node, tensors: Sequence[Tensor]) -> float:
-    if len(arguments(node)) > 1 and isinstance(arguments(node)[1], (int, float)):
-        return float(arguments(node)[1])
+    given = _given_rate(node)
+    if given is not None:
+        return given
     if arguments(node)[0] in graph.dependent and node.all_input_nodes[0] in graph.dependent:
         raise NotAccelerated(f"the probability of an update depends on the state: {at_node(node)}")
     chances = graph.evaluate(arguments(node)[0], {}, tensors)
     if float(chances.max()) != float(chances.min()):
         raise NotAccelerated(f"the probability of an update differs from cell to cell: {at_node(node)}")
     return float(chances.max())
+
+
+def _given_rate(node: Node) -> float | None:
+    """The probability of a `bernoulli` that has it as a number; others take a tensor of probabilities."""
+    return next((float(value) for value in arguments(node)[1:2] if isinstance(value, (int, float))), None)
 
 
 def _axes(node: Node, grid: Grid) -> tuple[int, ...]:

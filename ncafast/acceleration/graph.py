@@ -64,6 +64,7 @@ class StepGraph:
         inputs = [node for node in self.nodes if node.op == "placeholder"]
         self.tensors, self.x = inputs[:-1], inputs[-1]
         self.out = _only(arguments(self.nodes[-1])[0])
+        self._check_constants()
         self._needs = self._with_mutations()
         self.dependent = {self.x}
         for node in self.nodes:
@@ -112,6 +113,12 @@ class StepGraph:
             kwargs = {**kwargs, "dtype": dtype}
         target: Any = node.target if operation(node) != "view" else torch.ops.aten.reshape.default
         return target(*args, **kwargs)
+
+    def _check_constants(self) -> None:
+        """A weight that the module does not know of would get no gradient."""
+        for node in self.nodes:
+            if node.op == "get_attr" and getattr(self.module, str(node.target)).requires_grad:
+                raise NotAccelerated("a step uses a tensor that requires gradients and is no parameter of the module")
 
     def _with_mutations(self) -> dict[Node, list[Node]]:
         """What each node is computed from: its inputs, and what was written into them before."""

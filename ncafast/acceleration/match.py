@@ -18,6 +18,7 @@ from ncafast.acceleration.layout import distinct_grid
 from ncafast.acceleration.structure import check_hooks, structure
 
 _NOISE = 0.1  # added to parameters: layers that start at zero would hide what they do
+_MOST_WEIGHTS = 5_000_000  # of a module that is looked at
 _WIDEST = 512  # channels of a state that is looked for
 _ATTEMPTS = 4  # states that a step takes, before the search ends
 
@@ -44,6 +45,9 @@ def find_match(module: nn.Module, entry: Entry, rest: Rest, shape: Shape) -> Mat
         NotAccelerated: with the reason.
     """
     check_hooks(module)
+    weights = sum(p.numel() for p in module.parameters())
+    if weights > _MOST_WEIGHTS:
+        raise NotAccelerated(f"it has {weights} parameters, more than an automaton of {_MOST_WEIGHTS}")
     twin = double_copy(module)
     add_noise(twin)
     stepped: list[str] = []  # why a state that a step takes leads to no rule

@@ -78,7 +78,12 @@ class Accelerated:
         self._found[key] = match
 
     def _takes(self, call: Call) -> bool:
-        return isinstance(call.x, Tensor) and call.x.is_floating_point() and isinstance(call.steps, int)
+        return (
+            isinstance(call.x, Tensor)
+            and call.x.is_floating_point()
+            and isinstance(call.steps, int)
+            and call.steps >= 0
+        )
 
     def _reason(self, call: Call, match: Match) -> str | None:
         """Why this one call is left to the user's code."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ncafast.acceleration.double import plain_attributes
+from ncafast.acceleration.double import is_patch, plain_attributes
 from ncafast.acceleration.errors import NotAccelerated
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -16,15 +17,15 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_
 def structure(module: nn.Module) -> tuple[Any, ...]:
     """A value that compares equal as long as a match holds.
 
-    Modes and classes of all submodules, shapes of parameters, plain attributes, versions of tensors that are neither
-    parameters nor statistics of a norm.
+    Modes and classes of all submodules, kinds of parameters, plain attributes and what is in them, contents of tensors
+    that are neither parameters nor statistics of a norm.
     """
     return tuple(
         (
             name,
             type(part),
             part.training,
-            tuple((key, p.shape) for key, p in part._parameters.items() if p is not None),
+            tuple((key, p.shape, p.dtype, p.device) for key, p in part._parameters.items() if p is not None),
             tuple((key, _buffer(key, b)) for key, b in part._buffers.items() if b is not None),
             tuple((key, _plain(value)) for key, value in plain_attributes(part)),
             tuple(len(getattr(part, hooks)) for hooks in _HOOKS) if name else (),
@@ -34,12 +35,14 @@ def structure(module: nn.Module) -> tuple[Any, ...]:
 
 
 def check_hooks(module: nn.Module) -> None:
-    """Refuse hooks inside a module, which would no longer be called.
+    """Refuse hooks inside a module, which would no longer be called, and methods replaced by others.
 
     Raises:
         NotAccelerated: there is one.
     """
     for name, part in module.named_modules():
+        if "forward" in vars(part) and not is_patch(vars(part)["forward"]):
+            raise NotAccelerated(f"the forward of {name or 'the module'!r} was replaced on this one instance")
         if name and any(len(getattr(part, hooks)) for hooks in _HOOKS):
             raise NotAccelerated(f"its submodule {name!r} has a hook, which would no longer be called")
 
@@ -58,7 +61,12 @@ def _plain(value: Any, depth: int = 3) -> Any:
     if isinstance(value, (list, tuple)) and depth:
         return (type(value), *(_plain(part, depth - 1) for part in value[:64]), len(value))
     if isinstance(value, dict) and depth:
-        return tuple((str(key), _plain(part, depth - 1)) for key, part in list(value.items())[:64])
+        return (dict, *((str(key), _plain(part, depth - 1)) for key, part in list(value.items())[:64]), len(value))
+    if isinstance(value, np.ndarray):
+        return value.shape, value.dtype.str, value.tobytes()
+    settings = None if callable(value) or isinstance(value, type) else getattr(value, "__dict__", None)
+    if settings and depth:  # an object of options
+        return type(value), _plain(dict(settings), depth - 1)
     return id(value)
 
 

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ncafast.acceleration.assemble import Match
 from ncafast.acceleration.double import Double, double_copy
 from ncafast.acceleration.entry import Entry, Rest
-from ncafast.acceleration.errors import NotAccelerated
+from ncafast.acceleration.errors import NotAccelerated, at_exception
 from ncafast.acceleration.firing import RANDOM
 from ncafast.acceleration.graph import named_tensors
 from ncafast.acceleration.match import add_noise
@@ -63,10 +63,13 @@ def verify(module: nn.Module, entry: Entry, rest: Rest, match: Match) -> float:
         if match.rule.alive is not None and number:
             x = x * (torch.rand(len(x), 1, *sizes) > 0.7)
         x = match.grid.outward(x).to(device)
-        with _Draws() as draws, Double():
-            leaf = x.clone().requires_grad_()
-            out = _steps(twin, entry, rest, leaf, steps)
-        want = _gradients(out, leaf, twin)
+        leaf = x.clone().requires_grad_()
+        try:
+            with _Draws() as draws, Double():
+                out = _steps(twin, entry, rest, leaf, steps)
+            want = _gradients(out, leaf, twin)
+        except Exception as error:  # of the user's code
+            raise NotAccelerated(f"{steps} steps on a grid of {list(sizes)} fail: {at_exception(error)}") from error
         masks = _masks(match, draws.seen, steps)
 
         def fused(state: Tensor, steps: int = steps, masks: Tensor | None = masks) -> Tensor:
@@ -101,7 +104,7 @@ def _gradients(out: Tensor, leaf: Tensor, module: nn.Module) -> dict[str, Tensor
 
 
 def _errors(got: dict[str, Tensor], want: dict[str, Tensor], steps: int) -> Iterator[float]:
-    top = max(float(value.abs().max()) for name, value in want.items() if "parameter" in name)
+    top = max([float(value.abs().max()) for name, value in want.items() if "parameter" in name], default=0.0)
     for name, value in want.items():
         scale = max(float(value.abs().max()), 1e-6 * top if "parameter" in name else 0.0, 1e-30)
         error = float((got[name] - value).abs().max()) / scale

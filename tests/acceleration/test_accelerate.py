@@ -10,7 +10,7 @@ import sys
 
 import pytest
 import torch
-from foreign_steps import MODULES, Blood, Digits, Filters, Growing, Noise, Octree, Registered, Texture
+from foreign_steps import MODULES, Blood, Chosen, Digits, Filters, Growing, Noise, Octree, Registered, Texture
 from refused_steps import REFUSED, Base, half_frozen
 from torch import nn
 
@@ -20,6 +20,7 @@ from ncafast.acceleration import NotAcceleratedWarning, patch
 
 CHANNELS_LAST = {"blood cells", "swapped axes", "swapped axes, dense", "volume", "two hidden layers"}
 STEPPED = {
+    "chosen": "forward",
     "texture": "forward",
     "noise": "forward",
     "shifted": "step",
@@ -122,6 +123,10 @@ def test_a_changed_attribute_mode_or_buffer_is_noticed():
     model.eval()
     plain = ncafast.restore(copy.deepcopy(model))
     assert torch.allclose(model(x, 3), plain(x, 3), atol=1e-5) and model.forward.find().rule.fire_rate == 1
+
+    chosen = ncafast.accelerate(Chosen(), quiet=True)
+    chosen.options.fire = 0.75
+    assert chosen.forward.find().rule.fire_rate == 0.75
 
     octree = ncafast.accelerate(Octree(), quiet=True)
     octree.fire_rate = 0.25

@@ -71,6 +71,17 @@ def test_the_training_page_runs(tmp_path, monkeypatch):
     assert results[0]["lr"] == 4e-3 and len(calls) == 2
 
 
+def test_the_page_on_accelerating_runs(capsys):
+    names: dict = {}
+    code, report = blocks(DOCS / "accelerate.md", "python"), blocks(DOCS / "accelerate.md", "text")
+    for block in code:
+        exec(block, names)
+    said = capsys.readouterr()
+    assert said.err.strip() == report[0].strip()
+    assert said.out.split(" at ")[0] == report[1].split(" at ")[0]
+    assert float(names["difference"]) < 1e-5
+
+
 def test_the_page_on_layers_runs():
     names: dict = {}
     for block in blocks(DOCS / "layers.md", "python"):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -357,6 +360,24 @@ class TwoHidden(nn.Module):
         return state + self.layers(y) * fires * self.free
 
 
+class Chosen(nn.Module):
+    """torch.where for the update and the dead, options in an object of their own, filters as an array of numpy."""
+
+    def __init__(self, fire=0.5):
+        super().__init__()
+        self.options = SimpleNamespace(channels=7, fire=fire)
+        self.edge = np.array(SOBEL, np.float32)
+        self.mlp = nn.ModuleDict({"a": nn.Conv2d(21, 15, 1), "b": nn.Conv2d(15, 7, 1)})
+
+    def forward(self, grid):
+        bank = torch.from_numpy(np.stack([self.edge, self.edge.T])).to(grid.device)
+        seen = [F.conv2d(grid[:, c : c + 1], bank[:, None], padding="same") for c in range(self.options.channels)]
+        new = grid + self.mlp["b"](F.relu(self.mlp["a"](torch.cat([grid, *seen], 1))))
+        new = torch.where(torch.rand(len(grid), 1, *grid.shape[2:]) < self.options.fire, new, grid)
+        dead = ~(F.max_pool2d(new[:, :1], 3, 1, 1) > 0.05)
+        return new.masked_fill(dead, 0.0)
+
+
 def running() -> Registered:
     """With statistics that are no longer those of a new layer, in evaluation."""
     model = Registered()
@@ -385,4 +406,5 @@ MODULES = {
     "unfolded": Unfolded,
     "stored statistics": running,
     "two hidden layers": TwoHidden,
+    "chosen": Chosen,
 }

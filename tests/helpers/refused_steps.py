@@ -226,6 +226,28 @@ class Pair(Base):
         return super().forward(x), x.mean()
 
 
+class Unregistered(Base):
+    def __init__(self):
+        super().__init__()
+        self.layers = [nn.Conv2d(24, 12, 1)]
+
+    def hidden(self, y):
+        return torch.relu(self.layers[0](y))
+
+
+class WithoutGradients(Base):
+    @torch.no_grad()
+    def forward(self, x):
+        return super().forward(x)
+
+
+def replaced():
+    model = Base()
+    forward = model.forward
+    model.forward = lambda x: forward(x).clamp(-1, 1)
+    return model
+
+
 def hooked():
     model = Base()
     model.one.register_forward_hook(lambda module, args, out: out * 2)
@@ -270,4 +292,7 @@ REFUSED = {
     "life without pool": (Masked, "without a max pool"),
     "two results": (Pair, "tuple"),
     "hook": (hooked, "hook"),
+    "replaced forward": (replaced, "was replaced"),
+    "weights that are not registered": (Unregistered, "no parameter of the module"),
+    "no gradients": (WithoutGradients, "does not require grad"),
 }
