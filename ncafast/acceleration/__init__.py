@@ -73,10 +73,12 @@ def accelerate(
 
     Raises:
         NotAccelerated: nothing in the model can be accelerated; the message has one reason for each module.
-        ValueError: an unknown value of `masks`.
+        ValueError: an unknown value of `masks`, or masks="torch" without `verify`.
     """
     if masks not in _MASKS:
         raise ValueError(f"masks={masks!r} is not allowed: choose one of {', '.join(_MASKS)}")
+    if masks == "torch" and not verify:
+        raise ValueError("masks='torch' needs verify=True, which finds out how the module draws")
     restore(model)
     report = Report(list(_findings(model, method, steps, Shape(channels, ndim, channels_last), verify)))
     if not any(finding.rule for finding in report.findings):
@@ -104,8 +106,10 @@ def restore(model: Module) -> Module:
 @contextmanager
 def accelerated(model: Module, **options: object) -> Iterator[Module]:
     """`accelerate` for the length of a `with` block; options and errors are the same."""
-    yield accelerate(model, **options)  # type: ignore[arg-type]
-    restore(model)
+    try:
+        yield accelerate(model, **options)  # type: ignore[arg-type]
+    finally:
+        restore(model)
 
 
 def explain(

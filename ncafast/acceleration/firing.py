@@ -42,6 +42,9 @@ class Firing:
     above: bool  # whether large numbers fire
     limits: dict[torch.dtype, float]  # the smallest number of the upper part
     axes: tuple[int, ...]  # of the draws' shape: -1 a length of 1, 0 batch, 1.. space
+    order: tuple[int, ...] = ()  # of these axes in memory
+    dtype: torch.dtype | None = None  # of the draws, None that of the state
+    replays: bool = False  # whether `draw` is known to give the user's own draws
 
     def fires(self, draws: Tensor) -> Tensor:
         """The mask in the draws' own layout."""
@@ -50,15 +53,24 @@ class Firing:
         upper = draws >= self.limits[draws.dtype]
         return upper if self.above else ~upper
 
+    def learn(self, draws: Tensor) -> None:
+        """Note how the user's code stores its draws: they are made in the order of memory."""
+        strides = draws.stride()
+        self.order = tuple(sorted(range(draws.dim()), key=lambda axis: -strides[axis]))
+        self.dtype = None if draws.dtype is torch.float64 else draws.dtype
+
     def draw(self, x: Tensor) -> Tensor:  # [B, C, *S] -> [B, 1, *S]
         """The user's own draw for one step of a state, from torch's generator; who fires."""
         lengths = (x.shape[0], *x.shape[2:])
         shape = [1 if axis < 0 else lengths[axis] for axis in self.axes]
-        like = torch.empty(shape, dtype=x.dtype, device=self.node.meta["val"].device)
+        order = self.order or tuple(range(len(shape)))
+        device = self.node.meta["val"].device
+        like = torch.empty([shape[axis] for axis in order], dtype=self.dtype or x.dtype, device=device)
+        like = like.permute([order.index(axis) for axis in range(len(shape))])
         if operation(self.node) in UNIFORM:
-            drawn = torch.rand_like(like)
+            drawn = torch.rand_like(like).to(x.dtype)
         elif _given_rate(self.node) is not None:
-            drawn = torch.ops.aten.bernoulli.p(like, self.rate)
+            drawn = like.bernoulli_(self.rate)
         else:
             drawn = torch.bernoulli(like.fill_(self.rate))
         return self.by_cell(self.fires(drawn)).to(x.device)

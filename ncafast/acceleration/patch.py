@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ncafast import backends
 from ncafast.acceleration.assemble import Match
 from ncafast.acceleration.entry import Call, Entry, Rest, defaults
-from ncafast.acceleration.errors import NotAccelerated
+from ncafast.acceleration.errors import NotAccelerated, at_exception
 from ncafast.acceleration.graph import named_tensors
 from ncafast.acceleration.match import Shape, find_match
 from ncafast.acceleration.repeats import check_loop, check_size
@@ -89,6 +89,11 @@ class Accelerated:
         """Why this one call is left to the user's code."""
         if call.x.dim() != match.rule.ndim + 2 or match.grid.inward(call.x).shape[1] != match.rule.channels:
             return f"the state has shape {list(call.x.shape)}"
+        if self.masks == "torch" and match.firing is not None:
+            if not match.firing.replays:
+                return "its draws cannot be repeated, so masks='torch' is not possible"
+            if call.x.dtype not in (torch.float32, torch.float64):
+                return f"masks='torch' takes float32 and float64 states, not {call.x.dtype}"
         batch, _, *sizes = match.grid.inward(call.x).shape
         known = (batch, tuple(sizes)) in match.checked_sizes
         longer = self.entry.steps is not None and call.steps > match.checked_steps
@@ -108,7 +113,7 @@ class Accelerated:
         x = match.grid.inward(call.x)
         params = match.parameters(list(named_tensors(self.module).values()))
         mask = None
-        if self.masks == "torch" and match.firing is not None and call.steps:
+        if self.masks == "torch" and match.firing is not None and call.steps > 0:
             mask = torch.stack([match.firing.draw(x) for _ in range(call.steps)])
         out = rollout(x, match.rule, params, call.steps, fire_mask=mask)
         assert isinstance(out, Tensor)
@@ -153,6 +158,8 @@ def search(module: nn.Module, entry: Entry, rest: Rest, shape: Shape, proof: boo
             return reason if (reason := unfused(module, match)) else match
         except NotAccelerated as reason:
             return str(reason)
+        except Exception as error:  # a foreign module may hold what nobody thought of; it then keeps its own code
+            return f"the search failed: {at_exception(error)}"
 
 
 def unfused(module: nn.Module, match: Match) -> str | None:
@@ -168,10 +175,13 @@ def unfused(module: nn.Module, match: Match) -> str | None:
 
 @contextmanager
 def aside(module: nn.Module) -> Iterator[None]:
-    """Random numbers that are always the same and leave the user's as they were; one thread, since grids are small."""
+    """Random numbers that are always the same and leave the user's as they were; gradients, whatever the user's mode.
+
+    One thread, since grids are small.
+    """
     devices = {p.device for p in module.parameters() if p.device.type == "cuda"}
     threads = torch.get_num_threads()
-    with torch.random.fork_rng(devices=list(devices)):
+    with torch.random.fork_rng(devices=list(devices)), torch.inference_mode(False), torch.enable_grad():
         torch.manual_seed(0)
         torch.set_num_threads(1)
         try:

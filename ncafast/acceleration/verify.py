@@ -64,6 +64,7 @@ def verify(module: nn.Module, entry: Entry, rest: Rest, match: Match) -> float:
             x = x * (torch.rand(len(x), 1, *sizes) > 0.7)
         x = match.grid.outward(x).to(device)
         leaf = x.clone().requires_grad_()
+        torch.manual_seed(number)
         try:
             with _Draws() as draws, Double():
                 out = _steps(twin, entry, rest, leaf, steps)
@@ -71,6 +72,11 @@ def verify(module: nn.Module, entry: Entry, rest: Rest, match: Match) -> float:
         except Exception as error:  # of the user's code
             raise NotAccelerated(f"{steps} steps on a grid of {list(sizes)} fail: {at_exception(error)}") from error
         masks = _masks(match, draws.seen, steps)
+        if match.firing is not None:
+            match.firing.learn(draws.seen[0])
+            torch.manual_seed(number)
+            again = torch.stack([match.firing.draw(match.grid.inward(x)) for _ in range(steps)])
+            match.firing.replays = torch.equal(again, masks.to(again.device)) if masks is not None else False
 
         def fused(state: Tensor, steps: int = steps, masks: Tensor | None = masks) -> Tensor:
             params = match.parameters(list(named_tensors(twin).values()))

@@ -18,7 +18,7 @@ import ncafast
 from ncafast import acceleration
 from ncafast.acceleration import NotAcceleratedWarning, patch
 
-CHANNELS_LAST = {"blood cells", "swapped axes", "swapped axes, dense", "volume", "two hidden layers"}
+CHANNELS_LAST = {"blood cells", "swapped axes", "swapped axes, dense", "turned draws", "volume", "two hidden layers"}
 STEPPED = {
     "chosen": "forward",
     "texture": "forward",
@@ -39,8 +39,7 @@ def built(name: str) -> nn.Module:
     return model
 
 
-def state(name: str, model: nn.Module) -> torch.Tensor:
-    rule = ncafast.explain(model).findings[0].rule
+def state(name: str, rule: ncafast.Rule) -> torch.Tensor:
     sizes = {1: (21,), 2: (14, 17), 3: (8, 7, 9)}[rule.ndim]
     x = torch.randn(3, rule.channels, *sizes)
     return x.movedim(1, -1).contiguous() if name in CHANNELS_LAST else x
@@ -63,9 +62,9 @@ def run(name: str, model: nn.Module, x: torch.Tensor, steps: int, seed: int = 5)
 @pytest.mark.parametrize("name", MODULES)
 def test_a_module_does_what_it_did_with_its_own_draws(name):
     model = built(name)
-    x = state(name, model)
     keys, before = list(model.state_dict()), copy.deepcopy(model)
     assert ncafast.accelerate(model, masks="torch", quiet=True) is model
+    x = state(name, getattr(model, STEPPED.get(name, "forward")).find().rule)
     assert list(model.state_dict()) == keys
     for steps in (1, 3):
         want, got = run(name, before, x, steps), run(name, model, x, steps)
@@ -121,6 +120,8 @@ def test_a_changed_attribute_mode_or_buffer_is_noticed():
     x = torch.rand(2, 10, 9, 8)
     assert model.forward.find().rule.fire_rate == 0.5
     model.eval()
+    with torch.inference_mode():
+        model(x, 1)
     plain = ncafast.restore(copy.deepcopy(model))
     assert torch.allclose(model(x, 3), plain(x, 3), atol=1e-5) and model.forward.find().rule.fire_rate == 1
 
@@ -159,6 +160,14 @@ def test_copies_and_pickles_run_on_their_own_parameters():
         torch.manual_seed(1)
         assert torch.allclose(got, ncafast.restore(copy.deepcopy(other))(x, 3), atol=1e-5)
         assert not torch.equal(got, x)
+
+
+def test_a_block_that_raises_is_restored_too():
+    model = Octree()
+    with pytest.raises(KeyError), ncafast.accelerated(model, quiet=True):
+        assert "forward" in vars(model)
+        raise KeyError
+    assert "forward" not in vars(model)
 
 
 def test_gradients_of_weights_that_are_computed_reach_their_parameters():
@@ -287,6 +296,8 @@ def test_an_entry_point_can_be_named():
 def test_wrong_arguments_are_named():
     with pytest.raises(ValueError, match="masks='own'"):
         ncafast.accelerate(Base(), masks="own")
+    with pytest.raises(ValueError, match="needs verify=True"):
+        ncafast.accelerate(Base(), masks="torch", verify=False)
     with pytest.raises(TypeError, match="backends.explain"):
         ncafast.explain(ncafast.Rule())
     with pytest.raises(ncafast.NotAccelerated, match="`evolve` is no method"):

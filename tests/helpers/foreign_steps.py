@@ -102,6 +102,15 @@ class Swapped(nn.Module):
         return x
 
 
+class Turned(Swapped):
+    """Its mask is dropout of a transposed tensor, and so drawn in another order than it is read."""
+
+    def update(self, x_in):
+        x = x_in.transpose(1, 3)
+        dx = self.fc1(torch.relu(self.fc0(self.perceive(x).transpose(1, 3)))).transpose(1, 3)
+        return (x + dx * F.dropout(torch.ones_like(x[:, :1]), 0.3)).transpose(1, 3)
+
+
 class Volume(nn.Module):
     """3-D by transpose(1, 4), one depthwise filter of 5, batch statistics."""
 
@@ -391,6 +400,7 @@ MODULES = {
     "blood cells": Blood,
     "swapped axes": Swapped,
     "swapped axes, dense": lambda: Swapped(dense=True),
+    "turned draws": Turned,
     "volume": Volume,
     "segmenting": Segmenting,
     "texture": Texture,
