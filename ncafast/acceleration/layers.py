@@ -136,9 +136,7 @@ def _layer_before(graph: StepGraph, layer: Layer) -> Layer | None:
         norm = arguments(node)[0]
         node = source(arguments(norm)[0])
     elif node.target is GETITEM and operation(arguments(node)[0]) in _OTHER_NORMS:
-        raise NotAccelerated(
-            f"group and layer norms are not fused, so nothing would be gained: {at_node(arguments(node)[0])}"
-        )
+        raise NotAccelerated(f"group and layer norms are not recognised yet: {at_node(arguments(node)[0])}")
     found = pointwise(graph, node)
     if found is None and operation(node) == "add" and not node.kwargs:
         parts: tuple[Any, Any] = arguments(node)[:2]
@@ -202,7 +200,7 @@ def norm_of(layers: Layers, graph: StepGraph) -> tuple[str, float, bool]:
         args = arguments(layer.norm)
         width = layer.norm.meta["val"][1].numel() or arguments(layer.norm)[0].meta["val"].shape[1]
         if width != layer.node.meta["val"].shape[layer.axis]:
-            raise NotAccelerated(f"instance norms are not fused, so nothing would be gained: {at_node(layer.norm)}")
+            raise NotAccelerated(f"instance norms are not recognised yet: {at_node(layer.norm)}")
         kinds.add((*_batch_norm(layer.norm), args[1] is not None))
     if len(kinds) > 1:
         raise NotAccelerated("the hidden layers have different norms")
