@@ -123,11 +123,15 @@ struct MomentSums {
   }
 };
 
-// This block's sums over its tiles, into `part`. `m` is a MomentMemory or a StepMemory, whose y is written over; blocks
-// have moment_threads.
+// Cells that a thread sees at a time. With two of them TF32's three products would spill 20 bytes (sm_90, nvcc 13.0).
+template <Precision precision>
+constexpr int moment_cells = precision == Precision::tf32 ? 2 : 1;
+
+// This block's sums over its tiles, into its part of `parts`. `m` is a MomentMemory or a StepMemory, whose y is written
+// over; blocks have moment_threads.
 template <Precision precision, int most_blocks8, class Memory>
 NCAFAST_DEVICE void sum_tiles(const Shape& s, const Memory& m, const Sight& sight, const States<const float>& from,
-                              float* part) {
+                              float* parts) {
   using Sums = MomentSums<precision, most_blocks8>;
   const int thread = static_cast<int>(threadIdx.x), warp = thread / 32;
   const int slices = s.perception16 / 16, groups = moment_groups(s), slice = warp % slices, group = warp / slices;
@@ -140,7 +144,7 @@ NCAFAST_DEVICE void sum_tiles(const Shape& s, const Memory& m, const Sight& sigh
     for (int first = 0; first < count; first += moment_rows) {
       __syncthreads();
       const int rows = count - first < moment_rows ? count - first : moment_rows;
-      see<Product<precision>, 2>(s, sight, tile, m.list + first, rows, m.y);
+      see<Product<precision>, moment_cells<precision>>(s, sight, tile, m.list + first, rows, m.y);
       clear_rows(s, rows, moment_rows, m.y);
       __syncthreads();
       if (group >= groups) continue;
@@ -155,6 +159,7 @@ NCAFAST_DEVICE void sum_tiles(const Shape& s, const Memory& m, const Sight& sigh
     if (group == turn) sums.put(s, turn > 0, slice, m.y);
   }
   __syncthreads();
+  float* const part = parts + static_cast<int64_t>(blockIdx.x) * moment_part(s);
   for (int i = 4 * thread; i < moment_part(s); i += 4 * moment_threads) quad_at(part + i) = quad_at(m.y + i);
 }
 
@@ -235,9 +240,8 @@ __global__ void __launch_bounds__(moment_threads, most_blocks8 > narrow_blocks8 
   load_array(m.filters, a.weights.filters, s.taps * s.filters * s.channels4);
   load_array(m.filter_bias, a.weights.filter_bias, s.filters * s.channels4);
   grid_dependency_release();  // after the wait: what starts then may take for done all that this kernel waited for
-  float* part = a.measuring.tree.parts + static_cast<int64_t>(blockIdx.x) * moment_part(s);
   sum_tiles<precision, most_blocks8>(s, m, Sight{m.tile, m.filters, m.filter_bias, a.weights.centre, a.extra}, a.from,
-                                     part);
+                                     a.measuring.tree.parts);
   if (add_blocks(a.measuring.tree, moment_part(s))) finish_moments(s, a.measuring, m.y);
 }
 
@@ -261,8 +265,7 @@ NCAFAST_DEVICE void norm_step(const Shape& s, const Memory& m, const Sight& sigh
 #pragma unroll 1
   for (int round = t == 0 ? 0 : 1; round < 2; ++round) {
     clear_padding(s, static_cast<int>(blockDim.x), m.y);
-    sum_tiles<moment_precision(precision), narrow_blocks8>(
-        s, m, sight, from, here.tree.parts + static_cast<int64_t>(blockIdx.x) * moment_part(s));
+    sum_tiles<moment_precision(precision), narrow_blocks8>(s, m, sight, from, here.tree.parts);
     if (add_blocks(here.tree, moment_part(s))) finish_moments(s, here, m.y);
     grid_sync();
   }
