@@ -10,7 +10,7 @@ from ncafast.backends.triton_kernels.cells import tile_cells
 from ncafast.backends.triton_kernels.hidden import hidden_layers
 from ncafast.backends.triton_kernels.mlp import activate, load_matrix, product, slope_at
 from ncafast.backends.triton_kernels.norms import back_through_norm, normed
-from ncafast.backends.triton_kernels.perception import along, see, see_dense, tap_offset
+from ncafast.backends.triton_kernels.perception import along, perceive, perceive_dense, tap_offset
 
 
 @triton.jit
@@ -40,17 +40,17 @@ def through_own_norm(dz, z, cell, live, layer, grid, weights, sum_gamma, sum_bet
 
 @triton.jit
 def through_upper(
-    dz, x, cell, live, grid, sight, weights,
+    dz, x, cell, live, grid, tensors, weights,
     sum_biases,  # [LAYERS, HP] of this program
     sum_upper,  # [LAYERS - 1, HP, HP]
     sum_gamma, sum_beta,  # [LAYERS, HP]
     LAYER: tl.constexpr,
-    SEES: tl.constexpr, REACH: tl.constexpr, MLP: tl.constexpr, TILE: tl.constexpr, PRECISION: tl.constexpr,
+    COLUMNS: tl.constexpr, REACH: tl.constexpr, MLP: tl.constexpr, TILE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """dL/dz of the layer below from that of hidden layer LAYER >= 1, whose gradients are added to the sums."""
     ACT: tl.constexpr = MLP.ACT
     HP: tl.constexpr = MLP.HP
-    below, _ = hidden_layers(x, cell, live, grid, sight, weights, LAYER - 1, SEES, REACH, MLP, TILE, PRECISION)
+    below, _ = hidden_layers(x, cell, live, grid, tensors, weights, LAYER - 1, COLUMNS, REACH, MLP, TILE, PRECISION)
     h = tl.arange(0, HP)
     add_to(sum_biases + LAYER * HP + h, tl.sum(dz, 0), h < HP, False)
     z = normed(below, cell, live, LAYER - 1, grid, weights.norm, MLP)
@@ -67,22 +67,22 @@ def through_mlp(
     x, g,  # [cells, C] the state, dL/dx of the next one
     lives,  # [cells] uint8
     dy,  # [cells, P] written
-    work, grid, sight, weights,
+    work, grid, tensors, weights,
     touched,  # [C] 1.0 on the channels whose update counts
     sums,
-    SEES: tl.constexpr, REACH: tl.constexpr, MLP: tl.constexpr, PASS: tl.constexpr,
+    COLUMNS: tl.constexpr, REACH: tl.constexpr, MLP: tl.constexpr, PASS: tl.constexpr,
     TILE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """dL/dy of every cell, and this program's share of the gradients of the MLP."""
     ACT: tl.constexpr = MLP.ACT
     BLOCK: tl.constexpr = TILE.BLOCK
-    C: tl.constexpr = SEES.C
+    C: tl.constexpr = COLUMNS.C
     CHUNKS: tl.constexpr = TILE.CHUNKS
-    CP: tl.constexpr = SEES.CP
+    CP: tl.constexpr = COLUMNS.CP
     HP: tl.constexpr = MLP.HP
     KB: tl.constexpr = TILE.KB
     LAYERS: tl.constexpr = MLP.LAYERS
-    P: tl.constexpr = SEES.P
+    P: tl.constexpr = COLUMNS.P
     program, programs = tl.program_id(0), tl.num_programs(0)
     active = grid.cells
     if PASS.LISTED:
@@ -103,7 +103,9 @@ def through_mlp(
     for tile in range(program, work.tiles, programs):
         cell, exists, live = tile_cells(tile, work, active, grid.cells, PASS.LISTED, BLOCK)
         if tile * BLOCK < active:
-            z, y = hidden_layers(x, cell, live, grid, sight, weights, LAYERS - 1, SEES, REACH, MLP, TILE, PRECISION)
+            z, y = hidden_layers(
+                x, cell, live, grid, tensors, weights, LAYERS - 1, COLUMNS, REACH, MLP, TILE, PRECISION
+            )
             counts = live
             if PASS.ALIVE:
                 counts = counts & (tl.load(lives + cell, mask=live, other=0) != 0)
@@ -119,14 +121,14 @@ def through_mlp(
             dz = through_own_norm(dz, z, cell, live, LAYERS - 1, grid, weights, sum_gamma, sum_beta, MLP)
             for down in tl.static_range(1, LAYERS):
                 dz = through_upper(
-                    dz, x, cell, live, grid, sight, weights,
+                    dz, x, cell, live, grid, tensors, weights,
                     sums.biases + mine * LAYERS * HP, sums.upper + mine * (LAYERS - 1) * HP * HP,
-                    sum_gamma, sum_beta, LAYERS - down, SEES, REACH, MLP, TILE, PRECISION,
+                    sum_gamma, sum_beta, LAYERS - down, COLUMNS, REACH, MLP, TILE, PRECISION,
                 )  # fmt: skip
             d_bias += tl.sum(dz, 0)
             for chunk in range(CHUNKS):
                 if CHUNKS > 1:
-                    y = see(x, cell, live, chunk * KB, grid, sight, SEES, REACH, TILE, PRECISION)
+                    y = perceive(x, cell, live, chunk * KB, grid, tensors, COLUMNS, REACH, TILE, PRECISION)
                 row = chunk * KB + k
                 if CHUNKS > 1:
                     share = product(tl.trans(y), dz, tl.zeros([KB, HP], tl.float32), PRECISION)
@@ -135,8 +137,10 @@ def through_mlp(
                     d_first = product(tl.trans(y), dz, d_first, PRECISION)
                 first_back = tl.trans(load_matrix(weights.first, row, h, P, HP, HP))  # [HP, KB]
                 given = product(dz, first_back, tl.zeros([BLOCK, KB], tl.float32), PRECISION)
-                if PASS.FINISH and SEES.DENSE:
-                    given = through_dense(given, x, cell, live, chunk * KB, grid, sight, SEES, REACH, TILE, PRECISION)
+                if PASS.FINISH and COLUMNS.DENSE:
+                    given = through_dense(
+                        given, x, cell, live, chunk * KB, grid, tensors, COLUMNS, REACH, TILE, PRECISION
+                    )
                 given = tl.where(live[:, None], given, 0.0)
                 if PASS.FINISH:
                     if CHUNKS > 1:
@@ -162,31 +166,31 @@ def through_mlp(
 
 @triton.jit
 def through_dense(
-    given, x, cell, live, first, grid, sight,
-    SEES: tl.constexpr, REACH: tl.constexpr, TILE: tl.constexpr, PRECISION: tl.constexpr,
+    given, x, cell, live, first, grid, tensors,
+    COLUMNS: tl.constexpr, REACH: tl.constexpr, TILE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """dL/dy through the activation of the dense convolution; other columns stay."""
-    DENSE_ACT: tl.constexpr = SEES.DENSE_ACT
-    if SEES.DENSE_ACT.KIND != "identity":
+    DENSE_ACT: tl.constexpr = COLUMNS.DENSE_ACT
+    if COLUMNS.DENSE_ACT.KIND != "identity":
         column = first + tl.arange(0, TILE.KB)
-        seen = (column >= SEES.OWN) & (column < SEES.OWN + SEES.SEEN)
-        z = see_dense(x, cell, live, first, grid, sight, SEES, REACH, TILE, PRECISION)
-        given = tl.where(seen[None, :], given * slope_at(z, DENSE_ACT), given)
+        filtered = (column >= COLUMNS.IDENTITY) & (column < COLUMNS.IDENTITY + COLUMNS.FILTERED)
+        z = perceive_dense(x, cell, live, first, grid, tensors, COLUMNS, REACH, TILE, PRECISION)
+        given = tl.where(filtered[None, :], given * slope_at(z, DENSE_ACT), given)
     return given
 
 
 @triton.jit
 def through_norm(
-    x, dy, grid, sight,
+    x, dy, grid, tensors,
     matrix,  # [P, P]
     offset,  # [P]
     sum_tap_bias,  # [programs, P]
-    SEES: tl.constexpr, REACH: tl.constexpr, TILE: tl.constexpr, PRECISION: tl.constexpr,
+    COLUMNS: tl.constexpr, REACH: tl.constexpr, TILE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """What flows through the batch's statistics: dy += (y - ym) matrix + offset on every cell; axis 1: chunks."""
     BLOCK: tl.constexpr = TILE.BLOCK
     KB: tl.constexpr = TILE.KB
-    P: tl.constexpr = SEES.P
+    P: tl.constexpr = COLUMNS.P
     program, programs, chunk = tl.program_id(0), tl.num_programs(0), tl.program_id(1)
     column = chunk * KB + tl.arange(0, KB)
     d_tap_bias = tl.zeros([KB], tl.float32)
@@ -198,10 +202,10 @@ def through_norm(
         given = tl.load(place, mask=there, other=0.0)
         given += tl.load(offset + column, mask=column < P, other=0.0)[None, :]
         for other in range(TILE.CHUNKS):
-            y = see(x, cell, live, other * KB, grid, sight, SEES, REACH, TILE, PRECISION)
+            y = perceive(x, cell, live, other * KB, grid, tensors, COLUMNS, REACH, TILE, PRECISION)
             given = product(y, load_matrix(matrix, other * KB + tl.arange(0, KB), column, P, P, P), given, PRECISION)
-        if SEES.DENSE:
-            given = through_dense(given, x, cell, live, chunk * KB, grid, sight, SEES, REACH, TILE, PRECISION)
+        if COLUMNS.DENSE:
+            given = through_dense(given, x, cell, live, chunk * KB, grid, tensors, COLUMNS, REACH, TILE, PRECISION)
         given = tl.where(live[:, None], given, 0.0)
         d_tap_bias += tl.sum(given, 0)
         tl.store(place, given, mask=there)
@@ -233,29 +237,29 @@ def border_source(n, size, number, d, PADDING: tl.constexpr):
 @triton.jit
 def add_seer(
     total, own, line, ok, taps, sums, tap,
-    SEES: tl.constexpr, SP: tl.constexpr, LEARNED: tl.constexpr, PRECISION: tl.constexpr,
+    COLUMNS: tl.constexpr, SP: tl.constexpr, LEARNED: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """What one tap gives back [BLOCK, CP], from rows of dL/dy that start at `line`; and its own gradient."""
-    C: tl.constexpr = SEES.C
-    CP: tl.constexpr = SEES.CP
-    SEEN: tl.constexpr = SEES.SEEN
+    C: tl.constexpr = COLUMNS.C
+    CP: tl.constexpr = COLUMNS.CP
+    FILTERED: tl.constexpr = COLUMNS.FILTERED
     c, s = tl.arange(0, CP), tl.arange(0, SP)
-    if SEES.DENSE:
-        value = tl.load(line + s[None, :], mask=ok[:, None] & (s < SEEN)[None, :], other=0.0)
-        weight = load_matrix(taps + tap * C * SEEN, c, s, C, SEEN, SEEN)  # [CP, SP]
+    if COLUMNS.DENSE:
+        value = tl.load(line + s[None, :], mask=ok[:, None] & (s < FILTERED)[None, :], other=0.0)
+        weight = load_matrix(taps + tap * C * FILTERED, c, s, C, FILTERED, FILTERED)  # [CP, SP]
         total = product(value, tl.trans(weight), total, PRECISION)
         if LEARNED:
             share = product(tl.trans(own), value, tl.zeros([CP, SP], tl.float32), PRECISION)
-            place = sums + tap * C * SEEN + c[:, None] * SEEN + s[None, :]
-            add_to(place, share, (c < C)[:, None] & (s < SEEN)[None, :], False)
+            place = sums + tap * C * FILTERED + c[:, None] * FILTERED + s[None, :]
+            add_to(place, share, (c < C)[:, None] & (s < FILTERED)[None, :], False)
     else:
-        for f in range(SEEN // C):
+        for f in range(FILTERED // C):
             column = f * C + c
             value = tl.load(line + column[None, :], mask=ok[:, None] & (c < C)[None, :], other=0.0)
-            weight = tl.load(taps + tap * SEEN + column, mask=c < C, other=0.0)
+            weight = tl.load(taps + tap * FILTERED + column, mask=c < C, other=0.0)
             total += weight[None, :] * value
             if LEARNED:
-                add_to(sums + tap * SEEN + column, tl.sum(own * value, 0), c < C, False)
+                add_to(sums + tap * FILTERED + column, tl.sum(own * value, 0), c < C, False)
     return total
 
 
@@ -264,21 +268,21 @@ def to_sources(
     x, g, lives, dy,
     dx,  # [cells, C] written
     grid, taps,
-    sum_taps,  # [programs, TAPS, C, SEEN] dense, else [programs, TAPS, SEEN]
+    sum_taps,  # [programs, TAPS, C, FILTERED] dense, else [programs, TAPS, FILTERED]
     restored,  # [C] 1.0 on the channels that are set back after the step
-    SEES: tl.constexpr, REACH: tl.constexpr, ALIVE: tl.constexpr, LEARNED: tl.constexpr,
+    COLUMNS: tl.constexpr, REACH: tl.constexpr, ALIVE: tl.constexpr, LEARNED: tl.constexpr,
     SP: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """dL/dx: the residual, the identity, and what every filter that sees a cell gives back; and the filters' own.
 
-    SP: SEEN rounded up to a power of two >= 16 where the perception is dense.
+    SP: FILTERED rounded up to a power of two >= 16 where the perception is dense.
     """
-    C: tl.constexpr = SEES.C
+    C: tl.constexpr = COLUMNS.C
     PADDING: tl.constexpr = REACH.PADDING
     TAPS: tl.constexpr = REACH.KZ * REACH.KY * REACH.KX
     program, programs = tl.program_id(0), tl.num_programs(0)
-    c = tl.arange(0, SEES.CP)
-    sums = sum_taps + program.to(tl.int64) * (TAPS * SEES.SEEN * (C if SEES.DENSE else 1))
+    c = tl.arange(0, COLUMNS.CP)
+    sums = sum_taps + program.to(tl.int64) * (TAPS * COLUMNS.FILTERED * (C if COLUMNS.DENSE else 1))
     for tile in range(program, (grid.cells + BLOCK - 1) // BLOCK, programs):
         cell = tile * BLOCK + tl.arange(0, BLOCK)
         exists = cell < grid.cells
@@ -289,9 +293,9 @@ def to_sources(
             alive = tl.load(lives + cell, mask=exists, other=0) != 0
             always = tl.load(restored + c, mask=c < C, other=0.0) != 0.0
             total = tl.where(alive[:, None] | always[None, :], total, 0.0)
-        if SEES.OWN > 0:
-            total += tl.load(dy + cell.to(tl.int64)[:, None] * SEES.P + c[None, :], mask=there, other=0.0)
-        if SEES.SEEN > 0:
+        if COLUMNS.IDENTITY > 0:
+            total += tl.load(dy + cell.to(tl.int64)[:, None] * COLUMNS.P + c[None, :], mask=there, other=0.0)
+        if COLUMNS.FILTERED > 0:
             own = tl.load(x + place, mask=there, other=0.0).to(tl.float32)
             nx, row = cell % grid.width, cell // grid.width
             ny, plane = row % grid.height, row // grid.height
@@ -307,8 +311,8 @@ def to_sources(
                             ok = exists & in_z & in_y & in_x
                             if tl.max(ok.to(tl.int32), 0) > 0:
                                 source = ((sample * grid.depth + mz) * grid.height + my) * grid.width + mx
-                                line = dy + tl.where(ok, source, 0).to(tl.int64)[:, None] * SEES.P + SEES.OWN
-                                total = add_seer(total, own, line, ok, taps, sums, tap, SEES, SP, LEARNED, PRECISION)
+                                line = dy + tl.where(ok, source, 0).to(tl.int64)[:, None] * COLUMNS.P + COLUMNS.IDENTITY
+                                total = add_seer(total, own, line, ok, taps, sums, tap, COLUMNS, SP, LEARNED, PRECISION)
         tl.store(dx + place, total, mask=there)
 
 

@@ -29,18 +29,18 @@ class Reach(NamedTuple):
     PADDING: str
 
 
-class Sees(NamedTuple):
+class Columns(NamedTuple):
     """The columns of the perception."""
 
     C: int  # channels
     CP: int  # the same, rounded up to a power of two >= 16
-    P: int  # columns: OWN of the state itself (C or 0), then SEEN, then E
-    OWN: int
-    SEEN: int  # of the filters (F * C) or of the dense convolution
+    P: int  # columns: IDENTITY of the state itself (C or 0), then FILTERED, then E
+    IDENTITY: int
+    FILTERED: int  # of the filters (F * C) or of the dense convolution
     E: int  # extra ones
     DENSE: bool  # a full convolution instead of filters per channel
     DENSE_ACT: Activation
-    CENTRED: bool  # less `Sight.centre`, as batch norm takes it
+    CENTRED: bool  # less `PerceptionTensors.centre`, as batch norm takes it
 
 
 class Mlp(NamedTuple):
@@ -77,11 +77,11 @@ class Grid(NamedTuple):
     width: int
 
 
-class Sight(NamedTuple):
+class PerceptionTensors(NamedTuple):
     """What the perception reads besides the state."""
 
-    taps: Tensor  # [taps, C, SEEN] dense, else [taps, SEEN]
-    bias: Tensor  # [SEEN]
+    taps: Tensor  # [taps, C, FILTERED] dense, else [taps, FILTERED]
+    bias: Tensor  # [FILTERED]
     extra: Tensor
     extra_sample: int  # strides
     extra_channel: int

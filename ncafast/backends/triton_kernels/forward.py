@@ -13,28 +13,30 @@ from ncafast.backends.triton_kernels.norms import normed
 def step(
     x,  # [cells, C]
     out,  # [cells, C]
-    work, grid, sight, weights,
+    work, grid, tensors, weights,
     moved,  # [C] 1.0 on the channels that the update changes
-    SEES: tl.constexpr, REACH: tl.constexpr, MLP: tl.constexpr, LISTED: tl.constexpr,
+    COLUMNS: tl.constexpr, REACH: tl.constexpr, MLP: tl.constexpr, LISTED: tl.constexpr,
     TILE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Write out: x plus the update of the active cells."""
     ACT: tl.constexpr = MLP.ACT
-    C: tl.constexpr = SEES.C
+    C: tl.constexpr = COLUMNS.C
     tile = tl.program_id(0)
     active = grid.cells
     if LISTED:
         active = tl.load(work.fired)
     cell, exists, live = tile_cells(tile, work, active, grid.cells, LISTED, TILE.BLOCK)
-    c = tl.arange(0, SEES.CP)
+    c = tl.arange(0, COLUMNS.CP)
     there = exists[:, None] & (c < C)[None, :]
     place = cell.to(tl.int64)[:, None] * C + c[None, :]
     own = tl.load(x + place, mask=there, other=0.0).to(tl.float32)
     if tile * TILE.BLOCK < active:
         h = tl.arange(0, MLP.HP)
-        z, _ = hidden_layers(x, cell, live, grid, sight, weights, MLP.LAYERS - 1, SEES, REACH, MLP, TILE, PRECISION)
+        z, _ = hidden_layers(
+            x, cell, live, grid, tensors, weights, MLP.LAYERS - 1, COLUMNS, REACH, MLP, TILE, PRECISION
+        )
         start = tl.load(weights.update_bias + c, mask=c < C, other=0.0)
-        d = tl.full([TILE.BLOCK, SEES.CP], 0.0, tl.float32) + start[None, :]
+        d = tl.full([TILE.BLOCK, COLUMNS.CP], 0.0, tl.float32) + start[None, :]
         z = normed(z, cell, live, MLP.LAYERS - 1, grid, weights.norm, MLP)
         d = product(activate(z, ACT), load_matrix(weights.update, h, c, MLP.HP, C, C), d, PRECISION)
         moves = live[:, None] & (tl.load(moved + c, mask=c < C, other=0.0) != 0.0)[None, :]

@@ -65,8 +65,8 @@ class Norms:
         counts = like.new_empty((self.programs, self.batch))
         means, squares = like.new_empty((2, self.programs, self.batch, self.wide))
         groups.sum_groups[(self.programs, self.batch)](
-            x, counts, means, squares, own.grid, own.sight(t, own.mean), own.weights(),
-            SEES=own.sees, REACH=own.reach, MLP=own.mlp, PRECISION=own.precision, **options(tiles),
+            x, counts, means, squares, own.grid, own.tensors(t, own.mean), own.weights(),
+            COLUMNS=own.columns, REACH=own.reach, MLP=own.mlp, PRECISION=own.precision, **options(tiles),
         )  # fmt: skip
         self.use(statistics.zero_())  # of the padding 0
         groups.finish_groups[(self.batch, self.number)](
@@ -88,8 +88,9 @@ class Norms:
         own = self.rollout
         shares = own.like.new_empty((self.programs, self.batch, 2, self.wide))
         groups.sum_group_gradients[(self.programs, self.batch)](
-            x, g, counted, shares, own.grid, own.sight(t, own.mean), own.weights(), own.touched,
-            SEES=own.sees, REACH=own.reach, MLP=own.mlp, PRECISION=own.precision, **options(own.tiles["through_mlp"]),
+            x, g, counted, shares, own.grid, own.tensors(t, own.mean), own.weights(), own.touched,
+            COLUMNS=own.columns, REACH=own.reach, MLP=own.mlp, PRECISION=own.precision,
+            **options(own.tiles["through_mlp"]),
         )  # fmt: skip
         groups.finish_group_gradients[(self.batch, self.number)](
             shares, self.gamma, self.d_gamma, self.d_beta, self.mean_d, self.mean_dz, self.programs, own.per_sample,

@@ -18,8 +18,8 @@ def sum_groups(
     counts,  # [programs, B] cells that a program took
     means,  # [programs, B, HP]
     squares,  # [programs, B, HP] sums of squared distances from them
-    grid, sight, weights,
-    SEES: tl.constexpr, REACH: tl.constexpr, MLP: tl.constexpr, TILE: tl.constexpr, PRECISION: tl.constexpr,
+    grid, tensors, weights,
+    COLUMNS: tl.constexpr, REACH: tl.constexpr, MLP: tl.constexpr, TILE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Mean and squares of the first hidden layer over a program's cells of a sample; axis 1: samples."""
     program, programs, sample = tl.program_id(0), tl.num_programs(0), tl.program_id(1)
@@ -31,7 +31,7 @@ def sum_groups(
         local = tile * TILE.BLOCK + tl.arange(0, TILE.BLOCK)
         live = local < number
         z, _ = hidden_layers(
-            x, sample * number + local, live, grid, sight, weights, 0, SEES, REACH, MLP, TILE, PRECISION
+            x, sample * number + local, live, grid, tensors, weights, 0, COLUMNS, REACH, MLP, TILE, PRECISION
         )  # fmt: skip
         more = tl.minimum(number - tile * TILE.BLOCK, TILE.BLOCK) * 1.0
         middle = tl.sum(tl.where(live[:, None], z, 0.0), 0) / more
@@ -101,15 +101,15 @@ def sum_group_gradients(
     x, g,  # [cells, C] the state, dL/dx of the next one
     counted,  # [cells] uint8: which cells fire and live
     shares,  # [programs, B, 2, HP] sums of dL/d(norm's output) and of that times zh
-    grid, sight, weights,
+    grid, tensors, weights,
     touched,  # [C] 1.0 on the channels whose update counts
-    SEES: tl.constexpr, REACH: tl.constexpr, MLP: tl.constexpr, TILE: tl.constexpr, PRECISION: tl.constexpr,
+    COLUMNS: tl.constexpr, REACH: tl.constexpr, MLP: tl.constexpr, TILE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """What a program's cells of a sample add to the gradients of the norm; axis 1: samples."""
     ACT: tl.constexpr = MLP.ACT
     program, programs, sample = tl.program_id(0), tl.num_programs(0), tl.program_id(1)
     number = grid.depth * grid.height * grid.width
-    c, h = tl.arange(0, SEES.CP), tl.arange(0, MLP.HP)
+    c, h = tl.arange(0, COLUMNS.CP), tl.arange(0, MLP.HP)
     once = tl.full([MLP.HP], 0.0, tl.float32)
     twice = tl.full([MLP.HP], 0.0, tl.float32)
     for tile in range(program, (number + TILE.BLOCK - 1) // TILE.BLOCK, programs):
@@ -117,11 +117,11 @@ def sum_group_gradients(
         cell = sample * number + local
         live = local < number
         live = live & (tl.load(counted + cell, mask=live, other=0) != 0)
-        z, _ = hidden_layers(x, cell, live, grid, sight, weights, 0, SEES, REACH, MLP, TILE, PRECISION)
-        reached = live[:, None] & (tl.load(touched + c, mask=c < SEES.C, other=0.0) != 0.0)[None, :]
-        place = cell.to(tl.int64)[:, None] * SEES.C + c[None, :]
+        z, _ = hidden_layers(x, cell, live, grid, tensors, weights, 0, COLUMNS, REACH, MLP, TILE, PRECISION)
+        reached = live[:, None] & (tl.load(touched + c, mask=c < COLUMNS.C, other=0.0) != 0.0)[None, :]
+        place = cell.to(tl.int64)[:, None] * COLUMNS.C + c[None, :]
         du = weights.scale * tl.load(g + place, mask=reached, other=0.0).to(tl.float32)
-        back = tl.trans(load_matrix(weights.update, h, c, MLP.HP, SEES.C, SEES.C))  # [CP, HP]
+        back = tl.trans(load_matrix(weights.update, h, c, MLP.HP, COLUMNS.C, COLUMNS.C))  # [CP, HP]
         d = product(du, back, tl.full([TILE.BLOCK, MLP.HP], 0.0, tl.float32), PRECISION)
         d = d * slope_at(normed(z, cell, live, 0, grid, weights.norm, MLP), ACT)
         zh, _ = standardised(z, cell, live, 0, grid, weights.norm, MLP)

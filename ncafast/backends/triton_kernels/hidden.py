@@ -5,7 +5,7 @@ import triton.language as tl
 
 from ncafast.backends.triton_kernels.mlp import activate, load_matrix, product
 from ncafast.backends.triton_kernels.norms import normed
-from ncafast.backends.triton_kernels.perception import see
+from ncafast.backends.triton_kernels.perception import perceive
 
 
 @triton.jit
@@ -21,17 +21,17 @@ def upper_layer(z, cell, live, layer, grid, weights, MLP: tl.constexpr, PRECISIO
 
 @triton.jit
 def hidden_layers(
-    x, cell, live, grid, sight, weights, UP_TO: tl.constexpr,
-    SEES: tl.constexpr, REACH: tl.constexpr, MLP: tl.constexpr, TILE: tl.constexpr, PRECISION: tl.constexpr,
+    x, cell, live, grid, tensors, weights, UP_TO: tl.constexpr,
+    COLUMNS: tl.constexpr, REACH: tl.constexpr, MLP: tl.constexpr, TILE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Hidden layer UP_TO before norm and activation [BLOCK, HP], and the last chunk of the perception [BLOCK, KB]."""
     h = tl.arange(0, MLP.HP)
     z = tl.full([TILE.BLOCK, MLP.HP], 0.0, tl.float32) + tl.load(weights.biases + h)[None, :]
     y = tl.full([TILE.BLOCK, TILE.KB], 0.0, tl.float32)
     for chunk in range(TILE.CHUNKS):
-        y = see(x, cell, live, chunk * TILE.KB, grid, sight, SEES, REACH, TILE, PRECISION)
+        y = perceive(x, cell, live, chunk * TILE.KB, grid, tensors, COLUMNS, REACH, TILE, PRECISION)
         row = chunk * TILE.KB + tl.arange(0, TILE.KB)
-        z = product(y, load_matrix(weights.first, row, h, SEES.P, MLP.HP, MLP.HP), z, PRECISION)
+        z = product(y, load_matrix(weights.first, row, h, COLUMNS.P, MLP.HP, MLP.HP), z, PRECISION)
     for layer in tl.static_range(1, UP_TO + 1):
         z = upper_layer(z, cell, live, layer, grid, weights, MLP, PRECISION)
     return z, y

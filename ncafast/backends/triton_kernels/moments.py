@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 
 from ncafast.backends.triton_kernels.mlp import load_matrix, product
-from ncafast.backends.triton_kernels.perception import see
+from ncafast.backends.triton_kernels.perception import perceive
 
 
 @triton.jit
@@ -16,16 +16,16 @@ def sum_moments(
     x,
     first,  # [programs, P]
     second,  # [programs, P, P] chunks on and above the diagonal
-    grid, sight,
-    SEES: tl.constexpr, REACH: tl.constexpr, TILE: tl.constexpr, PRECISION: tl.constexpr,
+    grid, tensors,
+    COLUMNS: tl.constexpr, REACH: tl.constexpr, TILE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Sums of y - shift and of (y - shift)(y - shift)^T over the tiles of each program; axis 1: pairs of chunks.
 
-    The shift is the sight's centre.
+    The shift is `tensors.centre`.
     """
     BLOCK: tl.constexpr = TILE.BLOCK
     KB: tl.constexpr = TILE.KB
-    P: tl.constexpr = SEES.P
+    P: tl.constexpr = COLUMNS.P
     program, programs, pair = tl.program_id(0), tl.num_programs(0), tl.program_id(1)
     i, j = pair // TILE.CHUNKS, pair % TILE.CHUNKS
     if i <= j:
@@ -35,10 +35,10 @@ def sum_moments(
         for tile in range(program, (grid.cells + BLOCK - 1) // BLOCK, programs):
             cell = tile * BLOCK + tl.arange(0, BLOCK)
             live = cell < grid.cells
-            left = see(x, cell, live, i * KB, grid, sight, SEES, REACH, TILE, PRECISION)
+            left = perceive(x, cell, live, i * KB, grid, tensors, COLUMNS, REACH, TILE, PRECISION)
             right = left
             if i != j:
-                right = see(x, cell, live, j * KB, grid, sight, SEES, REACH, TILE, PRECISION)
+                right = perceive(x, cell, live, j * KB, grid, tensors, COLUMNS, REACH, TILE, PRECISION)
             once += tl.sum(left, 0)
             twice = product(tl.trans(left), right, twice, PRECISION)
         if i == j:

@@ -1,4 +1,4 @@
-"""What cells see: rows of the perception [x?] ++ [filters or dense convolution] ++ [extra], in chunks of columns."""
+"""The perception of cells: rows [x?] ++ [filters or dense convolution] ++ [extra], in chunks of columns."""
 
 import triton
 import triton.language as tl
@@ -50,84 +50,92 @@ def neighbour(cell, tap, grid, REACH: tl.constexpr):
 
 
 @triton.jit
-def see_dense(
-    x, cell, live, first, grid, sight,
-    SEES: tl.constexpr, REACH: tl.constexpr, TILE: tl.constexpr, PRECISION: tl.constexpr,
+def perceive_dense(
+    x, cell, live, first, grid, tensors,
+    COLUMNS: tl.constexpr, REACH: tl.constexpr, TILE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Columns [first, first + KB) of the dense convolution before its activation: [BLOCK, KB]."""
-    C: tl.constexpr = SEES.C
+    C: tl.constexpr = COLUMNS.C
     column = first + tl.arange(0, TILE.KB)
-    seen = (column >= SEES.OWN) & (column < SEES.OWN + SEES.SEEN)
-    c = tl.arange(0, SEES.CP)
-    start = tl.load(sight.bias + column - SEES.OWN, mask=seen, other=0.0)
+    filtered = (column >= COLUMNS.IDENTITY) & (column < COLUMNS.IDENTITY + COLUMNS.FILTERED)
+    c = tl.arange(0, COLUMNS.CP)
+    start = tl.load(tensors.bias + column - COLUMNS.IDENTITY, mask=filtered, other=0.0)
     total = tl.full([TILE.BLOCK, TILE.KB], 0.0, tl.float32) + start[None, :]
     for tap in range(REACH.KZ * REACH.KY * REACH.KX):
         other, ok = neighbour(cell, tap, grid, REACH)
         there = (live & ok)[:, None] & (c < C)[None, :]
         value = tl.load(x + other.to(tl.int64)[:, None] * C + c[None, :], mask=there, other=0.0).to(tl.float32)
-        place = sight.taps + (tap * C + c)[:, None] * SEES.SEEN + (column - SEES.OWN)[None, :]
-        weight = tl.load(place, mask=(c < C)[:, None] & seen[None, :], other=0.0)  # [CP, KB]
+        place = tensors.taps + (tap * C + c)[:, None] * COLUMNS.FILTERED + (column - COLUMNS.IDENTITY)[None, :]
+        weight = tl.load(place, mask=(c < C)[:, None] & filtered[None, :], other=0.0)  # [CP, KB]
         total = product(value, weight, total, PRECISION)
     return total
 
 
 @triton.jit
-def see_filters(x, cell, live, first, grid, sight, SEES: tl.constexpr, REACH: tl.constexpr, TILE: tl.constexpr):
-    """Columns [first, first + KB) of what the filters see: [BLOCK, KB]."""
-    C: tl.constexpr = SEES.C
+def perceive_filters(
+    x, cell, live, first, grid, tensors, COLUMNS: tl.constexpr, REACH: tl.constexpr, TILE: tl.constexpr
+):
+    """Columns [first, first + KB) of the filters' output: [BLOCK, KB]."""
+    C: tl.constexpr = COLUMNS.C
     column = first + tl.arange(0, TILE.KB)
-    seen = (column >= SEES.OWN) & (column < SEES.OWN + SEES.SEEN)
-    channel = (column + (C - SEES.OWN)) % C
-    start = tl.load(sight.bias + column - SEES.OWN, mask=seen, other=0.0)
+    filtered = (column >= COLUMNS.IDENTITY) & (column < COLUMNS.IDENTITY + COLUMNS.FILTERED)
+    channel = (column + (C - COLUMNS.IDENTITY)) % C
+    start = tl.load(tensors.bias + column - COLUMNS.IDENTITY, mask=filtered, other=0.0)
     total = tl.full([TILE.BLOCK, TILE.KB], 0.0, tl.float32) + start[None, :]
     for tap in range(REACH.KZ * REACH.KY * REACH.KX):
         other, ok = neighbour(cell, tap, grid, REACH)
-        weight = tl.load(sight.taps + tap * SEES.SEEN + column - SEES.OWN, mask=seen, other=0.0)  # [KB]
-        there = (live & ok)[:, None] & seen[None, :]
+        weight = tl.load(
+            tensors.taps + tap * COLUMNS.FILTERED + column - COLUMNS.IDENTITY, mask=filtered, other=0.0
+        )  # [KB]
+        there = (live & ok)[:, None] & filtered[None, :]
         value = tl.load(x + other.to(tl.int64)[:, None] * C + channel[None, :], mask=there, other=0.0)
         total += weight[None, :] * value.to(tl.float32)
     return total
 
 
 @triton.jit
-def see_extra(cell, live, column, grid, sight, SEES: tl.constexpr):
+def perceive_extra(cell, live, column, grid, tensors, COLUMNS: tl.constexpr):
     """The extra columns of the perception, 0 in the others: [BLOCK, KB]."""
     row, plane = cell // grid.width, cell // grid.width // grid.height
     place = (
-        (plane // grid.depth).to(tl.int64) * sight.extra_sample + (plane % grid.depth).to(tl.int64) * sight.extra_z
-        + (row % grid.height).to(tl.int64) * sight.extra_y + (cell % grid.width).to(tl.int64) * sight.extra_x
+        (plane // grid.depth).to(tl.int64) * tensors.extra_sample + (plane % grid.depth).to(tl.int64) * tensors.extra_z
+        + (row % grid.height).to(tl.int64) * tensors.extra_y + (cell % grid.width).to(tl.int64) * tensors.extra_x
     )  # fmt: skip
-    channel = column - SEES.OWN - SEES.SEEN
-    there = live[:, None] & ((channel >= 0) & (channel < SEES.E))[None, :]
-    place = place[:, None] + channel.to(tl.int64)[None, :] * sight.extra_channel
-    return tl.load(sight.extra + place, mask=there, other=0.0).to(tl.float32)
+    channel = column - COLUMNS.IDENTITY - COLUMNS.FILTERED
+    there = live[:, None] & ((channel >= 0) & (channel < COLUMNS.E))[None, :]
+    place = place[:, None] + channel.to(tl.int64)[None, :] * tensors.extra_channel
+    return tl.load(tensors.extra + place, mask=there, other=0.0).to(tl.float32)
 
 
 @triton.jit
-def see(
-    x, cell, live, first, grid, sight,
-    SEES: tl.constexpr, REACH: tl.constexpr, TILE: tl.constexpr, PRECISION: tl.constexpr,
+def perceive(
+    x, cell, live, first, grid, tensors,
+    COLUMNS: tl.constexpr, REACH: tl.constexpr, TILE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Columns [first, first + KB) of the perception: [BLOCK, KB]. Rows that are not live, and columns past P, are 0.
 
     CENTRED: less the centre, so that the rounding of products goes by how far cells differ, not by their mean.
     """
-    DENSE_ACT: tl.constexpr = SEES.DENSE_ACT
+    DENSE_ACT: tl.constexpr = COLUMNS.DENSE_ACT
     column = first + tl.arange(0, TILE.KB)
     y = tl.full([TILE.BLOCK, TILE.KB], 0.0, tl.float32)
-    if SEES.SEEN > 0:
-        if SEES.DENSE:
-            y = activate(see_dense(x, cell, live, first, grid, sight, SEES, REACH, TILE, PRECISION), DENSE_ACT)
+    if COLUMNS.FILTERED > 0:
+        if COLUMNS.DENSE:
+            y = activate(
+                perceive_dense(x, cell, live, first, grid, tensors, COLUMNS, REACH, TILE, PRECISION), DENSE_ACT
+            )
         else:
-            y = see_filters(x, cell, live, first, grid, sight, SEES, REACH, TILE)
-        seen = (column >= SEES.OWN) & (column < SEES.OWN + SEES.SEEN)
-        y = tl.where(live[:, None] & seen[None, :], y, 0.0)
-    if SEES.OWN > 0:
-        there = live[:, None] & (column < SEES.OWN)[None, :]
-        own = tl.load(x + cell.to(tl.int64)[:, None] * SEES.C + column[None, :], mask=there, other=0.0)
+            y = perceive_filters(x, cell, live, first, grid, tensors, COLUMNS, REACH, TILE)
+        filtered = (column >= COLUMNS.IDENTITY) & (column < COLUMNS.IDENTITY + COLUMNS.FILTERED)
+        y = tl.where(live[:, None] & filtered[None, :], y, 0.0)
+    if COLUMNS.IDENTITY > 0:
+        there = live[:, None] & (column < COLUMNS.IDENTITY)[None, :]
+        own = tl.load(x + cell.to(tl.int64)[:, None] * COLUMNS.C + column[None, :], mask=there, other=0.0)
         y += own.to(tl.float32)
-    if SEES.E > 0:
-        y += see_extra(cell, live, column, grid, sight, SEES)
-    if SEES.CENTRED:
-        y = tl.where(live[:, None], y - tl.load(sight.centre + column, mask=column < SEES.P, other=0.0)[None, :], 0.0)
+    if COLUMNS.E > 0:
+        y += perceive_extra(cell, live, column, grid, tensors, COLUMNS)
+    if COLUMNS.CENTRED:
+        y = tl.where(
+            live[:, None], y - tl.load(tensors.centre + column, mask=column < COLUMNS.P, other=0.0)[None, :], 0.0
+        )
     return y

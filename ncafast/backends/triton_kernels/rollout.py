@@ -12,7 +12,17 @@ from ncafast.backends import extra_channels, tuning
 from ncafast.backends.plan import Call, Outputs
 from ncafast.backends.triton_kernels import chosen, life, moments, sizes
 from ncafast.backends.triton_kernels import forward as forward_kernels
-from ncafast.backends.triton_kernels.bundles import Activation, Grid, Life, Mlp, Reach, Sees, Sight, Weights, Work
+from ncafast.backends.triton_kernels.bundles import (
+    Activation,
+    Columns,
+    Grid,
+    Life,
+    Mlp,
+    PerceptionTensors,
+    Reach,
+    Weights,
+    Work,
+)
 from ncafast.backends.triton_kernels.grouping import Norms
 from ncafast.backends.triton_kernels.listing import Lists
 from ncafast.backends.triton_kernels.norm_kinds import KINDS, statistics_bytes
@@ -41,7 +51,7 @@ class Rollout:
         self.programs = _programs(x.device)
         dense = rule.perception == "dense"
         self.dense, self.taps_count = dense, math.prod(rule.kernel_size)
-        self.seen = rule.dense_channels if dense else rule.num_filters * rule.channels
+        self.filtered = rule.dense_channels if dense else rule.num_filters * rule.channels
         self.hidden = sizes.padded(max(rule.hidden))
         self.channels = sizes.padded(rule.channels)
         self._pack()
@@ -68,7 +78,7 @@ class Rollout:
             flat = weight.flatten(2)  # [F, C, taps]
             self.taps = (flat.permute(2, 1, 0) if self.dense else flat.permute(2, 0, 1)).contiguous()
             bias = self.params.get("perceive.bias")
-            self.tap_bias = like.new_zeros(self.seen) if bias is None else bias.reshape(-1)
+            self.tap_bias = like.new_zeros(self.filtered) if bias is None else bias.reshape(-1)
         layers, wide = len(rule.hidden), self.hidden
         self.first = like.new_zeros((rule.perception_size, wide))
         self.upper = like.new_zeros((max(layers - 1, 1), wide, wide))
@@ -111,8 +121,8 @@ class Rollout:
         p = rule.perception_size
         dense_act = Activation(rule.dense_activation, rule.negative_slope)
         own = rule.channels if rule.identity else 0
-        self.sees = Sees(
-            rule.channels, self.channels, p, own, self.seen, rule.extra, self.dense, dense_act, self.batch_norm
+        self.columns = Columns(
+            rule.channels, self.channels, p, own, self.filtered, rule.extra, self.dense, dense_act, self.batch_norm
         )
         self.reach = Reach(*chosen.filters(rule), rule.padding)
         self.mlp = Mlp(
@@ -129,13 +139,13 @@ class Rollout:
             self.window = Reach(window[0], window[1], window[2], "zeros")
             self.life = Life(rule.alive.channel, rule.alive.threshold, *(rule.restore or (0, 0)))
 
-    def sight(self, t: int, centre: Tensor) -> Sight:
-        """What cells see at a step besides the state."""
+    def tensors(self, t: int, centre: Tensor) -> PerceptionTensors:
+        """What the perception of a step reads besides the state."""
         extra, step, sample, channel, (z, y, x) = self.nothing, 0, 0, 0, [0, 0, 0]
         if self.extra is not None:
             step, sample, channel, (z, y, x) = extra_channels.strides(self.rule, self.x, self.extra)
             extra = self.extra[t] if step else self.extra
-        return Sight(self.taps, self.tap_bias, extra, sample, channel, z, y, x, centre)
+        return PerceptionTensors(self.taps, self.tap_bias, extra, sample, channel, z, y, x, centre)
 
     def launch(self, kernel: str, run: Callable[[sizes.Tiles], None], *sums: Tensor) -> None:
         """Launches a kernel with its tile sizes, measured first where that is wanted; `sums` it adds to."""
@@ -168,8 +178,8 @@ class Rollout:
 
         def run(tiles: sizes.Tiles) -> None:
             moments.sum_moments[(programs, tiles.chunks**2)](
-                x, first, second, self.grid, self.sight(t, self.shift),
-                SEES=self.sees, REACH=self.reach, PRECISION=self.precision, **options(tiles),
+                x, first, second, self.grid, self.tensors(t, self.shift),
+                COLUMNS=self.columns, REACH=self.reach, PRECISION=self.precision, **options(tiles),
             )  # fmt: skip
 
         # Before the first step no mean is known to sum about.
@@ -216,9 +226,10 @@ class Rollout:
         def run(tiles: sizes.Tiles) -> None:
             blocks = -(-self.cells // tiles.block)
             forward_kernels.step[(blocks,)](
-                x, raw, Work(*listed, blocks), self.grid, self.sight(t, self.mean), self.weights(),
+                x, raw, Work(*listed, blocks), self.grid, self.tensors(t, self.mean), self.weights(),
                 self.touched if alive is None else self.moved,
-                SEES=self.sees, REACH=self.reach, MLP=self.mlp, LISTED=self.lists.needed, PRECISION=self.precision,
+                COLUMNS=self.columns, REACH=self.reach, MLP=self.mlp, LISTED=self.lists.needed,
+                PRECISION=self.precision,
                 **options(tiles),
             )  # fmt: skip
 

@@ -35,7 +35,7 @@ class Backward:
             gamma=like.new_zeros((n, layers, wide)),
             beta=like.new_zeros((n, layers, wide)),
         )
-        shape = (rule.channels, rollout.seen) if rollout.dense else (rollout.seen,)
+        shape = (rule.channels, rollout.filtered) if rollout.dense else (rollout.filtered,)
         each = 4 * rollout.taps_count * math.prod(shape)
         self.spreaders = max(1, min(n, _TAP_BYTES // max(each, 1))) if self.learned else n
         self.sum_taps = (
@@ -101,8 +101,8 @@ class Backward:
         def through_mlp(tiles: sizes.Tiles) -> None:
             work = Work(*listed, -(-rollout.cells // tiles.block))
             kernels.through_mlp[(rollout.programs,)](
-                x, g, counted, self.dy, work, rollout.grid, rollout.sight(t, rollout.mean), rollout.weights(),
-                rollout.touched, self.sums, SEES=rollout.sees, REACH=rollout.reach, MLP=rollout.mlp, PASS=task,
+                x, g, counted, self.dy, work, rollout.grid, rollout.tensors(t, rollout.mean), rollout.weights(),
+                rollout.touched, self.sums, COLUMNS=rollout.columns, REACH=rollout.reach, MLP=rollout.mlp, PASS=task,
                 PRECISION=rollout.precision, **options(tiles),
             )  # fmt: skip
 
@@ -114,8 +114,8 @@ class Backward:
         def to_sources(tiles: sizes.Tiles) -> None:
             kernels.to_sources[(self.spreaders,)](
                 x, g, lives, self.dy, dx, rollout.grid, rollout.taps, self.sum_taps, rollout.restored,
-                SEES=rollout.sees, REACH=rollout.reach, ALIVE=alive, LEARNED=self.learned,
-                SP=sizes.padded(rollout.seen if rollout.dense else 1),
+                COLUMNS=rollout.columns, REACH=rollout.reach, ALIVE=alive, LEARNED=self.learned,
+                SP=sizes.padded(rollout.filtered if rollout.dense else 1),
                 BLOCK=tiles.block, PRECISION=rollout.precision, **compiled(tiles),
             )  # fmt: skip
 
@@ -144,8 +144,8 @@ class Backward:
 
         def through_norm(tiles: sizes.Tiles) -> None:
             kernels.through_norm[(rollout.programs, tiles.chunks)](
-                x, self.dy, rollout.grid, rollout.sight(t, rollout.mean), self.matrix, self.offset,
-                self.sums.tap_bias, SEES=rollout.sees, REACH=rollout.reach,
+                x, self.dy, rollout.grid, rollout.tensors(t, rollout.mean), self.matrix, self.offset,
+                self.sums.tap_bias, COLUMNS=rollout.columns, REACH=rollout.reach,
                 PRECISION=rollout.precision, **options(tiles),
             )  # fmt: skip
 
@@ -163,14 +163,14 @@ class Backward:
             if rollout.norms.kind == "layer":
                 norm = layer_name("norm", layer)
                 found[f"{norm}.weight"], found[f"{norm}.bias"] = sums.gamma[layer, :width], sums.beta[layer, :width]
-        own, seen = rule.channels if rule.identity else 0, rollout.seen
+        own, filtered = rule.channels if rule.identity else 0, rollout.filtered
         if rule.has_filters:
             shape = rule.param_shapes()["perceive.weight"]
             taps = self.sum_taps.sum(0) if self.learned else rollout.like.new_zeros(rollout.taps.shape)
             taps = taps.permute(2, 1, 0) if rollout.dense else taps.view(rollout.taps.shape).permute(1, 2, 0)
             found["perceive.weight"] = taps.reshape(shape)
             if rule.filter_bias:
-                bias = sums.tap_bias[own : own + seen].reshape(rule.param_shapes()["perceive.bias"])
+                bias = sums.tap_bias[own : own + filtered].reshape(rule.param_shapes()["perceive.bias"])
                 # Batch norm takes away what is the same in every cell; a dense convolution's activation comes between.
                 found["perceive.bias"] = bias * (rollout.dense or not rollout.batch_norm)
         found["update.weight"] = sums.update[: rule.hidden[-1], rule.lo : rule.hi].t()
