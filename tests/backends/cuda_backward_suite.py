@@ -42,6 +42,9 @@ for _padding in PADDINGS:
     )
 CASES["tiles k7"] = (Rule(channels=4, hidden=(6,), num_filters=1, kernel_size=7, padding="circular"), (9, 20))
 CASES["tiles, alive"] = (Rule(channels=8, hidden=(33,), alive=Alive(threshold=0.5), restore=(1, 3)), (9, 20))
+# Planes of 3 x 3 taps of 16 channels are unrolled.
+CASES["tiles, unrolled"] = (Rule(channels=16, hidden=(40,), num_filters=3, filter_bias=True), (9, 20))
+CASES["tiles 3d, unrolled"] = (Rule(channels=16, ndim=3, hidden=(20,), num_filters=2, padding="reflect"), (9, 5, 4))
 TILES = [name for name in CASES if name.startswith("tiles")]
 
 # The same under batch norm.
@@ -56,6 +59,7 @@ CASES["norm tiles, alive"] = (
     Rule(channels=8, hidden=(33,), norm="batch", alive=Alive(threshold=0.5), restore=(1, 3)),
     (9, 20),
 )
+CASES["norm tiles, unrolled"] = (Rule(channels=16, norm="batch", filter_bias=True, padding="reflect"), (9, 20))
 CASES["norm tiles, extra"] = (Rule(channels=5, hidden=(12,), norm="batch", extra=3, identity=False), (11, 13))
 CASES["norm tiles, wide"] = (Rule(channels=20, hidden=(24,), num_filters=4, norm="batch", update_bias=True), (9, 13))
 CASES["norm tiles, 1d"] = (
@@ -187,7 +191,9 @@ def test_it_goes_to_memory_where_tiles_have_too_much_around_them(rule, batch, si
 
 
 @pytest.mark.parametrize(("precision", "small"), [("tf32x3", 1e-5), ("tf32", 2e-2), ("bf16", 1e-1)])
-@pytest.mark.parametrize("name", ["tiles circular", "chunks", "norm tiles reflect", "norm tiles 3d zeros"])
+@pytest.mark.parametrize(
+    "name", ["tiles circular", "chunks", "norm tiles reflect", "norm tiles 3d zeros", "norm tiles, unrolled"]
+)
 def test_other_precisions(name, precision, small, on_chip):
     with use_precision(precision):
         check_case(BACKEND, name, 2, DEVICE, small=small, fixed=FIXED)
