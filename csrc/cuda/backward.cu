@@ -5,12 +5,12 @@
 #include "../kinds.h"
 #include "back_launches.h"
 #include "backward.h"
+#include "batch_norm_backward.cuh"
 #include "gradients.cuh"
 #include "layers.h"
+#include "mlp_backward.cuh"
+#include "perception_backward.cuh"
 #include "stretches.h"
-#include "through_mlp.cuh"
-#include "through_norm.cuh"
-#include "to_sources.cuh"
 
 namespace ncafast::cuda {
 namespace {
@@ -140,11 +140,11 @@ class Backward {
  private:
   template <Precision precision>
   auto mlp_kernel() const {
-    return is_wide(s_) ? through_mlp<precision, true> : through_mlp<precision, false>;
+    return is_wide(s_) ? mlp_backward<precision, true> : mlp_backward<precision, false>;
   }
   template <Precision precision>
   auto norm_kernel() const {
-    return is_wide(s_) ? through_norm<precision, most_perception / 8> : through_norm<precision, 6>;
+    return is_wide(s_) ? batch_norm_backward<precision, most_perception / 8> : batch_norm_backward<precision, 6>;
   }
 
   // Only read.
@@ -157,19 +157,19 @@ class Backward {
     const Tape here = tape_of(t);
     const uint8_t* lives = stepper_.alive ? here.lives : nullptr;
     if (pushes_) border_.to = norms_ || border_.from != borders_[0] ? borders_[0] : borders_[1];
-    const ThroughMlp mlp{mlp_shape_,
-                         x,
-                         channels_last<const float>(g_[0], s_),
-                         activity_of(in_, t, lives),
-                         stepper_.weights_of(here),
-                         stepper_.extra(t),
-                         dy_,
-                         g_[1],
-                         border_,
-                         stepper_.folding(here),
-                         {tree_, norm_gamma_, norm_beta_, by_two_ + t * s_.hidden, matrix_, offset_},
-                         slabs_,
-                         begun_};
+    const MlpBackward mlp{mlp_shape_,
+                          x,
+                          channels_last<const float>(g_[0], s_),
+                          activity_of(in_, t, lives),
+                          stepper_.weights_of(here),
+                          stepper_.extra(t),
+                          dy_,
+                          g_[1],
+                          border_,
+                          stepper_.folding(here),
+                          {tree_, norm_gamma_, norm_beta_, by_two_ + t * s_.hidden, matrix_, offset_},
+                          slabs_,
+                          begun_};
     begun_ = true;
     with_precision(place_.precision, [&](auto precision) {
       launch_dependent(mlp_kernel<precision()>(), dim3(mlp_blocks_), dim3(static_cast<unsigned>(mlp_.threads)),
@@ -178,7 +178,7 @@ class Backward {
     border_.from = border_.to;
     const Extra<float> extra = extra_back(t);
     if (norms_) {
-      through_norm_of(x, mlp, extra);
+      batch_norm_backward_of(x, mlp, extra);
     } else if (!pushes_) {
       if (filters_learn(in_, gradients_))
         launch_filters_back(FiltersBack<States<const float>>{filter_shape_, x, dy_, filter_slabs_}, filter_blocks_,
@@ -189,9 +189,10 @@ class Backward {
     }
     if (!pushes_)
       launch_dependent(
-          to_sources<const float*, float*>, dim3(blocks_of(s_.batch * s_.cells * (s_.channels4 / 4), source_threads)),
-          dim3(source_threads), 0, place_.stream,
-          ToSources<const float*, float*>{s_, dy_, stepper_.weights.filters, nullptr, g_[0], lives, g_[1]});
+          perception_backward<const float*, float*>,
+          dim3(blocks_of(s_.batch * s_.cells * (s_.channels4 / 4), source_threads)), dim3(source_threads), 0,
+          place_.stream,
+          PerceptionBackward<const float*, float*>{s_, dy_, stepper_.weights.filters, nullptr, g_[0], lives, g_[1]});
   }
 
   Extra<float> extra_back(int64_t t) const {
@@ -200,12 +201,13 @@ class Backward {
     return here;
   }
 
-  void through_norm_of(const States<const float>& x, const ThroughMlp& mlp, const Extra<float>& extra) {
+  void batch_norm_backward_of(const States<const float>& x, const MlpBackward& mlp, const Extra<float>& extra) {
     with_precision(place_.precision, [&](auto precision) {
-      launch_dependent(norm_kernel<precision()>(), dim3(norm_blocks_), dim3(norm_threads),
-                       static_cast<size_t>(norm_.bytes), place_.stream,
-                       ThroughNorm{mlp_shape_, x, mlp.activity, mlp.weights, mlp.extra, matrix_, offset_, dy_, g_[1],
-                                   border_.to, filters_learn(in_, gradients_) ? filter_slabs_ : nullptr, extra});
+      launch_dependent(
+          norm_kernel<precision()>(), dim3(norm_blocks_), dim3(norm_threads), static_cast<size_t>(norm_.bytes),
+          place_.stream,
+          BatchNormBackward{mlp_shape_, x, mlp.activity, mlp.weights, mlp.extra, matrix_, offset_, dy_, g_[1],
+                            border_.to, filters_learn(in_, gradients_) ? filter_slabs_ : nullptr, extra});
     });
   }
 
@@ -275,10 +277,10 @@ std::vector<Launch> launches(const Rule& rule, const Grid& grid, bool fixed, int
   add("step_kernel", step_block(rule, grid, multiprocessors));
   if (batch_norm) add("sum_moments", moment_block(rule, grid, multiprocessors));
   const BlockSize mlp = mlp_block(rule, grid, multiprocessors, pushes);
-  add("through_mlp", mlp);
-  if (batch_norm) add("through_norm", norm_block(rule, grid, mlp.cells, pushes));
+  add("mlp_backward", mlp);
+  if (batch_norm) add("batch_norm_backward", norm_block(rule, grid, mlp.cells, pushes));
   if (rule.filters && !fixed && !batch_norm) add("filters_back", filter_block(rule, grid, multiprocessors));
-  if (!pushes) add("to_sources", {1, source_threads, 0});
+  if (!pushes) add("perception_backward", {1, source_threads, 0});
   return found;
 }
 

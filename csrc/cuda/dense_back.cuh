@@ -3,7 +3,7 @@
 #pragma once
 
 #include "layers.cuh"
-#include "to_sources.cuh"
+#include "perception_backward.cuh"
 
 namespace ncafast::cuda {
 

@@ -8,8 +8,8 @@
 #include "layers_back.cuh"
 #include "layers_gradients.cuh"
 #include "layers_trail.h"
+#include "perception_backward.cuh"
 #include "stretches.h"
-#include "to_sources.cuh"
 
 namespace ncafast::cuda {
 namespace {
@@ -102,11 +102,12 @@ class LayersBackward {
                          DenseBack{s_, l_, dense_dy_, dense_seen_});
       });
     using From = Stored<const void>;
-    launch_dependent(to_sources<From, Stored<void>>, dim3(blocks_of(cells * (s_.channels4 / 4), source_threads)),
-                     dim3(source_threads), 0, place_.stream,
-                     ToSources<From, Stored<void>>{s_, dy_, l_.weights.filters, s_.dense ? dense_seen_ : nullptr,
-                                                   stored(channels_last<const T>(g_[0], s_)), lives,
-                                                   stored(channels_last(g_[1], s_))});
+    launch_dependent(
+        perception_backward<From, Stored<void>>, dim3(blocks_of(cells * (s_.channels4 / 4), source_threads)),
+        dim3(source_threads), 0, place_.stream,
+        PerceptionBackward<From, Stored<void>>{s_, dy_, l_.weights.filters, s_.dense ? dense_seen_ : nullptr,
+                                               stored(channels_last<const T>(g_[0], s_)), lives,
+                                               stored(channels_last(g_[1], s_))});
   }
 
   void through_tiles(int64_t t, const States<const T>& x, const uint8_t* lives, int64_t first, int tiles) {
@@ -185,7 +186,7 @@ std::vector<Launch> layers_launches(const Rule& rule, const Grid& grid, bool fix
     add("filters_back", filter.cells, filter.threads, filter.bytes);
   }
   if (rule.dense) add("dense_back", 1, layer_threads, int64_t{4} * block.rows * layers_of(rule, block.rows).row);
-  add("to_sources", 1, source_threads, 0);
+  add("perception_backward", 1, source_threads, 0);
   return found;
 }
 

@@ -4,9 +4,9 @@
 //   dbeta = sum da,  dgamma = s rowsum(W1 o E),  m1 = dbeta gamma / N,  m2 = dgamma gamma / N
 //   dW1 = gamma s E - N s^2 m2 (W1 G)
 //   dy += A (y - ym) + c on every cell,  A = -W1^T diag(s^2 m2) W1,  c = -W1^T (s m1)
-// Only dbeta and rowsum(W1 o E) cross blocks within a step, 2 H floats of each: the last block of through_mlp adds them
-// up and makes A and c. The first term of dW1 is summed block by block over all steps, its second one from the s^2 m2
-// of all steps at the end of the rollout, see gradients.cuh.
+// Only dbeta and rowsum(W1 o E) cross blocks within a step, 2 H floats of each: the last block of mlp_backward adds
+// them up and makes A and c. The first term of dW1 is summed block by block over all steps, its second one from the s^2
+// m2 of all steps at the end of the rollout, see gradients.cuh.
 #pragma once
 
 #include "norm.cuh"

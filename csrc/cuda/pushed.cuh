@@ -1,4 +1,4 @@
-// The transposed perception on the chip (K2b within K2a): what a tile's dL/dy says of the cells that its cells saw.
+// The transposed perception on the chip (K2b within K2a): accumulates dL/dx of a tile and its halo in shared memory.
 //
 // A block adds it up in shared memory, for the tile and what lies around it. Sums of the tile's own cells complete
 // dL/dx in place; those around go to `border`, from which the block of the tile that has the cell takes them in the
@@ -102,7 +102,8 @@ NCAFAST_DEVICE float4 passed(const Shape& s, const uint8_t* lives, int64_t cell,
   return value;
 }
 
-// dL/dx [B, *S, C] of the tile's cells from dL/d(next state), in its place, and the border. `lives` as in ToSources.
+// dL/dx [B, *S, C] of the tile's cells from dL/d(next state), in its place, and the border. `lives` as in
+// PerceptionBackward.
 NCAFAST_DEVICE void write_pushed(const Shape& s, const Tile& tile, int64_t number, const float* pushed,
                                  const uint8_t* lives, float* dx, float* border) {
   const int quads = s.channels4 / 4;

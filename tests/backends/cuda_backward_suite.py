@@ -1,7 +1,7 @@
 """The CUDA backend's two ways backward: which one is taken, and that both are right.
 
 Where nothing but the states' gradient wants dL/dy of the perception it stays on the chip, see csrc/cuda/pushed.cuh.
-Under batch norm what the statistics add to it does in any case, see csrc/cuda/through_norm.cuh. Run as
+Under batch norm what the statistics add to it does in any case, see csrc/cuda/batch_norm_backward.cuh. Run as
 tests/backends/gpu_suite.py is, and by tests/backends/test_cuda.py.
 """
 
@@ -187,7 +187,7 @@ def test_it_goes_to_memory_where_tiles_have_too_much_around_them(rule, batch, si
     if refused(rule, size):
         pytest.skip("two kernels do not take it either")
     made = native.load_cuda().launches(rule_numbers(rule), batch, three_axes(size), True, 132)
-    assert ("to_sources" not in [kernel for kernel, *_ in made]) == stays
+    assert ("perception_backward" not in [kernel for kernel, *_ in made]) == stays
 
 
 @pytest.mark.parametrize(("precision", "small"), [("tf32x3", 1e-5), ("tf32", 2e-2), ("bf16", 1e-1)])

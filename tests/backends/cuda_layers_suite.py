@@ -138,7 +138,7 @@ def test_launches_of_a_step(name, fixed, last):
     rule, size = CASES[f"layers, {name}"]
     made = native.load_cuda().launches(rule_numbers(rule), 2, three_axes(size), fixed, 3)
     first, *_ = kernels = [kernel for kernel, *_ in made]
-    assert (first, *kernels[-2:]) == ("layers_step", last, "to_sources")
+    assert (first, *kernels[-2:]) == ("layers_step", last, "perception_backward")
     assert "filters_back" not in kernels
     for _, box, tiles, _, _ in made[:3]:
         per_axis = [-(-length // side) for length, side in zip(three_axes(size), box, strict=True)]

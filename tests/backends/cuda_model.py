@@ -160,7 +160,7 @@ def kernels(case: Case) -> Iterator[Kernel]:
     reach = [0] * (3 - rule.ndim) + reach
     cells = case.batch * math.prod(case.size)
     made = launches(case, 90, UNITS)
-    on_chip, norms = not any(kernel == "to_sources" for kernel, *_ in made), rule.norm == "batch"
+    on_chip, norms = not any(kernel == "perception_backward" for kernel, *_ in made), rule.norm == "batch"
 
     def see(together: int) -> float:
         """Wavefronts of one cell's perception: states, filters and what is written."""
@@ -191,7 +191,7 @@ def kernels(case: Case) -> Iterator[Kernel]:
             blocks = slices // 2 + 1  # of 16 columns, that a slice of 16 rows has sums of
             yield Kernel(kernel, box, threads, shared, 32 * p * blocks + seen, slices * (2 * blocks + 1) / 8,
                          slices * (4 + 4 * blocks) / 8 + see(2) + tile, state, fetched * state, cells)  # fmt: skip
-        elif kernel == "through_mlp":
+        elif kernel == "mlp_backward":
             units = 1 if wide else 2
             warps = h / 16 / units
             macs = 3 * p * h + 2 * c8 * h
@@ -207,7 +207,7 @@ def kernels(case: Case) -> Iterator[Kernel]:
                 memory, l2 = 3 * state + left + taken, fetched * state + (2 + rate) * state + left + taken
                 flop += rate * seen
             yield Kernel(kernel, box, threads, shared, flop, rate * macs / 1024, wave, memory, l2, cells)
-        elif kernel == "through_norm":
+        elif kernel == "batch_norm_backward":
             wave = p / 8 * (4 + p / 4) / 16 + p / 32 + see(2) + tile
             wave += push + around * q * 3 / 8 if on_chip else p / 32
             rows = 0 if case.fixed else taps / rule.kernel_size[-1]
@@ -229,12 +229,14 @@ def with_slots(case: Case, counts: Counts) -> list[Kernel]:
     rule, found = case.rule, list(kernels(case))
     same = (rule.channels, rule.num_filters, rule.kernel_size, rule.hidden, rule.identity) == (
         16, 2, (3, 3), (128,), True)  # fmt: skip
-    pushes = not any(kernel.name in ("to_sources", "through_norm") for kernel in found)  # as it is not counted
+    pushes = not any(
+        kernel.name in ("perception_backward", "batch_norm_backward") for kernel in found
+    )  # as it is not counted
     made = []
     for kernel in found:
         tile = TILES[kernel.name][1] if kernel.name in TILES else None
         fits = same and tile and kernel.box == (1, *tile.box) and kernel.threads == tile.threads
-        if tile and fits and not (kernel.name == "through_mlp" and pushes):
+        if tile and fits and not (kernel.name == "mlp_backward" and pushes):
             kernel = replace(kernel, slots=counts[kernel.name][0] / tile.cells)
         made.append(kernel)
     return made
@@ -253,8 +255,13 @@ def blocks(registers: int, memory: int, threads: int, shared: int) -> int:
 
 def resources(rows: list[dict[str, Any]]) -> dict[tuple[str, int], int]:
     """Registers of the narrow TF32 instance that the cases take, by kernel and architecture."""
-    wanted = {"step_kernel": "tf32 2 0", "sum_moments": "tf32 6", "through_mlp": "tf32 0", "through_norm": "tf32 6"}
-    wanted |= {"filters_back": "3", "to_sources": ""}
+    wanted = {
+        "step_kernel": "tf32 2 0",
+        "sum_moments": "tf32 6",
+        "mlp_backward": "tf32 0",
+        "batch_norm_backward": "tf32 6",
+    }
+    wanted |= {"filters_back": "3", "perception_backward": ""}
     return {(r["kernel"], r["sm"]): r["registers"] for r in rows if wanted.get(r["kernel"]) == r["instance"]}
 
 

@@ -123,7 +123,7 @@ def step_rule(t: Tile) -> Rule:
 
 
 def mlp_rule(t: Tile) -> Rule:
-    """A tile of `through_mlp` whose dL/dy goes to memory."""
+    """A tile of `mlp_backward` whose dL/dy goes to memory."""
     sums = Rule("sums", _has("HMMA"), lambda _: 2, (), frozenset({"FMUL.SAT"}))
     product = Rule("product", _has("HMMA"), lambda o: 16 * 4 / o.own["HMMA"])
     dy = Rule("write_dy", _within("HMMA", "STG.64"), lambda _: 3 / t.warps, (product,), frozenset({"STS"}))
@@ -152,7 +152,7 @@ def moments_rule(t: Tile) -> Rule:
 
 
 def norm_rule(t: Tile) -> Rule:
-    """A tile of `through_norm` whose dL/dy stays on the chip; filters learn: 3 of 4 warps have rows of them."""
+    """A tile of `batch_norm_backward` whose dL/dy stays on the chip; filters learn: 3 of 4 warps have rows of them."""
     around = (t.box[0] + 2) * (t.box[1] + 2)
     aligned = frozenset({"LDS"})
     x = Rule("x", lambda o: 0 < 2 * o.own["FFMA"] == 12 * o.own["LDS.128"], lambda o: t.box[1] * 12 / o.own["FFMA"],
@@ -207,9 +207,9 @@ def slots(blocks: list[Block], rule: Rule, warps: int) -> tuple[float, dict[str,
 # Kernel, its instance, the tile that MaxNCA 32 x 64^2 has on an H100.
 TILES: dict[str, tuple[str, Tile, Callable[[Tile], Rule]]] = {
     "step_kernel": ("tf32 2 0", Tile((16, 16), 128, 128, 4, 0.5), step_rule),
-    "through_mlp": ("tf32 0", Tile((8, 16), 128, 32, 1, 0.5), mlp_rule),
+    "mlp_backward": ("tf32 0", Tile((8, 16), 128, 32, 1, 0.5), mlp_rule),
     "sum_moments": ("tf32 6", Tile((16, 16), 256, 128, 2, 1.0), moments_rule),
-    "through_norm": ("tf32 6", Tile((8, 16), 128, 128, 2, 1.0), norm_rule),
+    "batch_norm_backward": ("tf32 6", Tile((8, 16), 128, 128, 2, 1.0), norm_rule),
 }
 
 

@@ -29,18 +29,18 @@ WARPS = {80: 64, 90: 64, 100: 64}  # that a multiprocessor holds at most
 # Bytes of spills per thread, by kernel, precision and architecture: all other instances keep everything in registers.
 SPILLS: dict[tuple[str, str, int], int] = {}
 # Issue slots of a tile of MaxNCA's shape at most, by architecture, as cuda_slots.py estimates them and a little more.
-# Asked for were 12,000 of `step_kernel`, 15,000 of `through_mlp` and half of what `sum_moments` once took. Estimated in
-# the same way, `step_kernel` had about 36,000 and `sum_moments` 33,000 before offsets came from tables and operands
-# from ldmatrix.
+# The bars are 12,000 for `step_kernel`, 15,000 for `mlp_backward`, and for `sum_moments` half of what it took at first.
+# Estimated in the same way, `step_kernel` took about 36,000 and `sum_moments` about 33,000 before offsets came from
+# tables and operands from ldmatrix.
 SLOTS = {
     "step_kernel": {80: 10_700, 90: 11_000, 100: 10_850},
-    "through_mlp": {80: 13_950, 90: 14_500, 100: 13_950},
+    "mlp_backward": {80: 13_950, 90: 14_500, 100: 13_950},
     "sum_moments": {80: 13_000, 90: 14_800, 100: 14_000},
-    "through_norm": {80: 23_300, 90: 24_600, 100: 21_500},
+    "batch_norm_backward": {80: 23_300, 90: 24_600, 100: 21_500},
 }
 # Kernels whose products run on tensor cores, in every precision but ieee.
 TENSOR = (
-    *("chip_kernel", "step_kernel", "sum_moments", "through_mlp", "through_norm"),
+    *("chip_kernel", "step_kernel", "sum_moments", "mlp_backward", "batch_norm_backward"),
     *("layers_step", "layers_back", "sum_layers", "dense_back"),
 )
 
@@ -148,7 +148,7 @@ def test_products_run_on_tensor_cores():
             wanted = {"ieee": set(), "tf32": {"TF32"}, "tf32x3": {"TF32"}, "bf16": {"BF16"}}[instance.split()[0]]
             if kernel == "step_kernel" and instance.endswith(" 1"):  # under batch norm it sums moments too
                 wanted |= {"TF32"}
-            if kernel == "through_mlp" and wanted:  # under batch norm it makes the map of all cells' dL/dy too
+            if kernel == "mlp_backward" and wanted:  # under batch norm it makes the map of all cells' dL/dy too
                 wanted |= {"TF32"}
             assert {kind.rsplit(".", 1)[1] for kind in kinds} == wanted, (kernel, instance, kinds)
     assert seen == set(TENSOR)

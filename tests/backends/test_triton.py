@@ -76,19 +76,21 @@ def test_kernels_compile_without_spills(architecture, tmp_path):
     found = run(str(SUITE / "compiled.py"), str(architecture), "--json", TRITON_CACHE_DIR=str(tmp_path))
     assert found.returncode == 0, found.stderr[-3000:]
     rows = [json.loads(line) for line in found.stdout.splitlines()]
-    assert {"step", "through_mlp", "to_sources", "sum_moments", "through_norm"} <= {row["kernel"] for row in rows}
+    assert {"step", "mlp_backward", "perception_backward", "sum_moments", "batch_norm_backward"} <= {
+        row["kernel"] for row in rows
+    }
     shared = {80: 163, 90: 227, 100: 227}[architecture] * 1024
     for row in rows:
-        known = SPILLS.get((row["rule"], architecture), (0, 0)) if row["kernel"] == "through_mlp" else (0, 0)
+        known = SPILLS.get((row["rule"], architecture), (0, 0)) if row["kernel"] == "mlp_backward" else (0, 0)
         assert row["stack"] <= known[not triton_before(8)], row
         assert row["shared"] <= shared, row
         assert row["registers"] * row["warps"] * 32 <= 65536, row
-        if row["kernel"] in ("step", "through_mlp", "sum_moments", "through_norm"):
+        if row["kernel"] in ("step", "mlp_backward", "sum_moments", "batch_norm_backward"):
             assert row["tensor"] > 0, row
 
 
 @needs_triton
-@pytest.mark.parametrize("words", [("maxnca", "step", "sum_moments", "to_sources"), ("digits", "step")])
+@pytest.mark.parametrize("words", [("maxnca", "step", "sum_moments", "perception_backward"), ("digits", "step")])
 def test_every_size_that_is_tried_is_another_program(words, tmp_path):
     found = run(str(SUITE / "candidates.py"), *words, TRITON_CACHE_DIR=str(tmp_path))
     assert found.returncode == 0, found.stderr[-3000:]
@@ -126,7 +128,7 @@ def test_kernels_compile_in_every_precision(precision, tmp_path):
     found = run(str(SUITE / "compiled.py"), *words, TRITON_CACHE_DIR=str(tmp_path))
     assert found.returncode == 0, found.stderr[-3000:]
     rows = [json.loads(line) for line in found.stdout.splitlines()]
-    steps = [row for row in rows if row["kernel"] in ("step", "through_mlp")]
+    steps = [row for row in rows if row["kernel"] in ("step", "mlp_backward")]
     assert steps
     assert all((row["tensor"] > 0) == (precision != "ieee") for row in steps)
 
@@ -142,8 +144,8 @@ def test_kernels_compile_for_half_precision_states(dtype, architecture, rule, st
     assert found.returncode == 0, found.stderr[-3000:]
     rows = {row["kernel"]: row for row in map(json.loads, found.stdout.splitlines())}
     assert all(row["stack"] <= (stack if name == "step" else 0) for name, row in rows.items()), rows
-    assert rows["step"]["narrowed"] > 0 and rows["to_sources"]["narrowed"] > 0
-    assert rows["step"]["tensor"] > 0 and rows["through_mlp"]["tensor"] > 0
+    assert rows["step"]["narrowed"] > 0 and rows["perception_backward"]["narrowed"] > 0
+    assert rows["step"]["tensor"] > 0 and rows["mlp_backward"]["tensor"] > 0
 
 
 @needs_triton

@@ -56,7 +56,7 @@ NORM_FAULTS = {
     ),
     "tickets that are not set back": ("tree.cuh", "if (last) *ticket = 0;", "if (last && !planted(7)) *ticket = 0;"),
     "a kernel that does not wait for dL/dy": (
-        "through_norm.cuh",
+        "batch_norm_backward.cuh",
         "  grid_dependency_wait();",
         "  if (!planted(8)) grid_dependency_wait();",
     ),

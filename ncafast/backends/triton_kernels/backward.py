@@ -63,7 +63,7 @@ def through_upper(
 
 
 @triton.jit
-def through_mlp(
+def mlp_backward(
     x, g,  # [cells, C] the state, dL/dx of the next one
     lives,  # [cells] uint8
     dy,  # [cells, P] written
@@ -180,7 +180,7 @@ def through_dense(
 
 
 @triton.jit
-def through_norm(
+def batch_norm_backward(
     x, dy, grid, tensors,
     matrix,  # [P, P]
     offset,  # [P]
@@ -264,7 +264,7 @@ def add_seer(
 
 
 @triton.jit
-def to_sources(
+def perception_backward(
     x, g, lives, dy,
     dx,  # [cells, C] written
     grid, taps,

@@ -41,13 +41,13 @@ def choices(rule: Rule, x: Tensor, precision: str) -> dict[str, Choice]:
     widest = max(sizes.padded(rule.channels), sizes.padded(rule.dense_channels) if dense else 1)
     fixed = {
         "step": sizes.forward(p, hidden, widest, layers, dense),
-        "through_mlp": sizes.backward(p, hidden, widest, layers, dense, capability(x.device)),
+        "mlp_backward": sizes.backward(p, hidden, widest, layers, dense, capability(x.device)),
         "sum_moments": sizes.moments(p, dense),
-        "through_norm": sizes.moments(p, dense),
-        "to_sources": sizes.spread(widest),
+        "batch_norm_backward": sizes.moments(p, dense),
+        "perception_backward": sizes.spread(widest),
     }
     if KINDS[rule.norm] != "none":
-        fixed |= {name: sizes.beside_norm(fixed[name]) for name in ("step", "through_mlp")}
+        fixed |= {name: sizes.beside_norm(fixed[name]) for name in ("step", "mlp_backward")}
     kernel = "x".join(map(str, filters(rule)))
     facts = f"C{rule.channels} P{p} H{hidden} x{layers} k{kernel} {rule.perception} {precision}"
     facts += "" if x.dtype == torch.float32 else f" {str(x.dtype).removeprefix('torch.')}"

@@ -90,7 +90,7 @@ class Norms:
         groups.sum_group_gradients[(self.programs, self.batch)](
             x, g, counted, shares, own.grid, own.tensors(t, own.mean), own.weights(), own.touched,
             COLUMNS=own.columns, REACH=own.reach, MLP=own.mlp, PRECISION=own.precision,
-            **options(own.tiles["through_mlp"]),
+            **options(own.tiles["mlp_backward"]),
         )  # fmt: skip
         groups.finish_group_gradients[(self.batch, self.number)](
             shares, self.gamma, self.d_gamma, self.d_beta, self.mean_d, self.mean_dz, self.programs, own.per_sample,

@@ -98,28 +98,28 @@ class Backward:
             rollout.norms.differentiate(t, x, g, counted)
             task = task._replace(LISTED=False, ALIVE=True)
 
-        def through_mlp(tiles: sizes.Tiles) -> None:
+        def mlp_backward(tiles: sizes.Tiles) -> None:
             work = Work(*listed, -(-rollout.cells // tiles.block))
-            kernels.through_mlp[(rollout.programs,)](
+            kernels.mlp_backward[(rollout.programs,)](
                 x, g, counted, self.dy, work, rollout.grid, rollout.tensors(t, rollout.mean), rollout.weights(),
                 rollout.touched, self.sums, COLUMNS=rollout.columns, REACH=rollout.reach, MLP=rollout.mlp, PASS=task,
                 PRECISION=rollout.precision, **options(tiles),
             )  # fmt: skip
 
-        rollout.launch("through_mlp", through_mlp, *self.sums)
+        rollout.launch("mlp_backward", mlp_backward, *self.sums)
         if rollout.batch_norm:
             self._through_norm(t, x)
         dx = torch.empty_like(x)
 
-        def to_sources(tiles: sizes.Tiles) -> None:
-            kernels.to_sources[(self.spreaders,)](
+        def perception_backward(tiles: sizes.Tiles) -> None:
+            kernels.perception_backward[(self.spreaders,)](
                 x, g, lives, self.dy, dx, rollout.grid, rollout.taps, self.sum_taps, rollout.restored,
                 COLUMNS=rollout.columns, REACH=rollout.reach, ALIVE=alive, LEARNED=self.learned,
                 SP=sizes.padded(rollout.filtered if rollout.dense else 1),
                 BLOCK=tiles.block, PRECISION=rollout.precision, **compiled(tiles),
             )  # fmt: skip
 
-        rollout.launch("to_sources", to_sources, self.sum_taps)
+        rollout.launch("perception_backward", perception_backward, self.sum_taps)
         if self.grad_extra is not None:
             target = self.grad_extra[t if self.grad_extra.shape[0] > 1 else 0]
             kernels.add_extra[(-(-rollout.cells // 256),)](
@@ -132,7 +132,7 @@ class Backward:
         """The step's share of the first layer's and the norm's gradients, and what every cell gets through the norm."""
         rollout, p = self.rollout, self.rollout.rule.perception_size
         _, moment = self.tape.moments(t)
-        tiles = rollout.tiles["through_norm"]
+        tiles = rollout.tiles["batch_norm_backward"]
         norm_back.norm_gradients[(rollout.hidden // 16,)](
             self.sums.first.sum(0), self.sums.biases.sum(0), moment, rollout.first, rollout.gamma,
             self.stats, rollout.rule.norm_eps, rollout.rule.hidden[0], rollout.cells, self.d_weight, self.d_gamma,
@@ -142,14 +142,14 @@ class Backward:
             rollout.first, self.by_two, self.by_one, self.matrix, self.offset, P=p, HP=rollout.hidden
         )
 
-        def through_norm(tiles: sizes.Tiles) -> None:
-            kernels.through_norm[(rollout.programs, tiles.chunks)](
+        def batch_norm_backward(tiles: sizes.Tiles) -> None:
+            kernels.batch_norm_backward[(rollout.programs, tiles.chunks)](
                 x, self.dy, rollout.grid, rollout.tensors(t, rollout.mean), self.matrix, self.offset,
                 self.sums.tap_bias, COLUMNS=rollout.columns, REACH=rollout.reach,
                 PRECISION=rollout.precision, **options(tiles),
             )  # fmt: skip
 
-        rollout.launch("through_norm", through_norm, self.sums.tap_bias, self.dy)
+        rollout.launch("batch_norm_backward", batch_norm_backward, self.sums.tap_bias, self.dy)
 
     def parameters(self) -> dict[str, Tensor]:
         """Gradients by name, from the packed layouts to the parameters' own."""

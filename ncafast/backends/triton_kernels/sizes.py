@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from ncafast.backends.triton_kernels.bundles import Tile
 
 # Left alone, the compiler aims at a rounder number of registers and spills a few; given leave to take more it spills
-# none. (sm_80 to sm_100, Triton 3.8, 2026-11-24: `to_sources` 72 to 168 registers instead of 40 to 80.)
+# none. (sm_80 to sm_100, Triton 3.8, 2026-11-24: `perception_backward` 72 to 168 registers instead of 40 to 80.)
 REGISTERS = 255
 _MIN = 16  # the smallest side of a tl.dot operand
 

@@ -55,8 +55,8 @@ def test_the_quickest_is_kept_and_gives_the_same_numbers(name, cache, quicker):
     with tuning.tune():
         check_case("triton", name, 2, DEVICE, small=3e-6)
     kept = entries(cache)
-    expected = {"step", "through_mlp", "to_sources"} | (
-        {"sum_moments", "through_norm"} if name == "batch norm" else set()
+    expected = {"step", "mlp_backward", "perception_backward"} | (
+        {"sum_moments", "batch_norm_backward"} if name == "batch norm" else set()
     )
     assert set(kept) == expected
     assert {entry["block"] for entry in kept.values()} == {16}

@@ -19,7 +19,7 @@ namespace ncafast::cuda {
 
 constexpr int mlp_rows = 32;  // cells of a pass
 
-struct ThroughMlp {
+struct MlpBackward {
   Shape shape;
   States<const float> x, g;  // the state, dL/d(next state) with channels last
   Activity activity;
@@ -74,7 +74,7 @@ NCAFAST_DEVICE void load_layers(const Shape& s, const MlpMemory& m, const Weight
 // dL/d(update) [mlp_rows, channels8 + 4] of the listed cells, rows past them 0. Adds this thread's share of its
 // channels' sums, which are those of quad threadIdx.x % (channels8 / 4): a block's threads are a multiple of those.
 template <class P>
-NCAFAST_DEVICE void gather_update(const ThroughMlp& a, const Tile& tile, const int* shown, const uint16_t* list,
+NCAFAST_DEVICE void gather_update(const MlpBackward& a, const Tile& tile, const int* shown, const uint16_t* list,
                                   int rows, float* du, float4& sum) {
   const Shape& s = a.shape;
   const int thread = static_cast<int>(threadIdx.x), shift = s.channels8 == 16 ? 2 : 3;
@@ -245,14 +245,14 @@ struct LayerSums {
 };
 
 // dL/dy of a tile's sample; null where it stays on the chip.
-NCAFAST_DEVICE float* dy_of(const ThroughMlp& a, const Tile& tile) {
+NCAFAST_DEVICE float* dy_of(const MlpBackward& a, const Tile& tile) {
   return a.dy ? a.dy + tile.sample * a.shape.cells * a.shape.perception16 : nullptr;
 }
 
 // Rows of dL/dy = dz W1, to memory or else to `kept` [mlp_rows, perception_row]; a warp takes every so many-th block of
 // 16 columns, of all rows.
 template <Precision precision>
-NCAFAST_DEVICE void write_dy(const ThroughMlp& a, const Tile& tile, const int* shown, const uint16_t* list, int rows,
+NCAFAST_DEVICE void write_dy(const MlpBackward& a, const Tile& tile, const int* shown, const uint16_t* list, int rows,
                              const float* dz, const float* first, float* kept) {
   using P = Product<precision>;
   const Shape& s = a.shape;
@@ -306,7 +306,7 @@ NCAFAST_DEVICE void write_dy(const ThroughMlp& a, const Tile& tile, const int* s
 }
 
 // Zeros for the cells that take no part. The four lanes of a group have a cell each.
-NCAFAST_DEVICE void clear_still(const ThroughMlp& a, const Tile& tile, const int* shown, const uint16_t* list,
+NCAFAST_DEVICE void clear_still(const MlpBackward& a, const Tile& tile, const int* shown, const uint16_t* list,
                                 int count) {
   const Shape& s = a.shape;
   const int lane = static_cast<int>(threadIdx.x) % 4;
@@ -325,7 +325,7 @@ template <bool wide>
 constexpr int mlp_threads = most_hidden / 16 / units16<wide> * 32;
 
 template <Precision precision, bool wide>
-__global__ void __launch_bounds__(mlp_threads<wide>, wide ? 1 : 2) through_mlp(const __grid_constant__ ThroughMlp a) {
+__global__ void __launch_bounds__(mlp_threads<wide>, wide ? 1 : 2) mlp_backward(const __grid_constant__ MlpBackward a) {
   using P = Product<precision>;
   const Shape& s = a.shape;
   Arena arena(shared_memory<unsigned char>());

@@ -3,7 +3,7 @@
 //
 // dL/dy of the cells that took part comes from memory, once, and is completed in shared memory for all cells of a tile:
 // dy += A (y - ym) + c. There the gradients of filters and extra channels take it, and it is pushed to the states as in
-// pushed.cuh. Where tiles would leave too much at their borders for that, it goes to memory for to_sources.
+// pushed.cuh. Where tiles would leave too much at their borders for that, it goes to memory for perception_backward.
 #pragma once
 
 #include "active.cuh"
@@ -15,7 +15,7 @@
 
 namespace ncafast::cuda {
 
-struct ThroughNorm {
+struct BatchNormBackward {
   Shape shape;
   States<const float> x;
   Activity activity;  // whose dL/dy is in memory
@@ -56,7 +56,8 @@ struct NormMemory {
 
 // Turns 16 rows of y into dL/dy, in place, by one warp. Those past `rows` are left alone, as what they hold is unknown.
 template <Precision precision, int most_p8>
-NCAFAST_DEVICE void complete_rows(const ThroughNorm& a, const NormMemory& m, const Tile& tile, int first, int rows) {
+NCAFAST_DEVICE void complete_rows(const BatchNormBackward& a, const NormMemory& m, const Tile& tile, int first,
+                                  int rows) {
   using P = Product<precision>;
   const Shape& s = a.shape;
   const int g = lane_g(), t = lane_t();
@@ -101,7 +102,7 @@ NCAFAST_DEVICE void complete_rows(const ThroughNorm& a, const NormMemory& m, con
 }
 
 // Rows of dL/dy to what the caller has of the extra channels' gradient.
-NCAFAST_DEVICE void add_extra_rows(const ThroughNorm& a, const NormMemory& m, const Tile& tile, int rows) {
+NCAFAST_DEVICE void add_extra_rows(const BatchNormBackward& a, const NormMemory& m, const Tile& tile, int rows) {
   const Shape& s = a.shape;
   for (int i = static_cast<int>(threadIdx.x); i < rows * s.extra; i += norm_threads) {
     const int row = i / s.extra, e = i - row * s.extra;
@@ -111,7 +112,7 @@ NCAFAST_DEVICE void add_extra_rows(const ThroughNorm& a, const NormMemory& m, co
   }
 }
 
-NCAFAST_DEVICE void write_rows(const ThroughNorm& a, const NormMemory& m, const Tile& tile, int rows) {
+NCAFAST_DEVICE void write_rows(const BatchNormBackward& a, const NormMemory& m, const Tile& tile, int rows) {
   const Shape& s = a.shape;
   const int quads = s.perception16 / 4;
   for (int i = static_cast<int>(threadIdx.x); i < rows * quads; i += norm_threads) {
@@ -130,7 +131,7 @@ NCAFAST_DEVICE void note_active(const Shape& s, const NormMemory& m) {
 
 template <Precision precision, int most_p8>
 __global__ void __launch_bounds__(norm_threads, most_p8 > 6 ? 1 : 3)
-    through_norm(const __grid_constant__ ThroughNorm a) {
+    batch_norm_backward(const __grid_constant__ BatchNormBackward a) {
   using P = Product<precision>;
   const Shape& s = a.shape;
   Arena arena(shared_memory<unsigned char>());

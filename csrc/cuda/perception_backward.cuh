@@ -1,4 +1,4 @@
-// From dL/dy to what the cells saw (K2b): the transposed perception, gathered, so that every cell is written once.
+// The transposed perception from dL/dy in memory (K2b): gathers dL/dx, so that every cell is written once.
 #pragma once
 
 #include "half.cuh"
@@ -9,7 +9,7 @@ namespace ncafast::cuda {
 
 // `From` and `To`: pointers, or what stored.cuh makes of them.
 template <class From, class To>
-struct ToSources {
+struct PerceptionBackward {
   Shape shape;
   const float* dy;       // [B, *S, perception16]
   const float* filters;  // [taps, F, channels4]
@@ -44,7 +44,8 @@ NCAFAST_DEVICE void over_seers(const Shape& s, int axis, int place, Look look) {
 
 // A thread has four channels of a cell.
 template <class From, class To>
-__global__ void __launch_bounds__(source_threads) to_sources(const __grid_constant__ ToSources<From, To> a) {
+__global__ void __launch_bounds__(source_threads)
+    perception_backward(const __grid_constant__ PerceptionBackward<From, To> a) {
   grid_dependency_wait();
   const Shape& s = a.shape;
   const int quads = s.channels4 / 4;
