@@ -72,6 +72,7 @@ def accelerate(
         `model`.
 
     Raises:
+        TypeError: `model` is not a module.
         NotAccelerated: nothing in the model can be accelerated; the message has one reason for each module.
         ValueError: an unknown value of `masks`, or masks="torch" without `verify`.
     """
@@ -95,7 +96,12 @@ def accelerate(
 
 
 def restore(model: Module) -> Module:
-    """Undo `accelerate`: the model runs its own code again. A model that is not accelerated stays as it is."""
+    """Undo `accelerate`: the model runs its own code again. A model that is not accelerated stays as it is.
+
+    Raises:
+        TypeError: not a module.
+    """
+    _check_module(model)
     for module in model.modules():
         for name, value in list(vars(module).items()):
             if isinstance(value, Accelerated):
@@ -139,10 +145,14 @@ def explain(
     Raises:
         TypeError: not a module.
     """
+    _check_module(model)
+    return Report(list(_findings(model, method, steps, Shape(channels, ndim, channels_last), True)))
+
+
+def _check_module(model: object) -> None:
     if not isinstance(model, nn.Module):
         hint = "; ncafast.backends.explain(rule, x) says which backends run a rule" if isinstance(model, Rule) else ""
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}{hint}")
-    return Report(list(_findings(model, method, steps, Shape(channels, ndim, channels_last), True)))
 
 
 def _findings(model: nn.Module, method: str | None, steps: str | None, shape: Shape, proof: bool) -> Iterator[Finding]:

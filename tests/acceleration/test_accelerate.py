@@ -300,6 +300,9 @@ def test_wrong_arguments_are_named():
         ncafast.accelerate(Base(), masks="torch", verify=False)
     with pytest.raises(TypeError, match="backends.explain"):
         ncafast.explain(ncafast.Rule())
+    for call in (ncafast.accelerate, ncafast.restore, ncafast.explain):
+        with pytest.raises(TypeError, match="model must be a torch.nn.Module, got int"):
+            call(5)
     with pytest.raises(ncafast.NotAccelerated, match="`evolve` is no method"):
         ncafast.accelerate(Base(), method="evolve", quiet=True)
 
