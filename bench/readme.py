@@ -100,8 +100,8 @@ def _head(chosen: Chosen) -> str:
     row = max(chosen.rows, key=lambda row: row.date)
     return (
         f"Measured {first if first == last else f'{first} to {last}'} on {row.device}, {row.threads} threads, float32. "
-        f"Medians of {_rounds(chosen)} rounds. In each round all took turns, in a process that had trained before. "
-        "Every row passed a parity check against float64 first."
+        f"Medians of {_rounds(chosen)} rounds. In each round every implementation ran once, in a process that had "
+        "trained before. Every row passed a parity check against float64 first."
     )
 
 
@@ -120,7 +120,8 @@ def _note(chosen: Chosen) -> str:
     return (
         'Mode "train" is forward, backward and Adam. "of floor" is the time that the necessary arithmetic takes at the '
         "rate of a large matmul, divided by ncafast's time. The matmul was measured in the same rounds (median "
-        f"{_middle(chosen.ceiling('matmul'))} GFLOP/s); above 100 % other work slowed it down more than ncafast."
+        f"{_middle(chosen.ceiling('matmul'))} GFLOP/s); above 100 %: other programs slowed the matmul "
+        "down more than ncafast."
     )
 
 
@@ -198,7 +199,7 @@ def _kept(chosen: Chosen) -> str:
     least, most = min(found), max(found)
     return (
         f"Kept for backward per cell and step, in rollouts of {_LEAST_STEPS} steps and more: {least[0]:.0f} to "
-        f"{most[0]:.0f} times less than plain PyTorch ({most[1]:.0f} against {most[2]:.0f} bytes at best), with "
+        f"{most[0]:.0f} times less than plain PyTorch (at best {most[2]:.0f} bytes instead of {most[1]:.0f}), with "
         'memory="states".'
     )
 

@@ -158,7 +158,7 @@ class Task(Generic[S]):
         raise NotImplementedError
 
     def predict(self, trained: Trained[S], files: Sequence[Path], options: Any) -> Any:
-        """What a model says of these files."""
+        """Results for these files: an object with `lines()` (text to print) and `skipped` (not empty: exit code 1)."""
         raise NotImplementedError
 
     def frames(self, trained: Trained[S], options: Any) -> Iterable[Array]:

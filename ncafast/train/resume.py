@@ -1,4 +1,8 @@
-"""Whether the state of a run is one to go on from: the file it comes from may be corrupt or of another run."""
+"""Whether resume.pt is a state to continue from: it may be corrupt, or of another run.
+
+It holds model, optimiser, loss scaler, averaged weights, the job's own state (such as a pool), epoch, step, sums of the
+epoch so far, history, and the best epoch.
+"""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ def test_page_holds_the_figures_and_what_is_missing(tmp_path):
     line = next(line for line in text.splitlines() if "MaxNCA" in line and "| train |" in line)
     assert [cell.strip() for cell in line.strip("|").split("|")][1:] == ["train", "12", "9", "", "3", "4", "3", "67 %"]
     assert "2026-01-02" in text and "Some CPU, 2 threads" in text and "`abc`" in text
-    assert "15 to 15 times less than plain PyTorch (900 against 60 bytes" in text
+    assert "15 to 15 times less than plain PyTorch (at best 60 bytes instead of 900)" in text
     assert "* cax: not installed (maxnca)" in text
     assert "Not measured: any GPU." in text
 

@@ -16,7 +16,7 @@ OPTIONS = """
 from dataclasses import dataclass
 from pathlib import Path
 
-from ncafast.tasks.options import Runtime
+from ncafast.tasks.options import Progress, Runtime
 from ncafast.train.settings import Settings
 
 
@@ -32,7 +32,7 @@ class TrainConfig(Settings):
 
 
 @dataclass
-class EvaluateConfig(Runtime):
+class EvaluateConfig(Runtime, Progress):
     '''Measure how far the grey level is.'''
 
     output: Path = Path("<model>/evaluation")
@@ -64,7 +64,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from ncafast import NCA
+from ncafast.nca import NCA
 from ncafast.tasks.base import Task, TaskJob, initialised
 from ncafast.tasks.report import Report
 from ncafast.utils.option_checks import Range
