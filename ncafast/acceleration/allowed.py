@@ -10,7 +10,8 @@ from torch.fx import Node
 
 from ncafast.acceleration.errors import NotAccelerated, arguments, at_node, operation
 from ncafast.acceleration.graph import GETITEM, VIEWS, StepGraph
-from ncafast.acceleration.layers import Layers, is_norm
+from ncafast.acceleration.layers import Layers
+from ncafast.acceleration.norms import is_norm
 
 _MOVES = VIEWS | {
     *("cat", "stack", "slice", "select", "index_select", "slice_scatter", "select_scatter", "copy_", "copy", "roll"),
@@ -62,6 +63,8 @@ def check_operations(graph: StepGraph, layers: Layers) -> None:
                 raise NotAccelerated(f"a choice by the state is not in a rule: {at_node(node)}")
         elif name in _COMPARISONS:
             raise NotAccelerated(f"values of the state are compared without a max pool: {at_node(node)}")
+        elif is_norm(node):
+            raise NotAccelerated(f"only the hidden units before their activation may be normalised: {at_node(node)}")
         elif name not in _LINEAR and node.target is not GETITEM:
             raise NotAccelerated(f"{_WORDS.get(name, 'this operation is not in a rule')}: {at_node(node)}")
 
@@ -70,9 +73,7 @@ def _between(graph: StepGraph, layers: Layers) -> set[Node]:
     """Activations and norms between the layers: the nodes from the first layer to the last."""
     first = layers.hidden[0].node
     inner = {node for node in graph.ancestors(layers.update.data) if node in graph.dependent}
-    return {node for node in inner if node is not first and graph.depends(node, first)} | {
-        layer.norm for layer in layers.hidden if layer.norm is not None and is_norm(layer.norm)
-    }
+    return {node for node in inner if node is not first and graph.depends(node, first)}
 
 
 def _check_product(node: Node, inputs: list[Node], living: set[Node], graph: StepGraph) -> None:

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from ncafast.acceleration.allowed import check_operations
 from ncafast.acceleration.entry import Entry, Rest
-from ncafast.acceleration.errors import NotAccelerated, arguments
+from ncafast.acceleration.errors import NotAccelerated
 from ncafast.acceleration.firing import Firing, random_node
 from ncafast.acceleration.graph import StepGraph, named_tensors
-from ncafast.acceleration.layers import Layers, find_layers, norm_of, statistics_of, weight_of
+from ncafast.acceleration.layers import Layers, find_layers, norm_of, weight_of
 from ncafast.acceleration.layout import Grid
 from ncafast.acceleration.mapping import Compute, parameter_mapping
+from ncafast.acceleration.norms import Norm, norm_parameters
 from ncafast.acceleration.perception import Perception, measure_perception
 from ncafast.acceleration.update import Update, measure_update
 from ncafast.functional import rollout
@@ -60,12 +61,12 @@ def assemble(twin: nn.Module, entry: Entry, rest: Rest, grid: Grid, x: Tensor) -
     perception = measure_perception(graph, layers, grid, tensors)
     update = measure_update(graph, layers, grid, tensors)
     rule = _rule(layers, perception, update, grid, norm)
-    compute = _compute(graph, layers, perception, update, rule)
+    compute = _compute(graph, layers, perception, update, rule, norm)
     rule = rule.replace(padding=_padding(graph, rule, compute(tensors), update.firing, grid, tensors))
     return Match(rule, parameter_mapping(compute, tensors), update.firing, grid)
 
 
-def _rule(layers: Layers, seen: Perception, update: Update, grid: Grid, norm: tuple[str, float, bool]) -> Rule:
+def _rule(layers: Layers, seen: Perception, update: Update, grid: Grid, norm: Norm) -> Rule:
     acts = {layer.activation for layer in layers.hidden}
     if len(acts) > 1:
         raise NotAccelerated(f"the hidden layers have different activations: {', '.join(sorted(a for a, _ in acts))}")
@@ -85,12 +86,13 @@ def _rule(layers: Layers, seen: Perception, update: Update, grid: Grid, norm: tu
         dense_activation=seen.activation,
         kernel_size=seen.kernel,
         filter_bias=seen.bias,
-        hidden=tuple(layer.node.meta["val"].shape[layer.axis] for layer in layers.hidden),
+        hidden=tuple(layer.width for layer in layers.hidden),
         activation=activation,
         negative_slope=slope or 0.01,
-        norm=norm[0],
-        norm_eps=norm[1],
-        norm_affine=norm[2],
+        norm=norm.kind,
+        norm_groups=norm.groups,
+        norm_eps=norm.eps,
+        norm_affine=norm.affine,
         update_bias=layers.update.bias is not None,
         fire_rate=update.firing.rate if update.firing else 1.0,
         step_size=_step_size(update.matrix),
@@ -107,7 +109,7 @@ def _step_size(matrix: Tensor) -> float:
     return float(factors[0]) if plain else 1.0
 
 
-def _compute(graph: StepGraph, layers: Layers, seen: Perception, update: Update, rule: Rule) -> Compute:
+def _compute(graph: StepGraph, layers: Layers, seen: Perception, update: Update, rule: Rule, norm: Norm) -> Compute:
     """The rule's tensors, evaluated on the user's own graph."""
     matrix = update.matrix[rule.lo : rule.hi] / rule.step_size
     rows = matrix.abs().argmax(1).masked_fill(matrix.abs().sum(1) == 0, -1)
@@ -126,14 +128,8 @@ def _compute(graph: StepGraph, layers: Layers, seen: Perception, update: Update,
             name = layer_name("hidden", k)
             found |= {f"{name}.weight": weight, f"{name}.bias": _bias(graph, layer.bias, weight, tensors)}
             if layer.norm is not None:
-                parts = (
-                    [("weight", arguments(layer.norm)[1]), ("bias", arguments(layer.norm)[2])]
-                    if rule.norm_affine
-                    else []
-                )
-                if rule.norm == "running":
-                    parts += zip(("running_mean", "running_var"), statistics_of(layer.norm), strict=True)
-                found |= {f"{layer_name('norm', k)}.{part}": graph.evaluate(n, {}, tensors) for part, n in parts}
+                parts = norm_parameters(graph, layer.norm, norm, layer.width, tensors)
+                found |= {f"{layer_name('norm', k)}.{part}": value for part, value in parts.items()}
         weight = weight_of(layers.update, graph, tensors)
         found["update.weight"] = last(weight)
         if rule.update_bias:

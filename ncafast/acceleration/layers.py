@@ -12,15 +12,9 @@ from torch.fx import Node
 
 from ncafast.acceleration.errors import NotAccelerated, arguments, at_node, operation
 from ncafast.acceleration.graph import GETITEM, StepGraph, source
+from ncafast.acceleration.norms import Norm, is_norm, norm_at
 
 _ACTIVATIONS = {name: name for name in ("relu", "gelu", "elu", "silu", "tanh", "leaky_relu")}
-_BATCH_NORMS = (
-    "native_batch_norm",
-    "_native_batch_norm_legit",
-    "_native_batch_norm_legit_no_training",
-    "cudnn_batch_norm",
-)
-_OTHER_NORMS = ("native_group_norm", "native_layer_norm")
 
 
 @dataclass
@@ -36,6 +30,11 @@ class Layer:
     inputs_last: bool  # whether the weight is [out, in]
     norm: Node | None = None
     activation: tuple[str, float] = ("identity", 0.0)
+
+    @property
+    def width(self) -> int:
+        """How many channels it gives."""
+        return int(self.node.meta["val"].shape[self.axis])
 
 
 @dataclass
@@ -71,6 +70,8 @@ def find_layers(graph: StepGraph) -> Layers:
         before = source(update.data)
         if isactivation_of(before):
             before = source(arguments(before)[0])
+        if before.target is GETITEM:
+            before = arguments(before)[0]
         raise NotAccelerated(
             f"no 1x1 hidden layer with an activation stands before the last layer, but {at_node(before)}"
         )
@@ -132,11 +133,9 @@ def _layer_before(graph: StepGraph, layer: Layer) -> Layer | None:
     if kind is None:
         return None
     node, norm, bias = source(arguments(act)[0]), None, None
-    if node.target is GETITEM and operation(arguments(node)[0]) in _BATCH_NORMS:
+    if node.target is GETITEM and is_norm(arguments(node)[0]):
         norm = arguments(node)[0]
         node = source(arguments(norm)[0])
-    elif node.target is GETITEM and operation(arguments(node)[0]) in _OTHER_NORMS:
-        raise NotAccelerated(f"group and layer norms are not recognised yet: {at_node(arguments(node)[0])}")
     found = pointwise(graph, node)
     if found is None and operation(node) == "add" and not node.kwargs:
         parts: tuple[Any, Any] = arguments(node)[:2]
@@ -181,46 +180,16 @@ def activation_of(node: Node) -> tuple[str, float] | None:
     return (name, 0.0) if name in _ACTIVATIONS else None
 
 
-def is_norm(node: Node) -> bool:
-    """Whether the node is a batch norm."""
-    return operation(node) in _BATCH_NORMS
-
-
-def norm_of(layers: Layers, graph: StepGraph) -> tuple[str, float, bool]:
-    """(norm, eps, affine) of the hidden layers.
+def norm_of(layers: Layers, graph: StepGraph) -> Norm:
+    """The norm of the hidden layers.
 
     Raises:
         NotAccelerated: they differ, or it normalises something else than the hidden units.
     """
-    kinds = set()
-    for layer in layers.hidden:
-        if layer.norm is None:
-            kinds.add(("none", 1e-5, True))
-            continue
-        args = arguments(layer.norm)
-        width = layer.norm.meta["val"][1].numel() or arguments(layer.norm)[0].meta["val"].shape[1]
-        if width != layer.node.meta["val"].shape[layer.axis]:
-            raise NotAccelerated(f"instance norms are not recognised yet: {at_node(layer.norm)}")
-        kinds.add((*_batch_norm(layer.norm), args[1] is not None))
+    kinds = {norm_at(graph, layer.norm, layer.width) for layer in layers.hidden}
     if len(kinds) > 1:
         raise NotAccelerated("the hidden layers have different norms")
     return kinds.pop()
-
-
-def _batch_norm(node: Node) -> tuple[str, float]:
-    name, args = operation(node), list(arguments(node))
-    if name == "_native_batch_norm_legit_no_training":
-        return "running", float(args[-1])
-    training = bool(args[-3])
-    has_statistics = len(args) == 8 and args[3] is not None
-    if training and has_statistics:
-        raise NotAccelerated(f"a batch norm collects running statistics in training: {at_node(node)}")
-    return "batch" if training else "running", float(args[-1])
-
-
-def statistics_of(node: Node) -> tuple[Node, Node]:
-    """Running mean and variance of a batch norm."""
-    return arguments(node)[3], arguments(node)[4]
 
 
 def fill(node: Node, value: float, dtype: torch.dtype = torch.float64) -> Tensor:

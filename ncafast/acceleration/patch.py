@@ -177,11 +177,13 @@ def unfused(module: nn.Module, match: Match) -> str | None:
 def aside(module: nn.Module) -> Iterator[None]:
     """Random numbers that are always the same and leave the user's as they were; gradients, whatever the user's mode.
 
-    One thread, since grids are small.
+    One thread, since grids are small. No warnings: of a state of another shape than the module's, PyTorch may warn.
     """
     devices = {p.device for p in module.parameters() if p.device.type == "cuda"}
     threads = torch.get_num_threads()
-    with torch.random.fork_rng(devices=list(devices)), torch.inference_mode(False), torch.enable_grad():
+    quiet = warnings.catch_warnings()
+    with quiet, torch.random.fork_rng(devices=list(devices)), torch.inference_mode(False), torch.enable_grad():
+        warnings.simplefilter("ignore")
         torch.manual_seed(0)
         torch.set_num_threads(1)
         try:

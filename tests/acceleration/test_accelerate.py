@@ -18,7 +18,10 @@ import ncafast
 from ncafast import acceleration
 from ncafast.acceleration import NotAcceleratedWarning, patch
 
-CHANNELS_LAST = {"blood cells", "swapped axes", "swapped axes, dense", "turned draws", "volume", "two hidden layers"}
+CHANNELS_LAST = {
+    *("blood cells", "swapped axes", "swapped axes, dense", "turned draws", "volume", "two hidden layers"),
+    *("layer norm", "layer norm without parameters", "layer norm without bias"),
+}
 STEPPED = {
     "chosen": "forward",
     "texture": "forward",
@@ -26,6 +29,7 @@ STEPPED = {
     "shifted": "step",
     "unfolded": "step",
     "two hidden layers": "one_step",
+    "group norm without bias": "step",
 }
 
 

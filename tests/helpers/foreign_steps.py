@@ -369,6 +369,60 @@ class TwoHidden(nn.Module):
         return state + self.layers(y) * fires * self.free
 
 
+class Normed(nn.Module):
+    """Octree's step with a norm of the hidden units of each image or volume, 2-D and 3-D."""
+
+    def __init__(self, norm, channels=7, inputs=1, hidden=12, ndim=2, kernel=3):
+        super().__init__()
+        self.inputs = inputs
+        conv = (nn.Conv2d, nn.Conv3d)[ndim - 2]
+        self.conv = conv(channels, channels, kernel, padding=kernel // 2, padding_mode="reflect", groups=channels)
+        self.fc0, self.fc1 = conv(2 * channels, hidden, 1), conv(hidden, channels - inputs, 1, bias=False)
+        self.bn = norm(hidden)
+
+    def forward(self, x, steps=4):
+        for _ in range(steps):
+            delta = self.fc1(torch.relu(self.bn(self.fc0(torch.cat([x, self.conv(x)], dim=1)))))
+            mask = torch.empty(delta.size(0), 1, *delta.shape[2:]).bernoulli_(p=0.5)
+            x = torch.cat([x[:, : self.inputs], x[:, self.inputs :] + delta * mask], dim=1)
+        return x
+
+
+class LayerNormed(nn.Module):
+    """A layer norm of each cell's hidden units in [B, H, W, C], one for each of two hidden layers."""
+
+    def __init__(self, channels=8, hidden=(14, 10), **norm):
+        super().__init__()
+        self.near = nn.Conv2d(channels, channels, 3, padding=1, padding_mode="circular", groups=channels)
+        widths = (2 * channels, *hidden)
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, hidden, strict=False))
+        self.norms = nn.ModuleList(nn.LayerNorm(width, eps=1e-3, **norm) for width in hidden)
+        self.out = nn.Linear(hidden[-1], channels)
+
+    def forward(self, x, n_steps=3):
+        for _ in range(n_steps):
+            y = torch.cat([x, self.near(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)], -1)
+            for layer, norm in zip(self.layers, self.norms, strict=True):
+                y = F.gelu(norm(layer(y)))
+            x = x + 0.25 * self.out(y) * (torch.rand(*x.shape[:3], 1) < 0.5)
+        return x
+
+
+class Grouped(nn.Module):
+    """F.group_norm with parameters of its own and no bias, units flattened to [B, H, N]; a step alone."""
+
+    def __init__(self, channels=6, hidden=15, groups=5):
+        super().__init__()
+        self.groups, self.gain = groups, nn.Parameter(torch.ones(hidden))
+        self.near = nn.Conv2d(channels, 3, 3, padding=1)
+        self.one, self.two = nn.Conv1d(3 + channels, hidden, 1), nn.Conv1d(hidden, channels, 1)
+
+    def step(self, x):
+        seen = torch.cat([self.near(x), x], 1).flatten(2)
+        units = F.group_norm(self.one(seen), self.groups, weight=self.gain, eps=1e-4)
+        return x + self.two(F.elu(units)).view_as(x)
+
+
 class Chosen(nn.Module):
     """torch.where for the update and the dead, options in an object of their own, filters as an array of numpy."""
 
@@ -395,6 +449,14 @@ def running() -> Registered:
     return model.eval()
 
 
+def stored() -> Normed:
+    """Instance norm with stored statistics, which in evaluation are those of a batch norm."""
+    model = Normed(lambda width: nn.InstanceNorm2d(width, affine=True, track_running_stats=True))
+    model.bn.running_mean.uniform_(-0.2, 0.2)
+    model.bn.running_var.uniform_(0.5, 1.5)
+    return model.eval()
+
+
 MODULES = {
     "growing": Growing,
     "blood cells": Blood,
@@ -417,4 +479,13 @@ MODULES = {
     "stored statistics": running,
     "two hidden layers": TwoHidden,
     "chosen": Chosen,
+    "group norm": lambda: Normed(lambda width: nn.GroupNorm(1, width)),
+    "group norm in 3-D": lambda: Normed(lambda width: nn.GroupNorm(4, width, affine=False), ndim=3, kernel=5),
+    "group norm without bias": Grouped,
+    "instance norm": lambda: Normed(lambda width: nn.InstanceNorm2d(width, affine=True)),
+    "instance norm in 3-D": lambda: Normed(nn.InstanceNorm3d, ndim=3),
+    "instance norm, stored statistics": stored,
+    "layer norm": LayerNormed,
+    "layer norm without parameters": lambda: LayerNormed(elementwise_affine=False),
+    "layer norm without bias": lambda: LayerNormed(hidden=(11,), bias=False),
 }

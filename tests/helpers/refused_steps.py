@@ -101,25 +101,50 @@ class Gated(Base):
         return x + self.update(x) * self.mask(x) * alive
 
 
-class Grouped(Base):
-    def __init__(self):
+class Normed(Base):
+    def __init__(self, norm):
         super().__init__()
-        self.norm = nn.GroupNorm(1, 12)
+        self.norm = norm
 
     def hidden(self, y):
         return torch.relu(self.norm(self.one(y)))
 
 
-class Instance(Grouped):
-    def __init__(self):
-        super().__init__()
-        self.norm = nn.InstanceNorm2d(12)
+class NormedLate(Normed):
+    def hidden(self, y):
+        return self.norm(torch.relu(self.one(y)))
 
 
-class Collecting(Grouped):
-    def __init__(self):
-        super().__init__()
-        self.norm = nn.BatchNorm2d(12)
+class NormedState(Normed):
+    def perceive(self, x):
+        return super().perceive(self.norm(x))
+
+    def hidden(self, y):
+        return torch.relu(self.one(y))
+
+
+class NormedTwice(Normed):
+    def __init__(self, norm):
+        super().__init__(norm)
+        self.more = nn.Conv2d(12, 12, 1)
+
+    def hidden(self, y):
+        return torch.relu(self.norm(self.more(super().hidden(y))))
+
+
+class NormedRows(Normed):
+    """Layer norm of [B, C, H, W] normalises rows."""
+
+    def hidden(self, y):
+        return torch.relu(F.layer_norm(self.one(y), (y.shape[-1],)))
+
+
+class NormedCells(Normed):
+    """Group norm of each cell."""
+
+    def hidden(self, y):
+        z = self.one(y).movedim(1, -1)
+        return torch.relu(self.norm(z.flatten(0, 2)).view_as(z).movedim(-1, 1))
 
 
 class Shallow(nn.Module):
@@ -271,9 +296,13 @@ REFUSED = {
     "clamp": (Clamped, "clamped"),
     "tanh of the update": (Squashed, "tanh"),
     "gated update": (Gated, "gates the update"),
-    "group norm": (Grouped, "norms are not recognised yet"),
-    "instance norm": (Instance, "norms are not recognised yet"),
-    "collected statistics": (Collecting, "num_batches_tracked"),
+    "collected statistics": (lambda: Normed(nn.BatchNorm2d(12)), "num_batches_tracked"),
+    "collected statistics of images": (lambda: Normed(nn.InstanceNorm2d(12, track_running_stats=True)), "running_mean"),
+    "norm after the activation": (lambda: NormedLate(nn.GroupNorm(3, 12)), "`native_group_norm`"),
+    "norm of the state": (lambda: NormedState(nn.InstanceNorm2d(8)), "only the hidden units"),
+    "two layers with group norm": (lambda: NormedTwice(nn.GroupNorm(3, 12)), "2 hidden layers is not fused"),
+    "layer norm of rows": (lambda: NormedRows(nn.Identity()), "a layer norm normalises something else"),
+    "group norm of cells": (lambda: NormedCells(nn.GroupNorm(3, 12)), "a group norm normalises something else"),
     "no 1x1 hidden layer": (Shallow, "1x1 hidden layer"),
     "time code": (Timed, "not state"),
     "positions": (Placed, "not state"),
