@@ -25,6 +25,7 @@ from ncafast.functional import rollout
 from ncafast.rule import PADDINGS, Rule, layer_name
 
 _AGREES = 1e-9  # of float64 values, relative
+_LIVES = 3.0  # above an alive mask's threshold: no update of a pooled window is as large
 
 
 @dataclass
@@ -156,16 +157,22 @@ def _padding(
     grid: Grid,
     tensors: Sequence[Tensor],
 ) -> str:
-    """The padding with which the rule does what the traced step does, on states that are dense and partly empty."""
+    """The padding with which the rule does what the traced step does, on states that are dense and partly empty.
+
+    In the first one every cell lives and updates: of a short line's four ends none might.
+    """
     states, inside = [], True
     like = graph.x.meta["val"]
-    for empty in (0.0, 0.7):
+    for empty in (None, 0.0, 0.7):
         x = torch.randn(grid.batch, rule.channels, *grid.sizes, dtype=torch.float64)
-        x = x * (torch.rand(grid.batch, 1, *grid.sizes) >= empty)
+        x = x * (torch.rand(grid.batch, 1, *grid.sizes) >= (empty or 0.0))
+        if empty is None and rule.alive is not None:
+            x[:, rule.alive.channel] = x[:, rule.alive.channel].abs() + rule.alive.threshold + _LIVES
         feed = {graph.x: grid.outward(x.to(like.device))}
         mask = None
         if firing is not None:
             draws = torch.rand(firing.node.meta["val"].shape, dtype=torch.float64)
+            draws = draws.fill_(firing.surely) if empty is None else draws
             mask = firing.by_cell(firing.fires(draws))[None].to(like.device)
             feed[firing.node] = (firing.fires(draws).double() if not firing.limits else draws).to(like.device)
         states.append((x.to(like.device), mask, grid.cells(graph.evaluate(graph.out, feed, tensors))))

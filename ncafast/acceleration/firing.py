@@ -46,6 +46,11 @@ class Firing:
     dtype: torch.dtype | None = None  # of the draws, None that of the state
     replays: bool = False  # whether `draw` is known to give the user's own draws
 
+    @property
+    def surely(self) -> float:
+        """A random number for which a cell updates."""
+        return 1 - 2.0**-24 if self.above or operation(self.node) in BERNOULLI else 0.0
+
     def fires(self, draws: Tensor) -> Tensor:
         """The mask in the draws' own layout."""
         if operation(self.node) in BERNOULLI:

@@ -95,8 +95,7 @@ def measure_update(graph: StepGraph, layers: Layers, grid: Grid, tensors: Sequen
     firing, draw = None, None
     if measure.random is not None:
         firing = measure_firing(graph, measure.random, grid, measure.moves, tensors)
-        lively = firing.above or operation(measure.random) in BERNOULLI
-        draw = (1.0 if operation(measure.random) in BERNOULLI else 1 - 2.0**-24) if lively else 0.0
+        draw = 1.0 if operation(measure.random) in BERNOULLI else firing.surely
     matrix = _matrix(measure, draw)
     if not measure.pools:
         return Update(matrix, firing, None, None)
