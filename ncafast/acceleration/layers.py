@@ -161,9 +161,16 @@ def _take_bias(graph: StepGraph, update: Layer) -> None:
     for add in (node for node in graph.nodes if node in graph.used and operation(node) == "add" and not node.kwargs):
         fixed = [part for part in arguments(add) if isinstance(part, Node) and part not in graph.dependent]
         moving = [part for part in arguments(add) if part in users or part is update.mix]
-        width = update.mix.meta["val"].shape[update.axis]
-        if fixed and moving and update.bias is None and fixed[0].meta["val"].shape == (width,) and update.axis == -1:
+        if fixed and moving and update.bias is None and _by_channel(fixed[0], add, update):
             update.bias, update.node = fixed[0], add
+
+
+def _by_channel(bias: Node, total: Node, layer: Layer) -> bool:
+    """Whether a bias is one number per channel, as the layer's result has its channels."""
+    shape, result = list(bias.meta["val"].shape), list(total.meta["val"].shape)
+    wanted = [1] * len(result)
+    wanted[layer.axis] = layer.width
+    return layer.width == result[layer.axis] and [1] * (len(result) - len(shape)) + shape == wanted
 
 
 def activation_of(node: Node) -> tuple[str, float] | None:

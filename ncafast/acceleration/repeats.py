@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import torch
@@ -15,6 +16,8 @@ from ncafast.acceleration.double import Double, double_copy
 from ncafast.acceleration.entry import Entry, Rest
 from ncafast.acceleration.errors import NotAccelerated, at_exception
 from ncafast.acceleration.graph import VIEWS
+
+_PRODUCTS = {"addmm": ("mm", "add"), "bmm": ("mm",)}
 
 
 class _Operations(TorchDispatchMode):
@@ -35,7 +38,10 @@ class _Operations(TorchDispatchMode):
 
 
 def check_loop(module: nn.Module, entry: Entry, rest: Rest, match: Match, steps: int) -> None:
-    """Check that `steps` steps of the user's method are the same operations `steps` times, as 1 and 2 steps are.
+    """Check that `steps` steps of the user's method are the second one over and over after the first.
+
+    The second one may differ from the first in views and in how its products are spelled, since PyTorch chooses that by
+    the state's strides; that it computes the same is for `verify` to say.
 
     Raises:
         NotAccelerated: a later step does something else.
@@ -44,8 +50,9 @@ def check_loop(module: nn.Module, entry: Entry, rest: Rest, match: Match, steps:
     one, two, many = (_operations(twin, entry, rest, match, count, match.grid.sizes) for count in (1, 2, steps))
     body = len(two) - len(one)
     same = next((k for k, (a, b) in enumerate(zip(one, two, strict=False)) if a != b), len(one))
-    repeated = two[:same] + two[same - body : same] * (steps - 2) + two[same:]
-    if body <= 0 or same < body or many != repeated:
+    second = two[same : same + body]
+    repeated = two[:same] + second * (steps - 1) + two[same + body :]
+    if body <= 0 or not _kinds(second) <= _kinds(one) or many != repeated:
         raise NotAccelerated(f"a loop of {steps} steps is not one step {steps} times")
     match.checked_steps = steps
 
@@ -87,6 +94,13 @@ def _operations(
     except Exception as error:  # of the user's code, on a grid of other sizes
         raise NotAccelerated(f"on a grid of {list(sizes)} it fails: {at_exception(error)}") from error
     return ran.seen
+
+
+def _kinds(operations: list[str]) -> Counter[str]:
+    """How many there are of each operation: views do not count, addmm is mm and add, bmm is mm."""
+    names = [operation.split()[0].split(".")[1] for operation in operations]
+    spelled = (_PRODUCTS.get(name, (name,)) for name in names if name not in VIEWS)
+    return Counter(name for parts in spelled for name in parts)
 
 
 def _shape(value: Any) -> Any:

@@ -209,6 +209,13 @@ class Alternating(Base):
         return x
 
 
+class ClampedLater(Base):
+    def forward(self, x, steps=4):
+        for t in range(steps):
+            x = super().forward(x) if t == 0 else super().forward(x).clamp(-8, 8)
+        return x
+
+
 class Edge(Base):
     """Reads gradients of the state's size: not linear, though small values do not show it."""
 
@@ -313,6 +320,7 @@ REFUSED = {
     "decay": (Decaying, "does not add"),
     "mask per channel": (PerChannel, "one number per cell"),
     "loop of two steps": (Alternating, "steps"),
+    "clamp after the first step": (ClampedLater, "a loop of 3 steps is not one step 3 times"),
     "absolute value": (Edge, "abs"),
     "dilation": (Wide, "further than 3 cells"),
     "detached": (Detached, "gradient"),
