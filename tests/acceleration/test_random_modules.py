@@ -1,0 +1,56 @@
+"""accelerate() on random modules: none may run to other results, and hardly any may be refused."""
+
+from __future__ import annotations
+
+import copy
+import os
+import random
+
+import torch
+from random_steps import Spelled, random_module, random_state, steps_of
+
+import ncafast
+from ncafast.acceleration import NotAcceleratedWarning
+
+# Set, this many modules are drawn anew on each run; unset, always the same ones.
+COUNT = os.environ.get("NCAFAST_RANDOM_MODULES")
+SEEDS = range(12) if COUNT is None else random.sample(range(10**6), int(COUNT))
+REFUSED = 0.05  # of modules that are drawn anew
+STEPS = 3
+SMALL = 1e-3  # of a tensor's largest value: batch statistics amplify rounding, wrong rules differ by all of it
+
+
+def results(model: Spelled, x: torch.Tensor) -> list[torch.Tensor]:
+    """The state after some steps, and the gradients of a sum of it: of the state and of all parameters."""
+    torch.manual_seed(9)
+    leaf = x.clone().requires_grad_()
+    y = steps_of(model, leaf, STEPS)
+    loss = (y * torch.linspace(-1, 1, y.numel()).view(y.shape)).sum()
+    wanted = [leaf, *model.parameters()]
+    grads = torch.autograd.grad(loss, wanted, allow_unused=True)
+    return [y.detach(), *(torch.zeros_like(t) if g is None else g for t, g in zip(wanted, grads, strict=True))]
+
+
+def error(got: list[torch.Tensor], want: list[torch.Tensor]) -> float:
+    """The largest relative error; gradients that are nothing but rounding count by the largest one's size."""
+    top = max(float(value.abs().max()) for value in want[2:])
+    pairs = zip(got, want, strict=True)
+    return max(float((a - b).abs().max()) / max(float(b.abs().max()), 1e-2 * top, 1e-6) for a, b in pairs)
+
+
+def test_random_modules_do_what_they_did():
+    refused, wrong = [], []
+    for seed in SEEDS:
+        model = random_module(seed)
+        plain, x = copy.deepcopy(model), random_state(model.pick)
+        try:
+            ncafast.accelerate(model, masks="torch", quiet=True)
+            got = results(model, x)
+        except (ncafast.NotAccelerated, NotAcceleratedWarning) as reason:  # warnings are errors here
+            refused.append(f"{seed}: {reason} {vars(model.pick)}")
+            continue
+        far = error(got, results(plain, x))
+        if not far <= SMALL:
+            wrong.append(f"{seed}: {far:.1e} {vars(model.pick)}")
+    assert not wrong, "\n".join(wrong)
+    assert len(refused) <= REFUSED * len(SEEDS), "\n".join(refused)
