@@ -10,6 +10,7 @@ import sys
 
 import pytest
 import torch
+import torch.nn.functional as F
 from foreign_steps import MODULES, Blood, Chosen, Digits, Filters, Growing, Noise, Octree, Registered, Texture
 from refused_steps import REFUSED, Base, half_frozen
 from torch import nn
@@ -295,6 +296,24 @@ def test_an_entry_point_can_be_named():
     got = model.evolve(x, for_how_long=3)
     torch.manual_seed(1)
     assert torch.allclose(got, ncafast.restore(model).evolve(x, 3), atol=1e-5)
+
+
+class Seldom(nn.Module):
+    """A line whose ends hardly ever update."""
+
+    def __init__(self, padding):
+        super().__init__()
+        self.near = nn.Conv1d(6, 12, 3, padding=1, padding_mode=padding, groups=6)
+        self.one, self.two = nn.Conv1d(12, 8, 1), nn.Conv1d(8, 6, 1)
+
+    def forward(self, x):
+        y = x + self.two(torch.relu(self.one(self.near(x)))) * (torch.rand(len(x), 1, x.shape[2]) > 0.999)
+        return y * (F.max_pool1d(y[:, :1], 3, 1, 1) > 4)
+
+
+@pytest.mark.parametrize("padding", ["zeros", "reflect", "replicate", "circular"])
+def test_padding_is_found_where_ends_hardly_ever_update(padding):
+    assert ncafast.explain(Seldom(padding)).findings[0].rule.padding == padding
 
 
 def test_wrong_arguments_are_named():
