@@ -155,7 +155,7 @@ WRITES = [
     (checkpoint, "save"),
     (RunFolder, "save_resume"),
     (RunFolder, "write_history"),
-    (job.pictures, "write_png"),
+    (job, "write_png"),
 ]
 
 

@@ -109,7 +109,7 @@ def test_batch_norm_is_refused_with_the_way_out(out):
 
 @pytest.mark.parametrize(("samples", "count", "accumulate"), [(10, 2, 2), (3, 2, 2), (1, 3, 1), (8, 2, 1)])
 def test_parts_are_the_batch_in_order(samples, count, accumulate):
-    parts = [part for rank in range(count) for part in Ranks(rank, count).parts(samples, accumulate)]
+    parts = [part for rank in range(count) for part in Ranks(rank, count).micro_batches(samples, accumulate)]
     assert [place for part in parts for place in part] == list(range(samples))
     assert all(parts)
 
