@@ -51,7 +51,10 @@ def state(name: str, rule: ncafast.Rule) -> torch.Tensor:
 
 
 def run(name: str, model: nn.Module, x: torch.Tensor, steps: int, seed: int = 5) -> list[torch.Tensor]:
-    """The state after some steps, and the gradients of a sum of it: of the state and of all parameters."""
+    """The state after some steps, and the gradients of a sum of it: of the state and of all parameters.
+
+    Weights of one sign: a bias's gradient is a sum over all cells, and rounding goes by the size of its terms.
+    """
     torch.manual_seed(seed)
     leaf = y = x.clone().requires_grad_()
     if name in STEPPED:
@@ -60,7 +63,7 @@ def run(name: str, model: nn.Module, x: torch.Tensor, steps: int, seed: int = 5)
     else:
         y = model(y, steps)
     parameters = [p for p in model.parameters() if p.requires_grad]
-    grads = torch.autograd.grad((y * torch.linspace(-1, 1, y.numel()).view(y.shape)).sum(), [leaf, *parameters])
+    grads = torch.autograd.grad((y * torch.linspace(0.5, 1.5, y.numel()).view(y.shape)).sum(), [leaf, *parameters])
     return [y.detach(), *grads]
 
 
