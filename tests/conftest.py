@@ -8,6 +8,10 @@ import sys
 # OpenMP's threads wait asleep, also in child processes: where other processes want the processors too, tests of tiny
 # tensors would take many times as long, spinning until the system lets the thread that they wait for run.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Processes that test side by side share the processors, and so do the processes that they start.
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0"))
+if _WORKERS:
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // _WORKERS)))
 for name in ("COLUMNS", "FORCE_COLOR", "NO_COLOR", "NCAFAST_TRACEBACK"):  # would change what the command line prints
     os.environ.pop(name, None)
 
