@@ -91,7 +91,7 @@ def accelerate(
             patch.remember(finding.match)
             vars(finding.module)[finding.entry.method] = patch
     if not quiet:
-        print(report, file=sys.stderr)
+        print("\n".join([str(report), *_notes(report, masks, verify)]), file=sys.stderr)
     return model
 
 
@@ -111,7 +111,10 @@ def restore(model: Module) -> Module:
 
 @contextmanager
 def accelerated(model: Module, **options: object) -> Iterator[Module]:
-    """`accelerate` for the length of a `with` block; options and errors are the same."""
+    """`accelerate` for the length of a `with` block; options and errors are the same.
+
+    At the end of the block the model runs its own code, also if it was accelerated before.
+    """
     try:
         yield accelerate(model, **options)  # type: ignore[arg-type]
     finally:
@@ -177,6 +180,15 @@ def _finding(name: str, module: nn.Module, method: str | None, steps: str | None
             return Finding(label, module, entry, found)
         reason = reason or f"{entry.method}: {found}"
     return Finding(label, module, None, None, reason or _no_entry(method))
+
+
+def _notes(report: Report, masks: str, verify: bool) -> Iterator[str]:
+    """What makes results differ from the module's own, or was left out."""
+    random = any(finding.match is not None and finding.match.firing is not None for finding in report.findings)
+    if masks == "ncafast" and random:
+        yield "note: fire masks come from Philox: same rate, other cells; masks='torch' keeps the module's own draws"
+    if not verify:
+        yield "note: nothing was compared with the module's own results (verify=False)"
 
 
 def _no_entry(method: str | None) -> str:

@@ -319,6 +319,20 @@ def test_padding_is_found_where_ends_hardly_ever_update(padding):
     assert ncafast.explain(Seldom(padding)).findings[0].rule.padding == padding
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, ["fire masks come from Philox"]),
+        ({"masks": "torch"}, []),
+        ({"verify": False}, ["Philox", "verify="]),
+    ],
+)
+def test_what_makes_results_differ_is_said(capsys, options, said):
+    ncafast.accelerate(built("chosen"), **options)
+    notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note:")]
+    assert len(notes) == len(said) and all(word in line for word, line in zip(said, notes, strict=True))
+
+
 def test_wrong_arguments_are_named():
     with pytest.raises(ValueError, match="masks='own'"):
         ncafast.accelerate(Base(), masks="own")

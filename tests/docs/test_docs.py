@@ -1,4 +1,4 @@
-"""The pages in docs/ are true: their commands and options exist, their links lead somewhere, their Python runs."""
+"""The pages are true: commands and options exist, README's too, links lead somewhere, the Python in docs/ runs."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ncafast import cli
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
+README = ROOT / "README.md"
 OTHERS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "bench/README.md")]
 
 
@@ -22,7 +23,10 @@ def blocks(page: Path, language: str) -> list[str]:
 
 def commands() -> list[str]:
     lines = [
-        line for page in PAGES for block in blocks(page, "bash") for line in block.replace("\\\n", " ").splitlines()
+        line
+        for page in [*PAGES, README]
+        for block in blocks(page, "bash")
+        for line in block.replace("\\\n", " ").splitlines()
     ]
     return sorted({line for line in lines if line.startswith("ncafast")})
 

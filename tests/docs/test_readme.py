@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 
 import pytest
 import torch
 
 import ncafast
-from ncafast import backends, cli
+from ncafast import backends
 from ncafast.bench import originals
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,19 +72,6 @@ def test_the_test_command_is_found_as_continuous_integration_finds_it():
     assert command is not None
     assert "python3 -m venv .venv" in command.group(1)
     assert command.group(1).rstrip().endswith(".venv/bin/python -m pytest -n 2 --dist worksteal")
-
-
-@pytest.mark.parametrize(
-    "line", [line for block in blocks("bash") for line in block.splitlines() if line.startswith("ncafast")]
-)
-def test_commands_and_their_options_exist(line, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
-    words = shlex.split(line)[1:]
-    name = words[: next(k for k, word in enumerate([*words, "--"]) if word.startswith("-"))]
-    assert cli.main([*name, "--help"]) == 0
-    shown = capsys.readouterr().out
-    for option in (word for word in words if word.startswith("--")):
-        assert re.search(rf"{option}\b", shown)
 
 
 def test_backend_table_says_which_ones_are_there():
