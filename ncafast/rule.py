@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from typing import Any
 
+from ncafast.alive import Alive
 from ncafast.values import flag, number, odd, shown, whole, widths
 
 PADDINGS = ("zeros", "reflect", "replicate", "circular")
@@ -20,31 +21,6 @@ NORMS = ("none", "batch", "running", "group", "instance", "layer")
 PERCEPTIONS = ("depthwise", "dense")
 NOISES = ("none", "update", "state")
 MAX_KERNEL = 7  # cells per axis of a filter
-_MAX_POOL = 63  # cells per axis of the alive mask's window
-
-
-@dataclass(frozen=True)
-class Alive:
-    """Which cells live. Dead cells are set to zero in every channel.
-
-    A cell lives when the largest value of `channel` in a window of `pool` cells per axis is above `threshold`, measured
-    before the update (`pre`), after it (`post`), or both. Cells outside the grid never count. `pool` is odd, 1 to 63.
-    """
-
-    channel: int = 3
-    threshold: float = 0.1
-    pool: int = 3
-    pre: bool = True
-    post: bool = True
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "channel", whole("alive.channel", self.channel, 0))
-        object.__setattr__(self, "threshold", number("alive.threshold", self.threshold))
-        object.__setattr__(self, "pool", odd("alive.pool", self.pool, _MAX_POOL))
-        object.__setattr__(self, "pre", flag("alive.pre", self.pre))
-        object.__setattr__(self, "post", flag("alive.post", self.post))
-        if not (self.pre or self.post):
-            raise ValueError("alive: pre and post are both off; use alive=None for no alive mask")
 
 
 @dataclass(frozen=True)
