@@ -107,6 +107,8 @@ inline Rule read_rule(const py::dict& from) {
     rule.alive = {alive[0].cast<int32_t>(), alive[1].cast<int32_t>(), alive[2].cast<bool>(), alive[3].cast<bool>(),
                   alive[4].cast<float>()};
   }
+  const py::tuple clamp = from["clamp"];
+  rule.clamp = {clamp[0].cast<float>(), clamp[1].cast<float>()};
   return rule;
 }
 

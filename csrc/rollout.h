@@ -39,6 +39,10 @@ struct Alive {
   float threshold;
 };
 
+struct Clamp {
+  float lo, hi;  // -infinity and infinity: no clamp
+};
+
 // One step, as ncafast.Rule says it.
 struct Rule {
   int32_t channels;   // C
@@ -60,6 +64,7 @@ struct Rule {
   float update_scale;   // step size, divided by the fire rate where the rule rescales
   uint64_t fire_limit;  // floor(fire rate * 2^32); 2^32 draws nothing
   Alive alive;
+  Clamp clamp;  // of the state at the end of a step
 };
 
 // Parameters (T = const float) and their gradients (T = float). A tensor that the rule does not
@@ -133,7 +138,8 @@ void fire_mask(uint8_t* mask,  // [batch, cells]
                uint64_t fire_limit);
 
 // States between steps are channels last, [B, *S, C]. The tape is what else backward will want of a step (moments
-// of the perception, alive cells): tape_bytes a step, or null where no backward will follow.
+// of the perception, alive cells, numbers that a clamp lets pass): tape_bytes a step, or null where no backward will
+// follow.
 int64_t tape_bytes(const Rule& rule, const Grid& grid);
 
 void forward(const Inputs& inputs, int threads,

@@ -196,4 +196,4 @@ def _rules(module: torch.nn.Module) -> Iterator[tuple[str, Rule]]:
 def _shown(rule: Rule) -> list[tuple[str, str]]:
     """The main fields, and whatever differs from the default."""
     mine, plain = json.loads(rule.to_json()), json.loads(Rule().to_json())
-    return [(k, json.dumps(v)) for k, v in mine.items() if k in _MAIN_FIELDS or v != plain[k]]
+    return [(k, json.dumps(v)) for k, v in mine.items() if k in _MAIN_FIELDS or v != plain.get(k)]

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from ncafast.alive import Alive
-from ncafast.values import flag, number, odd, shown, whole, widths
+from ncafast.values import flag, limits, number, odd, shown, whole, widths
 
 PADDINGS = ("zeros", "reflect", "replicate", "circular")
 ACTIVATIONS = ("relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "identity")
@@ -21,6 +21,7 @@ NORMS = ("none", "batch", "running", "group", "instance", "layer")
 PERCEPTIONS = ("depthwise", "dense")
 NOISES = ("none", "update", "state")
 MAX_KERNEL = 7  # cells per axis of a filter
+_LATER = ("clamp",)  # fields that came after the first release
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ class Rule:
         noise: where Gaussian noise is added: to the "update" before the mask, to the mutable channels of the "state"
             after it, or "none".
         noise_std: standard deviation of that noise.
+        clamp: (lo, hi) that all channels are clamped to at the end of a step, before `restore`; None on one side leaves
+            it open, None clamps nothing. Gradients pass where the number before the clamp is in [lo, hi].
 
     Raises:
         TypeError: a field has the wrong type.
@@ -96,13 +99,14 @@ class Rule:
     alive: Alive | None = None
     noise: str = "none"
     noise_std: float = 0.0
+    clamp: tuple[float | None, float | None] | None = None
 
     def __post_init__(self) -> None:
         for name, value in _normalised(self):
             object.__setattr__(self, name, value)
         _check_together(self)
         # Written once here so that code traced by torch.compile only ever reads a string.
-        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        text = json.dumps(_written(self), sort_keys=True, separators=(",", ":"), allow_nan=False)
         object.__setattr__(self, "_json", text)
 
     @property
@@ -150,7 +154,10 @@ class Rule:
         return replace(self, **changes)
 
     def to_json(self) -> str:
-        """Canonical JSON: sorted keys, no spaces. Equal rules give equal text."""
+        """Canonical JSON: sorted keys, no spaces. Equal rules give equal text.
+
+        Later fields are left out at their default, so that earlier versions read rules that do not use them.
+        """
         return self._json  # type: ignore[attr-defined,no-any-return]
 
     @staticmethod
@@ -161,6 +168,11 @@ class Rule:
             ValueError: not JSON, not an object, unknown fields (named), or a value that is not allowed.
         """
         return _from_json(text)
+
+
+def _written(rule: Rule) -> dict[str, Any]:
+    defaults = {field.name: field.default for field in fields(Rule)}
+    return {name: value for name, value in asdict(rule).items() if name not in _LATER or value != defaults[name]}
 
 
 @lru_cache(maxsize=256)
@@ -253,6 +265,7 @@ def _normalised(rule: Rule) -> Iterator[tuple[str, Any]]:
     yield "fire_rate", number("fire_rate", rule.fire_rate, low=0.0, high=1.0)
     yield "mutable", _channel_range("mutable", rule.mutable, rule.channels)
     yield "restore", _channel_range("restore", rule.restore, rule.channels)
+    yield "clamp", limits("clamp", rule.clamp)
 
 
 def _check_together(rule: Rule) -> None:

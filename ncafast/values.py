@@ -71,6 +71,18 @@ def number(name: str, value: Any, low: float | None = None, high: float | None =
     return found
 
 
+def limits(name: str, value: Any) -> tuple[float | None, float | None] | None:
+    """(lo, hi) with None for a side that is open, or None, or an error that names the argument."""
+    if value is None:
+        return None
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
+        raise TypeError(f"{name} must be (lo, hi) or None, got {shown(value)}")
+    lo, hi = (None if side is None else number(name, side) for side in value)
+    if (lo is None and hi is None) or (lo is not None and hi is not None and lo > hi):
+        raise ValueError(f"{name}=({lo}, {hi}) must satisfy lo <= hi, and one of them may be None")
+    return lo, hi
+
+
 def shown(value: Any) -> str:
     """A value as an error shows it: on one line, cut where it gets long."""
     if isinstance(value, int) and value.bit_length() > 256:  # Python refuses to spell the longest out

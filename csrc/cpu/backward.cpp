@@ -93,25 +93,28 @@ class Backward {
 
   float* given_at(int64_t sample) { return given_.data() + sample * engine_.geometry.cells * engine_.P; }
 
-  // The residual's share of dL/dx_t: what of dL/dx_(t+1) passes the alive mask; restored channels have a way of their
-  // own past everything. The border starts at zero.
-  void begin(int64_t t, const float* g, float* next) {
+  // The residual's share of dL/dx_t: what of g = dL/dx_(t+1) passes the alive mask; restored channels have a way of
+  // their own past everything. Of g itself only what passes the clamp is left. The border starts at zero.
+  void begin(int64_t t, float* g, float* next) {
     const int64_t C = in_.rule.channels, N = engine_.geometry.cells, line = engine_.geometry.padded[2];
     const int32_t *r = engine_.geometry.radius, *n = engine_.geometry.padded;
     if (engine_.alive)
       for (int64_t b = 0; b < in_.grid.batch; ++b)
         unpack_bits(tape(t).life + b * ((N + 7) / 8), N, life_.data() + b * N);
+    const StepTape here = tape(t);
     const int64_t lines = in_.grid.batch * n[0] * n[1];
 #pragma omp parallel for num_threads(engine_.threads) schedule(static)
     for (int64_t i = 0; i < lines; ++i) {
       const int64_t sample = i / (n[0] * n[1]), z = i / n[1] % n[0] - r[0], y = i % n[1] - r[1];
       float* to = next + i * line * C;
-      const float* from = g + i * line * C;
+      float* from = g + i * line * C;
       const int32_t* size = engine_.geometry.size;
       if (z < 0 || z >= size[0] || y < 0 || y >= size[1]) {
         std::memset(to, 0, 4 * line * C);
         continue;
       }
+      const int64_t row = sample * engine_.tables.rows() + z * size[1] + y;
+      if (engine_.clamps) K_.gate(from + r[2] * C, size[2] * C, here.inside + row * bit_bytes(size[2] * C));
       const uint8_t* life = engine_.alive ? life_.data() + sample * N + (z * size[1] + y) * size[2] : nullptr;
       if (life && !engine_.restore && !std::memchr(life, 1, size[2])) {
         std::memset(to, 0, 4 * line * C);

@@ -9,6 +9,7 @@
 #include <omp.h>
 #endif
 
+#include "clamp.h"
 #include "life.h"
 #include "transpose.h"
 
@@ -25,6 +26,11 @@ int64_t life_bytes(const Rule& rule, const Grid& grid) {
   return grid.batch * ((grid.size[0] * grid.size[1] * grid.size[2] + 7) / 8);
 }
 
+int64_t inside_bytes(const Rule& rule, const Grid& grid) {
+  if (!has_clamp(rule)) return 0;
+  return grid.batch * grid.size[0] * grid.size[1] * bit_bytes(grid.size[2] * rule.channels);
+}
+
 // From so many taps a cell on, what the filters give is kept between the passes of a step with measured moments
 // instead of computed twice. (AVX-512, Xeon 6-167, one thread, 2026-11-23, ms per training step without and with:
 // 7x7 1.47 and 1.27; 7^3 98 and 64; 3^3 25.5 and 25.1, not worth the memory; 3x3 twice 10.9 and 11.4.)
@@ -39,7 +45,7 @@ int most_cells(const std::vector<Band>& bands) {
 }  // namespace
 
 int64_t tape_bytes(const Rule& rule, const Grid& grid) {
-  return moment_bytes(rule, grid) + round_up(life_bytes(rule, grid), 4);
+  return moment_bytes(rule, grid) + round_up(life_bytes(rule, grid), 4) + round_up(inside_bytes(rule, grid), 4);
 }
 
 StepTape tape_at(const Rule& rule, const Grid& grid, uint8_t* tape, int64_t step) {
@@ -47,8 +53,10 @@ StepTape tape_at(const Rule& rule, const Grid& grid, uint8_t* tape, int64_t step
   tape += step * tape_bytes(rule, grid);
   const int64_t sets = sets_of(rule, grid);
   float* mean = sets ? reinterpret_cast<float*>(tape) : nullptr;
-  uint8_t* life = rule.alive.channel >= 0 ? tape + moment_bytes(rule, grid) : nullptr;
-  return {mean, mean ? mean + sets * perception_size(rule) : nullptr, life};
+  uint8_t* bits = tape + moment_bytes(rule, grid);
+  uint8_t* life = rule.alive.channel >= 0 ? bits : nullptr;
+  uint8_t* inside = has_clamp(rule) ? bits + round_up(life_bytes(rule, grid), 4) : nullptr;
+  return {mean, mean ? mean + sets * perception_size(rule) : nullptr, life, inside};
 }
 
 Engine::Engine(const Inputs& in, int thread_count)
@@ -63,6 +71,7 @@ Engine::Engine(const Inputs& in, int thread_count)
       bands(make_bands(geometry, in.grid.batch, thread_count)),
       alive(in.rule.alive.channel >= 0),
       restore(in.rule.restore_lo < in.rule.restore_hi),
+      clamps(has_clamp(in.rule)),
       measures(has_batch_moments(in.rule.norm) || has_sample_moments(in.rule.norm)),
       keeps_seen(measures && !in.rule.dense && in.rule.filters * geometry.taps >= taps_worth_keeping) {
   const Rule& rule = in.rule;
@@ -77,6 +86,7 @@ Engine::Engine(const Inputs& in, int thread_count)
   std::fill(moved_.begin() + rule.mutable_lo, moved_.begin() + rule.mutable_hi, 0xFFFFFFFFu);
   touched_ = moved_;
   std::fill(touched_.begin() + rule.restore_lo, touched_.begin() + rule.restore_hi, 0u);
+  if (clamps && restore) past_clamp_ = bits_of_channels(geometry, rule.restore_lo, rule.restore_hi);
   shift_.assign(sets, std::vector<float>(round_up(P, max_width) + max_width));
   if (keeps_seen) seen_ = Floats(in.grid.batch * geometry.cells * rule.filters * rule.channels);
   if (alive) {
@@ -199,7 +209,7 @@ void Engine::step_again(int64_t t, const float* x, float* next, const StepTape& 
 
 void Engine::run(int64_t t, const float* x, float* next, const StepTape& tape, bool measured, float* kept) {
   if (measures) normalise(tape);
-  const bool skip_dead = alive && inputs.rule.alive.pre, settles = alive || restore;
+  const bool skip_dead = alive && inputs.rule.alive.pre, settles = alive || restore || clamps;
   if (alive) living(x, pre_);
   const int64_t size = padded_sample(), C = inputs.rule.channels;
   if (skip_dead) {
@@ -268,7 +278,7 @@ void Engine::living(const float* x, std::vector<uint8_t>& plane) const {
   }
 }
 
-// The alive mask and the restored channels, after all cells have moved.
+// The alive mask, the clamp and the restored channels, after all cells have moved.
 void Engine::settle(const float* x, float* next, const StepTape& tape) {
   const Rule& rule = inputs.rule;
   const int64_t C = rule.channels, N = geometry.cells, cells = inputs.grid.batch * N;
@@ -283,13 +293,18 @@ void Engine::settle(const float* x, float* next, const StepTape& tape) {
       if (tape.life) pack_bits(life, N, tape.life + b * ((N + 7) / 8));
     }
   }
-  each_row([&](int64_t, int64_t, int64_t cell, int64_t padded) {
-    const int64_t line = geometry.size[2];
+  const int64_t line = geometry.size[2], bytes = bit_bytes(line * C);
+  each_row([&](int64_t sample, int64_t row, int64_t cell, int64_t padded) {
     for (int64_t i = 0; alive && i < line; ++i) {
       const int64_t begin = i;
       while (i < line && !life_[cell + i]) ++i;
       float* dead = next + (padded + begin) * C;
       for (int64_t j = 0; j < (i - begin) * C; ++j) dead[j] *= 0.0f;
+    }
+    if (clamps) {
+      uint8_t* inside = tape.inside ? tape.inside + (sample * tables.rows() + row) * bytes : nullptr;
+      kernels.clamp(next + padded * C, line * C, rule.clamp, inside);
+      for (size_t i = 0; inside && i < past_clamp_.size(); ++i) inside[i] |= past_clamp_[i];
     }
     for (int64_t i = 0; restore && i < line; ++i)
       for (int32_t c = rule.restore_lo; c < rule.restore_hi; ++c) next[(padded + i) * C + c] = x[(padded + i) * C + c];

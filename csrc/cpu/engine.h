@@ -14,9 +14,10 @@ namespace ncafast::cpu {
 
 // What forward writes down of a step for backward. Null members are not wanted, or not there under this rule.
 struct StepTape {
-  float* mean;    // [sets, P] of the perception over the cells of a set, see norm.h
-  float* second;  // [sets, P, P] central second moment
-  uint8_t* life;  // [B, ceil(cells / 8)] bits: cells that are alive after the step
+  float* mean;      // [sets, P] of the perception over the cells of a set, see norm.h
+  float* second;    // [sets, P, P] central second moment
+  uint8_t* life;    // [B, ceil(cells / 8)] bits: cells that are alive after the step
+  uint8_t* inside;  // [B, rows, bit_bytes(line * C)] bits: numbers whose gradient passes the clamp
 };
 
 StepTape tape_at(const Rule& rule, const Grid& grid, uint8_t* tape, int64_t step);
@@ -72,7 +73,7 @@ class Engine {
   const int32_t P;
   const std::vector<Band> bands;
   std::vector<Scratch> scratch;
-  const bool alive, restore, measures, keeps_seen;
+  const bool alive, restore, clamps, measures, keeps_seen;
 
  private:
   void run(int64_t t, const float* x, float* next, const StepTape& tape, bool measured, float* kept);
@@ -92,6 +93,7 @@ class Engine {
   std::vector<std::vector<uint8_t>> fired_;
   std::vector<std::vector<Cell>> cells_;
   std::vector<uint32_t> moved_, touched_;
+  std::vector<uint8_t> past_clamp_;         // [bit_bytes(line * C)] ones on the channels that are set back after it
   std::vector<std::vector<float>> shift_;   // [sets, Pp] about which moments are taken: the last step's mean
   std::vector<uint8_t> pre_, near_, life_;  // [B * cells] alive before the step; near such a cell; alive after it
 };

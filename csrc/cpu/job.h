@@ -129,6 +129,10 @@ struct Kernels {
   // grad_x and the filters' sums from dy = matrix y + offset (+ given) at these cells; matrix [Pp, P] is transposed.
   void (*affine)(const Job&, const Scratch&, const Sums&, const float* matrix, const float* offset, const Cell* cells,
                  int32_t count);
+  // Clamps values, NaN stays; `inside`, unless null, gets a bit for each whose gradient passes.
+  void (*clamp)(float* values, int64_t count, const Clamp& to, uint8_t* inside);
+  // grads = 0 where the bit is not set.
+  void (*gate)(float* grads, int64_t count, const uint8_t* inside);
   // d [M, N] = a [M, K] b [K, N]; a(m, k) = a[m * am + k * ak]; M of a and d a multiple of 24 in memory, N of the
   // width.
   void (*matmul)(int64_t M, int64_t N, int64_t K, const float* a, int64_t am, int64_t ak, const float* b, int64_t ldb,
@@ -141,5 +145,8 @@ const Kernels* avx512_kernels();  // likewise
 const Kernels& chosen_kernels();  // the best for this processor, or what NCAFAST_CPU_ISA names
 
 inline int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+// Of the bits of `clamp`, which are written by whole vectors.
+inline int64_t bit_bytes(int64_t count) { return round_up(count, max_width) / 8; }
 
 }  // namespace ncafast::cpu

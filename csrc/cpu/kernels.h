@@ -12,4 +12,6 @@
 //
 #include "perceive.h"
 //
+#include "clamp_kernel.h"
+//
 #include "tile.h"

@@ -209,4 +209,4 @@ static void draw(uint8_t* fired, int64_t first_block, int64_t blocks, uint32_t s
   }
 }
 
-static const Kernels kernels = {NCAFAST_NAME, W, draw, forward, see, backward, moments, affine, matmul};
+static const Kernels kernels = {NCAFAST_NAME, W, draw, forward, see, backward, moments, affine, clamp, gate, matmul};

@@ -48,7 +48,7 @@ def outputs(rule: Rule, x: Tensor, plan: Plan) -> Outputs:
     history = _channels_last(x, (plan.kept, batch), channels, size)
     stats = x.new_empty((plan.steps if rule.norm == "batch" else 0, 2, sum(rule.hidden)))
     # Where no state is kept no backward follows.
-    tape = x.new_empty((plan.steps if plan.every else 0, _tape_bytes(rule, batch, math.prod(size))), dtype=torch.uint8)
+    tape = x.new_empty((plan.steps if plan.every else 0, _tape_bytes(rule, batch, size)), dtype=torch.uint8)
     return Outputs(x.new_empty(x.shape), history, stats, tape)
 
 
@@ -118,10 +118,14 @@ def _with_slack(history: Tensor) -> Tensor:
     return _channels_last(history, (kept, batch), channels, size).copy_(history)
 
 
-def _tape_bytes(rule: Rule, batch: int, cells: int) -> int:
-    """Bytes of a step's tape: mean and second moment of the perception per set of samples, a bit per living cell."""
-    p = rule.perception_size
+def _tape_bytes(rule: Rule, batch: int, size: list[int]) -> int:
+    """Bytes of a step's tape: mean and second moment of the perception per set of samples, a bit per living cell, and
+    one per number whose gradient passes a clamp.
+    """
+    p, cells = rule.perception_size, math.prod(size)
     sets = 0 if rule.norm not in MEASURED_NORMS else 1 if rule.norm == "batch" else batch
     moments = 4 * sets * (p + p * p)
     life = batch * ((cells + 7) // 8) if rule.alive is not None else 0
-    return moments + (life + 3) // 4 * 4
+    rows = batch * math.prod(size[:-1])
+    inside = rows * 2 * ((size[-1] * rule.channels + 15) // 16) if rule.clamp is not None else 0
+    return moments + (life + 3) // 4 * 4 + (inside + 3) // 4 * 4

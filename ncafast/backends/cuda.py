@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ncafast import native
 from ncafast.backends import extra_channels
-from ncafast.backends.fusable import can_fuse
+from ncafast.backends.fusable import can_fuse, cpu_only
 from ncafast.backends.native_call import STATES, gradients, inputs, rule_numbers, three_axes
 from ncafast.backends.plan import Call, Gradients, Outputs, Plan
 from ncafast.backends.precision import PRECISIONS, precision
@@ -60,7 +60,7 @@ def can_run(rule: Rule, x: Tensor, rounding: str | None = None) -> str | None:
         return f"the state is on {x.device}, this backend runs on GPUs"
     if x.dtype not in STATES:
         return f"the state is {x.dtype}, this backend takes torch.float32, torch.float16 and torch.bfloat16"
-    reason = can_fuse(rule, norms=_NORMS)
+    reason = can_fuse(rule, norms=_NORMS) or cpu_only(rule)
     if reason is not None:
         return reason
     if math.prod(x.shape[2:]) >= _MAX_CELLS:

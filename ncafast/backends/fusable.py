@@ -42,3 +42,10 @@ def can_fuse(rule: Rule, norms: Sequence[str] = NORMS) -> str | None:
     if rule.negative_slope < 0 and "leaky_relu" in (rule.activation, dense):
         return f"leaky_relu with a negative_slope below 0 ({rule.negative_slope}) is not fused"
     return None
+
+
+def cpu_only(rule: Rule) -> str | None:
+    """Why no GPU kernel takes this rule, though the CPU's may, or None."""
+    if rule.clamp is not None:
+        return f"clamp={rule.clamp} is fused on the CPU only"
+    return None

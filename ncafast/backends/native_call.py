@@ -62,6 +62,7 @@ def gradients(
 def rule_numbers(rule: Rule) -> dict[str, Any]:
     """The rule, names of choices as their numbers in csrc/rollout.h."""
     alive, restore = rule.alive, rule.restore or (0, 0)
+    lo, hi = rule.clamp or (None, None)
     dense = rule.perception == "dense"
     return {
         "channels": rule.channels,
@@ -83,4 +84,5 @@ def rule_numbers(rule: Rule) -> dict[str, Any]:
         "update_scale": rule.step_size / (rule.fire_rate if rule.fire_rescale else 1.0),
         "fire_limit": philox.threshold(rule.fire_rate),
         "alive": None if alive is None else (alive.channel, alive.pool, alive.pre, alive.post, alive.threshold),
+        "clamp": (-math.inf if lo is None else lo, math.inf if hi is None else hi),
     }

@@ -74,10 +74,22 @@ def step(
     if rule.alive is not None:
         rounded = new.to(x.dtype)
         new = widened(rounded) * _alive(rule.alive, x, rounded).to(new.dtype)
+    if rule.clamp is not None:
+        new = _clamped(rule.clamp, new, x.dtype)
     if rule.restore is not None:
         lo, hi = rule.restore
         new = torch.cat((new[:, :lo], wide_x[:, lo:hi], new[:, hi:]), 1)
     return new.to(x.dtype), stats
+
+
+def _clamped(clamp: tuple[float | None, float | None], x: Tensor, dtype: torch.dtype) -> Tensor:
+    """The state between limits as states of a dtype hold them: a number that was clamped before lies inside.
+
+    Gradients pass at the limits, which versions of torch.clamp do or do not let them do.
+    """
+    lo, hi = (None if side is None else torch.tensor(side, dtype=dtype, device=x.device).to(x.dtype) for side in clamp)
+    x = x if lo is None else torch.where(x < lo, lo, x)
+    return x if hi is None else torch.where(x > hi, hi, x)
 
 
 def outputs(rule: Rule, x: Tensor, plan: Plan) -> Outputs:

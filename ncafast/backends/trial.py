@@ -257,7 +257,7 @@ def _multiprocessors(device: torch.device) -> int:
 def _name(rule: Rule) -> str:
     """The rule's fields that differ from the default."""
     mine, plain = json.loads(rule.to_json()), json.loads(Rule().to_json())
-    different = {key: value for key, value in mine.items() if value != plain[key]}
+    different = {key: value for key, value in mine.items() if value != plain.get(key)}
     return "Rule(" + ", ".join(f"{key}={value}" for key, value in different.items()) + ")"
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ncafast.backends import c_compiler, extra_channels, graphs, tuning
-from ncafast.backends.fusable import can_fuse
+from ncafast.backends.fusable import can_fuse, cpu_only
 from ncafast.backends.plan import Call, Gradients, Outputs, Plan
 from ncafast.backends.triton_kernels.norm_kinds import KINDS, statistics_bytes
 from ncafast.half import HALF
@@ -57,7 +57,7 @@ def can_run(rule: Rule, x: Tensor, rounding: str | None = None) -> str | None:
         return f"the state is on {x.device}, this backend runs on GPUs"
     if x.dtype not in _STATES:
         return f"the state is {x.dtype}, this backend takes torch.float32, torch.float16 and torch.bfloat16"
-    reason = can_fuse(rule, norms=tuple(KINDS))
+    reason = can_fuse(rule, norms=tuple(KINDS)) or cpu_only(rule)
     if reason is not None:
         return reason
     if rule.channels > _MAX_CHANNELS:

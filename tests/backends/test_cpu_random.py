@@ -115,6 +115,7 @@ def rules(draw):
         mutable=draw(ranges(channels)),
         restore=draw(ranges(channels)),
         alive=alive,
+        clamp=draw(st.sampled_from([None, None, None, (-1.0, 1.0), (None, 0.7), (0.0, None)])),
     )
 
 
@@ -179,7 +180,7 @@ def forced(isa, threads):
 @contextmanager
 def recorded(values):
     """Notes every number whose sign decides something."""
-    activate, living = reference._activate, reference._living
+    activate, living, clamped = reference._activate, reference._living, reference._clamped
 
     def note_activate(name, rule, z):
         if name in KINKS:
@@ -190,11 +191,15 @@ def recorded(values):
         values.append(x[:, alive.channel].detach() - alive.threshold)
         return living(alive, x)
 
-    reference._activate, reference._living = note_activate, note_living
+    def note_clamped(clamp, x, dtype):
+        values.extend(x.detach() - torch.tensor(side, dtype=dtype) for side in clamp if side is not None)
+        return clamped(clamp, x, dtype)
+
+    reference._activate, reference._living, reference._clamped = note_activate, note_living, note_clamped
     try:
         yield
     finally:
-        reference._activate, reference._living = activate, living
+        reference._activate, reference._living, reference._clamped = activate, living, clamped
 
 
 @contextmanager

@@ -97,6 +97,14 @@ CASES: dict[str, tuple[Rule, tuple[int, ...]]] = {
     "rescale": (Rule(**_SMALL, fire_rate=0.25, fire_rescale=True), (4, 5)),
     "update noise": (Rule(**_SMALL, noise="update", noise_std=0.1), (4, 5)),
     "state noise": (Rule(**_SMALL, noise="state", noise_std=0.1, mutable=(1, 3)), (4, 5)),
+    "clamp": (Rule(**_SMALL, clamp=(-0.6, 0.9), update_bias=True), (5, 7)),
+    "clamp below, batch norm": (Rule(**_SMALL, clamp=(None, 0.4), norm="batch", padding="circular"), (4, 5)),
+    "clamp above, alive, restore": (
+        Rule(**_SMALL, clamp=(0.2, None), alive=Alive(threshold=0.5), restore=(1, 3), padding="replicate"),
+        (6, 7),
+    ),
+    "clamp 3d": (Rule(channels=5, hidden=(6,), ndim=3, num_filters=1, clamp=(-1, 1), padding="reflect"), (3, 4, 5)),
+    "clamp 1d, mutable": (Rule(channels=19, hidden=(6,), ndim=1, clamp=(-0.5, 0.5), mutable=(2, 18)), (13,)),
     "wide": (Rule(channels=17, hidden=(33,), num_filters=3, norm="batch", mutable=(3, 17)), (7, 9)),
 }
 

@@ -148,6 +148,10 @@ def one_step(
         if rule.alive.post:
             keep = keep & living(rule, new)
         new = new * keep
+    if rule.clamp is not None:
+        lo, hi = rule.clamp
+        new = new if lo is None else torch.where(new < lo, torch.full_like(new, lo), new)
+        new = new if hi is None else torch.where(new > hi, torch.full_like(new, hi), new)
     if rule.restore is not None:
         lo, hi = rule.restore
         new = torch.cat((new[:, :lo], x[:, lo:hi], new[:, hi:]), 1)
