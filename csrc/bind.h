@@ -95,6 +95,7 @@ inline Rule read_rule(const py::dict& from) {
   rule.padding = read_enum<Padding>("padding", from["padding"]);
   rule.activation = read_enum<Activation>("activation", from["activation"]);
   rule.dense_activation = read_enum<Activation>("dense_activation", from["dense_activation"]);
+  rule.update_activation = read_enum<Activation>("update_activation", from["update_activation"]);
   rule.norm = read_enum<Norm>("norm", from["norm"]);
   rule.norm_groups = from["norm_groups"].cast<int32_t>();
   rule.negative_slope = from["negative_slope"].cast<float>();

@@ -56,7 +56,7 @@ struct Rule {
   int32_t mutable_lo, mutable_hi;  // channels that the update changes
   int32_t restore_lo, restore_hi;  // channels set back after the step; equal: none
   Padding padding;
-  Activation activation, dense_activation;
+  Activation activation, dense_activation, update_activation;
   Norm norm;
   int32_t norm_groups;  // of hidden units, under group norm
   float negative_slope;

@@ -21,7 +21,7 @@ NORMS = ("none", "batch", "running", "group", "instance", "layer")
 PERCEPTIONS = ("depthwise", "dense")
 NOISES = ("none", "update", "state")
 MAX_KERNEL = 7  # cells per axis of a filter
-_LATER = ("clamp",)  # fields that came after the first release
+_LATER = ("update_activation", "clamp")  # fields that came after the first release
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,8 @@ class Rule:
         noise: where Gaussian noise is added: to the "update" before the mask, to the mutable channels of the "state"
             after it, or "none".
         noise_std: standard deviation of that noise.
+        update_activation: of the last layer's outputs, before noise, `step_size` and fire mask; "tanh" bounds the
+            update.
         clamp: (lo, hi) that all channels are clamped to at the end of a step, before `restore`; None on one side leaves
             it open, None clamps nothing. Gradients pass where the number before the clamp is in [lo, hi].
 
@@ -99,6 +101,7 @@ class Rule:
     alive: Alive | None = None
     noise: str = "none"
     noise_std: float = 0.0
+    update_activation: str = "identity"
     clamp: tuple[float | None, float | None] | None = None
 
     def __post_init__(self) -> None:
@@ -247,6 +250,7 @@ def _normalised(rule: Rule) -> Iterator[tuple[str, Any]]:
         ("activation", ACTIVATIONS),
         ("norm", NORMS),
         ("noise", NOISES),
+        ("update_activation", ACTIVATIONS),
     ):
         yield name, _one_of(name, getattr(rule, name), allowed)
     for name in (

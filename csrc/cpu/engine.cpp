@@ -116,6 +116,7 @@ Engine::Engine(const Inputs& in, int thread_count)
     s.delta[0] = floats(tile_cells * widest);
     s.delta[1] = floats(tile_cells * widest);
     s.update = floats(tile_cells * round_up(rule.channels, width));
+    s.update_slope = floats(tile_cells * round_up(rule.channels, width));
     s.grad_perception = floats(tile_cells * ldy);
     fired_.emplace_back(most + 8 * max_width);
     cells_.emplace_back(most);

@@ -51,7 +51,7 @@ struct Packed {
   int32_t channels, filters, extra, layers;
   int32_t perception;  // P
   bool identity, dense, layer_norm;
-  Activation activation, dense_activation;
+  Activation activation, dense_activation, update_activation;
   float slope, norm_eps;
   const float* taps;      // [taps, F, Cp] depthwise filters
   const float* tap_bias;  // [F, Cp]
@@ -87,6 +87,7 @@ struct Scratch {
   float* inverse[max_hidden_layers];  // [, 1] 1 / sqrt(var + eps)
   float* delta[2];                    // [, widest] gradients on their way back
   float* update;                      // [, Cp]
+  float* update_slope;                // [, Cp] value or derivative of its activation
   float* grad_perception;             // [, Pp + W]
   Cell* cells;                        // a band's cells
   uint8_t* fired;                     // a band's mask

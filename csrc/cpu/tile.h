@@ -22,13 +22,21 @@ static void run_hidden(const Job& job, const Scratch& s, int count, bool slopes)
   }
 }
 
+// What the update layer gives, in `to` [count, Cp], before its activation.
+static void run_update(const Job& job, const Scratch& s, int count, float* to) {
+  const Packed& p = *job.packed;
+  const Dense& d = p.update;
+  const int64_t width = round_up(d.outputs, W), ld = round_up(d.inputs, W);
+  gemm<Start::bias>(count, width, d.inputs, s.value[p.layers - 1], ld, 1, d.forward, width, d.bias, to, width);
+}
+
 static void forward_tile(const Job& job, const Scratch& s, const Cell* cells, int count) {
   const Packed& p = *job.packed;
   perceive(job, s, cells, count, false);
   run_hidden(job, s, count, false);
-  const Dense& d = p.update;
-  const int64_t width = round_up(d.outputs, W), ld = round_up(d.inputs, W);
-  gemm<Start::bias>(count, width, d.inputs, s.value[p.layers - 1], ld, 1, d.forward, width, d.bias, s.update, width);
+  run_update(job, s, count, s.update);
+  const int64_t width = round_up(p.channels, W);
+  activate(p.update_activation, p.slope, count * width, s.update);
   const vec scale = all(job.scale);
   for (int i = 0; i < count; ++i) {
     float* to = job.out + static_cast<int64_t>(cells[i].padded) * p.channels;
@@ -64,6 +72,19 @@ static void delta_through_hidden(const Job& job, const Scratch& s, int layer, in
   }
 }
 
+// s.update = dL/dd times the derivative of the update's activation, which is computed again.
+static void delta_through_update(const Job& job, const Scratch& s, int count) {
+  const Packed& p = *job.packed;
+  if (p.update_activation == Activation::identity) return;
+  const int64_t size = count * round_up(p.channels, W);
+  run_update(job, s, count, s.update_slope);
+  if (slope_from_value(p.update_activation))
+    activate(p.update_activation, p.slope, size, s.update_slope);
+  else
+    differentiate(p.update_activation, size, s.update_slope, s.update_slope);
+  through_activation(p.update_activation, p.slope, size, s.update_slope, s.update_slope, s.update);
+}
+
 static void backward_tile(const Job& job, const Scratch& s, const Sums& sums, const Cell* cells, int count) {
   const Packed& p = *job.packed;
   const bool slopes = !slope_from_value(p.activation);
@@ -77,6 +98,7 @@ static void backward_tile(const Job& job, const Scratch& s, const Sums& sums, co
     const float* from = job.grad + static_cast<int64_t>(cells[i].padded) * p.channels;
     for (int c = 0; c < p.channels; c += W) store(s.update + i * Cp + c, scale * keep(load(from + c), job.touched + c));
   }
+  delta_through_update(job, s, count);
   const int last = p.layers - 1;
   const int64_t top = round_up(p.update.inputs, W);
   add_columns(count, Cp, s.update, Cp, sums.update_bias);

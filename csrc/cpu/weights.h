@@ -58,6 +58,7 @@ class PackedWeights {
     one.dense = rule.dense;
     one.activation = rule.activation;
     one.dense_activation = rule.dense_activation;
+    one.update_activation = rule.update_activation;
     one.slope = rule.negative_slope;
     one.layer_norm = has_cell_moments(rule.norm);
     one.norm_eps = rule.norm_eps;

@@ -17,6 +17,7 @@ FUSED = {
     "padding": PADDINGS,
     "activation": ACTIVATIONS,
     "dense_activation": ACTIVATIONS,
+    "update_activation": ACTIVATIONS,
     "norm": NORMS,
 }
 _MAX_LAYERS = 4
@@ -39,13 +40,15 @@ def can_fuse(rule: Rule, norms: Sequence[str] = NORMS) -> str | None:
     if len(rule.hidden) > _MAX_LAYERS:
         return f"{len(rule.hidden)} hidden layers are too many, at most {_MAX_LAYERS} are fused"
     dense = rule.dense_activation if rule.perception == "dense" else None
-    if rule.negative_slope < 0 and "leaky_relu" in (rule.activation, dense):
+    if rule.negative_slope < 0 and "leaky_relu" in (rule.activation, rule.update_activation, dense):
         return f"leaky_relu with a negative_slope below 0 ({rule.negative_slope}) is not fused"
     return None
 
 
 def cpu_only(rule: Rule) -> str | None:
     """Why no GPU kernel takes this rule, though the CPU's may, or None."""
+    if rule.update_activation != "identity":
+        return f"update_activation={rule.update_activation!r} is fused on the CPU only"
     if rule.clamp is not None:
         return f"clamp={rule.clamp} is fused on the CPU only"
     return None

@@ -77,6 +77,7 @@ def rule_numbers(rule: Rule) -> dict[str, Any]:
         "padding": PADDINGS.index(rule.padding),
         "activation": ACTIVATIONS.index(rule.activation),
         "dense_activation": ACTIVATIONS.index(rule.dense_activation),
+        "update_activation": ACTIVATIONS.index(rule.update_activation),
         "norm": NORMS.index(rule.norm),
         "norm_groups": rule.norm_groups,
         "negative_slope": rule.negative_slope,

@@ -59,7 +59,7 @@ def step(
     """
     wide_x = widened(x)
     d, stats = _mlp(rule, _perceive(rule, wide_x, params, extra).flatten(2), params)
-    d = d.unflatten(2, x.shape[2:])  # [B, M, *S]
+    d = _activate(rule.update_activation, rule, d.unflatten(2, x.shape[2:]))  # [B, M, *S]
     if rule.noise == "update" and noise is not None:
         d = d + rule.noise_std * noise
     scale = rule.step_size / rule.fire_rate if rule.fire_rescale else rule.step_size

@@ -97,6 +97,18 @@ CASES: dict[str, tuple[Rule, tuple[int, ...]]] = {
     "rescale": (Rule(**_SMALL, fire_rate=0.25, fire_rescale=True), (4, 5)),
     "update noise": (Rule(**_SMALL, noise="update", noise_std=0.1), (4, 5)),
     "state noise": (Rule(**_SMALL, noise="state", noise_std=0.1, mutable=(1, 3)), (4, 5)),
+    "tanh update": (Rule(**_SMALL, update_activation="tanh", step_size=0.3, update_bias=True), (5, 7)),
+    "tanh update, two hidden, mutable": (
+        Rule(
+            channels=19, hidden=(6, 9), update_activation="tanh", fire_rescale=True, mutable=(2, 18), padding="reflect"
+        ),
+        (4, 6),
+    ),
+    "leaky update 3d": (
+        Rule(**_SMALL, ndim=3, num_filters=1, update_activation="leaky_relu", norm="instance", clamp=(-1, 1)),
+        (3, 4, 5),
+    ),
+    "gelu update, noise": (Rule(**_SMALL, update_activation="gelu", noise="update", noise_std=0.1), (4, 5)),
     "clamp": (Rule(**_SMALL, clamp=(-0.6, 0.9), update_bias=True), (5, 7)),
     "clamp below, batch norm": (Rule(**_SMALL, clamp=(None, 0.4), norm="batch", padding="circular"), (4, 5)),
     "clamp above, alive, restore": (

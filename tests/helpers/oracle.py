@@ -131,6 +131,7 @@ def one_step(
     d = torch.einsum("mh,bh...->bm...", p["update.weight"], y)
     if rule.update_bias:
         d = d + p["update.bias"].reshape(1, -1, *[1] * rule.ndim)
+    d = activate(rule, d, rule.update_activation)
     if rule.noise == "update":
         d = d + rule.noise_std * noise
     m = 1 if fired is None else fired.to(x.dtype)
