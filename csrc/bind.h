@@ -106,7 +106,7 @@ inline Rule read_rule(const py::dict& from) {
   if (!from["alive"].is_none()) {
     const py::tuple alive = from["alive"];
     rule.alive = {alive[0].cast<int32_t>(), alive[1].cast<int32_t>(), alive[2].cast<bool>(), alive[3].cast<bool>(),
-                  alive[4].cast<float>()};
+                  alive[4].cast<float>(),   alive[5].cast<bool>(),    alive[6].cast<bool>()};
   }
   const py::tuple clamp = from["clamp"];
   rule.clamp = {clamp[0].cast<float>(), clamp[1].cast<float>()};

@@ -37,6 +37,8 @@ struct Alive {
   int32_t pool;     // window, cells per axis
   bool pre, post;
   float threshold;
+  bool wraps;         // the window goes on at the other side of the grid
+  bool gates_update;  // dead cells do not update; otherwise they become 0
 };
 
 struct Clamp {

@@ -175,7 +175,8 @@ class Rule:
 
 def _written(rule: Rule) -> dict[str, Any]:
     defaults = {field.name: field.default for field in fields(Rule)}
-    return {name: value for name, value in asdict(rule).items() if name not in _LATER or value != defaults[name]}
+    written = {name: value for name, value in asdict(rule).items() if name not in _LATER or value != defaults[name]}
+    return written | {"alive": rule.alive and rule.alive.written()}
 
 
 @lru_cache(maxsize=256)

@@ -115,7 +115,7 @@ class Backward {
       }
       const int64_t row = sample * engine_.tables.rows() + z * size[1] + y;
       if (engine_.clamps) K_.gate(from + r[2] * C, size[2] * C, here.inside + row * bit_bytes(size[2] * C));
-      const uint8_t* life = engine_.alive ? life_.data() + sample * N + (z * size[1] + y) * size[2] : nullptr;
+      const uint8_t* life = engine_.clears ? life_.data() + sample * N + (z * size[1] + y) * size[2] : nullptr;
       if (life && !engine_.restore && !std::memchr(life, 1, size[2])) {
         std::memset(to, 0, 4 * line * C);
         continue;

@@ -70,6 +70,7 @@ Engine::Engine(const Inputs& in, int thread_count)
       P(perception_size(in.rule)),
       bands(make_bands(geometry, in.grid.batch, thread_count)),
       alive(in.rule.alive.channel >= 0),
+      clears(alive && !in.rule.alive.gates_update),
       restore(in.rule.restore_lo < in.rule.restore_hi),
       clamps(has_clamp(in.rule)),
       measures(has_batch_moments(in.rule.norm) || has_sample_moments(in.rule.norm)),
@@ -210,18 +211,19 @@ void Engine::step_again(int64_t t, const float* x, float* next, const StepTape& 
 
 void Engine::run(int64_t t, const float* x, float* next, const StepTape& tape, bool measured, float* kept) {
   if (measures) normalise(tape);
-  const bool skip_dead = alive && inputs.rule.alive.pre, settles = alive || restore || clamps;
+  const bool skip_dead = alive && inputs.rule.alive.pre, settles = clears || restore || clamps;
   if (alive) living(x, pre_);
   const int64_t size = padded_sample(), C = inputs.rule.channels;
-  if (skip_dead) {
+  const uint8_t* moves = skip_dead ? (clears ? near_.data() : pre_.data()) : nullptr;
+  if (alive && !clears) write_life(pre_, tape);
+  if (skip_dead && clears) {
 #pragma omp parallel num_threads(threads)
     {
       std::vector<uint8_t> spare;
 #pragma omp for schedule(static)
       for (int64_t b = 0; b < inputs.grid.batch; ++b)
         // A cell that is dead before the step still counts for its neighbours' life after it.
-        dilate(geometry, inputs.rule.alive.pool / 2, pre_.data() + b * geometry.cells,
-               near_.data() + b * geometry.cells, spare);
+        dilate(geometry, inputs.rule.alive, pre_.data() + b * geometry.cells, near_.data() + b * geometry.cells, spare);
     }
   }
 #pragma omp parallel for num_threads(threads) schedule(static)
@@ -235,7 +237,7 @@ void Engine::run(int64_t t, const float* x, float* next, const StepTape& tape, b
     if (measured) keep_seen(here, sample, true);
     const int64_t begin = padded_place(band.begin) * C, end = (padded_place(band.end - 1) + 1) * C;
     std::memcpy(here.out + begin, here.x + begin, 4 * (end - begin));
-    const uint8_t* wanted = skip_dead ? near_.data() + sample * geometry.cells : nullptr;
+    const uint8_t* wanted = moves ? moves + sample * geometry.cells : nullptr;
     kernels.forward(here, s, s.cells, list_cells(t, sample, band, wanted, s));
     if (kept && !settles) cut_band(sample, band, here.out, kept);  // while it is in the cache
   }
@@ -273,30 +275,32 @@ void Engine::living(const float* x, std::vector<uint8_t>& plane) const {
         }
       }
       uint8_t* mask = plane.data() + b * N;
-      dilate(geometry, rule.pool / 2, above.data(), mask, spare);
+      dilate(geometry, rule, above.data(), mask, spare);
       for (int64_t n = 0; n < N; ++n) mask[n] = mask[n] == 1;  // the largest of some values and a NaN is a NaN
     }
   }
+}
+
+void Engine::write_life(const std::vector<uint8_t>& life, const StepTape& tape) const {
+  const int64_t N = geometry.cells;
+  if (!tape.life) return;
+#pragma omp parallel for num_threads(threads) schedule(static)
+  for (int64_t b = 0; b < inputs.grid.batch; ++b) pack_bits(life.data() + b * N, N, tape.life + b * ((N + 7) / 8));
 }
 
 // The alive mask, the clamp and the restored channels, after all cells have moved.
 void Engine::settle(const float* x, float* next, const StepTape& tape) {
   const Rule& rule = inputs.rule;
   const int64_t C = rule.channels, N = geometry.cells, cells = inputs.grid.batch * N;
-  if (alive) {
+  if (clears) {
     life_.assign(cells, 1);
     if (rule.alive.post) living(next, life_);
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t b = 0; b < inputs.grid.batch; ++b) {
-      uint8_t* life = life_.data() + b * N;
-      if (rule.alive.pre)
-        for (int64_t i = 0; i < N; ++i) life[i] &= pre_[b * N + i];
-      if (tape.life) pack_bits(life, N, tape.life + b * ((N + 7) / 8));
-    }
+    for (int64_t i = 0; rule.alive.pre && i < cells; ++i) life_[i] &= pre_[i];
+    write_life(life_, tape);
   }
   const int64_t line = geometry.size[2], bytes = bit_bytes(line * C);
   each_row([&](int64_t sample, int64_t row, int64_t cell, int64_t padded) {
-    for (int64_t i = 0; alive && i < line; ++i) {
+    for (int64_t i = 0; clears && i < line; ++i) {
       const int64_t begin = i;
       while (i < line && !life_[cell + i]) ++i;
       float* dead = next + (padded + begin) * C;

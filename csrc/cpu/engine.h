@@ -16,7 +16,7 @@ namespace ncafast::cpu {
 struct StepTape {
   float* mean;      // [sets, P] of the perception over the cells of a set, see norm.h
   float* second;    // [sets, P, P] central second moment
-  uint8_t* life;    // [B, ceil(cells / 8)] bits: cells that are alive after the step
+  uint8_t* life;    // [B, ceil(cells / 8)] bits: cells that the alive mask keeps or lets update
   uint8_t* inside;  // [B, rows, bit_bytes(line * C)] bits: numbers whose gradient passes the clamp
 };
 
@@ -73,7 +73,7 @@ class Engine {
   const int32_t P;
   const std::vector<Band> bands;
   std::vector<Scratch> scratch;
-  const bool alive, restore, clamps, measures, keeps_seen;
+  const bool alive, clears, restore, clamps, measures, keeps_seen;  // clears: dead cells become 0
 
  private:
   void run(int64_t t, const float* x, float* next, const StepTape& tape, bool measured, float* kept);
@@ -83,6 +83,7 @@ class Engine {
   bool measure_about_shifts(const float* x, int64_t t, const StepTape& tape, std::vector<uint8_t>& wanted);
   bool take_moments(int64_t set, const std::vector<double>& sums, const StepTape& tape);
   void settle(const float* x, float* next, const StepTape& tape);
+  void write_life(const std::vector<uint8_t>& life, const StepTape& tape) const;
   void living(const float* x, std::vector<uint8_t>& plane) const;
   float* floats(int64_t count);
   template <class Work>

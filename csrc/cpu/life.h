@@ -8,8 +8,10 @@
 
 namespace ncafast::cpu {
 
-// to = whether any cell within `reach` along every axis is set; both [z, y, x] of one sample.
-inline void dilate(const Geometry& g, int reach, const uint8_t* from, uint8_t* to, std::vector<uint8_t>& spare) {
+// to = whether any cell within the window along every axis is set; both [z, y, x] of one sample.
+inline void dilate(const Geometry& g, const Alive& rule, const uint8_t* from, uint8_t* to,
+                   std::vector<uint8_t>& spare) {
+  const int reach = rule.pool / 2;
   std::copy_n(from, g.cells, to);
   int64_t inner = g.cells;  // cells of the present axis and those inside it
   for (int axis = 0; axis < 3; ++axis) {
@@ -21,6 +23,9 @@ inline void dilate(const Geometry& g, int reach, const uint8_t* from, uint8_t* t
         uint8_t* line = to + outer;
         for (int64_t i = 0; i < inner - shift; ++i) line[i] |= near[i + shift];
         for (int64_t i = shift; i < inner; ++i) line[i] |= near[i - shift];
+        if (!rule.wraps) continue;
+        for (int64_t i = 0; i < shift; ++i) line[i] |= near[i - shift + inner];
+        for (int64_t i = inner - shift; i < inner; ++i) line[i] |= near[i + shift - inner];
       }
     inner = stride;
   }

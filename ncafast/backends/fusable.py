@@ -49,6 +49,10 @@ def cpu_only(rule: Rule) -> str | None:
     """Why no GPU kernel takes this rule, though the CPU's may, or None."""
     if rule.update_activation != "identity":
         return f"update_activation={rule.update_activation!r} is fused on the CPU only"
+    if rule.alive is not None and rule.alive.wrap:
+        return "alive.wrap=True is fused on the CPU only"
+    if rule.alive is not None and rule.alive.gates != "state":
+        return f"alive.gates={rule.alive.gates!r} is fused on the CPU only"
     if rule.clamp is not None:
         return f"clamp={rule.clamp} is fused on the CPU only"
     return None

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ncafast import philox
+from ncafast.alive import Alive
 from ncafast.backends import extra_channels
 from ncafast.backends.fusable import ACTIVATIONS, NORMS, PADDINGS
 from ncafast.backends.plan import Call
@@ -59,6 +60,18 @@ def gradients(
     return wanted
 
 
+def _alive_numbers(alive: Alive) -> tuple[Any, ...]:
+    return (
+        alive.channel,
+        alive.pool,
+        alive.pre,
+        alive.post,
+        alive.threshold,
+        alive.wrap,
+        alive.gates == "update",
+    )
+
+
 def rule_numbers(rule: Rule) -> dict[str, Any]:
     """The rule, names of choices as their numbers in csrc/rollout.h."""
     alive, restore = rule.alive, rule.restore or (0, 0)
@@ -84,6 +97,6 @@ def rule_numbers(rule: Rule) -> dict[str, Any]:
         "norm_eps": rule.norm_eps,
         "update_scale": rule.step_size / (rule.fire_rate if rule.fire_rescale else 1.0),
         "fire_limit": philox.threshold(rule.fire_rate),
-        "alive": None if alive is None else (alive.channel, alive.pool, alive.pre, alive.post, alive.threshold),
+        "alive": None if alive is None else _alive_numbers(alive),
         "clamp": (-math.inf if lo is None else lo, math.inf if hi is None else hi),
     }

@@ -67,13 +67,16 @@ def step(
         d = d * scale
     if fired is not None:
         d = d * fired.to(d.dtype)
+    alive = rule.alive
+    if alive is not None and alive.gates == "update":
+        d = d * _living(alive, x).to(d.dtype)
     moved = wide_x[:, rule.lo : rule.hi] + d
     if rule.noise == "state" and noise is not None:
         moved = moved + rule.noise_std * noise
     new = torch.cat((wide_x[:, : rule.lo], moved, wide_x[:, rule.hi :]), 1)
-    if rule.alive is not None:
+    if alive is not None and alive.gates == "state":
         rounded = new.to(x.dtype)
-        new = widened(rounded) * _alive(rule.alive, x, rounded).to(new.dtype)
+        new = widened(rounded) * _alive(alive, x, rounded).to(new.dtype)
     if rule.clamp is not None:
         new = _clamped(rule.clamp, new, x.dtype)
     if rule.restore is not None:
@@ -316,5 +319,10 @@ def _alive(alive: Alive, before: Tensor, after: Tensor) -> Tensor:
 
 def _living(alive: Alive, x: Tensor) -> Tensor:
     channel = widened(x[:, alive.channel : alive.channel + 1].detach())
-    pool = _MAX_POOL[x.dim() - 2]
-    return pool(channel, alive.pool, stride=1, padding=alive.pool // 2) > alive.threshold
+    pool, reach = _MAX_POOL[x.dim() - 2], alive.pool // 2
+    if not alive.wrap:
+        return pool(channel, alive.pool, stride=1, padding=reach) > alive.threshold
+    for axis in range(2, x.dim()):  # F.pad goes round no more than once
+        places = torch.arange(-reach, x.shape[axis] + reach, device=x.device) % x.shape[axis]
+        channel = channel.index_select(axis, places)
+    return pool(channel, alive.pool, stride=1) > alive.threshold

@@ -95,7 +95,8 @@ def rules(draw):
     if draw(st.integers(0, 3)) == 0:
         pre, post = draw(st.sampled_from([(True, True), (True, False), (False, True)]))
         pool, threshold = draw(st.sampled_from([1, 3, 5])), draw(st.sampled_from([0.0, 0.3, 0.8]))
-        alive = Alive(draw(st.integers(0, channels - 1)), threshold, pool, pre, post)
+        wrap, gates = draw(st.booleans()), "state" if post else draw(st.sampled_from(["state", "update"]))
+        alive = Alive(draw(st.integers(0, channels - 1)), threshold, pool, pre, post, wrap, gates)
     rate = draw(st.sampled_from([0.0, 0.2, 0.5, 0.5, 0.9, 1.0]))
     return Rule(
         channels=channels,

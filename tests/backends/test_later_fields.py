@@ -9,7 +9,7 @@ import torch
 from cases import CASES, make_extra, make_masks, make_params, make_state
 from parity import run
 
-from ncafast import Rule, backends, rollout
+from ncafast import Alive, Rule, backends, rollout
 
 # Text of a rule as the first release wrote it.
 EARLIER = (
@@ -22,15 +22,17 @@ EARLIER = (
 )
 LATER = {
     "clamp": {"clamp": (-1, 1)},
+    "alive.wrap": {"alive": Alive(wrap=True)},
+    "alive.gates": {"alive": Alive(post=False, gates="update")},
     "update_activation": {"update_activation": "tanh"},
 }
-WORDS = ("clamp", " update")  # of their cases
+WORDS = ("clamp", " update", "wraps")  # of their cases
 CASES_OF_LATER = [name for name in CASES if any(word in name for word in WORDS) and "noise" not in name]
 
 
 def test_a_rule_without_later_fields_has_the_text_of_the_first_release():
     rule = Rule.from_json(EARLIER)
-    assert rule.to_json() == EARLIER
+    assert rule.alive == Alive() and rule.to_json() == EARLIER
     for changes in LATER.values():
         later = rule.replace(**changes)
         assert later.to_json() != EARLIER and Rule.from_json(later.to_json()) == later
@@ -72,3 +74,18 @@ def test_gradients_pass_at_the_limits_of_a_clamp_and_not_beyond():
         torch.testing.assert_close(got, want, equal_nan=True)
         grad = torch.autograd.grad(got.sum(), x)[0]
         assert grad.flatten().tolist() == [1, 1, 4, 0, 0, 0, 0, 1]
+
+
+@pytest.mark.parametrize("pool", [3, 5, 63])
+def test_a_torus_has_no_edge(pool):
+    """Everything rolled gives everything rolled, also where a dead cell counts for a living one across the edge."""
+    rule = Rule(channels=4, hidden=5, padding="circular", alive=Alive(3, 0.9, pool, wrap=True))
+    params = make_params(rule, torch.float32)
+    x, masks = make_state(rule, (9, 11), torch.float32), make_masks(rule, 1, (9, 11))
+    x[:, 3, :, 2:] = -1.0
+    out = rollout(x, rule, params, 1, fire_mask=masks, backend="cpu")
+    assert pool == 63 or 0 < (out == 0).sum() < out.numel()
+    for by in ((0, 5), (3, 9), (8, 1)):
+        moved = rollout(x.roll(by, (2, 3)), rule, params, 1, fire_mask=masks.roll(by, (3, 4)), backend="cpu")
+        torch.testing.assert_close(moved, out.roll(by, (2, 3)), rtol=1e-5, atol=1e-6)
+        assert torch.equal(moved == 0, out.roll(by, (2, 3)) == 0)

@@ -87,6 +87,10 @@ def test_shapes_of_two_layers_dense_and_running():
         ({"perception": "dense"}, "needs dense_channels >= 1"),
         ({"norm": "group", "norm_groups": 3}, "norm_groups=3 must divide"),
         ({"alive": Alive(channel=16)}, "alive.channel=16 must be below channels=16"),
+        ({"clamp": (1, -1)}, "clamp=(1.0, -1.0) must satisfy lo <= hi"),
+        ({"clamp": (None, None)}, "clamp=(None, None) must satisfy"),
+        ({"clamp": (0, float("inf"))}, "clamp=inf is not allowed: it must be finite"),
+        ({"update_activation": "swish"}, "update_activation='swish' is not allowed"),
         ({"fire_rate": 0, "fire_rescale": True}, "divides by fire_rate"),
     ],
 )
@@ -108,6 +112,7 @@ def test_wrong_values_are_named(fields, message):
         ({"hidden": torch.tensor([3, 4])}, "hidden must be an int, got Tensor tensor([3, 4])"),
         ({"step_size": torch.zeros(9, 9)}, "step_size must be a number, got Tensor tensor([[0., 0., 0."),
         ({"mutable": 3}, "mutable must be (first, end)"),
+        ({"clamp": 8}, "clamp must be (lo, hi) or None, got 8"),
         ({"alive": (3, 0.1)}, "alive must be an Alive or None, got tuple"),
     ],
 )
@@ -131,6 +136,10 @@ def test_alive_checks_itself():
     with pytest.raises(ValueError, match="alive.pool=1180591620717411303425 is not allowed: it must be 1 to 63"):
         Alive(3, 0.1, 2**70 + 1)
     assert Alive(pool=63).pool == 63
+    with pytest.raises(ValueError, match="alive.gates='cells' is not allowed: choose one of state, update"):
+        Alive(gates="cells")
+    with pytest.raises(ValueError, match="set post=False"):
+        Alive(gates="update")
 
 
 @pytest.mark.parametrize(

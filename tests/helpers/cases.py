@@ -97,6 +97,30 @@ CASES: dict[str, tuple[Rule, tuple[int, ...]]] = {
     "rescale": (Rule(**_SMALL, fire_rate=0.25, fire_rescale=True), (4, 5)),
     "update noise": (Rule(**_SMALL, noise="update", noise_std=0.1), (4, 5)),
     "state noise": (Rule(**_SMALL, noise="state", noise_std=0.1, mutable=(1, 3)), (4, 5)),
+    "alive wraps": (Rule(**_SMALL, padding="circular", alive=Alive(channel=3, threshold=0.8, wrap=True)), (6, 7)),
+    "alive wraps round, 3d": (
+        Rule(**_SMALL, ndim=3, num_filters=1, alive=Alive(0, 1.7, pool=7, post=False, wrap=True)),
+        (2, 5, 9),
+    ),
+    "alive gates the update": (
+        Rule(**_SMALL, update_bias=True, alive=Alive(1, 0.7, post=False, gates="update")),
+        (6, 7),
+    ),
+    "alive gates the update, clamp, restore": (
+        Rule(
+            **_SMALL,
+            norm="batch",
+            alive=Alive(2, 0.3, pool=1, post=False, wrap=True, gates="update"),
+            clamp=(-1, 1),
+            restore=(0, 1),
+            padding="reflect",
+        ),
+        (5, 7),
+    ),
+    "alive gates the update, noise": (
+        Rule(**_SMALL, noise="state", noise_std=0.1, alive=Alive(1, 0.7, post=False, gates="update")),
+        (4, 5),
+    ),
     "tanh update": (Rule(**_SMALL, update_activation="tanh", step_size=0.3, update_bias=True), (5, 7)),
     "tanh update, two hidden, mutable": (
         Rule(

@@ -106,10 +106,10 @@ def living(rule: Rule, x: Tensor) -> Tensor:
     a = rule.alive
     channel = x[:, a.channel : a.channel + 1]
     reach = range(-(a.pool // 2), a.pool // 2 + 1)
-    best = torch.full_like(channel, -math.inf)
+    best, edge = torch.full_like(channel, -math.inf), "circular" if a.wrap else "zeros"
     for offset in itertools.product(reach, repeat=rule.ndim):
-        inside = shifted(torch.ones_like(channel), offset, "zeros") > 0
-        best = torch.where(inside, torch.maximum(best, shifted(channel, offset, "zeros")), best)
+        inside = shifted(torch.ones_like(channel), offset, edge) > 0
+        best = torch.where(inside, torch.maximum(best, shifted(channel, offset, edge)), best)
     return best > a.threshold
 
 
@@ -138,11 +138,14 @@ def one_step(
     if rule.fire_rescale:
         m = m / rule.fire_rate
     d = rule.step_size * m * d
+    gated = rule.alive is not None and rule.alive.gates == "update"
+    if gated:
+        d = d * living(rule, x)
     if rule.noise == "state":
         d = d + rule.noise_std * noise
     lo, hi = rule.mutable or (0, rule.channels)
     new = torch.cat((x[:, :lo], x[:, lo:hi] + d, x[:, hi:]), 1)
-    if rule.alive is not None:
+    if rule.alive is not None and not gated:
         keep = torch.ones_like(x[:, :1], dtype=torch.bool)
         if rule.alive.pre:
             keep = keep & living(rule, x)
