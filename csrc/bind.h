@@ -102,6 +102,8 @@ inline Rule read_rule(const py::dict& from) {
   rule.norm_eps = from["norm_eps"].cast<float>();
   rule.update_scale = from["update_scale"].cast<float>();
   rule.fire_limit = from["fire_limit"].cast<uint64_t>();
+  rule.keep_limit = from["keep_limit"].cast<uint64_t>();
+  rule.keep_scale = from["keep_scale"].cast<float>();
   rule.alive.channel = -1;
   if (!from["alive"].is_none()) {
     const py::tuple alive = from["alive"];

@@ -18,7 +18,7 @@ struct Block {
   uint32_t word[4];
 };
 
-enum class Stream : uint32_t { fire = 0, noise = 1 };
+enum class Stream : uint32_t { fire = 0, noise = 1, dropout = 2 };
 
 NCAFAST_HOST_DEVICE inline Block philox4x32(Block counter, uint64_t seed) {
   uint32_t c0 = counter.word[0], c1 = counter.word[1];

@@ -65,6 +65,8 @@ struct Rule {
   float norm_eps;
   float update_scale;   // step size, divided by the fire rate where the rule rescales
   uint64_t fire_limit;  // floor(fire rate * 2^32); 2^32 draws nothing
+  uint64_t keep_limit;  // the same of the hidden units that dropout keeps
+  float keep_scale;     // of those units, 1 / (1 - dropout)
   Alive alive;
   Clamp clamp;  // of the state at the end of a step
 };

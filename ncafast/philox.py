@@ -20,6 +20,7 @@ ROUNDS = 10
 WORD = 0xFFFFFFFF
 STREAM_FIRE = 0
 STREAM_NOISE = 1
+STREAM_DROPOUT = 2
 MAX_ELEMENTS = 1 << 58  # the fourth counter word has 24 bits left for a cell index beyond 2^34
 
 
@@ -94,6 +95,32 @@ def normal(
     angle = (odd.double() + 0.5) * (2.0 * math.pi * 2.0**-32)
     drawn = _interleave(radius * angle.cos(), radius * angle.sin(), elements)
     return drawn.to(dtype).reshape(batch, channels, *spatial)
+
+
+def kept_units(
+    batch: int,
+    cells: int,
+    hidden: tuple[int, ...],
+    dropout: float,
+    seed: Tensor,  # [1] int64, the 64-bit seed in two's complement
+    *,
+    step: int = 0,
+    first_sample: int = 0,
+    device: torch.device | str | None = None,
+) -> list[Tensor]:  # each [B, H, N] bool
+    """Draw which hidden units stay in one step; True with probability 1 - `dropout`, independent of `fire_mask`.
+
+    Per layer of `hidden` units. A cell's numbers follow one another, layer by layer, each layer from a new block on.
+    Raises ValueError when a counter word would overflow.
+    """
+    limit, rounded = threshold(1.0 - dropout), [(units + 3) // 4 * 4 for units in hidden]
+    elements = cells * sum(rounded)
+    check_counter(batch, elements, step, first_sample)
+    device = seed.device if device is None else torch.device(device)
+    even, odd = _blocks(batch, elements, seed, step, first_sample, STREAM_DROPOUT, device)
+    stays = _interleave(even < limit, odd < limit, elements).view(batch, cells, sum(rounded))
+    layers = zip(stays.split(rounded, 2), hidden, strict=True)
+    return [layer[..., :units].transpose(1, 2) for layer, units in layers]
 
 
 def check_counter(batch: int, elements: int, step: int, first_sample: int) -> None:

@@ -21,7 +21,7 @@ NORMS = ("none", "batch", "running", "group", "instance", "layer")
 PERCEPTIONS = ("depthwise", "dense")
 NOISES = ("none", "update", "state")
 MAX_KERNEL = 7  # cells per axis of a filter
-_LATER = ("update_activation", "clamp")  # fields that came after the first release
+_LATER = ("hidden_dropout", "update_activation", "clamp")  # fields that came after the first release
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,8 @@ class Rule:
         noise: where Gaussian noise is added: to the "update" before the mask, to the mutable channels of the "state"
             after it, or "none".
         noise_std: standard deviation of that noise.
+        hidden_dropout: probability that a hidden unit is set to 0 after its activation, in each cell and step anew; the
+            others are divided by 1 - `hidden_dropout`. 0 to below 1. `for_eval` switches it off.
         update_activation: of the last layer's outputs, before noise, `step_size` and fire mask; "tanh" bounds the
             update.
         clamp: (lo, hi) that all channels are clamped to at the end of a step, before `restore`; None on one side leaves
@@ -101,6 +103,7 @@ class Rule:
     alive: Alive | None = None
     noise: str = "none"
     noise_std: float = 0.0
+    hidden_dropout: float = 0.0
     update_activation: str = "identity"
     clamp: tuple[float | None, float | None] | None = None
 
@@ -148,8 +151,9 @@ class Rule:
         return f"C{self.channels} H{'x'.join(map(str, self.hidden))}, {filters} {size}, norm {self.norm}"
 
     def for_eval(self) -> Rule:
-        """The rule in evaluation: with `fire_in_eval` off every cell fires, unscaled."""
-        return self if self.fire_in_eval else self.replace(fire_rate=1.0, fire_rescale=False)
+        """The rule in evaluation: no hidden unit is dropped, and with `fire_in_eval` off every cell fires, unscaled."""
+        rule = self.replace(hidden_dropout=0.0) if self.hidden_dropout else self
+        return rule if self.fire_in_eval else rule.replace(fire_rate=1.0, fire_rescale=False)
 
     def replace(self, **changes: Any) -> Rule:
         """A copy with some fields changed; an unknown field is a TypeError that lists the known ones."""
@@ -268,6 +272,7 @@ def _normalised(rule: Rule) -> Iterator[tuple[str, Any]]:
     yield "norm_eps", number("norm_eps", rule.norm_eps, low=0.0)
     yield "noise_std", number("noise_std", rule.noise_std, low=0.0)
     yield "fire_rate", number("fire_rate", rule.fire_rate, low=0.0, high=1.0)
+    yield "hidden_dropout", number("hidden_dropout", rule.hidden_dropout, low=0.0, high=1.0)
     yield "mutable", _channel_range("mutable", rule.mutable, rule.channels)
     yield "restore", _channel_range("restore", rule.restore, rule.channels)
     yield "clamp", limits("clamp", rule.clamp)
@@ -285,6 +290,8 @@ def _check_together(rule: Rule) -> None:
                 raise ValueError(f"norm_groups={rule.norm_groups} must divide each hidden width, got {rule.hidden}")
     if rule.fire_rescale and rule.fire_rate == 0:
         raise ValueError("fire_rescale=True divides by fire_rate, so fire_rate must be above 0")
+    if rule.hidden_dropout == 1:
+        raise ValueError("hidden_dropout=1.0 leaves nothing to update with; it must be below 1")
     if rule.alive is not None:
         if not isinstance(rule.alive, Alive):
             raise TypeError(f"alive must be an Alive or None, got {type(rule.alive).__name__}")

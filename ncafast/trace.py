@@ -153,7 +153,7 @@ def _refuse_forward_mode(x: Tensor, params: list[Tensor], extra: Tensor | None) 
 
 
 def _is_random(rule: Rule, fire_mask: Tensor | None) -> bool:
-    return (fire_mask is None and rule.fire_rate < 1.0) or rule.noise != "none"
+    return (fire_mask is None and rule.fire_rate < 1.0) or rule.noise != "none" or rule.hidden_dropout > 0.0
 
 
 def _drawn(seed: int | Tensor | None, x: Tensor, random: bool) -> Tensor:

@@ -98,6 +98,9 @@ Engine::Engine(const Inputs& in, int thread_count)
   int64_t widest = rule.dense ? round_up(rule.filters, width) : 0;
   for (int layer = 0; layer < rule.layers; ++layer)
     widest = std::max({widest, round_up(rule.hidden[layer], width), round_up(weights.inputs(layer), width)});
+  const bool drops = rule.keep_limit >> 32 == 0;
+  int64_t drawn = 0;  // bytes of a cell
+  for (int layer = 0; layer < rule.layers; ++layer) drawn += round_up(rule.hidden[layer], 4);
   const int64_t ldy = round_up(P, 24) + width, seen = round_up(rule.filters, width);
   for (int i = 0; i < threads; ++i) {
     Scratch s{};
@@ -107,7 +110,12 @@ Engine::Engine(const Inputs& in, int thread_count)
       s.seen_slope = floats(tile_cells * seen);
     }
     s.perception = floats(tile_cells * ldy);
+    if (drops) {
+      drawn_.emplace_back(drawn);
+      s.drawn = drawn_.back().data();
+    }
     for (int layer = 0; layer < rule.layers; ++layer) {
+      if (drops) s.kept[layer] = floats(tile_cells * round_up(rule.hidden[layer], width));
       s.value[layer] = floats(tile_cells * round_up(rule.hidden[layer], width));
       s.slope[layer] = floats(tile_cells * round_up(rule.hidden[layer], width));
       if (!has_cell_moments(rule.norm)) continue;
@@ -150,6 +158,8 @@ Job Engine::job(int64_t t, int64_t sample) const {
   job.geometry = &geometry;
   job.packed = &weights.packed[set_of(sample)];
   job.scale = inputs.rule.update_scale;
+  job.dropout = {inputs.rule.keep_limit, *inputs.fire.seed, static_cast<uint32_t>(inputs.plan.first_sample + sample),
+                 static_cast<uint32_t>(inputs.plan.first_step + t), inputs.rule.keep_scale};
   job.moved = moved_.data();
   job.touched = touched_.data();
   const Extra<const float>& extra = inputs.extra;

@@ -91,7 +91,7 @@ class Engine {
 
   std::vector<Floats> memory_;
   Floats seen_;  // [B, cells, F * C]
-  std::vector<std::vector<uint8_t>> fired_;
+  std::vector<std::vector<uint8_t>> fired_, drawn_;
   std::vector<std::vector<Cell>> cells_;
   std::vector<uint32_t> moved_, touched_;
   std::vector<uint8_t> past_clamp_;         // [bit_bytes(line * C)] ones on the channels that are set back after it

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "kinds.h"
+#include "philox.h"
 #include "rollout.h"
 
 namespace ncafast::cpu {
@@ -85,12 +86,22 @@ struct Scratch {
   float* slope[max_hidden_layers];    // [, Hp] derivative of the activation
   float* normal[max_hidden_layers];   // [, Hp] layer norm before its weight: of mean 0 and variance 1
   float* inverse[max_hidden_layers];  // [, 1] 1 / sqrt(var + eps)
+  float* kept[max_hidden_layers];     // [, Hp] factors of dropout
+  uint8_t* drawn;                     // a cell's words of dropout
   float* delta[2];                    // [, widest] gradients on their way back
   float* update;                      // [, Cp]
   float* update_slope;                // [, Cp] value or derivative of its activation
   float* grad_perception;             // [, Pp + W]
   Cell* cells;                        // a band's cells
   uint8_t* fired;                     // a band's mask
+};
+
+// Which hidden units stay, see draw_kept: those whose word is below the limit.
+struct Dropout {
+  uint64_t limit, seed;
+  uint32_t sample, step;
+  float scale;  // of those that stay
+  bool drops() const { return limit >> 32 == 0; }
 };
 
 // One sample in one step; P* stands for the padded axes.
@@ -102,6 +113,7 @@ struct Job {
   const float* grad;        // [P*, C] backward: dL/dx_(t+1)
   float* grad_x;            // [P*, C] backward: dL/dx_t, added to
   float scale;              // of the update
+  Dropout dropout;          // of the hidden units
   const uint32_t* moved;    // [Cp] all ones on the mutable channels
   const uint32_t* touched;  // [Cp] all ones on those of them whose update counts in the end
   const float* extra;       // this sample and step, strides as below

@@ -14,4 +14,6 @@
 //
 #include "clamp_kernel.h"
 //
+#include "draws.h"
+//
 #include "tile.h"

@@ -1,8 +1,9 @@
 // The tile kernels: a handful of cells through a whole step, forward and backward, without leaving the cache.
 
 // The MLP on the perception in scratch; leaves every layer's value, and slopes where backward will ask for them.
-static void run_hidden(const Job& job, const Scratch& s, int count, bool slopes) {
+static void run_hidden(const Job& job, const Scratch& s, const Cell* cells, int count, bool slopes) {
   const Packed& p = *job.packed;
+  if (job.dropout.drops()) draw_kept(job, s, cells, count);
   const float* input = s.perception;
   int64_t ld = perception_stride(p);
   for (int layer = 0; layer < p.layers; ++layer) {
@@ -17,6 +18,7 @@ static void run_hidden(const Job& job, const Scratch& s, int count, bool slopes)
       if (slopes) differentiate(p.activation, count * width, z, s.slope[layer]);
       activate(p.activation, p.slope, count * width, z);
     }
+    drop(job, s, layer, count, z);
     input = z;
     ld = width;
   }
@@ -33,7 +35,7 @@ static void run_update(const Job& job, const Scratch& s, int count, float* to) {
 static void forward_tile(const Job& job, const Scratch& s, const Cell* cells, int count) {
   const Packed& p = *job.packed;
   perceive(job, s, cells, count, false);
-  run_hidden(job, s, count, false);
+  run_hidden(job, s, cells, count, false);
   run_update(job, s, count, s.update);
   const int64_t width = round_up(p.channels, W);
   activate(p.update_activation, p.slope, count * width, s.update);
@@ -70,6 +72,7 @@ static void delta_through_hidden(const Job& job, const Scratch& s, int layer, in
     gemm<Start::zero>(count, width, above.outputs, from, ld, 1, above.backward, width, nullptr, to, width);
     through_activation(p.activation, p.slope, count * width, value, s.slope[layer], to);
   }
+  drop(job, s, layer, count, to);
 }
 
 // s.update = dL/dd times the derivative of the update's activation, which is computed again.
@@ -89,7 +92,7 @@ static void backward_tile(const Job& job, const Scratch& s, const Sums& sums, co
   const Packed& p = *job.packed;
   const bool slopes = !slope_from_value(p.activation);
   perceive(job, s, cells, count, p.dense && !slope_from_value(p.dense_activation));
-  run_hidden(job, s, count, slopes);
+  run_hidden(job, s, cells, count, slopes);
 
   // dL/dd: the gradient of the next state, where an update counts.
   const int64_t Cp = round_up(p.channels, W);
@@ -198,37 +201,6 @@ static void affine(const Job& job, const Scratch& s, const Sums& sums, const flo
 static void matmul(int64_t M, int64_t N, int64_t K, const float* a, int64_t am, int64_t ak, const float* b, int64_t ldb,
                    float* d, int64_t ldd) {
   gemm<Start::zero>(M, N, K, a, am, ak, b, ldb, nullptr, d, ldd);
-}
-
-// Philox4x32-10 on W / 2 counters at once (see philox.h); a block is four cells.
-static void draw(uint8_t* fired, int64_t first_block, int64_t blocks, uint32_t sample, uint32_t step, uint64_t seed,
-                 uint64_t limit) {
-  constexpr int lanes = W / 2;
-  const wide low = wide{} + 0xFFFFFFFFu;
-  wide lane;
-  for (int i = 0; i < lanes; ++i) lane[i] = i;
-  for (int64_t b = 0; b < blocks; b += lanes) {
-    const wide index = lane + static_cast<uint64_t>(first_block + b);
-    wide c0 = index & low, c1 = wide{} + sample, c2 = wide{} + step;
-    wide c3 = ((index >> 32) << 8) & low;  // the stream of fire masks is 0
-    uint32_t k0 = static_cast<uint32_t>(seed), k1 = static_cast<uint32_t>(seed >> 32);
-    for (int round = 0; round < 10; ++round) {
-      const wide p0 = (c0 & low) * uint64_t{0xD2511F53}, p1 = (c2 & low) * uint64_t{0xCD9E8D57};
-      c0 = (p1 >> 32) ^ c1 ^ (wide{} + k0);
-      c2 = (p0 >> 32) ^ c3 ^ (wide{} + k1);
-      c1 = p1 & low;
-      c3 = p0 & low;
-      k0 += 0x9E3779B9u;
-      k1 += 0xBB67AE85u;
-    }
-    const wide bytes = ((wide)(c0 < limit) & 1) | ((wide)(c1 < limit) & (1 << 8)) | ((wide)(c2 < limit) & (1 << 16)) |
-                       ((wide)(c3 < limit) & (1 << 24));
-    const int64_t now = blocks - b < lanes ? blocks - b : lanes;
-    for (int64_t i = 0; i < now; ++i) {
-      const uint32_t four = static_cast<uint32_t>(bytes[i]);
-      __builtin_memcpy(fired + 4 * (b + i), &four, 4);
-    }
-  }
 }
 
 static const Kernels kernels = {NCAFAST_NAME, W, draw, forward, see, backward, moments, affine, clamp, gate, matmul};

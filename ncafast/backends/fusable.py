@@ -47,6 +47,8 @@ def can_fuse(rule: Rule, norms: Sequence[str] = NORMS) -> str | None:
 
 def cpu_only(rule: Rule) -> str | None:
     """Why no GPU kernel takes this rule, though the CPU's may, or None."""
+    if rule.hidden_dropout > 0:
+        return f"hidden_dropout={rule.hidden_dropout} is fused on the CPU only"
     if rule.update_activation != "identity":
         return f"update_activation={rule.update_activation!r} is fused on the CPU only"
     if rule.alive is not None and rule.alive.wrap:

@@ -97,6 +97,8 @@ def rule_numbers(rule: Rule) -> dict[str, Any]:
         "norm_eps": rule.norm_eps,
         "update_scale": rule.step_size / (rule.fire_rate if rule.fire_rescale else 1.0),
         "fire_limit": philox.threshold(rule.fire_rate),
+        "keep_limit": philox.threshold(1.0 - rule.hidden_dropout),
+        "keep_scale": 1.0 / (1.0 - rule.hidden_dropout),
         "alive": None if alive is None else _alive_numbers(alive),
         "clamp": (-math.inf if lo is None else lo, math.inf if hi is None else hi),
     }

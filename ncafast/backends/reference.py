@@ -7,8 +7,10 @@ states are widened inside a step and rounded once at its end, see `ncafast.half`
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -52,13 +54,14 @@ def step(
     extra: Tensor | None,  # [B or 1, E, *(S or 1)]
     fired: Tensor | None,  # [B or 1, 1, *S], None: every cell
     noise: Tensor | None,  # [B, M, *S] standard normal
+    kept: list[Tensor] | None = None,  # per hidden layer [B, H, N], None: every unit
 ) -> tuple[Tensor, Tensor | None]:
     """One step of `rule`: the next state [B, C, *S], and the batch statistics [2, sum H] if norm is "batch".
 
     All but x has the dtype that is computed in, `half.wide(x.dtype)`.
     """
     wide_x = widened(x)
-    d, stats = _mlp(rule, _perceive(rule, wide_x, params, extra).flatten(2), params)
+    d, stats = _mlp(rule, _perceive(rule, wide_x, params, extra).flatten(2), params, kept)
     d = _activate(rule.update_activation, rule, d.unflatten(2, x.shape[2:]))  # [B, M, *S]
     if rule.noise == "update" and noise is not None:
         d = d + rule.noise_std * noise
@@ -152,7 +155,7 @@ class _Inputs:
         self.extra_per_step = extra is not None and extra.dim() == x.dim() + 1
 
     def step(self, t: int, state: Tensor) -> tuple[Tensor, Tensor | None]:
-        return step(self.rule, state, self.params, self.extra_at(t), self.fired(t), self.noise(t))
+        return step(self.rule, state, self.params, self.extra_at(t), self.fired(t), self.noise(t), self.kept(t))
 
     def extra_at(self, t: int) -> Tensor | None:
         return self.extra[t] if self.extra is not None and self.extra_per_step else self.extra
@@ -162,29 +165,26 @@ class _Inputs:
             return self.fire_mask[t] != 0
         if self.rule.fire_rate >= 1.0:
             return None
-        return philox.fire_mask(
-            self.x.shape[0],
-            tuple(self.x.shape[2:]),
-            self.rule.fire_rate,
-            self.seed,
-            step=self.plan.first_step + t,
-            first_sample=self.plan.first_sample,
-            device=self.x.device,
-        )
+        size = tuple(self.x.shape[2:])
+        return philox.fire_mask(self.x.shape[0], size, self.rule.fire_rate, self.seed, **self.counter(t))
 
     def noise(self, t: int) -> Tensor | None:
-        if self.rule.noise == "none" or self.rule.noise_std == 0.0:
+        rule, x = self.rule, self.x
+        if rule.noise == "none" or rule.noise_std == 0.0:
             return None
-        return philox.normal(
-            self.x.shape[0],
-            self.rule.hi - self.rule.lo,
-            tuple(self.x.shape[2:]),
-            self.seed,
-            step=self.plan.first_step + t,
-            first_sample=self.plan.first_sample,
-            dtype=wide(self.x.dtype),
-            device=self.x.device,
-        )
+        shape = (x.shape[0], rule.hi - rule.lo, tuple(x.shape[2:]))
+        return philox.normal(*shape, self.seed, dtype=wide(x.dtype), **self.counter(t))
+
+    def kept(self, t: int) -> list[Tensor] | None:
+        rule, x = self.rule, self.x
+        if rule.hidden_dropout == 0.0:
+            return None
+        cells = math.prod(x.shape[2:])
+        return philox.kept_units(x.shape[0], cells, rule.hidden, rule.hidden_dropout, self.seed, **self.counter(t))
+
+    def counter(self, t: int) -> dict[str, Any]:
+        plan = self.plan
+        return {"step": plan.first_step + t, "first_sample": plan.first_sample, "device": self.x.device}
 
     def states_in_reverse(self, history: Tensor) -> Iterator[tuple[int, Tensor]]:
         """(t, x_t) for t = T-1 ... 0; states between the kept ones are computed again, one segment at a time."""
@@ -219,7 +219,7 @@ class _Sums:
             if extra is not None and self.extra is not None:
                 extra = extra.detach().requires_grad_()
                 wanted.append(extra)
-            out, _ = step(inputs.rule, x, params, extra, inputs.fired(t), inputs.noise(t))
+            out, _ = step(inputs.rule, x, params, extra, inputs.fired(t), inputs.noise(t), inputs.kept(t))
             computed = list(torch.autograd.grad(out, wanted, g, allow_unused=True, materialize_grads=True))
         for total, grad in zip(sums.values(), computed[1:], strict=False):
             total += grad
@@ -268,7 +268,7 @@ def _pad_pairs(reach: list[int]) -> list[int]:
     return [size for size in reversed(reach) for _ in range(2)]
 
 
-def _mlp(rule: Rule, y: Tensor, params: Params) -> tuple[Tensor, Tensor | None]:
+def _mlp(rule: Rule, y: Tensor, params: Params, kept: list[Tensor] | None) -> tuple[Tensor, Tensor | None]:
     """[B, P, N] -> [B, M, N], and batch statistics [2, sum H]."""
     stats = []
     for layer in range(len(rule.hidden)):
@@ -276,6 +276,8 @@ def _mlp(rule: Rule, y: Tensor, params: Params) -> tuple[Tensor, Tensor | None]:
         z = F.conv1d(y, params[f"{name}.weight"][:, :, None], params[f"{name}.bias"])  # [B, H, N]
         z, moments = _normalise(rule, z, params, layer_name("norm", layer))
         y = _activate(rule.activation, rule, z)
+        if kept is not None:
+            y = y * kept[layer].to(y.dtype) / (1.0 - rule.hidden_dropout)
         if moments is not None:
             stats.append(moments)
     d = F.conv1d(y, params["update.weight"][:, :, None], params.get("update.bias"))

@@ -116,6 +116,7 @@ def rules(draw):
         mutable=draw(ranges(channels)),
         restore=draw(ranges(channels)),
         alive=alive,
+        hidden_dropout=draw(st.sampled_from([0.0, 0.0, 0.0, 0.3, 0.8])),
         update_activation=draw(st.sampled_from(["identity", "identity", "identity", "tanh", *ACTIVATIONS])),
         clamp=draw(st.sampled_from([None, None, None, (-1.0, 1.0), (None, 0.7), (0.0, None)])),
     )

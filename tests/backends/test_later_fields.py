@@ -9,7 +9,7 @@ import torch
 from cases import CASES, make_extra, make_masks, make_params, make_state
 from parity import run
 
-from ncafast import Alive, Rule, backends, rollout
+from ncafast import NCA, Alive, Rule, backends, rollout
 
 # Text of a rule as the first release wrote it.
 EARLIER = (
@@ -24,9 +24,10 @@ LATER = {
     "clamp": {"clamp": (-1, 1)},
     "alive.wrap": {"alive": Alive(wrap=True)},
     "alive.gates": {"alive": Alive(post=False, gates="update")},
+    "hidden_dropout": {"hidden_dropout": 0.2},
     "update_activation": {"update_activation": "tanh"},
 }
-WORDS = ("clamp", " update", "wraps")  # of their cases
+WORDS = ("clamp", " update", "wraps", "dropout")  # of their cases
 CASES_OF_LATER = [name for name in CASES if any(word in name for word in WORDS) and "noise" not in name]
 
 
@@ -89,3 +90,14 @@ def test_a_torus_has_no_edge(pool):
         moved = rollout(x.roll(by, (2, 3)), rule, params, 1, fire_mask=masks.roll(by, (3, 4)), backend="cpu")
         torch.testing.assert_close(moved, out.roll(by, (2, 3)), rtol=1e-5, atol=1e-6)
         assert torch.equal(moved == 0, out.roll(by, (2, 3)) == 0)
+
+
+def test_an_nca_drops_units_in_training_only():
+    torch.manual_seed(0)
+    nca, x = NCA(5, 9, hidden_dropout=0.4, zero_init=False), torch.rand(2, 5, 6, 7)
+    trained, again, other = (nca(x, 3, seed=seed) for seed in (4, 4, 5))
+    assert torch.equal(trained, again) and not torch.equal(trained, other)
+    assert not torch.equal(trained, nca.eval()(x, 3, seed=4))
+    plain = NCA.from_rule(nca.rule.replace(hidden_dropout=0.0))
+    plain.load_state_dict(nca.state_dict())
+    assert torch.equal(nca(x, 3, seed=4), plain(x, 3, seed=4))

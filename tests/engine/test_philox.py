@@ -193,6 +193,25 @@ def test_noise_has_a_stream_of_its_own():
     assert abs(agree - cells / 2) < 5 * math.sqrt(cells) / 2
 
 
+def test_kept_units_follow_their_definition(extension):
+    hidden, seed, step, first, limit = (5, 8, 3), 2**63 + 11, 7, 4, int(0.7 * 2**32)
+    found = philox.kept_units(2, 3, hidden, 0.3, seed_tensor(seed), step=step, first_sample=first)
+    for sample in range(2):
+        for cell in range(3):
+            words = [extension.philox4x32(5 * cell + block, first + sample, step, 2, seed) for block in range(5)]
+            for layer, blocks in enumerate((words[:2], words[2:4], words[4:])):
+                want = [word < limit for block in blocks for word in block][: hidden[layer]]
+                assert found[layer][sample, :, cell].tolist() == want
+
+
+def test_kept_units_have_their_rate_and_a_stream_of_their_own():
+    (kept,) = philox.kept_units(1, 10_000, (4,), 0.25, seed_tensor(4))
+    assert abs(kept.double().mean() - 0.75) < 5 * math.sqrt(0.25 * 0.75 / kept.numel())
+    fired = philox.fire_mask(1, (40_000,), 0.75, seed_tensor(4))
+    flat = kept.transpose(1, 2).reshape(-1)
+    assert abs(torch.corrcoef(torch.stack([flat, fired.flatten()]).double())[0, 1]) < 5 / math.sqrt(40_000)
+
+
 def test_draws_under_fake_tensors_and_compile():
     def both(seed):
         return (

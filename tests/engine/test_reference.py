@@ -20,6 +20,12 @@ def noises(rule, x, seed):
     return [philox.normal(*size, torch.tensor([seed]), step=t, dtype=x.dtype) for t in range(STEPS)]
 
 
+def kepts(rule, x, seed):
+    """Which hidden units [B, H, N] stay, by layer, in every step."""
+    size = (x.shape[0], x[0, 0].numel(), rule.hidden, rule.hidden_dropout)
+    return [philox.kept_units(*size, torch.tensor([seed]), step=t) for t in range(STEPS)]
+
+
 @pytest.fixture(autouse=True)
 def on_reference():
     with backends.use("reference"):
@@ -36,7 +42,7 @@ def test_forward_states_and_gradients(name):
     leaves = [x, *learned] + ([] if extra is None else [extra])
     for leaf in leaves:
         leaf.requires_grad_()
-    want = oracle.rollout(rule, x, params, masks, STEPS, extra, noises(rule, x, 5))
+    want = oracle.rollout(rule, x, params, masks, STEPS, extra, noises(rule, x, 5), kepts(rule, x, 5))
     out, states = rollout(x, rule, params, STEPS, fire_mask=masks, extra=extra, seed=5, states="all")
     torch.testing.assert_close(states, torch.stack(want), rtol=1e-11, atol=1e-11)
     assert torch.equal(out, states[-1])

@@ -91,6 +91,8 @@ def test_shapes_of_two_layers_dense_and_running():
         ({"clamp": (None, None)}, "clamp=(None, None) must satisfy"),
         ({"clamp": (0, float("inf"))}, "clamp=inf is not allowed: it must be finite"),
         ({"update_activation": "swish"}, "update_activation='swish' is not allowed"),
+        ({"hidden_dropout": 1}, "hidden_dropout=1.0 leaves nothing to update with"),
+        ({"hidden_dropout": -0.1}, "hidden_dropout=-0.1 is not allowed: it must be 0 to 1"),
         ({"fire_rate": 0, "fire_rescale": True}, "divides by fire_rate"),
     ],
 )
@@ -168,3 +170,5 @@ def test_for_eval():
     rule = Rule(fire_rate=0.5, fire_rescale=True, fire_in_eval=False)
     assert rule.for_eval() == Rule(fire_rate=1.0, fire_in_eval=False)
     assert Rule().for_eval() == Rule()
+    assert Rule(hidden_dropout=0.3).for_eval() == Rule()
+    assert rule.replace(hidden_dropout=0.3).for_eval() == rule.for_eval()

@@ -97,6 +97,19 @@ CASES: dict[str, tuple[Rule, tuple[int, ...]]] = {
     "rescale": (Rule(**_SMALL, fire_rate=0.25, fire_rescale=True), (4, 5)),
     "update noise": (Rule(**_SMALL, noise="update", noise_std=0.1), (4, 5)),
     "state noise": (Rule(**_SMALL, noise="state", noise_std=0.1, mutable=(1, 3)), (4, 5)),
+    "hidden dropout": (Rule(**_SMALL, hidden_dropout=0.25, update_bias=True), (5, 7)),
+    "hidden dropout, two layers, layer norm": (
+        Rule(channels=4, hidden=(19, 9), hidden_dropout=0.5, norm="layer", activation="gelu", padding="circular"),
+        (4, 6),
+    ),
+    "hidden dropout, batch norm, leaky": (
+        Rule(**_SMALL, hidden_dropout=0.1, norm="batch", activation="leaky_relu", mutable=(1, 3), padding="reflect"),
+        (4, 5),
+    ),
+    "hidden dropout 3d, running norm": (
+        Rule(channels=3, hidden=(33,), ndim=3, num_filters=1, hidden_dropout=0.7, norm="running", activation="elu"),
+        (3, 4, 5),
+    ),
     "alive wraps": (Rule(**_SMALL, padding="circular", alive=Alive(channel=3, threshold=0.8, wrap=True)), (6, 7)),
     "alive wraps round, 3d": (
         Rule(**_SMALL, ndim=3, num_filters=1, alive=Alive(0, 1.7, pool=7, post=False, wrap=True)),

@@ -120,6 +120,7 @@ def one_step(
     fired: Tensor | None = None,
     extra: Tensor | None = None,
     noise: Tensor | None = None,
+    kept: list[Tensor] | None = None,
 ) -> Tensor:
     """x_(t+1) from x_t, straight from the definition."""
     y = perceive(rule, x, p, extra)
@@ -128,6 +129,8 @@ def one_step(
         bias = p[f"hidden{suffix}.bias"].reshape(1, -1, *[1] * rule.ndim)
         z = torch.einsum("hp,bp...->bh...", p[f"hidden{suffix}.weight"], y) + bias
         y = activate(rule, normalise(rule, z, p, f"norm{suffix}"), rule.activation)
+        if rule.hidden_dropout:
+            y = torch.where(kept[layer].view(y.shape), y / (1 - rule.hidden_dropout), 0.0)
     d = torch.einsum("mh,bh...->bm...", p["update.weight"], y)
     if rule.update_bias:
         d = d + p["update.bias"].reshape(1, -1, *[1] * rule.ndim)
@@ -170,12 +173,14 @@ def rollout(
     steps: int,
     extra: Tensor | None = None,
     noises: list[Tensor] | None = None,
+    kepts: list[list[Tensor]] | None = None,
 ) -> list[Tensor]:
     """[x_1, ..., x_T] as one autograd graph."""
     states = []
     for t in range(steps):
         own = extra[t] if extra is not None and extra.dim() == x.dim() + 1 else extra
         fired = None if masks is None else masks[t]
-        x = one_step(rule, x, p, fired, own, None if noises is None else noises[t])
+        noise, kept = (None if drawn is None else drawn[t] for drawn in (noises, kepts))
+        x = one_step(rule, x, p, fired, own, noise, kept)
         states.append(x)
     return states
