@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from ncafast.bench import results
-from ncafast.bench.timing import Ceilings, spread
+from ncafast.measuring.timing import Ceilings, spread
 
 Rates = dict[str, tuple[float, str]]  # per second, and the unit
 _FILE = "ceilings.json"

@@ -27,7 +27,7 @@ from ncafast.bench.case import FORWARD, TRAIN
 from ncafast.bench.cases import select
 from ncafast.bench.problem import Problem
 from ncafast.bench.providers import Eager, Fused, Provider, TorchRunner
-from ncafast.bench.timing import Call, Spread, spread, synchronize
+from ncafast.measuring.timing import Call, Spread, spread, synchronize
 
 ROUNDS, WARM = 30, 3
 SECONDS = 25  # that a process may have the GPU

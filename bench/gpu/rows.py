@@ -8,7 +8,7 @@ import torch
 
 from ncafast.bench import machine, results
 from ncafast.bench.results import Row
-from ncafast.bench.timing import Spread
+from ncafast.measuring.timing import Spread
 
 
 class Rows:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bench.gpu.rows import Rows
 from ncafast.bench import results
-from ncafast.bench.timing import Spread
+from ncafast.measuring.timing import Spread
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests" / "backends"), str(ROOT / "csrc")]

@@ -21,7 +21,7 @@ from ncafast.bench.case import FORWARD, TRAIN
 from ncafast.bench.cases import select
 from ncafast.bench.problem import Problem
 from ncafast.bench.providers import Fused, TorchRunner
-from ncafast.bench.timing import synchronize
+from ncafast.measuring.timing import synchronize
 
 CASES = ("maxnca-bn", "growing", "texture", "med-fine", "med-coarse")
 

@@ -8,13 +8,14 @@ not called `accelerate`, since importing a module of that name would hide the fu
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import nn
 
 from ncafast.acceleration.assemble import Match
+from ncafast.acceleration.benchmark import compare
 from ncafast.acceleration.entry import defaults, entries
 from ncafast.acceleration.errors import NotAccelerated
 from ncafast.acceleration.match import Shape
@@ -39,7 +40,7 @@ _MASKS = ("ncafast", "torch")
 
 def accelerate(
     model: Module,
-    *,
+    *inputs: Any,
     method: str | None = None,
     steps: str | None = None,
     channels: int | None = None,
@@ -47,6 +48,7 @@ def accelerate(
     channels_last: bool | None = None,
     masks: str = "ncafast",
     verify: bool = True,
+    benchmark: bool = False,
     quiet: bool = False,
 ) -> Module:
     """Run the NCA steps inside a model fused. In place: same object, same parameters, same state_dict keys.
@@ -58,6 +60,7 @@ def accelerate(
 
     Args:
         model: a module, or one that contains such modules.
+        *inputs: of a call of the model, or of `method`, for `benchmark`.
         method: name of the only method to look at.
         steps: name of that method's argument that is the number of steps, if it is not a usual one.
         channels: of the state, where it is not found out.
@@ -66,6 +69,8 @@ def accelerate(
         masks: "ncafast" draws fire masks by Philox, as `ncafast.rollout` does (the same rate, other cells); "torch"
             makes the module's own draws, in its own order, and so gives the same results for the same seed.
         verify: compare states and all gradients with the module's own, in float64, before anything is replaced.
+        benchmark: measure time and memory of the call with `inputs`, in the model's own code and accelerated, and
+            print a small table; it takes up to half a minute and leaves the model as it is.
         quiet: do not print what was found.
 
     Returns:
@@ -74,12 +79,14 @@ def accelerate(
     Raises:
         TypeError: `model` is not a module.
         NotAccelerated: nothing in the model can be accelerated; the message has one reason for each module.
-        ValueError: an unknown value of `masks`, or masks="torch" without `verify`.
+        ValueError: an unknown value of `masks`, masks="torch" without `verify`, or `benchmark` without `inputs`.
     """
     if masks not in _MASKS:
         raise ValueError(f"masks={masks!r} is not allowed: choose one of {', '.join(_MASKS)}")
     if masks == "torch" and not verify:
         raise ValueError("masks='torch' needs verify=True, which finds out how the module draws")
+    if benchmark and not inputs:
+        raise ValueError("benchmark=True needs the inputs of a call to measure: accelerate(model, x, benchmark=True)")
     restore(model)
     report = Report(list(_findings(model, method, steps, Shape(channels, ndim, channels_last), verify)))
     if not any(finding.rule for finding in report.findings):
@@ -92,6 +99,8 @@ def accelerate(
             vars(finding.module)[finding.entry.method] = patch
     if not quiet:
         print("\n".join([str(report), *_notes(report, masks, verify)]), file=sys.stderr)
+    if benchmark:
+        print(compare(model, _call_of(model, report, method, inputs)), file=sys.stderr)
     return model
 
 
@@ -189,6 +198,13 @@ def _notes(report: Report, masks: str, verify: bool) -> Iterator[str]:
         yield "note: fire masks come from Philox: same rate, other cells; masks='torch' keeps the module's own draws"
     if not verify:
         yield "note: nothing was compared with the module's own results (verify=False)"
+
+
+def _call_of(model: nn.Module, report: Report, method: str | None, inputs: tuple[Any, ...]) -> Callable[[], Any]:
+    """The call to measure: of the model, or of its step method where it has nothing else."""
+    own = next((f.entry.method for f in report.findings if f.module is model and f.entry is not None), None)
+    name = method or (own if own is not None and type(model).forward is nn.Module.forward else None)
+    return lambda: (model if name is None else getattr(model, name))(*inputs)
 
 
 def _no_entry(method: str | None) -> str:

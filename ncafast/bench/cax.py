@@ -20,7 +20,7 @@ from ncafast.bench.case import FORWARD, INFERENCE, TRAIN
 from ncafast.bench.parity import STATE, STATE_GRADIENT
 from ncafast.bench.problem import Check, Problem, params_of
 from ncafast.bench.providers import LEARNING_RATE, Provider, Runner
-from ncafast.bench.timing import Call
+from ncafast.measuring.timing import Call
 from ncafast.rule import Rule
 
 _TRAIN_STEPS = 4  # at most, on a CPU

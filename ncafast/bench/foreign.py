@@ -13,7 +13,7 @@ from torch import Tensor
 from ncafast.bench.case import FORWARD, INFERENCE, TRAIN
 from ncafast.bench.problem import Check, Problem
 from ncafast.bench.providers import Provider, Runner, TorchRunner
-from ncafast.bench.timing import Call, synchronize
+from ncafast.measuring.timing import Call, synchronize
 
 
 class NcaLab(Provider):

@@ -13,11 +13,11 @@ import torch
 from ncafast.bench import judged, work
 from ncafast.bench.case import FORWARD, INFERENCE, MEMORY, TRAIN, Case, Size
 from ncafast.bench.launches import count_launches
-from ncafast.bench.memory import peak_bytes
 from ncafast.bench.parity import Verdict
 from ncafast.bench.problem import Problem
 from ncafast.bench.providers import Provider, Runner
-from ncafast.bench.timing import Call, Ceilings, Spread, interleave, spread
+from ncafast.measuring.memory import peak_bytes
+from ncafast.measuring.timing import Call, Ceilings, Spread, interleave, spread
 
 _MIB = 2**20
 _PATIENCE = 60.0  # seconds: a provider whose call takes longer is not measured

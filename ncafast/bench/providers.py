@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from ncafast import backends
 from ncafast.bench import machine, work
 from ncafast.bench.case import FORWARD, INFERENCE, MEMORY, TRAIN
-from ncafast.bench.memory import kept_bytes
 from ncafast.bench.problem import Check, Problem, Rollout, plain
-from ncafast.bench.timing import Call, synchronize
+from ncafast.measuring.memory import kept_bytes
+from ncafast.measuring.timing import Call, synchronize
 from ncafast.nca import NCA
 
 LEARNING_RATE = 1e-12  # the optimiser does its work and the weights stay where they are

@@ -11,7 +11,7 @@ from ncafast.bench.case import TRAIN, Case, Size
 from ncafast.bench.chosen import Chosen
 from ncafast.bench.measure import Outcome
 from ncafast.bench.results import MACHINE
-from ncafast.bench.timing import Spread
+from ncafast.measuring.timing import Spread
 
 _HEAD = ("", "ms/step", "p20-p80", "x eager", "GFLOP/s", "of floor", "kept B", "peak MiB", "error", "compile s")
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from ncafast.bench.timing import Spread
+from ncafast.measuring.timing import Spread
 
 ABSENT = "not measured"  # the metric of a row that says in its note why there is no other
 WRONG = "parity failed"  # likewise

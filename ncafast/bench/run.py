@@ -21,7 +21,7 @@ from ncafast.bench.measure import Measurement, Outcome
 from ncafast.bench.options import Options, parse
 from ncafast.bench.providers import Compiled, CompiledMax, Eager, Fused, Provider
 from ncafast.bench.results import Row
-from ncafast.bench.timing import Ceilings
+from ncafast.measuring.timing import Ceilings
 
 _BUSY = 0.5  # load per core before the start, above which times are not to be trusted
 

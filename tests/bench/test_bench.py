@@ -14,13 +14,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ncafast import backends, cli, models
 from ncafast.backends import cpu
-from ncafast.bench import cases, judged, launches, machine, measure, memory, options, parity, run, timing, work
+from ncafast.bench import cases, judged, launches, machine, measure, options, parity, run, work
 from ncafast.bench.case import FORWARD, INFERENCE, MEMORY, TRAIN, Size
 from ncafast.bench.cases import CASES, SWEEPS
 from ncafast.bench.cax import Cax
 from ncafast.bench.parity import STATE, STATE_GRADIENT
 from ncafast.bench.problem import Problem
 from ncafast.bench.providers import Compiled, CompiledMax, Eager, Fused
+from ncafast.measuring import memory, timing
 from ncafast.nca import NCA
 from ncafast.rule import Alive, Rule
 

@@ -16,7 +16,7 @@ from ncafast.bench.case import FORWARD, INFERENCE, MEMORY, TRAIN
 from ncafast.bench.cases import CASES, SWEEPS
 from ncafast.bench.chosen import Chosen
 from ncafast.bench.results import Row
-from ncafast.bench.timing import Spread
+from ncafast.measuring.timing import Spread
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from ncafast import backends
-from ncafast.bench.memory import kept_bytes
 from ncafast.bench.originals import NCA2D
-from ncafast.bench.timing import interleave
+from ncafast.measuring.memory import kept_bytes
+from ncafast.measuring.timing import interleave
 from ncafast.models import MedNCA
 
 Run = Callable[[Tensor], Tensor]

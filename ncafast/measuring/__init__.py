@@ -1,0 +1,1 @@
+"""Time and memory of calls: what the benchmark, the demo and `accelerate` measure with."""
