@@ -10,16 +10,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 from torch import nn
 
 from ncafast.acceleration.assemble import Match
 from ncafast.acceleration.benchmark import compare
+from ncafast.acceleration.double import is_patch
 from ncafast.acceleration.entry import defaults, entries
 from ncafast.acceleration.errors import NotAccelerated
 from ncafast.acceleration.match import Shape
-from ncafast.acceleration.patch import Accelerated, NotAcceleratedWarning, search
+from ncafast.acceleration.patch import Accelerated, NotAcceleratedWarning, OwnReplicas, search
 from ncafast.acceleration.report import Finding, Report
 from ncafast.rule import Rule
 
@@ -97,10 +99,11 @@ def accelerate(
             patch = Accelerated(finding.module, finding.entry, shape, masks, verify)
             patch.remember(finding.match)
             vars(finding.module)[finding.entry.method] = patch
+            vars(finding.module)["_replicate_for_data_parallel"] = OwnReplicas(finding.module)
     if not quiet:
         print("\n".join([str(report), *_notes(report, masks, verify)]), file=sys.stderr)
     if benchmark:
-        print(compare(model, _call_of(model, report, method, inputs)), file=sys.stderr)
+        print(compare(model, partial(_called(model, report, method), *inputs)), file=sys.stderr)
     return model
 
 
@@ -113,7 +116,7 @@ def restore(model: Module) -> Module:
     _check_module(model)
     for module in model.modules():
         for name, value in list(vars(module).items()):
-            if isinstance(value, Accelerated):
+            if is_patch(value):
                 del vars(module)[name]
     return model
 
@@ -200,11 +203,11 @@ def _notes(report: Report, masks: str, verify: bool) -> Iterator[str]:
         yield "note: nothing was compared with the module's own results (verify=False)"
 
 
-def _call_of(model: nn.Module, report: Report, method: str | None, inputs: tuple[Any, ...]) -> Callable[[], Any]:
-    """The call to measure: of the model, or of its step method where it has nothing else."""
-    own = next((f.entry.method for f in report.findings if f.module is model and f.entry is not None), None)
-    name = method or (own if own is not None and type(model).forward is nn.Module.forward else None)
-    return lambda: (model if name is None else getattr(model, name))(*inputs)
+def _called(model: nn.Module, report: Report, method: str | None) -> Callable[..., Any]:
+    """What users call: the model, or its step method where it has no forward."""
+    if method is None and type(model).forward is nn.Module.forward:
+        method = next((f.entry.method for f in report.findings if f.module is model and f.entry is not None), None)
+    return model if method is None else getattr(model, method)  # type: ignore[no-any-return]
 
 
 def _no_entry(method: str | None) -> str:

@@ -19,7 +19,7 @@ from ncafast.measuring.timing import Spread, interleave, spread, synchronize
 OWN, ACCELERATED = "own code", "accelerated"
 FORWARD, TRAINING = "forward", "training step"
 _SECONDS = 10.0  # about as long as all rounds of a row may take
-_ROUNDS = (3, 21)  # fewest and most
+_ROUNDS = (3, 15)  # fewest and most
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ncafast import backends
 from ncafast.acceleration.assemble import Match
+from ncafast.acceleration.double import is_patch
 from ncafast.acceleration.entry import Call, Entry, Rest, defaults
 from ncafast.acceleration.errors import NotAccelerated, at_exception
 from ncafast.acceleration.graph import named_tensors
@@ -29,6 +30,27 @@ class NotAcceleratedWarning(UserWarning):
     """A call of an accelerated module that ran the module's own code, and why."""
 
 
+class OwnReplicas:
+    """Stands in the dict of an accelerated instance; nn.DataParallel's replicas of it run the module's own code.
+
+    A replica has the instance's dict, and so the method that runs on the instance's parameters, on another device.
+    """
+
+    replaces_a_method = True
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def __call__(self) -> nn.Module:
+        """What DataParallel calls for each device."""
+        replica: nn.Module = type(self.module)._replicate_for_data_parallel(self.module)
+        for name in [name for name, value in vars(replica).items() if is_patch(value)]:
+            del vars(replica)[name]
+        reason = "a replica of nn.DataParallel runs its own code; DistributedDataParallel's processes run accelerated"
+        warnings.warn(f"{type(self.module).__name__}: {reason}", NotAcceleratedWarning, stacklevel=2)
+        return replica
+
+
 class Accelerated:
     """Stands in an instance's dict where its class has a method, and runs that method's steps as one rollout."""
 
@@ -38,7 +60,7 @@ class Accelerated:
         self.module, self.entry, self.shape, self.masks, self.proof = module, entry, shape, masks, proof
         self._forget()
 
-    @torch.compiler.disable  # a rollout is one operator already, and the search cannot be traced
+    @torch.compiler.disable(reason="an accelerated method is one operator already, and its search cannot be traced")
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the steps fused where the call is one that was found, else as the user wrote them."""
         call = self.entry.parts(self.signature, args, kwargs)

@@ -26,7 +26,7 @@ class NCAModel(nn.Module):
 
     def __init__(self, n_channels=16, hidden=128, fire_rate=0.5):
         super().__init__()
-        self.fire_rate = fire_rate
+        self.n_channels, self.fire_rate = n_channels, fire_rate
         self.net = nn.Sequential(
             nn.Conv2d(3 * n_channels, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, n_channels, 1, bias=False)
         )

@@ -56,7 +56,7 @@ class BasicNCA3D(nn.Module):
 
     def __init__(self, channel_n=16, hidden_size=64, fire_rate=0.5, input_channels=1, kernel_size=7):
         super().__init__()
-        self.input_channels, self.fire_rate = input_channels, fire_rate
+        self.channel_n, self.input_channels, self.fire_rate = channel_n, input_channels, fire_rate
         self.fc0, self.fc1 = nn.Linear(2 * channel_n, hidden_size), nn.Linear(hidden_size, channel_n, bias=False)
         options = {"padding": (kernel_size - 1) // 2, "padding_mode": "reflect", "groups": channel_n}
         self.p0 = nn.Conv3d(channel_n, channel_n, kernel_size, **options)
@@ -82,7 +82,7 @@ class NCA2D(nn.Module):
 
     def __init__(self, c=16, h=64, k=3, fire_rate=0.5):
         super().__init__()
-        self.fire_rate = fire_rate
+        self.c, self.fire_rate = c, fire_rate
         self.perception = nn.Conv2d(c, c, k, padding=k // 2, groups=c)
         self.fc1, self.bn = nn.Conv2d(2 * c, h, 1), nn.BatchNorm2d(h, track_running_stats=False)
         self.fc2 = nn.Conv2d(h, c - 1, 1)

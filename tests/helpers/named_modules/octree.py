@@ -18,7 +18,8 @@ class _Fast(nn.Module):
             "group": lambda: nn.GroupNorm(1, hidden_size),
             "none": nn.Identity,
         }
-        self.input_channels, self.fire_rate, self.use_forward_cuda = input_channels, 0.5, False
+        self.channel_n, self.input_channels = channel_n, input_channels
+        self.fire_rate, self.use_forward_cuda = 0.5, False
         self.fc0 = conv(2 * channel_n, hidden_size, kernel_size=1)
         self.fc1 = conv(hidden_size, channel_n - input_channels, kernel_size=1, bias=False)
         options = {"padding": (kernel_size - 1) // 2, "padding_mode": "reflect", "groups": channel_n}
