@@ -12,15 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from ncafast import check
-from ncafast.layers import Layers, bias, conv, filters, linear, matrix, norm, norm_tensors
-from ncafast.models.base import Rate, RuleModule, channels_first
+from ncafast.models.base import Rate
+from ncafast.models.image import ImageNCA, start
 from ncafast.rule import MAX_KERNEL, Rule
-from ncafast.values import odd, whole
-
-_AXES = (2, 0, 1)  # the filters' axes are Y, Z, X, the grid's X, Y, Z
+from ncafast.values import odd
 
 
-class BasicNCA3D(RuleModule):
+class BasicNCA3D(ImageNCA):
     """One learned k x k x k filter per channel (bias, reflect padding), batch norm, fixed image channels.
 
     Layout: state x [B, X, Y, Z, channel_n] float, image in the first `input_channels` channels. `fire_rate` is the
@@ -49,6 +47,8 @@ class BasicNCA3D(RuleModule):
 
     fire_rate = Rate(above=True)
     _linear_layers = True
+    _filter_layers = ("p0",)
+    _filter_axes = (2, 0, 1)  # the filters' axes are Y, Z, X, the grid's X, Y, Z
 
     def __init__(
         self,
@@ -61,13 +61,9 @@ class BasicNCA3D(RuleModule):
         kernel_size: int = 7,
         groups: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(channel_n, hidden_size, input_channels)
+        channel_n, hidden_size, input_channels = self.channel_n, self.hidden_size, self.input_channels
         self.device = check.check_device(device)
-        self.channel_n = channel_n = whole("channel_n", channel_n, 1)
-        self.hidden_size = hidden_size = whole("hidden_size", hidden_size, 1)
-        self.input_channels = input_channels = whole("input_channels", input_channels, 0, channel_n - 1)
-        if init_method not in ("standard", "xavier"):
-            raise ValueError(f"init_method={init_method!r} is not allowed: it must be standard or xavier")
         self.init_method = init_method
         self.kernel_size = kernel_size = odd("kernel_size", kernel_size, MAX_KERNEL)
         self.groups = groups
@@ -89,36 +85,8 @@ class BasicNCA3D(RuleModule):
         reach = kernel_size // 2
         self.p0 = nn.Conv3d(channel_n, channel_n, kernel_size, padding=reach, padding_mode="reflect", groups=channel_n)
         self.bn = nn.BatchNorm3d(hidden_size, track_running_stats=False)
-        nn.init.zeros_(self.fc1.weight)
-        if init_method == "xavier":
-            nn.init.xavier_uniform_(self.fc0.weight)
-            nn.init.xavier_uniform_(self.fc1.weight)
+        start(self.fc0, self.fc1, init_method)
         self.to(self.device)
-
-    def _layers(self) -> Layers:
-        return Layers(
-            filters=(conv("p0", self.p0, 3),),
-            hidden=(linear("fc0", self.fc0),),
-            norms=(norm("bn", self.bn, 3),),
-            update=linear("fc1", self.fc1),
-            axes=_AXES,
-        )
-
-    def _norms(self) -> tuple[nn.Module]:
-        return (self.bn,)
-
-    def _tensors(self, rule: Rule) -> dict[str, Tensor]:
-        """For states [B, channel_n, X, Y, Z]. Rows of fc1 that would change the image take no part, so their gradient
-        is 0."""
-        hidden, update = matrix(self.fc0), matrix(self.fc1)
-        found = filters(rule, p0=self.p0)
-        found["perceive.weight"] = found["perceive.weight"].permute(0, 1, *(2 + axis for axis in _AXES))
-        found |= {"hidden.weight": hidden, "hidden.bias": bias(self.fc0, hidden)}
-        found |= norm_tensors(rule, self.bn)
-        found["update.weight"] = update[self.input_channels :]
-        if rule.update_bias:
-            found["update.bias"] = bias(self.fc1, update)[self.input_channels :]
-        return found
 
     def forward(
         self, x: Tensor, steps: int = 10, fire_rate: float | None = 0.5, **options: Any
@@ -138,8 +106,5 @@ class BasicNCA3D(RuleModule):
         Raises:
             ValueError: a wrong shape, a fire rate outside 0 to 1, or what `rollout` refuses.
         """
-        state = channels_first(x, self.channel_n, 3, "BasicNCA3D")
-        rule = self._rule_at(fire_rate)
-        state, kept = self._run(state, rule, self._tensors(rule), steps, **options)
-        last = state.movedim(1, -1).contiguous()
-        return last if kept is None else (last, kept.movedim(2, -1))
+        last, kept = self._advance(x, self._rule_at(fire_rate), steps, options)
+        return last if kept is None else (last, kept)

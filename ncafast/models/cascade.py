@@ -134,9 +134,10 @@ def cut(tensor: Tensor, starts: Sequence[Box], size: Box) -> Tensor:
     return torch.stack([_box(sample, start, size) for sample, start in zip(tensor, starts, strict=True)])
 
 
-def enlarge(state: Tensor, scale: int, size: Box) -> Tensor:
+def enlarge(state: Tensor, scale: int | Box, size: Box) -> Tensor:
     """[B, C, *S] -> [B, C, *size]: every cell `scale` times along each axis; the last ones may be cut off."""
-    return _box(F.interpolate(state, scale_factor=float(scale), mode="nearest"), (0,) * len(size), size)
+    factors = [float(factor) for factor in ([scale] * len(size) if isinstance(scale, int) else scale)]
+    return _box(F.interpolate(state, scale_factor=factors, mode="nearest"), (0,) * len(size), size)
 
 
 def enlarge_windows(state: Tensor, scale: int, starts: Sequence[Box], size: Box) -> Tensor:

@@ -13,13 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ncafast import check
-from ncafast.layers import Layers, bias, conv, filters, matrix, norm, norm_tensors
-from ncafast.models.base import Rate, RuleModule, channels_first
+from ncafast.models.base import Rate
+from ncafast.models.image import ImageNCA, start
 from ncafast.rule import Rule
 from ncafast.values import whole
 
 
-class MaxNCA(RuleModule):
+class MaxNCA(ImageNCA):
     """Two learned 3x3 filters per channel (bias, reflect padding), batch norm, fixed image channels, max-pool head.
 
     Layout: state x [B, H, W, channel_n] float, image in the first `input_channels` channels, the others usually 0.
@@ -39,6 +39,7 @@ class MaxNCA(RuleModule):
     """
 
     fire_rate = Rate(above=True)
+    _filter_layers = ("p0", "p1")
 
     def __init__(
         self,
@@ -51,11 +52,9 @@ class MaxNCA(RuleModule):
         *,
         num_classes: int = 13,
     ) -> None:
-        super().__init__()
+        super().__init__(channel_n, hidden_size, input_channels)
+        channel_n, hidden_size, input_channels = self.channel_n, self.hidden_size, self.input_channels
         self.device = _device(device)
-        self.channel_n = channel_n = whole("channel_n", channel_n, 1)
-        self.input_channels = input_channels = whole("input_channels", input_channels, 0, channel_n - 1)
-        self.hidden_size = hidden_size = whole("hidden_size", hidden_size, 1)
         self.init_method = init_method
         self.num_classes = num_classes = whole("num_classes", num_classes, 1)
         self._rule = Rule(
@@ -65,41 +64,25 @@ class MaxNCA(RuleModule):
             filter_bias=True,
             padding="reflect",
             hidden=(hidden_size,),
-            norm="batch",
+            norm="batch" if self._normed else "none",
             mutable=(input_channels, channel_n),
         )
         self.fire_rate = fire_rate
         # The order of these lines is the order of the random numbers: one seed, the notebook's weights.
         self.p0 = _filters(channel_n)
         self.p1 = _filters(channel_n)
-        self.fc0 = nn.Conv2d(3 * channel_n, hidden_size, kernel_size=1)
-        self.bn = nn.BatchNorm2d(hidden_size, track_running_stats=False)
-        self.fc1 = nn.Conv2d(hidden_size, channel_n, kernel_size=1, bias=False)
+        self.fc0 = self._layer(3 * channel_n, hidden_size)
+        if self._normed:
+            self.bn = nn.BatchNorm2d(hidden_size, track_running_stats=False)
+        self.fc1 = self._layer(hidden_size, channel_n, bias=False)
         self.fc2 = nn.Linear(channel_n, 128)
         self.fc3 = nn.Linear(128, num_classes)
-        nn.init.zeros_(self.fc1.weight)
+        start(self.fc0, self.fc1, "standard")
 
-    def _layers(self) -> Layers:
-        return Layers(
-            filters=(conv("p0", self.p0, 2), conv("p1", self.p1, 2)),
-            hidden=(conv("fc0", self.fc0, 2),),
-            norms=(norm("bn", self.bn, 2),),
-            update=conv("fc1", self.fc1, 2),
-        )
-
-    def _norms(self) -> tuple[nn.Module]:
-        return (self.bn,)
-
-    def _tensors(self, rule: Rule) -> dict[str, Tensor]:
-        """Rows of fc1 that would change the image take no part, so their gradient is 0."""
-        hidden, update = matrix(self.fc0), matrix(self.fc1)
-        found = filters(rule, p0=self.p0, p1=self.p1)
-        found |= {"hidden.weight": hidden, "hidden.bias": bias(self.fc0, hidden)}
-        found |= norm_tensors(rule, self.bn)
-        found["update.weight"] = update[self.input_channels :]
-        if rule.update_bias:
-            found["update.bias"] = bias(self.fc1, update)[self.input_channels :]
-        return found
+    def _layer(self, inputs: int, outputs: int, bias: bool = True) -> nn.Module:
+        if self._linear_layers:
+            return nn.Linear(inputs, outputs, bias)
+        return nn.Conv2d(inputs, outputs, kernel_size=1, bias=bias)
 
     def forward(self, x: Tensor, steps: int = 32, fire_rate: float | None = 0.5, **options: Any) -> tuple[Tensor, ...]:
         """Run the automaton and classify its final state.
@@ -118,13 +101,24 @@ class MaxNCA(RuleModule):
         Raises:
             ValueError: a wrong shape, a fire rate outside 0 to 1, or what `rollout` refuses.
         """
-        state = channels_first(x, self.channel_n, 2, "MaxNCA")
-        rule = self._rule_at(fire_rate)
-        state, kept = self._run(state, rule, self._tensors(rule), steps, **options)
-        pooled = F.adaptive_max_pool2d(state, (1, 1)).flatten(1)
+        last, kept = self._advance(x, self._rule_at(fire_rate), steps, options)
+        pooled = F.adaptive_max_pool2d(last.movedim(-1, 1), (1, 1)).flatten(1)
         logits = self.fc3(F.relu(self.fc2(pooled)))
-        last = state.movedim(1, -1).contiguous()
-        return (logits, last) if kept is None else (logits, last, kept.movedim(2, -1))
+        return (logits, last) if kept is None else (logits, last, kept)
+
+
+class WBCMaxNCA(MaxNCA):
+    """The MaxNCA of marrlab/WBC-NCA: no norm, and layers of torch.nn.Linear.
+
+    It swaps axis 1 and 3 of x before it convolves, so the axes of its filters are W, H; so are they here. Layout,
+    `fire_rate`, arguments and result are MaxNCA's; `num_classes` is 13 there.
+
+    state_dict: p0.*, p1.* [channel_n, 1, 3, 3], fc0.* [hidden_size, 3 channel_n], fc1.weight, fc2.*, fc3.*.
+    """
+
+    _linear_layers = True
+    _normed = False
+    _filter_axes = (1, 0)
 
 
 def _filters(channels: int) -> nn.Conv2d:

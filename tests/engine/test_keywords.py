@@ -21,6 +21,17 @@ MODELS = {
     "TextureNCA": (lambda: models.TextureNCA(6, 8), (2, 6, 7, 5)),
     "MedNCA": (lambda: models.MedNCA(channels=6, hidden=8, steps=(1, 1)), (2, 1, 9, 8)),
     "M3DNCA": (lambda: models.M3DNCA(), (1, 16, 16, 16, 1)),
+    "BasicNCA": (lambda: models.BasicNCA(6, 0.5, hidden_size=8), (2, 7, 5, 6)),
+    "BackboneNCA": (lambda: models.BackboneNCA(6, 0.5, hidden_size=8), (2, 7, 5, 6)),
+    "WBCMaxNCA": (lambda: models.WBCMaxNCA(6, hidden_size=8, device="cpu"), (2, 7, 5, 6)),
+    "BasicNCA2DFast": (lambda: models.BasicNCA2DFast(6, 0.5, hidden_size=8), (2, 7, 5, 6)),
+    "BasicNCA3DFast": (lambda: models.BasicNCA3DFast(6, 0.5, hidden_size=8), (2, 5, 4, 6, 6)),
+    "OctreeNCA": (lambda: models.OctreeNCA([((8, 8), 1), ((4, 4), 1)], 6, hidden_size=8), (2, 1, 8, 8)),
+    "VanillaNCA": (lambda: models.VanillaNCA(6, 8), (2, 6, 7, 5)),
+    "NoiseNCA": (lambda: models.NoiseNCA(6, 8), (2, 6, 7, 5)),
+    "PENCA": (lambda: models.PENCA(6, 8), (2, 6, 7, 5)),
+    "Cells2PixelsNCA": (lambda: models.Cells2PixelsNCA(6, 8), (2, 6, 7, 5)),
+    "DyNCA": (lambda: models.DyNCA(6, 3, 8), (2, 6, 7, 5)),
 }
 
 
@@ -49,7 +60,7 @@ def test_a_near_option_is_offered(call, option, near):
 def test_every_model_names_itself_and_what_its_forward_takes(name):
     make, shape = MODELS[name]
     model = make()
-    steps = () if name in ("MedNCA", "M3DNCA") else (1,)
+    steps = () if name in ("MedNCA", "M3DNCA", "OctreeNCA") else (1,)
     said = refused(model, torch.rand(shape), *steps, foo=1)
     assert said.startswith(f"{name} has no option 'foo'; known are ")
     known = said.split("known are ")[1].split(", ")
