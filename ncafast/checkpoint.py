@@ -128,15 +128,19 @@ def load(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> nn
         with safe_open(path, "pt") as file:
             # Clones, since the file's own memory changes when someone writes into the file.
             tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118 - not a dict
-        _take(module, tensors, config)
+        take(module, tensors, config)
         tie(module, json.loads(header.get("tied", "{}")))
     except (*_DAMAGE, SafetensorError) as error:
         raise ValueError(f"{path} does not fit its own description: {_one_line(error)}") from None
     return module.to(device).eval()
 
 
-def _take(module: nn.Module, tensors: dict[str, Tensor], config: dict[str, Any]) -> None:
-    """Give the module these tensors in their own dtypes."""
+def take(module: nn.Module, tensors: dict[str, Tensor], config: dict[str, Any]) -> None:
+    """Give the module that `config` builds these tensors in their own dtypes.
+
+    Raises:
+        ValueError: other keys, shapes or kinds of numbers.
+    """
     wanted = module.state_dict()
     reason = misfit(shapes(tensors), shapes(wanted), config)
     if reason is not None:

@@ -37,6 +37,10 @@ PLAIN = {
         "versions, backends, and why a part is missing; with a FILE or a run, what it holds",
         "ncafast.info:main",
     ),
+    "import": Command(
+        "make a model file from the weights of a published model, as its authors' code saved them",
+        "ncafast.importing:main",
+    ),
     "check": Command(
         "check the GPU backends on this machine's GPUs, and print whether they are chosen by default",
         "ncafast.checkup:main",

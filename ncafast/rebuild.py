@@ -107,6 +107,11 @@ def shapes(tensors: Mapping[str, Any]) -> dict[str, list[int]]:
     return {key: list(value.shape) for key, value in tensors.items() if isinstance(value, Tensor)}
 
 
+def shapes_of(name: str, config: dict[str, Any]) -> dict[str, list[int]]:
+    """The shapes in the state_dict of the module that `config` builds."""
+    return _wanted(name, json.dumps(config)).shapes
+
+
 @lru_cache(maxsize=64)
 def _wanted(name: str, config: str) -> _Facts:
     arguments = json.loads(config)

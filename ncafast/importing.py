@@ -1,0 +1,200 @@
+"""`ncafast import`: the weights of a published model, as its authors' code saved them, as a model file of ncafast.
+
+Nothing is unpickled but tensors: safetensors, and torch's weights-only format.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pickle
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from ncafast import checkpoint, identify, rebuild
+
+_PAGE = "docs/bring-your-own-weights.md"
+
+
+def main(words: Sequence[str]) -> int:
+    """`ncafast import CHECKPOINT`. Returns the exit code; errors as in `import_weights`."""
+    options = _parser().parse_args(list(words))
+    if os.path.lexists(options.output) and not options.overwrite:
+        raise ValueError(f"--output: {options.output} exists; give another --output, or --overwrite to replace it")
+    given = dict(_argument(text) for text in options.set)
+    module, found = import_weights(options.checkpoint, options.like, key=options.key, arguments=given)
+    checkpoint.save(options.output, module)
+    count = sum(parameter.numel() for parameter in module.parameters())
+    print(f"{found.name}, {count:,} parameters: {_listed(found.told)}")
+    if found.assumed:
+        print(f"assumed, as no weight tells it: {_listed(found.assumed)}; --set NAME=VALUE says otherwise")
+    print(f"written: {options.output}")
+    return 0
+
+
+def import_weights(
+    path: str | os.PathLike[str],
+    like: str | None = None,
+    *,
+    key: str | None = None,
+    arguments: Mapping[str, Any] | None = None,
+) -> tuple[nn.Module, identify.Found]:
+    """Build the published model whose weights a file holds.
+
+    Args:
+        path: a .safetensors file, or one of torch.save that holds tensors only.
+        like: the model's name in `ncafast.models`; None where keys and shapes fit a single one.
+        key: where the weights are in a file that holds several things, such as "model_state_dict".
+        arguments: of the model's constructor that the weights do not tell, by name.
+
+    Returns:
+        The model in evaluation mode, and the arguments that it was built with.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a file of another kind, weights of another model or of several, or a wrong argument.
+    """
+    arguments = dict(arguments or {})
+    tensors = _inside(_plain_names(_weights(path, key)), arguments)
+    try:
+        found = _identify(rebuild.shapes(tensors), like, arguments)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    config = found.told | found.assumed
+    module = rebuild.build(found.name, config)
+    checkpoint.take(module, tensors, config)
+    return module.eval(), found
+
+
+def _identify(shapes: dict[str, list[int]], like: str | None, arguments: Mapping[str, Any]) -> identify.Found:
+    fits = identify.fitting(shapes, arguments)
+    names = " or ".join(one.name for one in fits)
+    if like is not None:
+        try:
+            return identify.fit(like, shapes, arguments)
+        except ValueError as error:
+            others = f"; they fit --like {names}" if fits and like not in names.split(" or ") else ""
+            raise ValueError(f"{error}{others}") from None
+    if len(fits) == 1:
+        return identify.fit(fits[0].name, shapes, arguments)
+    if fits:
+        raise ValueError(f"the weights fit several models, which compute different things: give --like {names}")
+    first = ", ".join(f"{name} {size}" for name, size in list(shapes.items())[:4])
+    what = f"with --set {', '.join(arguments)} " if arguments else ""
+    raise ValueError(
+        f"the weights {what}are those of no published model ({first}, ...); --like NAME says why not of one, and "
+        f"{_PAGE} how to write any other model as a Rule"
+    )
+
+
+def _weights(path: str | os.PathLike[str], key: str | None) -> dict[str, Tensor]:
+    """The tensors of a file, by name."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}")
+    try:
+        with safe_open(path, "pt") as file:
+            if (file.metadata() or {}).get("format") == checkpoint.FORMAT:
+                raise ValueError(f"{path} is a model file of ncafast already: ncafast.load reads it")
+            return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - not a dict
+    except SafetensorError:
+        return _state_dict(path, _unpickled(path), key)
+
+
+def _unpickled(path: str | os.PathLike[str]) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        if _is_pickle(path):
+            raise ValueError(
+                f"{path} holds more than tensors, such as a whole pickled module, and reading that runs code of the "
+                "file's author. Where you trust it and have its class: torch.save(torch.load(PATH, "
+                "weights_only=False).state_dict(), 'weights.pth'), then import weights.pth"
+            ) from None
+    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError):
+        pass  # torch's words do not help here
+    raise ValueError(
+        f"{path} is neither a safetensors file nor one of torch.save; for weights of flax or TensorFlow see {_PAGE}"
+    )
+
+
+def _is_pickle(path: str | os.PathLike[str]) -> bool:
+    with open(path, "rb") as file:
+        return zipfile.is_zipfile(path) or file.read(1) == b"\x80"
+
+
+def _state_dict(path: str | os.PathLike[str], data: Any, key: str | None) -> dict[str, Tensor]:
+    if key is not None:
+        if not isinstance(data, dict) or key not in data:
+            known = ", ".join(map(str, data)) if isinstance(data, dict) else type(data).__name__
+            raise ValueError(f"{path} has no {key!r}; it holds {known}")
+        data = data[key]
+    if _is_state_dict(data):
+        return dict(data)
+    inside = [name for name, value in data.items() if _is_state_dict(value)] if isinstance(data, dict) else []
+    if len(inside) == 1:
+        return dict(data[inside[0]])
+    if inside:
+        raise ValueError(f"{path} holds several sets of weights: give --key {' or --key '.join(map(str, inside))}")
+    raise ValueError(f"{path} holds a {type(data).__name__} without a state_dict of tensors by name")
+
+
+def _is_state_dict(data: Any) -> bool:
+    return isinstance(data, dict) and len(data) > 0 and all(isinstance(value, Tensor) for value in data.values())
+
+
+def _plain_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Without what wrappers put before the names of layers."""
+    wrapped = all(name.startswith("module.") for name in tensors)
+    names = {name: name.removeprefix("module.") if wrapped else name for name in tensors}
+    return {names[name].replace("_orig_mod.", ""): tensor for name, tensor in tensors.items()}
+
+
+def _inside(tensors: dict[str, Tensor], arguments: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The names inside the one module that holds all tensors, such as `nca.` of a Lightning module, if that helps."""
+    words = {name.partition(".")[0] for name in tensors}
+    inside = {name.partition(".")[2]: tensor for name, tensor in tensors.items()}
+    if len(words) > 1 or identify.fitting(rebuild.shapes(tensors), arguments):
+        return tensors
+    return inside if identify.fitting(rebuild.shapes(inside), arguments) else tensors
+
+
+def _argument(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise ValueError(f"--set {text}: give NAME=VALUE, such as input_channels=3")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
+
+
+def _listed(arguments: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in arguments.items())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ncafast import",
+        description="Make a model file of ncafast from the weights of a published model. Tensors only are read.",
+    )
+    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a file of safetensors or torch.save")
+    parser.add_argument("--like", metavar="NAME", help="class in ncafast.models; left out: the one that the keys fit")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the model file (.safetensors)")
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=VALUE",
+        help="arguments of the class that no weight tells, such as fire_rate=0.4 input_channels=3",
+    )
+    parser.add_argument("--key", metavar="NAME", help="where the weights are, in a file that holds several things")
+    parser.add_argument("--overwrite", action="store_true", help="replace FILE if it exists")
+    return parser

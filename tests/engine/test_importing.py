@@ -1,0 +1,194 @@
+"""`ncafast import`: weights as authors save them become model files; everything else is refused in words that help."""
+
+from __future__ import annotations
+
+import json
+
+import published_variants as originals
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+import ncafast
+from ncafast import cli, identify, models
+from ncafast.importing import import_weights
+
+OCTREE = [[[8, 8], 2], [[4, 4], 3]]
+# Models by name: how to build one unlike the defaults, whether its keys alone identify it, what must be said.
+MODELS = {
+    "BackboneNCA": (lambda: models.BackboneNCA(6, 0.5, hidden_size=9, kernel_size=5), True, {}),
+    "BasicNCA": (lambda: models.BasicNCA(6, 0.5, hidden_size=9), False, {}),
+    "BasicNCA2DFast": (lambda: models.BasicNCA2DFast(6, 0.5, None, 9, 2, kernel_size=5), True, {}),
+    "BasicNCA3D": (lambda: models.BasicNCA3D(6, 0.5, hidden_size=9, kernel_size=3), True, {}),
+    "BasicNCA3DFast": (lambda: models.BasicNCA3DFast(6, 0.5, None, 9, 2, normalization="none"), True, {}),
+    "Cells2PixelsNCA": (lambda: models.Cells2PixelsNCA(6, 9, alive=True), False, {"alive": True}),
+    "DyNCA": (lambda: models.DyNCA(6, 3, 9), True, {}),
+    "GrowingNCA": (lambda: models.GrowingNCA(6, hidden_size=9), False, {}),
+    "M3DNCA": (lambda: models.M3DNCA(6, hidden_size=9, levels=3, kernel_size=5), True, {}),
+    "MaxNCA": (lambda: models.MaxNCA(6, hidden_size=9, num_classes=4), True, {}),
+    "MedNCA": (lambda: models.MedNCA(6, 9, (5, 3), image_channels=2), True, {}),
+    "NCA2D": (lambda: models.NCA2D(6, 9, 5, input_channels=2), True, {}),
+    "NoiseNCA": (lambda: models.NoiseNCA(6, 9, 0.25), False, {}),
+    "OctreeNCA": (lambda: models.OctreeNCA(OCTREE, 6, 0.5, 9, 2, kernel_size=[3, 5]), True, {"res_and_steps": OCTREE}),
+    "PENCA": (lambda: models.PENCA(6, 9), False, {}),
+    "SelfClassifyingNCA": (lambda: models.SelfClassifyingNCA(6, 9, (8, 7), ndim=3), True, {}),
+    "TextureNCA": (lambda: models.TextureNCA(6, 9), True, {}),
+    "VanillaNCA": (lambda: models.VanillaNCA(6, 9), False, {}),
+    "WBCMaxNCA": (lambda: models.WBCMaxNCA(6, hidden_size=9, num_classes=4), True, {}),
+}
+
+
+def test_every_model_is_here() -> None:
+    assert set(MODELS) == set(models.__all__) == set(identify._READERS)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_shapes_tell_what_they_can(name: str, tmp_path) -> None:
+    """The model that is built has the weights, and the arguments of the model that was saved."""
+    make, alone, said = MODELS[name]
+    model = make()
+    torch.save(model.state_dict(), tmp_path / "weights.pth")
+    module, found = import_weights(tmp_path / "weights.pth", None if alone else name, arguments=said)
+    assert type(module) is type(model) and not module.training and not set(found.told) & set(found.assumed)
+    want, have = model.config(), module.config()
+    told = json.loads(json.dumps({key: want[key] for key in found.told}))
+    assert told == json.loads(json.dumps({key: have[key] for key in found.told}))
+    for key, tensor in model.state_dict().items():
+        assert torch.equal(tensor, module.state_dict()[key])
+    if not alone:
+        with pytest.raises(ValueError, match=f"fit several models.*give --like .*{name}"):
+            import_weights(tmp_path / "weights.pth")
+
+
+def backbone(tmp_path) -> tuple[originals.Dense, str]:
+    model = originals.Dense(6, 0.3, 9, 2)
+    nn.init.normal_(model.fc1.weight)
+    torch.save(model.state_dict(), tmp_path / "weights.pth")
+    return model, str(tmp_path / "weights.pth")
+
+
+def test_the_command_writes_what_load_reads(tmp_path, capsys) -> None:
+    """And says what it took from the weights, and what it assumed."""
+    original, path = backbone(tmp_path)
+    output = str(tmp_path / "model.safetensors")
+    assert cli.main(["import", path, "--output", output, "--set", "input_channels=2", "fire_rate=0.0"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "BackboneNCA, 885 parameters: channel_n=6, hidden_size=9, kernel_size=3, input_channels=2, fire_rate=0.0",
+        f"written: {output}",
+    ]
+    x = torch.rand(1, 7, 9, 6)
+    model = ncafast.load(output)
+    torch.testing.assert_close(model(x, 4, None), original(x, 4, 0.0), rtol=1e-5, atol=1e-5)
+    assert cli.main(["import", path, "--like", "BackboneNCA", "--output", output]) == 1
+    assert "exists; give another --output, or --overwrite" in capsys.readouterr().err
+    assert cli.main(["import", path, "--like", "BackboneNCA", "--output", output, "--overwrite"]) == 0
+    assert "assumed, as no weight tells it: fire_rate=0.5, input_channels=1; --set" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda s: {"module." + name: value for name, value in s.items()},
+        lambda s: {"_orig_mod." + name: value for name, value in s.items()},
+        lambda s: {"nca." + name: value for name, value in s.items()},
+        lambda s: {"state_dict": s, "epoch": 3},
+        lambda s: {"model": {"module." + name: value for name, value in s.items()}, "optimizer": {"state": {}}},
+    ],
+    ids=["DDP", "compiled", "Lightning", "nested", "nested DDP"],
+)
+def test_wrapped_weights_are_found(wrap, tmp_path) -> None:
+    model, path = backbone(tmp_path)
+    torch.save(wrap(model.state_dict()), path)
+    module, found = import_weights(path)
+    assert found.name == "BackboneNCA"
+    assert all(torch.equal(value, module.state_dict()[name]) for name, value in model.state_dict().items())
+
+
+def test_safetensors_are_read_and_keep_their_dtype(tmp_path) -> None:
+    model = models.DyNCA(5, 3, 8).double()
+    save_file(model.state_dict(), tmp_path / "weights.safetensors")
+    module, _ = import_weights(tmp_path / "weights.safetensors")
+    assert module.w1.weight.dtype == torch.float64 and torch.equal(module.w1.weight, model.w1.weight)
+
+
+class Evil:
+    """Would make a file if it were unpickled."""
+
+    def __init__(self, path) -> None:
+        self.path = str(path)
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+def test_code_in_a_file_does_not_run(tmp_path) -> None:
+    torch.save({"fc0.weight": Evil(tmp_path / "made")}, tmp_path / "evil.pth")
+    with pytest.raises(ValueError, match="holds more than tensors.*state_dict"):
+        import_weights(tmp_path / "evil.pth")
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_whole_module_is_refused_with_the_way_out(tmp_path) -> None:
+    torch.save(originals.Dense(6, 0.3, 9), tmp_path / "model.pth")
+    with pytest.raises(ValueError, match=r"whole pickled module.*weights_only=False\).state_dict\(\), 'weights.pth'"):
+        import_weights(tmp_path / "model.pth")
+
+
+REFUSED = {
+    "wrong model": (
+        lambda s: s,
+        {"like": "MaxNCA"},
+        "weights are not those of a MaxNCA: fc3.weight is missing; they fit --like BackboneNCA",
+    ),
+    "no such model": (lambda s: s, {"like": "UNet"}, "there is no model 'UNet'; there are BackboneNCA, "),
+    "missing": (
+        lambda s: {name: value for name, value in s.items() if name != "p1.bias"},
+        {"like": "BackboneNCA"},
+        "not those of a BackboneNCA: p1.bias is missing$",
+    ),
+    "surplus": (
+        lambda s: s | {"head.weight": torch.zeros(3)},
+        {"like": "BackboneNCA"},
+        "not those of a BackboneNCA: head.weight is not known to the class$",
+    ),
+    "shape": (
+        lambda s: s | {"p1.weight": torch.zeros(6, 6, 5, 5)},
+        {"like": "BackboneNCA"},
+        r"p1.weight has shape \[6, 6, 5, 5\], its arguments give \[6, 6, 3, 3\]",
+    ),
+    "nobody's": (lambda s: s | {"head.weight": torch.zeros(3)}, {}, "those of no published model .*bring-your-own"),
+    "argument": (lambda s: s, {"like": "BackboneNCA", "arguments": {"fire": 1}}, "has no argument 'fire'; it has chan"),
+    "value": (
+        lambda s: s,
+        {"like": "BackboneNCA", "arguments": {"fire_rate": 2}},
+        "cannot be built .* fire_rate=2.0 is not",
+    ),
+    "two": (lambda s: {"ema": s, "model": s}, {}, "several sets of weights: give --key ema or --key model"),
+    "no key": (lambda s: {"ema": s}, {"key": "model"}, "has no 'model'; it holds ema"),
+    "no tensors": (lambda s: {"epoch": 3}, {}, "holds a dict without a state_dict"),
+    "a tensor": (lambda s: torch.zeros(3), {}, "holds a Tensor without a state_dict"),
+}
+
+
+@pytest.mark.parametrize(("change", "options", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_does_not_fit_is_explained(change, options, message, tmp_path) -> None:
+    model, path = backbone(tmp_path)
+    torch.save(change(model.state_dict()), path)
+    with pytest.raises(ValueError, match=message) as raised:
+        import_weights(path, **options)
+    assert str(raised.value).startswith(path) and "\n" not in str(raised.value)
+
+
+def test_other_files_are_refused(tmp_path) -> None:
+    (tmp_path / "text.pth").write_text("weights")
+    with pytest.raises(ValueError, match="neither a safetensors file nor one of torch.save"):
+        import_weights(tmp_path / "text.pth")
+    ncafast.save(tmp_path / "ours.safetensors", models.PENCA(4, 6))
+    with pytest.raises(ValueError, match="is a model file of ncafast already"):
+        import_weights(tmp_path / "ours.safetensors")
+    with pytest.raises(FileNotFoundError, match="no checkpoint at"):
+        import_weights(tmp_path / "none.pth")
+    torch.save(models.OctreeNCA(OCTREE).state_dict(), tmp_path / "octree.pth")
+    with pytest.raises(ValueError, match="OctreeNCA needs an argument that no weight tells, res_and_steps, such as"):
+        import_weights(tmp_path / "octree.pth")
