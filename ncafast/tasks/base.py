@@ -22,7 +22,6 @@ from ncafast import checkpoint
 from ncafast.tasks.report import Report
 from ncafast.train import Job, Result, run
 from ncafast.train.context import Report as EpochReport
-from ncafast.train.model_files import read_model
 from ncafast.train.run_folder import FREE
 from ncafast.train.settings import Settings, check_settings
 from ncafast.utils.devices import resolve_device
@@ -30,6 +29,7 @@ from ncafast.utils.option_checks import Range, check_options
 from ncafast.utils.outputs import check_folder, check_free
 from ncafast.utils.progress import is_first, say
 from ncafast.utils.seeds import mix
+from ncafast.utils.texts import reason
 from ncafast.viz import charts
 from ncafast.viz.animation import check_animation, write_animation
 from ncafast.viz.figures import write_png
@@ -195,12 +195,28 @@ def train(task: Task[Any], options: Any) -> Result:
 
 
 def load(task: Task[S], path: Path, device: torch.device) -> Trained[S]:
-    """The model of a checkpoint, or of the best one of a run folder.
+    """The model of a checkpoint, in float32, or of the best one of a run folder.
 
     Raises:
         ValueError: one line that names the file, if it is none of this task or corrupt.
     """
-    return Trained(*read_model(path, device, task.name, task.models, task.read))
+    path = checkpoint.find(path)
+    metadata = checkpoint.describe(path)
+    writer = metadata.get("task")
+    if writer != task.name:
+        kind = f"was written by ncafast train {writer}" if writer else "is a checkpoint, but of no task"
+        raise ValueError(f"{path}: {kind}; give one of ncafast train {task.name}")
+    model = checkpoint.load(path, device).float()
+    if not isinstance(model, task.models):
+        names = " or ".join(kind.__name__ for kind in task.models)
+        raise ValueError(f"{path}: holds a {type(model).__name__}, not a {names}; give another checkpoint")
+    try:
+        for name, tensor in model.state_dict().items():
+            if not torch.isfinite(tensor).all():
+                raise ValueError(f"{name} holds NaN or infinite weights")
+        return Trained(model, task.read(model, metadata), path)
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{path}: is corrupt ({reason(error)}); give another checkpoint or train again") from error
 
 
 def evaluate(task: Task[Any], options: Any) -> Report:

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from ncafast.files import write_text
-from ncafast.train.results import Results, claim
-from ncafast.utils.lock import locked
+from ncafast.train.search import train_grid
 from ncafast.utils.progress import say
 from ncafast.utils.renamed import takes_old_names
 from ncafast.utils.seeds import mix
+from ncafast.utils.tables import write_rows
+from ncafast.utils.texts import reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +76,8 @@ def read_folds(path: Path) -> tuple[Fold, ...]:
     except FileNotFoundError as error:
         raise ValueError(f"{path}: there is no such file") from error
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        what = f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())[:150]
-        raise ValueError(
-            f'{path}: is no split file ({what}); a list of {{"train": [names], "val": [names]}} is needed'
-        ) from error
+        needed = 'a list of {"train": [names], "val": [names]} is needed'
+        raise ValueError(f"{path}: is no split file ({reason(error, 150)}); {needed}") from error
     if not folds:
         raise ValueError(f"{path}: holds no fold; give a file with at least one")
     for number, fold in enumerate(folds):
@@ -115,28 +114,31 @@ def cross_validate(
     """
     if not folds:
         raise ValueError("folds is empty; give at least one, as make_folds and read_folds do")
-    output = Path(output)
     content = [{"train": list(fold.train), "val": list(fold.val)} for fold in folds]
-    with locked(output):
-        claim(output, "folds.json", content, "other folds")
-        claim(output, "options.json", dict(options or {}), "other options")
-        results = Results(output, ("fold",))
-        results.rows = [row for row in results.rows if isinstance(row["fold"], int)]  # without mean and deviation
-        for number, fold in enumerate(folds):
-            key = {"fold": number}
-            if results.find(key) is None:
-                name = f"fold_{number}"
-                say(f"{name}, {number + 1} of {len(folds)}: {len(fold.train)} to train on, {len(fold.val)} held out")
-                results.add(key, train(number, fold, output / name))
-        rows = sorted(results.rows, key=lambda row: row["fold"])
-        mean = {name: math.fsum(row[name] for row in rows) / len(rows) for name in results.measured}
-        spread = {
-            name: math.sqrt(math.fsum((row[name] - mean[name]) ** 2 for row in rows) / max(len(rows) - 1, 1))
-            for name in results.measured
-        }
-        summary = [{"fold": "mean", **mean}, {"fold": "std", **spread}]
-        results.write([*rows, *summary])
-    return [*rows, *summary]
+
+    def one(point: Mapping[str, Any], folder: Path) -> Mapping[str, float]:
+        fold = folds[point["fold"]]
+        say(f"{folder.name}: {len(fold.train)} to train on, {len(fold.val)} held out")
+        return train(point["fold"], fold, folder)
+
+    rows = train_grid(
+        {"fold": range(len(folds))},
+        one,
+        Path(output),
+        lambda row: isinstance(row["fold"], str),  # mean and std, which a finished table has, come last
+        options=options,
+        identity=("folds.json", content, "other folds"),
+        name="fold_{fold}".format_map,
+    )
+    names = [name for name in rows[0] if name != "fold"]
+    mean = {name: math.fsum(row[name] for row in rows) / len(rows) for name in names}
+    spread = {
+        name: math.sqrt(math.fsum((row[name] - mean[name]) ** 2 for row in rows) / max(len(rows) - 1, 1))
+        for name in names
+    }
+    rows += [{"fold": "mean", **mean}, {"fold": "std", **spread}]
+    write_rows(Path(output) / "results.json", rows)
+    return rows
 
 
 def _names(value: Any) -> tuple[str, ...]:

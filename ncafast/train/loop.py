@@ -28,6 +28,7 @@ from ncafast.train.tensorboard import Board
 from ncafast.train.trainer import Trainer
 from ncafast.utils.progress import Bar, say
 from ncafast.utils.seeds import generator
+from ncafast.utils.texts import reason
 
 
 class Loop:
@@ -177,10 +178,8 @@ class Loop:
             self.trainer.load_state(state)
             self.job.load_state(state["job"])
         except (LookupError, RuntimeError, ValueError, TypeError, AttributeError) as error:
-            what = f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
-            raise ValueError(
-                f"{self.folder.resume}: is corrupt or not of this run ({what}); delete it to start the run anew"
-            ) from error
+            remedy = f"is corrupt or not of this run ({reason(error)}); delete it to start the run anew"
+            raise ValueError(f"{self.folder.resume}: {remedy}") from error
         self.epoch, self.step = state["epoch"], state["step"]
         self.sums, self.history, self.best = state["sums"], state["history"], state["best"]
 

@@ -10,7 +10,7 @@ from typing import Any
 from ncafast.files import write_text
 from ncafast.utils.json_files import differences, read_json
 from ncafast.utils.renamed import present, present_name
-from ncafast.utils.tables import csv_text
+from ncafast.utils.tables import write_rows
 
 _WANTED = 'return a dict of numbers by name, such as {"accuracy": 0.93}'
 
@@ -70,12 +70,11 @@ class Results:
                 "return the same names every time"
             )
         self.rows.append(json.loads(json.dumps({**key, **numbers})))
-        self.write(self.rows)
+        self.write()
 
-    def write(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Write these rows to both files."""
-        write_text(self._path.with_suffix(".csv"), csv_text(rows))
-        write_text(self._path, json.dumps(list(rows), indent=1))
+    def write(self) -> None:
+        """Write the rows to both files."""
+        write_rows(self._path, self.rows)
 
 
 def claim(folder: Path, name: str, content: Any, what: str, stem: str = "results") -> None:

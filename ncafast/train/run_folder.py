@@ -17,7 +17,7 @@ from ncafast.files import write_text
 from ncafast.utils.json_files import differences, plain, read_json
 from ncafast.utils.option_checks import MOST_THREADS
 from ncafast.utils.renamed import present
-from ncafast.utils.tables import csv_text
+from ncafast.utils.tables import write_rows
 
 # Options that may differ when a run is continued, because they do not change a weight. A run may also be made longer.
 FREE = frozenset({"output", "epochs", "patience", "save_every", "pictures", "tensorboard", "progress"})
@@ -84,8 +84,7 @@ class RunFolder:
         """One row per epoch, in history.csv and in history.json."""
         if not history:
             return
-        write_text(self._history.with_suffix(".csv"), csv_text(history))
-        write_text(self._history.with_suffix(".json"), json.dumps(list(history), indent=1))
+        write_rows(self._history.with_suffix(".json"), history)
 
     def _check_fresh(self) -> None:
         """Raise ValueError if a new run would replace files in its folder, which are of something else."""

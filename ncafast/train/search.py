@@ -62,6 +62,7 @@ def train_grid(
     rank: Callable[[Mapping[str, Any]], Any],
     *,
     options: Mapping[str, Any] | None = None,
+    identity: tuple[str, Any, str] | None = None,
     stem: str = "results",
     texts: Collection[str] = (),
     name: Callable[[Mapping[str, Any]], str] | None = None,
@@ -72,6 +73,8 @@ def train_grid(
     Args:
         grid, train, output, options: as for `search`.
         rank: the sort key of a row of results. May raise ValueError, which comes before the next training.
+        identity: a file that tells what the folder's results are of: its name, its content, and what other content
+            stands for, in words. None names the grid's options in grid.json.
         stem: name of the two tables, without .csv and .json.
         texts: names of measured columns that hold text.
         name: the folder's name for a combination; None joins its options and values.
@@ -79,19 +82,20 @@ def train_grid(
     """
     output, points = Path(output), _points(grid)
     with locked(output):
-        claim(output, "grid.json", sorted(grid), "a search over other options", stem)
+        file, content, what = identity or ("grid.json", sorted(grid), "a search over other options")
+        claim(output, file, content, what, stem)
         claim(output, "options.json", dict(options or {}), "other options", stem)
         results = Results(output, tuple(grid), stem, texts)
         for number, point in enumerate(points, start=1):
             if results.rows:
                 rank(results.rows[0])
             if results.find(point) is None:
-                say(f"combination {number} of {len(points)}: {_name(point)}")
                 folder = _folder(output, point) if name is None else output / name(point)
+                say(f"training {number} of {len(points)}: {folder.name}")
                 results.add(point, train(point, folder))
                 after(results.rows)
         results.rows.sort(key=rank)
-        results.write(results.rows)
+        results.write()
         after(results.rows)
     wanted = [results.find(point) for point in points]
     return [row for row in results.rows if row in wanted]

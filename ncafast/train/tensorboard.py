@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
+from ncafast.utils.progress import say
 from ncafast.utils.texts import printable
 
 
 class Board:
-    """A TensorBoard writer that drops what an earlier, killed run had written beyond
-    ``first_step``."""
+    """A TensorBoard writer that drops what an earlier, killed run had written beyond `first_step`."""
 
     def __init__(self, folder: Path, wanted: bool, first_step: int) -> None:
         self._writer: Any = None
@@ -23,7 +21,7 @@ class Board:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            tqdm.write("tensorboard is not installed, so no TensorBoard files are written (pip install tensorboard)")
+            say("tensorboard is not installed, so no TensorBoard files are written (pip install tensorboard)")
             return
         self._writer = SummaryWriter(str(folder), purge_step=first_step + 1)
 
@@ -41,11 +39,6 @@ class Board:
     def __enter__(self) -> Board:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._writer is not None:
             self._writer.close()

@@ -8,16 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ncafast.train.arguments import holds_nan, terms_of
 from ncafast.train.context import StepContext
 from ncafast.train.distributed import Ranks
 from ncafast.train.ema import Average
-from ncafast.train.gradients import make_optimiser, shape_gradient
 from ncafast.train.job import Job, to_device
-from ncafast.train.losses import holds_nan, terms_of
+from ncafast.train.optimiser import learning_rate, make_optimiser, shape_gradient
 from ncafast.train.result import TrainingStopped
 from ncafast.train.resume import check_optimiser, take_weights
 from ncafast.train.run_folder import RunFolder
-from ncafast.train.schedules import learning_rate
 from ncafast.train.settings import Settings
 from ncafast.utils.seeds import mix
 
@@ -36,9 +35,7 @@ class Trainer:
                 f"the {type(self.model).__name__} has no weight to train: all are frozen, or it has none; "
                 "call model.requires_grad_(True)"
             )
-        self.optimiser = make_optimiser(
-            settings.optimiser, self.parameters, settings.lr, settings.betas, settings.weight_decay
-        )
+        self.optimiser = make_optimiser(self.parameters, settings)
         self.scaler = torch.amp.GradScaler(device.type, enabled=settings.amp == "fp16")
         self.average = Average(self.model, settings.ema)
         self.batch = settings.batch_size * settings.accumulate * ranks.count

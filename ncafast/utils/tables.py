@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from ncafast.files import write_text
 from ncafast.utils.texts import printable
 
 
@@ -39,6 +42,12 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write the rows to `path`, a .json file, and to a .csv file beside it."""
+    write_text(path.with_suffix(".csv"), csv_text(rows))
+    write_text(path, json.dumps(list(rows), indent=1))
 
 
 def _cell(value: Any) -> str:

@@ -565,7 +565,7 @@ def test_the_callers_random_numbers_and_threads_are_left_alone(tmp_path):
 
 @pytest.mark.parametrize(("normalise", "clip"), [(True, 0.0), (True, 0.5), (False, 0.5)])
 def test_gradients_are_normalised_per_parameter_then_clipped(normalise, clip):
-    from ncafast.train.gradients import shape_gradient
+    from ncafast.train.optimiser import shape_gradient
 
     parameters = [torch.nn.Parameter(torch.rand(shape)) for shape in ((3, 4), (5,), (2,))]
     expected = []
