@@ -25,7 +25,6 @@ from ncafast.tasks.growing import AnimateConfig, EvaluateConfig, TrainConfig, an
 from ncafast.tasks.growing.emoji import draw_emoji
 from ncafast.tasks.growing.healing import Course, grow, heal
 from ncafast.tasks.growing.pictures import beside_channels, over_white
-from ncafast.tasks.growing.regeneration import judge
 from ncafast.tasks.growing.states import CUTS, cut_away, pixel_loss, seed_states
 from ncafast.tasks.growing.target import Target, TargetError, make_target, read_target
 from ncafast.tasks.growing.task import TASK, film
@@ -252,7 +251,7 @@ def test_growth_and_healing_follow_the_automaton_step_by_step(monkeypatch):
     ],
 )
 def test_what_healed_means(losses, recovered, half, healed):
-    result = judge(Course("left", losses, torch.zeros(3, 4, 1, 1)), before=0.01)
+    result = Course("left", 0.01, losses, torch.zeros(3, 4, 1, 1))
     assert result.recovered == pytest.approx(recovered)
     assert (result.steps_to_half, result.healed) == (half, healed)
 
@@ -448,14 +447,14 @@ def test_a_cut_is_called_healed_only_where_it_got_better():
     state = torch.zeros(3, 4, 2, 2)
 
     def verdict(*losses: float) -> str:
-        return judge(Course("left", losses, state), before=0.01).verdict
+        return Course("left", 0.01, losses, state).verdict
 
     assert verdict(0.03, 0.02, 0.012) == "healed"
     assert verdict(0.03, 0.028) == "not healed"
     assert verdict(0.012, 0.015) == "got worse"  # although within twice the loss before
     assert verdict(0.03, 0.05) == "got worse"
     assert verdict(0.01, 0.01) == "no change"  # it cut nothing away
-    worse = judge(Course("left", (0.012, 0.015), state), before=0.01)
+    worse = Course("left", 0.01, (0.012, 0.015), state)
     assert worse.recovered < 0 and not worse.healed
 
 

@@ -46,7 +46,6 @@ class TrainConfig(ImageOptions, Settings):
     them. Left out: those not in --train-list; without that, --val-fraction of all."""
 
     output: Path = Path("classification-run")
-    """Folder for checkpoints, curves, pictures and everything else the run writes."""
 
     size: int = 32
     """Images are shrunk or enlarged to squares of this many pixels."""

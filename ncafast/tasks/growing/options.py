@@ -22,7 +22,6 @@ class TrainConfig(ImageOptions, Settings):
     """
 
     output: Path = Path("growing-run")
-    """Folder for checkpoints, curves, pictures and everything else the run writes."""
 
     image: Path | None = None
     """The image to grow. Its transparent parts stay empty. Left out: --emoji says what grows."""
@@ -51,20 +50,14 @@ class TrainConfig(ImageOptions, Settings):
     """An epoch is 100 training steps; after each one growth and healing are measured and drawn."""
 
     steps: tuple[int, int] = (64, 96)
-    """Steps of the automaton: each batch draws a number from the first to the second, both included."""
 
     lr: float = 2e-3
-    """Learning rate at its highest."""
 
     schedule: Schedule = "cosine"
-    """How the learning rate falls: constant; step and multistep (times --lr-gamma every --lr-step epochs, or after
-    each of --lr-milestones); exponential (times --lr-gamma every epoch); cosine (down to 0 at the end)."""
 
     normalise_gradient: bool = True
-    """Divide the gradient of every parameter tensor by its norm, as Growing NCA does."""
 
     clip: float = 0.0
-    """Largest norm of the gradient; longer ones are shortened to it. 0 switches this off."""
 
     pool_size: int = 256
     """States in the pool."""

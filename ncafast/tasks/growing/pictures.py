@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, StrMethodFormatter
 from torch import Tensor
 
+from ncafast.tasks.growing.healing import Course
 from ncafast.viz import charts
 from ncafast.viz.figures import pixels_of
 from ncafast.viz.pixels import Array, enlarged, mosaic, tiled
@@ -51,31 +52,27 @@ def beside_channels(state: Tensor, zoom: int) -> Array:
     return enlarged(np.concatenate((whole, tall), 1), max(1, zoom // columns))
 
 
-def healing(
-    states: Sequence[tuple[str, Tensor]],  # (cut, [3, C, H, W])
-    grown: Sequence[float],
-    losses: dict[str, Sequence[float]],
-) -> Array:
+def healing(courses: Sequence[Course], grown: Sequence[float]) -> Array:
     """The regeneration test: a row of pictures per cut, and the loss over the steps, as [height, width, 3] uint8."""
-    rows = len(states)
+    rows = len(courses)
     figure = Figure(figsize=(11, max(3.6, 1.55 * rows + 0.5)), dpi=110)
     grid = figure.add_gridspec(rows, 4, width_ratios=(1, 1, 1, 4.2), wspace=0.08, hspace=0.08,
                                left=0.04, right=0.95, top=0.93, bottom=0.08)  # fmt: skip
-    for number, (cut, found) in enumerate(states):
+    for number, course in enumerate(courses):
         for column, text in enumerate(("grown", "cut", "healed")):
             axes = figure.add_subplot(grid[number, column])
-            axes.imshow(over_white(found[column]), interpolation="nearest")
+            axes.imshow(over_white(course.states[column]), interpolation="nearest")
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set_color("0.85")
             if number == 0:
                 axes.set_title(text, fontsize=10, color="0.35")
             if column == 0:
-                axes.set_ylabel(cut, fontsize=10)
+                axes.set_ylabel(course.cut, fontsize=10)
     axes = figure.add_subplot(grid[:, 3])
     axes.plot(range(len(grown)), grown, color="0.35", label="growing from the seed")
-    for cut, values in losses.items():
-        steps = range(len(grown) - 1, len(grown) - 1 + len(values))
-        axes.plot(steps, values, color=_COLOURS[cut], label=f"{cut} cut away")
+    for course in courses:
+        steps = range(len(grown) - 1, len(grown) - 1 + len(course.losses))
+        axes.plot(steps, course.losses, color=_COLOURS[course.cut], label=f"{course.cut} cut away")
     axes.set(xlabel="step", yscale="log", title="loss")
     axes.yaxis.tick_right()
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))

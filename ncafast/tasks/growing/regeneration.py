@@ -3,47 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
-from ncafast.models import GrowingNCA
+from ncafast.tasks.base import Trained
 from ncafast.tasks.growing import pictures
 from ncafast.tasks.growing.healing import Course, grow, heal
 from ncafast.tasks.growing.options import EvaluateConfig
-from ncafast.tasks.growing.states import CUTS, Cut
+from ncafast.tasks.growing.states import CUTS
+from ncafast.tasks.growing.target import Spec
 from ncafast.tasks.report import Report
 from ncafast.utils.progress import Bar
-
-_HEALED = 2.0  # a cut has healed when the loss is at most this many times what it was before the cut
-
-
-@dataclass(frozen=True, slots=True)
-class CutResult:
-    """What one way of cutting came to; losses are means over the runs."""
-
-    cut: Cut
-    cut_loss: float
-    """Right after the cut."""
-    healed_loss: float
-    """After the steps given for healing."""
-    recovered: float
-    """Part of the damage that is made good: 1 is as before the cut, 0 is no better than right after it."""
-    steps_to_half: int | None
-    """Steps until half of the damage is made good; None if that never happens."""
-    healed: bool
-    """Whether the loss fell, to at most twice what it was before the cut."""
-
-    @property
-    def verdict(self) -> str:
-        """What became of it, in words."""
-        if self.healed:
-            return "healed"
-        if self.steps_to_half is None and self.recovered == 0:
-            return "no change"
-        return "got worse" if self.recovered < 0 else "not healed"
 
 
 @dataclass(frozen=True)
@@ -62,10 +33,9 @@ class Healing(Report):
     cut_step: int
     heal_steps: int
     runs: int
-    cuts: tuple[CutResult, ...]
+    cuts: Sequence[Course] = field(repr=False)
     grown: Sequence[float] = field(repr=False)
     """Of the seed and after every step up to the cut."""
-    courses: Sequence[Course] = field(repr=False)
 
     @property
     def json(self) -> Path:
@@ -94,46 +64,39 @@ class Healing(Report):
 
     def contents(self) -> dict[str, Any]:
         """All numbers, the losses by step, and the picture."""
-        numbers = {name: value for name, value in vars(self).items() if name not in ("grown", "courses")}
-        lines: dict[str, Sequence[float]] = {course.cut: course.losses for course in self.courses}
-        shown = [(course.cut, course.states) for course in self.courses]
+        numbers = {name: value for name, value in vars(self).items() if name not in ("cuts", "grown")}
+        names = ("cut", "cut_loss", "healed_loss", "recovered", "steps_to_half", "healed")
+        cuts = [{name: getattr(cut, name) for name in names} for cut in self.cuts]
         return {
-            "healing.json": {**numbers, "cuts": [asdict(cut) for cut in self.cuts]},
-            "steps.csv": self._steps(lines),
-            "healing.png": pictures.healing(shown, self.grown, lines),
+            "healing.json": {**numbers, "cuts": cuts},
+            "steps.csv": self._steps(),
+            "healing.png": pictures.healing(self.cuts, self.grown),
         }
 
-    def _steps(self, lines: dict[str, Sequence[float]]) -> list[dict[str, Any]]:
+    def _steps(self) -> list[dict[str, Any]]:
         """A row per step: the loss of growth, and of every cut from its step on."""
-        cut = len(self.grown) - 1
+        cut = self.cut_step
         return [
             {
                 "step": step,
                 "grown": self.grown[step] if step <= cut else "",
-                **{name: losses[step - cut] if step >= cut else "" for name, losses in lines.items()},
+                **{course.cut: course.losses[step - cut] if step >= cut else "" for course in self.cuts},
             }
             for step in range(cut + self.heal_steps + 1)
         ]
 
 
-def regenerate(model: GrowingNCA, path: Path, target: Tensor, longest: int, options: EvaluateConfig) -> Healing:
-    """Grow, cut in five ways, let heal.
-
-    Args:
-        model: on any device.
-        path: its checkpoint, for the report.
-        target: [4, H, W].
-        longest: steps of the longest training rollout.
-        options: see `EvaluateConfig`.
-    """
+def regenerate(trained: Trained[Spec], options: EvaluateConfig) -> Healing:
+    """Grow, cut in five ways, let heal."""
+    target, longest = trained.spec.target.tensor(), trained.spec.longest
     steps, after = options.grow or 3 * longest, options.heal or 2 * longest
     with Bar(steps + len(CUTS) * after, options.progress, "growing and healing") as bar:
-        shared: dict[str, Any] = {"seed": options.seed, "advance": lambda count: bar.advance({}, count)}
-        grown, losses = grow(model, target, steps=steps, runs=options.runs, **shared)
-        courses = heal(model, grown, target, cuts=CUTS, steps=after, **shared)
+        shared: dict[str, Any] = {"seed": options.seed, "bar": bar}
+        grown, losses = grow(trained.model, target, steps=steps, runs=options.runs, **shared)
+        courses = heal(trained.model, grown, target, cuts=CUTS, steps=after, **shared)
     shortest = min(longest, steps)
     return Healing(
-        model=str(path),
+        model=str(trained.path),
         empty_loss=float(target.square().mean()),
         grown_loss=losses[shortest],
         grown_steps=shortest,
@@ -141,18 +104,6 @@ def regenerate(model: GrowingNCA, path: Path, target: Tensor, longest: int, opti
         cut_step=steps,
         heal_steps=after,
         runs=options.runs,
-        cuts=tuple(judge(course, losses[-1]) for course in courses),
+        cuts=courses,
         grown=losses,
-        courses=courses,
     )
-
-
-def judge(course: Course, before: float) -> CutResult:
-    """The numbers of one cut, from the loss before it."""
-    first, last = course.losses[0], course.losses[-1]
-    harm = first - before
-    half = next((step for step, loss in enumerate(course.losses) if loss <= before + harm / 2), None)
-    # A cut that does no harm, since the model draws nothing there, leaves nothing to recover.
-    recovered = (first - last) / harm if harm > 0 else 0.0
-    healed = harm > 0 and last < first and last <= _HEALED * before
-    return CutResult(course.cut, first, last, recovered, half if harm > 0 else None, healed)

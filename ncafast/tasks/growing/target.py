@@ -61,6 +61,16 @@ class Target:
         return cls(np.array(image), padding)
 
 
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What a checkpoint holds beside the model."""
+
+    target: Target
+    longest: int
+    """Steps of the longest training rollout."""
+    regime: str
+
+
 def read_target(
     path: Path, *, size: int, padding: int, background: str = "alpha", reading: Reading | None = None
 ) -> Target:

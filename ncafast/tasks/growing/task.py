@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -12,11 +11,11 @@ from ncafast.tasks.base import Task, Trained
 from ncafast.tasks.growing.emoji import draw_emoji
 from ncafast.tasks.growing.healing import run_states
 from ncafast.tasks.growing.job import FromPool, FromSeed, Growing
-from ncafast.tasks.growing.options import AnimateConfig, EvaluateConfig, TrainConfig
+from ncafast.tasks.growing.options import AnimateConfig, TrainConfig
 from ncafast.tasks.growing.pictures import beside_channels, over_white
-from ncafast.tasks.growing.regeneration import Healing, regenerate
+from ncafast.tasks.growing.regeneration import regenerate
 from ncafast.tasks.growing.states import cut_away, seed_states
-from ncafast.tasks.growing.target import MOST_SIZE, Target, make_target, read_target
+from ncafast.tasks.growing.target import MOST_SIZE, Spec, Target, make_target, read_target
 from ncafast.tasks.images import Reading
 from ncafast.utils.option_checks import Range, refused
 from ncafast.utils.seeds import mix
@@ -24,16 +23,6 @@ from ncafast.viz.pixels import Array
 
 _MOST_STEPS = 1_000_000
 _RANK_BY = {"growing": "val_grown", "persistent": "val_later", "regenerating": "val_healed"}
-
-
-@dataclass(frozen=True, slots=True)
-class Spec:
-    """What a checkpoint holds beside the model."""
-
-    target: Target
-    longest: int
-    """Steps of the longest training rollout."""
-    regime: str
 
 
 class GrowingTask(Task[Spec]):
@@ -50,6 +39,7 @@ class GrowingTask(Task[Spec]):
         "damage_size": Range(0, 1, whole=False),
         "state_channels": 4,
     }
+    evaluate = staticmethod(regenerate)
 
     def check(self, options: TrainConfig) -> None:
         if (options.image is None) == (options.emoji is None):
@@ -70,10 +60,6 @@ class GrowingTask(Task[Spec]):
         if not 1 <= steps <= _MOST_STEPS:
             raise ValueError(f"steps={steps}")
         return Spec(Target.from_text(metadata["target"], int(metadata["padding"])), steps, metadata.get("regime", ""))
-
-    def evaluate(self, trained: Trained[Spec], options: EvaluateConfig) -> Healing:
-        spec = trained.spec
-        return regenerate(trained.model, trained.path, spec.target.tensor(), spec.longest, options)
 
     def frames(self, trained: Trained[Spec], options: AnimateConfig) -> Iterable[Array]:
         draw = beside_channels if options.hidden else over_white

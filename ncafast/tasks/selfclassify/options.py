@@ -24,7 +24,6 @@ class TrainConfig(Settings):
     above it. Other sets in this format with at most ten classes do too."""
 
     output: Path = Path("selfclassify-run")
-    """Folder for checkpoints, curves, pictures and everything else the run writes."""
 
     loss: Literal["cross-entropy", "l2"] = "cross-entropy"
     """cross-entropy: over the digit's cells. l2: the logits shall be 1 for the digit and 0 otherwise, which keeps
@@ -37,17 +36,12 @@ class TrainConfig(Settings):
     """Digits that one process trains on at a time."""
 
     steps: tuple[int, int] = (20, 20)
-    """Steps of the automaton: each batch draws a number from the first to the second, both included."""
 
     lr: float = 2e-3
-    """Learning rate at its highest."""
 
     schedule: Schedule = "cosine"
-    """How the learning rate falls: constant; step and multistep (times --lr-gamma every --lr-step epochs, or after
-    each of --lr-milestones); exponential (times --lr-gamma every epoch); cosine (down to 0 at the end)."""
 
     warmup: int = 100
-    """Training steps in which the learning rate rises from near 0 to --lr."""
 
     pool_size: int = 256
     """States in the pool that batches are taken from and put back to."""

@@ -26,7 +26,6 @@ class TrainConfig(ImageOptions, Settings):
     """The sample: an image in any format that Pillow reads."""
 
     output: Path = Path("texture-run")
-    """Folder for checkpoints, curves, pictures and everything else the run writes."""
 
     size: int = 128
     """The sample is scaled so that its square crop has this side, in pixels."""
@@ -56,7 +55,6 @@ class TrainConfig(ImageOptions, Settings):
     """Side of the square torus that is trained on, in cells. A trained automaton runs on any size."""
 
     steps: tuple[int, int] = (24, 48)
-    """Steps of the automaton: each batch draws a number from the first to the second, both included."""
 
     pool_size: int = 64
     """States that training goes on from, so that the texture lasts."""
@@ -77,7 +75,6 @@ class TrainConfig(ImageOptions, Settings):
     """States per training step."""
 
     lr: float = 2e-3
-    """Learning rate at its highest."""
 
     schedule: Schedule = "cosine"
 
