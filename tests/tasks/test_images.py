@@ -16,12 +16,11 @@ from PIL import Image, ImageOps
 from ncafast.tasks import image_hints
 from ncafast.tasks.classification import AnimateConfig, EvaluateConfig, PredictConfig, animate, evaluate, predict, train
 from ncafast.tasks.classification.images import read_image as read_square
-from ncafast.tasks.classification.listing import list_images
 from ncafast.tasks.growing.target import Target, read_target
+from ncafast.tasks.image_files import list_images
 from ncafast.tasks.image_notes import Notes
 from ncafast.tasks.images import ImageError, Reading, read_image
-from ncafast.tasks.selfclassify.images import list_images as list_digits
-from ncafast.tasks.selfclassify.images import read_digit
+from ncafast.tasks.selfclassify.images import ENDINGS, read_digit
 from ncafast.tasks.texture.sample import read_sample
 
 
@@ -150,10 +149,10 @@ def test_files_that_may_be_images_but_are_not_looked_for_are_named(tmp_path, cap
     folder = write_folders(tmp_path / "d")
     for name in ("bar/a.HEIC", "bar/b.heic", "disc/c.nef", "ring/notes.txt"):
         (folder / name).touch()
-    assert len(list_images(folder)) == 18
+    assert len(list_images(folder, ENDINGS)) == 18
     said = capsys.readouterr().out
     assert said.startswith(f"note: {folder}: files left out by their endings: 2 .heic, 1 .nef; convert them to PNG (")
-    assert len(list_digits(folder / "bar")) == 6 and "2 .heic; convert" in capsys.readouterr().out
+    assert len(list_images(folder / "bar", ENDINGS, deep=False)) == 6 and "2 .heic; convert" in capsys.readouterr().out
 
 
 def test_names_that_cannot_be_files_are_one_line(tmp_path):

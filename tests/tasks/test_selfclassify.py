@@ -34,12 +34,12 @@ from ncafast.tasks.selfclassify import (
     predict,
     train,
 )
-from ncafast.tasks.selfclassify.animation import film
 from ncafast.tasks.selfclassify.idx import IdxError, read_digits, read_idx
 from ncafast.tasks.selfclassify.images import read_digit
 from ncafast.tasks.selfclassify.loss import cross_entropy, l2
 from ncafast.tasks.selfclassify.metrics import Tally, confusion, tally, votes
 from ncafast.tasks.selfclassify.pictures import COLOURS, colour
+from ncafast.tasks.selfclassify.running import film
 from ncafast.tasks.selfclassify.scores import step_counts
 from ncafast.tasks.selfclassify.states import brightness, exchange, fresh_states
 from ncafast.tasks.selfclassify.task import TASK

@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ncafast.tasks.classification.listing import folders_in, list_images
+from ncafast.tasks.classification.images import ENDINGS
+from ncafast.tasks.image_files import folders_in, list_images
 
 _Entry = tuple[Path, tuple[str, ...]]  # an image, and its path from some folder on
 
@@ -63,7 +64,7 @@ def read_layout(folder: Path) -> Layout:
     Raises:
         ValueError: no class folder, parts beside other folders, or images nested deeper; one line with an example.
     """
-    level, notes = _level(folder, [(path, path.relative_to(folder).parts) for path in list_images(folder)]), []
+    level, notes = _level(folder, [(path, path.relative_to(folder).parts) for path in list_images(folder, ENDINGS)]), []
     skipped = _left_out(level)
     if len(level.inside) == 1:
         ((top, entries),) = level.inside.items()

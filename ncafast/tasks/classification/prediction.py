@@ -13,11 +13,11 @@ import torch
 from ncafast.files import write_text
 from ncafast.tasks.base import Trained
 from ncafast.tasks.classification import pictures
-from ncafast.tasks.classification.images import read_image
+from ncafast.tasks.classification.images import ENDINGS, read_image
 from ncafast.tasks.classification.inference import Spec
-from ncafast.tasks.classification.listing import list_images
 from ncafast.tasks.classification.options import PredictConfig
 from ncafast.tasks.classification.scores import predictions_csv
+from ncafast.tasks.image_files import list_images, picture_of
 from ncafast.tasks.image_notes import Notes
 from ncafast.tasks.images import ImageError, Reading
 from ncafast.tasks.skipping import each_usable
@@ -62,10 +62,8 @@ def inputs(options: PredictConfig) -> list[Path]:
     """
     check_folder("--output", options.output)
     check_apart("--output", options.output, "--input", options.input)
-    if not options.input.exists():
-        raise ValueError(f"--input {options.input}: does not exist; give an image or a folder with images")
-    files = list_images(options.input) if options.input.is_dir() else [options.input]
-    drawn = [_picture(path, options) for path in files] if options.pictures else []
+    files = list_images(options.input, ENDINGS)
+    drawn = [picture_of(path, options.input, options.output) for path in files] if options.pictures else []
     check_free("--output", [options.output / _TABLE, *drawn], options.overwrite)
     return files
 
@@ -81,25 +79,16 @@ def predict(trained: Trained[Spec], files: Sequence[Path], options: PredictConfi
 
     def one(path: Path) -> tuple[Prediction, torch.Tensor]:
         pixels = read_image(path, recipe.size, reading, notes)
-        picture = _picture(path, options) if next(drawn) < options.pictures else None
+        picture = picture_of(path, options.input, options.output) if next(drawn) < options.pictures else None
         return _classify(trained.spec, pixels, path, picture, options)
 
     found, skipped = each_usable(files, one, ImageError, "classifying", options.progress)
     notes.say()
-    table, root = options.output / _TABLE, _root(options)
+    table = options.output / _TABLE
+    root = options.input if options.input.is_dir() else options.input.parent
     names = [str(prediction.image.relative_to(root)) for prediction, _ in found]
     write_text(table, predictions_csv(names, torch.stack([row for _, row in found]), recipe.classes))
     return Predictions(tuple(prediction for prediction, _ in found), table, tuple(reason for _, reason in skipped))
-
-
-def _root(options: PredictConfig) -> Path:
-    return options.input if options.input.is_dir() else options.input.parent
-
-
-def _picture(image: Path, options: PredictConfig) -> Path:
-    """Where the picture of an image goes: its ending stays, since a.png and a.jpg may lie side by side."""
-    name = image.relative_to(_root(options))
-    return options.output / name.with_name(f"{name.name}.png")
 
 
 def _classify(

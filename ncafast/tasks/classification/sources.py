@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from ncafast.tasks.classification.folders import PART_NAMES, part_of, parts_note, read_layout
-from ncafast.tasks.classification.images import Array
-from ncafast.tasks.classification.listing import list_images
+from ncafast.tasks.classification.images import ENDINGS, Array
 from ncafast.tasks.classification.options import Naming
+from ncafast.tasks.image_files import list_images
 
 # The notebook's 13 classes in its order, and the code in the file's name that stands for each.
 MATEK_CLASSES = (
@@ -79,7 +79,7 @@ def _from_folders(folder: Path) -> Source:
 
 def _from_names(folder: Path) -> Source:
     items, skipped = [], []
-    for path in list_images(folder):
+    for path in list_images(folder, ENDINGS):
         code = next((code for code in MATEK_CODES if code in path.name), None)
         if code is None:
             skipped.append(

@@ -128,9 +128,7 @@ def _bytes(path: Path) -> bytes:
     try:
         raw = path.read_bytes()
         return gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
-    except (EOFError, zlib.error) as error:
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise IdxError(f"{path}: is a corrupt or incomplete gzip file ({error}); copy or download it again") from error
-    except gzip.BadGzipFile as error:
-        raise IdxError(f"{path}: is a corrupt gzip file ({error}); copy or download it again") from error
     except OSError as error:
         raise IdxError(f"{path}: cannot be read ({error.strerror})") from error

@@ -90,19 +90,15 @@ class SelfClassifying(TaskJob, PoolJob):
         images, labels = brightness(self.held_out.images[:count]), _labels(self.held_out.labels[:count])
         usual = self.config.steps[1]
         counts = (usual, _LATER * usual)
-        found = dict.fromkeys(counts, Tally())
-        shown: list[Tensor] = []
-
-        def see(step: int, indices: slice, states: Tensor) -> None:
-            found[step] += tally(states, labels[indices].to(states.device))
+        tallies = dict.fromkeys(counts, Tally())
+        for step, indices, states in each_batch(self.model, images, counts, batch=50, seed=self.config.seed):
+            tallies[step] += tally(states, labels[indices].to(states.device))
             if step == usual and indices.start == 0:
-                shown.append(states[:_SHOWN].cpu())
-
-        each_batch(self.model, images, counts, batch=50, seed=self.config.seed, see=see)
-        picture = pictures.sheet(pictures.colour(shown[0]), zoom=3)
+                shown = states[:_SHOWN].cpu()
+        picture = pictures.sheet(pictures.colour(shown), zoom=3)
         write_png(report.folder.pictures / f"epoch-{report.epoch:04d}.png", picture)
         report.board.picture(report.step, "held out", picture)
-        first, later = (found[count] for count in counts)
+        first, later = tallies.values()
         return {
             "val_cells": first.cell_accuracy,
             "val_votes": first.vote_accuracy,

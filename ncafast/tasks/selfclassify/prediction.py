@@ -10,10 +10,11 @@ import torch
 
 from ncafast.files import write_text
 from ncafast.tasks.base import Trained
+from ncafast.tasks.image_files import list_images, picture_of
 from ncafast.tasks.image_notes import Notes
 from ncafast.tasks.images import ImageError, Reading
 from ncafast.tasks.selfclassify import pictures
-from ncafast.tasks.selfclassify.images import list_images, read_digit
+from ncafast.tasks.selfclassify.images import ENDINGS, read_digit
 from ncafast.tasks.selfclassify.metrics import votes
 from ncafast.tasks.selfclassify.options import PredictConfig
 from ncafast.tasks.selfclassify.running import over_time
@@ -67,9 +68,9 @@ def predict(trained: Trained[int], files: Sequence[Path], options: PredictConfig
     notes = Notes()
 
     def one(path: Path) -> Prediction:
-        found = _classify(trained, path, options, notes)
-        say(f"{path.name}: {found.digit} ({100 * found.share:.0f} % of the cells)")
-        return found
+        named = _classify(trained, path, options, notes)
+        say(f"{path.name}: {named.digit} ({100 * named.share:.0f} % of the cells)")
+        return named
 
     found, skipped = each_usable(files, one, ImageError, "classifying")
     notes.say()
@@ -83,7 +84,7 @@ def predict(trained: Trained[int], files: Sequence[Path], options: PredictConfig
 
 
 def inputs(options: PredictConfig) -> list[Path]:
-    """The images to classify; a line names folders inside the input, which are not looked into.
+    """The images to classify.
 
     Raises:
         ValueError: an input or an output that cannot be used.
@@ -91,24 +92,10 @@ def inputs(options: PredictConfig) -> list[Path]:
     check_folder("--output", options.output)
     if options.output.resolve() == options.input.resolve():
         raise ValueError(f"--output {options.output}: its pictures would be taken for digits; give another folder")
-    _say_folders(options.input)
-    files = list_images(options.input)
-    written = [options.output / _TABLE, *(_picture(options.output, path) for path in files)]
+    files = list_images(options.input, ENDINGS, deep=False)
+    written = [options.output / _TABLE, *(picture_of(path, options.input, options.output) for path in files)]
     check_free("--output", written, options.overwrite)
     return files
-
-
-def _say_folders(source: Path) -> None:
-    """A line on folders inside the input, whose images are not classified."""
-    inside = sorted(path.name for path in source.iterdir() if path.is_dir()) if source.is_dir() else []
-    inside = [name for name in inside if not name.startswith(".")]
-    if inside:
-        say(f"note: folders in {source} are not looked into: {', '.join(inside[:5])}{' ...' if inside[5:] else ''}")
-
-
-def _picture(folder: Path, image: Path) -> Path:
-    """Where the picture of an image goes: its ending stays, since a.png and a.jpg may lie side by side."""
-    return folder / f"{image.name}.png"
 
 
 def _classify(trained: Trained[int], path: Path, options: PredictConfig, notes: Notes) -> Prediction:
@@ -117,9 +104,8 @@ def _classify(trained: Trained[int], path: Path, options: PredictConfig, notes: 
     steps = options.steps or 2 * trained.spec
     counts = sorted({max(1, round(steps * part / (_STATES - 1))) for part in range(1, _STATES)})
     states = fresh_states(image[None].to(device), trained.model.channel_size)
-    seen = [states[0]]
-    seen += [found[0] for _, found in over_time(trained.model, states, counts, options.seed)]
-    named = votes(seen[-1][None])[0]
-    picture = _picture(options.output, path)
-    write_png(picture, pictures.sheet(pictures.colour(torch.stack(seen)), len(seen), zoom=5))
+    states = torch.cat([states, *(later for _, later in over_time(trained.model, states, counts, options.seed))])
+    named = votes(states[-1:])[0]
+    picture = picture_of(path, options.input, options.output)
+    write_png(picture, pictures.sheet(pictures.colour(states), len(states), zoom=5))
     return Prediction(path, int(named.argmax()), float(named.max() / named.sum()), picture)

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ncafast.models import SelfClassifyingNCA
+from ncafast.tasks.base import Trained
 from ncafast.tasks.report import Report
 from ncafast.tasks.selfclassify import pictures
-from ncafast.tasks.selfclassify.idx import CLASSES, read_digits
+from ncafast.tasks.selfclassify.idx import read_digits
 from ncafast.tasks.selfclassify.metrics import Tally, confusion, tally, votes
 from ncafast.tasks.selfclassify.options import EvaluateConfig
 from ncafast.tasks.selfclassify.running import each_batch
@@ -73,13 +73,11 @@ class Scores(Report):
         }
 
 
-def score(model: SelfClassifyingNCA, path: Path, trained_steps: int, options: EvaluateConfig) -> Scores:
+def score(trained: Trained[int], options: EvaluateConfig) -> Scores:
     """Classify test digits from fresh states.
 
     Args:
-        model: on any device.
-        path: its checkpoint, for the report.
-        trained_steps: steps of the longest training rollout.
+        trained: a model, and the steps of its longest training rollout.
         options: see `EvaluateConfig`.
 
     Raises:
@@ -88,24 +86,20 @@ def score(model: SelfClassifyingNCA, path: Path, trained_steps: int, options: Ev
     digits = read_digits(options.data, "t10k")
     digits = digits.part(0, min(options.digits or len(digits), len(digits)))
     labels = torch.from_numpy(digits.labels.astype(np.int64))
-    counts = step_counts(trained_steps, options.steps or 10 * trained_steps)
-    middle = trained_steps if trained_steps in counts else counts[-1]
-    over_time = dict.fromkeys(counts, Tally())
-    found = torch.zeros(len(digits), CLASSES, dtype=torch.int64)  # votes at the trained length
+    counts = step_counts(trained.spec, options.steps or 10 * trained.spec)
+    middle = trained.spec if trained.spec in counts else counts[-1]
+    tallies = dict.fromkeys(counts, Tally())
     shown: list[Tensor] = []
-
-    def see(step: int, indices: slice, states: Tensor) -> None:
-        over_time[step] += tally(states, labels[indices].to(states.device))
-        if step == middle:
-            found[indices] = votes(states).cpu()
-            shown.append(states.cpu())
-        bar.advance({}, len(states))
-
-    images = brightness(digits.images)
+    images, size = brightness(digits.images), options.batch_size
     with Bar(len(digits) * len(counts), options.progress, "classifying") as bar:
-        each_batch(model, images, counts, batch=options.batch_size, seed=options.seed, see=see)
-    examples = _examples(torch.cat(shown), found, labels)
-    return Scores(over_time, trained_steps, confusion(found, labels), str(path), examples)
+        for step, indices, states in each_batch(trained.model, images, counts, batch=size, seed=options.seed):
+            tallies[step] += tally(states, labels[indices].to(states.device))
+            if step == middle:
+                shown.append(states.cpu())
+            bar.advance({}, len(states))
+    states = torch.cat(shown)
+    named = votes(states)
+    return Scores(tallies, trained.spec, confusion(named, labels), str(trained.path), _examples(states, named, labels))
 
 
 def step_counts(trained: int, last: int) -> list[int]:
@@ -114,9 +108,9 @@ def step_counts(trained: int, last: int) -> list[int]:
     return sorted({step for step in usual if step < last} | {last})
 
 
-def _examples(states: Tensor, found: Tensor, labels: Tensor) -> pictures.Array:
+def _examples(states: Tensor, named: Tensor, labels: Tensor) -> pictures.Array:
     """The first digits, and below them the first whose vote is wrong."""
-    wrong = (found.argmax(1) != labels).nonzero()[:, 0][:_SHOWN]
+    wrong = (named.argmax(1) != labels).nonzero()[:, 0][:_SHOWN]
     sheets = [pictures.sheet(pictures.colour(states[:_SHOWN]), zoom=3)]
     sheets.append(pictures.legend(sheets[0].shape[1]))
     if len(wrong):

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable
 
 from ncafast.models import SelfClassifyingNCA
 from ncafast.tasks.base import Task, Trained
 from ncafast.tasks.selfclassify import pictures
-from ncafast.tasks.selfclassify.animation import film
 from ncafast.tasks.selfclassify.idx import CLASSES, read_digits
 from ncafast.tasks.selfclassify.job import SelfClassifying
-from ncafast.tasks.selfclassify.options import AnimateConfig, EvaluateConfig, PredictConfig, TrainConfig
-from ncafast.tasks.selfclassify.prediction import Predictions, inputs, predict
-from ncafast.tasks.selfclassify.scores import Scores, score
+from ncafast.tasks.selfclassify.options import AnimateConfig, TrainConfig
+from ncafast.tasks.selfclassify.prediction import inputs, predict
+from ncafast.tasks.selfclassify.running import film
+from ncafast.tasks.selfclassify.scores import score
 from ncafast.utils.option_checks import Range, refused
 from ncafast.viz.pixels import Array, enlarged
 
@@ -33,6 +32,7 @@ class SelfClassifyTask(Task[int]):
         **dict.fromkeys(("fresh", "mutate"), _SHARE),
         "state_channels": CLASSES + 1,
     }
+    evaluate, inputs, predict = staticmethod(score), staticmethod(inputs), staticmethod(predict)
 
     def check(self, options: TrainConfig) -> None:
         if not options.hidden:
@@ -56,15 +56,6 @@ class SelfClassifyTask(Task[int]):
         if model.ndim != 2 or model.channel_size <= CLASSES:
             raise ValueError(f"ndim={model.ndim}, channel_size={model.channel_size}")
         return steps
-
-    def evaluate(self, trained: Trained[int], options: EvaluateConfig) -> Scores:
-        return score(trained.model, trained.path, trained.spec, options)
-
-    def inputs(self, options: PredictConfig) -> list[Path]:
-        return inputs(options)
-
-    def predict(self, trained: Trained[int], files: Sequence[Path], options: PredictConfig) -> Predictions:
-        return predict(trained, files, options)
 
     def frames(self, trained: Trained[int], options: AnimateConfig) -> Iterable[Array]:
         states = film(trained.model, trained.spec, options)

@@ -1,0 +1,78 @@
+"""The image files that a command is given, and where pictures of them go. Links to folders are followed; what is hidden
+is ignored, and so are the folders that archives have beside the images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ncafast.tasks.image_hints import left_out
+from ncafast.tasks.images import ImageError
+from ncafast.utils.progress import say
+
+_IGNORED = ("__MACOSX",)  # beside the folders of an archive that was packed on a Mac
+
+
+def list_images(source: Path, endings: Sequence[str], *, deep: bool = True) -> list[Path]:
+    """A file itself, or the image files in a folder, sorted.
+
+    Notes name the endings of files that may be images too, and the folders that are not looked into.
+
+    Args:
+        source: a file or a folder.
+        endings: of image files, in lower case.
+        deep: whether to look into the folders inside, at any depth.
+
+    Raises:
+        ImageError: it does not exist, holds no image, or a folder inside cannot be read.
+    """
+    if source.is_file():
+        return [source]
+    if not source.is_dir():
+        raise ImageError(f"{source}: does not exist; give an image or a folder with images")
+    inside = [] if deep else [path.name for path in folders_in(source)]
+    if inside:
+        say(f"note: folders in {source} are not looked into: {', '.join(inside[:5])}{' ...' if inside[5:] else ''}")
+    everything = sorted(_files(source, frozenset(), deep))
+    files = [path for path in everything if path.suffix.lower() in endings]
+    note = left_out(source, everything, endings)
+    if note:
+        say(note)
+    if not files:
+        raise ImageError(f"{source}: holds no image ({', '.join(endings)}); give the folder that holds them")
+    return files
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """The folders right inside a folder, sorted, without those that are ignored."""
+    return sorted(path for path in folder.iterdir() if not _ignored(path.name) and path.is_dir())
+
+
+def picture_of(image: Path, source: Path, output: Path) -> Path:
+    """Where in the folder `output` the picture of an image of `source` goes: under the image's whole name, since a.png
+    and a.jpg may lie side by side."""
+    name = image.relative_to(source if source.is_dir() else source.parent)
+    return output / name.with_name(f"{name.name}.png")
+
+
+def _ignored(name: str) -> bool:
+    return name.startswith(".") or name in _IGNORED
+
+
+def _files(folder: Path, above: frozenset[str], deep: bool) -> Iterator[Path]:
+    """The files in a folder. A link that leads back to a folder above it is left out: it would never end."""
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    try:
+        inside = list(folder.iterdir())
+    except OSError as error:
+        raise ImageError(f"{folder}: cannot be read ({error.strerror}); change its permissions or move it") from error
+    for path in inside:
+        if _ignored(path.name):
+            continue
+        if path.is_dir() and deep:
+            yield from _files(path, above | {real}, deep)
+        elif path.is_file():
+            yield path
