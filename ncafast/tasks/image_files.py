@@ -30,7 +30,7 @@ def list_images(source: Path, endings: Sequence[str], *, deep: bool = True) -> l
     if source.is_file():
         return [source]
     if not source.is_dir():
-        raise ImageError(f"{source}: does not exist; give an image or a folder with images")
+        raise ImageError(f"{source}: there is no such file or folder; give an image or a folder of images")
     inside = [] if deep else [path.name for path in folders_in(source)]
     if inside:
         say(f"note: folders in {source} are not looked into: {', '.join(inside[:5])}{' ...' if inside[5:] else ''}")

@@ -1,4 +1,4 @@
-"""Options and results in JSON files, which people may have changed, and what differs between two of them."""
+"""Options and results as JSON, which people may have changed, and what differs between two of them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,29 @@ import dataclasses
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from ncafast.utils.option_checks import check_kinds
+
+T = TypeVar("T", bound="Jsonable")
+
+
+class Jsonable:
+    """Base of dataclasses of plain values and tuples that a checkpoint holds as text."""
+
+    __slots__ = ()
+
+    @classmethod
+    def from_json(cls: type[T], text: str) -> T:
+        """What `to_json` wrote. Raises ValueError, TypeError or AttributeError if it is corrupt."""
+        fields = json.loads(text).items()
+        made = cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields})
+        check_kinds(made)
+        return made
+
+    def to_json(self) -> str:
+        """As text."""
+        return json.dumps(dataclasses.asdict(self))  # type: ignore[call-overload]
 
 
 def plain(options: Any) -> dict[str, Any]:

@@ -357,7 +357,7 @@ def test_what_cannot_be_predicted_or_scored_is_one_line(trained, data, tmp_path)
         (lambda: evaluate(EvaluateConfig(trained.best, other, output=tmp_path, progress=False)), "the class .square."),
         (lambda: evaluate(EvaluateConfig(trained.best, data, output=tmp_path, subset="val", progress=False)),
          "has 0 of the 18 images that split.json lists as held_out"),
-        (lambda: predict(PredictConfig(trained.best, tmp_path / "no", progress=False)), "--input .*no: does not exist"),
+        (lambda: predict(PredictConfig(trained.best, tmp_path / "no", progress=False)), "no: there is no such file"),
         (lambda: predict(PredictConfig(trained.best, other, views=9, progress=False)), "views=9 is not allowed"),
         (lambda: predict(PredictConfig(tmp_path, other, progress=False)), "holds no best.safetensors"),
         (lambda: predict(PredictConfig(trained.best, other, output=other, progress=False)), "lies in --input .*other"),

@@ -11,10 +11,11 @@ import torch.nn.functional as F
 from scipy.stats import wasserstein_distance
 
 from ncafast.tasks.texture import loss as losses
-from ncafast.tasks.texture.loss.gram import gram, gram_distance
+from ncafast.tasks.texture.loss.features import gram, gram_distance
 from ncafast.tasks.texture.loss.patches import PatchLoss, pyramid
 from ncafast.tasks.texture.loss.sliced import sliced_wasserstein, unit_directions, wasserstein
 from ncafast.tasks.texture.loss.vgg import VGGFeatures, find_weights, unavailable
+from ncafast.tasks.texture.recipe import overflow
 
 needs_torchvision = pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))
 
@@ -75,8 +76,8 @@ def test_gram_is_the_mean_of_products():
 
 def test_overflow_counts_what_is_beyond_the_limit():
     state = torch.tensor([[0.5, -1.0, 1.5, -3.0], [0.0, 1.0, 0.2, -0.1]]).view(2, 1, 2, 2)
-    assert losses.overflow(state).tolist() == pytest.approx([(0.5 + 2) / 4, 0])
-    assert losses.overflow(state, 2).tolist() == pytest.approx([1 / 4, 0])
+    assert overflow(state).tolist() == pytest.approx([(0.5 + 2) / 4, 0])
+    assert overflow(state, 2).tolist() == pytest.approx([1 / 4, 0])
 
 
 def textures(side: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from ncafast.tasks.texture.motion import lucas_kanade, make_flow, motion_strength
 from ncafast.tasks.texture.motion.lucas_kanade import warped
 from ncafast.tasks.texture.motion.spynet import SpyNet
-from ncafast.tasks.texture.torchvision_models import torchvision_models
+from ncafast.tasks.texture.weights import torchvision_models
 
 CPU = torch.device("cpu")
 

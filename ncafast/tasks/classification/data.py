@@ -14,8 +14,9 @@ from torch import Tensor
 
 from ncafast.tasks.classification.classes import describe
 from ncafast.tasks.classification.images import read_image, resize_all
+from ncafast.tasks.classification.items import Item, Source
 from ncafast.tasks.classification.options import TrainConfig
-from ncafast.tasks.classification.sources import Item, Source, open_source
+from ncafast.tasks.classification.sources import open_source
 from ncafast.tasks.image_notes import Notes
 from ncafast.tasks.images import ImageError, Reading
 from ncafast.train.split_files import held_out_by_chance, split_by_lists

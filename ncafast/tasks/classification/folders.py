@@ -6,60 +6,24 @@ years would be learned as classes.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ncafast.tasks.classification.images import ENDINGS
+from ncafast.tasks.classification.items import PART_NAMES, Item, Source, part_of, parts_note
 from ncafast.tasks.image_files import folders_in, list_images
 
 _Entry = tuple[Path, tuple[str, ...]]  # an image, and its path from some folder on
 
-_PARTS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
-PART_NAMES = ", ".join(_PARTS)
 _REMEDY = (
     "classes are the folders right inside the data folder, or inside train, val and test there; give the folder that "
     "holds them, move the images up, or name files and classes in a .csv list"
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Labelled:
-    """An image file, the class whose folder it lies in, and its part: train, val, test or "" where there are none."""
-
-    path: Path
-    label: str
-    part: str
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """The images of a folder with their classes, what was left out and why, and what was assumed."""
-
-    images: tuple[Labelled, ...]
-    skipped: tuple[str, ...]
-    notes: tuple[str, ...]
-
-
-def part_of(name: str) -> str | None:
-    """train, val or test, where a name in any case stands for one of them."""
-    return _PARTS.get(name.strip().lower())
-
-
-def parts_note(base: Path, names: Iterable[str], parts: Iterable[str]) -> str:
-    """A line on which folders are parts, and how many images each part has; `parts` has the part of every image."""
-    counts = Counter(parts)
-    words = (f"{part} ({counts[part]} images)" for part in ("train", "val", "test") if counts[part])
-    return f"note: {', '.join(names)} in {base} are parts, not classes: {', '.join(words)}"
-
-
-def read_layout(folder: Path) -> Layout:
-    """Find the classes of a folder.
+def from_folders(folder: Path) -> Source:
+    """The images of a folder, whose classes are folders.
 
     Raises:
         ValueError: no class folder, parts beside other folders, or images nested deeper; one line with an example.
@@ -76,18 +40,26 @@ def read_layout(folder: Path) -> Layout:
     if parts:
         skipped += _unlabelled(level, parts)
     _check_parts(level, parts)
-    images: list[Labelled] = []
+    items: list[Item] = []
     for top in parts or [""]:
         classes = _level(level.base / top, level.inside[top]) if top else level
         skipped += _left_out(classes) if top else []
         notes += _nested(classes)
         for label, entries in classes.inside.items():
-            images += [Labelled(path, label, part_of(top) or "") for path, _ in entries]
+            items += [Item(str(path.relative_to(folder)), label, path, part_of(top) or "") for path, _ in entries]
     if parts:
-        notes.append(parts_note(level.base, sorted(parts), [image.part for image in images]))
-    if not images:
+        notes.append(parts_note(level.base, sorted(parts), [item.part for item in items]))
+    if not items:
         raise ValueError(f"{folder}: has no folder with images; make one per class, or give --naming matek19")
-    return Layout(tuple(sorted(images, key=lambda image: image.path)), tuple(skipped), tuple(notes))
+    items.sort(key=lambda item: folder / item.name)
+    # A class that only test images have is none that a model can learn, such as a folder test/unknown.
+    learned = {item.label for item in items if item.part != "test"} or {item.label for item in items}
+    strange = sorted({item.label for item in items} - learned)
+    if strange:
+        notes.append(
+            f"note: {', '.join(strange[:8])} in {folder} have only test images, so they are no classes to learn"
+        )
+    return Source(tuple(items), tuple(sorted(learned)), tuple(skipped), tuple(notes))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ training images, and kept with the model.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +20,7 @@ from ncafast.models import MaxNCA
 from ncafast.tasks.classification.augment import views
 from ncafast.tasks.classification.recipe import Recipe
 from ncafast.trace import Options, trace
+from ncafast.utils.progress import Bar
 from ncafast.utils.seeds import mix
 
 PANEL = 256  # training images, as many of each class, whose statistics are kept
@@ -33,9 +33,9 @@ def seeded(images: Tensor, channels: int) -> Tensor:
 
 
 def panel(labels: Tensor, classes: int) -> list[int]:
-    """Places of up to `PANEL` images with the classes as equally often as can be, the first of each class."""
-    places = [torch.nonzero(labels == k).flatten().tolist()[: -(-PANEL // classes)] for k in range(classes)]
-    return [place for own in places for place in own][:PANEL]
+    """Indices of up to `PANEL` images with the classes as equally often as can be, the first of each class."""
+    each = [torch.nonzero(labels == k).flatten()[: -(-PANEL // classes)] for k in range(classes)]
+    return torch.cat(each).tolist()[:PANEL]
 
 
 @torch.no_grad()
@@ -57,13 +57,13 @@ class Classifier:
         """The state [B, C, H, W] after 0, 1, ... all steps, from scaled images [B, 3, H, W]."""
         rule, params = self.model.rule.replace(norm="running"), self.model.params()
         x = seeded(images, self.model.channel_n).movedim(-1, 1).contiguous()
-        found = [x]
+        states = [x]
         for step, (mean, variance) in enumerate(self.statistics.to(x.device)):
             tensors = params | {"norm.running_mean": mean, "norm.running_var": variance}
             mask = fire_mask((1, *x.shape[1:]), rule.fire_rate, seed, step=step, device=x.device)
             x = trace(x, rule, tensors, 1, Options(fire_mask=mask[None])).out
-            found.append(x)
-        return found
+            states.append(x)
+        return states
 
     @torch.no_grad()
     def logits(self, images: Tensor, seed: int) -> Tensor:
@@ -76,20 +76,15 @@ class Classifier:
         logits: Tensor = self.model.fc3(F.relu(self.model.fc2(state.amax((2, 3)))))
         return logits
 
-    def probabilities(
-        self, images: Tensor, *, seed: int = 0, count: int = 1, advance: Callable[[int], None] | None = None
-    ) -> Tensor:
-        """[N, K] on the CPU, softmax of the logits, the mean over `count` views, each with firing cells of its own.
-
-        `advance` is told how many images are done since the last time, for a progress bar.
-        """
+    def probabilities(self, images: Tensor, *, seed: int = 0, count: int = 1, bar: Bar | None = None) -> Tensor:
+        """[N, K] on the CPU, softmax of the logits, the mean over `count` views, each with firing cells of its own."""
         parts = [torch.zeros(0, self.model.num_classes)]
         for group in images.split(_GROUP):
-            seen = views(group.to(self.model.fc2.weight.device), count)
-            each = [self.logits(view, mix("predict", seed, k)).softmax(1) for k, view in enumerate(seen)]
+            turned = views(group.to(self.model.fc2.weight.device), count)
+            each = [self.logits(view, mix("predict", seed, k)).softmax(1) for k, view in enumerate(turned)]
             parts.append(torch.stack(each).mean(0).cpu())
-            if advance is not None:
-                advance(len(group))
+            if bar is not None:
+                bar.advance({}, len(group))
         return torch.cat(parts)
 
 
@@ -112,3 +107,12 @@ class Spec:
         if statistics.shape != (recipe.steps, 2, model.hidden_size):
             raise ValueError(f"statistics of shape {list(statistics.shape)} do not fit {recipe.steps} steps")
         return cls(Classifier(model, statistics), recipe)
+
+    def probabilities(self, pixels: Tensor, seed: int, count: int = 1) -> Tensor:
+        """[K] of one image [size, size, 3] uint8; see `Classifier.probabilities`."""
+        return self.classifier.probabilities(self.recipe.scaled(pixels[None]), seed=seed, count=count)[0]
+
+    def states(self, pixels: Tensor, seed: int) -> list[Tensor]:
+        """The state [C, H, W] of one image after 0, 1, ... all steps, as `probabilities` sees its first view."""
+        scaled = self.recipe.scaled(pixels[None]).to(self.classifier.model.fc2.weight.device)
+        return [state[0] for state in self.classifier.states(scaled, mix("predict", seed, 0))]

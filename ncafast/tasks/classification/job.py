@@ -31,6 +31,7 @@ class Classification(TaskJob):
     """Images, judged by the accuracy on held-out ones."""
 
     model: MaxNCA
+    panels = pictures.PANELS
 
     def __init__(self, task: Task[Any], config: TrainConfig, reading: Reading | None = None) -> None:
         self.task, self.config, reading = task, config, reading or Reading.of(config)
@@ -64,8 +65,8 @@ class Classification(TaskJob):
         """Images [B, 3, H, W], varied, and their labels [B]. Image by image, so that parts of a batch vary alike."""
         images = self.recipe.scaled(self.train.pixels[at.micro_batch])
         varied = [
-            augment.vary(image[None], self.config.augment, self.config.jitter, at.generator("augment", place))
-            for image, place in zip(images, at.indices, strict=True)
+            augment.vary(image[None], self.config.augment, self.config.jitter, at.generator("augment", index))
+            for image, index in zip(images, at.indices, strict=True)
         ]
         return torch.cat(varied), self.train.labels[at.micro_batch]
 
@@ -100,10 +101,6 @@ class Classification(TaskJob):
         """Held-out accuracy; the training loss where nothing is held out."""
         return float(-row["loss"] if row["val_accuracy"] is None else row["val_accuracy"])
 
-    def draw(self, history: Sequence[dict[str, Any]], best_epoch: int, report: Report) -> None:
-        """The curves."""
-        write_png(report.folder.curves, pictures.curves(history, best_epoch))
-
     def headline(self, row: dict[str, Any]) -> str:
         """Held-out accuracy and F1."""
         if row["val_accuracy"] is None:
@@ -119,15 +116,14 @@ class Classification(TaskJob):
         """Draw the channels over time of some held-out images, spread over the classes."""
         if not self.config.pictures:
             return
-        device = resolve_device(self.config.device)
-        classifier = load(self.task, done.best, device).spec.classifier
+        spec = load(self.task, done.best, resolve_device(self.config.device)).spec
         images = self.held_out if len(self.held_out) else self.train
-        order = sorted(range(len(images)), key=lambda place: mix("shown", images.names[place]))
-        for place in order[: self.config.pictures]:
-            scaled = self.recipe.scaled(images.pixels[place : place + 1])
-            found = classifier.probabilities(scaled, seed=self.config.seed)[0]
-            states = classifier.states(scaled.to(device), mix("predict", self.config.seed, 0))
-            true = self.recipe.classes[int(images.labels[place])]
-            title = f"{images.names[place]}: {true}, found {self.recipe.classes[int(found.argmax())]}"
-            picture = pictures.channels_over_time([x[0] for x in states], found.tolist(), self.recipe, title)
-            write_png(done.folder / "pictures" / f"{Path(images.names[place]).stem}.png", picture)
+        order = sorted(range(len(images)), key=lambda index: mix("shown", images.names[index]))
+        for index in order[: self.config.pictures]:
+            pixels, true = images.pixels[index], spec.recipe.classes[int(images.labels[index])]
+            probabilities = spec.probabilities(pixels, self.config.seed)
+            title = f"{images.names[index]}: {true}, found {spec.recipe.classes[int(probabilities.argmax())]}"
+            picture = pictures.channels_over_time(
+                spec.states(pixels, self.config.seed), probabilities.tolist(), spec.recipe, title
+            )
+            write_png(done.folder / "pictures" / f"{Path(images.names[index]).stem}.png", picture)

@@ -15,20 +15,17 @@ from ncafast.viz import charts
 from ncafast.viz.figures import Array, pixels_of
 
 _BLUE, _PALE, _PINK, _GREEN, _ORANGE = "#3a6ea5", "#8fb8de", "#ff5d8f", "#2a9d6f", "#f8961e"
+_LOSSES = {"loss": ("training", _BLUE), "val_loss": ("held out", _ORANGE)}
+_MEASURES = {
+    "val_accuracy": ("accuracy", _PINK),
+    "val_f1_macro": ("F1, mean over classes", _GREEN),
+    "val_f1_weighted": ("F1, weighted", _PALE),
+}
+PANELS = (
+    charts.Panel("loss", _LOSSES, {"ylim": (0, None)}),
+    charts.Panel("held-out images", _MEASURES, {"ylim": (0, 1)}, marks_best=True),
+)
 MOST_CHANNELS, MOST_TIMES = 12, 7  # of a picture; more would be too small to see
-
-
-def curves(history: charts.History, best_epoch: int | None = None) -> Array:
-    """Losses on the left, accuracy and F1 of the held-out images on the right: [height, width, 3] uint8."""
-    losses = {"loss": ("training", _BLUE), "val_loss": ("held out", _ORANGE)}
-    held_out = {
-        "val_accuracy": ("accuracy", _PINK),
-        "val_f1_macro": ("F1, mean over classes", _GREEN),
-        "val_f1_weighted": ("F1, weighted", _PALE),
-    }
-    left = charts.Panel("loss", losses, {"ylim": (0, None)})
-    right = charts.Panel("held-out images", held_out, {"ylim": (0, 1)}, marks_best=True)
-    return charts.curves(history, [left, right], best_epoch)
 
 
 def channels_over_time(

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
+from torch import Tensor
 
 from ncafast.files import write_text
 from ncafast.tasks.base import Trained
@@ -22,7 +22,6 @@ from ncafast.tasks.image_notes import Notes
 from ncafast.tasks.images import ImageError, Reading
 from ncafast.tasks.skipping import each_usable
 from ncafast.utils.outputs import check_apart, check_folder, check_free
-from ncafast.utils.seeds import mix
 from ncafast.viz.figures import write_png
 
 _TABLE = "predictions.csv"
@@ -74,34 +73,25 @@ def predict(trained: Trained[Spec], files: Sequence[Path], options: PredictConfi
     Raises:
         ValueError: none of several images can be used.
     """
-    recipe, notes = trained.spec.recipe, Notes()
-    reading, drawn = Reading(recipe.value_range, options.max_pixels), itertools.count()
+    spec, notes = trained.spec, Notes()
+    reading, drawn = Reading(spec.recipe.value_range, options.max_pixels), itertools.count()
 
-    def one(path: Path) -> tuple[Prediction, torch.Tensor]:
-        pixels = read_image(path, recipe.size, reading, notes)
-        picture = picture_of(path, options.input, options.output) if next(drawn) < options.pictures else None
-        return _classify(trained.spec, pixels, path, picture, options)
+    def one(path: Path) -> tuple[Prediction, Tensor]:
+        pixels = torch.from_numpy(read_image(path, spec.recipe.size, reading, notes))
+        probabilities = spec.probabilities(pixels, options.seed, options.views)
+        best = int(probabilities.argmax())
+        label, picture = spec.recipe.classes[best], None
+        if next(drawn) < options.pictures:
+            picture = picture_of(path, options.input, options.output)
+            title = f"{path.name}: {label} ({probabilities[best]:.2f})"
+            states = spec.states(pixels, options.seed)
+            write_png(picture, pictures.channels_over_time(states, probabilities.tolist(), spec.recipe, title))
+        return Prediction(path, label, float(probabilities[best]), picture), probabilities
 
-    found, skipped = each_usable(files, one, ImageError, "classifying", options.progress)
+    done, skipped = each_usable(files, one, ImageError, "classifying", options.progress)
     notes.say()
     table = options.output / _TABLE
     root = options.input if options.input.is_dir() else options.input.parent
-    names = [str(prediction.image.relative_to(root)) for prediction, _ in found]
-    write_text(table, predictions_csv(names, torch.stack([row for _, row in found]), recipe.classes))
-    return Predictions(tuple(prediction for prediction, _ in found), table, tuple(reason for _, reason in skipped))
-
-
-def _classify(
-    spec: Spec, pixels: np.ndarray, path: Path, picture: Path | None, options: PredictConfig
-) -> tuple[Prediction, torch.Tensor]:
-    recipe, classifier = spec.recipe, spec.classifier
-    scaled = recipe.scaled(torch.from_numpy(pixels)[None])
-    probabilities = classifier.probabilities(scaled, seed=options.seed, count=options.views)[0]
-    best = int(probabilities.argmax())
-    if picture is not None:
-        place = classifier.model.fc2.weight.device
-        states = classifier.states(scaled.to(place), mix("predict", options.seed, 0))
-        title = f"{path.name}: {recipe.classes[best]} ({probabilities[best]:.2f})"
-        drawn = pictures.channels_over_time([x[0] for x in states], probabilities.tolist(), recipe, title)
-        write_png(picture, drawn)
-    return Prediction(path, recipe.classes[best], float(probabilities[best]), picture), probabilities
+    names = [str(prediction.image.relative_to(root)) for prediction, _ in done]
+    write_text(table, predictions_csv(names, torch.stack([row for _, row in done]), spec.recipe.classes))
+    return Predictions(tuple(prediction for prediction, _ in done), table, tuple(reason for _, reason in skipped))

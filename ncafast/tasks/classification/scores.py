@@ -13,9 +13,10 @@ from torch import Tensor
 from ncafast.tasks.base import Trained
 from ncafast.tasks.classification.data import read_items
 from ncafast.tasks.classification.inference import Spec
+from ncafast.tasks.classification.items import Item, Source
 from ncafast.tasks.classification.metrics import Metrics, measure
 from ncafast.tasks.classification.options import EvaluateConfig
-from ncafast.tasks.classification.sources import Item, Source, open_source
+from ncafast.tasks.classification.sources import open_source
 from ncafast.tasks.image_notes import Notes
 from ncafast.tasks.images import Reading
 from ncafast.tasks.report import Report
@@ -94,9 +95,7 @@ def score(trained: Trained[Spec], options: EvaluateConfig) -> Scores:
         raise ValueError(f"{options.data}: none of the {len(chosen)} chosen images can be scored; see the lines above")
     scaled = recipe.scaled(images.pixels)
     with Bar(len(images), options.progress, "classifying") as bar:
-        probabilities = trained.spec.classifier.probabilities(
-            scaled, seed=options.seed, count=options.views, advance=lambda count: bar.advance({}, count)
-        )
+        probabilities = trained.spec.classifier.probabilities(scaled, seed=options.seed, count=options.views, bar=bar)
     metrics = measure(probabilities.argmax(1), images.labels, len(recipe.classes))
     rows = _rows(metrics.confusion, recipe.classes)
     labels = [recipe.classes[k] for k in images.labels.tolist()]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import csv
 import re
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ncafast.tasks.classification.folders import PART_NAMES, part_of, parts_note, read_layout
-from ncafast.tasks.classification.images import ENDINGS, Array
+from ncafast.tasks.classification.folders import from_folders
+from ncafast.tasks.classification.images import ENDINGS
+from ncafast.tasks.classification.items import PART_NAMES, Array, Item, Source, part_of, parts_note
 from ncafast.tasks.classification.options import Naming
 from ncafast.tasks.image_files import list_images
 
@@ -29,35 +29,13 @@ MATEK_CODES = {
 _FILE_COLUMNS, _LABEL_COLUMNS = ("file", "path", "image", "filename", "name"), ("label", "class", "target")
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
-    """An image that may be used: a file, or pixels."""
-
-    name: str
-    label: str
-    source: Path | Array
-    part: str = ""
-    """train, val or test where the source itself says so."""
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """All items of a data set, its classes in their order, and what was left out and why."""
-
-    items: tuple[Item, ...]
-    classes: tuple[str, ...]
-    skipped: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    """What was assumed about the data, one line each."""
-
-
 def open_source(data: Path, naming: Naming = "folders") -> Source:
     """The items of a folder, a .csv or an .npz file. Image files are not read yet.
 
     Raises ValueError, one line that names the file, if there is nothing to use.
     """
     if data.is_dir():
-        return _from_names(data) if naming == "matek19" else _from_folders(data)
+        return _from_names(data) if naming == "matek19" else from_folders(data)
     if not data.exists():
         raise ValueError(f"{data}: does not exist; give a folder with one folder per class, a .csv or an .npz file")
     if data.suffix.lower() == ".csv":
@@ -65,16 +43,6 @@ def open_source(data: Path, naming: Naming = "folders") -> Source:
     if data.suffix.lower() == ".npz":
         return _from_npz(data)
     raise ValueError(f"{data}: is no folder, .csv or .npz file; give one of these")
-
-
-def _from_folders(folder: Path) -> Source:
-    layout = read_layout(folder)
-    items = [Item(str(image.path.relative_to(folder)), image.label, image.path, image.part) for image in layout.images]
-    # A class that only test images have is none that a model can learn, such as a folder test/unknown.
-    classes = {item.label for item in items if item.part != "test"} or {item.label for item in items}
-    strange = sorted({item.label for item in items} - classes)
-    note = f"note: {', '.join(strange[:8])} in {folder} have only test images, so they are no classes to learn"
-    return Source(tuple(items), tuple(sorted(classes)), layout.skipped, (*layout.notes, *([note] if strange else [])))
 
 
 def _from_names(folder: Path) -> Source:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 
@@ -15,8 +14,8 @@ from ncafast.tasks.classification.images import read_image
 from ncafast.tasks.classification.inference import Spec
 from ncafast.tasks.classification.job import Classification
 from ncafast.tasks.classification.options import AnimateConfig, EvaluateConfig, PredictConfig, TrainConfig
-from ncafast.tasks.classification.prediction import Predictions, inputs, predict
-from ncafast.tasks.classification.scores import VIEWS, Scores, score
+from ncafast.tasks.classification.prediction import inputs, predict
+from ncafast.tasks.classification.scores import VIEWS, score
 from ncafast.tasks.classification.sources import open_source
 from ncafast.tasks.image_notes import Notes
 from ncafast.tasks.images import Reading
@@ -24,7 +23,6 @@ from ncafast.train.run_folder import RunFolder
 from ncafast.utils.devices import resolve_device
 from ncafast.utils.outputs import check_apart
 from ncafast.utils.progress import say
-from ncafast.utils.seeds import mix
 from ncafast.viz.pixels import Array
 
 
@@ -39,6 +37,8 @@ class ClassificationTask(Task[Spec]):
         {"data", "val_data", "train_list", "val_list", "naming", "val_fraction", "value_range", "max_pixels"}
     )
     limits = {"steps": 1, "size": 2, "state_channels": 4, "views": VIEWS}
+    read = staticmethod(Spec.read)
+    evaluate, inputs, predict = staticmethod(score), staticmethod(inputs), staticmethod(predict)
 
     def check(self, options: TrainConfig) -> None:
         check_apart("--output", options.output, "--data", options.data)
@@ -73,28 +73,15 @@ class ClassificationTask(Task[Spec]):
         earlier = bool(begun) and "value_range" not in begun  # by a version without the option
         return Classification(self, options, Reading("earlier", options.max_pixels) if earlier else None)
 
-    def read(self, model: MaxNCA, metadata: dict[str, str]) -> Spec:
-        return Spec.read(model, metadata)
-
-    def evaluate(self, trained: Trained[Spec], options: EvaluateConfig) -> Scores:
-        return score(trained, options)
-
-    def inputs(self, options: PredictConfig) -> list[Path]:
-        return inputs(options)
-
-    def predict(self, trained: Trained[Spec], files: Sequence[Path], options: PredictConfig) -> Predictions:
-        return predict(trained, files, options)
-
     def frames(self, trained: Trained[Spec], options: AnimateConfig) -> Iterable[Array]:
         """An image's channels after every step, and the probabilities that the classes would have."""
-        recipe, classifier = trained.spec.recipe, trained.spec.classifier
-        reading, notes = Reading(recipe.value_range, options.max_pixels), Notes()
-        pixels = torch.from_numpy(read_image(options.input, recipe.size, reading, notes))
+        spec, notes = trained.spec, Notes()
+        reading = Reading(spec.recipe.value_range, options.max_pixels)
+        pixels = torch.from_numpy(read_image(options.input, spec.recipe.size, reading, notes))
         notes.say()
-        scaled = recipe.scaled(pixels[None]).to(next(trained.model.parameters()).device)
-        states = classifier.states(scaled, mix("predict", options.seed, 0))  # those of `predict` with one view
-        probabilities = [classifier.head(state).softmax(1)[0].tolist() for state in states]
-        return list(pictures.film([state[0] for state in states], probabilities, recipe, options.input.name))
+        states = spec.states(pixels, options.seed)
+        probabilities = [spec.classifier.head(state[None]).softmax(1)[0].tolist() for state in states]
+        return list(pictures.film(states, probabilities, spec.recipe, options.input.name))
 
 
 TASK = ClassificationTask()

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
-from typing import get_args
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ncafast.tasks.image_options import ValueRange
+from ncafast.utils.json_files import Jsonable
 
 COLOURS = 3  # the first channels of the state; 0 in the state is middle grey
 OFFSET = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class Recipe(Jsonable):
     """Which sample a texture automaton was trained on, and with which loss."""
 
     image: str
@@ -25,22 +24,6 @@ class Recipe:
     loss: str
     value_range: ValueRange = "format"
     """How the sample's values of more than 8 bits became brightness."""
-
-    @classmethod
-    def from_json(cls, text: str) -> Recipe:
-        """What `to_json` wrote. Raises ValueError or TypeError for anything else."""
-        found = json.loads(text)
-        recipe = cls(**found)
-        kinds = ((recipe.image, str), (recipe.size, int), (recipe.loss, str))
-        if recipe.value_range not in get_args(ValueRange):
-            raise ValueError(f"value_range={recipe.value_range!r} is unknown")
-        if not all(isinstance(value, kind) for value, kind in kinds) or not isinstance(recipe.crop, int | None):
-            raise ValueError(f"recipe={text[:80]} does not fit")
-        return recipe
-
-    def to_json(self) -> str:
-        """The recipe as text."""
-        return json.dumps(asdict(self))
 
 
 def fresh(count: int, channels: int, size: tuple[int, int], device: torch.device | str = "cpu") -> Tensor:
@@ -55,3 +38,11 @@ def picture_of(state: Tensor) -> Tensor:
     outweigh every other one in a texture loss.
     """
     return state[:, :COLOURS].clamp(-1, 1) + OFFSET
+
+
+def overflow(state: Tensor, limit: float = 1.0) -> Tensor:
+    """Mean of |x - clip(x, -limit, limit)| over all channels and cells: state [B, C, *S] -> [B].
+
+    It keeps a state bounded over thousands of steps (Niklasson et al., "Self-Organising Textures", Distill 2021).
+    """
+    return (state - state.clamp(-limit, limit)).abs().flatten(1).mean(1)

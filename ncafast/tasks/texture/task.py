@@ -15,7 +15,7 @@ from ncafast.tasks.texture.loss import choose
 from ncafast.tasks.texture.measure import MOTION
 from ncafast.tasks.texture.options import AnimateConfig, EvaluateConfig, TrainConfig
 from ncafast.tasks.texture.recipe import COLOURS, OFFSET, Recipe, fresh
-from ncafast.tasks.texture.scores import Scores, score
+from ncafast.tasks.texture.scores import score
 from ncafast.utils.devices import resolve_device
 from ncafast.utils.option_checks import check_options, refused
 from ncafast.viz import mosaic, rgb, watch
@@ -40,6 +40,7 @@ class TextureTask(Task[Recipe]):
         "state_channels": COLOURS,
         "grid": LEAST_GRID,
     }
+    evaluate = staticmethod(score)
 
     def check(self, options: TrainConfig) -> None:
         if options.batch_size > options.pool_size:
@@ -69,9 +70,6 @@ class TextureTask(Task[Recipe]):
         if model.num_channels < COLOURS:
             raise ValueError(f"num_channels={model.num_channels} are too few for colours")
         return Recipe.from_json(metadata["recipe"])
-
-    def evaluate(self, trained: Trained[Recipe], options: EvaluateConfig) -> Scores:
-        return score(trained, options)
 
     def frames(self, trained: Trained[Recipe], options: AnimateConfig) -> Iterator[Array]:
         return (enlarged(_drawn(state, options), options.zoom) for state in _states(trained.model, options))

@@ -7,14 +7,13 @@ from pathlib import Path
 from torch import Tensor
 
 from ncafast.tasks.texture.loss.features import FeatureLoss
-from ncafast.tasks.texture.loss.overflow import overflow
 from ncafast.tasks.texture.loss.patches import PatchLoss
 from ncafast.tasks.texture.loss.vgg import find_weights, unavailable
 from ncafast.tasks.texture.options import Loss
 
 TextureLoss = FeatureLoss | PatchLoss
 
-__all__ = ["FeatureLoss", "PatchLoss", "TextureLoss", "choose", "make_loss", "overflow"]
+__all__ = ["FeatureLoss", "PatchLoss", "TextureLoss", "choose", "make_loss"]
 
 
 def choose(loss: Loss | str, weights: Path | None) -> tuple[Loss, Path | None]:

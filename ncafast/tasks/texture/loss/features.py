@@ -8,7 +8,6 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ncafast.tasks.texture.loss.gram import gram_distance
 from ncafast.tasks.texture.loss.sliced import sliced_wasserstein, unit_directions
 from ncafast.tasks.texture.loss.vgg import VGGFeatures
 
@@ -57,3 +56,17 @@ class FeatureLoss(nn.Module):
             size = target.square().mean().clamp_min(1e-12)
             total = total + sliced_wasserstein(points, target, lines) / size
         return total / len(self.features.layers)
+
+
+def gram(features: Tensor) -> Tensor:
+    """Mean products of features over all positions: features [B, C, N] -> [B, C, C], entry ij = sum_n f_i f_j / N."""
+    return features @ features.transpose(1, 2) / features.shape[-1]
+
+
+def gram_distance(
+    features: Tensor,  # [B, C, N]
+    target: Tensor,  # [C, M]
+) -> Tensor:
+    """Mean squared difference [B] of the Gram matrices, as a share of the target's own mean square."""
+    wanted = gram(target[None])  # [1, C, C]
+    return (gram(features) - wanted).square().mean((1, 2)) / wanted.square().mean().clamp_min(1e-12)

@@ -12,13 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ncafast.tasks.texture.torchvision_models import torchvision_models
-from ncafast.tasks.texture.weights import fitting, read_weights
+from ncafast.tasks.texture.weights import fitting, read_weights, torchvision_models
 
 LAYERS = (1, 6, 11, 18, 25)  # relu1_1, relu2_1, relu3_1, relu4_1, relu5_1: those of Self-Organising Textures
 _FILE = "vgg16-397923af.pth"  # as torchvision.models.VGG16_Weights.IMAGENET1K_V1 calls it
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of the same weights' `transforms()`
-_KEY = re.compile(r"(?:features\.)?(\d+)\.(weight|bias)")
+_KEY = re.compile(r"^(?:features\.)?(\d+\.(?:weight|bias))$")
 
 
 class VGGFeatures(nn.Module):
@@ -46,9 +45,9 @@ class VGGFeatures(nn.Module):
         if not self.layers:
             raise ValueError(f"--weights {weights}: holds no first layer of VGG16 (features.0.weight and .bias)")
         self.net = whole[: self.layers[-1] + 1]
-        wanted = self.net.state_dict()
-        found = fitting(tensors, wanted, f"--weights {weights}: features.", "VGG16", "give a VGG16 file")
-        self.net.load_state_dict({name: tensor.float() for name, tensor in found.items()}, assign=True)
+        where, advice = f"--weights {weights}: features.", "give a VGG16 file"
+        fits = fitting(tensors, self.net.state_dict(), where, "VGG16", advice)
+        self.net.load_state_dict({name: tensor.float() for name, tensor in fits.items()}, assign=True)
         for module in self.net:
             if isinstance(module, nn.ReLU):
                 module.inplace = False  # features are kept while the net goes on
@@ -95,15 +94,11 @@ def _torchvision() -> Any:
 
 def _read(path: Path) -> dict[str, Tensor]:
     """The convolutions' tensors by their name inside `features`, such as "0.weight"."""
-    content = read_weights(path, "--weights", "VGG16")
-    found = {}
-    for name, tensor in content.items():
-        match = _KEY.fullmatch(name)
-        if match:
-            if not tensor.is_floating_point() or not torch.isfinite(tensor).all():
-                raise ValueError(f"--weights {path}: {name} holds NaN, infinite or whole numbers; give another file")
-            found[f"{match[1]}.{match[2]}"] = tensor
-    return found
+    tensors = read_weights(path, "--weights", "VGG16", lambda name: _KEY.sub(r"\1", name) if _KEY.match(name) else None)
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point() or not torch.isfinite(tensor).all():
+            raise ValueError(f"--weights {path}: {name} holds NaN, infinite or whole numbers; give another file")
+    return tensors
 
 
 def _reaches(net: nn.Sequential, layer: int, tensors: dict[str, Tensor]) -> bool:

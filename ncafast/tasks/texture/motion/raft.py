@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ncafast.tasks.texture.torchvision_models import torchvision_models
-from ncafast.tasks.texture.weights import fitting, read_weights
+from ncafast.tasks.texture.weights import fitting, read_weights, torchvision_models
 
 _FILE = "raft_small_C_T_V2-01064c6d.pth"  # as torchvision calls Raft_Small_Weights.C_T_V2
 _LEAST_SIDE = 128  # its pyramid needs 16 cells at an eighth of the size

@@ -61,7 +61,9 @@ def spynet(weights: Path | None, device: torch.device) -> Callable[[Tensor, Tens
             "--flow spynet needs its weights; give the file with --flow-weights, or use --flow lucas-kanade"
         )
     net = SpyNet()
-    net.load_state_dict(_renamed(read_weights(weights, "--flow-weights", "SpyNet"), net, weights))
+    tensors = read_weights(weights, "--flow-weights", "SpyNet", _name)
+    advice = "give a file of its port to PyTorch, such as network-sintel-final.pytorch"
+    net.load_state_dict(fitting(tensors, net.state_dict(), f"--flow-weights {weights}: ", "SpyNet", advice))
     net = net.to(device).eval()
 
     def flow(first: Tensor, second: Tensor) -> Tensor:
@@ -73,6 +75,12 @@ def spynet(weights: Path | None, device: torch.device) -> Callable[[Tensor, Tens
         return found * found.new_tensor([width / wide, height / tall]).view(1, 2, 1, 1)
 
     return flow
+
+
+def _name(theirs: str) -> str | None:
+    """The name in this module of one of the port's tensors."""
+    match = _KEY.fullmatch(theirs)
+    return f"levels.{match[1]}.{match[2]}.{match[3]}" if match else None
 
 
 def _level() -> nn.Sequential:
@@ -90,14 +98,3 @@ def _warped(image: Tensor, flow: Tensor) -> Tensor:
     y = torch.arange(height, device=image.device)[:, None] + flow[:, 1]
     grid = torch.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], -1)
     return F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False)
-
-
-def _renamed(tensors: dict[str, Tensor], net: SpyNet, path: Path) -> dict[str, Tensor]:
-    """The port's tensors under this module's names. Raises ValueError if any is missing or of another shape."""
-    found = {}
-    for name, tensor in tensors.items():
-        match = _KEY.fullmatch(name)
-        if match:
-            found[f"levels.{match[1]}.{match[2]}.{match[3]}"] = tensor.float()
-    advice = "give a file of its port to PyTorch, such as network-sintel-final.pytorch"
-    return fitting(found, net.state_dict(), f"--flow-weights {path}: ", "SpyNet", advice)
