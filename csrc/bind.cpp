@@ -1,6 +1,6 @@
 // Binds the CPU's kernels to Python: pointers come in as integers, the GIL is released, and nothing
 // but the numbers of enums is checked here (ncafast/check.py and ncafast/native.py did).
-#include "bind.h"
+#include "bind_members.h"
 
 #include <pybind11/pybind11.h>
 
@@ -53,6 +53,8 @@ PYBIND11_MODULE(_C, m, py::mod_gil_not_used()) {
   m.def("forward", &forward, py::arg("call"), py::arg("out"), py::arg("history"), py::arg("stats"), py::arg("tape"));
   m.def("backward", &backward, py::arg("call"), py::arg("history"), py::arg("tape"), py::arg("grad_out"),
         py::arg("grad_history"));
+  m.def("forward_members", &ncafast::forward_members, py::arg("call"));
+  m.def("backward_members", &ncafast::backward_members, py::arg("call"));
   m.def("enums", &ncafast::enums);
   m.def("instruction_set", &ncafast::cpu::instruction_set);
 }

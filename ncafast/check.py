@@ -78,7 +78,8 @@ def check_state(x: Tensor, rule: Rule) -> None:
 
 
 def check_params(x: Tensor, rule: Rule, params: Mapping[str, Tensor]) -> None:
-    """Exactly the tensors that the rule names, with its shapes, on x's device and in its dtype, see `check_tensor`."""
+    """Exactly the tensors that the rule names, with its shapes, each possibly with an axis B in front; see `check_tensor`
+    for device and dtype."""
     if not isinstance(params, Mapping):
         raise TypeError(f"params must be a mapping of name to tensor, got {type(params).__name__}")
     shapes = rule.param_shapes()
@@ -91,8 +92,16 @@ def check_params(x: Tensor, rule: Rule, params: Mapping[str, Tensor]) -> None:
         raise ValueError(f"params: {'; '.join(parts)}. This rule takes {', '.join(shapes)}")
     for name, shape in shapes.items():
         check_tensor(f"params[{name!r}]", params[name], x)
-        if tuple(params[name].shape) != shape:
-            raise ValueError(f"params[{name!r}] has shape {_shape(params[name])}, the rule needs {list(shape)}")
+        if tuple(params[name].shape) not in (shape, (x.shape[0], *shape)):
+            raise ValueError(
+                f"params[{name!r}] has shape {_shape(params[name])}, the rule needs {list(shape)}, "
+                f"or [B={x.shape[0]}, {', '.join(map(str, shape))}] where each sample has its own"
+            )
+
+
+def per_sample(rule: Rule, params: Mapping[str, Tensor]) -> bool:
+    """Whether any parameter has an axis of samples in front."""
+    return any(params[name].dim() > len(shape) for name, shape in rule.param_shapes().items())
 
 
 def check_dense(name: str, value: Any) -> None:

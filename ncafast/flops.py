@@ -27,6 +27,8 @@ def register() -> None:
     """Have every FlopCounterMode that is made from now on count rollouts. The operators must exist."""
     register_flop_formula(torch.ops.ncafast.rollout)(forward)
     register_flop_formula(torch.ops.ncafast.rollout_backward)(backward)
+    register_flop_formula(torch.ops.ncafast.rollout_members)(_members_forward)
+    register_flop_formula(torch.ops.ncafast.rollout_members_backward)(_members_backward)
 
 
 class _Layer(NamedTuple):
@@ -84,6 +86,21 @@ def backward(
     # Every state but the first depends on all that has a gradient.
     later = _backward(parsed, batch, sizes, needed, True, need_extra)
     return first + (steps - 1) * later
+
+
+def _members_forward(x_shape: Sequence[int], *rest: Any, **outputs: Any) -> int:
+    return forward(_all_samples(x_shape), *rest, **outputs)
+
+
+def _members_backward(grad_out: Any, grad_history: Any, x_shape: Sequence[int], *rest: Any, **outputs: Any) -> int:
+    *most, apart, needs = rest
+    return backward(grad_out, grad_history, _all_samples(x_shape), *most, needs, **outputs)
+
+
+def _all_samples(x_shape: Sequence[int]) -> list[int]:
+    """[G B, C, *S] of [G, B, C, *S]."""
+    members, batch, *sizes = x_shape
+    return [members * batch, *sizes]
 
 
 def _layers(rule: Rule, sizes: Sequence[int]) -> Iterator[_Layer]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from ncafast import backends, check, ops
+from ncafast import backends, check, members, ops
 from ncafast.backends.precision import precision as default_precision
 from ncafast.half import widened
 from ncafast.rule import Rule
@@ -43,7 +43,7 @@ class Trace(NamedTuple):
 
     out: Tensor  # [B, C, *S]
     states: Tensor | None  # [n, B, C, *S]
-    stats: Tensor  # [T or 0, 2, sum H]
+    stats: Tensor  # [T or 0, 2, sum H]; with parameters per sample [B, T or 0, 2, sum H]
 
 
 def trace(
@@ -86,7 +86,11 @@ def _trace(x: Tensor, rule: Rule, params: Mapping[str, Tensor], steps: int, opti
     every, kept = _kept(steps, states, memory, _needs_grad(x, values, extra))
     plan = (steps, first_step, first_sample, every, kept, rounding)
     drawn = _drawn(seed, x, _is_random(rule, fire_mask))
-    out, history, stats, _ = ops.rollout(x, values, extra, fire_mask, drawn, rule.to_json(), name, *plan)
+    if check.per_sample(rule, params):
+        done = members.per_sample(rule, x, values, extra, fire_mask, drawn, name, *plan)
+    else:
+        done = ops.rollout(x, values, extra, fire_mask, drawn, rule.to_json(), name, *plan)
+    out, history, stats, _ = done
     if states is None:
         return Trace(out, None, stats)
     stride = 1 if states == "all" else states

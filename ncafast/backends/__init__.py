@@ -14,8 +14,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from ncafast.backends import fallback, registry, trust
+from ncafast.backends import cpu_members, fallback, registry, trust
 from ncafast.backends.fallback import FallbackWarning
+from ncafast.backends.members import MembersBackend, OneByOne
 from ncafast.backends.plan import Call, Gradients, Outputs, Plan
 from ncafast.backends.precision import precision as default_precision
 from ncafast.backends.protocol import Backend
@@ -33,6 +34,7 @@ __all__ = [
     "choose",
     "explain",
     "get",
+    "members_of",
     "names",
     "use",
 ]
@@ -52,6 +54,11 @@ def get(name: str) -> Backend:
             raise ValueError(f"backend={name!r} is not known: choose from {', '.join(names())}")
         backend = registry.loaded[name]
     return backend
+
+
+def members_of(name: str) -> MembersBackend:
+    """How the backend of that name runs members: rollouts with parameters of their own, see `members`."""
+    return cpu_members if name == "cpu" else OneByOne(get(name))
 
 
 def available() -> list[str]:

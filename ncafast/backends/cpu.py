@@ -23,7 +23,7 @@ from ncafast.rule import Rule
 DEVICE: str | None = "cpu"
 UNVERIFIED: str | None = None
 _INSTRUCTION_SETS = ("avx512", "avx2", "portable")  # of NCAFAST_CPU_ISA
-_SLACK = 16  # floats that a vector may read past the last cell
+SLACK = 16  # floats that a vector may read past the last cell
 
 
 def unavailable() -> str | None:
@@ -45,7 +45,7 @@ def can_run(rule: Rule, x: Tensor, rounding: str | None = None) -> str | None:
 def outputs(rule: Rule, x: Tensor, plan: Plan) -> Outputs:
     """Uninitialised tensors of the shapes, dtypes and strides that `forward` returns."""
     batch, channels, *size = x.shape
-    history = _channels_last(x, (plan.kept, batch), channels, size)
+    history = channels_last(x, (plan.kept, batch), channels, size)
     stats = x.new_empty((plan.steps if rule.norm == "batch" else 0, 2, sum(rule.hidden)))
     # Where no state is kept no backward follows.
     tape = x.new_empty((plan.steps if plan.every else 0, _tape_bytes(rule, batch, size)), dtype=torch.uint8)
@@ -56,7 +56,7 @@ def forward(call: Call) -> Outputs:
     """All steps."""
     done = outputs(call.rule, call.x, call.plan)
     given = inputs(call) | {"threads": torch.get_num_threads()}
-    _module().forward(given, *(tensor.data_ptr() for tensor in done))
+    module().forward(given, *(tensor.data_ptr() for tensor in done))
     return done
 
 
@@ -80,7 +80,7 @@ def backward(
     }
     history = _with_slack(history)
     where = [0 if grad is None else grad.data_ptr() for grad in (grad_out, grad_history)]
-    _module().backward(given, history.data_ptr(), tape.data_ptr(), *where)
+    module().backward(given, history.data_ptr(), tape.data_ptr(), *where)
     for name, grad in zip(rule.param_shapes(), grads, strict=True):
         if grad is not None and "running" in name:
             grad.zero_()
@@ -88,7 +88,7 @@ def backward(
     return Gradients(grad_x, folded, grads)
 
 
-def _module() -> Any:
+def module() -> Any:
     module = native.load()
     if module is None:
         raise RuntimeError(native.reason())
@@ -102,10 +102,10 @@ def _module() -> Any:
     return module
 
 
-def _channels_last(x: Tensor, lead: tuple[int, ...], channels: int, size: list[int]) -> Tensor:
+def channels_last(x: Tensor, lead: tuple[int, ...], channels: int, size: list[int]) -> Tensor:
     """[*lead, C, *S] with the channels innermost in memory, and room for a vector past the end."""
     count = math.prod(lead) * channels * math.prod(size)
-    return x.new_empty(count + _SLACK)[:count].view(*lead, *size, channels).movedim(-1, len(lead))
+    return x.new_empty(count + SLACK)[:count].view(*lead, *size, channels).movedim(-1, len(lead))
 
 
 def _with_slack(history: Tensor) -> Tensor:
@@ -113,9 +113,9 @@ def _with_slack(history: Tensor) -> Tensor:
     kept, batch, channels, *size = history.shape
     last = history.movedim(2, -1)
     room = history.untyped_storage().nbytes() // 4 - history.storage_offset() - history.numel()
-    if last.is_contiguous() and room >= _SLACK:
+    if last.is_contiguous() and room >= SLACK:
         return history
-    return _channels_last(history, (kept, batch), channels, size).copy_(history)
+    return channels_last(history, (kept, batch), channels, size).copy_(history)
 
 
 def _tape_bytes(rule: Rule, batch: int, size: list[int]) -> int:

@@ -18,6 +18,7 @@ ORDER = (
     {"check"},
     {"backends"},
     {"ops"},
+    {"members"},
     {"trace"},
     {"functional"},
     {"layers"},
