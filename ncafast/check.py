@@ -78,8 +78,8 @@ def check_state(x: Tensor, rule: Rule) -> None:
 
 
 def check_params(x: Tensor, rule: Rule, params: Mapping[str, Tensor]) -> None:
-    """Exactly the tensors that the rule names, with its shapes, each possibly with an axis B in front; see `check_tensor`
-    for device and dtype."""
+    """Exactly the tensors that the rule names, each in its shape or with an axis B in front, on x's device and in its
+    dtype, see `check_tensor`."""
     if not isinstance(params, Mapping):
         raise TypeError(f"params must be a mapping of name to tensor, got {type(params).__name__}")
     shapes = rule.param_shapes()

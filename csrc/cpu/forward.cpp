@@ -21,6 +21,7 @@ void forward(const Inputs& in, int threads, float* out, float* history, float* s
   uint8_t* own_tape = reinterpret_cast<uint8_t*>(own.data());
   for (int64_t t = 0; t < plan.steps; ++t) {
     const StepTape here = tape ? tape_at(in.rule, in.grid, tape, t) : tape_at(in.rule, in.grid, own_tape, 0);
+    if (tape && bytes) std::fill_n(tape + (t + 1) * bytes - 4, 4, uint8_t{0});  // its padding: equal runs, equal tapes
     const int64_t number = t + 1;
     const bool keep = plan.every && number % plan.every == 0 && number / plan.every <= plan.kept;
     engine.step(t, x.data(), next.data(), here, keep ? history + (number / plan.every - 1) * size : nullptr);

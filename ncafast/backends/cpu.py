@@ -89,17 +89,18 @@ def backward(
 
 
 def module() -> Any:
-    module = native.load()
-    if module is None:
+    """The extension, if it has the instruction set that NCAFAST_CPU_ISA asks for."""
+    loaded = native.load()
+    if loaded is None:
         raise RuntimeError(native.reason())
-    wanted, found = os.environ.get("NCAFAST_CPU_ISA"), module.instruction_set()
+    wanted, found = os.environ.get("NCAFAST_CPU_ISA"), loaded.instruction_set()
     if wanted and wanted != found:
         allowed = ", ".join(_INSTRUCTION_SETS)
         raise ValueError(
             f"NCAFAST_CPU_ISA={wanted!r} cannot run here: allowed are {allowed} where the processor has them; "
             f"the best that this one has is {found}"
         )
-    return module
+    return loaded
 
 
 def channels_last(x: Tensor, lead: tuple[int, ...], channels: int, size: list[int]) -> Tensor:

@@ -58,9 +58,7 @@ def backward(
     first = [None if grad is None else grad[0] for grad in (grad_x, sums, *grads)]
     wanted = gradients(rule, first[0], first[1], first[2:])
     names = ("x", "extra", *rule.param_shapes())
-    steps = {
-        name: _bytes(grad) for name, grad in zip(names, (grad_x, sums, *grads), strict=True) if grad is not None
-    }
+    steps = {name: _bytes(grad) for name, grad in zip(names, (grad_x, sums, *grads), strict=True) if grad is not None}
     given, apart = _inputs(members)
     read = {"history": _dense(history), "tape": tape, "grad_out": grad_out, "grad_history": grad_history}
     given |= {name: 0 if tensor is None else tensor.data_ptr() for name, tensor in read.items()}

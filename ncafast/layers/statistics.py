@@ -11,13 +11,22 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 def follow(
     norms: Sequence[nn.Module],
-    stats: Tensor,  # [T, 2, sum H]
+    stats: Tensor,  # [T, 2, sum H]; with parameters per sample [B, T, 2, sum H]
     cells: int,
 ) -> None:
     """Take every step's mean and biased variance over `cells` cells into the statistics of the layers that collect
-    them."""
+    them.
+
+    Raises:
+        ValueError: a layer collects statistics, and samples have parameters of their own.
+    """
     if not any(isinstance(layer, _BatchNorm) and layer.training and layer.track_running_stats for layer in norms):
         return  # before no_grad, which torch.export would put into the graph
+    if stats.dim() > 3:
+        raise ValueError(
+            "the norm collects running statistics, which parameters per sample do not have in common: call .eval() on "
+            "it, or give every sample the same parameters"
+        )
     _follow(norms, stats, cells)
 
 
