@@ -1,11 +1,10 @@
 // Binds the CPU's kernels to Python: pointers come in as integers, the GIL is released, and nothing
 // but the numbers of enums is checked here (ncafast/check.py and ncafast/native.py did).
-#include "bind_members.h"
-
 #include <pybind11/pybind11.h>
 
 #include <cstdint>
 
+#include "bind_members.h"
 #include "philox.h"
 #include "rollout.h"
 

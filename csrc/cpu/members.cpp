@@ -33,9 +33,8 @@ void each(const std::vector<Member>& members, int threads, const Work& work) {
 }  // namespace
 
 void forward(const std::vector<ForwardMember>& members, int threads) {
-  each(members, threads, [](const ForwardMember& m, int alone) {
-    forward(m.inputs, alone, m.out, m.history, m.stats, m.tape);
-  });
+  each(members, threads,
+       [](const ForwardMember& m, int alone) { forward(m.inputs, alone, m.out, m.history, m.stats, m.tape); });
 }
 
 void backward(const std::vector<BackwardMember>& members, int threads) {
