@@ -8,7 +8,7 @@ not called `accelerate`, since importing a module of that name would hide the fu
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
@@ -17,12 +17,14 @@ from torch import nn
 
 from ncafast.acceleration.assemble import Match
 from ncafast.acceleration.benchmark import compare
+from ncafast.acceleration.calls import Calls, Recorded, record
 from ncafast.acceleration.double import is_patch
-from ncafast.acceleration.entry import defaults, entries
+from ncafast.acceleration.entry import METHODS, Entry, entries, example_of
 from ncafast.acceleration.errors import NotAccelerated
 from ncafast.acceleration.match import Shape
-from ncafast.acceleration.patch import Accelerated, NotAcceleratedWarning, OwnReplicas, search
+from ncafast.acceleration.patch import Accelerated, NotAcceleratedWarning, OwnReplicas
 from ncafast.acceleration.report import Finding, Report
+from ncafast.acceleration.search import search
 from ncafast.rule import Rule
 
 __all__ = [
@@ -62,7 +64,9 @@ def accelerate(
 
     Args:
         model: a module, or one that contains such modules.
-        *inputs: of a call of the model, or of `method`, for `benchmark`.
+        *inputs: what the model, or `method`, is called with: for `benchmark`, and for methods that need more than a
+            state and a number of steps. A copy of the model is run on them once, and its calls of its own methods
+            are noted.
         method: name of the only method to look at.
         steps: name of that method's argument that is the number of steps, if it is not a usual one.
         channels: of the state, where it is not found out.
@@ -90,20 +94,21 @@ def accelerate(
     if benchmark and not inputs:
         raise ValueError("benchmark=True needs the inputs of a call to measure: accelerate(model, x, benchmark=True)")
     restore(model)
-    report = Report(list(_findings(model, method, steps, Shape(channels, ndim, channels_last), verify)))
+    shape = Shape(channels, ndim, channels_last)
+    calls = record(model, inputs, partial(_called, method=method))
+    report = Report(list(_findings(model, calls, method, steps, shape, verify)))
     if not any(finding.rule for finding in report.findings):
         raise NotAccelerated(f"nothing in this {type(model).__name__} can be accelerated:\n{report}")
     for finding in report.findings:
-        if finding.entry is not None and finding.match is not None:
-            shape = Shape(channels, ndim, channels_last)
+        if finding.entry is not None and finding.match is not None and finding.example is not None:
             patch = Accelerated(finding.module, finding.entry, shape, masks, verify)
-            patch.remember(finding.match)
+            patch.remember(finding.example, finding.match)
             vars(finding.module)[finding.entry.method] = patch
             vars(finding.module)["_replicate_for_data_parallel"] = OwnReplicas(finding.module)
     if not quiet:
         print("\n".join([str(report), *_notes(report, masks, verify)]), file=sys.stderr)
     if benchmark:
-        print(compare(model, partial(_called(model, report, method), *inputs)), file=sys.stderr)
+        print(compare(model, partial(_called(model, method), *inputs)), file=sys.stderr)
     return model
 
 
@@ -122,20 +127,20 @@ def restore(model: Module) -> Module:
 
 
 @contextmanager
-def accelerated(model: Module, **options: object) -> Iterator[Module]:
+def accelerated(model: Module, *inputs: Any, **options: object) -> Iterator[Module]:
     """`accelerate` for the length of a `with` block; options and errors are the same.
 
     At the end of the block the model runs its own code, also if it was accelerated before.
     """
     try:
-        yield accelerate(model, **options)  # type: ignore[arg-type]
+        yield accelerate(model, *inputs, **options)  # type: ignore[arg-type]
     finally:
         restore(model)
 
 
 def explain(
     model: nn.Module,
-    *,
+    *inputs: Any,
     method: str | None = None,
     steps: str | None = None,
     channels: int | None = None,
@@ -148,6 +153,7 @@ def explain(
 
     Args:
         model: as for `accelerate`, and so are the other arguments.
+        *inputs: what the model is called with.
         method: name of the only method to look at.
         steps: name of its argument that is the number of steps.
         channels: of the state.
@@ -161,7 +167,9 @@ def explain(
         TypeError: not a module.
     """
     _check_module(model)
-    return Report(list(_findings(model, method, steps, Shape(channels, ndim, channels_last), True)))
+    shape = Shape(channels, ndim, channels_last)
+    calls = record(model, inputs, partial(_called, method=method))
+    return Report(list(_findings(model, calls, method, steps, shape, True)))
 
 
 def _check_module(model: object) -> None:
@@ -170,26 +178,38 @@ def _check_module(model: object) -> None:
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}{hint}")
 
 
-def _findings(model: nn.Module, method: str | None, steps: str | None, shape: Shape, proof: bool) -> Iterator[Finding]:
+def _findings(
+    model: nn.Module, calls: Calls, method: str | None, steps: str | None, shape: Shape, proof: bool
+) -> Iterator[Finding]:
     """One for each module of the user's that has parameters; what is inside a module that is found is part of it."""
     inside: set[int] = set()
     for name, module in model.named_modules():
         library = type(module).__module__.startswith("torch.nn.")
         if id(module) in inside or library or next(module.parameters(), None) is None:
             continue
-        finding = _finding(name, module, method, steps, shape, proof)
+        own = {called: call for (owner, called), call in calls.items() if owner == name}
+        finding = _finding(name, module, own, method, steps, shape, proof)
         if finding.match is not None:
             inside |= {id(part) for part in module.modules()}
         yield finding
 
 
-def _finding(name: str, module: nn.Module, method: str | None, steps: str | None, shape: Shape, proof: bool) -> Finding:
+def _finding(
+    name: str,
+    module: nn.Module,
+    calls: Mapping[str, Recorded],
+    method: str | None,
+    steps: str | None,
+    shape: Shape,
+    proof: bool,
+) -> Finding:
     reason, label = "", f"{name or 'model'} ({type(module).__name__})"
-    for entry in entries(module, method, steps):
+    for entry in entries(module, method, steps, calls):
         function = getattr(type(module), entry.method).__get__(module)
-        found = search(module, entry, defaults(function, entry), shape, proof)
+        example = example_of(function, entry, calls.get(entry.method))
+        found = search(module, entry, example, shape, proof) if example is not None else _needs(entry)
         if isinstance(found, Match):
-            return Finding(label, module, entry, found)
+            return Finding(label, module, entry, found, None, example)
         reason = reason or f"{entry.method}: {found}"
     return Finding(label, module, None, None, reason or _no_entry(method))
 
@@ -203,11 +223,16 @@ def _notes(report: Report, masks: str, verify: bool) -> Iterator[str]:
         yield "note: nothing was compared with the module's own results (verify=False)"
 
 
-def _called(model: nn.Module, report: Report, method: str | None) -> Callable[..., Any]:
+def _called(model: nn.Module, method: str | None) -> Callable[..., Any]:
     """What users call: the model, or its step method where it has no forward."""
     if method is None and type(model).forward is nn.Module.forward:
-        method = next((f.entry.method for f in report.findings if f.module is model and f.entry is not None), None)
-    return model if method is None else getattr(model, method)  # type: ignore[no-any-return]
+        method = next((name for name in METHODS if hasattr(model, name)), None)
+    return model if method is None else getattr(model, method, model)
+
+
+def _needs(entry: Entry) -> str:
+    names = ", ".join(f"`{name}`" for name in entry.needs)
+    return f"it also needs {names}; give an example of the model's inputs: accelerate(model, x, ...)"
 
 
 def _no_entry(method: str | None) -> str:

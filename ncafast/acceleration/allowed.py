@@ -20,6 +20,7 @@ _MOVES = VIEWS | {
     *("fill", "zero", "unsafe_split", "chunk", "as_strided"),
 }
 _LINEAR = _MOVES | {"add", "sub", "rsub", "neg", "sum", "mean", "convolution"}
+JOINS = ("cat", "stack", "add", "sub", "rsub")
 _PRODUCTS = ("mul", "div", "mm", "bmm", "addmm")
 _COMPARISONS = ("gt", "lt")
 _LOGIC = ("bitwise_and", "logical_and", "__and__", "bitwise_not", "logical_not")
@@ -42,6 +43,7 @@ def check_operations(graph: StepGraph, layers: Layers) -> None:
     Raises:
         NotAccelerated: naming it and its line.
     """
+    _check_given(graph, layers)
     known = layers.nodes() | set(layers.perception_activations) | _between(graph, layers)
     living: set[Node] = set()  # computed from the pooled state
     for node in graph.nodes:
@@ -67,6 +69,18 @@ def check_operations(graph: StepGraph, layers: Layers) -> None:
             raise NotAccelerated(f"only the hidden units before their activation may be normalised: {at_node(node)}")
         elif name not in _LINEAR and node.target is not GETITEM:
             raise NotAccelerated(f"{_WORDS.get(name, 'this operation is not in a rule')}: {at_node(node)}")
+
+
+def _check_given(graph: StepGraph, layers: Layers) -> None:
+    """Refuse arguments that enter a step elsewhere than in its perception or in its first hidden layer's units."""
+    first = layers.hidden[0]
+    seen, units = graph.ancestors(first.data), graph.ancestors(first.node)
+    for node in graph.nodes:
+        if node in graph.dependent and node in graph.used and graph.given:
+            varies = any(n not in graph.dependent and graph.varies(n) for n in node.all_input_nodes)
+            joins = operation(node) in JOINS if node in seen else operation(node) == "add" and node in units
+            if varies and not joins:
+                raise NotAccelerated(f"an argument enters where a rule takes none: {at_node(node)}")
 
 
 def _between(graph: StepGraph, layers: Layers) -> set[Node]:

@@ -11,15 +11,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ncafast.acceleration.allowed import check_operations
-from ncafast.acceleration.entry import Entry, Rest
 from ncafast.acceleration.errors import NotAccelerated
+from ncafast.acceleration.extra import Extra, find_extra
 from ncafast.acceleration.firing import Firing, random_node
+from ncafast.acceleration.given import tensors_in, widened
 from ncafast.acceleration.graph import StepGraph, named_tensors
 from ncafast.acceleration.layers import Layers, find_layers, norm_of, weight_of
 from ncafast.acceleration.layout import Grid
 from ncafast.acceleration.mapping import Compute, parameter_mapping
 from ncafast.acceleration.norms import Norm, norm_parameters
 from ncafast.acceleration.perception import Perception, measure_perception
+from ncafast.acceleration.sample import Sample
+from ncafast.acceleration.seen import measure_seen
 from ncafast.acceleration.update import Update, measure_update
 from ncafast.functional import rollout
 from ncafast.rule import PADDINGS, Rule, layer_name
@@ -35,36 +38,47 @@ class Match:
     rule: Rule
     parameters: Compute
     firing: Firing | None
-    grid: Grid
+    sample: Sample  # that was measured
+    extra: Extra | None = None
     checked_steps: int = 0  # the longest loop that is known to repeat one step
     checked_sizes: set[tuple[int, tuple[int, ...]]] = field(default_factory=set)  # of batch and grid
 
+    @property
+    def grid(self) -> Grid:
+        """The layout of a state, and the sizes that were measured."""
+        return self.sample.grid
 
-def assemble(twin: nn.Module, entry: Entry, rest: Rest, grid: Grid, x: Tensor) -> Match:
+
+def assemble(twin: nn.Module, sample: Sample) -> Match:
     """Trace a step, measure it, and put the parts together.
 
     Args:
         twin: a copy of the user's module in float64, whose parameters are not zero.
-        entry: the method.
-        rest: its other arguments.
-        grid: sizes of a state.
-        x: that state.
+        sample: a call of one step.
 
     Raises:
         NotAccelerated: with the reason.
     """
-    graph = StepGraph(twin, lambda module, x: entry.call(module, x, 1, rest), x)
+    graph, grid = sample.traced(twin), sample.grid
     random_node(graph, grid)
     layers = find_layers(graph)
     check_operations(graph, layers)
-    tensors = [tensor.detach() for tensor in named_tensors(twin).values()]
+    own, given = ([t.detach() for t in found] for found in (named_tensors(twin).values(), tensors_in(sample.rest)))
+    tensors = own + given
     norm = norm_of(layers, graph)
-    perception = measure_perception(graph, layers, grid, tensors)
+    seen = measure_seen(graph, layers, grid, tensors)
+    extra = find_extra(twin, graph, layers, seen, sample)
+    rows = extra.rows if extra is not None else []
+    perception = measure_perception(seen, graph, tensors, [row for row in rows if row < len(seen.hit)])
     update = measure_update(graph, layers, grid, tensors)
-    rule = _rule(layers, perception, update, grid, norm)
-    compute = _compute(graph, layers, perception, update, rule, norm)
-    rule = rule.replace(padding=_padding(graph, rule, compute(tensors), update.firing, grid, tensors))
-    return Match(rule, parameter_mapping(compute, tensors), update.firing, grid)
+    rule = _rule(layers, perception, update, grid, norm).replace(extra=len(rows))
+    compute = _compute(graph, layers, perception, update, rule, norm, rows, given)
+    outside = None
+    if extra is not None:
+        x = grid.inward(sample.state(own[0]))
+        outside = extra.values(twin, x, 1, sample.rest).detach()
+    rule = rule.replace(padding=_padding(graph, rule, compute(own), update.firing, grid, tensors, outside))
+    return Match(rule, parameter_mapping(compute, own), update.firing, sample, extra)
 
 
 def _rule(layers: Layers, seen: Perception, update: Update, grid: Grid, norm: Norm) -> Rule:
@@ -110,7 +124,16 @@ def _step_size(matrix: Tensor) -> float:
     return float(factors[0]) if plain else 1.0
 
 
-def _compute(graph: StepGraph, layers: Layers, seen: Perception, update: Update, rule: Rule, norm: Norm) -> Compute:
+def _compute(
+    graph: StepGraph,
+    layers: Layers,
+    seen: Perception,
+    update: Update,
+    rule: Rule,
+    norm: Norm,
+    extra: list[int],
+    given: list[Tensor],
+) -> Compute:
     """The rule's tensors, evaluated on the user's own graph."""
     matrix = update.matrix[rule.lo : rule.hi] / rule.step_size
     rows = matrix.abs().argmax(1).masked_fill(matrix.abs().sum(1) == 0, -1)
@@ -121,11 +144,14 @@ def _compute(graph: StepGraph, layers: Layers, seen: Perception, update: Update,
         return padded[rows.to(value.device)] if selects else matrix.to(value) @ value
 
     def compute(tensors: Sequence[Tensor]) -> dict[str, Tensor]:
+        like = next((t for t in tensors if t.is_floating_point()), torch.empty(0, dtype=torch.float64))
+        tensors = [*tensors, *(t.to(like.device) for t in widened(given, like.dtype))]
         found = seen.parameters(graph, tensors)
         for k, layer in enumerate(layers.hidden):
             weight = weight_of(layer, graph, tensors)
             if k == 0:
-                weight = F.pad(weight, (0, 1))[:, seen.columns]
+                units = [torch.eye(len(weight)).to(weight)] if layer.conditions else []
+                weight = F.pad(torch.cat([weight, *units], 1), (0, 1))[:, [*seen.columns, *extra]]
             name = layer_name("hidden", k)
             found |= {f"{name}.weight": weight, f"{name}.bias": _bias(graph, layer.bias, weight, tensors)}
             if layer.norm is not None:
@@ -156,6 +182,7 @@ def _padding(
     firing: Firing | None,
     grid: Grid,
     tensors: Sequence[Tensor],
+    extra: Tensor | None,
 ) -> str:
     """The padding with which the rule does what the traced step does, on states that are dense and partly empty.
 
@@ -180,7 +207,7 @@ def _padding(
     for padding in PADDINGS if rule.has_filters else PADDINGS[:1]:
         trial, good = rule.replace(padding=padding), True
         for x, mask, want in states:
-            got = rollout(x, trial, params, 1, fire_mask=mask, backend="reference")
+            got = rollout(x, trial, params, 1, fire_mask=mask, extra=extra, backend="reference")
             assert isinstance(got, Tensor)
             error = (got - want).abs()
             limit = _AGREES * max(1.0, float(want.abs().max()))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from ncafast.acceleration.calls import Recorded, keeps_shape
 from ncafast.acceleration.errors import NotAccelerated
 
 STEPS = (
@@ -28,6 +29,13 @@ METHODS = ("step", "update", "_step", "_update", "update_step", "forward_step", 
 Rest = tuple[tuple[str, Any], ...]  # arguments beside state and steps, by name
 
 
+class Example(NamedTuple):
+    """What a method is called with where its step is looked for: a state, or None where that is found out."""
+
+    x: Tensor | None
+    rest: Rest
+
+
 class Call(NamedTuple):
     """A call of the user's method, taken apart."""
 
@@ -44,6 +52,7 @@ class Entry:
     state: str
     steps: str | None
     rest: tuple[str, ...]
+    needs: tuple[str, ...] = ()  # of these, those without a default
 
     def call(self, module: nn.Module, x: Tensor, steps: int, rest: Rest) -> Tensor:
         """Run the user's own method."""
@@ -68,39 +77,51 @@ class Entry:
         return Call(values[self.state], 1 if self.steps is None else values[self.steps], rest)
 
 
-def entries(module: nn.Module, method: str | None = None, steps: str | None = None) -> Iterator[Entry]:
+def entries(
+    module: nn.Module, method: str | None = None, steps: str | None = None, calls: Mapping[str, Recorded] | None = None
+) -> Iterator[Entry]:
     """The methods of a module that may step, best first.
 
     Args:
         module: where to look.
         method: the only method to take.
         steps: the name of the argument that is the number of steps.
+        calls: calls of its methods that were recorded; methods of other names are then taken too.
     """
-    names = [method] if method is not None else ["forward", *METHODS]
-    for name in names:
+    calls = calls or {}
+    others = [name for name, call in calls.items() if keeps_shape(next(iter(call.arguments.values()), None), call.out)]
+    for name in [method] if method is not None else dict.fromkeys(["forward", *METHODS, *others]):
         function = getattr(type(module), name, None)
         if not inspect.isfunction(function) or getattr(nn.Module, name, None) is function:
             continue
-        found = _entry(name, inspect.signature(getattr(module, name)), steps)
+        found = _entry(name, inspect.signature(function.__get__(module)), steps, calls.get(name))
         if found is not None:
             yield found
 
 
-def _entry(name: str, signature: inspect.Signature, steps: str | None) -> Entry | None:
+def _entry(name: str, signature: inspect.Signature, steps: str | None, call: Recorded | None) -> Entry | None:
     parameters = list(signature.parameters.values())
     plain = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     if len(plain) != len(parameters) or not plain:
         return None
-    state, *others = plain
+    given = call.arguments if call is not None else {}
+    state = next((p for p in plain if call is not None and keeps_shape(given[p.name], call.out)), plain[0])
+    others = [p for p in plain if p is not state]
     known = (steps,) if steps is not None else STEPS
     count = next((p.name for p in others if p.name in known), None)
     rest = [p for p in others if p.name != count]
-    if any(p.default is p.empty for p in rest):
-        return None
-    return Entry(name, state.name, count, tuple(p.name for p in rest))
+    needs = tuple(p.name for p in rest if p.default is p.empty)
+    return Entry(name, state.name, count, tuple(p.name for p in rest), needs)
 
 
 def defaults(function: Any, entry: Entry) -> Rest:
     """The other arguments of a call of the user's method that gives none of them."""
     parameters = inspect.signature(function).parameters
     return tuple((name, parameters[name].default) for name in entry.rest)
+
+
+def example_of(function: Any, entry: Entry, call: Recorded | None) -> Example | None:
+    """The call to look at: the recorded one, or that without other arguments where there may be none."""
+    if call is not None:
+        return Example(call.arguments[entry.state], tuple((name, call.arguments[name]) for name in entry.rest))
+    return None if entry.needs else Example(None, defaults(function, entry))

@@ -38,24 +38,27 @@ def source(node: Node) -> Node:
 class StepGraph:
     """The traced step. `x` and `out` are its state nodes; `dependent` are the nodes that depend on the state.
 
+    `tensors` are the nodes of the module's parameters and buffers and, behind them, `given`: those of the tensors that
+    the call has beside its state.
+
     Raises:
         NotAccelerated: the step cannot be traced, or writes into its buffers.
     """
 
-    def __init__(self, module: nn.Module, call: Callable[[nn.Module, Tensor], Tensor], x: Tensor) -> None:
+    def __init__(self, module: nn.Module, call: Callable[..., Tensor], x: Tensor, given: Sequence[Tensor] = ()) -> None:
         tensors = named_tensors(module)
         self.names = list(tensors)
         values = [tensor.detach() for tensor in tensors.values()]
         wrapper = _Call(module, call)
 
-        def step(values: Sequence[Tensor], x: Tensor) -> Tensor:
+        def step(values: Sequence[Tensor], given: Sequence[Tensor], x: Tensor) -> Tensor:
             named = {f"module.{name}": value for name, value in zip(self.names, values, strict=True)}
             with Lines(), Double():
-                return functional_call(wrapper, named, (x,))
+                return functional_call(wrapper, named, (x, *given))
 
         try:
             with preserve_node_meta():
-                self.module = make_fx(functionalize(step))(values, x)
+                self.module = make_fx(functionalize(step))(values, list(given), x)
         except NotAccelerated:
             raise
         except Exception as error:  # whatever the user's code raises on a tensor that is traced
@@ -63,6 +66,7 @@ class StepGraph:
         self.nodes = list(self.module.graph.nodes)
         inputs = [node for node in self.nodes if node.op == "placeholder"]
         self.tensors, self.x = inputs[:-1], inputs[-1]
+        self.given = self.tensors[len(values) :]
         self.out = _only(arguments(self.nodes[-1])[0])
         self._check_constants()
         self._needs = self._with_mutations()
@@ -86,6 +90,10 @@ class StepGraph:
         """Whether a node is computed from another."""
         return on in self.ancestors(node)
 
+    def varies(self, node: Node) -> bool:
+        """Whether a node is computed from the call's other tensors."""
+        return not self.ancestors(node).isdisjoint(self.given)
+
     def evaluate(
         self, node: Node, feed: Mapping[Node, Tensor], tensors: Sequence[Tensor], skip: Sequence[Node] = ()
     ) -> Any:
@@ -96,7 +104,8 @@ class StepGraph:
         memo: dict[Node, Any] = {**dict(zip(self.tensors, tensors, strict=True)), **feed}
         dtype = next((t.dtype for t in (*feed.values(), *tensors) if t.is_floating_point()), torch.float64)
         if self.x not in memo:  # for its shape
-            memo[self.x] = torch.zeros_like(self.x.meta["val"], dtype=dtype)
+            like = self.x.meta["val"]
+            memo[self.x] = torch.zeros(like.shape, dtype=dtype, device=like.device)
         needed = self.ancestors(node, memo)
         for other in self.nodes:
             if other in needed and other not in memo:
@@ -130,6 +139,8 @@ class StepGraph:
                 base = _base(arguments(node)[0])
                 if base is self.x:
                     raise NotAccelerated(f"a step writes into the state that it is given: {at_node(node)}")
+                if base in self.given:
+                    raise NotAccelerated(f"a step writes into an argument: {at_node(node)}")
                 if base.op == "placeholder":
                     name = self.names[self.tensors.index(base)]
                     raise NotAccelerated(f"a step changes the module's tensor {name!r}: {at_node(node)}")
@@ -143,12 +154,12 @@ def named_tensors(module: nn.Module) -> dict[str, Tensor]:
 
 
 class _Call(nn.Module):
-    def __init__(self, module: nn.Module, call: Callable[[nn.Module, Tensor], Tensor]) -> None:
+    def __init__(self, module: nn.Module, call: Callable[..., Tensor]) -> None:
         super().__init__()
         self.module, self.call = module, call
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.call(self.module, x)
+    def forward(self, x: Tensor, *given: Tensor) -> Tensor:
+        return self.call(self.module, x, *given)
 
 
 def _base(node: Node) -> Node:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.fx import Node
 
+from ncafast.acceleration.activations import activation_of, isactivation_of
 from ncafast.acceleration.errors import NotAccelerated, arguments, at_node, operation
-from ncafast.acceleration.graph import GETITEM, StepGraph, source
+from ncafast.acceleration.graph import GETITEM, VIEWS, StepGraph, source
 from ncafast.acceleration.norms import Norm, is_norm, norm_at
-
-_ACTIVATIONS = {name: name for name in ("relu", "gelu", "elu", "silu", "tanh", "leaky_relu")}
 
 
 @dataclass
@@ -30,6 +29,7 @@ class Layer:
     inputs_last: bool  # whether the weight is [out, in]
     norm: Node | None = None
     activation: tuple[str, float] = ("identity", 0.0)
+    conditions: list[Node] = field(default_factory=list)  # added to the units, not one number for each alone
 
     @property
     def width(self) -> int:
@@ -56,15 +56,11 @@ def find_layers(graph: StepGraph) -> Layers:
     Raises:
         NotAccelerated: there is no such chain, or something that the step does not have stands in it.
     """
-    mixes = [mix for node in graph.nodes if node in graph.used and (mix := pointwise(graph, node)) is not None]
+    mixes = pointwise_layers(graph)
     if not mixes:
         raise NotAccelerated("no linear layer over the channels (1x1 convolution or nn.Linear) is in its step")
-    layer: Layer = mixes[-1]
-    hidden: list[Layer] = []
-    update = layer
-    while (found := _layer_before(graph, layer)) is not None:
-        hidden.insert(0, found)
-        layer = found
+    update = mixes[-1]
+    hidden = hidden_before(graph, update)
     first = hidden[0] if hidden else update
     if not hidden:
         before = source(update.data)
@@ -85,6 +81,24 @@ def find_layers(graph: StepGraph) -> Layers:
             )
     acts = [node for node in graph.nodes if node in seen and node in graph.dependent and isactivation_of(node)]
     return Layers(hidden, update, acts)
+
+
+def pointwise_layers(graph: StepGraph) -> list[Layer]:
+    """All linear layers over channels, in the order in which they run."""
+    return [mix for node in graph.nodes if node in graph.used and (mix := pointwise(graph, node)) is not None]
+
+
+def hidden_before(graph: StepGraph, update: Layer) -> list[Layer]:
+    """The hidden layers before a last layer, first to last."""
+    hidden: list[Layer] = []
+    while (found := _layer_before(graph, hidden[0] if hidden else update)) is not None:
+        hidden.insert(0, found)
+    for layer in hidden[1:]:
+        if layer.conditions:
+            raise NotAccelerated(
+                f"what is added to a later hidden layer is not one number per unit: {at_node(layer.node)}"
+            )
+    return hidden
 
 
 def pointwise(graph: StepGraph, node: Node) -> Layer | None:
@@ -111,11 +125,6 @@ def pointwise(graph: StepGraph, node: Node) -> Layer | None:
     return None
 
 
-def isactivation_of(node: Node) -> bool:
-    """Whether the node is an activation that a rule may have."""
-    return activation_of(node) is not None
-
-
 def weight_of(layer: Layer, graph: StepGraph, tensors: Sequence[Tensor]) -> Tensor:
     """[out, in] of a layer."""
     weight = graph.evaluate(layer.weight, {}, tensors)
@@ -132,25 +141,35 @@ def _layer_before(graph: StepGraph, layer: Layer) -> Layer | None:
     kind = activation_of(act)
     if kind is None:
         return None
-    node, norm, bias = source(arguments(act)[0]), None, None
+    node, norm = source(arguments(act)[0]), None
     if node.target is GETITEM and is_norm(arguments(node)[0]):
         norm = arguments(node)[0]
         node = source(arguments(norm)[0])
-    found = pointwise(graph, node)
-    if found is None and operation(node) == "add" and not node.kwargs:
+    total, added = node, list[Node]()
+    while (found := pointwise(graph, node)) is None:
+        if operation(node) != "add" or node.kwargs:
+            return None
         parts: tuple[Any, Any] = arguments(node)[:2]
         fixed = [part for part in parts if isinstance(part, Node) and part not in graph.dependent]
-        moving = [part for part in parts if isinstance(part, Node) and part in graph.dependent]
-        if fixed and moving:
-            bias = fixed[0]
-            found = pointwise(graph, source(moving[0]))
-    if found is None:
-        return None
-    if bias is not None and found.bias is not None:
-        raise NotAccelerated(f"a hidden layer has two biases: {at_node(node)}")
-    found.bias, found.node = bias or found.bias, node
-    found.norm, found.activation = norm, kind
+        if not fixed:
+            return None
+        added.append(fixed[0])
+        node = source(next(part for part in parts if part is not fixed[0]))
+    for part in added:
+        if found.bias is None and _is_bias(graph, part, found):
+            found.bias = part
+        else:
+            found.conditions.append(part)
+    found.node, found.norm, found.activation = total, norm, kind
     return found
+
+
+def _is_bias(graph: StepGraph, part: Node, layer: Layer) -> bool:
+    """Whether what is added is a tensor of the module with one number for each unit."""
+    units = layer.mix.meta["val"].shape[layer.axis]
+    while operation(part) in VIEWS or operation(part) in ("slice", "expand"):
+        part = arguments(part)[0]
+    return part.op != "call_function" and part not in graph.given and part.meta["val"].numel() == units
 
 
 def _take_bias(graph: StepGraph, update: Layer) -> None:
@@ -161,7 +180,13 @@ def _take_bias(graph: StepGraph, update: Layer) -> None:
     for add in (node for node in graph.nodes if node in graph.used and operation(node) == "add" and not node.kwargs):
         fixed = [part for part in arguments(add) if isinstance(part, Node) and part not in graph.dependent]
         moving = [part for part in arguments(add) if part in users or part is update.mix]
-        if fixed and moving and update.bias is None and _by_channel(fixed[0], add, update):
+        if (
+            fixed
+            and moving
+            and update.bias is None
+            and not graph.varies(fixed[0])
+            and _by_channel(fixed[0], add, update)
+        ):
             update.bias, update.node = fixed[0], add
 
 
@@ -171,20 +196,6 @@ def _by_channel(bias: Node, total: Node, layer: Layer) -> bool:
     wanted = [1] * len(result)
     wanted[layer.axis] = layer.width
     return layer.width == result[layer.axis] and [1] * (len(result) - len(shape)) + shape == wanted
-
-
-def activation_of(node: Node) -> tuple[str, float] | None:
-    """(name, slope of leaky_relu) of an activation that a rule may have, else None."""
-    name, args = operation(node), arguments(node)
-    if name == "leaky_relu":
-        return name, float(args[1]) if len(args) > 1 else 0.01
-    if name == "elu":
-        return (name, 0.0) if all(float(scale) == 1 for scale in args[1:]) else None
-    if name == "gelu":
-        return (name, 0.0) if node.kwargs.get("approximate", "none") == "none" else None
-    if (name == "clamp_min" and args[1] == 0) or (name == "clamp" and tuple(args[1:]) in ((0,), (0, None))):
-        return "relu", 0.0
-    return (name, 0.0) if name in _ACTIVATIONS else None
 
 
 def norm_of(layers: Layers, graph: StepGraph) -> Norm:

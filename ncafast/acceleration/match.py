@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 from ncafast.acceleration.assemble import Match, assemble
 from ncafast.acceleration.double import Double, double_copy, plain_attributes
-from ncafast.acceleration.entry import Entry, Rest
+from ncafast.acceleration.entry import Entry, Example
 from ncafast.acceleration.errors import NotAccelerated, at_exception
+from ncafast.acceleration.given import doubled, possible_roles, roles_of
 from ncafast.acceleration.graph import named_tensors
 from ncafast.acceleration.layout import distinct_grid
+from ncafast.acceleration.sample import Sample
 from ncafast.acceleration.structure import check_hooks, structure
 
 _NOISE = 0.1  # added to parameters: layers that start at zero would hide what they do
@@ -32,14 +34,14 @@ class Shape:
     channels_last: bool | None = None
 
 
-def find_match(module: nn.Module, entry: Entry, rest: Rest, shape: Shape) -> Match:
+def find_match(module: nn.Module, entry: Entry, example: Example, shape: Shape) -> Match:
     """Find the step that an entry point runs.
 
     Args:
         module: the user's module, which is left as it is.
         entry: the method.
-        rest: its other arguments.
-        shape: what is known of the state.
+        example: its other arguments, and a state where there is one.
+        shape: what the user says of the state.
 
     Raises:
         NotAccelerated: with the reason.
@@ -52,15 +54,13 @@ def find_match(module: nn.Module, entry: Entry, rest: Rest, shape: Shape) -> Mat
     add_noise(twin)
     stepped: list[str] = []  # why a state that a step takes leads to no rule
     failed: list[str] = []  # why a state is none that a step takes
-    for channels, ndim, last in _shapes(twin, shape):
-        grid = distinct_grid(twin, channels, ndim, last)
-        x = grid.outward(torch.zeros(grid.batch, channels, *grid.sizes, dtype=torch.float64, device=_device(twin)))
-        reason = _try_state(twin, entry, rest, x)
+    for sample in _samples(twin, entry, example, shape):
+        reason = _try_state(twin, sample)
         if reason is not None:
             failed.append(reason)
             continue
         try:
-            return assemble(twin, entry, rest, grid, x)
+            return assemble(twin, sample)
         except NotAccelerated as error:
             stepped.append(str(error))
         if len(stepped) == _ATTEMPTS:
@@ -71,7 +71,18 @@ def find_match(module: nn.Module, entry: Entry, rest: Rest, shape: Shape) -> Mat
     raise NotAccelerated(f"no state was found that it steps ({said}); channels= and ndim= say its shape")
 
 
-def _try_state(twin: nn.Module, entry: Entry, rest: Rest, x: Tensor) -> str | None:
+def _samples(twin: nn.Module, entry: Entry, example: Example, shape: Shape) -> Iterator[Sample]:
+    """Calls of one step that the method may take, likely ones first."""
+    for channels, ndim, last in _shapes(twin, shape, example.x):
+        grid = distinct_grid(twin, channels, ndim, last)
+        batch, sizes = -1, list[int]()
+        if example.x is not None:
+            batch, _, *sizes = grid.inward(example.x).shape
+        for roles in possible_roles(roles_of(example.rest, batch, sizes), example.rest):
+            yield Sample(entry, example.rest, roles, grid).on(grid.batch, grid.sizes, 1, doubled(example.rest))
+
+
+def _try_state(twin: nn.Module, sample: Sample) -> str | None:
     """Why a state is none that the method takes, or None.
 
     Raises:
@@ -80,7 +91,8 @@ def _try_state(twin: nn.Module, entry: Entry, rest: Rest, x: Tensor) -> str | No
     before = structure(twin)
     try:
         with Double(), torch.no_grad():
-            entry.call(twin, x, 1, rest)
+            x = sample.state(next(iter(named_tensors(twin).values())))
+            sample.entry.call(twin, x, 1, sample.rest)
     except NotAccelerated as error:
         return str(error)
     except Exception as error:  # of the user's code, on a state of another shape than it takes
@@ -91,10 +103,6 @@ def _try_state(twin: nn.Module, entry: Entry, rest: Rest, x: Tensor) -> str | No
     return None
 
 
-def _device(module: nn.Module) -> torch.device:
-    return next((tensor.device for tensor in named_tensors(module).values()), torch.device("cpu"))
-
-
 def add_noise(module: nn.Module) -> None:
     """Move every parameter a little: layers that start at zero would hide what they do."""
     with torch.no_grad():
@@ -103,8 +111,17 @@ def add_noise(module: nn.Module) -> None:
                 parameter.add_(_NOISE * (torch.rand(parameter.shape, dtype=torch.float64) - 0.5).to(parameter.device))
 
 
-def _shapes(module: nn.Module, shape: Shape) -> Iterator[tuple[int, int, bool]]:
+def _shapes(module: nn.Module, shape: Shape, x: Tensor | None) -> Iterator[tuple[int, int, bool]]:
     """(channels, axes, channels last) that a state may have, likely ones first."""
+    if x is not None:
+        found = [(x.shape[1], x.dim() - 2, False), (x.shape[-1], x.dim() - 2, True)]
+        for one in found:
+            if all(
+                want in (None, has)
+                for want, has in zip((shape.channels, shape.ndim, shape.channels_last), one, strict=True)
+            ):
+                yield one
+        return
     held = [value for part in module.modules() for _, value in plain_attributes(part)]
     tensors = [*named_tensors(module).values(), *(value for value in held if isinstance(value, Tensor))]
     wide = [tensor for tensor in tensors if tensor.dim() > 1]

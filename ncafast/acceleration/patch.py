@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ncafast import backends
+from ncafast.acceleration.aside import aside
 from ncafast.acceleration.assemble import Match
 from ncafast.acceleration.double import is_patch
-from ncafast.acceleration.entry import Call, Entry, Rest, defaults
-from ncafast.acceleration.errors import NotAccelerated, at_exception
+from ncafast.acceleration.entry import Call, Entry, Example, defaults
+from ncafast.acceleration.errors import NotAccelerated
+from ncafast.acceleration.given import axes_in, check_given, without_tensors
 from ncafast.acceleration.graph import named_tensors
-from ncafast.acceleration.match import Shape, find_match
+from ncafast.acceleration.match import Shape
 from ncafast.acceleration.repeats import check_loop, check_size
+from ncafast.acceleration.search import search
 from ncafast.acceleration.structure import freeze, structure
-from ncafast.acceleration.verify import verify
 from ncafast.functional import rollout
 
-_REMEMBERED = 16  # structures and arguments of a module, each with what was found
+_REMEMBERED = 64  # structures and arguments of a module, each with what was found
 
 
 class NotAcceleratedWarning(UserWarning):
@@ -64,7 +63,7 @@ class Accelerated:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the steps fused where the call is one that was found, else as the user wrote them."""
         call = self.entry.parts(self.signature, args, kwargs)
-        found = self.find(call.rest) if self._takes(call) else "its arguments are of another kind"
+        found = self.find(Example(call.x, call.rest)) if self._takes(call) else "its arguments are of another kind"
         if isinstance(found, Match):
             found = self._reason(call, found) or found
         if isinstance(found, Match):
@@ -77,27 +76,31 @@ class Accelerated:
         """The user's own method."""
         return getattr(type(self.module), self.entry.method).__get__(self.module)
 
-    def find(self, rest: Rest | None = None) -> Match | str:
-        """What the module does in its present structure with these arguments, or why it is not accelerated."""
-        rest = defaults(self.original, self.entry) if rest is None else rest
+    def find(self, example: Example | None = None) -> Match | str:
+        """What the module does in its present structure in such a call, or why it is not accelerated."""
+        example = example or Example(None, defaults(self.original, self.entry))
         try:
-            key = (structure(self.module), rest)
+            key = self._key(example)
             if key in self._found:
                 return self._found[key]
         except (TypeError, RuntimeError) as error:
             return f"its other arguments or attributes cannot be compared: {error}"
-        found = search(self.module, self.entry, rest, self.shape, self.proof)
+        found = search(self.module, self.entry, example, self.shape, self.proof)
         freeze(key)
         if len(self._found) >= _REMEMBERED:
             self._found.pop(next(iter(self._found)))
         self._found[key] = found
         return found
 
-    def remember(self, match: Match) -> None:
-        """Take a match that was found for the module as it is now, called without other arguments."""
-        key = (structure(self.module), defaults(self.original, self.entry))
+    def remember(self, example: Example, match: Match) -> None:
+        """Take a match that was found for the module as it is now, in such a call."""
+        key = self._key(example)
         freeze(key)
         self._found[key] = match
+
+    def _key(self, example: Example) -> Any:
+        """Equal for calls that a match holds for."""
+        return structure(self.module), without_tensors(example.rest), axes_in(example)
 
     def _takes(self, call: Call) -> bool:
         return (
@@ -119,14 +122,15 @@ class Accelerated:
         batch, _, *sizes = match.grid.inward(call.x).shape
         known = (batch, tuple(sizes)) in match.checked_sizes
         longer = self.entry.steps is not None and call.steps > match.checked_steps
-        if known and not longer:
-            return None
         try:
+            check_given(call.rest, match.sample.roles, call.x.dtype, batch, sizes)
+            if known and not longer:
+                return None
             with aside(self.module):
                 if longer:
-                    check_loop(self.module, self.entry, call.rest, match, call.steps)
+                    check_loop(self.module, match, call.rest, call.steps)
                 if not known:
-                    check_size(self.module, self.entry, call.rest, match, batch, tuple(sizes))
+                    check_size(self.module, match, batch, tuple(sizes))
         except NotAccelerated as reason:
             return str(reason)
         return None
@@ -134,10 +138,12 @@ class Accelerated:
     def _run(self, call: Call, match: Match) -> Tensor:
         x = match.grid.inward(call.x)
         params = match.parameters(list(named_tensors(self.module).values()))
-        mask = None
+        mask, extra = None, None
         if self.masks == "torch" and match.firing is not None and call.steps > 0:
             mask = torch.stack([match.firing.draw(x) for _ in range(call.steps)])
-        out = rollout(x, match.rule, params, call.steps, fire_mask=mask)
+        if match.extra is not None:
+            extra = match.extra.values(self.module, x, call.steps, call.rest)
+        out = rollout(x, match.rule, params, call.steps, fire_mask=mask, extra=extra)
         assert isinstance(out, Tensor)
         return match.grid.outward(out)
 
@@ -165,50 +171,3 @@ class Accelerated:
             self.signature = inspect.signature(self.original)
             return self.signature
         raise AttributeError(name)
-
-
-def search(module: nn.Module, entry: Entry, rest: Rest, shape: Shape, proof: bool) -> Match | str:
-    """Find and verify; the reason where that fails. torch's random state is left as it was."""
-    with aside(module):
-        try:
-            match = find_match(module, entry, rest, shape)
-            if proof:
-                verify(module, entry, rest, match)
-            if entry.steps is not None:
-                check_loop(module, entry, rest, match, 3)
-            check_size(module, entry, rest, match, 1, (64,) * match.rule.ndim)
-            return reason if (reason := unfused(module, match)) else match
-        except NotAccelerated as reason:
-            return str(reason)
-        except Exception as error:  # a foreign module may hold what nobody thought of; it then keeps its own code
-            return f"the search failed: {at_exception(error)}"
-
-
-def unfused(module: nn.Module, match: Match) -> str | None:
-    """Why no fused backend runs a rule on the module's device and in its dtype."""
-    like = next(iter(module.parameters()))
-    x = torch.empty(1, match.rule.channels, *[16] * match.rule.ndim, dtype=like.dtype, device=like.device)
-    reasons = backends.explain(match.rule, x)
-    if any(reason is None for name, reason in reasons.items() if name != "reference"):
-        return None
-    meant = [reason for name, reason in reasons.items() if getattr(backends.get(name), "DEVICE", None) == x.device.type]
-    return f"the rule was found, but no fused backend runs it here: {meant[-1] if meant else x.device.type}"
-
-
-@contextmanager
-def aside(module: nn.Module) -> Iterator[None]:
-    """Random numbers that are always the same and leave the user's as they were; gradients, whatever the user's mode.
-
-    One thread, since grids are small. No warnings: of a state of another shape than the module's, PyTorch may warn.
-    """
-    devices = {p.device for p in module.parameters() if p.device.type == "cuda"}
-    threads = torch.get_num_threads()
-    quiet = warnings.catch_warnings()
-    with quiet, torch.random.fork_rng(devices=list(devices)), torch.inference_mode(False), torch.enable_grad():
-        warnings.simplefilter("ignore")
-        torch.manual_seed(0)
-        torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)

@@ -10,13 +10,11 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
-from ncafast.acceleration.errors import NotAccelerated, arguments, at_node, operation
-from ncafast.acceleration.graph import VIEWS, StepGraph
-from ncafast.acceleration.layers import Layers, activation_of
-from ncafast.acceleration.layout import Grid
+from ncafast.acceleration.activations import activation_of
+from ncafast.acceleration.errors import NotAccelerated, at_node
+from ncafast.acceleration.graph import StepGraph
+from ncafast.acceleration.seen import NOTHING, REACH, Seen, window
 
-_REACH = 3  # cells on each side that a filter of a rule may see
-_NOTHING = 1e-9  # responses below this are rounding
 _NONE = -1
 
 
@@ -35,48 +33,49 @@ class Perception:
     activation: str
     columns: list[int]
     _rows: list[int]
-    _seen: Node
-    _skip: list[Node]
-    _grid: Grid = field(repr=False)
+    _extra: list[int]  # whose values for an empty state are extra channels, and no bias
+    _seen: Seen = field(repr=False)
 
     def parameters(self, graph: StepGraph, tensors: Sequence[Tensor]) -> dict[str, Tensor]:
         """The filters and their bias from the present values of the user's tensors, differentiable."""
         if not self.filters:
             return {}
-        grid, rows = self._grid, self._rows
+        grid, rows = self._seen.grid, self._rows
         units = [[c] for c in range(grid.channels)] if self.dense else [list(range(grid.channels))]
         dtype = next((t.dtype for t in tensors if t.is_floating_point()), torch.float64)
-        probe = [_probe(graph, self._seen, grid, unit, tensors, self._skip, dtype) for unit in units]
-        base = probe[0][1]
-        responses = torch.stack([response for response, _ in probe], 1)  # [P, C or 1, *S]
-        found = _window(responses, len(grid.sizes))
-        cut: tuple[Any, ...] = (..., *(slice(_REACH - k // 2, _REACH + k // 2 + 1) for k in self.kernel))
+        base = self._seen.of_nothing(graph, tensors, dtype)[0]
+        found = window(
+            torch.stack([self._seen.of_unit(graph, unit, tensors, base) for unit in units], 1), len(grid.sizes)
+        )
+        cut: tuple[Any, ...] = (..., *(slice(REACH - k // 2, REACH + k // 2 + 1) for k in self.kernel))
         taps = torch.cat([found, torch.zeros_like(found[:1])])[rows][cut]  # row -1 is the empty one
         middle: tuple[Any, ...] = (..., *(size // 2 for size in grid.sizes))
-        offsets = torch.cat([base[middle], base.new_zeros(1)])[rows]
+        kept = base[middle].index_fill(0, torch.tensor(self._extra, dtype=torch.long, device=base.device), 0.0)
+        offsets = torch.cat([kept, base.new_zeros(1)])[rows]
         shape = (len(rows),) if self.dense else (self.filters, grid.channels)
         result = {"perceive.weight": taps if self.dense else taps.reshape(*shape, *self.kernel)}
         return {**result, "perceive.bias": offsets.reshape(shape)} if self.bias else result
 
 
-def measure_perception(graph: StepGraph, layers: Layers, grid: Grid, tensors: Sequence[Tensor]) -> Perception:
+def measure_perception(seen: Seen, graph: StepGraph, tensors: Sequence[Tensor], extra: list[int]) -> Perception:
     """Find identity, filters and their order by probes.
+
+    Args:
+        seen: what the first layer sees of single cells.
+        graph: the step.
+        tensors: values of its tensors.
+        extra: rows that are not state, wholly or in part, and so have an extra channel each.
 
     Raises:
         NotAccelerated: the perception is none that a rule has.
     """
-    seen, skip = _seen(graph, layers, grid), layers.perception_activations
-    probes = [_probe(graph, seen, grid, [c], tensors, skip, torch.float64) for c in range(grid.channels)]
-    base = probes[0][1].detach()
-    responses = torch.stack([response for response, _ in probes], 1).detach()  # [P, C, *S]
-    taps = _window(responses, len(grid.sizes))
-    if float(responses.abs().sum()) > float(taps.abs().sum()) * (1 + _NOTHING) + _NOTHING:
-        raise NotAccelerated(f"the perception sees further than {_REACH} cells: {at_node(seen)}")
-    hit = taps.flatten(2).abs().amax(2) > _NOTHING
-    _check_base(base, hit, seen)
-    activated = _activated_rows(graph, seen, grid, tensors, skip) if skip else hit.new_zeros(len(hit))
-    own = {c: p for c, p in _identity_rows(taps, hit).items() if not activated[p]}
+    taps, hit, base, grid, skip = seen.taps, seen.hit, seen.base[0], seen.grid, seen.skip
+    base = base.index_fill(0, torch.tensor(extra, dtype=torch.long, device=base.device), 0.0)
+    activated = _activated_rows(seen, graph, tensors) if skip else hit.new_zeros(len(hit))
+    own = {c: p for c, p in _identity_rows(taps, hit).items() if not activated[p] and not bool(base[p].any())}
     rest = [p for p in range(len(hit)) if p not in own.values() and bool(hit[p].any())]
+    if any(activated[p] for p in extra):
+        raise NotAccelerated(f"what is not state (position, time, condition) has an activation: {at_node(skip[0])}")
     if skip and not all(activated[p] for p in rest):
         raise NotAccelerated(f"only a part of the perception's filters has an activation: {at_node(skip[0])}")
     dense = bool(skip) or bool((hit[rest].sum(1) > 1).any())
@@ -86,80 +85,32 @@ def measure_perception(graph: StepGraph, layers: Layers, grid: Grid, tensors: Se
         dense=dense,
         filters=filters,
         kernel=_kernel(taps[rest]),
-        bias=bool(rest) and float(base[rest].abs().max()) > _NOTHING,
+        bias=bool(rest) and float(base[rest].abs().max()) > NOTHING,
         activation=_activation(skip),
         columns=([own.get(c, _NONE) for c in range(grid.channels)] if own else []) + rows,
         _rows=rows,
+        _extra=extra,
         _seen=seen,
-        _skip=skip,
-        _grid=grid,
     )
-
-
-def _seen(graph: StepGraph, layers: Layers, grid: Grid) -> Node:
-    """What the first layer takes, before it was flattened to a matrix where that is a view."""
-    data = node = layers.hidden[0].data
-    while not grid.has_channel_axis(node.meta["val"].shape):
-        if operation(node) not in VIEWS or arguments(node)[0] not in graph.dependent:
-            return data
-        node = arguments(node)[0]
-    return node
-
-
-def _probe(
-    graph: StepGraph,
-    seen: Node,
-    grid: Grid,
-    unit: list[int],
-    tensors: Sequence[Tensor],
-    skip: list[Node],
-    dtype: torch.dtype,
-) -> tuple[Tensor, Tensor]:  # [P, *S] each
-    """Response to a unit in the middle of those channels in the first sample; response to nothing."""
-    like = graph.x.meta["val"]
-    x = torch.zeros(grid.batch, grid.channels, *grid.sizes, dtype=dtype, device=like.device)
-    place: tuple[Any, ...] = (0, unit, *(size // 2 for size in grid.sizes))
-    x[place] = 1
-    y = grid.cells(graph.evaluate(seen, {graph.x: grid.outward(x)}, tensors, skip))
-    return y[0] - y[1], y[1]
-
-
-def _window(responses: Tensor, ndim: int) -> Tensor:  # [..., *S] -> [..., *7]
-    """The taps of responses to a unit: a cross-correlation's are turned around."""
-    cut = (slice(size // 2 - _REACH, size // 2 + _REACH + 1) for size in responses.shape[-ndim:])
-    window: tuple[Any, ...] = (..., *cut)
-    return responses[window].flip([-1 - axis for axis in range(ndim)])
-
-
-def _check_base(base: Tensor, hit: Tensor, seen: Node) -> None:
-    """What is seen of an empty state may only be the filters' bias."""
-    flat = base.flatten(1)
-    blind = ~hit.any(1)
-    if float(flat[blind].abs().sum()) > _NOTHING:
-        raise NotAccelerated(f"the perception has channels that are not state (position, time): {at_node(seen)}")
-    if float((flat - flat[:, :1]).abs().max()) > _NOTHING:
-        raise NotAccelerated(f"the perception of an empty state differs from cell to cell: {at_node(seen)}")
 
 
 def _identity_rows(taps: Tensor, hit: Tensor) -> dict[int, int]:
     """Channel -> row that is this channel itself."""
     delta = torch.zeros_like(taps[0, 0])
-    delta[(_REACH,) * delta.dim()] = 1
+    delta[(REACH,) * delta.dim()] = 1
     found: dict[int, int] = {}
     for p, row in enumerate(hit):
         channel = int(row.int().argmax())
-        if int(row.sum()) == 1 and channel not in found and torch.equal(taps[p, channel], delta):
+        if int(row.sum()) == 1 and channel not in found and float((taps[p, channel] - delta).abs().max()) < NOTHING:
             found[channel] = p
     return found
 
 
-def _activated_rows(
-    graph: StepGraph, seen: Node, grid: Grid, tensors: Sequence[Tensor], skip: list[Node]
-) -> Tensor:  # [P] bool
-    like = graph.x.meta["val"]
+def _activated_rows(seen: Seen, graph: StepGraph, tensors: Sequence[Tensor]) -> Tensor:  # [P] bool
+    grid, like = seen.grid, graph.x.meta["val"]
     x = grid.outward(torch.randn(grid.batch, grid.channels, *grid.sizes, dtype=torch.float64)).to(like.device)
-    real, linear = (grid.cells(graph.evaluate(seen, {graph.x: x}, tensors, no)) for no in ((), skip))
-    return (real - linear).abs().transpose(0, 1).flatten(1).amax(1) > _NOTHING
+    real, linear = (seen.of(graph, x, tensors, skip) for skip in ((), seen.skip))
+    return (real - linear).abs().transpose(0, 1).flatten(1).amax(1) > NOTHING
 
 
 def _activation(skip: list[Node]) -> str:
@@ -178,8 +129,8 @@ def _by_channel(hit: Tensor, rest: list[int]) -> tuple[list[int], int]:
 
 def _kernel(taps: Tensor) -> tuple[int, ...]:  # [n, C, *7]
     """The smallest odd kernel that holds all taps."""
-    present = taps.abs().flatten(0, 1).sum(0) > _NOTHING if len(taps) else taps.new_zeros(taps.shape[2:])
+    present = taps.abs().flatten(0, 1).sum(0) > NOTHING if len(taps) else taps.new_zeros(taps.shape[2:])
     places = present.nonzero()
     if not len(places):
         return (1,) * (taps.dim() - 2)
-    return tuple(2 * int(reach) + 1 for reach in (places - _REACH).abs().amax(0))
+    return tuple(2 * int(reach) + 1 for reach in (places - REACH).abs().amax(0))

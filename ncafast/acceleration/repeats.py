@@ -13,9 +13,11 @@ from torch.utils._pytree import tree_map
 
 from ncafast.acceleration.assemble import Match
 from ncafast.acceleration.double import Double, double_copy
-from ncafast.acceleration.entry import Entry, Rest
+from ncafast.acceleration.entry import Rest
 from ncafast.acceleration.errors import NotAccelerated, at_exception
+from ncafast.acceleration.given import doubled
 from ncafast.acceleration.graph import VIEWS
+from ncafast.acceleration.sample import Sample
 
 _PRODUCTS = {"addmm": ("mm", "add"), "bmm": ("mm",)}
 
@@ -37,7 +39,7 @@ class _Operations(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def check_loop(module: nn.Module, entry: Entry, rest: Rest, match: Match, steps: int) -> None:
+def check_loop(module: nn.Module, match: Match, rest: Rest, steps: int) -> None:
     """Check that `steps` steps of the user's method are the second one over and over after the first.
 
     The second one may differ from the first in views and in how its products are spelled, since PyTorch chooses that by
@@ -47,7 +49,7 @@ def check_loop(module: nn.Module, entry: Entry, rest: Rest, match: Match, steps:
         NotAccelerated: a later step does something else.
     """
     twin = double_copy(module)
-    one, two, many = (_operations(twin, entry, rest, match, count, match.grid.sizes) for count in (1, 2, steps))
+    one, two, many = (_ran(module, twin, match, rest, count) for count in (1, 2, steps))
     body = len(two) - len(one)
     same = next((k for k, (a, b) in enumerate(zip(one, two, strict=False)) if a != b), len(one))
     second = two[same : same + body]
@@ -57,7 +59,7 @@ def check_loop(module: nn.Module, entry: Entry, rest: Rest, match: Match, steps:
     match.checked_steps = steps
 
 
-def check_size(module: nn.Module, entry: Entry, rest: Rest, match: Match, batch: int, sizes: tuple[int, ...]) -> None:
+def check_size(module: nn.Module, match: Match, batch: int, sizes: tuple[int, ...]) -> None:
     """Check that on a grid of these sizes the user's method runs the same operations; nothing is computed.
 
     Raises:
@@ -65,34 +67,33 @@ def check_size(module: nn.Module, entry: Entry, rest: Rest, match: Match, batch:
     """
     twin = double_copy(module)
     small, large = (
-        _operations(twin, entry, rest, match, 1, grid, batch, fake=True) for grid in (match.grid.sizes, sizes)
+        _operations(twin, match.sample.on(batch, grid, 1, match.sample.rest), fake=True)
+        for grid in (match.grid.sizes, sizes)
     )
     if small != large:
         raise NotAccelerated(f"on {batch} grids of {list(sizes)} it runs other operations than on small ones")
     match.checked_sizes.add((batch, sizes))
 
 
-def _operations(
-    twin: nn.Module,
-    entry: Entry,
-    rest: Rest,
-    match: Match,
-    steps: int,
-    sizes: tuple[int, ...],
-    batch: int = 1,
-    fake: bool = False,
-) -> list[str]:
-    device = next(iter(twin.parameters())).device
+def _ran(module: nn.Module, twin: nn.Module, match: Match, rest: Rest, steps: int) -> list[str]:
+    """The operations of some steps. Where they see time, of those that do not only lead there."""
+    if match.extra is not None and match.extra.sees_time:
+        return match.extra.operations(module, steps, rest)
+    return _operations(twin, match.sample.on(1, match.grid.sizes, steps, doubled(rest)))
+
+
+def _operations(twin: nn.Module, sample: Sample, fake: bool = False) -> list[str]:
+    like = next(iter(twin.parameters()))
     ran = _Operations(arguments=not fake)
     try:
         with FakeTensorMode(allow_non_fake_inputs=True) if fake else torch.no_grad(), torch.no_grad():
-            x = torch.zeros(batch, match.rule.channels, *sizes, dtype=torch.float64, device=device)
+            x = sample.state(like)
             with ran, Double():
-                entry.call(twin, match.grid.outward(x), steps, rest)
+                sample.entry.call(twin, x, sample.steps, sample.rest)
     except NotAccelerated:
         raise
     except Exception as error:  # of the user's code, on a grid of other sizes
-        raise NotAccelerated(f"on a grid of {list(sizes)} it fails: {at_exception(error)}") from error
+        raise NotAccelerated(f"on a grid of {list(sample.grid.sizes)} it fails: {at_exception(error)}") from error
     return ran.seen
 
 

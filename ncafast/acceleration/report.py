@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from ncafast.acceleration.assemble import Match
-from ncafast.acceleration.entry import Entry
+from ncafast.acceleration.entry import Entry, Example
 from ncafast.rule import Rule
 
 
@@ -20,6 +20,7 @@ class Finding:
     entry: Entry | None
     match: Match | None
     reason: str | None = None
+    example: Example | None = None  # the call that was looked at
 
     @property
     def rule(self) -> Rule | None:
@@ -31,6 +32,8 @@ class Finding:
             return f"{self.name}: not accelerated. {self.reason}"
         rule = self.match.rule
         parts = [rule.summary(), f"padding {rule.padding}", f"fire rate {rule.fire_rate:g}"]
+        if rule.extra:
+            parts.append(f"{rule.extra} extra channels")
         if rule.mutable is not None:
             parts.append(f"channels {rule.lo} to {rule.hi - 1} change")
         if rule.alive is not None:

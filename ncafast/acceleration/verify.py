@@ -13,6 +13,7 @@ from ncafast.acceleration.double import Double, double_copy
 from ncafast.acceleration.entry import Entry, Rest
 from ncafast.acceleration.errors import NotAccelerated, at_exception
 from ncafast.acceleration.firing import RANDOM
+from ncafast.acceleration.given import tensors_in, with_tensors
 from ncafast.acceleration.graph import named_tensors
 from ncafast.acceleration.match import add_noise
 from ncafast.functional import rollout
@@ -37,13 +38,11 @@ class _Draws(TorchDispatchMode):
         return out
 
 
-def verify(module: nn.Module, entry: Entry, rest: Rest, match: Match) -> None:
+def verify(module: nn.Module, match: Match) -> None:
     """Compare states, their gradients and those of every parameter in float64, on another grid and batch.
 
     Args:
         module: the user's, which is left as it is.
-        entry: the method.
-        rest: its other arguments.
         match: what was found.
 
     Raises:
@@ -58,12 +57,15 @@ def verify(module: nn.Module, entry: Entry, rest: Rest, match: Match) -> None:
         if match.rule.alive is not None and number:
             x = x * (torch.rand(len(x), 1, *sizes) > 0.7)
         x = match.grid.outward(x).to(device)
+        call = match.sample.on(len(x), sizes, steps, match.sample.rest)
+        given = [t.detach().requires_grad_(t.is_floating_point()) for t in tensors_in(call.rest)]
+        rest = with_tensors(call.rest, given)
         leaf = x.clone().requires_grad_()
         torch.manual_seed(number)
         try:
             with _Draws() as draws, Double():
-                out = _steps(twin, entry, rest, leaf, steps)
-            want = _gradients(out, leaf, twin)
+                out = _steps(twin, call.entry, rest, leaf, steps)
+            want = _gradients(out, leaf, twin, given)
         except Exception as error:  # of the user's code
             raise NotAccelerated(f"{steps} steps on a grid of {list(sizes)} fail: {at_exception(error)}") from error
         masks = _masks(match, draws.seen, steps)
@@ -73,15 +75,20 @@ def verify(module: nn.Module, entry: Entry, rest: Rest, match: Match) -> None:
             again = torch.stack([match.firing.draw(match.grid.inward(x)) for _ in range(steps)])
             match.firing.replays = torch.equal(again, masks.to(again.device)) if masks is not None else False
 
-        def fused(state: Tensor, steps: int = steps, masks: Tensor | None = masks) -> Tensor:
-            params = match.parameters(list(named_tensors(twin).values()))
-            done = rollout(match.grid.inward(state), match.rule, params, steps, fire_mask=masks, backend="reference")
-            assert isinstance(done, Tensor)
-            return match.grid.outward(done)
-
         leaf = x.clone().requires_grad_()
-        got = _gradients(fused(leaf), leaf, twin)
+        got = _gradients(_fused(twin, match, rest, leaf, steps, masks), leaf, twin, given)
         _check_errors(got, want, steps)
+
+
+def _fused(module: nn.Module, match: Match, rest: Rest, x: Tensor, steps: int, masks: Tensor | None) -> Tensor:
+    params = match.parameters(list(named_tensors(module).values()))
+    state, extra = match.grid.inward(x), None
+    if match.extra is not None:
+        count = steps if match.sample.entry.steps is not None else 1
+        extra = match.extra.values(module, state, count, rest)
+    done = rollout(state, match.rule, params, steps, fire_mask=masks, extra=extra, backend="reference")
+    assert isinstance(done, Tensor)
+    return match.grid.outward(done)
 
 
 def _steps(module: nn.Module, entry: Entry, rest: Rest, x: Tensor, steps: int) -> Tensor:
@@ -92,12 +99,13 @@ def _steps(module: nn.Module, entry: Entry, rest: Rest, x: Tensor, steps: int) -
     return x
 
 
-def _gradients(out: Tensor, leaf: Tensor, module: nn.Module) -> dict[str, Tensor]:
+def _gradients(out: Tensor, leaf: Tensor, module: nn.Module, given: list[Tensor]) -> dict[str, Tensor]:
     """The result, and the gradients of a weighted sum of it."""
     weights = torch.linspace(-1, 1, out.numel(), dtype=out.dtype, device=out.device).view(out.shape)
-    learned = {name: p for name, p in module.named_parameters() if p.requires_grad}
-    grads = torch.autograd.grad((out * weights).sum(), [leaf, *learned.values()], allow_unused=True)
-    wanted = {"the state": leaf, **{f"parameter {name!r}": p for name, p in learned.items()}}
+    learned = {f"parameter {name!r}": p for name, p in module.named_parameters() if p.requires_grad}
+    others = {f"argument tensor {k + 1}": t for k, t in enumerate(given) if t.requires_grad}
+    wanted = {"the state": leaf, **learned, **others}
+    grads = torch.autograd.grad((out * weights).sum(), list(wanted.values()), allow_unused=True)
     pairs = zip(wanted.items(), grads, strict=True)
     found = {f"the gradient of {name}": torch.zeros_like(t) if g is None else g for (name, t), g in pairs}
     return {"the state": out.detach(), **found}

@@ -18,6 +18,7 @@ from torch import nn
 import ncafast
 from ncafast import acceleration
 from ncafast.acceleration import NotAcceleratedWarning, patch
+from ncafast.acceleration.entry import Example
 
 CHANNELS_LAST = {
     *("blood cells", "swapped axes", "swapped axes, dense", "turned draws", "volume", "two hidden layers"),
@@ -149,7 +150,8 @@ def test_a_changed_attribute_mode_or_buffer_is_noticed():
     assert torch.allclose(
         noise(x, update_prob=1.0), ncafast.restore(copy.deepcopy(noise))(x, update_prob=1.0), atol=1e-5
     )
-    assert noise.forward.find((("dt", 0.1), ("update_prob", 0.7))).rule.fire_rate == 0.7
+    called = Example(None, (("dt", 0.1), ("update_prob", 0.7)))
+    assert noise.forward.find(called).rule.fire_rate == 0.7
 
 
 def test_copies_and_pickles_run_on_their_own_parameters():

@@ -156,21 +156,6 @@ class Shallow(nn.Module):
         return x + self.b(F.elu(self.a(x)))
 
 
-class Timed(Base):
-    def __init__(self):
-        super().__init__()
-        self.one = nn.Conv2d(25, 12, 1)
-
-    def perceive(self, x):
-        return torch.cat([super().perceive(x), torch.full_like(x[:, :1], 0.3)], 1)
-
-
-class Placed(Timed):
-    def perceive(self, x):
-        rows = torch.linspace(-1, 1, x.shape[2], device=x.device).view(1, 1, -1, 1).expand(len(x), 1, -1, x.shape[3])
-        return torch.cat([Base.perceive(self, x), rows], 1)
-
-
 class HiddenDropout(Base):
     def hidden(self, y):
         return F.dropout(super().hidden(y), 0.2)
@@ -311,8 +296,6 @@ REFUSED = {
     "layer norm of rows": (lambda: NormedRows(nn.Identity()), "a layer norm normalises something else"),
     "group norm of cells": (lambda: NormedCells(nn.GroupNorm(3, 12)), "a group norm normalises something else"),
     "no 1x1 hidden layer": (Shallow, "1x1 hidden layer"),
-    "time code": (Timed, "not state"),
-    "positions": (Placed, "not state"),
     "dropout of units": (HiddenDropout, "2 random masks"),
     "life that wraps": (WrappingLife, "max pool"),
     "noise": (Noisy, "noise"),

@@ -1,0 +1,54 @@
+"""A call of the user's method that is traced: the grid, the number of steps, and the other arguments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ncafast.acceleration.entry import Entry, Rest
+from ncafast.acceleration.given import Roles, resized, tensors_in, widened, with_tensors
+from ncafast.acceleration.graph import StepGraph
+from ncafast.acceleration.layout import Grid
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What a graph is traced with."""
+
+    entry: Entry
+    rest: Rest
+    roles: Roles
+    grid: Grid
+    steps: int = 1
+
+    @property
+    def key(self) -> Any:
+        """Equal for calls that have the same graph."""
+        return self.steps, self.grid, tuple((t.shape, t.is_floating_point() or t.dtype) for t in tensors_in(self.rest))
+
+    def on(self, batch: int, sizes: tuple[int, ...], steps: int, rest: Rest) -> Sample:
+        """The same for another batch, grid, number of steps and other arguments, whose tensors are resized."""
+        given = resized(tensors_in(rest), self.roles, batch, sizes)
+        grid = self.grid._replace(batch=batch, sizes=sizes)
+        return replace(self, grid=grid, steps=steps, rest=with_tensors(rest, given))
+
+    def elsewhere(self) -> Sample:
+        """The same on a larger batch and grid."""
+        return self.on(self.grid.batch + 1, tuple(size + 3 for size in self.grid.sizes), self.steps, self.rest)
+
+    def state(self, like: Tensor) -> Tensor:
+        """An empty state in float64."""
+        shape = (self.grid.batch, self.grid.channels, *self.grid.sizes)
+        return self.grid.outward(torch.zeros(shape, dtype=torch.float64, device=like.device))
+
+    def traced(self, twin: nn.Module) -> StepGraph:
+        """The graph of a copy in float64."""
+
+        def run(module: nn.Module, x: Tensor, *given: Tensor) -> Tensor:
+            return self.entry.call(module, x, self.steps, with_tensors(self.rest, given))
+
+        given = [t.detach() for t in widened(tensors_in(self.rest))]
+        return StepGraph(twin, run, self.state(next(iter(twin.parameters()))), given)
