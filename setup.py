@@ -85,13 +85,7 @@ class BuildNative(build_ext):
         compiler = nvcc.find()
         self.cuda = {"built": False, "nvcc": compiler}
         try:
-            if os.environ.get("NCAFAST_CUDA") == "0":
-                raise nvcc.Unavailable("switched off by NCAFAST_CUDA=0")
-            if compiler is None:
-                raise nvcc.Unavailable(
-                    "no nvcc was found: neither in $CUDA_HOME, nor on PATH, nor NVIDIA's wheels; "
-                    "with NCAFAST_CUDA=wheels pip brings it along"
-                )
+            nvcc.check_wanted(compiler)
             if self.compiler.compiler_type != "unix":
                 raise nvcc.Unavailable("the CUDA kernels are built on Linux only")
             self.cuda["nvcc_version"] = first_line([compiler, "--version"], contains="release")

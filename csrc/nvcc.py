@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -34,9 +35,45 @@ class Unavailable(Exception):
     """There will be no CUDA kernels, and why."""
 
 
+MODES = ("auto", "force", "wheels", "0")  # of NCAFAST_CUDA
+
+
 def from_wheels() -> bool:
     """Whether the build shall bring NVIDIA's compiler along."""
     return os.environ.get("NCAFAST_CUDA") == "wheels"
+
+
+def check_wanted(compiler: str | None) -> None:
+    """Whether the CUDA kernels are to be compiled: by default only where they can run, as compiling takes minutes.
+
+    Raises:
+        Unavailable: no; the message says why.
+    """
+    mode = os.environ.get("NCAFAST_CUDA") or "auto"
+    if mode not in MODES:
+        raise Unavailable(f"NCAFAST_CUDA={mode!r} is not known: choose one of {', '.join(MODES)}")
+    if mode == "0":
+        raise Unavailable("switched off by NCAFAST_CUDA=0")
+    if compiler is None:
+        raise Unavailable(
+            "no nvcc was found: neither in $CUDA_HOME, nor on PATH, nor NVIDIA's wheels; "
+            "with NCAFAST_CUDA=wheels pip brings it along"
+        )
+    if mode != "auto" or os.environ.get("NCAFAST_CUDA_ARCHS"):
+        return
+    if torch_is_for_cpu():
+        raise Unavailable("the installed PyTorch is a build for the CPU; NCAFAST_CUDA=force compiles nevertheless")
+    if not _of_gpus():
+        raise Unavailable(
+            f"no NVIDIA GPU of sm_{OLDEST} or newer was found here (nvidia-smi lists none); "
+            "NCAFAST_CUDA=force compiles nevertheless"
+        )
+
+
+def torch_is_for_cpu() -> bool:
+    """Whether the PyTorch of this environment cannot use GPUs. It is read, not imported: pip hides it from builds."""
+    file = Path(sysconfig.get_path("purelib"), "torch", "version.py")
+    return file.is_file() and re.search(r"^cuda\b.*= None$", file.read_text(), re.MULTILINE) is not None
 
 
 def find() -> str | None:

@@ -12,6 +12,7 @@ import sysconfig
 import zipfile
 from pathlib import Path
 
+import nvcc
 import pytest
 import torch
 
@@ -169,6 +170,34 @@ def test_pip_brings_nvcc_along_where_asked():
     assert asked.count("nvidia-") == 5 and versions == {"13.0.*"}  # of mixed versions none compiles
 
 
+def test_without_a_gpu_no_cuda_kernels_are_compiled(monkeypatch, tmp_path):
+    """Unless somebody asks for them; where PyTorch is a build for the CPU neither."""
+    monkeypatch.setattr(nvcc.sysconfig, "get_path", lambda name: str(tmp_path))
+    monkeypatch.setattr(nvcc, "_of_gpus", lambda: gpus)
+    for name in ("NCAFAST_CUDA", "NCAFAST_CUDA_ARCHS"):
+        monkeypatch.delenv(name, raising=False)
+    gpus = ["90"]
+    nvcc.check_wanted("nvcc")
+    tmp_path.joinpath("torch").mkdir()
+    for version, wanted in (("13.0", True), (None, False)):
+        text = f"__version__ = '2.13.0'\ncuda: Optional[str] = {version!r}\nhip: Optional[str] = None\n"
+        tmp_path.joinpath("torch", "version.py").write_text(text)
+        assert nvcc.torch_is_for_cpu() is not wanted
+    with pytest.raises(nvcc.Unavailable, match="PyTorch is a build for the CPU; NCAFAST_CUDA=force compiles"):
+        nvcc.check_wanted("nvcc")
+    tmp_path.joinpath("torch", "version.py").unlink()
+    gpus = []
+    with pytest.raises(nvcc.Unavailable, match="no NVIDIA GPU of sm_80 or newer was found here"):
+        nvcc.check_wanted("nvcc")
+    for name, value in (("NCAFAST_CUDA", "force"), ("NCAFAST_CUDA", "wheels"), ("NCAFAST_CUDA_ARCHS", "90")):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, value)
+            nvcc.check_wanted("nvcc")
+    monkeypatch.setenv("NCAFAST_CUDA", "yes")
+    with pytest.raises(nvcc.Unavailable, match="'yes' is not known: choose one of auto, force, wheels, 0"):
+        nvcc.check_wanted("nvcc")
+
+
 def test_failing_nvcc_still_installs_and_is_recorded(tmp_path):
     """A CUDA compiler that does not know what it is asked to compile for, and one that fails."""
     tools = tmp_path / "bin"
@@ -184,7 +213,14 @@ def test_failing_nvcc_still_installs_and_is_recorded(tmp_path):
         ("75", "'75' is not among 80;90, which this nvcc knows"),
     ):
         command = (sys.executable, "setup.py", "-q", "build_ext", "--inplace")
-        shown = run(*command, cwd=source, CUDA_HOME=str(tmp_path), NCAFAST_CUDA_ARCHS=asked, **NO_COMPILERS)
+        shown = run(
+            *command,
+            cwd=source,
+            CUDA_HOME=str(tmp_path),
+            NCAFAST_CUDA="force",
+            NCAFAST_CUDA_ARCHS=asked,
+            **NO_COMPILERS,
+        )
         record = json.loads((source / "ncafast" / "_build.json").read_text())
         assert record["cuda"]["built"] is False
         assert record["cuda"]["nvcc_version"] == "Cuda compilation tools, release 12.8"
