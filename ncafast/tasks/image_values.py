@@ -130,21 +130,17 @@ def _colours(file: ImageFile.ImageFile, again: Callable[[], ImageFile.ImageFile]
 
 def _raw_mode(file: ImageFile.ImageFile) -> str:
     """How the pixels are stored, in Pillow's terms."""
-    found = [tile[3] for tile in file.tile]  # Pillow before 11 has plain tuples
-    modes = {args if isinstance(args, str) else str((args or ("",))[0]) for args in found}
+    modes = {tile.args if isinstance(tile.args, str) else str((tile.args or ("",))[0]) for tile in file.tile}
     return modes.pop() if len(modes) == 1 else ""
 
 
 def _decoded(file: ImageFile.ImageFile, raw: str) -> Image.Image:
     """The image, its pixels decoded as if they were stored in this raw mode."""
-    file.tile = [_with_raw_mode(tile, raw) for tile in file.tile]
+    file.tile = [
+        tile._replace(args=raw if isinstance(tile.args, str) else (raw, *(tile.args or ())[1:])) for tile in file.tile
+    ]
     file.load()
     return file
-
-
-def _with_raw_mode(tile: Any, raw: str) -> Any:
-    args = raw if isinstance(tile[3], str) else (raw, *tile[3][1:])
-    return tile._replace(args=args) if hasattr(tile, "_replace") else (*tile[:3], args)
 
 
 def _scaled(values: Array, low: float, high: float) -> Array:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from ncafast.tasks import image_notes
 from ncafast.tasks.image_hints import FIRST, RAW, RAW_ENDINGS, hint
@@ -26,15 +26,6 @@ from ncafast.tasks.image_values import ValueRangeError, read_values
 from ncafast.utils.texts import printable
 
 _ORIENTATION = 0x0112  # EXIF tag
-_TO_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 _LAYERED = ("PSD",)  # what Pillow counts as frames are layers of one picture, which it gives merged
 _LOG, _NOWHERE = logging.getLogger("PIL"), logging.NullHandler()  # else, logging prints errors of nobody's handler
 _PILLOW = threading.Lock()  # for Pillow's limit, which is one number for the whole process
@@ -131,16 +122,16 @@ def _eight_bits(file: BinaryIO, opened: ImageFile.ImageFile, name: str, reading:
 def _upright(opened: ImageFile.ImageFile, image: Image.Image, name: str, reading: Reading, notes: Notes) -> Image.Image:
     """The image turned as its EXIF data says. Of TIFF files, Pillow has done that already."""
     try:
-        turn = _TO_UPRIGHT.get(opened.getexif().get(_ORIENTATION, 1))
+        orientation = opened.getexif().get(_ORIENTATION, 1)
     except Exception:  # EXIF data is no part of the pixels, which are there
         notes.add(image_notes.ORIENTATION, name)
         return image
-    if turn is None:
-        return image
-    if reading.value_range == "earlier":
+    if reading.value_range == "earlier" and orientation in range(2, 9):
         notes.add(image_notes.EARLIER_ORIENTATION, name)
         return image
-    return image.transpose(turn)
+    image.info = {}  # else, it is corrupt EXIF data that may be read again
+    image.getexif()[_ORIENTATION] = orientation
+    return ImageOps.exif_transpose(image)
 
 
 def _has_frames(opened: ImageFile.ImageFile) -> bool:

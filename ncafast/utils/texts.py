@@ -1,6 +1,8 @@
-"""Text for people: file names, which may hold any bytes where a terminal, a picture and a CSV file may not; errors."""
+"""Text for people: errors, lists, and file names, which may hold bytes that a terminal or a picture may not."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 def printable(name: str) -> str:
@@ -12,3 +14,9 @@ def printable(name: str) -> str:
 def reason(error: BaseException, most: int = 200) -> str:
     """What an error says, on one line of at most so many letters."""
     return f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())[:most]
+
+
+def listed(things: Sequence[object], most: int = 8) -> str:
+    """The first so many with commas between them, and how many more there are."""
+    more = f" and {len(things) - most} more" if len(things) > most else ""
+    return ", ".join(map(str, things[:most])) + more

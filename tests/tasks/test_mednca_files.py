@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from nifti import affine_of, blob, write, write_set
 
-from ncafast.tasks.mednca.matching import check_match, read_matching_label
 from ncafast.tasks.mednca.nifti import VolumeError
 from ncafast.tasks.mednca.pairs import find_pairs, list_nifti, resolve_folders
-from ncafast.tasks.mednca.volumes import read_channels, read_image, read_label, read_shape, read_spacing
+from ncafast.tasks.mednca.reading import check_match, read_matching_label
+from ncafast.tasks.mednca.volumes import read_channels, read_grid, read_image, read_label
 from ncafast.tasks.mednca.writing import write_labels
 from ncafast.utils.outputs import check_folder
 
@@ -119,9 +119,9 @@ def test_every_orientation_reads_the_same(tmp_path, axes):
     nib.save(turned, tmp_path / "turned.nii.gz")
     volume = read_image(tmp_path / "turned.nii.gz")
     np.testing.assert_array_equal(volume.data[0], image)
-    np.testing.assert_allclose(volume.affine, plain.affine, atol=1e-5)
+    np.testing.assert_allclose(volume.position.affine, plain.affine, atol=1e-5)
     assert volume.spacing == pytest.approx((1, 2, 3))
-    assert read_spacing(tmp_path / "turned.nii.gz") == pytest.approx((1, 2, 3))
+    assert read_grid(tmp_path / "turned.nii.gz") == ((5, 6, 7), pytest.approx((1, 2, 3)))
 
 
 def test_channels_of_4d_and_vector_images(tmp_path):
@@ -323,8 +323,9 @@ def test_too_little_memory_is_no_damage(tmp_path, monkeypatch):
 @pytest.mark.parametrize("axes", ORIENTATIONS)
 def test_shape_runs_along_the_canonical_axes(tmp_path, axes):
     path = write(tmp_path / "a.nii.gz", np.zeros((5, 6, 7, 2), np.uint8), affine_of(axes))
-    assert read_shape(path) == read_image(path).data.shape[1:]
-    assert read_shape(tmp_path / "none.nii.gz") is None
+    shape, _ = read_grid(path)
+    assert shape == read_image(path).data.shape[1:]
+    assert read_grid(tmp_path / "none.nii.gz") is None
 
 
 def test_a_place_that_cannot_be_written_is_named_with_its_option(tmp_path):
@@ -379,7 +380,7 @@ def test_image_and_label_must_lie_on_each_other(tmp_path):
         check_match(volume, shifted)
     match = read_matching_label(volume, tmp_path / "far.nii.gz", ignore_affine=True)
     assert match.waived == "moved"
-    np.testing.assert_array_equal(match.label.data[0], label)
+    np.testing.assert_array_equal(match.data[0], label)
 
     smaller = write(tmp_path / "smaller.nii.gz", label[:-1])
     with pytest.raises(VolumeError, match="9x12x9 voxels but its image image.nii.gz has 10x12x9"):

@@ -12,7 +12,7 @@ import numpy as np
 import odd_nifti
 
 from ncafast.tasks.mednca.nifti import VolumeError
-from ncafast.tasks.mednca.volumes import Volume, read_channels, read_image, read_label, read_shape, read_spacing
+from ncafast.tasks.mednca.volumes import Volume, read_channels, read_grid, read_image, read_label
 
 COUNT = int(os.environ.get("NCAFAST_ODD_FILES", "345"))
 _MM = {1: 1000.0, 3: 0.001}
@@ -42,11 +42,11 @@ def _read(read, path: Path, *options) -> Volume | None:
 
 
 def _check_place(path: Path, image: nib.Nifti1Image, canonical: nib.Nifti1Image, volume: Volume) -> None:
-    np.testing.assert_allclose(volume.affine, canonical.affine, rtol=1e-12)
+    np.testing.assert_allclose(volume.position.affine, canonical.affine, rtol=1e-12)
     unit = _MM.get(int(image.header["xyzt_units"]) & 7, 1.0)
     np.testing.assert_allclose(volume.spacing, np.linalg.norm(canonical.affine[:3, :3], axis=0) * unit, rtol=1e-9)
-    assert volume.spacing == read_spacing(path)
-    assert volume.data.shape[1:] == canonical.shape == read_shape(path)
+    assert volume.data.shape[1:] == canonical.shape
+    assert read_grid(path) == (volume.shape, volume.spacing)
 
 
 def _check_image(odd: odd_nifti.Odd) -> bool:

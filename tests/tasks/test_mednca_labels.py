@@ -100,7 +100,7 @@ def test_a_dataset_json_that_cannot_be_used_is_one_line(tmp_path, text, said):
 def test_labels_that_dataset_json_names_are_classes(data, tmp_path, capsys):
     train(tiny(data, tmp_path / "plain", epochs=1))
     said = capsys.readouterr().out
-    assert "note: the label maps hold 2 values, 1 2, merged into one class; --classes tells them apart" in said
+    assert "note: the label maps hold the values 1, 2, merged into one class; --classes tells them apart" in said
     train(tiny(data, tmp_path / "chosen", epochs=1, classes=(1, 2)))
     assert "note" not in capsys.readouterr().out
     facts_of(data, **TWO)
@@ -246,5 +246,5 @@ def test_merged_structures_need_names_to_be_scored(total, tmp_path):
 
 def test_names_of_labels_become_names_of_files():
     recipe = Recipe(classes=(1, 2, 3, 4), label_names=("a/b", "a b", "..", "Leber ü"))
-    assert mask_names(recipe) == {1: "a_b", 2: "a_b_2", 3: "label_3", 4: "Leber_ü"}
-    assert mask_names(Recipe()) == {1: "label_1"}
+    assert mask_names(recipe) == ["a_b", "a_b_2", "label_3", "Leber_ü"]
+    assert mask_names(Recipe()) == ["label_1"]

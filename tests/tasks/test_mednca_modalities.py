@@ -160,8 +160,8 @@ def test_modalities_are_channels_whatever_their_orientation(tmp_path):
     moved = affine_of()
     moved[0, 3] += 3
     for data, affine, said in (
-        (second, moved, "a_0001.nii.gz: lies elsewhere in space, but a_0000.nii.gz of the same case"),
-        (second[:-1], None, "a_0001.nii.gz: has 9x12x9 voxels, but a_0000.nii.gz of the same case has 10x12x9"),
+        (second, moved, "a_0001.nii.gz: lies 3 mm away from a_0000.nii.gz of the same case"),
+        (second[:-1], None, "a_0001.nii.gz: has 9x12x9 voxels but a_0000.nii.gz of the same case has 10x12x9"),
         (np.stack([second] * 2, -1), None, "a_0001.nii.gz: is 4-D with 2 channels, but its case has a file per"),
     ):
         paths[1:] = [write(tmp_path / "a_0001.nii.gz", data, affine)]

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from ncafast.models import M3DNCA, MedNCA
-from ncafast.tasks.mednca.animation import channels, segmentation
-from ncafast.tasks.mednca.pictures import curves, overlay
-from ncafast.tasks.mednca.stages import Stage, stages
+from ncafast.tasks.mednca.animation import Stage, channels, segmentation, stages
+from ncafast.tasks.mednca.pictures import PANELS, overlay
+from ncafast.viz import charts
 from ncafast.viz.figures import write_png
 
 GREEN, PINK = (53, 208, 127), (255, 93, 143)
@@ -63,10 +63,10 @@ def test_pixels_keep_their_shape_in_mm():
 
 def test_curves_mark_the_best_epoch():
     rows = [{"epoch": n, "loss": 1 / n, "dice_loss": 0.5 / n, "val_dice": 0.5 + 0.1 * (n % 3)} for n in range(1, 6)]
-    picture = curves(rows, best_epoch=2)
+    picture = charts.curves(rows, PANELS, best_epoch=2)
     orange = _near(picture[:, picture.shape[1] // 2 :], (248, 150, 30))
     assert orange.sum() > 30
-    unscored = curves([row | {"val_dice": None} for row in rows], best_epoch=2)
+    unscored = charts.curves([row | {"val_dice": None} for row in rows], PANELS, best_epoch=2)
     assert unscored.shape == picture.shape
 
 

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from ncafast import checkpoint
 from ncafast.tasks.base import load
 from ncafast.tasks.mednca import AnimateConfig, EvaluateConfig, PredictConfig, animate, evaluate, predict, train
-from ncafast.tasks.mednca.inference import groups, probabilities
+from ncafast.tasks.mednca.inference import groups, infer
 from ncafast.tasks.mednca.task import TASK
 from ncafast.utils.seeds import mix
 
@@ -311,9 +311,9 @@ def test_probabilities_average_runs_and_depend_on_the_volume_alone(run):
             padded = torch.nn.functional.pad(images[list(members)], (0, 1, 0, 1))
             logits = model(torch.cat([padded] * 3), seed=mix("predict", 5, 0, number))
             expected[list(members)] = logits[..., :9, :11].sigmoid().unflatten(0, (3, len(members))).mean(0)
-    found = probabilities(model, images, seed=5, runs=3, group=size)
+    found = infer(model, images, seed=5, runs=3, group=size).probability
     torch.testing.assert_close(found, expected)
-    assert not torch.equal(found, probabilities(model, images, seed=6, runs=3, group=size))
+    assert not torch.equal(found, infer(model, images, seed=6, runs=3, group=size).probability)
 
 
 def _dice(a: np.ndarray, b: np.ndarray) -> float:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ncafast.tasks.mednca.data import load_volumes
-from ncafast.tasks.mednca.pairs import Skipped, find_pairs, list_nifti, resolve_folders
+from ncafast.tasks.mednca.pairs import find_pairs, list_nifti, resolve_folders
 from ncafast.tasks.mednca.slices import Recipe
 from ncafast.tasks.mednca.volumes import read_image, read_label
 
@@ -22,8 +22,8 @@ def test_every_pair_is_used(tmp_path, name, axis, count):
     pairs, skipped = find_pairs(*resolve_folders(DATA / name, None, None))
     assert len(pairs) == count
     assert skipped == []
-    volumes = list(load_volumes(pairs, Recipe(axis), tmp_path))
-    assert not any(isinstance(volume, Skipped) for volume in volumes)
+    volumes, skipped = load_volumes(pairs, Recipe(axis), tmp_path)
+    assert not skipped
     assert all(sum(volume.foreground) > 0 for volume in volumes)
 
 

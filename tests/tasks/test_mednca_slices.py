@@ -11,20 +11,15 @@ import torch
 from nifti import affine_of, blob, write, write_set
 
 from ncafast.tasks.mednca import TrainConfig
+from ncafast.tasks.mednca.batches import TrainingData, augment, collate
 from ncafast.tasks.mednca.cache import prepare
-from ncafast.tasks.mednca.data import (
-    TrainingSlices,
-    augment,
-    collate,
-    doubts,
-    load_volumes,
-    require_classes,
-    split_volumes,
-)
+from ncafast.tasks.mednca.data import doubts, load_volumes, require_classes, split_volumes
 from ncafast.tasks.mednca.inference import groups
-from ncafast.tasks.mednca.pairs import Pair, Skipped, find_pairs
+from ncafast.tasks.mednca.nifti import VolumeError
+from ncafast.tasks.mednca.pairs import Pair, find_pairs
 from ncafast.tasks.mednca.slices import Recipe, sharpest_axis
 from ncafast.train import Job
+from ncafast.utils.option_checks import check_options
 from ncafast.utils.seeds import generator, mix
 
 NAMES = [f"case_{number:02}" for number in range(20)]
@@ -138,9 +133,9 @@ def test_flat_images_are_one_slice(tmp_path, shape, axes, axis):
 def test_slices_one_pixel_wide_are_refused(tmp_path):
     image = np.ones((35, 51, 1), np.uint8)
     pair = Pair("a", write(tmp_path / "a.nii.gz", image), write(tmp_path / "l.nii.gz", image))
-    (skipped,) = load_volumes([pair], Recipe("coronal"), tmp_path)
-    assert isinstance(skipped, Skipped)
-    assert f"{pair.image}: its coronal slices are 35x1 pixels, and 2 are needed each way" in skipped.reason
+    with pytest.raises(VolumeError) as error:
+        load_volumes([pair], Recipe("coronal"), tmp_path)
+    assert f"{pair.image}: its coronal slices are 35x1 pixels, and 2 are needed each way" in str(error.value)
 
 
 def test_cache_returns_what_the_recipe_makes_and_is_used_again(pairs, tmp_path):
@@ -190,13 +185,13 @@ def test_unusable_volumes_are_left_out_and_the_others_used(pairs, tmp_path):
     image, _ = blob()
     image[0] = np.nan
     write(pairs[1].image, image)
-    done = list(load_volumes(pairs, Recipe(), tmp_path))
-    assert [type(item) is Skipped for item in done] == [False, True, False]
-    assert "NaN" in done[1].reason
+    volumes, (skipped,) = load_volumes(pairs, Recipe(), tmp_path)
+    assert [volume.name for volume in volumes] == [pairs[0].name, pairs[2].name]
+    assert skipped.path == pairs[1].image and "NaN" in skipped.reason
 
 
 def test_classes_that_occur_nowhere_are_refused(pairs, tmp_path):
-    volumes = list(load_volumes(pairs, Recipe(), tmp_path))
+    volumes, _ = load_volumes(pairs, Recipe(), tmp_path)
     require_classes(volumes, Recipe(classes=(1, 2)))
     with pytest.raises(ValueError, match="no training label holds the value 3; they hold 1, 2"):
         require_classes(volumes, Recipe(classes=(1, 3)))
@@ -208,7 +203,7 @@ def test_labels_below_zero_and_blank_images_are_remarked_upon(tmp_path):
     write(data / "imagesTr" / "case_1.nii.gz", np.full_like(image, 7), affine_of())
     write(data / "labelsTr" / "case_1.nii.gz", label.astype(np.int16) - 1, affine_of())
     pairs, _ = find_pairs(data / "imagesTr", data / "labelsTr")
-    volumes = list(load_volumes(pairs, Recipe(), tmp_path / "cache"))
+    volumes, _ = load_volumes(pairs, Recipe(), tmp_path / "cache")
     assert [volume.blank for volume in volumes] == [False, True, False]
     assert list(doubts(volumes)) == [
         "1 of 3 label maps hold values below 0, case_1 first; these are background",
@@ -237,7 +232,7 @@ def test_split_edges():
     with pytest.raises(ValueError, match="1 usable volume, which cannot be split"):
         split_volumes(NAMES[:1])
     with pytest.raises(ValueError, match=r"val_fraction=1\.0"):
-        split_volumes(NAMES, 1.0)
+        check_options(TrainConfig(val_fraction=1.0))
 
 
 def test_split_from_lists(tmp_path):
@@ -272,9 +267,9 @@ def test_seeds_are_stable_and_distinct():
     assert all(0 <= mix("x", n) < 2**63 for n in range(100))
 
 
-def _slices(pairs, folder, **options) -> TrainingSlices:
-    volumes = list(load_volumes(pairs, Recipe("axial"), folder))
-    return TrainingSlices(volumes, classes=1, multiple=4, seed=0, **options)
+def _slices(pairs, folder, **options) -> TrainingData:
+    volumes, _ = load_volumes(pairs, Recipe("axial"), folder)
+    return TrainingData(volumes, TrainConfig(scale=4, **options), classes=1)
 
 
 class Order(Job):
@@ -284,7 +279,7 @@ class Order(Job):
         self.samples = samples
 
 
-def _batches(slices: TrainingSlices, epoch: int, size: int = 4, first: int = 0):
+def _batches(slices: TrainingData, epoch: int, size: int = 4, first: int = 0):
     plan = Order(len(slices)).plan(epoch, size, seed=0)
     return [slices.batch(epoch, step * size, plan[step]) for step in range(first, len(plan))]
 

@@ -370,7 +370,7 @@ def test_nothing_usable_is_an_error(tmp_path):
     data = write_set(tmp_path / "data", 2)
     for path in (data / "imagesTr").iterdir():
         path.write_bytes(b"")
-    with pytest.raises(ValueError, match="none of the 2 pairs of image and label map can be used"):
+    with pytest.raises(ValueError, match="none of the 2 images can be used"):
         train(tiny(data, tmp_path / "run"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from nifti import blob, tiny, write, write_set
 from ncafast import checkpoint
 from ncafast.models import M3DNCA, MedNCA
 from ncafast.tasks.mednca import EvaluateConfig, PredictConfig, evaluate, inference, planes, predict, train
-from ncafast.tasks.mednca.inference import groups, infer
+from ncafast.tasks.mednca.inference import Segmentation, groups, infer
 from ncafast.tasks.mednca.metrics import quality
 from ncafast.tasks.mednca.model_file import metadata_of
 from ncafast.tasks.mednca.slices import Recipe
@@ -194,13 +195,14 @@ def test_pictures_show_labels_and_doubt() -> None:
     image = np.full((11, 9, 13), 0.3, np.float32)
     found = np.zeros(image.shape, np.uint8)
     found[3:7, 2:6, 4:9] = 1
-    plain = planes.draw(recipe, 3, image, found * 0, None, (1, 1, 1), "t").astype(int)
-    drawn = planes.draw(recipe, 3, image, found, None, (1, 1, 1), "t").astype(int)
-    both = planes.draw(recipe, 3, image, found, found, (1, 1, 1), "t").astype(int)
+    segmentation = Segmentation(recipe, 3, image[:, None], found, (1, 1, 1), None)  # type: ignore[arg-type]
+    nothing = dataclasses.replace(segmentation, labels=found * 0)
+    plain, drawn = (planes.draw(one, "t").astype(int) for one in (nothing, segmentation))
+    both = planes.draw(segmentation, "t", found).astype(int)
     assert _like(plain, (255, 93, 143)) < _like(drawn, (255, 93, 143))
     assert _like(drawn, (53, 208, 127)) == 0 < _like(both, (53, 208, 127))
-    sure = planes.draw_uncertainty(recipe, 3, image, found, {"10 runs": np.zeros(image.shape)}, (1, 1, 1), "t")
-    unsure = planes.draw_uncertainty(recipe, 3, image, found, {"10 runs": np.full(image.shape, 0.25)}, (1, 1, 1), "t")
+    sure = planes.draw_uncertainty(segmentation, {"10 runs": np.zeros(image.shape)}, "t")
+    unsure = planes.draw_uncertainty(segmentation, {"10 runs": np.full(image.shape, 0.25)}, "t")
     coloured = [(np.ptp(picture.astype(int), axis=2) > 100).sum() for picture in (sure, unsure)]
     assert coloured[1] > 5 * coloured[0]
 

@@ -13,8 +13,7 @@ from ncafast.tasks.demo.brain import HELD_OUT, Array, Brain
 from ncafast.tasks.mednca import animation, pictures
 from ncafast.tasks.mednca.metrics import dice
 from ncafast.tasks.mednca.model_file import TrainedModel
-from ncafast.tasks.mednca.stages import stages
-from ncafast.viz import write_animation
+from ncafast.viz import charts, write_animation
 from ncafast.viz.figures import write_png
 
 SHOWN = 3  # slices in the overlay
@@ -48,8 +47,8 @@ def write(
             )
         )
     write_png(folder / "overlay.png", np.concatenate(rows))
-    write_png(folder / "curves.png", pictures.curves(history))
+    write_png(folder / "curves.png", charts.curves(history, pictures.PANELS))
     middle = len(images) // 2
-    seen = list(stages(trained.model, torch.from_numpy(images), middle, seed=seed))
+    seen = list(animation.stages(trained.model, torch.from_numpy(images), middle, seed=seed))
     frames = animation.segmentation(seen, images[middle, 0], animation.read_from(trained.model), "coronal")
     write_animation(folder / "automaton.gif", frames, fps=len(frames) / SECONDS, hold=1.5)

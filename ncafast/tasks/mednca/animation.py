@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ncafast.models import MedNCA
 from ncafast.tasks.mednca import pictures, planes
 from ncafast.tasks.mednca.geometry import say_contradictions
-from ncafast.tasks.mednca.inference import Model
+from ncafast.tasks.mednca.inference import model_input, segment, slices_of
 from ncafast.tasks.mednca.inputs import find_inputs
-from ncafast.tasks.mednca.model_file import TrainedModel
+from ncafast.tasks.mednca.model_file import Model, TrainedModel
 from ncafast.tasks.mednca.nifti import VolumeError
 from ncafast.tasks.mednca.options import AnimateConfig, Axis
-from ncafast.tasks.mednca.segmentation import segment, slices_of
 from ncafast.tasks.mednca.slices import Array
-from ncafast.tasks.mednca.stages import Stage, stages
 from ncafast.utils.option_checks import refused
 from ncafast.viz.pixels import enlarged, mosaic
 
 _FULL = 0.99  # share of a film's values that are within full colour
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """The slice after one step."""
+
+    level: str
+    step: int
+    steps: int
+    """Of the level."""
+    state: Tensor
+    """The slice's cells, [C, H, W] at the image's size: those of coarse levels are shown enlarged."""
 
 
 def frames(trained: TrainedModel, options: AnimateConfig) -> list[Array]:
@@ -54,6 +66,34 @@ def frames(trained: TrainedModel, options: AnimateConfig) -> list[Array]:
         return channels(seen, options.zoom)
     number = recipe.values.index(options.label) if options.label is not None else 0
     return segmentation(seen, images[index, 0], read_from(model) + number, recipe.axis, (spacing[1], spacing[2]))
+
+
+@torch.no_grad()
+def stages(
+    model: Model,
+    images: Tensor,  # [S, C, H, W]
+    index: int,
+    *,
+    every: int = 1,
+    seed: int = 0,
+) -> Iterator[Stage]:
+    """The states of slice `index` after every `every` steps of each level, from the coarsest on.
+
+    A 2-D model runs the slice alone, so the end may differ a little from a prediction; a 3-D model runs the volume.
+    """
+    height, width = images.shape[-2:]
+    slices = images[index, None] if isinstance(model, MedNCA) else images
+    _, levels = model(model_input(model, slices), seed=seed, states=every)
+    if isinstance(model, MedNCA):
+        factors, names = (model.scale, 1), ["coarse level", "fine level"]
+    else:
+        factors = tuple(model.scale_factor**level for level in reversed(range(model.levels)))
+        names = [f"level {number} of {model.levels}" for number in range(1, model.levels + 1)]
+    for name, states, steps, factor in zip(names, levels, model.steps, factors, strict=True):
+        for number, state in enumerate(states[:, 0], start=1):  # [C, h, w], or [s, h, w, C] of a volume
+            plane = state if isinstance(model, MedNCA) else state[index // factor].movedim(-1, 0)
+            shown = plane.repeat_interleave(factor, 1).repeat_interleave(factor, 2)[:, :height, :width]
+            yield Stage(name, number * every, steps, shown.float().cpu())
 
 
 def read_from(model: Model) -> int:

@@ -20,9 +20,8 @@ from safetensors.numpy import save
 from torch import Tensor
 
 from ncafast.files import replacing
-from ncafast.tasks.mednca.matching import Waived
 from ncafast.tasks.mednca.pairs import Pair
-from ncafast.tasks.mednca.reading import read_case, read_truth
+from ncafast.tasks.mednca.reading import Waived, read_case, read_truth
 from ncafast.tasks.mednca.slices import Recipe, tuples
 
 _VERSION = 4

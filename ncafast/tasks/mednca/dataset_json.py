@@ -10,7 +10,6 @@ from ncafast.utils.json_files import read_json
 from ncafast.utils.texts import printable
 
 NAME = "dataset.json"
-_ENDINGS = (".nii.gz", ".nii")
 _TODO = "correct it, or rename it to go on without it"
 
 
@@ -33,10 +32,6 @@ class Facts:
         """The label values."""
         return tuple(value for value, _ in self.labels)
 
-    def name_of(self, value: int) -> str:
-        """The name of a label value, or "label 3" where it has none."""
-        return dict(self.labels).get(value, f"label {value}")
-
 
 def read_facts(folder: Path) -> Facts:
     """Read dataset.json in ``folder``.
@@ -47,62 +42,60 @@ def read_facts(folder: Path) -> Facts:
     if not path.is_file():
         return Facts()
     content = read_json(path, _TODO)
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: must hold a JSON object, not a {type(content).__name__}; {_TODO}")
-    ending = content.get("file_ending", ".nii.gz")
-    if ending not in _ENDINGS:
-        raise ValueError(f"{path}: file_ending is {ending!r}, but only .nii.gz and .nii are read; convert the files")
-    labels, ignore, regions = _labels(path, content.get("labels", {}))
-    channels = _channels(path, content.get("channel_names", content.get("modality", {})))
-    return Facts(path, channels, labels, ignore, regions)
+    try:
+        if not isinstance(content, dict):
+            raise ValueError(f"must hold a JSON object, not a {type(content).__name__}; {_TODO}")
+        suffix = content.get("file_ending", ".nii.gz")
+        if suffix not in (".nii.gz", ".nii"):
+            raise ValueError(f"file_ending is {suffix!r}, but only .nii.gz and .nii are read; convert the files")
+        labels = content.get("labels", {})
+        values = _values_by_name(labels)
+        ignored = values.pop("ignore") if "ignore" in labels else []
+        regions = tuple(name for name, numbers in values.items() if len(numbers) > 1)
+        channels = _channels(content.get("channel_names", content.get("modality", {})))
+        return Facts(path, channels, _labels(values), ignored[0] if ignored else None, regions)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
-def _channels(path: Path, found: Any) -> tuple[str, ...]:
+def _channels(names: Any) -> tuple[str, ...]:
     """{"0": "T1", "1": "T2"} or ["T1", "T2"] as a tuple of names."""
-    if isinstance(found, str):
-        found = [found]
-    if isinstance(found, list):
-        found = {str(number): name for number, name in enumerate(found)}
-    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found.values()):
-        raise ValueError(f'{path}: channel_names must map numbers to names, as {{"0": "T1", "1": "T2"}}; {_TODO}')
-    names = {str(number): name for number, name in found.items()}
-    wanted = [str(number) for number in range(len(names))]
-    if sorted(names) != sorted(wanted):
-        raise ValueError(f"{path}: its channels are numbered {', '.join(names)}, not from 0 without a gap; {_TODO}")
-    return tuple(printable(names[number]) for number in wanted)
+    if isinstance(names, (str, list)):
+        names = dict(enumerate([names] if isinstance(names, str) else names))
+    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+        raise ValueError(f'channel_names must map numbers to names, as {{"0": "T1", "1": "T2"}}; {_TODO}')
+    by_number = {str(number): name for number, name in names.items()}
+    numbers = [str(number) for number in range(len(names))]
+    if sorted(by_number) != sorted(numbers):
+        raise ValueError(f"its channels are numbered {', '.join(by_number)}, not from 0 without a gap; {_TODO}")
+    return tuple(printable(by_number[number]) for number in numbers)
 
 
-def _labels(path: Path, found: Any) -> tuple[tuple[tuple[int, str], ...], int | None, tuple[str, ...]]:
-    """(value, name) of every label, the ignore label, and the names of the regions."""
-    if not isinstance(found, dict):
-        raise ValueError(f'{path}: labels must be an object, as {{"background": 0, "tumour": 1}}; {_TODO}')
-    if found and all(_is_number(key) for key in found):  # the Decathlon: {"1": "tumour"}
-        if not all(isinstance(name, str) for name in found.values()):
-            raise ValueError(f"{path}: the name of a label must be text; {_TODO}")
-        parts = {name: [int(value)] for value, name in found.items()}
-        if len(parts) < len(found):
-            parts = {f"{name} {value}": [int(value)] for value, name in found.items()}
-        return _sorted(path, parts), None, ()
-    parts = {name: _values(path, name, value) for name, value in found.items()}
-    ignored = parts.pop("ignore", None)
-    return _sorted(path, parts), ignored[0] if ignored else None, tuple(n for n, v in parts.items() if len(v) > 1)
+def _values_by_name(labels: Any) -> dict[str, list[int]]:
+    """The label values under each name; of a region, several."""
+    if not isinstance(labels, dict):
+        raise ValueError(f'labels must be an object, as {{"background": 0, "tumour": 1}}; {_TODO}')
+    if labels and all(_is_number(key) for key in labels):  # the Decathlon: {"1": "tumour"}
+        if not all(isinstance(name, str) for name in labels.values()):
+            raise ValueError(f"the name of a label must be text; {_TODO}")
+        distinct = len(set(labels.values())) == len(labels)
+        return {name if distinct else f"{name} {value}": [int(value)] for value, name in labels.items()}
+    values = {name: value if isinstance(value, list) and value else [value] for name, value in labels.items()}
+    for name, numbers in values.items():
+        if not all(_is_number(number) for number in numbers):
+            raise ValueError(f"label {name!r} has the value {labels[name]!r}; whole numbers from 0 are needed; {_TODO}")
+    return {name: [int(number) for number in numbers] for name, numbers in values.items()}
 
 
-def _values(path: Path, name: str, found: Any) -> list[int]:
-    values = found if isinstance(found, list) and found else [found]
-    if not all(_is_number(value) for value in values):
-        raise ValueError(f"{path}: label {name!r} has the value {found!r}; whole numbers from 0 are needed; {_TODO}")
-    return [int(value) for value in values]
-
-
-def _sorted(path: Path, parts: dict[str, list[int]]) -> tuple[tuple[int, str], ...]:
+def _labels(values: dict[str, list[int]]) -> tuple[tuple[int, str], ...]:
+    """(value, name) of every label but the background, by their values."""
     names: dict[int, str] = {}
-    for name, values in parts.items():
-        if len(values) == 1:
-            if values[0] in names:
-                raise ValueError(f"{path}: {names[values[0]]!r} and {name!r} share the value {values[0]}; {_TODO}")
-            names[values[0]] = printable(name).strip() or f"label {values[0]}"
-    every = sorted({value for values in parts.values() for value in values} - {0})
+    for name, (value, *others) in values.items():
+        if not others:
+            if value in names:
+                raise ValueError(f"{names[value]!r} and {name!r} share the value {value}; {_TODO}")
+            names[value] = printable(name).strip() or f"label {value}"
+    every = sorted({number for numbers in values.values() for number in numbers} - {0})
     return tuple((value, names.get(value, f"label {value}")) for value in every)
 
 

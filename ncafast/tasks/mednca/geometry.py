@@ -5,6 +5,7 @@ A header may say it three times: sform (an affine), qform (directions) with pixd
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,24 +39,23 @@ class Position:
 
     def canonical(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
         """A shape as stored, (I, J, K) -> (X, Y, Z)."""
-        order = list(self.axes[:, 0])
-        x, y, z = (shape[order.index(axis)] for axis in range(3))
+        x, y, z = (shape[axis] for axis in np.argsort(self.axes[:, 0]))
         return x, y, z
 
     def to_canonical(self, stored: Array) -> Array:
-        """[..., I, J, K] as stored -> [..., X, Y, Z]."""
-        return self._turned(stored, self.axes)
+        """[C, I, J, K] as stored -> [C, X, Y, Z]."""
+        return np.stack([orientations.apply_orientation(channel, self.axes) for channel in stored])
 
     def to_stored(self, data: Array) -> Array:
-        """[..., X, Y, Z] -> [..., I, J, K] as stored."""
+        """[X, Y, Z] -> [I, J, K] as stored."""
         ras = orientations.axcodes2ornt("RAS")
-        return self._turned(data, orientations.ornt_transform(ras, self.axes))
+        return np.asarray(orientations.apply_orientation(data, orientations.ornt_transform(ras, self.axes)))
 
-    @staticmethod
-    def _turned(data: Array, axes: Array) -> Array:
-        flat = data.reshape(-1, *data.shape[-3:])
-        turned = np.stack([orientations.apply_orientation(part, axes) for part in flat])
-        return turned.reshape(*data.shape[:-3], *turned.shape[1:])
+    def distance_to(self, other: Position, shape: tuple[int, int, int]) -> float:
+        """How far a volume of this shape (X, Y, Z) at another position is off: the most that a corner moves, in mm."""
+        corners = np.array([(*corner, 1) for corner in itertools.product(*((0, size) for size in shape))])
+        shift = np.linalg.norm((corners @ (self.affine - other.affine).T)[:, :3], axis=1).max()
+        return float(shift * self.spacing[0] / voxel_sizes(self.affine)[0])  # the affine may be in another unit
 
 
 def position_of(file: NiftiFile, geometry: Geometry = "sform") -> Position:

@@ -13,14 +13,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from ncafast.models import M3DNCA, MedNCA
-from ncafast.tasks.mednca.data import pad_to, padded_size
+from ncafast.models import MedNCA
+from ncafast.tasks.mednca.batches import padded, padded_size
+from ncafast.tasks.mednca.model_file import Model, Spec, TrainedModel, dims_of, least_sides
+from ncafast.tasks.mednca.slices import Array, Recipe
+from ncafast.tasks.mednca.volumes import Volume, check_sides
 from ncafast.utils.seeds import mix
-
-Model = MedNCA | M3DNCA
 
 _MOST_CELLS = 2**23  # of one batch, where runs can be divided: 1 GB for two states of 16 channels
 
@@ -37,9 +39,41 @@ class Result:
     """Variance over the last steps of one run, the mean over the runs, the same shape; 0 without last_steps."""
 
 
-def dims_of(model: Model) -> int:
-    """2 for a model of slices, 3 for one of volumes."""
-    return 2 if isinstance(model, MedNCA) else 3
+@dataclass(frozen=True, slots=True)
+class Segmentation:
+    """A volume as a model sees it, and what the model says of it."""
+
+    recipe: Recipe
+    dims: int  # of the model
+    images: Array  # [S, C, H, W] float32
+    labels: Array  # [S, H, W] class numbers
+    spacing: tuple[float, float, float]  # mm along S, H, W
+    result: Result
+
+    def voxels(self) -> dict[int, int]:
+        """Number of voxels by label value."""
+        return {value: int((self.labels == k).sum()) for k, value in enumerate(self.recipe.values, start=1)}
+
+
+def slices_of(trained: TrainedModel, volume: Volume) -> Array:
+    """The volume as the model takes it, [S, C, H, W] float32. Raises VolumeError if it is too small for the model."""
+    if dims_of(trained.model) == 3:
+        check_sides(volume.path, volume.shape, least_sides(trained.model))
+    return trained.spec.recipe.slices_of(volume).astype(np.float32)
+
+
+def segment(trained: TrainedModel, volume: Volume, *, seed: int, runs: int = 1, last_steps: int = 0) -> Segmentation:
+    """Segment a volume; see `infer`. Raises VolumeError if it is too small for the model."""
+    images, spacing = slices_of(trained, volume), trained.spec.recipe.slice_spacing(volume.spacing)
+    return segment_slices(trained.model, trained.spec, images, spacing, seed=seed, runs=runs, last_steps=last_steps)
+
+
+def segment_slices(
+    model: Model, spec: Spec, images: Array, spacing: tuple[float, float, float], **options: int
+) -> Segmentation:
+    """Segment a volume given as its slices; see `infer` for the options."""
+    result = infer(model, torch.from_numpy(images), group=spec.group, **options)
+    return Segmentation(spec.recipe, dims_of(model), images, decide(result.probability).numpy(), spacing, result)
 
 
 def model_input(model: Model, slices: Tensor, runs: int = 1) -> Tensor:
@@ -55,8 +89,8 @@ def model_input(model: Model, slices: Tensor, runs: int = 1) -> Tensor:
     """
     device = next(model.parameters()).device
     if isinstance(model, MedNCA):
-        padded = pad_to(slices, *(padded_size(side, model.scale) for side in slices.shape[-2:]))
-        return padded.repeat(runs, 1, 1, 1).to(device)
+        size = [padded_size(side, model.scale) for side in slices.shape[-2:]]
+        return padded(slices, size).repeat(runs, 1, 1, 1).to(device)
     return slices.permute(0, 2, 3, 1)[None].expand(runs, -1, -1, -1, -1).to(device)
 
 
@@ -64,11 +98,6 @@ def groups(count: int, size: int) -> list[range]:
     """Divide slices 0..count-1 into strided groups of at most ``size``: a function of the two numbers alone."""
     number = -(-count // size)
     return [range(start, count, number) for start in range(number)]
-
-
-def probabilities(model: Model, images: Tensor, *, seed: int = 0, runs: int = 1, group: int = 16) -> Tensor:
-    """`Result.probability` alone."""
-    return infer(model, images, seed=seed, runs=runs, group=group).probability
 
 
 @torch.no_grad()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -11,15 +10,14 @@ from torch import Tensor
 from ncafast.models import M3DNCA, MedNCA
 from ncafast.tasks.base import Task, TaskJob, initialised
 from ncafast.tasks.mednca import pictures, planes
-from ncafast.tasks.mednca.cache import CachedVolume
-from ncafast.tasks.mednca.data import Batch, TrainingSlices, load_sides
+from ncafast.tasks.mednca.batches import Batch, TrainingData
+from ncafast.tasks.mednca.data import load_sides
 from ncafast.tasks.mednca.geometry import say_contradictions
-from ncafast.tasks.mednca.inference import Model, decide, probabilities
+from ncafast.tasks.mednca.inference import segment_slices
 from ncafast.tasks.mednca.loss import dice_bce
 from ncafast.tasks.mednca.metrics import dice, mean
-from ncafast.tasks.mednca.model_file import least_sides, metadata_of
+from ncafast.tasks.mednca.model_file import Model, Spec, least_sides, metadata_of
 from ncafast.tasks.mednca.options import TrainConfig
-from ncafast.tasks.mednca.patches import PatchBatch, TrainingVolumes
 from ncafast.tasks.mednca.plan import open_training, recipe_for
 from ncafast.tasks.mednca.slices import Recipe
 from ncafast.train import Report, Settings, StepContext
@@ -42,6 +40,7 @@ class Segmentation(TaskJob):
     """Slices of volumes, judged by the Dice of held-out volumes."""
 
     model: Model
+    panels = pictures.PANELS
     finds = True  # whether the last validation found anything
 
     def __init__(self, task: Task[Any], config: TrainConfig) -> None:
@@ -56,10 +55,11 @@ class Segmentation(TaskJob):
         self.recipe, notes = recipe_for(config, data)
         for note in notes:
             say(f"note: {note}")
+        self.spec = Spec(self.recipe, config.predict_batch)
         self.model = initialised(lambda: _new_model(config, self.recipe), config.seed)
         least = least_sides(self.model)
         self.train, self.held_out, self.skipped = load_sides(config, self.recipe, data.pairs, data.skipped, least)
-        self.data = _training_data(config, self.recipe, self.train)
+        self.data = TrainingData(self.train, config, len(self.recipe.values))
         self.samples = len(self.data)
         self.kind = "slices" if config.dims == 2 else "volumes"
 
@@ -70,10 +70,10 @@ class Segmentation(TaskJob):
             "held_out": {volume.name: volume.checksum for volume in self.held_out},
         }
 
-    def load(self, at: StepContext) -> Batch | PatchBatch:
+    def load(self, at: StepContext) -> Batch:
         return self.data.batch(at.epoch, at.position + at.indices.start, at.micro_batch)
 
-    def losses(self, batch: Any, at: StepContext) -> dict[str, Tensor]:
+    def losses(self, batch: Batch, at: StepContext) -> dict[str, Tensor]:
         logits = batch.logits(self.model, **at.options)
         dice_loss, bce = dice_bce(logits, batch.target, batch.valid)
         return {"dice_loss": dice_loss, "bce": bce}
@@ -85,16 +85,16 @@ class Segmentation(TaskJob):
         if not self.held_out:
             return dict.fromkeys(("val_dice", *columns))
         self.model.eval()
-        seed, group = self.config.seed, self.config.predict_batch
         table, self.finds, labelled = [], False, False
         for number, volume in enumerate(self.held_out):
-            images, truth = volume.read(slice(None))
-            found = decide(probabilities(self.model, images, seed=seed, group=group))
-            self.finds, labelled = self.finds or bool(found.any()), labelled or bool(truth.any())
-            classes = range(1, len(self.recipe.values) + 1)
-            table.append([dice((found == k).numpy(), (truth == k).numpy()) for k in classes])
+            images, truth = (tensor.numpy() for tensor in volume.read(slice(None)))
+            found = segment_slices(self.model, self.spec, images, volume.spacing, seed=self.config.seed)
+            self.finds, labelled = self.finds or bool(found.labels.any()), labelled or bool(truth.any())
+            table.append([dice(found.labels == k, truth == k) for k in range(1, len(self.recipe.values) + 1)])
             if number < self.config.pictures:
-                self._show(report, volume, images, found, truth, mean(table[-1]))
+                picture = planes.draw(found, f"{volume.name}, Dice of the volume {mean(table[-1]):.3f}", truth)
+                write_png(report.folder.pictures / f"{volume.name}.png", picture)
+                report.board.picture(report.step, f"held out/{volume.name}", picture)
         self.finds = self.finds or not labelled
         per_class = [mean(column) for column in zip(*table, strict=True)]
         return {"val_dice": mean(per_class), **dict(zip(columns, per_class, strict=False))}
@@ -104,20 +104,8 @@ class Segmentation(TaskJob):
         recipe, several = self.recipe, len(self.recipe.values) > 1
         return [f"val_dice_{recipe.name_of(v) if recipe.label_names else v}" for v in recipe.values if several]
 
-    def _show(
-        self, report: Report, volume: CachedVolume, images: Tensor, found: Tensor, truth: Tensor, score: float
-    ) -> None:
-        shown = images[:, 0].numpy(), found.numpy(), truth.numpy(), volume.spacing
-        title = f"{volume.name}, Dice of the volume {score:.3f}"
-        picture = planes.draw(self.recipe, self.config.dims, *shown, title)
-        write_png(report.folder.pictures / f"{volume.name}.png", picture)
-        report.board.picture(report.step, f"held out/{volume.name}", picture)
-
     def score(self, row: dict[str, Any]) -> float:
         return -row["loss"] if row["val_dice"] is None else row["val_dice"]
-
-    def draw(self, history: Sequence[dict[str, Any]], best_epoch: int, report: Report) -> None:
-        write_png(report.folder.curves, pictures.curves(history, best_epoch))
 
     def headline(self, row: dict[str, Any]) -> str:
         nothing = "" if self.finds else ", no voxel of them is labelled yet"
@@ -125,7 +113,7 @@ class Segmentation(TaskJob):
 
     @property
     def metadata(self) -> dict[str, str]:
-        return metadata_of(self.recipe, self.config.predict_batch)
+        return metadata_of(self.recipe, self.spec.group)
 
     @property
     def unit(self) -> str:
@@ -146,7 +134,7 @@ class Segmentation(TaskJob):
     def settings(self, options: TrainConfig) -> tuple[Settings, TrainConfig]:
         """With the number of epochs, which follows from the number of samples."""
         length = _STEPS if options.dims == 2 else _STEPS_3D
-        per_epoch = self.steps_per_epoch(_batch(options) * options.accumulate)
+        per_epoch = self.steps_per_epoch(settings_of(options).batch_size * options.accumulate)
         epochs = options.epochs or self.begun.get("epochs") or max(3, -(-length // per_epoch))
         lr_step = options.lr_step or self.begun.get("lr_step") or -(-epochs // 3)
         kept = replace(options, epochs=epochs, lr_step=lr_step, channels=self.recipe.channels)
@@ -155,14 +143,9 @@ class Segmentation(TaskJob):
 
 def settings_of(config: TrainConfig) -> Settings:
     """The loop's options among the task's, with what these leave open decided."""
-    shared = {field.name: getattr(config, field.name) for field in fields(BaseSettings)}
-    return Settings(
-        epochs=config.epochs or 1,
-        batch_size=_batch(config),
-        lr_step=config.lr_step or 1,
-        ema=config.ema or 0.0,
-        **shared,
-    )
+    names = [*(field.name for field in fields(BaseSettings)), "batch_size", "ema"]
+    shared = {name: getattr(config, name) for name in names}
+    return Settings(epochs=config.epochs or 1, lr_step=config.lr_step or 1, **shared)
 
 
 def _new_model(config: TrainConfig, recipe: Recipe) -> Model:
@@ -191,17 +174,6 @@ def _new_model(config: TrainConfig, recipe: Recipe) -> Model:
     )
 
 
-def _training_data(
-    config: TrainConfig, recipe: Recipe, volumes: Sequence[CachedVolume]
-) -> TrainingSlices | TrainingVolumes:
-    options: dict[str, Any] = {"classes": len(recipe.values), "seed": config.seed, "flip": config.flip}
-    options["skip_empty"] = config.skip_empty
-    if config.dims == 2:
-        return TrainingSlices(volumes, multiple=config.scale, crop=config.crop, **options)
-    assert config.crop is not None  # `filled`
-    return TrainingVolumes(volumes, scale=config.scale, levels=config.levels, patch=config.crop, **options)
-
-
 def filled(config: TrainConfig) -> TrainConfig:
     """The configuration with what depends on --dims and --levels decided, but for the number of epochs."""
     return replace(
@@ -212,8 +184,3 @@ def filled(config: TrainConfig) -> TrainConfig:
         ema=(0.0 if config.dims == 2 else _EMA) if config.ema is None else config.ema,
         crop=_PATCH if config.crop is None and config.dims == 3 else config.crop,
     )
-
-
-def _batch(config: TrainConfig) -> int:
-    assert config.batch_size is not None  # `filled`
-    return config.batch_size

@@ -1,16 +1,32 @@
-"""A data set in any of the known layouts: its cases, what its dataset.json says of them, and what was decided."""
+"""A data set in any of the known layouts: its cases, what its dataset.json says of them, and what was decided.
+
+TotalSegmentator's layout is a folder per case with ct.nii.gz or mri.nii.gz, and one binary mask per structure inside
+segmentations/.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ncafast.tasks.mednca import structures
 from ncafast.tasks.mednca.dataset_json import Facts, read_facts
-from ncafast.tasks.mednca.modalities import ending, numbered
 from ncafast.tasks.mednca.options import Suffix
-from ncafast.tasks.mednca.pairs import Pair, Skipped, find_pairs, holds_nifti, resolve_folders
+from ncafast.tasks.mednca.pairs import (
+    Pair,
+    Skipped,
+    ending,
+    find_pairs,
+    holds_nifti,
+    list_nifti,
+    numbered,
+    resolve_folders,
+    stem,
+)
+from ncafast.utils.texts import listed
+
+MASKS = "segmentations"
+_IMAGES = tuple(f"{kind}{suffix}" for kind in ("ct", "mri") for suffix in (".nii.gz", ".nii"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,21 +90,59 @@ def open_dataset(
         ValueError: the options contradict each other, or nothing can be used; one line that says what to do.
     """
     image_folder, label_folder = resolve_folders(data, images, labels)
-    if data is not None and image_folder == data and not plain and structures.is_layout(data) and not holds_nifti(data):
-        names = structures.choose(data, wanted)
-        table = dict(zip(names, values or range(1, len(names) + 1), strict=True))
-        pairs, skipped = structures.find_masks(data, table)
-        return Dataset(tuple(pairs), tuple(skipped), structures=tuple((value, name) for name, value in table.items()))
+    if data is not None and image_folder == data and not plain and not holds_nifti(data):
+        folders = {path: path.parent / MASKS for path in images_by_case(data)}
+        if any(folder.is_dir() for folder in folders.values()):
+            return _structures(data, folders, wanted, values)
     if wanted and not values:
         raise ValueError(
             f"--structures {' '.join(wanted)}: {image_folder} does not hold a folder per case with "
-            f"{structures.MASKS}/ inside; choose label values with --classes"
+            f"{MASKS}/ inside; choose label values with --classes"
         )
-    if plain:
-        return Dataset(*map(tuple, find_pairs(image_folder, label_folder, suffix="name")))  # type: ignore[arg-type]
-    facts = _facts(data, image_folder, label_folder)
-    pairs, skipped = find_pairs(image_folder, label_folder, modalities=len(facts.channels), suffix=suffix)
+    facts = Facts() if plain else _facts(data, image_folder, label_folder)
+    options = {"modalities": len(facts.channels), "suffix": "name" if plain else suffix}
+    pairs, skipped = find_pairs(image_folder, label_folder, **options)  # type: ignore[arg-type]
     return Dataset(tuple(pairs), tuple(skipped), facts)
+
+
+def images_by_case(folder: Path) -> list[Path]:
+    """The image of every subfolder that holds one, in TotalSegmentator's layout; none for a folder of another one."""
+    subfolders = sorted(folder.glob("[!.]*"))
+    candidates = ([path / name for name in _IMAGES if (path / name).is_file()] for path in subfolders)
+    return [images[0] for images in candidates if images]
+
+
+def _structures(data: Path, folders: Mapping[Path, Path], wanted: Sequence[str], values: Sequence[int]) -> Dataset:
+    """The cases that have a mask of every wanted structure, or of all that occur, by the alphabet.
+
+    Raises ValueError for a name that no case has a mask of.
+    """
+    masks = {
+        image: {stem(path): path for path in list_nifti(folder)} if holds_nifti(folder) else {}
+        for image, folder in folders.items()
+    }
+    known = sorted({name for files in masks.values() for name in files})
+    unknown = [name for name in wanted if name not in known]
+    if unknown:
+        raise ValueError(f"{data}: no {MASKS} folder holds a mask {unknown[0]}.nii.gz; there are {listed(known)}")
+    if len(set(wanted)) < len(wanted):
+        raise ValueError(f"--structures names one twice: {' '.join(wanted)}")
+    names = wanted or known
+    structures = tuple(zip(values or range(1, len(names) + 1), names, strict=True))
+    pairs: list[Pair] = []
+    skipped: list[Skipped] = []
+    for image, files in masks.items():
+        missing = [name for name in names if name not in files]
+        if missing:
+            absent = listed([f"{name}.nii.gz" for name in missing], most=1)
+            reason = f"{folders[image]} has no mask {absent}; add it, or choose other --structures"
+            skipped.append(Skipped(image, f"{image}: {reason}"))
+        else:
+            of_values = tuple((value, files[name]) for value, name in structures)
+            pairs.append(Pair(image.parent.name, image, folders[image], masks=of_values))
+    if not pairs:
+        raise ValueError(f"{data}: no case has all masks; {skipped[0].reason}")
+    return Dataset(tuple(pairs), tuple(skipped), structures=structures)
 
 
 def _facts(data: Path | None, images: Path, labels: Path) -> Facts:

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 
 from ncafast.models import M3DNCA, MedNCA
 from ncafast.tasks.base import Trained
-from ncafast.tasks.mednca.inference import Model
 from ncafast.tasks.mednca.options import Geometry
 from ncafast.tasks.mednca.slices import Recipe
 
 MOST_SCALE = 1024  # slices are padded to a multiple of it, which needs the memory of its square
 
+Model = MedNCA | M3DNCA
 KINDS: tuple[type[Model], ...] = (MedNCA, M3DNCA)
 
 
@@ -32,6 +32,11 @@ def with_geometry(trained: TrainedModel, geometry: Geometry | None) -> TrainedMo
     if geometry is None:
         return trained
     return replace(trained, spec=replace(trained.spec, recipe=replace(trained.spec.recipe, geometry=geometry)))
+
+
+def dims_of(model: Model) -> int:
+    """2 for a model of slices, 3 for one of volumes."""
+    return 2 if isinstance(model, MedNCA) else 3
 
 
 def least_sides(model: Model) -> int:

@@ -1,8 +1,8 @@
 """NIfTI files as they lie on disk: the header, the voxels as stored, and one clear line for every file that cannot be
 read.
 
-The voxels of a file are read in one pass: a compressed file is decompressed once, piece by piece, up to its end, so
-that gzip's checksum and length are verified; only the wanted channels are kept.
+A compressed file is decompressed up to its end, so that gzip's checksum and length are verified; only the wanted
+channels are kept.
 """
 
 from __future__ import annotations
@@ -106,14 +106,15 @@ def read_voxels(file: NiftiFile, channels: Sequence[int]) -> Array:
     try:
         scaling = file.header.get_slope_inter()
         with _stream(file.path) as stream, np.errstate(over="ignore", invalid="ignore"):
-            for channel in sorted(set(channels)):
+            for number, channel in enumerate(channels):
                 stream.seek(offset + channel * size)
-                stored = _read(stream, size).view(dtype).reshape(file.shape, order="F")
-                places = [number for number, wanted in enumerate(channels) if wanted == channel]
-                data[places] = apply_read_scaling(stored, *scaling)
-            if _compressed(file.path):
-                while stream.read(_CHUNK):
-                    pass
+                stored = stream.read(size)
+                if len(stored) < size:
+                    raise EOFError(f"it ends {size - len(stored):,} bytes before its last voxel")
+                voxels = np.frombuffer(stored, dtype).reshape(file.shape, order="F")
+                data[number] = apply_read_scaling(voxels, *scaling)
+            while _compressed(file.path) and stream.read(_CHUNK):
+                pass
     except _READ_ERRORS as error:
         raise _corrupt(file.path, error) from error
     return data
@@ -193,16 +194,3 @@ def _check_length(file: NiftiFile, wanted: int) -> None:
             f"{file.path}: is truncated or corrupt (its header says {shape} voxels, which need {wanted:,} bytes, and "
             f"the file has {length:,}); copy it again"
         )
-
-
-def _read(stream: gzip.GzipFile | BufferedReader, size: int) -> Array:
-    """So many bytes. Raises EOFError if the file ends before."""
-    data = np.empty(size, np.uint8)
-    done = 0
-    while done < size:
-        part = stream.read(min(_CHUNK, size - done))
-        if not part:
-            raise EOFError(f"it ends {size - done:,} bytes before its last voxel")
-        data[done : done + len(part)] = np.frombuffer(part, np.uint8)
-        done += len(part)
-    return data

@@ -1,17 +1,21 @@
-"""Finding the files: which image belongs to which label map, and which files have no partner."""
+"""Finding the files: which image belongs to which label map, and which files have no partner.
+
+nnU-Net numbers the modalities of a case, case_0000.nii.gz, case_0001.nii.gz and so on. Four digits may also be part of
+a name (scan_2019, patient_0001); the names of the label maps tell which they are.
+"""
 
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ncafast.tasks.mednca.modalities import ending, numbered, stem
 from ncafast.tasks.mednca.options import Suffix
 
 _LAYOUTS = (("imagesTr", "labelsTr"), ("images", "labels"))
-_NIFTI = re.compile(r"[^.].*\.nii(\.gz)?", re.IGNORECASE | re.DOTALL)  # a name may hold line breaks
+_NIFTI = re.compile(r"([^.].*)\.nii(\.gz)?", re.IGNORECASE | re.DOTALL)  # a name may hold line breaks
+_NUMBER = re.compile(r"(.+)_(\d{4})", re.DOTALL)  # as nnU-Net numbers the modalities of a case
 _IMAGE_ENDING = re.compile(r"(_0000|[_-](image|img))$", re.IGNORECASE)
 _LABEL_ENDING = re.compile(r"[_-](label|labels|seg|mask|gt)$", re.IGNORECASE)
 
@@ -46,6 +50,22 @@ class Skipped:
 
     path: Path
     reason: str
+
+
+def stem(path: Path) -> str:
+    """The file name without .nii or .nii.gz."""
+    return re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
+
+
+def numbered(path: Path) -> tuple[str, int] | None:
+    """("case", 1) for case_0001.nii.gz; None without four digits at the end."""
+    match = _NUMBER.fullmatch(stem(path))
+    return (match[1], int(match[2])) if match else None
+
+
+def ending(number: int) -> str:
+    """_0001 for 1."""
+    return f"_{number:04d}"
 
 
 def list_nifti(folder: Path) -> list[Path]:
@@ -122,21 +142,21 @@ def find_pairs(
     else:
         image_files, label_files = list_nifti(images), list_nifti(labels)
 
-    cases: dict[str, _Files] = {}
+    cases: defaultdict[str, _Files] = defaultdict(_Files)
     for path in label_files:
-        cases.setdefault(volume_name(path), _Files()).labels.append(path)
+        cases[volume_name(path)].labels.append(path)
     whole = {_LABEL_ENDING.sub("", stem(path)) for path in label_files}
     if suffix == "modality":
         whole |= cases.keys()
     for path in image_files:
         case, number = numbered(path) or ("", 0)
         if suffix != "name" and number and case in whole and (volume_name(path) not in cases or suffix == "modality"):
-            cases[case].further.setdefault(number, []).append(path)
+            cases[case].images[number].append(path)
         else:
-            cases.setdefault(volume_name(path), _Files()).first.append(path)
+            cases[volume_name(path)].images[0].append(path)
     if suffix == "auto":
         _release(cases)
-    several = any(files.further for files in cases.values())
+    several = any(number for files in cases.values() for number in files.images)
     pairs, skipped = _sort_out(cases, images, labels, (modalities if several else 0) or _usual(cases))
     if not pairs:
         raise ValueError(
@@ -150,32 +170,31 @@ def find_pairs(
 
 @dataclass(slots=True)
 class _Files:
-    """The files under one name: images without a number or with _0000, those with higher ones, label maps."""
+    """The files under one name: images by their number, 0 for those without one, and label maps."""
 
-    first: list[Path] = field(default_factory=list)
-    further: dict[int, list[Path]] = field(default_factory=dict)
+    images: defaultdict[int, list[Path]] = field(default_factory=lambda: defaultdict(list))
     labels: list[Path] = field(default_factory=list)
 
-    def numbers(self) -> tuple[int, ...]:
+    def numbers(self) -> list[int]:
         """Those of the modalities."""
-        return (*([0] if self.first else []), *sorted(self.further))
+        return sorted(self.images)
 
 
-def _release(cases: dict[str, _Files]) -> None:
+def _release(cases: defaultdict[str, _Files]) -> None:
     """Take higher numbers as parts of names where no _0000 comes before them: case and case_0001 are two scans."""
     for files in list(cases.values()):
-        if files.further and not any(ending(0) == stem(path)[-5:] for path in files.first):
-            for path in (path for same in files.further.values() for path in same):
-                cases.setdefault(stem(path), _Files()).first.append(path)
-            files.further = {}
+        if not any(stem(path).endswith(ending(0)) for path in files.images.get(0, ())):
+            for number in filter(None, files.numbers()):
+                for path in files.images.pop(number):
+                    cases[stem(path)].images[0].append(path)
 
 
 def _usual(cases: dict[str, _Files]) -> int:
     """How many modalities most cases have of those that lack none; of equally frequent numbers, the larger."""
-    found = [files.numbers() for files in cases.values() if files.labels]
-    counts = Counter(len(numbers) for numbers in found if numbers and numbers == tuple(range(len(numbers))))
+    known = [files.numbers() for files in cases.values() if files.labels and files.images]
+    counts = Counter(len(numbers) for numbers in known if numbers == list(range(len(numbers))))
     if not counts:
-        return max((numbers[-1] + 1 for numbers in found if numbers), default=1)
+        return max((numbers[-1] + 1 for numbers in known), default=1)
     return max(counts, key=lambda count: (counts[count], count))
 
 
@@ -184,29 +203,37 @@ def _sort_out(
 ) -> tuple[list[Pair], list[Skipped]]:
     pairs: list[Pair] = []
     skipped: list[Skipped] = []
+
+    def skip(path: Path, reason: str) -> None:
+        skipped.append(Skipped(path, f"{path}: {reason}"))
+
     for name, files in sorted(cases.items()):
-        image_files = files.first + [path for number in sorted(files.further) for path in files.further[number]]
-        paths = image_files + files.labels
+        paths = [*(path for number in files.numbers() for path in files.images[number]), *files.labels]
+        missing = sorted(set(range(modalities)) - set(files.images))
         if not files.labels:
             reason = f"has no label map called {name}.nii.gz in {labels}; add it or take the image away"
-            skipped += [Skipped(path, f"{path}: {reason}{_hint(path, cases)}") for path in paths]
-        elif not image_files:
+            for path in paths:
+                skip(path, f"{reason}{_hint(path, cases)}")
+        elif not files.images:
             reason = f"is a label map without an image called {name}.nii.gz in {images}"
-            skipped += [Skipped(path, f"{path}: {reason}; add it or take the label away") for path in paths]
-        elif len(files.first) > 1 or len(files.labels) > 1 or any(len(same) > 1 for same in files.further.values()):
+            for path in paths:
+                skip(path, f"{reason}; add it or take the label away")
+        elif any(len(same) > 1 for same in (files.labels, *files.images.values())):
             names = ", ".join(path.name for path in paths)
-            several = "keep one of each" if files.further else "keep two"
-            skipped.append(Skipped(paths[0], f"{paths[0]}: several files share one name ({names}); {several}"))
-        elif missing := sorted(set(range(modalities)) - set(files.numbers())):
+            several = "keep one of each" if len(files.images) > 1 else "keep two"
+            skip(paths[0], f"several files share one name ({names}); {several}")
+        elif missing:
             absent = " and ".join(f"{name}{ending(number)}.nii.gz" for number in missing)
-            reason = f"its case has no {absent}, and {modalities} modalities are needed; add it or take the case away"
-            skipped.append(Skipped(paths[0], f"{paths[0]}: {reason}"))
+            skip(
+                paths[0],
+                f"its case has no {absent}, and {modalities} modalities are needed; add it or take the case away",
+            )
         else:
-            extra = [number for number in sorted(files.further) if number >= modalities]
-            reason = f"is modality {{}} of {name}, but a case of this data set has {modalities}; it is not used"
-            skipped += [Skipped((p := files.further[n][0]), f"{p}: {reason.format(n)}") for n in extra]
-            others = tuple(files.further[number][0] for number in range(1, modalities))
-            pairs.append(Pair(name, files.first[0], files.labels[0], others))
+            first, *others = (files.images[number][0] for number in range(modalities))
+            pairs.append(Pair(name, first, files.labels[0], tuple(others)))
+            for number in files.numbers()[modalities:]:
+                reason = f"is modality {number} of {name}, but a case of this data set has {modalities}; it is not used"
+                skip(files.images[number][0], reason)
     return pairs, skipped
 
 

@@ -26,6 +26,12 @@ Array = np.ndarray[Any, Any]
 TRUTH = "#35d07f"
 PREDICTION = "#ff5d8f"
 CLASS_COLOURS = ("#ff5d8f", "#4cc9f0", "#ffd166", "#b388eb", "#80ed99", "#f8961e", "#f72585", "#90e0ef")
+_LOSSES = {"loss": ("Dice loss + cross-entropy", "#3a6ea5"), "dice_loss": ("Dice loss", "#8fb8de")}
+_DICE = {"val_dice": ("mean over held-out volumes", PREDICTION)}
+PANELS = (  # of curves.png
+    charts.Panel("training loss", _LOSSES, {"ylim": (0, None)}, legend="upper right"),
+    charts.Panel("held-out Dice", _DICE, {"ylim": (0, 1)}, marks_best=True, legend="lower right"),
+)
 _SIDES = {"sagittal": "PAIS", "coronal": "LRIS", "axial": "LRPA"}  # left, right, bottom, top
 
 
@@ -78,15 +84,6 @@ def draw_labels(axes: Axes, prediction: Array, truth: Array | None, names: Seque
 def legend_text(name: str) -> str:
     """A label's name as matplotlib's legend shows it: no formula, and no leading underscore, which would hide it."""
     return (name.lstrip("_") or "label").replace("$", r"\$")
-
-
-def curves(history: charts.History, best_epoch: int | None = None) -> Array:
-    """Loss and held-out Dice over the epochs, as [height, width, 3] uint8."""
-    losses = {"loss": ("Dice loss + cross-entropy", "#3a6ea5"), "dice_loss": ("Dice loss", "#8fb8de")}
-    dice = {"val_dice": ("mean over held-out volumes", PREDICTION)}
-    left = charts.Panel("training loss", losses, {"ylim": (0, None)}, legend="upper right")
-    right = charts.Panel("held-out Dice", dice, {"ylim": (0, 1)}, marks_best=True, legend="lower right")
-    return charts.curves(history, [left, right], best_epoch)
 
 
 def tallness(image: Array, pixel: tuple[float, float]) -> float:

@@ -12,8 +12,7 @@ from ncafast.tasks.mednca.options import TrainConfig
 from ncafast.tasks.mednca.slices import Recipe
 from ncafast.tasks.mednca.volumes import read_channels
 from ncafast.utils.option_checks import refused
-
-_SHOWN = 8  # names in one line
+from ncafast.utils.texts import listed
 
 
 def open_training(config: TrainConfig, *, plain: bool = False) -> Dataset:
@@ -99,11 +98,10 @@ def _classes(config: TrainConfig, data: Dataset, notes: list[str]) -> tuple[int,
     values = tuple(value for value, _ in data.labels)
     if max(values) > 255:
         raise ValueError(f"{facts.path}: names the label value {max(values)}; choose --classes up to 255")
-    each = ", ".join(f"{value} {name}" for value, name in data.labels[:_SHOWN])
-    more = f" and {len(values) - _SHOWN} more" if len(values) > _SHOWN else ""
+    each = listed([f"{value} {name}" for value, name in data.labels])
     origin = "masks" if data.structures else "labels that dataset.json names"
     other = "--structures chooses among them, " if data.structures else ""
-    what = f"{len(values)} {origin} are learned as a class each: {each}{more}"
+    what = f"{len(values)} {origin} are learned as a class each: {each}"
     notes.append(f"{what} ({other}--merge-labels makes them one)")
     if facts.regions:
         regions = f"the regions of dataset.json ({', '.join(facts.regions)})"

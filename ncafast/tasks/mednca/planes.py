@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ncafast.tasks.mednca import pictures
+from ncafast.tasks.mednca.inference import Segmentation
 from ncafast.tasks.mednca.options import Axis
 from ncafast.tasks.mednca.slices import Recipe
 from ncafast.utils.texts import printable
@@ -38,56 +39,36 @@ class Plane:
         return volume.take(self.index, _AXES.index(self.axis))
 
 
-def draw(
-    recipe: Recipe,
-    dims: int,
-    image: Array,  # [S, H, W] 0..1
-    found: Array,  # [S, H, W] class numbers
-    truth: Array | None,
-    spacing: Sequence[float],  # mm along S, H, W
-    title: str,
-) -> Array:
-    """A picture of a segmentation, [height, width, 3] uint8."""
-    planes = choose(recipe, dims, found if truth is None else truth, spacing)
-    image, found = recipe.to_canonical(image), recipe.to_canonical(found)
-    truth = None if truth is None else recipe.to_canonical(truth)
+def draw(found: Segmentation, title: str, labels: Array | None = None) -> Array:
+    """A picture of a segmentation, and of the true labels [S, H, W] if they are known, [height, width, 3] uint8."""
+    recipe = found.recipe
+    planes = choose(recipe, found.dims, found.labels if labels is None else labels, found.spacing)
+    image, prediction = recipe.to_canonical(found.images[:, 0]), recipe.to_canonical(found.labels)
+    truth = None if labels is None else recipe.to_canonical(labels)
     names = [recipe.name_of(value) for value in recipe.values]
-    if dims == 2:
+    if found.dims == 2:
         (plane,) = planes
-        return pictures.overlay(
-            plane.of(image),
-            plane.of(found),
-            None if truth is None else plane.of(truth),
-            names=names,
-            axis=plane.axis,
-            pixel=plane.pixel,
-            title=f"{title}, slice {plane.index}",
-        )
+        shown = plane.of(image), plane.of(prediction), None if truth is None else plane.of(truth)
+        title = f"{title}, slice {plane.index}"
+        return pictures.overlay(*shown, names=names, axis=plane.axis, pixel=plane.pixel, title=title)
     figure, panels = _figure(planes, image, rows=2)
     for (plain, drawn), plane in zip(panels.T, planes, strict=True):
         for axes in (plain, drawn):
             pictures.show_slice(axes, plane.of(image), plane.axis, plane.pixel)
         plain.set_title(f"{plane.axis}, {plane.index}", fontsize=10, color="0.35")
         truth_plane = None if truth is None else plane.of(truth)
-        handles = pictures.draw_labels(drawn, plane.of(found), truth_plane, names)
+        handles = pictures.draw_labels(drawn, plane.of(prediction), truth_plane, names)
     figure.legend(handles=handles, loc="lower center", ncols=min(4, len(handles)), frameon=False, fontsize=10)
     figure.suptitle(printable(title), fontsize=12, parse_math=False)  # it holds a file's name
     figure.subplots_adjust(0.02, 0.07, 0.98, 0.9, wspace=0.04, hspace=0.04)
     return pixels_of(figure)
 
 
-def draw_uncertainty(
-    recipe: Recipe,
-    dims: int,
-    image: Array,  # [S, H, W] 0..1
-    found: Array,  # [S, H, W] class numbers
-    variances: Mapping[str, Array],  # [S, H, W] by what they are over
-    spacing: Sequence[float],  # mm along S, H, W
-    title: str,
-) -> Array:
-    """A picture of variances of probabilities, as standard deviations over the image, one row for each."""
-    planes = choose(recipe, dims, found, spacing)
-    image, found = recipe.to_canonical(image), recipe.to_canonical(found)
+def draw_uncertainty(found: Segmentation, variances: Mapping[str, Array], title: str) -> Array:
+    """A picture of variances [S, H, W] of probabilities, by what they are over: deviations over the image, in rows."""
+    recipe = found.recipe
+    planes = choose(recipe, found.dims, found.labels, found.spacing)
+    image, prediction = recipe.to_canonical(found.images[:, 0]), recipe.to_canonical(found.labels)
     figure, panels = _figure(planes, image, rows=len(variances), margin=1.2)
     border = Line2D([], [], color="white", linewidth=1)
     for row, (name, variance) in zip(panels, variances.items(), strict=True):
@@ -97,7 +78,7 @@ def draw_uncertainty(
             aspect = plane.pixel[1] / plane.pixel[0]
             strength = np.clip(4 * deviation, 0, 0.9)  # the image shows where the model is sure
             axes.imshow(deviation, "plasma", vmin=0, vmax=_MOST, alpha=strength, origin="lower", aspect=aspect)
-            pictures.outline(axes, plane.of(found) > 0, border)
+            pictures.outline(axes, plane.of(prediction) > 0, border)
             axes.set_title(f"over {name}: {plane.axis}, {plane.index}", fontsize=8)
     figure.subplots_adjust(0.02, 0.03, 0.84, 0.88, wspace=0.04, hspace=0.12)
     bar = figure.colorbar(ScalarMappable(Normalize(0, _MOST), "plasma"), cax=figure.add_axes((0.87, 0.2, 0.02, 0.5)))

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ncafast.tasks.mednca import planes, uncertainty
 from ncafast.tasks.mednca.geometry import say_contradictions
-from ncafast.tasks.mednca.inference import dims_of
-from ncafast.tasks.mednca.inputs import Input, find_inputs
-from ncafast.tasks.mednca.modalities import stem
+from ncafast.tasks.mednca.inference import segment
+from ncafast.tasks.mednca.inputs import Case, find_inputs
 from ncafast.tasks.mednca.model_file import TrainedModel
 from ncafast.tasks.mednca.nifti import VolumeError
 from ncafast.tasks.mednca.options import PredictConfig
-from ncafast.tasks.mednca.pairs import Skipped
-from ncafast.tasks.mednca.segmentation import segment
+from ncafast.tasks.mednca.pairs import Skipped, stem
 from ncafast.tasks.mednca.slices import Recipe
-from ncafast.tasks.mednca.writing import mask_paths, write_labels, write_masks
+from ncafast.tasks.mednca.writing import mask_names, write_labels
 from ncafast.tasks.skipping import each_usable
 from ncafast.utils.option_checks import refused
 from ncafast.utils.outputs import check_folder, check_free
@@ -31,19 +29,36 @@ _LAST_STEPS = 5
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What was written for one image."""
+    """What is written for one image."""
 
     image: Path
     labels: Path
     overlay: Path | None
-    voxels: dict[int, int]
+    voxels: dict[int, int] = field(default_factory=dict)
     """Number of voxels by label value."""
-    quality: dict[int, float] | None = None
-    """The quality score NQM by label value, where --uncertainty asks for it; high means doubtful."""
     others: tuple[Path, ...] = ()
     """The second and further modalities, where the image has a file for each."""
     masks: tuple[Path, ...] = ()
     """A binary mask per label, where --masks asks for them."""
+    maps: tuple[Path, ...] = ()
+    """Where the model is unsure, as `uncertainty.ENDINGS` has them, where --uncertainty asks for it."""
+    row: dict[str, Any] | None = None
+    """Of the report of --uncertainty."""
+
+    @property
+    def quality(self) -> dict[int, float] | None:
+        """The quality score NQM by label value, where --uncertainty asks for it; high means doubtful."""
+        return self.row["nqm"] if self.row else None
+
+    @property
+    def title(self) -> str:
+        """What the case is called in pictures and reports: its image's name, that of its label map for several."""
+        return self.labels.name if self.others else self.image.name
+
+    @property
+    def files(self) -> list[Path]:
+        """All that is written."""
+        return [*filter(None, (self.labels, self.overlay)), *self.masks, *self.maps]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,23 +96,23 @@ def predict(trained: TrainedModel, options: PredictConfig) -> Predictions:
     Raises:
         ValueError: no image can be used.
     """
-    runs = _runs(options)
     recipe = trained.spec.recipe
     recipe.check_channels(options.channels)
-    options = replace(options, last_steps=_last_steps(options, trained))
-    jobs = _jobs(options, recipe)
-    say_contradictions([path for job in jobs for path in job.case.paths], recipe.geometry)
-    rows: list[dict[str, Any]] = []
+    options = replace(options, runs=_runs(options), last_steps=_last_steps(options, trained))
+    cases = find_inputs(options.input, recipe, options.channels, options.suffix)
+    planned = _planned(options, cases, recipe)
+    say_contradictions([path for case in cases for path in case.paths], recipe.geometry)
 
-    def one(job: _Job) -> Prediction:
-        return _segment(trained, job, options, runs, rows)
+    def one(item: tuple[Case, Prediction]) -> Prediction:
+        return _segment(trained, *item, options)
 
-    written, skipped = each_usable(jobs, one, VolumeError, "segmenting", options.progress)
+    items = list(zip(cases, planned, strict=True))
+    written, skipped = each_usable(items, one, VolumeError, "segmenting", options.progress)
     report = None
     if options.uncertainty:
-        facts = {"runs": runs, "last_steps": options.last_steps or 0}
-        report = uncertainty.write_report(_maps_folder(options), rows, recipe, **facts)
-    return Predictions(tuple(written), tuple(Skipped(job.source, reason) for job, reason in skipped), report)
+        facts = {"runs": options.runs, "last_steps": options.last_steps}
+        report = uncertainty.write_report(_maps_folder(options), [item.row for item in written], recipe, facts)
+    return Predictions(tuple(written), tuple(Skipped(item.image, reason) for (_, item), reason in skipped), report)
 
 
 def _runs(config: PredictConfig) -> int:
@@ -152,86 +167,43 @@ def _check_target(config: PredictConfig, target: Path) -> None:
         raise ValueError(f"--output {config.output}: {target} is a folder; choose another place for the label map")
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """One case, and where its results go."""
-
-    case: Input
-    target: Path
-    overlay: Path
-
-    @property
-    def source(self) -> Path:
-        return self.case.paths[0]
-
-    @property
-    def title(self) -> str:
-        """What the case is called in pictures and reports: its image's name, that of its label map for several."""
-        return self.target.name if len(self.case.paths) > 1 else self.source.name
-
-
-def _jobs(config: PredictConfig, recipe: Recipe) -> list[_Job]:
-    """Every case with the label map and the overlay to write."""
-    cases = find_inputs(config.input, recipe, config.channels, config.suffix)
+def _planned(config: PredictConfig, cases: Sequence[Case], recipe: Recipe) -> list[Prediction]:
+    """The files to write for every case. Raises ValueError for one that cannot be written."""
     one_file = _names_file(config.output)
     targets = [config.output if one_file else config.output / case.target for case in cases]
+    stems = Counter(map(stem, targets))
+    planned = []
     for case, target in zip(cases, targets, strict=True):
+        image, *others = case.paths
         if any(target.resolve() == source.resolve() for source in case.paths):
             raise ValueError(f"{target}: would overwrite the image itself; choose another --output")
         _check_target(config, target)
         if targets.count(target) > 1:
-            raise ValueError(f"{target}: would hold the results of two cases, {case.paths[0].name} is one; rename it")
-    stems = Counter(map(stem, targets))
-    jobs = [
-        _Job(case, target, _overlay(target, stems[stem(target)] > 1))
-        for case, target in zip(cases, targets, strict=True)
-    ]
-    check_free("--output", _files(config, jobs, recipe), config.overwrite)
-    return jobs
+            raise ValueError(f"{target}: would hold the results of two cases, {image.name} is one; rename it")
+        name = target.name if stems[stem(target)] > 1 else stem(target)  # a.nii.png, where there is an a.nii.gz too
+        overlay = target.with_name(f"{name}.png") if config.overlay else None
+        masks = (target.parent / name / f"{mask}.nii.gz" for mask in mask_names(recipe) if config.masks)
+        maps = (_maps_folder(config) / f"{name}{end}" for end in uncertainty.ENDINGS if config.uncertainty)
+        planned.append(Prediction(image, target, overlay, others=tuple(others), masks=tuple(masks), maps=tuple(maps)))
+    report = [_maps_folder(config) / uncertainty.REPORT] if config.uncertainty else []
+    check_free("--output", [*(path for item in planned for path in item.files), *report], config.overwrite)
+    return planned
 
 
-def _files(config: PredictConfig, jobs: list[_Job], recipe: Recipe) -> list[Path]:
-    """All files that will be written."""
-    files = [path for job in jobs for path in ((job.target, job.overlay) if config.overlay else (job.target,))]
-    if config.uncertainty:
-        names = [f"{job.overlay.stem}{ending}" for job in jobs for ending in uncertainty.ENDINGS]
-        files += [_maps_folder(config) / name for name in (*names, uncertainty.REPORT)]
-    if config.masks:
-        files += [path for job in jobs for path in mask_paths(_masks_folder(job), recipe).values()]
-    return files
-
-
-def _masks_folder(job: _Job) -> Path:
-    return job.target.parent / job.overlay.stem
-
-
-def _overlay(target: Path, shared: bool) -> Path:
-    """Where the picture beside a label map goes: a.png, but a.nii.png where there is an a.nii.gz too."""
-    return target.with_name(f"{target.name if shared else stem(target)}.png")
-
-
-def _segment(
-    trained: TrainedModel, job: _Job, config: PredictConfig, runs: int, rows: list[dict[str, Any]]
-) -> Prediction:
-    """Write everything for one case; with uncertainty, add its row of the report."""
-    if job.case.problem:
-        raise VolumeError(job.case.problem)
-    recipe = trained.spec.recipe
-    volume = recipe.read(job.case.paths, config.channels)
-    last_steps = config.last_steps or 0
-    found = segment(trained, volume, seed=config.seed, runs=runs, last_steps=last_steps)
-    values = recipe.to_volume(found.labels)
-    write_labels(job.target, values, volume.path, recipe.geometry)
-    masks: tuple[Path, ...] = ()
-    if config.masks:
-        masks = write_masks(_masks_folder(job), recipe, values, volume.path)
-    if config.overlay:
-        shown = found.images[:, 0], found.labels, None, found.spacing
-        write_png(job.overlay, planes.draw(recipe, dims_of(trained.model), *shown, job.title))
-    nqm = None
-    if config.uncertainty:
-        prefix = _maps_folder(config) / job.overlay.stem
-        rows.append(uncertainty.write_maps(prefix, trained, found, volume.path, job.title, runs, last_steps))
-        nqm = rows[-1]["nqm"]
-    overlay = job.overlay if config.overlay else None
-    return Prediction(job.source, job.target, overlay, found.voxels(recipe), nqm, job.case.paths[1:], masks)
+def _segment(trained: TrainedModel, case: Case, planned: Prediction, config: PredictConfig) -> Prediction:
+    """Write everything for one case."""
+    if case.problem:
+        raise VolumeError(case.problem)
+    recipe, runs, last_steps = trained.spec.recipe, config.runs or 1, config.last_steps or 0
+    volume = recipe.read(case.paths, config.channels)
+    segmentation = segment(trained, volume, seed=config.seed, runs=runs, last_steps=last_steps)
+    values = recipe.to_volume(segmentation.labels)
+    write_labels(planned.labels, values, volume.path, recipe.geometry)
+    for value, path in zip(recipe.values, planned.masks, strict=False):
+        write_labels(path, values == value, volume.path, recipe.geometry)
+    title, row = planned.title, None
+    if planned.overlay:
+        write_png(planned.overlay, planes.draw(segmentation, title))
+    if planned.maps:
+        row = uncertainty.write_maps(planned.maps, segmentation, volume.path, title, runs, last_steps)
+    return replace(planned, voxels=segmentation.voxels(), row=row)

@@ -7,18 +7,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ncafast.tasks.mednca import planes, uncertainty
-from ncafast.tasks.mednca.agreement import check_dataset, doubts
 from ncafast.tasks.mednca.geometry import say_contradictions
-from ncafast.tasks.mednca.inference import dims_of
+from ncafast.tasks.mednca.inference import Segmentation, segment
+from ncafast.tasks.mednca.inputs import check_channel_names
 from ncafast.tasks.mednca.layouts import Dataset, open_dataset
-from ncafast.tasks.mednca.matching import Waived, waivers
 from ncafast.tasks.mednca.metrics import mean, score
 from ncafast.tasks.mednca.model_file import TrainedModel
 from ncafast.tasks.mednca.nifti import VolumeError
 from ncafast.tasks.mednca.options import EvaluateConfig
 from ncafast.tasks.mednca.pairs import Pair, Skipped
-from ncafast.tasks.mednca.reading import read_truth
-from ncafast.tasks.mednca.segmentation import Segmentation, segment
+from ncafast.tasks.mednca.reading import Waived, read_truth, waivers
 from ncafast.tasks.mednca.slices import Array, Recipe
 from ncafast.tasks.report import Report
 from ncafast.tasks.skipping import each_usable
@@ -103,18 +101,29 @@ def _open(config: EvaluateConfig, recipe: Recipe) -> Dataset:
     data = open_dataset(*folders, suffix=config.suffix, wanted=names, values=values if names else ())
     if data.structures and not names:
         raise ValueError(f"{config.data}: has a mask per structure, and the model does not name any; give --structures")
-    check_dataset(recipe, data, config.channels)
-    for line in (*data.decided(), *doubts(recipe, data)):
+    check_channel_names(recipe, data.facts, config.channels)
+    if config.channels is None and data.files != recipe.files:
+        raise ValueError(recipe.miscounted(data.pairs[0].images))
+    for line in (*data.decided(), *_other_names(recipe, data)):
         say(f"note: {line}")
     return data
+
+
+def _other_names(recipe: Recipe, data: Dataset) -> list[str]:
+    """One line if labels have other names in the data set than in the model, on the first of them."""
+    known = dict(data.labels)
+    different = [
+        f"label {value} is {known[value]} in this data set, and {name} in the model"
+        for value, name in zip(recipe.values, recipe.label_names, strict=False)
+        if known.get(value) and known[value].casefold() != printable(name).casefold()
+    ]
+    return different[:1]
 
 
 def _choose(pairs: Sequence[Pair], config: EvaluateConfig) -> list[Pair]:
     """The pairs of the wanted subset."""
     subset = config.subset
-    if subset == "all":
-        return list(pairs)
-    split = read_split(config.model)
+    split = None if subset == "all" else read_split(config.model)
     if subset == "auto":
         known = split is not None and any(pair.name in split["train"] for pair in pairs)
         subset = "val" if known else "all"
@@ -146,7 +155,7 @@ def _score(trained: TrainedModel, pair: Pair, config: EvaluateConfig) -> tuple[l
     """The volume's rows, and what --ignore-affine changed for its label map."""
     found, truth, waived = _read(trained, pair, config)
     recipe = trained.spec.recipe
-    nqm = uncertainty.scores(recipe, found.result)
+    nqm = uncertainty.scores(found)
     rows = []
     for number, value in enumerate(recipe.values, start=1):
         ours, theirs = found.labels == number, truth == number
@@ -167,6 +176,4 @@ def _score(trained: TrainedModel, pair: Pair, config: EvaluateConfig) -> tuple[l
 
 def _draw(trained: TrainedModel, dice: float, pair: Pair, config: EvaluateConfig, name: str) -> Array:
     found, truth, _ = _read(trained, pair, config)
-    shown = found.images[:, 0], found.labels, truth, found.spacing
-    title = f"{name}: {pair.name}, Dice {dice:.3f}"
-    return planes.draw(trained.spec.recipe, dims_of(trained.model), *shown, title)
+    return planes.draw(found, f"{name}: {pair.name}, Dice {dice:.3f}", truth)

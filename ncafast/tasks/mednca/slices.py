@@ -10,16 +10,16 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 import numpy as np
 
-from ncafast.tasks.mednca.modalities import ending
 from ncafast.tasks.mednca.nifti import VolumeError
 from ncafast.tasks.mednca.options import Axis, Geometry, TrainConfig
+from ncafast.tasks.mednca.pairs import ending
 from ncafast.tasks.mednca.reading import count_channels, read_case
-from ncafast.tasks.mednca.volumes import Volume, read_channels, read_shape, read_spacing
-from ncafast.utils.option_checks import refused
+from ncafast.tasks.mednca.volumes import Volume, read_channels, read_grid
+from ncafast.utils.option_checks import Range, check_options, refused
 from ncafast.utils.texts import printable
 
 Array = np.ndarray[Any, Any]
@@ -43,24 +43,17 @@ class Recipe:
     label_names: tuple[str, ...] = ()  # of `values`, where they are known
 
     def __post_init__(self) -> None:
-        if self.axis not in _AXES:
-            raise ValueError(f"axis={self.axis!r} is not known; choose sagittal, coronal or axial")
-        if self.geometry not in get_args(Geometry):
-            raise ValueError(f"geometry={self.geometry!r} is not known; choose sform or qform")
-        if not self.channels or not _whole(self.channels) or min(self.channels) < 0:
-            raise ValueError(f"channels={self.channels} is not allowed; give one or more whole numbers from 0")
-        different = _whole(self.classes) and len(set(self.classes)) == len(self.classes)
-        if not different or not all(1 <= c <= 255 for c in self.classes):
-            raise ValueError(f"classes={self.classes} is not allowed; give different label values from 1 to 255")
-        low, high = self.percentiles
-        if not 0 <= low < high <= 100:
-            raise ValueError(f"percentiles={self.percentiles} is not allowed; give two rising numbers from 0 to 100")
-        if not _whole((self.files,)) or self.files < 1:
-            raise ValueError(f"files={self.files} is not allowed; give a whole number from 1")
+        shares = Range(0, 100, whole=False)
+        check_options(self, channels=0, classes=Range(1, 255), percentiles=shares, files=1)
+        if not self.channels:
+            raise refused("channels", self.channels, "give one or more whole numbers from 0")
+        if len(set(self.classes)) < len(self.classes):
+            raise refused("classes", self.classes, "give different label values")
+        if not self.percentiles[0] < self.percentiles[1]:
+            raise refused("percentiles", self.percentiles, "give two rising numbers")
         for name, things in (("channel_names", self.channels), ("label_names", self.values)):
-            given = getattr(self, name)
-            if given and (len(given) != len(things) or not all(isinstance(text, str) for text in given)):
-                raise ValueError(f"{name}={given} is not allowed; give {len(things)} names")
+            if len(getattr(self, name)) not in (0, len(things)):
+                raise refused(name, getattr(self, name), f"give {len(things)} names")
 
     @classmethod
     def of(cls, config: TrainConfig, images: Sequence[Path]) -> Recipe:
@@ -137,8 +130,7 @@ class Recipe:
 
     def slices_of(self, volume: Volume) -> Array:
         """`image_slices` of a volume that was read. Raises VolumeError if they would be mere strips."""
-        sizes = volume.data.shape[1:]
-        height, width = (size for axis, size in enumerate(sizes) if axis != self.slice_axis)
+        height, width = (size for axis, size in enumerate(volume.shape) if axis != self.slice_axis)
         if min(height, width) < 2:
             raise VolumeError(
                 f"{volume.path}: its {self.axis} slices are {height}x{width} pixels, and 2 are needed each way; "
@@ -192,25 +184,18 @@ def sharpest_axis(images: Sequence[Path], geometry: Geometry = "sform") -> Axis:
 
     Judged by the median shape and voxel size of the images; those whose header cannot be read do not count.
     """
-    shapes = [shape for shape in (read_shape(image, geometry) for image in images) if shape is not None]
-    if shapes:
-        middle = np.median(np.array(shapes), axis=0)
-        if middle.min() == 1:
-            return cast(Axis, list(_AXES)[int(middle.argmin())])
-    sizes = [spacing for spacing in (read_spacing(image, geometry) for image in images) if spacing is not None]
-    if sizes:
-        median = np.median(np.array(sizes), axis=0)
-        if median.max() > 1.5 * median.min():
-            return cast(Axis, list(_AXES)[int(median.argmax())])
+    grids = list(filter(None, (read_grid(image, geometry) for image in images)))
+    if grids:
+        shape, spacing = (np.median(np.array(numbers), axis=0) for numbers in zip(*grids, strict=True))
+        if shape.min() == 1:
+            return cast(Axis, list(_AXES)[int(shape.argmin())])
+        if spacing.max() > 1.5 * spacing.min():
+            return cast(Axis, list(_AXES)[int(spacing.argmax())])
     return "coronal"
 
 
 def _files(count: int) -> str:
     return f"{count} image file{'s' if count > 1 else ''}"
-
-
-def _whole(values: Sequence[Any]) -> bool:
-    return all(isinstance(value, int) and not isinstance(value, bool) for value in values)
 
 
 def _normalise(channel: Array, percentiles: tuple[float, float]) -> Array:

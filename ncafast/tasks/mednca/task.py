@@ -9,9 +9,8 @@ from pathlib import Path
 from ncafast.models.m3dnca import MAX_LEVELS
 from ncafast.tasks.base import Task, Trained
 from ncafast.tasks.mednca.animation import frames
-from ncafast.tasks.mednca.inference import Model
 from ncafast.tasks.mednca.job import Segmentation, filled, settings_of
-from ncafast.tasks.mednca.model_file import KINDS, MOST_SCALE, Spec, read, with_geometry
+from ncafast.tasks.mednca.model_file import KINDS, MOST_SCALE, Model, Spec, read, with_geometry
 from ncafast.tasks.mednca.options import AnimateConfig, EvaluateConfig, PredictConfig, TrainConfig
 from ncafast.tasks.mednca.plan import open_training
 from ncafast.tasks.mednca.prediction import Predictions, check_prediction, predict

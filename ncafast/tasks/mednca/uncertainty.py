@@ -9,13 +9,10 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from ncafast.tasks.mednca import pictures, planes
-from ncafast.tasks.mednca.inference import Result, dims_of
+from ncafast.tasks.mednca.inference import Segmentation
 from ncafast.tasks.mednca.metrics import quality
-from ncafast.tasks.mednca.model_file import TrainedModel
-from ncafast.tasks.mednca.segmentation import Segmentation
 from ncafast.tasks.mednca.slices import Array, Recipe
 from ncafast.tasks.mednca.writing import write_map
 from ncafast.utils.outputs import write_result
@@ -27,51 +24,46 @@ ENDINGS = ("_runs.nii.gz", "_steps.nii.gz", ".png")  # of an image's files
 REPORT = "report.json"
 
 
-def scores(recipe: Recipe, result: Result) -> dict[int, float]:
+def scores(found: Segmentation) -> dict[int, float]:
     """The quality score NQM by label value; high means doubtful."""
-    variance, mean = result.runs_variance.numpy(), result.probability.numpy()
-    return {value: quality(variance[:, k], mean[:, k]) for k, value in enumerate(recipe.values)}
+    variance, mean = found.result.runs_variance.numpy(), found.result.probability.numpy()
+    return {value: quality(variance[:, k], mean[:, k]) for k, value in enumerate(found.recipe.values)}
 
 
 def write_maps(
-    prefix: Path, trained: TrainedModel, found: Segmentation, source: Path, title: str, runs: int, last_steps: int
+    paths: Sequence[Path], found: Segmentation, source: Path, title: str, runs: int, last_steps: int
 ) -> dict[str, Any]:
-    """Write maps of variance as `ENDINGS` has them, and a picture; returns the image's row of the report.
+    """Write maps of variance, and a picture; returns the image's row of the report.
 
     A map holds at each voxel the variance of the class where it is largest, from 0 to 0.25.
 
     Args:
-        prefix: of the files: a folder and the start of their names.
-        trained: the model.
-        found: what it says of the image.
+        paths: of the files, as `ENDINGS` has them.
+        found: what the model says of the image.
         source: the image.
         title: what the image is called.
         runs: of the model.
         last_steps: of the automaton, whose variance is shown.
     """
-    recipe = trained.spec.recipe
-    result = found.result
-    variances = {"runs": _largest(result.runs_variance), "steps": _largest(result.steps_variance)}
-    for kind, variance in variances.items():
-        path = prefix.with_name(f"{prefix.name}_{kind}.nii.gz")
+    recipe, result, (*maps, picture) = found.recipe, found.result, paths
+    variances = [variance.amax(1).numpy() for variance in (result.runs_variance, result.steps_variance)]  # [S, H, W]
+    for path, variance in zip(maps, variances, strict=True):
         write_map(path, recipe.to_canonical(variance), source, geometry=recipe.geometry)
-    nqm = scores(recipe, result)
-    shown = {f"{runs} runs": variances["runs"], f"the last {last_steps} steps": variances["steps"]}
+    nqm = scores(found)
+    shown = dict(zip((f"{runs} runs", f"the last {last_steps} steps"), variances, strict=True))
     text = f"{title}: NQM {', '.join(f'{value:.3f}' for value in nqm.values())}"
-    image = found.images[:, 0]
-    picture = planes.draw_uncertainty(recipe, dims_of(trained.model), image, found.labels, shown, found.spacing, text)
-    write_png(prefix.with_name(f"{prefix.name}.png"), picture)
-    means = {f"mean_variance_{kind}": float(variance.mean(dtype=np.float64)) for kind, variance in variances.items()}
-    return {"image": printable(title), "nqm": nqm, "voxels": found.voxels(recipe), **means}
+    write_png(picture, planes.draw_uncertainty(found, shown, text))
+    means = (float(variance.mean(dtype=np.float64)) for variance in variances)
+    row = {"image": printable(title), "nqm": nqm, "voxels": found.voxels()}
+    return row | dict(zip(("mean_variance_runs", "mean_variance_steps"), means, strict=True))
 
 
-def write_report(folder: Path, rows: Sequence[dict[str, Any]], recipe: Recipe, *, runs: int, last_steps: int) -> Path:
-    """Write report.json, the most doubtful image first, and say where."""
+def write_report(folder: Path, rows: Sequence[Any], recipe: Recipe, facts: dict[str, Any]) -> Path:
+    """Write report.json, the most doubtful image first, and say where; ``facts`` are of all images."""
     doubtful = sorted(rows, key=lambda row: -max(row["nqm"].values()))
     names = {"labels": dict(zip(recipe.values, recipe.label_names, strict=True))} if recipe.label_names else {}
-    report = {"runs": runs, "last_steps": last_steps, **names, "images": doubtful}
     path = folder / REPORT
-    write_result(path, json.dumps(report, indent=1))
+    write_result(path, json.dumps({**facts, **names, "images": doubtful}, indent=1))
     return path
 
 
@@ -92,8 +84,3 @@ def draw_quality(rows: Sequence[dict[str, Any]], recipe: Recipe) -> Array:
     axes.legend(frameon=False, fontsize=9)
     figure.tight_layout()
     return pixels_of(figure)
-
-
-def _largest(variance: Tensor) -> Array:
-    """[S, K, H, W] -> [S, H, W]."""
-    return variance.amax(1).numpy()

@@ -18,6 +18,8 @@ from ncafast.tasks.mednca.nifti import NiftiFile, VolumeError, by, open_nifti, r
 from ncafast.tasks.mednca.options import Geometry
 
 Array = np.ndarray[Any, Any]
+Shape = tuple[int, int, int]
+Spacing = tuple[float, float, float]
 
 _LARGEST = 1e30  # more is a mark for "no value", and its differences overflow float32
 _MOST_LABEL = 2**24 - 1  # float32 holds all whole numbers up to here
@@ -32,19 +34,20 @@ class Volume:
     position: Position
 
     @property
-    def spacing(self) -> tuple[float, float, float]:
+    def shape(self) -> Shape:
+        """Voxels along X, Y, Z."""
+        x, y, z = self.data.shape[1:]
+        return x, y, z
+
+    @property
+    def spacing(self) -> Spacing:
         """Voxel size in mm along X, Y, Z."""
         return self.position.spacing
 
     @property
-    def affine(self) -> Array:
-        """Voxel of `data` -> position, [4, 4], in the unit of the file."""
-        return self.position.affine
-
-    @property
-    def stored_shape(self) -> tuple[int, int, int]:
+    def stored_shape(self) -> Shape:
         """Voxels along the axes as they are stored."""
-        i, j, k = (self.data.shape[1 + int(axis)] for axis in self.position.axes[:, 0])
+        i, j, k = (self.shape[int(axis)] for axis in self.position.axes[:, 0])
         return i, j, k
 
 
@@ -91,30 +94,20 @@ def read_label(path: Path, geometry: Geometry = "sform", position: Position | No
     return Volume(path, whole.astype(np.int32), position)
 
 
-def read_spacing(path: Path, geometry: Geometry = "sform") -> tuple[float, float, float] | None:
-    """Voxel size in mm along the canonical axes, from the header; None if it cannot be read."""
-    position = _position(path, geometry)
-    return position and position[1].spacing
-
-
 def read_channels(path: Path) -> int | None:
     """Number of channels, from the header; None if it cannot be read."""
     file = try_open(path)
     return None if file is None else file.channels
 
 
-def read_shape(path: Path, geometry: Geometry = "sform") -> tuple[int, int, int] | None:
-    """Number of voxels along the canonical axes, from the header; None if it cannot be read."""
-    position = _position(path, geometry)
-    return position and position[1].canonical(position[0].shape)
-
-
-def _position(path: Path, geometry: Geometry) -> tuple[NiftiFile, Position] | None:
+def read_grid(path: Path, geometry: Geometry = "sform") -> tuple[Shape, Spacing] | None:
+    """Voxels and their size in mm along the canonical axes, from the header; None if it cannot be read."""
     try:
         file = open_nifti(path)
-        return file, position_of(file, geometry)
+        position = position_of(file, geometry)
     except VolumeError:
         return None
+    return position.canonical(file.shape), position.spacing
 
 
 def check_sides(path: Path, shape: Sequence[int], least: int) -> None:
