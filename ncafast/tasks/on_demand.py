@@ -9,23 +9,21 @@ from typing import Any
 from ncafast.tasks import TASKS
 
 
-def attribute(package: str, task: str, homes: dict[str, str], name: str) -> Any:
-    """What a task's package gives for a name, for its `__getattr__`.
+def attributes(package: str, **homes: str) -> Callable[[str], Any]:
+    """The `__getattr__` of a task's package.
 
     Args:
         package: the task's package.
-        task: the task in words, for messages.
-        homes: the module of every name, in the package or, with a dot in it, anywhere.
-        name: the name that is asked for.
-
-    Raises:
-        AttributeError: there is no such name.
-        ModuleNotFoundError: a package is missing; the message says how to install it.
+        **homes: the module of every name, in the package or, with a dot in it, anywhere.
     """
-    if name not in homes:
-        raise AttributeError(f"module {package!r} has no attribute {name!r}")
-    home = homes[name]
-    return getattr(_imported(home if "." in home else f"{package}.{home}", task), name)
+
+    def find(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        home = homes[name]
+        return getattr(_imported(home if "." in home else f"{package}.{home}", package.rpartition(".")[2]), name)
+
+    return find
 
 
 _COMMANDS = {

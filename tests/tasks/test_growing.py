@@ -524,7 +524,6 @@ def test_an_emoji_is_drawn_with_a_font_and_a_missing_one_is_named(tmp_path, monk
     ):
         with pytest.raises(TargetError, match=said):
             draw_emoji(text, font)
-    monkeypatch.setattr("ncafast.tasks.growing.emoji._LINUX", (str(tmp_path),))
-    monkeypatch.setattr("ncafast.tasks.growing.emoji._FOLDERS", {})
+    monkeypatch.setattr("matplotlib.font_manager.findSystemFonts", lambda: [str(FONT)])
     with pytest.raises(TargetError, match="no colour emoji font"):
         draw_emoji("\u2603")

@@ -61,8 +61,7 @@ def load(quick: bool = False) -> Brain:
     """Read the template from the nilearn package; nothing is downloaded."""
     image = datasets.load_mni152_template(resolution=1)
     white = datasets.load_mni152_wm_template(resolution=1)
-    found = white.get_fdata(dtype=np.float32) > WHITE
-    return Brain(image, found, QUICK_BLOCKS if quick else BLOCKS)
+    return Brain(image, white.get_fdata(dtype=np.float32) > WHITE, QUICK_BLOCKS if quick else BLOCKS)
 
 
 def write_volumes(brain: Brain, folder: Path) -> Path:

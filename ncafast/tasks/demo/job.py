@@ -1,4 +1,4 @@
-"""The demo from data to summary: the task's own train and predict, two baselines, pictures, a measurement."""
+"""The demo from data to summary: the commands of the task, two baselines, a measurement."""
 
 from __future__ import annotations
 
@@ -6,29 +6,40 @@ import contextlib
 import dataclasses
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import nibabel as nib
 import numpy as np
-from tqdm import tqdm
 
 from ncafast.models import MedNCA
 from ncafast.tasks.base import load
-from ncafast.tasks.demo import baselines, brain, gallery, speed, summary
+from ncafast.tasks.demo import baselines, brain, speed, summary
 from ncafast.tasks.demo.config import DemoConfig
-from ncafast.tasks.mednca import PredictConfig, Result, TrainConfig, predict, train
-from ncafast.tasks.mednca.metrics import score
+from ncafast.tasks.mednca import (
+    AnimateConfig,
+    EvaluateConfig,
+    PredictConfig,
+    Result,
+    TrainConfig,
+    animate,
+    predict,
+    train,
+)
 from ncafast.tasks.mednca.model_file import TrainedModel
 from ncafast.tasks.mednca.task import TASK
 from ncafast.utils.devices import resolve_device
 from ncafast.utils.outputs import check_folder
+from ncafast.utils.progress import say
+from ncafast.viz.figures import write_png
 
 BATCH, CROP = 2, 48  # slices at once, and the side of the random squares cut from them
 _RUN_FILES = (
     *("config.json", "split.json", "resume.pt", "history.csv", "history.json", "curves.png", "log.txt"),
     *("best.safetensors", "last.safetensors"),
 )
+FPS = 2.7  # of the animation
 RUNS = 5  # a cell fires by chance: the segmentation is the mean over so many runs
 SPEED, QUICK_SPEED = (2, 96, 15), (2, 48, 3)  # batch, side in cells, rounds
 
@@ -42,28 +53,32 @@ def run(config: DemoConfig) -> None:
     """
     if config.epochs < 1:
         raise ValueError(f"epochs={config.epochs} is not allowed; give a whole number from 1")
-    clock = _Clock()
-    _claim(config.output)
-    data = brain.load(config.quick)
-    tqdm.write(_intention(config, data))
-    options = _options(config, brain.write_volumes(data, config.output / "data"))
-    clock.lap("prepare")
-    result = _train(options)
-    shutil.copyfile(result.last, config.output / "model.safetensors")
-    clock.lap("train")
-    trained = load(TASK, config.output / "model.safetensors", resolve_device("cpu"))
-    assert isinstance(trained.model, MedNCA)
-    found = _segment(config, trained, data)
-    clock.lap("predict")
-    quality = _quality(data, found)
-    gallery.write(config.output, data, trained, found, result.history, quality["dice"], config.seed)
-    clock.lap("draw")
-    tqdm.write("measuring the speed beside plain PyTorch")
-    speeds = speed.compare(trained.model, *(QUICK_SPEED if config.quick else SPEED))
-    clock.lap("measure")
+    seconds: dict[str, float] = {}
+    with _timed(seconds, "prepare"):
+        _claim(config.output)
+        data = brain.load(config.quick)
+        say(_intention(config, data))
+        options = _options(config, brain.write_volumes(data, config.output / "data"))
+    with _timed(seconds, "train"):
+        result = _train(options)
+        shutil.copyfile(result.last, config.output / "model.safetensors")
+        shutil.copyfile(options.output / "curves.png", config.output / "curves.png")
+    with _timed(seconds, "predict"):
+        _segment(config, data)
+    with _timed(seconds, "score"):
+        trained = load(TASK, config.output / "model.safetensors", resolve_device("cpu"))
+        assert isinstance(trained.model, MedNCA)
+        quality = _quality(config, trained, data)
+    with _timed(seconds, "draw"):
+        film = config.output / "automaton.gif"
+        animate(AnimateConfig(input=_held_out(config, "images"), output=film, fps=FPS, **_shared(config)))
+    say("measuring the speed beside plain PyTorch")
+    with _timed(seconds, "measure"):
+        speeds = speed.compare(trained.model, *(QUICK_SPEED if config.quick else SPEED))
+    seconds["total"] = sum(seconds.values())
     facts = quality | speeds | summary.surroundings(config, trained.model, data)
     facts["epochs"] = len(result.history)
-    facts["seconds"] = clock.seconds()
+    facts["seconds"] = {name: round(value, 1) for name, value in seconds.items()}
     summary.write(config.output, facts)
     print(summary.table(facts, config.output), flush=True)
 
@@ -128,53 +143,43 @@ def _train(options: TrainConfig) -> Result:
         return train(options)
 
 
-def _segment(config: DemoConfig, trained: TrainedModel, data: brain.Brain) -> brain.Array:
-    """Segment the held-out volume as `ncafast predict mednca` does: [X, Y, Z] bool."""
+def _held_out(config: DemoConfig, kind: Literal["images", "labels"]) -> Path:
+    return config.output / "data" / f"{kind}Ts" / f"{brain.HELD_OUT}.nii.gz"
+
+
+def _shared(config: DemoConfig, **options: Any) -> dict[str, Any]:
+    """The options of all commands that run the trained model, and these."""
+    shared = {"model": config.output / "model.safetensors", "seed": config.seed, "device": "cpu"}
+    return shared | {"progress": config.progress, "overwrite": True} | options
+
+
+def _segment(config: DemoConfig, data: brain.Brain) -> None:
+    """Segment the held-out volume as `ncafast predict mednca` does."""
     labels = config.output / "data" / f"{brain.HELD_OUT}-predicted.nii.gz"
-    predict(
-        PredictConfig(
-            model=trained.path,
-            input=config.output / "data" / "imagesTs" / f"{brain.HELD_OUT}.nii.gz",
-            output=labels,
-            runs=1 if config.quick else RUNS,
-            overlay=False,
-            seed=config.seed,
-            device="cpu",
-            progress=config.progress,
-        )
-    )
+    options = _shared(config, input=_held_out(config, "images"), output=labels, overlay=False)
+    predict(PredictConfig(**options, runs=1 if config.quick else RUNS))
     found = np.asarray(nib.Nifti1Image.from_filename(labels).dataobj) > 0
     brain.write_prediction(data, found, config.output / "white-matter.nii.gz")
     labels.unlink()  # the same voxels, without the template around them
-    return found
 
 
-def _quality(data: brain.Brain, found: brain.Array) -> dict[str, Any]:
-    result = score(found, data.truth(brain.HELD_OUT), (1.0, 1.0, 1.0))
+def _quality(config: DemoConfig, trained: TrainedModel, data: brain.Brain) -> dict[str, Any]:
+    """Scores of the held-out volume as `ncafast evaluate mednca` has them, and of two ways without any learning."""
+    images, labels = _held_out(config, "images").parent, _held_out(config, "labels").parent
+    options = _shared(config, images=images, labels=labels, subset="all", runs=1 if config.quick else RUNS)
+    scores = TASK.evaluate(trained, EvaluateConfig(**options))
+    write_png(config.output / "overlay.png", scores.pictures["best.png"])
     threshold = baselines.best_threshold(data)
-    return {
-        "dice": result.dice,
+    return scores.mean | {
         "threshold_dice": baselines.threshold_dice(data, threshold),
         "copy_dice": baselines.copy_dice(data),
-        "iou": result.iou,
-        "hd95_mm": result.hd95,
         "threshold": threshold,
     }
 
 
-class _Clock:
-    """Seconds per part of the demo."""
-
-    def __init__(self) -> None:
-        self._last = time.perf_counter()
-        self._laps: dict[str, float] = {}
-
-    def lap(self, name: str) -> None:
-        now = time.perf_counter()
-        self._laps[name] = now - self._last
-        self._last = now
-
-    def seconds(self) -> dict[str, float]:
-        """Rounded to 0.1 s, with the total."""
-        laps = self._laps | {"total": sum(self._laps.values())}
-        return {name: round(value, 1) for name, value in laps.items()}
+@contextlib.contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    """Note how long a part of the demo takes."""
+    started = time.perf_counter()
+    yield
+    seconds[name] = time.perf_counter() - started

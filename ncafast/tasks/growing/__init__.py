@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ncafast.tasks import on_demand
 from ncafast.tasks.growing.options import AnimateConfig, EvaluateConfig, TrainConfig
@@ -23,7 +23,4 @@ train: Callable[[TrainConfig], Result] = on_demand.command("train", "growing")
 evaluate: Callable[[EvaluateConfig], Healing] = on_demand.command("evaluate", "growing")
 animate: Callable[[AnimateConfig], Path] = on_demand.command("animate", "growing")
 
-
-def __getattr__(name: str) -> Any:
-    homes = {"Healing": "ncafast.tasks.growing.regeneration", "Result": "ncafast.train"}
-    return on_demand.attribute(__name__, "growing", homes, name)
+__getattr__ = on_demand.attributes(__name__, Healing="regeneration", Result="ncafast.train")

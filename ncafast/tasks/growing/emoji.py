@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
+from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont
 
 from ncafast.tasks.growing.target import TargetError
@@ -16,11 +16,6 @@ _NAMES = (
     "Apple Color Emoji.ttc",
     "TwitterColorEmoji-SVGinOT.ttf",
 )
-_FOLDERS = {
-    "win32": ("C:/Windows/Fonts",),
-    "darwin": ("/System/Library/Fonts", "/Library/Fonts", "~/Library/Fonts"),
-}
-_LINUX = ("/usr/share/fonts", "/usr/local/share/fonts", "~/.local/share/fonts", "~/.fonts")
 _SIZES = (109, 160, 128, 136, 96, 64)  # a font of bitmaps exists in one size only: Noto's 109, Apple's 160
 
 
@@ -47,12 +42,10 @@ def draw_emoji(text: str, font: Path | None = None) -> Image.Image:
 
 
 def _find() -> Path:
-    folders = [Path(folder).expanduser() for folder in _FOLDERS.get(sys.platform, _LINUX)]
+    fonts = {Path(path).name: Path(path) for path in sorted(font_manager.findSystemFonts(), reverse=True)}
     for name in _NAMES:
-        for folder in folders:
-            found = next(iter(sorted(folder.rglob(name))), None) if folder.is_dir() else None
-            if found is not None:
-                return found
+        if name in fonts:
+            return fonts[name]
     raise TargetError(
         "no colour emoji font is found on this machine; give one with --font, such as NotoColorEmoji.ttf, "
         "or give an image file with --image"

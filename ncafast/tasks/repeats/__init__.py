@@ -6,7 +6,7 @@ its options from the same classes. Both go on where they were stopped.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ncafast.tasks import on_demand
 
@@ -14,10 +14,6 @@ if TYPE_CHECKING:
     from ncafast.tasks.repeats.folds import crossvalidate
     from ncafast.tasks.repeats.grid import search
 
-_HOME = {"crossvalidate": "folds", "search": "grid"}
-
 __all__ = ["crossvalidate", "search"]
 
-
-def __getattr__(name: str) -> Any:
-    return on_demand.attribute(__name__, "training", _HOME, name)
+__getattr__ = on_demand.attributes(__name__, crossvalidate="folds", search="grid")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ncafast.tasks import on_demand
 from ncafast.tasks.selfclassify.options import AnimateConfig, EvaluateConfig, PredictConfig, TrainConfig
@@ -28,7 +28,4 @@ evaluate: Callable[[EvaluateConfig], Scores] = on_demand.command("evaluate", "se
 predict: Callable[[PredictConfig], Predictions] = on_demand.command("predict", "selfclassify")
 animate: Callable[[AnimateConfig], Path] = on_demand.command("animate", "selfclassify")
 
-
-def __getattr__(name: str) -> Any:
-    homes = {"Predictions": "prediction", "Result": "ncafast.train", "Scores": "scores"}
-    return on_demand.attribute(__name__, "selfclassify", homes, name)
+__getattr__ = on_demand.attributes(__name__, Predictions="prediction", Result="ncafast.train", Scores="scores")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ncafast.tasks import on_demand
 from ncafast.tasks.texture.options import AnimateConfig, EvaluateConfig, StudyConfig, TrainConfig
@@ -27,7 +27,6 @@ train: Callable[[TrainConfig], Result] = on_demand.command("train", "texture")
 evaluate: Callable[[EvaluateConfig], Scores] = on_demand.command("evaluate", "texture")
 animate: Callable[[AnimateConfig], Path] = on_demand.command("animate", "texture")
 
-
-def __getattr__(name: str) -> Any:
-    homes = {"Result": "ncafast.train", "Scores": "scores", "Study": "dynamics", "study": "dynamics"}
-    return on_demand.attribute(__name__, "texture", homes, name)
+__getattr__ = on_demand.attributes(
+    __name__, Result="ncafast.train", Scores="scores", Study="dynamics", study="dynamics"
+)

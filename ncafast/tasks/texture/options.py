@@ -9,24 +9,14 @@ from typing import Literal
 from ncafast.tasks.image_options import ImageLimit, ImageOptions, ValueRange
 from ncafast.tasks.options import Progress, Runtime
 from ncafast.train.settings import Schedule, Settings
+from ncafast.utils.renamed import Renamed
 
 Loss = Literal["auto", "patches", "sliced", "gram"]
 Flow = Literal["lucas-kanade", "raft", "spynet"]
 
 
 @dataclass(kw_only=True)
-class TrainConfig(ImageOptions, Settings):
-    """Train a texture automaton on one image.
-
-    Runs until all epochs are done. If the run is stopped, even by a power cut, give the same
-    command again: it goes on where it was and ends with the same weights.
-    """
-
-    image: Path
-    """The sample: an image in any format that Pillow reads."""
-
-    output: Path = Path("texture-run")
-
+class _Sample(ImageOptions):
     size: int = 128
     """The sample is scaled so that its square crop has this side, in pixels."""
 
@@ -41,6 +31,32 @@ class TrainConfig(ImageOptions, Settings):
     weights: Path | None = None
     """File of VGG16 weights with torchvision's names; the first layers suffice. Left out: torchvision's own file in
     torch's cache, if it is there. Nothing is downloaded."""
+
+
+@dataclass(kw_only=True)
+class _Motion(Renamed):
+    steps_per_frame: int = 32
+    """Steps of the automaton from one frame to the next, as in the paper on emergent dynamics."""
+
+    flow: Flow = "lucas-kanade"
+    """Optical flow by: lucas-kanade (no weights), raft (torchvision's raft_small), spynet (as in that paper)."""
+
+    flow_weights: Path | None = None
+    """File of weights for raft or spynet. Left out: raft's own in torch's cache. Nothing is downloaded."""
+
+
+@dataclass(kw_only=True)
+class TrainConfig(_Sample, Settings):
+    """Train a texture automaton on one image.
+
+    Runs until all epochs are done. If the run is stopped, even by a power cut, give the same
+    command again: it goes on where it was and ends with the same weights.
+    """
+
+    image: Path
+    """The sample: an image in any format that Pillow reads."""
+
+    output: Path = Path("texture-run")
 
     state_channels: int = 12
     """Numbers each cell keeps; the first three are red, green and blue."""
@@ -117,7 +133,7 @@ class AnimateConfig(Runtime, Progress):
 
 
 @dataclass
-class EvaluateConfig(Runtime, ImageLimit, Progress):
+class EvaluateConfig(Runtime, ImageLimit, _Motion, Progress):
     """Measure a trained texture automaton: distance from its sample over time, and the strength of its motion."""
 
     image: Path | None = None
@@ -144,21 +160,12 @@ class EvaluateConfig(Runtime, ImageLimit, Progress):
     frames: int = 20
     """Frames that motion is measured over, after the last of --at."""
 
-    steps_per_frame: int = 32
-    """Steps of the automaton from one frame to the next, as in the paper on emergent dynamics."""
-
-    flow: Flow = "lucas-kanade"
-    """Optical flow by: lucas-kanade (no weights), raft (torchvision's raft_small), spynet."""
-
-    flow_weights: Path | None = None
-    """File of weights for raft or spynet. Left out: raft's own in torch's cache. Nothing is downloaded."""
-
     seed: int = field(default=0, kw_only=True)
     """Random seed of the fire masks, and of the projections of the distance."""
 
 
 @dataclass
-class StudyConfig(ImageOptions, Progress):
+class StudyConfig(_Sample, _Motion, Progress):
     """Train textures over channels and hidden widths, and measure how strongly each one moves.
 
     The study of "Emergent Dynamics in Neural Cellular Automata" (Xu et al. 2024). A study that was stopped goes on with
@@ -180,19 +187,6 @@ class StudyConfig(ImageOptions, Progress):
     seeds: tuple[int, ...] = (0,)
     """Trainings per pair, each with its own seed; the heat map shows their mean."""
 
-    size: int = 128
-    """Side of the sample's square crop after scaling, in pixels, as for training."""
-
-    crop: int | None = None
-    """Side of the square that is cut from the middle of the sample, in the image's own pixels. Left out: the largest
-    that fits."""
-
-    loss: Loss = "auto"
-    """Distance from the sample: patches, sliced, gram or auto, as `ncafast train texture --help` explains."""
-
-    weights: Path | None = None
-    """File of VGG16 weights, as for training. Left out: torchvision's own file in torch's cache, if it is there."""
-
     epochs: int = 10
     """Epochs of 100 training steps, for every training."""
 
@@ -202,17 +196,8 @@ class StudyConfig(ImageOptions, Progress):
     frames: int = 100
     """Frames that motion is measured over; 100 in the paper."""
 
-    steps_per_frame: int = 32
-    """Steps of the automaton from one frame to the next; 32 in the paper."""
-
     start: int = 512
     """Steps before the first frame, so that the forming of the texture is not counted as motion."""
-
-    flow: Flow = "lucas-kanade"
-    """Optical flow by: lucas-kanade (no weights), raft (torchvision's raft_small), spynet (as the paper)."""
-
-    flow_weights: Path | None = None
-    """File of weights for raft or spynet. Left out: raft's own in torch's cache. Nothing is downloaded."""
 
     device: str = "auto"
     """auto, cpu, cuda or cuda:1. auto takes a GPU if there is one."""
