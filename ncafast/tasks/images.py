@@ -12,7 +12,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -43,6 +43,8 @@ class Reading:
     """See `ImageOptions`. earlier: as versions before these options did it, for models that they trained: greys of more
     than 8 bits by the values of each image, nothing turned upright."""
     max_pixels: int = MAX_PIXELS
+    notes: Notes = field(default_factory=Notes, compare=False)
+    """What a user should know of the images that were read so."""
 
     @classmethod
     def of(cls, options: ImageOptions) -> Reading:
@@ -50,13 +52,12 @@ class Reading:
         return cls(options.value_range, options.max_pixels)
 
 
-def read_image(path: Path, reading: Reading | None = None, notes: Notes | None = None) -> Image.Image:
+def read_image(path: Path, reading: Reading | None = None) -> Image.Image:
     """The first frame of an image file, upright.
 
     Args:
         path: a file in any format that Pillow reads.
         reading: by default `Reading()`.
-        notes: collects what a user should know of how it was read.
 
     Returns:
         An image of mode L, RGB, or, if anything may be transparent, RGBA.
@@ -79,19 +80,19 @@ def read_image(path: Path, reading: Reading | None = None, notes: Notes | None =
     except OSError as error:
         raise _error(str(path), f"cannot be opened ({error.strerror}); see to it or leave it out") from error
     with file:
-        return decode(file, str(path), reading, notes)
+        return decode(file, str(path), reading)
 
 
-def decode(file: BinaryIO, name: str, reading: Reading | None = None, notes: Notes | None = None) -> Image.Image:
+def decode(file: BinaryIO, name: str, reading: Reading | None = None) -> Image.Image:
     """The same from a binary file that is open; `name` is what errors call it."""
-    reading, notes = reading or Reading(), notes or Notes()
+    reading = reading or Reading()
     with _one_line(file, name, reading.max_pixels), _limited(reading.max_pixels), Image.open(file) as opened:
         if min(opened.size) < 1:
             raise _error(name, f"has no pixels ({opened.width} x {opened.height}); copy it anew or leave it out")
-        image = _eight_bits(file, opened, name, reading, notes)
-        image = _upright(opened, image, name, reading, notes)
+        image = _eight_bits(file, opened, name, reading)
+        image = _upright(opened, image, name, reading)
         if _has_frames(opened):
-            notes.add(image_notes.FRAMES, name)
+            reading.notes.add(image_notes.FRAMES, name)
         return image
 
 
@@ -102,7 +103,7 @@ def on_white(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
 
 
-def _eight_bits(file: BinaryIO, opened: ImageFile.ImageFile, name: str, reading: Reading, notes: Notes) -> Image.Image:
+def _eight_bits(file: BinaryIO, opened: ImageFile.ImageFile, name: str, reading: Reading) -> Image.Image:
     """The pixels as L, RGB or RGBA."""
     earlier = reading.value_range == "earlier"
     values = read_values(opened, lambda: Image.open(file), colours=not earlier)
@@ -112,22 +113,22 @@ def _eight_bits(file: BinaryIO, opened: ImageFile.ImageFile, name: str, reading:
             return (opened.convert("LA") if opened.mode == "La" else opened).convert("RGBA")
         return opened.convert("L" if opened.mode in ("1", "L") else "RGB")
     if reading.value_range == "earlier":
-        notes.add(image_notes.EARLIER_RANGE, name)
+        reading.notes.add(image_notes.EARLIER_RANGE, name)
         return replace(values, alpha=None, white_is_zero=False).to_image("image")
     if values.assumed and reading.value_range == "format":
-        notes.add(image_notes.INT32, name)
+        reading.notes.add(image_notes.INT32, name)
     return values.to_image(reading.value_range)
 
 
-def _upright(opened: ImageFile.ImageFile, image: Image.Image, name: str, reading: Reading, notes: Notes) -> Image.Image:
+def _upright(opened: ImageFile.ImageFile, image: Image.Image, name: str, reading: Reading) -> Image.Image:
     """The image turned as its EXIF data says. Of TIFF files, Pillow has done that already."""
     try:
         orientation = opened.getexif().get(_ORIENTATION, 1)
     except Exception:  # EXIF data is no part of the pixels, which are there
-        notes.add(image_notes.ORIENTATION, name)
+        reading.notes.add(image_notes.ORIENTATION, name)
         return image
     if reading.value_range == "earlier" and orientation in range(2, 9):
-        notes.add(image_notes.EARLIER_ORIENTATION, name)
+        reading.notes.add(image_notes.EARLIER_ORIENTATION, name)
         return image
     image.info = {}  # else, it is corrupt EXIF data that may be read again
     image.getexif()[_ORIENTATION] = orientation

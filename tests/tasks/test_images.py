@@ -18,7 +18,6 @@ from ncafast.tasks.classification import AnimateConfig, EvaluateConfig, PredictC
 from ncafast.tasks.classification.images import read_image as read_square
 from ncafast.tasks.growing.target import Target, read_target
 from ncafast.tasks.image_files import list_images
-from ncafast.tasks.image_notes import Notes
 from ncafast.tasks.images import ImageError, Reading, read_image
 from ncafast.tasks.selfclassify.images import ENDINGS, read_digit
 from ncafast.tasks.texture.sample import read_sample
@@ -63,13 +62,13 @@ def test_every_task_sees_images_as_viewers_show_them(tmp_path, ending, turn):
 
 
 def test_notes_name_the_first_image_and_say_each_thing_once(tmp_path, capsys):
-    notes, image = Notes(), by_mode()["RGB"]
+    reading, image = Reading(), by_mode()["RGB"]
     for number in range(3):
         path = saved(tmp_path / f"{number}.gif", image, save_all=True, append_images=[image.rotate(90)])
         with Image.open(path) as file:
-            np.testing.assert_array_equal(np.array(read_image(path, notes=notes)), np.array(file.convert("RGB")))
-    read_image(written(tmp_path / "i.tif", tiff(levels((3, 3, 1)).astype(np.int32))), notes=notes)
-    notes.say()
+            np.testing.assert_array_equal(np.array(read_image(path, reading)), np.array(file.convert("RGB")))
+    read_image(written(tmp_path / "i.tif", tiff(levels((3, 3, 1)).astype(np.int32))), reading)
+    reading.notes.say()
     first, second = capsys.readouterr().out.splitlines()
     assert first == f"note: {tmp_path / '0.gif'} and 2 more: several frames or pages, of which only the first is read"
     assert second.startswith(f"note: {tmp_path / 'i.tif'}: 32-bit integers, read as 0 to 65535")
@@ -169,9 +168,9 @@ def test_every_hint_ends_in_what_to_do():
 def test_corrupt_exif_data_does_not_make_an_image_unreadable(tmp_path, capsys):
     image = by_mode()["RGB"]
     path = saved(tmp_path / "a.png", image, exif=b"Exif\0\0nothing of the kind")
-    notes = Notes()
-    np.testing.assert_array_equal(np.array(read_image(path, notes=notes)), np.array(image))
-    assert notes.lines() == [
+    reading = Reading()
+    np.testing.assert_array_equal(np.array(read_image(path, reading)), np.array(image))
+    assert reading.notes.lines() == [
         f"note: {path}: its EXIF data is corrupt, so it is read as it is stored, perhaps not upright"
     ]
 

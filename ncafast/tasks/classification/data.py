@@ -17,7 +17,6 @@ from ncafast.tasks.classification.images import read_image, resize_all
 from ncafast.tasks.classification.items import Item, Source
 from ncafast.tasks.classification.options import TrainConfig
 from ncafast.tasks.classification.sources import open_source
-from ncafast.tasks.image_notes import Notes
 from ncafast.tasks.images import ImageError, Reading
 from ncafast.train.split_files import held_out_by_chance, split_by_lists
 from ncafast.utils.progress import Bar, say
@@ -72,11 +71,11 @@ def load_sides(config: TrainConfig, reading: Reading | None = None) -> Sides:
     used = [item.label for side in sides for item in side]
     for line in (*notes, *describe(source.classes, used)):
         say(line)
-    seen = Notes()
-    how = config.progress, reading or Reading.of(config), seen
-    train, bad = read_items(sides[0], source.classes, config.size, *how)
-    held_out, worse = read_items(sides[1], source.classes, config.size, *how)
-    seen.say()
+    reading = reading or Reading.of(config)
+    (train, bad), (held_out, worse) = (
+        read_items(side, source.classes, config.size, config.progress, reading) for side in sides
+    )
+    reading.notes.say()
     skipped += [*bad, *worse]
     for reason in skipped:
         say(f"skipped: {reason}")
@@ -140,9 +139,8 @@ def read_items(
     size: int,
     progress: bool = False,
     reading: Reading | None = None,
-    notes: Notes | None = None,
 ) -> tuple[Images, list[str]]:
-    """The images that can be read, and one line for each that cannot; `notes` collects how they were read."""
+    """The images that can be read, and one line for each that cannot."""
     number = {name: k for k, name in enumerate(classes)}
     names, pixels, labels, skipped = [], [], [], []
     from_files = any(isinstance(item.source, Path) for item in items)
@@ -151,7 +149,7 @@ def read_items(
             bar.advance({})
             try:
                 if isinstance(item.source, Path):
-                    image = read_image(item.source, size, reading, notes)
+                    image = read_image(item.source, size, reading)
                 else:
                     image = resize_all(item.source[None], size)[0]
             except ImageError as error:

@@ -9,7 +9,6 @@ import numpy as np
 from PIL import Image
 
 from ncafast.tasks import images
-from ncafast.tasks.image_notes import Notes
 from ncafast.tasks.images import Reading, on_white
 
 Array = np.ndarray[Any, Any]
@@ -17,18 +16,17 @@ Array = np.ndarray[Any, Any]
 ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp")
 
 
-def read_image(path: Path, size: int, reading: Reading | None = None, notes: Notes | None = None) -> Array:
+def read_image(path: Path, size: int, reading: Reading | None = None) -> Array:
     """[size, size, 3] uint8, with white behind what is transparent.
 
     Args:
         path: a file in any format that Pillow reads.
         size: side of the square that the image is shrunk or enlarged to, whatever its aspect ratio.
         reading: how values of more than 8 bits are scaled, and how many pixels are too many.
-        notes: collects what a user should know of how it was read.
 
     Raises ImageError for a file that is no image, corrupt or too large.
     """
-    image = on_white(images.read_image(path, reading, notes)).convert("RGB")
+    image = on_white(images.read_image(path, reading)).convert("RGB")
     return np.array(image.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=3.0))
 
 

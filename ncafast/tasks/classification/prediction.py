@@ -18,7 +18,6 @@ from ncafast.tasks.classification.inference import Spec
 from ncafast.tasks.classification.options import PredictConfig
 from ncafast.tasks.classification.scores import predictions_csv
 from ncafast.tasks.image_files import list_images, picture_of
-from ncafast.tasks.image_notes import Notes
 from ncafast.tasks.images import ImageError, Reading
 from ncafast.tasks.skipping import each_usable
 from ncafast.utils.outputs import check_apart, check_folder, check_free
@@ -73,11 +72,11 @@ def predict(trained: Trained[Spec], files: Sequence[Path], options: PredictConfi
     Raises:
         ValueError: none of several images can be used.
     """
-    spec, notes = trained.spec, Notes()
+    spec = trained.spec
     reading, drawn = Reading(spec.recipe.value_range, options.max_pixels), itertools.count()
 
     def one(path: Path) -> tuple[Prediction, Tensor]:
-        pixels = torch.from_numpy(read_image(path, spec.recipe.size, reading, notes))
+        pixels = torch.from_numpy(read_image(path, spec.recipe.size, reading))
         probabilities = spec.probabilities(pixels, options.seed, options.views)
         best = int(probabilities.argmax())
         label, picture = spec.recipe.classes[best], None
@@ -89,7 +88,7 @@ def predict(trained: Trained[Spec], files: Sequence[Path], options: PredictConfi
         return Prediction(path, label, float(probabilities[best]), picture), probabilities
 
     done, skipped = each_usable(files, one, ImageError, "classifying", options.progress)
-    notes.say()
+    reading.notes.say()
     table = options.output / _TABLE
     root = options.input if options.input.is_dir() else options.input.parent
     names = [str(prediction.image.relative_to(root)) for prediction, _ in done]

@@ -17,7 +17,6 @@ from ncafast.tasks.classification.items import Item, Source
 from ncafast.tasks.classification.metrics import Metrics, measure
 from ncafast.tasks.classification.options import EvaluateConfig
 from ncafast.tasks.classification.sources import open_source
-from ncafast.tasks.image_notes import Notes
 from ncafast.tasks.images import Reading
 from ncafast.tasks.report import Report
 from ncafast.train.run_folder import read_split
@@ -85,9 +84,9 @@ def score(trained: Trained[Spec], options: EvaluateConfig) -> Scores:
             f"{options.data}: has the class {unknown[0]!r}, which the model does not know; "
             f"it knows {', '.join(recipe.classes[:12])}"
         )
-    reading, notes = Reading(recipe.value_range, options.max_pixels), Notes()
-    images, bad = read_items(chosen, recipe.classes, recipe.size, options.progress, reading, notes)
-    notes.say()
+    reading = Reading(recipe.value_range, options.max_pixels)
+    images, bad = read_items(chosen, recipe.classes, recipe.size, options.progress, reading)
+    reading.notes.say()
     skipped = (*source.skipped, *bad)
     for reason in skipped:
         say(f"skipped: {reason}")

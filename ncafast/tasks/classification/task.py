@@ -17,7 +17,6 @@ from ncafast.tasks.classification.options import AnimateConfig, EvaluateConfig, 
 from ncafast.tasks.classification.prediction import inputs, predict
 from ncafast.tasks.classification.scores import VIEWS, score
 from ncafast.tasks.classification.sources import open_source
-from ncafast.tasks.image_notes import Notes
 from ncafast.tasks.images import Reading
 from ncafast.train.run_folder import RunFolder
 from ncafast.utils.devices import resolve_device
@@ -75,10 +74,9 @@ class ClassificationTask(Task[Spec]):
 
     def frames(self, trained: Trained[Spec], options: AnimateConfig) -> Iterable[Array]:
         """An image's channels after every step, and the probabilities that the classes would have."""
-        spec, notes = trained.spec, Notes()
-        reading = Reading(spec.recipe.value_range, options.max_pixels)
-        pixels = torch.from_numpy(read_image(options.input, spec.recipe.size, reading, notes))
-        notes.say()
+        spec, reading = trained.spec, Reading(trained.spec.recipe.value_range, options.max_pixels)
+        pixels = torch.from_numpy(read_image(options.input, spec.recipe.size, reading))
+        reading.notes.say()
         states = spec.states(pixels, options.seed)
         probabilities = [spec.classifier.head(state[None]).softmax(1)[0].tolist() for state in states]
         return list(pictures.film(states, probabilities, spec.recipe, options.input.name))

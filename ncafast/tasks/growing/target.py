@@ -13,7 +13,6 @@ import torch
 from PIL import Image, ImageColor
 from torch import Tensor
 
-from ncafast.tasks.image_notes import Notes
 from ncafast.tasks.images import ImageError, Reading, decode, read_image
 
 ALIVE = 0.1  # a cell with no more alpha in its neighbourhood is dead (GrowingNCA's alive mask)
@@ -87,9 +86,9 @@ def read_target(
         ImageError: no such file, no image, a corrupt one or one that is too large.
         TargetError: nothing visible, or nothing that says what is background.
     """
-    notes = Notes()
-    target = make_target(read_image(path, reading, notes), str(path), size=size, padding=padding, background=background)
-    notes.say()
+    reading = reading or Reading()
+    target = make_target(read_image(path, reading), str(path), size=size, padding=padding, background=background)
+    reading.notes.say()
     return target
 
 

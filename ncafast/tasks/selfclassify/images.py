@@ -11,7 +11,6 @@ from PIL import Image
 from torch import Tensor
 
 from ncafast.tasks import images
-from ncafast.tasks.image_notes import Notes
 from ncafast.tasks.images import ImageError, Reading, on_white
 from ncafast.tasks.selfclassify.states import ink
 
@@ -25,7 +24,6 @@ def read_digit(
     size: int = 28,
     tone: Literal["auto", "light", "dark"] = "auto",
     reading: Reading | None = None,
-    notes: Notes | None = None,
 ) -> Tensor:
     """One image as [H, W] float32 from 0 to 1, its ink light.
 
@@ -34,12 +32,11 @@ def read_digit(
         size: cells along the longer side, to which larger images are scaled down; 0 for none.
         tone: whether the ink is lighter or darker than the background; auto takes the edge for background.
         reading: how values of more than 8 bits are scaled, and how many pixels are too many.
-        notes: collects what a user should know of how it was read.
 
     Raises:
         ImageError: unreadable, or nothing to see.
     """
-    page = on_white(images.read_image(path, reading, notes)).convert("L")
+    page = on_white(images.read_image(path, reading)).convert("L")
     grey = np.asarray(page, np.float32) / 255  # [H, W]
     light = tone == "light" or (tone == "auto" and np.median(_edge(grey)) < 0.5)
     grey = grey if light else 1 - grey

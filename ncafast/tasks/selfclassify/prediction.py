@@ -11,7 +11,6 @@ import torch
 from ncafast.files import write_text
 from ncafast.tasks.base import Trained
 from ncafast.tasks.image_files import list_images, picture_of
-from ncafast.tasks.image_notes import Notes
 from ncafast.tasks.images import ImageError, Reading
 from ncafast.tasks.selfclassify import pictures
 from ncafast.tasks.selfclassify.images import ENDINGS, read_digit
@@ -65,15 +64,15 @@ def predict(trained: Trained[int], files: Sequence[Path], options: PredictConfig
     Raises:
         ValueError: none of the images can be used.
     """
-    notes = Notes()
+    reading = Reading.of(options)
 
     def one(path: Path) -> Prediction:
-        named = _classify(trained, path, options, notes)
+        named = _classify(trained, path, options, reading)
         say(f"{path.name}: {named.digit} ({100 * named.share:.0f} % of the cells)")
         return named
 
     found, skipped = each_usable(files, one, ImageError, "classifying")
-    notes.say()
+    reading.notes.say()
     table = options.output / _TABLE
     rows = [
         {"image": printable(item.image.name), "digit": item.digit, "share_of_cells": f"{item.share:.4f}"}
@@ -98,8 +97,8 @@ def inputs(options: PredictConfig) -> list[Path]:
     return files
 
 
-def _classify(trained: Trained[int], path: Path, options: PredictConfig, notes: Notes) -> Prediction:
-    image = read_digit(path, size=options.size, tone=options.ink, reading=Reading.of(options), notes=notes)
+def _classify(trained: Trained[int], path: Path, options: PredictConfig, reading: Reading) -> Prediction:
+    image = read_digit(path, size=options.size, tone=options.ink, reading=reading)
     device = next(trained.model.parameters()).device
     steps = options.steps or 2 * trained.spec
     counts = sorted({max(1, round(steps * part / (_STATES - 1))) for part in range(1, _STATES)})

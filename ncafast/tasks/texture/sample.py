@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ncafast.tasks.image_notes import Notes
 from ncafast.tasks.images import Reading, on_white, read_image
 
 MOST_SIZE = 4096
@@ -32,8 +31,8 @@ def read_sample(path: Path, size: int, crop: int | None = None, reading: Reading
     """
     if not _LEAST_SIZE <= size <= MOST_SIZE:
         raise ValueError(f"size={size} is not allowed; give a whole number from {_LEAST_SIZE} to {MOST_SIZE}")
-    notes = Notes()
-    image = on_white(read_image(path, reading, notes)).convert("RGB")
+    reading = reading or Reading()
+    image = on_white(read_image(path, reading)).convert("RGB")
     side = min(image.size) if crop is None else crop
     if not 1 <= side <= min(image.size):
         raise ValueError(
@@ -44,7 +43,7 @@ def read_sample(path: Path, size: int, crop: int | None = None, reading: Reading
     pixels = np.asarray(image)[top : top + side, left : left + side]  # Image.crop has a limit of its own
     if (pixels == pixels[0, 0]).all():
         raise ValueError(f"{path}: is of one colour, so there is no texture in it; give another --image or --crop")
-    notes.say()
+    reading.notes.say()
     scaled = Image.fromarray(pixels).resize((size, size), Image.Resampling.LANCZOS)
     return torch.from_numpy(np.array(scaled)).permute(2, 0, 1).float().div(255).contiguous()
 
