@@ -21,7 +21,7 @@ def attributes(package: str, **homes: str) -> Callable[[str], Any]:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         home = homes[name]
-        return getattr(_imported(home if "." in home else f"{package}.{home}", package.rpartition(".")[2]), name)
+        return getattr(imported(home if "." in home else f"{package}.{home}", package.rpartition(".")[2]), name)
 
     return find
 
@@ -60,12 +60,12 @@ def run(command: str, task: str, options: Any) -> Any:
     Raises:
         ModuleNotFoundError: a package is missing; the message says how to install it.
     """
-    return getattr(_imported("ncafast.tasks.base", task), command)(find(task), options)
+    return getattr(imported("ncafast.tasks.base", task), command)(find(task), options)
 
 
 def find(task: str) -> Any:
     """The `Task` object of a name in `ncafast.tasks.TASKS`."""
-    return _imported(f"{TASKS[task]}.task", task).TASK
+    return imported(f"{TASKS[task]}.task", task).TASK
 
 
 def options_of(task: str) -> Any:
@@ -73,12 +73,13 @@ def options_of(task: str) -> Any:
     return importlib.import_module(f"{TASKS[task]}.options")
 
 
-def _imported(module: str, task: str) -> Any:
+def imported(module: str, task: str, extra: str = "tasks") -> Any:
+    """A module. Raises ModuleNotFoundError that says how to install the package that the task misses."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("ncafast"):
             raise
         raise ModuleNotFoundError(
-            f"the {task} task needs the package {error.name!r}; run: pip install 'ncafast[tasks]'", name=error.name
+            f"the {task} task needs the package {error.name!r}; run: pip install 'ncafast[{extra}]'", name=error.name
         ) from error

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ncafast.utils.outputs import check_folder, check_free, finished
 from ncafast.utils.progress import Bar
@@ -31,21 +34,11 @@ def check_animation(path: Path, option: str = "--output", overwrite: bool = True
         raise ValueError(f"{option} {path}: is a folder; give the name of a file in it")
     check_folder(option, path.parent)
     check_free(option, [path], overwrite)
-    try:
-        import imageio  # noqa: F401
-    except ImportError:
-        raise ModuleNotFoundError(
-            f"{option} {path}: needs the package imageio; run: pip install 'ncafast[tasks]'", name="imageio"
-        ) from None
-    if path.suffix.lower() == ".mp4":
-        try:
-            import imageio_ffmpeg  # noqa: F401 - imageio's own writer needs it
-        except ImportError:
-            raise ModuleNotFoundError(
-                f"{option} {path}: MP4 needs the package imageio-ffmpeg; run: pip install 'ncafast[video]', "
-                "or give a name that ends in .gif",
-                name="imageio_ffmpeg",
-            ) from None
+    if not find_spec("imageio"):
+        raise ModuleNotFoundError(f"{option} {path}: needs imageio; run: pip install 'ncafast[tasks]'", name="imageio")
+    if path.suffix.lower() == ".mp4" and not find_spec("imageio_ffmpeg"):  # which imageio's own writer needs
+        remedy = "run: pip install 'ncafast[video]', or give a name that ends in .gif"
+        raise ModuleNotFoundError(f"{option} {path}: MP4 needs imageio-ffmpeg; {remedy}", name="imageio_ffmpeg")
 
 
 def write_animation(
@@ -120,8 +113,7 @@ def _write_mp4(path: Path, frames: Iterable[Array], fps: float, hold: float) -> 
     with iio.get_writer(path, format="FFMPEG", fps=fps, codec="libx264", macro_block_size=1) as film:
         for frame in frames:
             height, width = frame.shape[:2]
-            # Players want an even number of rows and columns.
-            even = frame[[*range(height), *[height - 1] * (height % 2)]][:, [*range(width), *[width - 1] * (width % 2)]]
+            even = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), "edge")  # players want even numbers
             film.append_data(even)
             count += 1
         for _ in range(round(hold * fps)):

@@ -5,22 +5,40 @@ Nothing here trains or draws by itself: it prepares data, calls the task as a us
 
 from __future__ import annotations
 
-from ncafast.tasks.demo.config import DemoConfig
+from dataclasses import dataclass
+from pathlib import Path
+
+from ncafast.tasks import on_demand
+from ncafast.utils.renamed import Renamed
 
 __all__ = ["DemoConfig", "run"]
 
 
+@dataclass
+class DemoConfig(Renamed):
+    """Train a small Med-NCA to find white matter in a brain template, try it on unseen slices, time it.
+
+    Takes a few minutes on two CPU cores and no download: the template comes with the package nilearn. The folder it
+    leaves holds the model, the segmentation as NIfTI, pictures, an animation and summary.json.
+    """
+
+    output: Path = Path("ncafast-demo")
+    """Folder for everything the demo writes. An earlier demo in it is replaced."""
+
+    epochs: int = 120
+    """Passes over the training slices."""
+
+    seed: int = 0
+    """Governs everything random: first weights, order of the slices, crops, firing cells."""
+
+    quick: bool = False
+    """Only show that everything works, in well under a minute: few slices, few steps, a poor segmentation."""
+
+    progress: bool = True
+    """Show progress bars."""
+
+
 def run(config: DemoConfig) -> None:
     """Run the demo as configured; see `ncafast.tasks.demo.job.run`."""
-    try:
-        import nilearn  # noqa: F401 - looked for first, so that its absence is said before any work
-
-        from ncafast.tasks.demo import job
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("ncafast"):
-            raise
-        raise ModuleNotFoundError(
-            f"the demo needs the package {error.name!r}; run: pip install 'ncafast[demo]'",
-            name=error.name,
-        ) from error
-    job.run(config)
+    on_demand.imported("nilearn", "demo", "demo")  # its absence is said before any work
+    on_demand.imported("ncafast.tasks.demo.job", "demo", "demo").run(config)

@@ -13,10 +13,10 @@ from typing import Any, Literal
 import nibabel as nib
 import numpy as np
 
+from ncafast.bench import beside
 from ncafast.models import MedNCA
 from ncafast.tasks.base import load
-from ncafast.tasks.demo import baselines, brain, speed, summary
-from ncafast.tasks.demo.config import DemoConfig
+from ncafast.tasks.demo import DemoConfig, baselines, brain, summary
 from ncafast.tasks.mednca import (
     AnimateConfig,
     EvaluateConfig,
@@ -74,7 +74,7 @@ def run(config: DemoConfig) -> None:
         animate(AnimateConfig(input=_held_out(config, "images"), output=film, fps=FPS, **_shared(config)))
     say("measuring the speed beside plain PyTorch")
     with _timed(seconds, "measure"):
-        speeds = speed.compare(trained.model, *(QUICK_SPEED if config.quick else SPEED))
+        speeds = beside.compare(trained.model.model2, trained.model.steps[1], *(QUICK_SPEED if config.quick else SPEED))
     seconds["total"] = sum(seconds.values())
     facts = quality | speeds | summary.surroundings(config, trained.model, data)
     facts["epochs"] = len(result.history)

@@ -13,8 +13,8 @@ import torch
 from ncafast import info
 from ncafast.files import write_text
 from ncafast.models import MedNCA
+from ncafast.tasks.demo import DemoConfig
 from ncafast.tasks.demo.brain import GAP, HELD_OUT, Brain
-from ncafast.tasks.demo.config import DemoConfig
 
 FILES = {
     "model.safetensors": "the trained model",

@@ -45,11 +45,9 @@ def beside_channels(state: Tensor, zoom: int) -> Array:
     columns = int(np.ceil(np.sqrt(len(state))))
     tiles = mosaic(state, columns=columns, limit=1.0)
     image = over_white(state, columns)
-    whole = np.full((max(tiles.shape[0], image.shape[0]), image.shape[1], 3), 255, np.uint8)
-    whole[: image.shape[0]] = image
-    tall = np.full((whole.shape[0], tiles.shape[1], 3), 255, np.uint8)
-    tall[: tiles.shape[0]] = tiles
-    return enlarged(np.concatenate((whole, tall), 1), max(1, zoom // columns))
+    height = max(tiles.shape[0], image.shape[0])
+    both = [np.pad(each, ((0, height - each.shape[0]), (0, 0), (0, 0)), constant_values=255) for each in (image, tiles)]
+    return enlarged(np.concatenate(both, 1), max(1, zoom // columns))
 
 
 def healing(courses: Sequence[Course], grown: Sequence[float]) -> Array:

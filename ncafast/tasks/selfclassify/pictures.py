@@ -55,12 +55,9 @@ def sheet(
 def stack(parts: Sequence[Array]) -> Array:
     """Pictures one below the other, with a narrow gap, filled with white to the widest one."""
     width = max(part.shape[1] for part in parts)
-    rows = []
-    for part in parts:
-        wide = np.full((part.shape[0] + 6, width, 3), 255, np.uint8)
-        wide[3:-3, : part.shape[1]] = part
-        rows.append(wide)
-    return np.concatenate(rows)
+    return np.concatenate(
+        [np.pad(part, ((3, 3), (0, width - part.shape[1]), (0, 0)), constant_values=255) for part in parts]
+    )
 
 
 def legend(width: int) -> Array:

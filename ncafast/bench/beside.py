@@ -1,4 +1,4 @@
-"""Speed and memory of the fine level, ncafast beside plain PyTorch, as `ncafast bench` measures them."""
+"""Speed and memory of one automaton beside plain PyTorch, in a few numbers: what the demo shows of a benchmark."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from ncafast.bench.measure import Measurement
 from ncafast.bench.originals import NCA2D
 from ncafast.bench.providers import Eager, Fused
 from ncafast.measuring.timing import Ceilings
-from ncafast.models import MedNCA
 
 
-def compare(model: MedNCA, batch: int, side: int, rounds: int) -> dict[str, Any]:
-    """Time rollouts of an automaton as wide as the fine level, without and with backward.
+def compare(level: models.NCA2D, steps: int, batch: int, side: int, rounds: int) -> dict[str, Any]:
+    """Time rollouts of a new automaton with these widths on the CPU, without and with backward.
 
     Returns:
         ms_per_step_forward, ms_per_step (forward and backward), the same with _eager, speedup_forward, speedup_train,
@@ -26,12 +25,10 @@ def compare(model: MedNCA, batch: int, side: int, rounds: int) -> dict[str, Any]
     Raises:
         RuntimeError: training cannot be measured here; the message says why.
     """
-    level, device = model.model2, torch.device("cpu")
-    widths = level.c, level.h, level.k, level.fire_rate
-    size = Size(batch, (side, side), model.steps[1])
-    shape = [batch, model.channels, side, side]
+    device, widths = torch.device("cpu"), (level.c, level.h, level.k, level.fire_rate)
+    size, shape = Size(batch, (side, side), steps), [batch, level.c, side, side]
     backend = backends.choose(level.rule, torch.empty(shape))
-    case = Case("demo", "", lambda: NCA2D(*widths), lambda: models.NCA2D(*widths), "fc2.weight", {})
+    case = Case("beside", "", lambda: NCA2D(*widths), lambda: models.NCA2D(*widths), "fc2.weight", {})
     names = (Fused(backend).name, Eager.name)
     found = Measurement(case, size, [Fused(backend), Eager()], device, Ceilings(device)).run([TRAIN, FORWARD], rounds)
     outcomes = {(outcome.provider, outcome.mode): outcome for outcome in found}
