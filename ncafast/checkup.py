@@ -68,6 +68,7 @@ def _published() -> list[Rule]:
         models.TextureNCA(12, 96).rule,
         models.GrowingNCA().rule,
         models.SelfClassifyingNCA().rule,
+        models.BackboneNCA(32, 0.5).rule,
     ]
 
 

@@ -14,12 +14,16 @@ from ncafast import NCA, Rule, models
 MODELS = {
     "NCA": (lambda: NCA(6, 8), (6, "S"), {"steps": 3}),
     "NCA, batch norm, reflect": (lambda: NCA(6, 8, norm="batch", padding="reflect"), (6, "S"), {"steps": 3}),
+    "BackboneNCA": (lambda: models.BackboneNCA(6, 0.5, hidden_size=8), ("S", 6), {"steps": 3}),
+    "BasicNCA2DFast": (lambda: models.BasicNCA2DFast(6, 0.5, None, 8, kernel_size=3), ("S", 6), {"steps": 3}),
     "BasicNCA3D": (lambda: models.BasicNCA3D(6, 0.5, "cpu", hidden_size=8), ("S3", 6), {"steps": 3}),
+    "DyNCA": (lambda: models.DyNCA(6, 3, 8), (6, "S"), {"steps": 3}),
     "GrowingNCA": (lambda: models.GrowingNCA(device="cpu"), ("S", 16), {"steps": 3}),
     "M3DNCA": (lambda: models.M3DNCA(channel_n=6, hidden_size=8, kernel_size=3, steps=2, device="cpu"), ("S3", 1), {}),
     "MaxNCA": (lambda: models.MaxNCA(6, hidden_size=8, device="cpu"), ("S", 6), {"steps": 3}),
     "MedNCA": (lambda: models.MedNCA(6, 8, (3, 3), (2, 2), 2), (1, "S"), {}),
     "NCA2D": (lambda: models.NCA2D(6, 8, 3), (6, "S"), {"steps": 3}),
+    "PENCA": (lambda: models.PENCA(6, 8), (6, "S"), {"steps": 3}),
     "SelfClassifyingNCA": (lambda: models.SelfClassifyingNCA(), ("S", 20), {}),
     "TextureNCA": (lambda: models.TextureNCA(6, 8), (6, "S"), {"steps": 3}),
 }

@@ -70,6 +70,40 @@ def test_seeds_to_start_from() -> None:
     assert torch.equal(models.DyNCA(4, 3, 6, seed_mode="random").seed(2, 5), wanted.expand(2, -1, -1, -1))
 
 
+@pytest.mark.parametrize("name", SOME)
+def test_compiled_whole_it_is_the_same(name: str) -> None:
+    """One graph without breaks."""
+    torch.compiler.reset()
+    model, (x, _) = lively(name), given(CASES[name])
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    for have, want in zip(several(compiled(x, steps=3, seed=1)), several(model(x, steps=3, seed=1)), strict=True):
+        torch.testing.assert_close(have, want, rtol=1e-12, atol=1e-12)
+
+
+def replaced(kind: str) -> tuple[nn.Module, nn.Module]:
+    """A model and its original, both with another layer in the same place."""
+    case = CASES[kind]
+    pair = case.ours().double(), case.original().double()
+    torch.manual_seed(8)
+    for model in pair:
+        model.load_state_dict(weights(case))
+    if kind == "PENCA":
+        layer: nn.Module = nn.Conv2d(12, 5, 1).double()
+        pair[0].w2 = pair[1].w2 = layer
+    else:
+        layer = nn.GroupNorm(5, 10).double()
+        pair[0].bn = pair[1].bn = layer
+    return pair
+
+
+@pytest.mark.parametrize("name", ["PENCA", "2-D fast batch", "3-D fast none"])
+def test_replaced_layers_count(name: str) -> None:
+    ours, original = replaced(name)
+    x, masks = given(CASES[name])
+    have, want = several(CASES[name].run(ours, x, masks)), several(CASES[name].run_original(original, x, masks))
+    torch.testing.assert_close(have, want, rtol=1e-9, atol=1e-9)
+
+
 def test_group_norm_with_one_group_normalises_each_sample() -> None:
     """Samples do not see each other, unlike under batch norm."""
     for name, same in (("2-D fast group", True), ("2-D fast batch", False)):
