@@ -87,7 +87,15 @@ def _image(s: Shapes) -> dict[str, Any]:
     return {"channel_n": s["fc1.weight"][0], "hidden_size": s["fc0.weight"][0]}
 
 
-def _filtered(s: Shapes) -> dict[str, Any]:
+def _basic(s: Shapes) -> dict[str, Any]:
+    return _image(s) | {"batch_norm": "bn.weight" in s}
+
+
+def _backbone(s: Shapes) -> dict[str, Any]:
+    return _basic(s) | {"kernel_size": s["p0.weight"][2]}
+
+
+def _basic3d(s: Shapes) -> dict[str, Any]:
     return _image(s) | {"kernel_size": s["p0.weight"][2]}
 
 
@@ -167,10 +175,10 @@ def _count(s: Shapes, prefix: str) -> int:
 
 
 _READERS: dict[str, Callable[[Shapes], dict[str, Any]]] = {
-    "BackboneNCA": _filtered,
-    "BasicNCA": _image,
+    "BackboneNCA": _backbone,
+    "BasicNCA": _basic,
     "BasicNCA2DFast": _fast,
-    "BasicNCA3D": _filtered,
+    "BasicNCA3D": _basic3d,
     "BasicNCA3DFast": _fast,
     "Cells2PixelsNCA": _pixels,
     "DyNCA": _dynca,

@@ -15,7 +15,7 @@ from ncafast.filters import sobel
 from ncafast.models.base import Rate
 from ncafast.models.image import ImageNCA, start
 from ncafast.rule import MAX_KERNEL, Rule
-from ncafast.values import odd
+from ncafast.values import flag, odd
 
 
 class _Swapped(ImageNCA):
@@ -23,7 +23,6 @@ class _Swapped(ImageNCA):
 
     fire_rate = Rate(above=True)
     _linear_layers = True
-    _normed = False
 
     def __init__(
         self,
@@ -32,17 +31,26 @@ class _Swapped(ImageNCA):
         device: torch.device | str | None,
         hidden_size: int,
         input_channels: int,
+        batch_norm: bool,
         init_method: str = "standard",
         **perception: Any,
     ) -> None:
         super().__init__(channel_n, hidden_size, input_channels)
         self.device = check.check_device(device)
-        mutable = (self.input_channels, self.channel_n)
-        self._rule = Rule(channels=self.channel_n, hidden=(self.hidden_size,), mutable=mutable, **perception)
+        self.batch_norm = self._normed = flag("batch_norm", batch_norm)
+        self._rule = Rule(
+            channels=self.channel_n,
+            hidden=(self.hidden_size,),
+            norm="batch" if batch_norm else "none",
+            mutable=(self.input_channels, self.channel_n),
+            **perception,
+        )
         self.fire_rate = fire_rate
         # The order of these lines is the order of the random numbers: one seed, the original's weights.
         self.fc0 = nn.Linear(3 * self.channel_n, self.hidden_size)
         self.fc1 = nn.Linear(self.hidden_size, self.channel_n, bias=False)
+        if batch_norm:
+            self.bn = nn.BatchNorm2d(self.hidden_size, track_running_stats=False)
         start(self.fc0, self.fc1, init_method)
 
     def forward(
@@ -68,14 +76,14 @@ class _Swapped(ImageNCA):
 
 
 class BasicNCA(_Swapped):
-    """Sobel filters, zero padding, no norm, fixed image channels.
+    """Sobel filters, zero padding, fixed image channels; no norm, or batch norm.
 
     Layout: state x [B, H, W, channel_n] float, image in the first `input_channels` channels. `fire_rate` is the
     original's: a cell updates when a uniform number is ABOVE it, so with probability 1 - fire_rate.
 
     The original swaps axis 1 and 3 of x, so its first filter looks along H, its second along W; so do these.
 
-    state_dict: fc0.* [hidden_size, 3 channel_n], fc1.weight [channel_n, hidden_size].
+    state_dict: fc0.* [hidden_size, 3 channel_n], fc1.weight [channel_n, hidden_size]; bn.* with batch_norm.
 
     Args:
         channel_n: channels of the state.
@@ -84,6 +92,8 @@ class BasicNCA(_Swapped):
         hidden_size: width of the hidden layer.
         input_channels: channels of the image; they never change.
         init_method: "standard", whose last layer starts at 0, or "xavier" for both layers.
+        batch_norm: whether batch statistics normalise the hidden layer, in training and evaluation alike, as in
+            OctreeNCA's class of this name; in M3D-NCA's nothing does.
 
     Raises:
         ValueError: a fire rate outside 0 to 1, another init_method, or input_channels not below channel_n.
@@ -99,8 +109,10 @@ class BasicNCA(_Swapped):
         hidden_size: int = 128,
         input_channels: int = 1,
         init_method: str = "standard",
+        *,
+        batch_norm: bool = False,
     ) -> None:
-        super().__init__(channel_n, fire_rate, device, hidden_size, input_channels, init_method)
+        super().__init__(channel_n, fire_rate, device, hidden_size, input_channels, batch_norm, init_method)
         self.init_method = init_method
         self.register_buffer("_sobel", torch.stack((sobel(2, axis=-2), sobel(2, axis=-1))), persistent=False)
         self.to(self.device)
@@ -110,13 +122,13 @@ class BasicNCA(_Swapped):
 
 
 class BackboneNCA(_Swapped):
-    """Two learned full convolutions (bias, reflect padding), no norm, fixed image channels.
+    """Two learned full convolutions (bias, reflect padding), fixed image channels; no norm, or batch norm.
 
     Layout and `fire_rate` are BasicNCA's. The original swaps axis 1 and 3 of x before it convolves, so the axes of its
     filters are W, H; so are they here.
 
     state_dict: fc0.* [hidden_size, 3 channel_n], fc1.weight [channel_n, hidden_size], p0.*, p1.* [channel_n, channel_n,
-    k, k].
+    k, k]; bn.* with batch_norm.
 
     Args:
         channel_n: channels of the state.
@@ -126,6 +138,7 @@ class BackboneNCA(_Swapped):
         input_channels: channels of the image; they never change. M3D-NCA's class keeps 1 whatever it is given:
             take 1 for its weights. OctreeNCA's class heeds it.
         kernel_size: filter size, odd; only OctreeNCA's class has a choice.
+        batch_norm: as in BasicNCA.
 
     Raises:
         ValueError: an even kernel_size, a fire rate outside 0 to 1, or input_channels not below channel_n.
@@ -142,6 +155,8 @@ class BackboneNCA(_Swapped):
         hidden_size: int = 128,
         input_channels: int = 1,
         kernel_size: int = 3,
+        *,
+        batch_norm: bool = False,
     ) -> None:
         kernel_size = odd("kernel_size", kernel_size, MAX_KERNEL)
         super().__init__(
@@ -150,6 +165,7 @@ class BackboneNCA(_Swapped):
             device,
             hidden_size,
             input_channels,
+            batch_norm,
             perception="dense",
             dense_channels=2 * channel_n,
             kernel_size=(kernel_size,),

@@ -91,8 +91,10 @@ class FilterBankNCA(RuleModule):
     ) -> tuple[Tensor, Tensor | None]:
         """`_run`, with the positions where the model has them."""
         if self.positions:
-            check.check_floating("the state", x)
-            options["extra"] = cell_positions(x)
+            if "extra" in options:
+                raise TypeError(f"{type(self).__name__} has no option 'extra': its extra channels are the positions")
+            check.check_state(x, rule)
+            options = options | {"extra": cell_positions(x)}
         return self._run(x, rule, params, steps, **options)
 
     def _step_seen(
@@ -113,8 +115,9 @@ class FilterBankNCA(RuleModule):
 
 def cell_positions(x: Tensor) -> Tensor:
     """[1, 2, H, W]: where each cell's centre is, from -1 to 1, along H and along W, in x's dtype."""
-    height, width = ((torch.arange(n, device=x.device, dtype=x.dtype) * 2 + 1) / n - 1 for n in x.shape[2:])
-    return torch.stack(torch.meshgrid(height, width, indexing="ij"))[None]
+    dtype = torch.promote_types(x.dtype, torch.float32)  # half precision cannot count the cells of a large grid
+    height, width = ((torch.arange(n, device=x.device, dtype=dtype) * 2 + 1) / n - 1 for n in x.shape[2:])
+    return torch.stack(torch.meshgrid(height, width, indexing="ij"))[None].to(x.dtype)
 
 
 def padding_of(name: str, value: str) -> str:

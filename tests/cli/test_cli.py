@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 
 import ncafast
-from ncafast import backends, cli, native
+from ncafast import backends, cli, models, native
 from ncafast.backends import registry
 from ncafast.bench import options as bench_options
 from ncafast.tasks import TASKS, base, classification, growing, mednca, selfclassify, texture
@@ -371,6 +371,13 @@ def test_info_needs_the_core_packages_only_and_loads_no_others():
     code, out, _ = run("info", code=look)
     assert code == 0
     assert out.splitlines()[-1] == "LOADED set()"
+
+
+def test_import_needs_the_core_packages_only(tmp_path):
+    torch.save(models.BackboneNCA(6, 0.5).state_dict(), tmp_path / "weights.pth")
+    words = ("import", tmp_path / "weights.pth", "--output", tmp_path / "model.safetensors")
+    code, out, err = run(*words, code=without(*EXTRAS))
+    assert (code, err) == (0, "") and out.startswith("BackboneNCA, ") and "assumed" in out
 
 
 @pytest.mark.parametrize(("name", "extra"), [("demo", "demo"), ("train mednca", "tasks")])

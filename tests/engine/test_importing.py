@@ -17,7 +17,7 @@ from ncafast.importing import import_weights
 OCTREE = [[[8, 8], 2], [[4, 4], 3]]
 # Models by name: how to build one unlike the defaults, whether its keys alone identify it, what must be said.
 MODELS = {
-    "BackboneNCA": (lambda: models.BackboneNCA(6, 0.5, hidden_size=9, kernel_size=5), True, {}),
+    "BackboneNCA": (lambda: models.BackboneNCA(6, 0.5, hidden_size=9, kernel_size=5, batch_norm=True), True, {}),
     "BasicNCA": (lambda: models.BasicNCA(6, 0.5, hidden_size=9), False, {}),
     "BasicNCA2DFast": (lambda: models.BasicNCA2DFast(6, 0.5, None, 9, 2, kernel_size=5), True, {}),
     "BasicNCA3D": (lambda: models.BasicNCA3D(6, 0.5, hidden_size=9, kernel_size=3), True, {}),
@@ -74,7 +74,8 @@ def test_the_command_writes_what_load_reads(tmp_path, capsys) -> None:
     output = str(tmp_path / "model.safetensors")
     assert cli.main(["import", path, "--output", output, "--set", "input_channels=2", "fire_rate=0.0"]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "BackboneNCA, 885 parameters: channel_n=6, hidden_size=9, kernel_size=3, input_channels=2, fire_rate=0.0",
+        "BackboneNCA, 885 parameters: "
+        "channel_n=6, hidden_size=9, batch_norm=False, kernel_size=3, input_channels=2, fire_rate=0.0",
         f"written: {output}",
     ]
     x = torch.rand(1, 7, 9, 6)

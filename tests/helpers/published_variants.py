@@ -26,11 +26,13 @@ def below(like, rate):
 class Swapping(nn.Module):
     """[B, H, W, C], convolved as [B, C, W, H]; the image put back after each step."""
 
-    def __init__(self, channel_n, fire_rate, hidden_size=128, input_channels=1):
+    def __init__(self, channel_n, fire_rate, hidden_size=128, input_channels=1, norm=False):
         super().__init__()
         self.channel_n, self.fire_rate, self.input_channels = channel_n, fire_rate, input_channels
         self.fc0 = nn.Linear(3 * channel_n, hidden_size)
         self.fc1 = nn.Linear(hidden_size, channel_n, bias=False)
+        if norm:
+            self.bn = nn.BatchNorm2d(hidden_size, track_running_stats=False)
         nn.init.zeros_(self.fc1.weight)
 
     def seen(self, x):
@@ -43,8 +45,10 @@ class Swapping(nn.Module):
     def forward(self, x, steps=64, fire_rate=0.5, masks=None):
         rate = self.fire_rate if fire_rate is None else fire_rate
         for n in range(steps):
-            y = self.seen(x.transpose(1, 3)).transpose(1, 3)
-            change = self.fc1(self.fc0(y).relu())
+            hidden = self.fc0(self.seen(x.transpose(1, 3)).transpose(1, 3))
+            if hasattr(self, "bn"):
+                hidden = self.bn(hidden.transpose(1, 3)).transpose(1, 3)
+            change = self.fc1(hidden.relu())
             change = change * (above(change, rate) if masks is None else masks[n].movedim(1, -1))
             x = torch.cat([x[..., : self.input_channels], (x + change)[..., self.input_channels :]], -1)
         return x
@@ -53,8 +57,8 @@ class Swapping(nn.Module):
 class Dense(Swapping):
     """With two full convolutions in place of Sobel filters."""
 
-    def __init__(self, channel_n, fire_rate, hidden_size=128, input_channels=1, kernel_size=3):
-        super().__init__(channel_n, fire_rate, hidden_size, input_channels)
+    def __init__(self, channel_n, fire_rate, hidden_size=128, input_channels=1, kernel_size=3, norm=False):
+        super().__init__(channel_n, fire_rate, hidden_size, input_channels, norm)
         for name in ("p0", "p1"):
             setattr(self, name, nn.Conv2d(channel_n, channel_n, kernel_size, padding="same", padding_mode="reflect"))
 

@@ -61,9 +61,16 @@ CASES = {
         (9, 6),
         0.5,
     ),
-    "BackboneNCA k=5": Case(
-        lambda: models.BackboneNCA(5, 0.2, None, 12, 2, 5),
-        lambda: originals.Dense(5, 0.2, 12, 2, 5),
+    "BasicNCA norm": Case(
+        lambda: models.BasicNCA(6, 0.2, None, 12, 2, batch_norm=True),
+        lambda: originals.Swapping(6, 0.2, 12, 2, norm=True),
+        (2, 6, 9, 6),
+        (6, 9),
+        0.5,
+    ),
+    "BackboneNCA k=5 norm": Case(
+        lambda: models.BackboneNCA(5, 0.2, None, 12, 2, 5, batch_norm=True),
+        lambda: originals.Dense(5, 0.2, 12, 2, 5, norm=True),
         (2, 6, 8, 5),
         (6, 8),
         0.5,

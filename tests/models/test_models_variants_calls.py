@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 import ncafast
 from ncafast import models
+from ncafast.models.filterbank import cell_positions
 
 SOME = ["BasicNCA", "BackboneNCA", "WBCMaxNCA", "2-D fast batch", "PENCA", "Cells2PixelsNCA positions", "DyNCA"]
 
@@ -50,6 +51,24 @@ def test_a_saved_model_comes_back_as_it_was(name: str, tmp_path) -> None:
         several(CASES[name].run(again, x, masks)), several(CASES[name].run(model, x, masks)), strict=True
     ):
         assert torch.equal(have, want)
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [("BasicNCA", "fc0"), ("BackboneNCA", "p1"), ("2-D fast batch", "bn"), ("PENCA", "w1"), ("DyNCA", "w2")],
+)
+def test_hooks_are_refused_by_name(name: str, layer: str) -> None:
+    model, (x, _) = lively(name), given(CASES[name])
+    model.get_submodule(layer).register_forward_hook(print)
+    with pytest.raises(ValueError, match=f"^{layer} has a forward hook"):
+        model(x, steps=2)
+
+
+def test_positions_are_whole_in_half_precision() -> None:
+    wide = torch.zeros(1, 4, 1, 5000)
+    assert torch.equal(cell_positions(wide.half()), cell_positions(wide).half())
+    with pytest.raises(TypeError, match="PENCA has no option 'extra': its extra channels are the positions"):
+        models.PENCA(4, 6)(wide, extra=wide)
 
 
 def test_dynca_returns_the_images_of_all_steps() -> None:
