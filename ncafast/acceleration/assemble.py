@@ -21,6 +21,7 @@ from ncafast.acceleration.layout import Grid
 from ncafast.acceleration.mapping import Compute, parameter_mapping
 from ncafast.acceleration.norms import Norm, norm_parameters
 from ncafast.acceleration.perception import Perception, measure_perception
+from ncafast.acceleration.results import Results, find_results
 from ncafast.acceleration.sample import Sample
 from ncafast.acceleration.seen import measure_seen
 from ncafast.acceleration.update import Update, measure_update
@@ -40,6 +41,7 @@ class Match:
     firing: Firing | None
     sample: Sample  # that was measured
     extra: Extra | None = None
+    results: Results | None = None  # beside the state
     checked_steps: int = 0  # the longest loop that is known to repeat one step
     checked_sizes: set[tuple[int, tuple[int, ...]]] = field(default_factory=set)  # of batch and grid
 
@@ -65,7 +67,7 @@ def assemble(twin: nn.Module, sample: Sample) -> Match:
     check_operations(graph, layers)
     own, given = ([t.detach() for t in found] for found in (named_tensors(twin).values(), tensors_in(sample.rest)))
     tensors = own + given
-    norm = norm_of(layers, graph)
+    norm, results = norm_of(layers, graph), find_results(graph, layers, sample)
     seen = measure_seen(graph, layers, grid, tensors)
     extra = find_extra(twin, graph, layers, seen, sample)
     rows = extra.rows if extra is not None else []
@@ -78,7 +80,7 @@ def assemble(twin: nn.Module, sample: Sample) -> Match:
         x = grid.inward(sample.state(own[0]))
         outside = extra.values(twin, x, 1, sample.rest).detach()
     rule = rule.replace(padding=_padding(graph, rule, compute(own), update.firing, grid, tensors, outside))
-    return Match(rule, parameter_mapping(compute, own), update.firing, sample, extra)
+    return Match(rule, parameter_mapping(compute, own), update.firing, sample, extra, results)
 
 
 def _rule(layers: Layers, seen: Perception, update: Update, grid: Grid, norm: Norm) -> Rule:

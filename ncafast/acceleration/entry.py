@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ncafast.acceleration.calls import Recorded, keeps_shape
 from ncafast.acceleration.errors import NotAccelerated
+from ncafast.acceleration.opened import opened
 
 STEPS = (
     "steps",
@@ -54,15 +55,24 @@ class Entry:
     rest: tuple[str, ...]
     needs: tuple[str, ...] = ()  # of these, those without a default
 
-    def call(self, module: nn.Module, x: Tensor, steps: int, rest: Rest) -> Tensor:
+    def call(self, module: nn.Module, x: Tensor, steps: int, rest: Rest) -> Any:
         """Run the user's own method."""
         count = {} if self.steps is None else {self.steps: steps}
-        out = getattr(module, self.method)(**{self.state: x}, **count, **dict(rest))
-        if not isinstance(out, Tensor):
-            raise NotAccelerated(f"{self.method} returns a {type(out).__name__}, not the next state alone")
-        if out.shape != x.shape:
-            raise NotAccelerated(f"{self.method} makes {list(out.shape)} of a state {list(x.shape)}")
-        return out
+        return getattr(module, self.method)(**{self.state: x}, **count, **dict(rest))
+
+    def states(self, x: Tensor, out: Any) -> list[int]:
+        """Which of the tensors in a result may be the next state.
+
+        Raises:
+            NotAccelerated: none.
+        """
+        tensors = opened(out)[0]
+        found = [k for k, tensor in enumerate(tensors) if tensor.shape == x.shape]
+        if not tensors:
+            raise NotAccelerated(f"{self.method} returns a {type(out).__name__} that is no tensor and holds none")
+        if not found:
+            raise NotAccelerated(f"{self.method} makes {list(tensors[0].shape)} of a state {list(x.shape)}")
+        return found
 
     def parts(self, signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         """State, steps and the other arguments of a call.

@@ -12,17 +12,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ncafast.acceleration.aside import aside
-from ncafast.acceleration.double import double_copy
 from ncafast.acceleration.entry import Rest
 from ncafast.acceleration.given import tensors_in
 from ncafast.acceleration.graph import StepGraph, named_tensors
 from ncafast.acceleration.layers import Layers, pointwise_layers
-from ncafast.acceleration.sample import Sample
+from ncafast.acceleration.sample import Graphs, Sample
 from ncafast.acceleration.seen import NOTHING, Seen
 from ncafast.acceleration.table import Table
 
-_REMEMBERED = 64  # numbers of steps, grid sizes and batches, each with a graph
+_REMEMBERED = 64  # values that depend on no tensor
 
 
 class Group(NamedTuple):
@@ -41,7 +39,7 @@ class Extra:
     sample: Sample  # that was measured
     table: Table
     groups: list[Group]
-    _graphs: dict[Any, StepGraph] = field(default_factory=dict, repr=False)
+    graphs: Graphs
     _constant: dict[Any, Tensor] = field(default_factory=dict, repr=False)
 
     @property
@@ -57,7 +55,8 @@ class Extra:
     def operations(self, module: nn.Module, steps: int, rest: Rest) -> list[str]:
         """What some steps run, but for what only leads to these channels."""
         sample = self.sample.on(self.sample.grid.batch, self.sample.grid.sizes, steps, rest)
-        return self.table.operations(self.graph(module, sample), sample)
+        graph = self.graphs.of(module, sample)
+        return graph.operations(self.table.outside(graph, sample))
 
     def values(self, module: nn.Module, x: Tensor, steps: int, rest: Rest) -> Tensor:
         """[B or 1, E, *(S or 1)] for a state [B, C, *S] and a number of steps, or [T, ...]; differentiable."""
@@ -70,23 +69,13 @@ class Extra:
         shape.insert(full + channels, -1)
         return torch.cat([t.expand(shape) for t in found], channels)
 
-    def graph(self, module: nn.Module, sample: Sample) -> StepGraph:
-        """The user's code for a number of steps on a grid, traced once."""
-        if sample.key not in self._graphs:
-            if len(self._graphs) >= _REMEMBERED:
-                self._graphs.clear()
-                self._constant.clear()
-            with aside(module):
-                self._graphs[sample.key] = sample.traced(double_copy(module))
-        return self._graphs[sample.key]
-
     def _group(self, group: Group, module: nn.Module, x: Tensor, steps: int, rest: Rest) -> Tensor:
         if group.per_step and steps == 0:
             return x.new_zeros((0, 1, len(group.rows), *[1] * (x.dim() - 2)))
         batch = self.sample.grid.batch if group.shared else x.shape[0]
         sizes = self.sample.grid.sizes if group.uniform else tuple(x.shape[2:])
         sample = self.sample.on(batch, sizes, steps if group.per_step else 1, rest)
-        graph = self.graph(module, sample)
+        graph = self.graphs.of(module, sample)
         key = (sample.key, tuple(group.rows), x.dtype, x.device)
         if key in self._constant:
             return self._constant[key]
@@ -97,6 +86,8 @@ class Extra:
         parts = [table[cut] for table in self.table.steps(graph, sample, tensors, x.dtype)]
         value = torch.stack(parts) if group.per_step else parts[0]
         if self.table.is_constant(graph, sample):
+            if len(self._constant) >= _REMEMBERED:
+                self._constant.clear()
             self._constant[key] = value
         return value
 
@@ -139,7 +130,7 @@ def find_extra(twin: nn.Module, graph: StepGraph, layers: Layers, seen: Seen, sa
         groups.setdefault(flags, []).append(row)
     if not groups:
         return None
-    return Extra(sample, table, [Group(rows, *flags) for flags, rows in groups.items()], {sample.key: graph})
+    return Extra(sample, table, [Group(rows, *flags) for flags, rows in groups.items()], Graphs({sample.key: graph}))
 
 
 def _tables(table: Table, twin: nn.Module, sample: Sample) -> list[Tensor]:

@@ -79,12 +79,21 @@ def doubled(rest: Rest) -> Rest:
     return with_tensors(rest, [t.detach() for t in widened(tensors_in(rest))])
 
 
-def axes_in(example: Example) -> tuple[Roles, ...]:
-    """What the axes of an example's tensors may be, with channels first and last."""
-    x = example.x
-    if x is None or not tensors_in(example.rest):
-        return ()
-    return tuple(roles_of(example.rest, x.shape[0], sizes) for sizes in (x.shape[2:], x.shape[1:-1]))
+def call_key(example: Example) -> Any:
+    """Equal for calls that have the same other arguments, but for what is in their tensors."""
+    axes: tuple[Roles, ...] = ()
+    if example.x is not None and tensors_in(example.rest):
+        batch, sizes = example.x.shape[0], (example.x.shape[2:], example.x.shape[1:-1])
+        axes = tuple(roles_of(example.rest, batch, space) for space in sizes)
+    return without_tensors(example.rest), axes
+
+
+def other_numbers(rest: Rest, other: Rest) -> bool:
+    """Whether arguments differ in nothing but numbers and what is in tensors."""
+    (mine, spec), (theirs, same) = pytree.tree_flatten(rest), pytree.tree_flatten(other)
+    pairs = zip(mine, theirs, strict=False)
+    alike = (isinstance(a, (int, float, Tensor)) or a == b for a, b in pairs if type(a) is type(b))
+    return bool(spec == same) and sum(alike) == len(mine)
 
 
 def check_given(rest: Rest, roles: Roles, dtype: torch.dtype, batch: int, sizes: Sequence[int]) -> None:

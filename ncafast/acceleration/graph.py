@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._ops import OpOverload
 from torch.func import functional_call, functionalize
 from torch.fx import Node
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -16,6 +17,7 @@ from torch.fx.traceback import preserve_node_meta
 
 from ncafast.acceleration.double import Double, Lines
 from ncafast.acceleration.errors import NotAccelerated, arguments, at_exception, at_node, operation
+from ncafast.acceleration.opened import opened
 
 VIEWS = {
     *("view", "_unsafe_view", "reshape", "transpose", "permute", "t", "clone", "alias", "expand", "unsqueeze"),
@@ -39,22 +41,27 @@ class StepGraph:
     """The traced step. `x` and `out` are its state nodes; `dependent` are the nodes that depend on the state.
 
     `tensors` are the nodes of the module's parameters and buffers and, behind them, `given`: those of the tensors that
-    the call has beside its state.
+    the call has beside its state. `outs` are the nodes of all that it returns, `rebuild` puts tensors in their place.
 
     Raises:
         NotAccelerated: the step cannot be traced, or writes into its buffers.
     """
 
-    def __init__(self, module: nn.Module, call: Callable[..., Tensor], x: Tensor, given: Sequence[Tensor] = ()) -> None:
+    def __init__(
+        self, module: nn.Module, call: Callable[..., Any], x: Tensor, given: Sequence[Tensor] = (), pick: int = 0
+    ) -> None:
         tensors = named_tensors(module)
         self.names = list(tensors)
         values = [tensor.detach() for tensor in tensors.values()]
         wrapper = _Call(module, call)
 
-        def step(values: Sequence[Tensor], given: Sequence[Tensor], x: Tensor) -> Tensor:
+        def step(values: Sequence[Tensor], given: Sequence[Tensor], x: Tensor) -> list[Tensor]:
             named = {f"module.{name}": value for name, value in zip(self.names, values, strict=True)}
             with Lines(), Double():
-                return functional_call(wrapper, named, (x, *given))
+                out = functional_call(wrapper, named, (x, *given))
+            tensors, self.rebuild, _ = opened(out)
+            self.plain = isinstance(out, Tensor)
+            return tensors
 
         try:
             with preserve_node_meta():
@@ -67,7 +74,8 @@ class StepGraph:
         inputs = [node for node in self.nodes if node.op == "placeholder"]
         self.tensors, self.x = inputs[:-1], inputs[-1]
         self.given = self.tensors[len(values) :]
-        self.out = _only(arguments(self.nodes[-1])[0])
+        self.outs: list[Node] = list(arguments(self.nodes[-1])[0])
+        self.out = self.outs[pick]
         self._check_constants()
         self._needs = self._with_mutations()
         self.dependent = {self.x}
@@ -85,6 +93,12 @@ class StepGraph:
                 found.add(node)
                 todo += [] if stop and node in stop else self._needs[node]
         return found
+
+    def operations(self, outside: Iterable[Node] = ()) -> list[str]:
+        """All operations with their numbers, but for those that only lead to the nodes in `outside`."""
+        kept = self.ancestors(self.out, dict.fromkeys(outside)) - set(outside)
+        ran = (node for node in self.nodes if node in kept and isinstance(node.target, OpOverload))
+        return [f"{node.target} {map_arg((node.args, node.kwargs), lambda _: None)}" for node in ran]
 
     def depends(self, node: Node, on: Node) -> bool:
         """Whether a node is computed from another."""
@@ -158,7 +172,7 @@ class _Call(nn.Module):
         super().__init__()
         self.module, self.call = module, call
 
-    def forward(self, x: Tensor, *given: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *given: Tensor) -> Any:
         return self.call(self.module, x, *given)
 
 
@@ -166,10 +180,6 @@ def _base(node: Node) -> Node:
     while operation(node) in _SLICES and node.args:
         node = arguments(node)[0]
     return node
-
-
-def _only(out: Any) -> Node:
-    return out[0] if isinstance(out, (list, tuple)) else out
 
 
 def _why_untraced(error: Exception) -> str:

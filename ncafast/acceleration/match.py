@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -55,15 +55,16 @@ def find_match(module: nn.Module, entry: Entry, example: Example, shape: Shape) 
     stepped: list[str] = []  # why a state that a step takes leads to no rule
     failed: list[str] = []  # why a state is none that a step takes
     for sample in _samples(twin, entry, example, shape):
-        reason = _try_state(twin, sample)
-        if reason is not None:
-            failed.append(reason)
+        states = _try_state(twin, sample)
+        if isinstance(states, str):
+            failed.append(states)
             continue
-        try:
-            return assemble(twin, sample)
-        except NotAccelerated as error:
-            stepped.append(str(error))
-        if len(stepped) == _ATTEMPTS:
+        for pick in states:
+            try:
+                return assemble(twin, replace(sample, pick=pick))
+            except NotAccelerated as error:
+                stepped.append(str(error))
+        if len(stepped) >= _ATTEMPTS:
             break
     if stepped:
         raise NotAccelerated(stepped[0])
@@ -82,8 +83,8 @@ def _samples(twin: nn.Module, entry: Entry, example: Example, shape: Shape) -> I
             yield Sample(entry, example.rest, roles, grid).on(grid.batch, grid.sizes, 1, doubled(example.rest))
 
 
-def _try_state(twin: nn.Module, sample: Sample) -> str | None:
-    """Why a state is none that the method takes, or None.
+def _try_state(twin: nn.Module, sample: Sample) -> str | list[int]:
+    """Which results may be the next state, or why a state is none that the method takes.
 
     Raises:
         NotAccelerated: the step changes its module.
@@ -92,7 +93,7 @@ def _try_state(twin: nn.Module, sample: Sample) -> str | None:
     try:
         with Double(), torch.no_grad():
             x = sample.state(next(iter(named_tensors(twin).values())))
-            sample.entry.call(twin, x, 1, sample.rest)
+            states = sample.entry.states(x, sample.entry.call(twin, x, 1, sample.rest))
     except NotAccelerated as error:
         return str(error)
     except Exception as error:  # of the user's code, on a state of another shape than it takes
@@ -100,7 +101,7 @@ def _try_state(twin: nn.Module, sample: Sample) -> str | None:
     after = structure(twin)
     if after != before:
         raise NotAccelerated(f"a step changes the module: {_changed(before, after)}")
-    return None
+    return states
 
 
 def add_noise(module: nn.Module) -> None:

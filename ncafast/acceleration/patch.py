@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,15 +15,15 @@ from ncafast.acceleration.assemble import Match
 from ncafast.acceleration.double import is_patch
 from ncafast.acceleration.entry import Call, Entry, Example, defaults
 from ncafast.acceleration.errors import NotAccelerated
-from ncafast.acceleration.given import axes_in, check_given, without_tensors
-from ncafast.acceleration.graph import named_tensors
+from ncafast.acceleration.fused import fused
+from ncafast.acceleration.given import call_key, check_given, other_numbers
 from ncafast.acceleration.match import Shape
-from ncafast.acceleration.repeats import check_loop, check_size
+from ncafast.acceleration.repeats import check_loop, check_size, for_other_numbers
 from ncafast.acceleration.search import search
 from ncafast.acceleration.structure import freeze, structure
-from ncafast.functional import rollout
 
-_REMEMBERED = 64  # structures and arguments of a module, each with what was found
+_STRUCTURES = 16  # of a module, each with what was found
+_CALLS = 1024  # of a structure: the index of a step may be an argument
 
 
 class NotAcceleratedWarning(UserWarning):
@@ -80,27 +81,39 @@ class Accelerated:
         """What the module does in its present structure in such a call, or why it is not accelerated."""
         example = example or Example(None, defaults(self.original, self.entry))
         try:
-            key = self._key(example)
-            if key in self._found:
-                return self._found[key]
+            found = self._of_structure()
+            key = call_key(example)
+            if key in found:
+                return found[key]
         except (TypeError, RuntimeError) as error:
             return f"its other arguments or attributes cannot be compared: {error}"
-        found = search(self.module, self.entry, example, self.shape, self.proof)
-        freeze(key)
-        if len(self._found) >= _REMEMBERED:
-            self._found.pop(next(iter(self._found)))
-        self._found[key] = found
-        return found
+        if len(found) >= _CALLS:
+            found.clear()
+        known = [match for match in found.values() if isinstance(match, Match)]
+        found[key] = self._alike(known, example) or search(self.module, self.entry, example, self.shape, self.proof)
+        return found[key]
 
     def remember(self, example: Example, match: Match) -> None:
         """Take a match that was found for the module as it is now, in such a call."""
-        key = self._key(example)
-        freeze(key)
-        self._found[key] = match
+        self._of_structure()[call_key(example)] = match
 
-    def _key(self, example: Example) -> Any:
-        """Equal for calls that a match holds for."""
-        return structure(self.module), without_tensors(example.rest), axes_in(example)
+    def _of_structure(self) -> dict[Any, Match | str]:
+        """What is known of the module as it is now, by the calls that it was found for."""
+        key = structure(self.module)
+        if key not in self._found:
+            freeze(key)
+            if len(self._found) >= _STRUCTURES:
+                self._found.pop(next(iter(self._found)))
+            self._found[key] = {}
+        return self._found[key]
+
+    def _alike(self, known: Sequence[Match], example: Example) -> Match | None:
+        """A match for another call that holds for this one too, but for numbers in its extra channels."""
+        with aside(self.module):
+            for match in known[-1:]:
+                if other_numbers(match.sample.rest, example.rest):
+                    return for_other_numbers(self.module, match, example.rest)
+        return None
 
     def _takes(self, call: Call) -> bool:
         return (
@@ -135,17 +148,12 @@ class Accelerated:
             return str(reason)
         return None
 
-    def _run(self, call: Call, match: Match) -> Tensor:
-        x = match.grid.inward(call.x)
-        params = match.parameters(list(named_tensors(self.module).values()))
-        mask, extra = None, None
+    def _run(self, call: Call, match: Match) -> Any:
+        mask = None
         if self.masks == "torch" and match.firing is not None and call.steps > 0:
+            x = match.grid.inward(call.x)
             mask = torch.stack([match.firing.draw(x) for _ in range(call.steps)])
-        if match.extra is not None:
-            extra = match.extra.values(self.module, x, call.steps, call.rest)
-        out = rollout(x, match.rule, params, call.steps, fire_mask=mask, extra=extra)
-        assert isinstance(out, Tensor)
-        return match.grid.outward(out)
+        return fused(self.module, match, call.x, call.steps, call.rest, mask)
 
     def _warn(self, reason: str) -> None:
         if reason not in self._warned:
@@ -155,7 +163,7 @@ class Accelerated:
 
     def _forget(self) -> None:
         self.signature = inspect.signature(getattr(type(self.module), self.entry.method).__get__(self.module))
-        self._found: dict[Any, Match | str] = {}
+        self._found: dict[Any, dict[Any, Match | str]] = {}
         self._warned: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:

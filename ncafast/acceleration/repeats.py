@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,9 +16,10 @@ from ncafast.acceleration.assemble import Match
 from ncafast.acceleration.double import Double, double_copy
 from ncafast.acceleration.entry import Rest
 from ncafast.acceleration.errors import NotAccelerated, at_exception
+from ncafast.acceleration.extra import Extra
 from ncafast.acceleration.given import doubled
 from ncafast.acceleration.graph import VIEWS
-from ncafast.acceleration.sample import Sample
+from ncafast.acceleration.sample import Graphs, Sample
 
 _PRODUCTS = {"addmm": ("mm", "add"), "bmm": ("mm",)}
 
@@ -57,6 +59,23 @@ def check_loop(module: nn.Module, match: Match, rest: Rest, steps: int) -> None:
     if body <= 0 or not _kinds(second) <= _kinds(one) or many != repeated:
         raise NotAccelerated(f"a loop of {steps} steps is not one step {steps} times")
     match.checked_steps = steps
+
+
+def for_other_numbers(module: nn.Module, match: Match, rest: Rest) -> Match | None:
+    """The match for a call with other numbers, where only extra channels depend on them: the index of a step."""
+    sample = match.sample.on(match.grid.batch, match.grid.sizes, match.sample.steps, doubled(rest))
+    twin = double_copy(module)
+    try:
+        known, new = match.sample.traced(twin), sample.traced(twin)
+        if match.extra is None:
+            return match if known.operations() == new.operations() and match.results is None else None
+        table = match.extra.table
+        ran = (graph.operations(table.outside(graph, call)) for graph, call in ((known, match.sample), (new, sample)))
+    except NotAccelerated:
+        return None
+    if next(ran) != next(ran) or match.results is not None:
+        return None
+    return replace(match, sample=sample, extra=Extra(sample, table, match.extra.groups, Graphs({sample.key: new})))
 
 
 def check_size(module: nn.Module, match: Match, batch: int, sizes: tuple[int, ...]) -> None:

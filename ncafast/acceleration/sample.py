@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ncafast.acceleration.aside import aside
+from ncafast.acceleration.double import double_copy
 from ncafast.acceleration.entry import Entry, Rest
 from ncafast.acceleration.given import Roles, resized, tensors_in, widened, with_tensors
 from ncafast.acceleration.graph import StepGraph
 from ncafast.acceleration.layout import Grid
+
+_REMEMBERED = 64  # numbers of steps, grid sizes and batches, each with a graph
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,7 @@ class Sample:
     roles: Roles
     grid: Grid
     steps: int = 1
+    pick: int = 0  # which of the tensors that are returned is the state
 
     @property
     def key(self) -> Any:
@@ -47,8 +52,24 @@ class Sample:
     def traced(self, twin: nn.Module) -> StepGraph:
         """The graph of a copy in float64."""
 
-        def run(module: nn.Module, x: Tensor, *given: Tensor) -> Tensor:
+        def run(module: nn.Module, x: Tensor, *given: Tensor) -> Any:
             return self.entry.call(module, x, self.steps, with_tensors(self.rest, given))
 
         given = [t.detach() for t in widened(tensors_in(self.rest))]
-        return StepGraph(twin, run, self.state(next(iter(twin.parameters()))), given)
+        return StepGraph(twin, run, self.state(next(iter(twin.parameters()))), given, self.pick)
+
+
+@dataclass
+class Graphs:
+    """Graphs of the user's code, each traced once."""
+
+    found: dict[Any, StepGraph] = field(default_factory=dict, repr=False)
+
+    def of(self, module: nn.Module, sample: Sample) -> StepGraph:
+        """The graph of a call; the module stays as it is."""
+        if sample.key not in self.found:
+            if len(self.found) >= _REMEMBERED:
+                self.found.clear()
+            with aside(module):
+                self.found[sample.key] = sample.traced(double_copy(module))
+        return self.found[sample.key]

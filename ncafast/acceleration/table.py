@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from torch._ops import OpOverload
 from torch.fx import Node
-from torch.fx.node import map_arg
 
 from ncafast.acceleration.allowed import JOINS
 from ncafast.acceleration.errors import NotAccelerated, arguments, at_node, operation
@@ -65,17 +63,15 @@ class Table:
             behind.update(*(graph.ancestors(part) for part in first.conditions))
         return behind.isdisjoint(graph.tensors)
 
-    def operations(self, graph: StepGraph, sample: Sample) -> list[str]:
-        """All operations with their numbers, but for those that only lead to what is no state."""
-        outside: dict[Node, None] = {}
+    def outside(self, graph: StepGraph, sample: Sample) -> set[Node]:
+        """What is put together with the state or added to units, and depends on no state."""
+        found: set[Node] = set()
         for first in self._firsts(graph, sample):
-            outside |= dict.fromkeys(first.conditions)
+            found |= set(first.conditions)
             for node in graph.ancestors(first.data):
                 if node in graph.dependent and operation(node) in JOINS:
-                    outside |= dict.fromkeys(n for n in node.all_input_nodes if n not in graph.dependent)
-        kept = graph.ancestors(graph.out, outside) - set(outside)
-        ran = (node for node in graph.nodes if node in kept and isinstance(node.target, OpOverload))
-        return [f"{node.target} {map_arg((node.args, node.kwargs), lambda _: None)}" for node in ran]
+                    found |= {n for n in node.all_input_nodes if n not in graph.dependent}
+        return found
 
     def mixes(self, graph: StepGraph) -> bool:
         """Whether the call's other tensors are in what depends on the state."""

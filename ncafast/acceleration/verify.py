@@ -10,13 +10,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ncafast.acceleration.assemble import Match
 from ncafast.acceleration.double import Double, double_copy
-from ncafast.acceleration.entry import Entry, Rest
+from ncafast.acceleration.entry import Rest
 from ncafast.acceleration.errors import NotAccelerated, at_exception
 from ncafast.acceleration.firing import RANDOM
+from ncafast.acceleration.fused import fused
 from ncafast.acceleration.given import tensors_in, with_tensors
-from ncafast.acceleration.graph import named_tensors
 from ncafast.acceleration.match import add_noise
-from ncafast.functional import rollout
+from ncafast.acceleration.opened import opened
+from ncafast.acceleration.sample import Sample
 
 _AGREES = 1e-7  # of float64 values over a few steps, relative to the largest
 _STEPS = (1, 2, 5)
@@ -64,8 +65,8 @@ def verify(module: nn.Module, match: Match) -> None:
         torch.manual_seed(number)
         try:
             with _Draws() as draws, Double():
-                out = _steps(twin, call.entry, rest, leaf, steps)
-            want = _gradients(out, leaf, twin, given)
+                out = opened(_steps(twin, call, rest, leaf, steps))
+            want = _gradients(out[0], leaf, twin, given)
         except Exception as error:  # of the user's code
             raise NotAccelerated(f"{steps} steps on a grid of {list(sizes)} fail: {at_exception(error)}") from error
         masks = _masks(match, draws.seen, steps)
@@ -76,39 +77,43 @@ def verify(module: nn.Module, match: Match) -> None:
             match.firing.replays = torch.equal(again, masks.to(again.device)) if masks is not None else False
 
         leaf = x.clone().requires_grad_()
-        got = _gradients(_fused(twin, match, rest, leaf, steps, masks), leaf, twin, given)
-        _check_errors(got, want, steps)
+        got = opened(_fused(twin, match, rest, leaf, steps, masks))
+        if (str(out[2]), len(out[0])) != (str(got[2]), len(got[0])):
+            raise NotAccelerated(f"{call.entry.method} returns other things after {steps} steps than after one")
+        _check_errors(_gradients(got[0], leaf, twin, given), want, steps)
 
 
-def _fused(module: nn.Module, match: Match, rest: Rest, x: Tensor, steps: int, masks: Tensor | None) -> Tensor:
-    params = match.parameters(list(named_tensors(module).values()))
-    state, extra = match.grid.inward(x), None
-    if match.extra is not None:
-        count = steps if match.sample.entry.steps is not None else 1
-        extra = match.extra.values(module, state, count, rest)
-    done = rollout(state, match.rule, params, steps, fire_mask=masks, extra=extra, backend="reference")
-    assert isinstance(done, Tensor)
-    return match.grid.outward(done)
+def _fused(module: nn.Module, match: Match, rest: Rest, x: Tensor, steps: int, masks: Tensor | None) -> Any:
+    if match.sample.entry.steps is not None:
+        return fused(module, match, x, steps, rest, masks, "reference")
+    for step in range(steps):
+        out = fused(module, match, x, 1, rest, None if masks is None else masks[step : step + 1], "reference")
+        x = opened(out)[0][match.sample.pick]
+    return out
 
 
-def _steps(module: nn.Module, entry: Entry, rest: Rest, x: Tensor, steps: int) -> Tensor:
-    if entry.steps is not None:
-        return entry.call(module, x, steps, rest)
+def _steps(module: nn.Module, sample: Sample, rest: Rest, x: Tensor, steps: int) -> Any:
+    if sample.entry.steps is not None:
+        return sample.entry.call(module, x, steps, rest)
     for _ in range(steps):
-        x = entry.call(module, x, 1, rest)
-    return x
+        out = sample.entry.call(module, x, 1, rest)
+        x = opened(out)[0][sample.pick]
+    return out
 
 
-def _gradients(out: Tensor, leaf: Tensor, module: nn.Module, given: list[Tensor]) -> dict[str, Tensor]:
+def _gradients(outs: list[Tensor], leaf: Tensor, module: nn.Module, given: list[Tensor]) -> dict[str, Tensor]:
     """The result, and the gradients of a weighted sum of it."""
-    weights = torch.linspace(-1, 1, out.numel(), dtype=out.dtype, device=out.device).view(out.shape)
+    total = leaf.new_zeros(())
+    for out in outs:
+        weights = torch.linspace(-1, 1, out.numel(), dtype=leaf.dtype, device=out.device).view(out.shape)
+        total = total + (out * weights).sum()
     learned = {f"parameter {name!r}": p for name, p in module.named_parameters() if p.requires_grad}
     others = {f"argument tensor {k + 1}": t for k, t in enumerate(given) if t.requires_grad}
     wanted = {"the state": leaf, **learned, **others}
-    grads = torch.autograd.grad((out * weights).sum(), list(wanted.values()), allow_unused=True)
+    grads = torch.autograd.grad(total, list(wanted.values()), allow_unused=True)
     pairs = zip(wanted.items(), grads, strict=True)
     found = {f"the gradient of {name}": torch.zeros_like(t) if g is None else g for (name, t), g in pairs}
-    return {"the state": out.detach(), **found}
+    return {**{f"result {k + 1}" if k else "the state": out.detach().double() for k, out in enumerate(outs)}, **found}
 
 
 def _check_errors(got: dict[str, Tensor], want: dict[str, Tensor], steps: int) -> None:
