@@ -24,6 +24,7 @@ from ncafast.acceleration.perception import Perception, measure_perception
 from ncafast.acceleration.results import Results, find_results
 from ncafast.acceleration.sample import Sample
 from ncafast.acceleration.seen import measure_seen
+from ncafast.acceleration.structure import Names
 from ncafast.acceleration.update import Update, measure_update
 from ncafast.functional import rollout
 from ncafast.rule import PADDINGS, Rule, layer_name
@@ -42,6 +43,7 @@ class Match:
     sample: Sample  # that was measured
     extra: Extra | None = None
     results: Results | None = None  # beside the state
+    caches: Names = frozenset()  # attributes that the step writes, which do not matter
     checked_steps: int = 0  # the longest loop that is known to repeat one step
     checked_sizes: set[tuple[int, tuple[int, ...]]] = field(default_factory=set)  # of batch and grid
 

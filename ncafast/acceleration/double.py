@@ -6,6 +6,7 @@ import copy
 import sys
 import traceback
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -54,6 +55,20 @@ def plain_attributes(module: nn.Module) -> Iterator[tuple[str, Any]]:
         managed = name in ("_parameters", "_buffers", "_modules") or name.endswith(("_hooks", "_hooks_with_kwargs"))
         if not managed and not is_patch(value):
             yield name, value
+
+
+@contextmanager
+def unchanged(module: nn.Module) -> Iterator[None]:
+    """Put back what is written into attributes: a tensor that is traced must not be kept."""
+    before: list[tuple[nn.Module, dict[str, Any]]] = [(part, dict(plain_attributes(part))) for part in module.modules()]
+    try:
+        yield
+    finally:
+        for part, values in before:
+            for name, _ in plain_attributes(part):
+                if name not in values:
+                    del vars(part)[name]
+            vars(part).update(values)
 
 
 class Double(TorchFunctionMode):

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ncafast.acceleration.assemble import Match, assemble
-from ncafast.acceleration.double import Double, double_copy, plain_attributes
+from ncafast.acceleration.caches import caches
+from ncafast.acceleration.double import Double, double_copy, plain_attributes, unchanged
 from ncafast.acceleration.entry import Entry, Example
 from ncafast.acceleration.errors import NotAccelerated, at_exception
 from ncafast.acceleration.given import doubled, possible_roles, roles_of
 from ncafast.acceleration.graph import named_tensors
 from ncafast.acceleration.layout import distinct_grid
 from ncafast.acceleration.sample import Sample
-from ncafast.acceleration.structure import check_hooks, structure
+from ncafast.acceleration.structure import Names, check_hooks, differences, structure
 
 _NOISE = 0.1  # added to parameters: layers that start at zero would hide what they do
 _MOST_WEIGHTS = 5_000_000  # of a module that is looked at
@@ -55,13 +55,14 @@ def find_match(module: nn.Module, entry: Entry, example: Example, shape: Shape) 
     stepped: list[str] = []  # why a state that a step takes leads to no rule
     failed: list[str] = []  # why a state is none that a step takes
     for sample in _samples(twin, entry, example, shape):
-        states = _try_state(twin, sample)
-        if isinstance(states, str):
-            failed.append(states)
+        taken = _try_state(twin, sample)
+        if isinstance(taken, str):
+            failed.append(taken)
             continue
+        states, kept = taken
         for pick in states:
             try:
-                return assemble(twin, replace(sample, pick=pick))
+                return replace(assemble(twin, replace(sample, pick=pick)), caches=kept)
             except NotAccelerated as error:
                 stepped.append(str(error))
         if len(stepped) >= _ATTEMPTS:
@@ -83,25 +84,23 @@ def _samples(twin: nn.Module, entry: Entry, example: Example, shape: Shape) -> I
             yield Sample(entry, example.rest, roles, grid).on(grid.batch, grid.sizes, 1, doubled(example.rest))
 
 
-def _try_state(twin: nn.Module, sample: Sample) -> str | list[int]:
-    """Which results may be the next state, or why a state is none that the method takes.
+def _try_state(twin: nn.Module, sample: Sample) -> tuple[list[int], Names] | str:
+    """Which results may be the next state, and what the step keeps; or why it does not take such a state.
 
     Raises:
         NotAccelerated: the step changes its module.
     """
     before = structure(twin)
     try:
-        with Double(), torch.no_grad():
+        with unchanged(twin), Double(), torch.no_grad():
             x = sample.state(next(iter(named_tensors(twin).values())))
             states = sample.entry.states(x, sample.entry.call(twin, x, 1, sample.rest))
+            names = differences(before, structure(twin))
     except NotAccelerated as error:
         return str(error)
     except Exception as error:  # of the user's code, on a state of another shape than it takes
         return at_exception(error)
-    after = structure(twin)
-    if after != before:
-        raise NotAccelerated(f"a step changes the module: {_changed(before, after)}")
-    return states
+    return states, caches(twin, sample, names) if names else names
 
 
 def add_noise(module: nn.Module) -> None:
@@ -138,13 +137,3 @@ def _shapes(module: nn.Module, shape: Shape, x: Tensor | None) -> Iterator[tuple
     axes = [shape.ndim] if shape.ndim is not None else list(dict.fromkeys([*axes, 2, 3, 1]))
     lasts = [shape.channels_last] if shape.channels_last is not None else [False, True]
     yield from ((c, n, last) for n in axes for c in channels for last in lasts)
-
-
-def _changed(before: tuple[Any, ...], after: tuple[Any, ...]) -> str:
-    """The names of the attributes that differ."""
-    names = []
-    for old, new in zip(before, after, strict=False):
-        for mine, other in zip(old[4] + old[5], new[4] + new[5], strict=False):
-            if mine != other:
-                names.append(f"`{other[0]}`")
-    return ", ".join(names) or "its parts"

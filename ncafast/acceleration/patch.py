@@ -20,7 +20,7 @@ from ncafast.acceleration.given import call_key, check_given, other_numbers
 from ncafast.acceleration.match import Shape
 from ncafast.acceleration.repeats import check_loop, check_size, for_other_numbers
 from ncafast.acceleration.search import search
-from ncafast.acceleration.structure import freeze, structure
+from ncafast.acceleration.structure import Names, freeze, structure
 
 _STRUCTURES = 16  # of a module, each with what was found
 _CALLS = 1024  # of a structure: the index of a step may be an argument
@@ -90,16 +90,20 @@ class Accelerated:
         if len(found) >= _CALLS:
             found.clear()
         known = [match for match in found.values() if isinstance(match, Match)]
-        found[key] = self._alike(known, example) or search(self.module, self.entry, example, self.shape, self.proof)
-        return found[key]
+        new = self._alike(known, example) or search(self.module, self.entry, example, self.shape, self.proof)
+        found[key] = new
+        if isinstance(new, Match):
+            self.remember(example, new)
+        return new
 
     def remember(self, example: Example, match: Match) -> None:
         """Take a match that was found for the module as it is now, in such a call."""
+        self._caches |= match.caches
         self._of_structure()[call_key(example)] = match
 
     def _of_structure(self) -> dict[Any, Match | str]:
         """What is known of the module as it is now, by the calls that it was found for."""
-        key = structure(self.module)
+        key = structure(self.module, self._caches)
         if key not in self._found:
             freeze(key)
             if len(self._found) >= _STRUCTURES:
@@ -164,6 +168,7 @@ class Accelerated:
     def _forget(self) -> None:
         self.signature = inspect.signature(getattr(type(self.module), self.entry.method).__get__(self.module))
         self._found: dict[Any, dict[Any, Match | str]] = {}
+        self._caches: Names = frozenset()
         self._warned: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -172,7 +177,7 @@ class Accelerated:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._found, self._warned = {}, set()
+        self._found, self._caches, self._warned = {}, frozenset(), set()
 
     def __getattr__(self, name: str) -> Any:
         if name == "signature" and "module" in self.__dict__:  # a copy's: its module was not complete before

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ncafast.acceleration.aside import aside
-from ncafast.acceleration.double import double_copy
+from ncafast.acceleration.double import double_copy, unchanged
 from ncafast.acceleration.entry import Entry, Rest
 from ncafast.acceleration.given import Roles, resized, tensors_in, widened, with_tensors
 from ncafast.acceleration.graph import StepGraph
@@ -56,7 +56,8 @@ class Sample:
             return self.entry.call(module, x, self.steps, with_tensors(self.rest, given))
 
         given = [t.detach() for t in widened(tensors_in(self.rest))]
-        return StepGraph(twin, run, self.state(next(iter(twin.parameters()))), given, self.pick)
+        with unchanged(twin):
+            return StepGraph(twin, run, self.state(next(iter(twin.parameters()))), given, self.pick)
 
 
 @dataclass

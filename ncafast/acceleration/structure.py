@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from ncafast.acceleration.double import is_patch, plain_attributes
 from ncafast.acceleration.errors import NotAccelerated
 
+Names = frozenset[tuple[str, str]]  # of a part of the module, and its attribute
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
-def structure(module: nn.Module) -> tuple[Any, ...]:
-    """A value that compares equal as long as a match holds.
+def structure(module: nn.Module, without: Names = frozenset()) -> tuple[Any, ...]:
+    """A value that compares equal as long as a match holds. `without` are attributes that do not matter.
 
     Modes and classes of all submodules, kinds of parameters, plain attributes and what is in them, contents of tensors
     that are neither parameters nor statistics of a norm.
@@ -27,11 +28,20 @@ def structure(module: nn.Module) -> tuple[Any, ...]:
             part.training,
             tuple((key, p.shape, p.dtype, p.device) for key, p in part._parameters.items() if p is not None),
             tuple((key, _buffer(key, b)) for key, b in part._buffers.items() if b is not None),
-            tuple((key, _plain(value)) for key, value in plain_attributes(part)),
+            tuple((key, _plain(value)) for key, value in plain_attributes(part) if (name, key) not in without),
             tuple(len(getattr(part, hooks)) for hooks in _HOOKS) if name else (),
         )
         for name, part in module.named_modules()
     )
+
+
+def differences(before: tuple[Any, ...], after: tuple[Any, ...]) -> Names:
+    """The buffers and attributes that differ between two structures of a module."""
+    found = set()
+    for old, new in zip(before, after, strict=True):
+        mine, other = dict(old[4] + old[5]), dict(new[4] + new[5])
+        found |= {(old[0], name) for name in {*mine, *other} if name not in mine or mine[name] != other.get(name)}
+    return frozenset(found)
 
 
 def check_hooks(module: nn.Module) -> None:
