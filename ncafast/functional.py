@@ -29,9 +29,10 @@ def rollout(
     states: States = None,
     memory: Memory = "states",
     backend: str | None = None,
+    film: tuple[Tensor, Tensor] | None = None,  # [B, H] each
     **unknown: NoReturn,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """Run `steps` steps of `rule` from state `x`, differentiable in x, every parameter and extra.
+    """Run `steps` steps of `rule` from state `x`, differentiable in x, every parameter, extra and film.
 
     Args:
         x: state [B, C, *S], floating point, any memory format. B may be 0. float16 and bfloat16 states are so in
@@ -39,7 +40,9 @@ def rollout(
             float32, and so is the result).
         rule: what one step does.
         params: tensors by name, exactly those of `rule.param_shapes()`, on x's device and in its dtype; beside a
-            float16 or bfloat16 state they may be float32.
+            float16 or bfloat16 state they may be float32. Each may have an axis B in front: then sample b runs with
+            parameters [b] as if it were alone, its batch statistics included, and with its part of the batch's fire
+            masks. The gradient has the axis too.
         steps: number of steps T; 0 returns a copy of x.
         first_step: absolute index of the first step. A rollout of 10 steps equals one of 4 followed by one of 6 with
             first_step=4 and the same seed.
@@ -56,6 +59,8 @@ def rollout(
             too: k - 1 states that are computed again, and on the CPU about 5 more (result and gradient among them), or
             2 F + 6 under batch, group or instance norm for F filters with 49 taps or more, F * prod(kernel_size).
         backend: name of a backend; None takes the fastest that can run this.
+        film: (scale, shift), each [B, H] with the hidden layers side by side: hidden units of sample b become
+            scale[b] * norm(z) + shift[b] before their activation. Differentiable. Not with norm "batch".
 
     Returns:
         x_T [B, C, *S], contiguous; with `states`, the pair (x_T, states).
@@ -65,7 +70,7 @@ def rollout(
         RuntimeError: the backend asked for cannot run this.
     """
     refuse_unknown("rollout", unknown, OPTIONS)
-    options = Options(first_step, first_sample, seed, fire_mask, extra, states, memory, backend)
+    options = Options(first_step, first_sample, seed, fire_mask, extra, states, memory, backend, film=film)
     done = trace(x, rule, params, steps, options)
     return done.out if done.states is None else (done.out, done.states)
 

@@ -157,12 +157,13 @@ class NCA(nn.Module):
         first_step: int = 0,
         first_sample: int = 0,
         backend: str | None = None,
+        film: tuple[Tensor, Tensor] | None = None,  # [B, H] each
         **unknown: NoReturn,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Run `steps` steps from x. Arguments, result and errors as in `ncafast.rollout`."""
         refuse_unknown("NCA.forward", unknown, _OPTIONS)
         rule = self._present_rule()
-        options = Options(first_step, first_sample, seed, fire_mask, extra, states, memory, backend)
+        options = Options(first_step, first_sample, seed, fire_mask, extra, states, memory, backend, film=film)
         done = trace(x, rule, self._tensors(rule), steps, options)
         if rule.norm == "batch" and x.shape[0]:
             follow(self._norms(), done.stats, x.numel() // x.shape[1])

@@ -13,6 +13,7 @@ from torch.autograd import forward_ad
 
 from ncafast import backends, check, members, ops
 from ncafast.backends.precision import precision as default_precision
+from ncafast.film import with_film
 from ncafast.half import widened
 from ncafast.rule import Rule
 
@@ -36,6 +37,7 @@ class Options(NamedTuple):
     memory: Memory = "states"
     backend: str | None = None
     precision: str | None = None
+    film: tuple[Tensor, Tensor] | None = None  # [B, H] each
 
 
 class Trace(NamedTuple):
@@ -72,10 +74,12 @@ def trace(
 
 
 def _trace(x: Tensor, rule: Rule, params: Mapping[str, Tensor], steps: int, options: Options) -> Trace:
-    first_step, first_sample, seed, fire_mask, extra, states, memory, backend, precision = options
+    first_step, first_sample, seed, fire_mask, extra, states, memory, backend, precision, film = options
     checked = check.check_rollout(x, rule, params, steps, first_step, first_sample, fire_mask, extra)
     steps, first_step, first_sample = checked
     states, memory = check.check_states(states), check.check_memory(memory)
+    if film is not None:
+        rule, params = with_film(rule, params, x, film)
     values = [params[name] for name in rule.param_shapes()]
     if torch.is_autocast_enabled(x.device.type):  # as the operator's own rule does, but before a backend is chosen
         x, *values = (widened(tensor) for tensor in (x, *values))

@@ -17,7 +17,7 @@ ORDER = (
     {"native", "flops"},
     {"check"},
     {"backends"},
-    {"ops"},
+    {"film", "ops"},
     {"members"},
     {"trace"},
     {"functional"},
