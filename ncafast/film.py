@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ncafast import check
@@ -17,7 +16,7 @@ def with_film(
     params: Mapping[str, Tensor],
     x: Tensor,  # [B, C, *S]
     film: Any,
-) -> tuple[Rule, dict[str, Tensor]]:
+) -> dict[str, Tensor]:
     """Put act(scale * norm(z) + shift) in place of act(norm(z)), in all hidden layers.
 
     Without a norm they become a linear layer for each sample, scale * W and scale * b + shift; with one, weight and
@@ -30,28 +29,20 @@ def with_film(
         film: the pair (scale, shift), each [B, H], with all hidden layers side by side.
 
     Returns:
-        The rule, whose norm has weight and bias now, and the parameters.
+        The parameters.
 
     Raises:
-        TypeError, ValueError: a wrong pair, or a rule whose norm mixes the samples.
+        TypeError, ValueError: a wrong pair, or a rule whose norm mixes the samples or has no weight.
     """
     scale, shift = _check(rule, x, film)
     found = dict(params)
     layers = zip(scale.split(rule.hidden, 1), shift.split(rule.hidden, 1), strict=True)
     for number, (factor, offset) in enumerate(layers):
         affine = layer_name("hidden" if rule.norm == "none" else "norm", number)
-        bias = found.get(f"{affine}.bias")
-        found[f"{affine}.bias"] = offset if bias is None else factor * bias + offset
-        weight = found.get(f"{affine}.weight")
-        if rule.norm == "none":
-            factor = factor.unsqueeze(2)
-        found[f"{affine}.weight"] = factor if weight is None else factor * weight
-    return rule if rule.norm == "none" or rule.norm_affine else _affine(rule), found
-
-
-@torch.compiler.assume_constant_result  # torch.compile cannot trace the making of a rule
-def _affine(rule: Rule) -> Rule:
-    return rule.replace(norm_affine=True)
+        found[f"{affine}.bias"] = factor * params[f"{affine}.bias"] + offset
+        rows = factor.unsqueeze(2) if rule.norm == "none" else factor
+        found[f"{affine}.weight"] = rows * params[f"{affine}.weight"]
+    return found
 
 
 def _check(rule: Rule, x: Tensor, film: Any) -> tuple[Tensor, Tensor]:
@@ -65,6 +56,11 @@ def _check(rule: Rule, x: Tensor, film: Any) -> tuple[Tensor, Tensor]:
                 f"{name} has shape {list(tensor.shape)}; allowed is [B={shape[0]}, H={shape[1]}], "
                 "a number for each sample and hidden unit"
             )
+    if rule.norm != "none" and not rule.norm_affine:
+        raise ValueError(
+            f"film= becomes weight and bias of the norm, so norm={rule.norm!r} needs norm_affine=True: ones and zeros "
+            "change nothing"
+        )
     if rule.norm == "batch":
         raise ValueError(
             "film= gives each sample weights of its own, and norm='batch' takes statistics over all samples; use norm "

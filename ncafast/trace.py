@@ -79,7 +79,7 @@ def _trace(x: Tensor, rule: Rule, params: Mapping[str, Tensor], steps: int, opti
     steps, first_step, first_sample = checked
     states, memory = check.check_states(states), check.check_memory(memory)
     if film is not None:
-        rule, params = with_film(rule, params, x, film)
+        params = with_film(rule, params, x, film)
     values = [params[name] for name in rule.param_shapes()]
     if torch.is_autocast_enabled(x.device.type):  # as the operator's own rule does, but before a backend is chosen
         x, *values = (widened(tensor) for tensor in (x, *values))

@@ -30,7 +30,7 @@ def _whitened(z, rule, axis):
 
 
 def _affine(z, p):
-    return z * _column(p["norm.weight"]) + _column(p["norm.bias"]) if "norm.weight" in p else z
+    return z * _column(p["norm.weight"]) + _column(p["norm.bias"])
 
 
 def stepped(rule, x, p, masks, scale, shift):
@@ -53,11 +53,10 @@ def inputs(rule, size, dtype):
 
 
 @pytest.mark.parametrize("padding", ["zeros", "reflect", "replicate", "circular"])
-@pytest.mark.parametrize("affine", [True, False])
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize(("backend", "dtype"), [("reference", torch.float64), ("cpu", torch.float32)])
-def test_scale_and_shift_stand_before_the_activation(norm, affine, padding, backend, dtype):
-    rule = Rule(channels=5, hidden=9, norm=norm, norm_affine=affine, padding=padding, activation="tanh")
+def test_scale_and_shift_stand_before_the_activation(norm, padding, backend, dtype):
+    rule = Rule(channels=5, hidden=9, norm=norm, padding=padding, activation="tanh")
     size = (5, 8)
     masks = make_masks(rule, STEPS, size, BATCH)
     results = []
@@ -98,10 +97,9 @@ def test_hidden_layers_stand_side_by_side():
     torch.testing.assert_close(got, want)
 
 
-@pytest.mark.parametrize("affine", [True, False])
-def test_a_module_takes_it_and_compiles(affine):
+def test_a_module_takes_it_and_compiles():
     torch.manual_seed(1)
-    nca, x = NCA(4, 6, norm="group", norm_groups=2, norm_affine=affine, zero_init=False), torch.randn(2, 4, 5, 7)
+    nca, x = NCA(4, 6, norm="group", norm_groups=2, zero_init=False), torch.randn(2, 4, 5, 7)
     film = (torch.randn(2, 6, requires_grad=True), torch.randn(2, 6))
 
     def run(x):
@@ -128,6 +126,11 @@ def test_wrong_pairs(film, kind, said):
     nca = NCA(4, 6)
     with pytest.raises(kind, match=said):
         nca(torch.zeros(2, 4, 5, 5), steps=1, film=film)
+
+
+def test_a_norm_without_weight_is_refused():
+    with pytest.raises(ValueError, match="norm='layer' needs norm_affine=True"):
+        NCA(4, 6, norm="layer", norm_affine=False)(torch.zeros(2, 4, 5, 5), film=(torch.ones(2, 6), torch.ones(2, 6)))
 
 
 def test_norms_over_the_batch_are_refused():
