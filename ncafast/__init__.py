@@ -12,6 +12,7 @@ from ncafast.checkpoint import load, save
 from ncafast.functional import fire_mask, rollout
 from ncafast.layers import ignore_hooks
 from ncafast.nca import NCA
+from ncafast.perception import perception
 from ncafast.rule import Alive, Rule
 from ncafast.settling import Settled, settle
 
@@ -46,6 +47,7 @@ __all__ = [
     "ignore_hooks",
     "load",
     "models",
+    "perception",
     "restore",
     "rollout",
     "save",

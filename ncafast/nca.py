@@ -14,6 +14,7 @@ from ncafast import check
 from ncafast import filters as _filters
 from ncafast.keywords import options_of, refuse_unknown
 from ncafast.layers import Dense, Layers, check_call, derive, follow, norm, norm_layer, norm_tensors
+from ncafast.perception import perception
 from ncafast.rule import MAX_KERNEL, Alive, Rule, layer_name
 from ncafast.trace import Memory, Options, States, trace
 from ncafast.values import flag, shown, whole
@@ -168,6 +169,11 @@ class NCA(nn.Module):
         if rule.norm == "batch" and x.shape[0]:
             follow(self._norms(), done.stats, x.numel() // x.shape[1])
         return done.out if done.states is None else (done.out, done.states)
+
+    def perception(self, x: Tensor, *, extra: Tensor | None = None) -> Tensor:
+        """What the hidden layers read of state x, [B, P, *S], as `ncafast.perception` with the module's parameters."""
+        rule = self._present_rule()
+        return perception(x, rule, self._tensors(rule), extra=extra)
 
     @property
     def rule(self) -> Rule:

@@ -61,7 +61,7 @@ def step(
     All but x has the dtype that is computed in, `half.wide(x.dtype)`.
     """
     wide_x = widened(x)
-    d, stats = _mlp(rule, _perceive(rule, wide_x, params, extra).flatten(2), params, kept)
+    d, stats = _mlp(rule, perceive(rule, wide_x, params, extra).flatten(2), params, kept)
     d = _activate(rule.update_activation, rule, d.unflatten(2, x.shape[2:]))  # [B, M, *S]
     if rule.noise == "update" and noise is not None:
         d = d + rule.noise_std * noise
@@ -241,8 +241,8 @@ def _autograd_inside_operator() -> Iterator[None]:
         yield
 
 
-def _perceive(rule: Rule, x: Tensor, params: Params, extra: Tensor | None) -> Tensor:
-    """[B, P, *S]: identity, filters (filter-major) or dense outputs, extra."""
+def perceive(rule: Rule, x: Tensor, params: Params, extra: Tensor | None) -> Tensor:
+    """What the hidden layers read, [B, P, *S]: identity, filters (filter-major) or dense outputs, extra."""
     parts = [x] if rule.identity else []
     if rule.has_filters:
         weight, bias = params["perceive.weight"], params.get("perceive.bias")

@@ -208,7 +208,7 @@ def recorded(values):
 @contextmanager
 def current_norm(normalise):
     """Norms of the current state on the reference by another formula, of (rule, z [B, H, N], y [B, P, N], params)."""
-    before, perceive = reference._normalise, reference._perceive
+    before, perceive = reference._normalise, reference.perceive
     seen = []
 
     def note_perceive(*args):
@@ -222,11 +222,11 @@ def current_norm(normalise):
         weight, bias = params.get(f"{name}.weight"), params.get(f"{name}.bias")
         return (z if weight is None else weight[:, None] * z + bias[:, None]), None
 
-    reference._normalise, reference._perceive = instead, note_perceive
+    reference._normalise, reference.perceive = instead, note_perceive
     try:
         yield
     finally:
-        reference._normalise, reference._perceive = before, perceive
+        reference._normalise, reference.perceive = before, perceive
 
 
 def grouped(rule, z):

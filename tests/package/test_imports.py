@@ -17,7 +17,7 @@ ORDER = (
     {"native", "flops"},
     {"check"},
     {"backends"},
-    {"film", "ops"},
+    {"film", "ops", "perception"},
     {"members"},
     {"trace"},
     {"functional"},
