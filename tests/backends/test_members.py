@@ -62,9 +62,10 @@ def one_by_one(x, rule, params, steps, *, fire_mask, extra, **options):
 @pytest.mark.parametrize("name", RUNS)
 def test_parity_with_float64(name, memory):
     rule = CASES[name][0]
-    ours = run(rollout, rule, *inputs(name, torch.float32), backend="cpu", memory=memory)
+    ours = run(rollout, rule, *inputs(name, torch.float32), backend="cpu", memory=memory, seed=6)
     plain, exact = (
-        run(one_by_one, rule, *inputs(name, dtype), backend="reference") for dtype in (torch.float32, torch.float64)
+        run(one_by_one, rule, *inputs(name, dtype), backend="reference", seed=6)
+        for dtype in (torch.float32, torch.float64)
     )
     check(ours, plain, exact)
 
