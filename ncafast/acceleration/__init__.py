@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
+from ncafast.acceleration import dynamo
 from ncafast.acceleration.assemble import Match
 from ncafast.acceleration.benchmark import compare
 from ncafast.acceleration.calls import Calls, Recorded, record
@@ -37,6 +38,8 @@ __all__ = [
     "explain",
     "restore",
 ]
+
+dynamo.register()
 
 Module = TypeVar("Module", bound=nn.Module)
 _MASKS = ("ncafast", "torch")

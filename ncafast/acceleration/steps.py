@@ -1,0 +1,130 @@
+"""Equal steps of a graph as a module with a loop, on any grid: what `accelerate` searches for a rule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.fx import Node
+
+from ncafast.acceleration.errors import operation
+from ncafast.acceleration.programs import Builder, Examples, Program
+from ncafast.acceleration.segments import Chain, needs
+
+_STATISTICS = ("running_mean", "running_var")  # what `structure` and a match do not stand on
+
+
+class Steps(nn.Module):
+    """One step over and over: what is computed once before the loop, and a segment in the loop."""
+
+    def __init__(
+        self, once: Program, segment: Program, learned: Sequence[Tensor], held: Sequence[tuple[str, Tensor]]
+    ) -> None:
+        super().__init__()
+        self.once, self.segment = once, segment
+        for k, value in enumerate(learned):
+            self.register_parameter(f"p{k}", nn.Parameter(value.detach().clone(), requires_grad=value.requires_grad))
+        for k, (name, value) in enumerate(held):
+            self.register_module(f"b{k}", _Buffer(name, value.detach().clone()))
+
+    def forward(self, x: Tensor, steps: int = 1) -> Tensor:
+        """Run steps."""
+        tensors = [*self.parameters(), *self.buffers()]
+        shared = self.once([x, *tensors])
+        for _ in range(steps):
+            (x,) = self.segment([x, *tensors, *shared])
+        return x
+
+
+@dataclass
+class Unrolled:
+    """Steps as a module, and where in the graph its tensors are.
+
+    Attributes:
+        tensors: the nodes of the module's parameters and buffers, in that order.
+        constants: those whose numbers may matter to a search, and so must stay what they are.
+        key: the same text for the same steps.
+        shape: of the user's state.
+    """
+
+    steps: Steps
+    tensors: list[Node]
+    constants: list[Node]
+    key: str
+    shape: tuple[int, ...]
+
+
+def rolled(chain: Chain, examples: Examples, channels: int, turned: bool) -> Unrolled:
+    """The steps of a chain as a module.
+
+    Args:
+        chain: equal steps.
+        examples: values of the graph's inputs and constants.
+        channels: which axis of the state the channels are.
+        turned: how equal lengths are told apart, see `Sizes`.
+
+    Raises:
+        NotAccelerated: a number in the graph cannot be read as a size.
+    """
+    segment = chain.segments[0]
+    before = _before(chain, segment)
+    used = dict.fromkeys(n for node in (*before, *segment) for n in (node, *node.all_input_nodes) if n in examples)
+    tensors = [node for node in used if node is not chain.start and isinstance(examples[node], Tensor)]
+    learned = [node for node in tensors if is_parameter(examples[node])]
+    held = [node for node in tensors if node not in learned]
+    builder = Builder(chain.start, [*learned, *held], examples, channels, turned)
+    inside = set(segment)
+    once = builder.build(before, [n for n in before if inside.intersection(n.users) and builder.number(n) is None])
+    step = builder.build(segment, [chain.states[0]])
+    names = [_statistic(node) or "value" for node in held]
+    steps = Steps(
+        Program(once),
+        Program(step),
+        [examples[n] for n in learned],
+        [(s, examples[n]) for s, n in zip(names, held, strict=True)],
+    )
+    kinds = [(tuple(t.shape), t.dtype, t.device, t.requires_grad) for t in map(examples.__getitem__, (*learned, *held))]
+    key = f"{builder.sizes.shape}\n{once}\n{step}\n{kinds}\n{names}"
+    constants = [node for node, name in zip(held, names, strict=True) if name == "value" and node.op == "placeholder"]
+    return Unrolled(steps, [*learned, *held], constants, key, builder.sizes.shape)
+
+
+def is_parameter(value: Tensor) -> bool:
+    """Whether a tensor is one whose numbers change all the time."""
+    return isinstance(value, nn.Parameter) or value.requires_grad
+
+
+class _Buffer(nn.Module):
+    def __init__(self, name: str, value: Tensor) -> None:
+        super().__init__()
+        self.register_buffer(name, value)
+
+
+def _before(chain: Chain, segment: Sequence[Node]) -> list[Node]:
+    """What a segment needs that is computed before the loop, in order, and all that writes into it."""
+    inside = set(segment)
+    ahead: list[Node] = []
+    for node in chain.start.graph.nodes:
+        if node in inside:
+            break
+        if node.op not in ("placeholder", "get_attr") and node is not chain.start:
+            ahead.append(node)
+    inputs = {n for node in segment for n in node.all_input_nodes}
+    needed = set[Node]().union(*(needs(node, ahead) for node in inputs))
+    return [node for node in ahead if node in needed]
+
+
+def _statistic(node: Node) -> str | None:
+    """`running_mean` or `running_var`, if that is all that a tensor is."""
+    names = set()
+    for user in node.users:
+        places = [k for k, value in enumerate(user.args) if value is node]
+        kinds = [name for name, value in user.kwargs.items() if value is node]
+        kinds += [
+            _STATISTICS[k - 1] if operation(user) in ("batch_norm", "instance_norm") and k in (1, 2) else ""
+            for k in places
+        ]
+        names |= set(kinds)
+    name = names.pop() if len(names) == 1 else ""
+    return name if name in _STATISTICS else None
