@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Node
 
 from ncafast.acceleration.assemble import Match
-from ncafast.acceleration.entry import Entry
+from ncafast.acceleration.entry import Entry, Example
 from ncafast.acceleration.errors import NotAccelerated
 from ncafast.acceleration.match import Shape
-from ncafast.acceleration.patch import search
 from ncafast.acceleration.programs import Examples
+from ncafast.acceleration.search import search
 from ncafast.acceleration.segments import Chain, find_chains, single_steps
 from ncafast.acceleration.steps import Unrolled, rolled
 from ncafast.acceleration.trial import check_here
@@ -129,7 +129,11 @@ def _match(unrolled: Unrolled, examples: Examples, channels: int) -> Match | str
     ).hexdigest()
     key = f"{unrolled.key}\n{channels}\n{numbers}"
     if key not in _known:
-        found = search(unrolled.steps, _ENTRY, (), Shape(shape[channels], len(shape) - 2, channels == -1), True)
+        found = search(
+            unrolled.steps, _ENTRY, Example(None, ()), Shape(shape[channels], len(shape) - 2, channels == -1), True
+        )
+        if isinstance(found, Match) and found.extra is not None:
+            found = "the hidden layer sees something beside the state, which ncafast.accelerate(model) takes"
         if isinstance(found, Match):
             found = check_here(unrolled.steps, found, shape) or found
         if len(_known) >= _REMEMBERED:

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ncafast.acceleration.aside import aside
 from ncafast.acceleration.assemble import Match
 from ncafast.acceleration.double import Double, double_copy
 from ncafast.acceleration.errors import at_exception
 from ncafast.acceleration.graph import named_tensors
 from ncafast.acceleration.match import add_noise
-from ncafast.acceleration.patch import aside
 from ncafast.acceleration.steps import Steps
 from ncafast.acceleration.verify import _Draws, _masks
 from ncafast.functional import rollout
