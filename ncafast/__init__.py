@@ -19,9 +19,9 @@ from ncafast.settling import Settled, settle
 interrupt.release()
 
 if TYPE_CHECKING:
-    from ncafast.acceleration import NotAccelerated, accelerate, accelerated, explain, restore
+    from ncafast.acceleration import Adapted, NotAccelerated, accelerate, accelerated, adapter, explain, restore
 
-_ACCELERATION = ("NotAccelerated", "accelerate", "accelerated", "explain", "restore")
+_ACCELERATION = ("Adapted", "NotAccelerated", "accelerate", "accelerated", "adapter", "explain", "restore")
 
 
 def __getattr__(name: str) -> Any:
@@ -33,6 +33,7 @@ def __getattr__(name: str) -> Any:
 
 __all__ = [
     "NCA",
+    "Adapted",
     "Alive",
     "FallbackWarning",
     "NotAccelerated",
@@ -40,6 +41,7 @@ __all__ = [
     "Settled",
     "accelerate",
     "accelerated",
+    "adapter",
     "backends",
     "explain",
     "filters",

@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 from torch import nn
 
 from ncafast.acceleration import dynamo
+from ncafast.acceleration.adapted import adapted
+from ncafast.acceleration.adapters import Adapted, adapter
 from ncafast.acceleration.assemble import Match
 from ncafast.acceleration.benchmark import compare
 from ncafast.acceleration.calls import Calls, Recorded, record
@@ -29,12 +31,14 @@ from ncafast.acceleration.search import search
 from ncafast.rule import Rule
 
 __all__ = [
+    "Adapted",
     "Finding",
     "NotAccelerated",
     "NotAcceleratedWarning",
     "Report",
     "accelerate",
     "accelerated",
+    "adapter",
     "explain",
     "restore",
 ]
@@ -207,6 +211,12 @@ def _finding(
     proof: bool,
 ) -> Finding:
     reason, label = "", f"{name or 'model'} ({type(module).__name__})"
+    try:
+        said = adapted(module)
+    except NotAccelerated as error:
+        return Finding(label, module, None, None, str(error))
+    if said is not None:
+        method, steps = method or said.method, steps or said.steps
     for entry in entries(module, method, steps, calls):
         function = getattr(type(module), entry.method).__get__(module)
         example = example_of(function, entry, calls.get(entry.method))

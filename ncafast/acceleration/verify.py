@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ncafast.acceleration.adapted import Drawn
 from ncafast.acceleration.assemble import Match
 from ncafast.acceleration.double import Double, double_copy
 from ncafast.acceleration.entry import Rest
 from ncafast.acceleration.errors import NotAccelerated, at_exception
-from ncafast.acceleration.firing import RANDOM
+from ncafast.acceleration.firing import RANDOM, Firing
 from ncafast.acceleration.fused import fused
 from ncafast.acceleration.given import tensors_in, with_tensors
 from ncafast.acceleration.match import add_noise
@@ -69,8 +70,12 @@ def verify(module: nn.Module, match: Match) -> None:
             want = _gradients(out[0], leaf, twin, given)
         except Exception as error:  # of the user's code
             raise NotAccelerated(f"{steps} steps on a grid of {list(sizes)} fail: {at_exception(error)}") from error
-        masks = _masks(match, draws.seen, steps)
-        if match.firing is not None:
+        if isinstance(match.firing, Drawn):
+            torch.manual_seed(number)
+            masks = torch.stack([match.firing.draw(match.grid.inward(x)) for _ in range(steps)])
+        else:
+            masks = _masks(match, draws.seen, steps)
+        if isinstance(match.firing, Firing):
             match.firing.learn(draws.seen[0])
             torch.manual_seed(number)
             again = torch.stack([match.firing.draw(match.grid.inward(x)) for _ in range(steps)])
