@@ -24,7 +24,11 @@ STEPS = (
     "iters",
     "timesteps",
 )
-METHODS = ("step", "update", "_step", "_update", "update_step", "forward_step", "single_step", "one_step", "nca_step")
+METHODS = (
+    *("step", "update", "_step", "_update", "update_step", "_update_step"),
+    *("forward_step", "_forward_step", "single_step", "one_step", "nca_step"),
+)
+_INDEX = ("step", "step_index", "timestep", "index", "t", "i")  # arguments that may be the step's number
 
 
 Rest = tuple[tuple[str, Any], ...]  # arguments beside state and steps, by name
@@ -120,14 +124,20 @@ def _entry(name: str, signature: inspect.Signature, steps: str | None, call: Rec
     known = (steps,) if steps is not None else STEPS
     count = next((p.name for p in others if p.name in known), None)
     rest = [p for p in others if p.name != count]
-    needs = tuple(p.name for p in rest if p.default is p.empty)
+    needs = tuple(p.name for p in rest if _default(p) is p.empty)
     return Entry(name, state.name, count, tuple(p.name for p in rest), needs)
 
 
 def defaults(function: Any, entry: Entry) -> Rest:
     """The other arguments of a call of the user's method that gives none of them."""
     parameters = inspect.signature(function).parameters
-    return tuple((name, parameters[name].default) for name in entry.rest)
+    return tuple((name, _default(parameters[name])) for name in entry.rest)
+
+
+def _default(parameter: inspect.Parameter) -> Any:
+    """An argument's default; 1 for the number of a step that has none."""
+    indexes = parameter.default is parameter.empty and parameter.name in _INDEX
+    return 1 if indexes else parameter.default
 
 
 def example_of(function: Any, entry: Entry, call: Recorded | None) -> Example | None:
