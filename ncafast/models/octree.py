@@ -154,7 +154,7 @@ class OctreeNCA(Rebuildable):
 
         Returns:
             "logits" [B, *S, output_channels] and "hidden_channels" [B, *S, the others] of the finest level; with y
-            "target" [B, *S, any]; with states= "states", per level from the coarsest on [n, B, *S, channel_n].
+            "target" [B, *S, any]; with states= "states", per level, finest first, [n, B, *S, channel_n].
 
         Raises:
             ValueError: a wrong shape, or what `rollout` refuses.
@@ -167,12 +167,14 @@ class OctreeNCA(Rebuildable):
         if len(masks) != len(sizes):
             raise ValueError(f"fire_masks has {len(masks)} masks, but there are {len(sizes)} levels; give one for each")
         options |= {"seed": seed, "states": states, "memory": memory}
-        state, kept, first = None, [], check.check_count("first_step", first_step)
+        state, first = None, check.check_count("first_step", first_step)
+        kept: list[Tensor] = []
         for number in reversed(range(len(sizes))):
             entry, steps = self._enter(number, image, state, sizes[number]), self.res_and_steps[number][1]
             ran = run_level(self._level(number), entry, steps, first_step=first, fire_mask=masks[number], **options)
             state, first = ran.state, first + steps
-            kept += [] if ran.kept is None else [ran.kept.movedim(2, -1)]
+            if ran.kept is not None:
+                kept.insert(0, ran.kept.movedim(2, -1))
         assert state is not None
         last, end = state.movedim(1, -1), self.input_channels + self.output_channels
         found: dict[str, Any] = {"logits": last[..., self.input_channels : end], "hidden_channels": last[..., end:]}
