@@ -194,7 +194,10 @@ def describe(path: str | os.PathLike[str]) -> dict[str, str]:
     if "bare" in header:
         raise ValueError(f"{path} {bare(header['bare'], header.get('bare_reason', ''), path)}")
     if header.get("format") != FORMAT:
-        raise ValueError(f"{path} was not written by ncafast.save; load its tensors with safetensors.torch.load_file")
+        raise ValueError(
+            f"{path} was not written by ncafast.save; `ncafast import` makes a model file from weights of a published "
+            "model, and safetensors.torch.load_file reads any tensors"
+        )
     if header.get("format_version") != FORMAT_VERSION:
         found = header.get("format_version")
         raise ValueError(

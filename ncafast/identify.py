@@ -16,7 +16,7 @@ Shapes = Mapping[str, list[int]]
 # Arguments without a default in the original.
 _ASSUMED: dict[str, Any] = {"fire_rate": 0.5, "c_out": 3}
 # Arguments that change nothing about a model whose weights are given.
-_IDLE = ("device", "init_method", "groups", "inplace_relu", "perception_kernels", "seed_mode", "perception_scales")
+_IDLE = ("init_method", "groups", "inplace_relu", "perception_kernels", "seed_mode", "perception_scales")
 # Arguments that must be given, and an example.
 _NEEDED = {"OctreeNCA": ("res_and_steps", "[[[320,320],5],[[160,160],20]], grid and steps of each level, finest first")}
 
@@ -58,8 +58,8 @@ def fit(name: str, found: Shapes, given: Mapping[str, Any]) -> Found:
 
 
 def arguments_of(name: str) -> list[str]:
-    """The arguments of a model's constructor that belong to the weights."""
-    return [key for key in inspect.signature(CLASSES[name]).parameters if key not in _IDLE]
+    """The arguments of a model's constructor."""
+    return [key for key in inspect.signature(CLASSES[name]).parameters if key != "device"]
 
 
 def _fit(name: str, found: Shapes, given: Mapping[str, Any]) -> Found | str:
@@ -72,7 +72,7 @@ def _fit(name: str, found: Shapes, given: Mapping[str, Any]) -> Found | str:
     except (LookupError, ValueError):
         return f"{no} its tensors have another number of axes"
     parameters = inspect.signature(CLASSES[name]).parameters
-    rest = [key for key in arguments_of(name) if key not in told]
+    rest = [key for key in arguments_of(name) if key not in told and key not in _IDLE]
     assumed = {key: _ASSUMED[key] if key in _ASSUMED else parameters[key].default for key in rest}
     try:
         wanted = shapes_of(name, told | assumed)
