@@ -18,14 +18,13 @@ batch alone, so that a killed run goes on to the same weights and several proces
 import warnings
 from typing import Any
 
-from ncafast.train.context import Report, StepContext
+from ncafast.train.context import Report, Result, StepContext, TrainingStopped
 from ncafast.train.fitting import fit, run
 from ncafast.train.job import Job
-from ncafast.train.kfold import Fold, cross_validate, make_folds, read_folds, write_folds
 from ncafast.train.pool import Pool, PoolJob
-from ncafast.train.result import Result, TrainingStopped
-from ncafast.train.search import search
+from ncafast.train.search import cross_validate, search
 from ncafast.train.settings import Settings
+from ncafast.train.split_files import Fold, make_folds, read_folds, write_folds
 
 __all__ = [
     "Fold",

@@ -12,11 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from ncafast.train.arguments import check_fit, check_job, check_settings_kind
-from ncafast.train.context import StepContext
+from ncafast.train.context import Result, StepContext
 from ncafast.train.distributed import check_norm, joined
 from ncafast.train.job import FunctionJob, Job, Losses, Row, bare_reason
 from ncafast.train.loop import Loop
-from ncafast.train.result import Result
 from ncafast.train.run_folder import FREE, RunFolder
 from ncafast.train.settings import Settings, check_settings
 from ncafast.utils.devices import determinism, threads

@@ -16,10 +16,9 @@ from typing import Any
 import torch
 
 from ncafast.train.arguments import check_row, check_score
-from ncafast.train.context import Report, StepContext
+from ncafast.train.context import Report, Result, StepContext
 from ncafast.train.distributed import Ranks
 from ncafast.train.job import Job, Row
-from ncafast.train.result import Result
 from ncafast.train.resume import SUMS, check_model, check_progress, kind_of
 from ncafast.train.run_folder import RunFolder
 from ncafast.train.saving import Saver

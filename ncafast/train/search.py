@@ -1,4 +1,4 @@
-"""A search over a grid of options: every combination is trained once, also over several starts."""
+"""Repeated trainings: over a grid of options, or over folds. Each is done once, however often it is stopped."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from ncafast.train.results import Results, claim
+from ncafast.train.split_files import Fold
 from ncafast.utils.lock import locked
 from ncafast.utils.progress import say
 from ncafast.utils.renamed import spellings, takes_old_names
+from ncafast.utils.tables import write_rows
 
 
 @takes_old_names
@@ -53,6 +55,59 @@ def search(
         return math.isnan(row[by]), row[by] if lowest else -row[by]
 
     return train_grid(grid, train, output, rank, options=options)
+
+
+@takes_old_names
+def cross_validate(
+    folds: Sequence[Fold],
+    train: Callable[[int, Fold, Path], Mapping[str, float]],
+    output: Path,
+    *,
+    options: Mapping[str, Any] | None = None,
+) -> list[dict[str, Any]]:
+    """Train on every fold in turn; the same call goes on where it was stopped.
+
+    Args:
+        folds: as `make_folds` or `read_folds` give them.
+        train: `train(number, fold, folder)` trains one fold in a folder of its own, which it may find begun, and
+            returns what was measured.
+        output: folder for fold_0, fold_1 ... and for results.csv and results.json.
+        options: what else must be the same whenever the call goes on, as JSON can hold it.
+
+    Returns:
+        One row per fold, then the mean and the standard deviation (over the folds, with n - 1) of every number.
+
+    Raises:
+        ValueError: the folder holds results of other folds, or another process works in it; `train` returned
+            anything but numbers under the same names for every fold.
+    """
+    if not folds:
+        raise ValueError("folds is empty; give at least one, as make_folds and read_folds do")
+    content = [{"train": list(fold.train), "val": list(fold.val)} for fold in folds]
+
+    def one(point: Mapping[str, Any], folder: Path) -> Mapping[str, float]:
+        fold = folds[point["fold"]]
+        say(f"{folder.name}: {len(fold.train)} to train on, {len(fold.val)} held out")
+        return train(point["fold"], fold, folder)
+
+    rows = train_grid(
+        {"fold": range(len(folds))},
+        one,
+        Path(output),
+        lambda row: isinstance(row["fold"], str),  # mean and std, which a finished table has, come last
+        options=options,
+        identity=("folds.json", content, "other folds"),
+        name="fold_{fold}".format_map,
+    )
+    names = [name for name in rows[0] if name != "fold"]
+    mean = {name: math.fsum(row[name] for row in rows) / len(rows) for name in names}
+    spread = {
+        name: math.sqrt(math.fsum((row[name] - mean[name]) ** 2 for row in rows) / max(len(rows) - 1, 1))
+        for name in names
+    }
+    rows += [{"fold": "mean", **mean}, {"fold": "std", **spread}]
+    write_rows(Path(output) / "results.json", rows)
+    return rows
 
 
 def train_grid(

@@ -1,11 +1,89 @@
-"""What to train on and what to hold out: drawn at random, or as text files with one sample's name per line say."""
+"""What to train on and what to hold out: drawn at random, as text files with one name per line say, or in folds.
+
+Files with folds are nnU-Net's: a list of {"train": [names], "val": [names]}, one per fold.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from ncafast.files import write_text
 from ncafast.utils.seeds import mix
+from ncafast.utils.texts import reason
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """Names to train on and names to measure on."""
+
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+
+    def write_lists(self, folder: Path) -> tuple[Path, Path]:
+        """Write train.txt and val.txt with one name per line, for the options --train-list and --val-list."""
+        paths = folder / "train.txt", folder / "val.txt"
+        for path, names in zip(paths, (self.train, self.val), strict=True):
+            write_text(path, "".join(f"{name}\n" for name in names))
+        return paths
+
+
+def make_folds(
+    names: Sequence[str], count: int = 5, seed: int = 0, classes: Sequence[str] | None = None
+) -> tuple[Fold, ...]:
+    """Divide names so that each is measured on once; the folds' sizes differ by one at most.
+
+    Args:
+        names: of all samples. A name's fold depends on the seed, the name and the other names, not on their order.
+        count: number of folds.
+        seed: random seed of the division.
+        classes: one for each name; every class is divided evenly too.
+
+    Raises:
+        ValueError: fewer than two folds, fewer names than folds, or a name that comes twice.
+    """
+    if not 2 <= count <= len(names):
+        raise ValueError(f"{count} folds of {len(names)} names are not possible; give from 2 to as many as there are")
+    if len(set(names)) != len(names):
+        raise ValueError("a name comes twice; give every sample a name of its own")
+    kind = dict(zip(names, classes or [""] * len(names), strict=True))
+    order = sorted(names, key=lambda name: (kind[name], mix("fold", seed, name)))
+    parts = [frozenset(order[number::count]) for number in range(count)]
+    return tuple(Fold(tuple(sorted(set(names) - part)), tuple(sorted(part))) for part in parts)
+
+
+def write_folds(path: Path, folds: Sequence[Fold]) -> None:
+    """Write nnU-Net's splits_final.json."""
+    write_text(path, json.dumps([{"train": list(fold.train), "val": list(fold.val)} for fold in folds], indent=4))
+
+
+def read_folds(path: Path) -> tuple[Fold, ...]:
+    """Read nnU-Net's splits_final.json.
+
+    Raises:
+        ValueError: it is none; one line that names the file.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
+            raise ValueError("it holds something else")
+        folds = tuple(Fold(_names(entry["train"]), _names(entry["val"])) for entry in content)
+    except FileNotFoundError as error:
+        raise ValueError(f"{path}: there is no such file") from error
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        needed = 'a list of {"train": [names], "val": [names]} is needed'
+        raise ValueError(f"{path}: is no split file ({reason(error, 150)}); {needed}") from error
+    if not folds:
+        raise ValueError(f"{path}: holds no fold; give a file with at least one")
+    for number, fold in enumerate(folds):
+        both = sorted(set(fold.train) & set(fold.val))
+        if both or not fold.train or not fold.val:
+            what = f"{both[0]!r} stands on both sides" if both else "a side is empty"
+            raise ValueError(f"{path}: in fold {number} {what}; correct the file")
+    return folds
 
 
 def held_out_by_chance(names: Sequence[str], fraction: float, seed: int, least: int = 0) -> set[str]:
@@ -52,3 +130,9 @@ def _read(path: Path, known: Sequence[str], things: str) -> set[str]:
             f"usable {things}, such as {', '.join(sorted(known)[:3])}; correct the list"
         )
     return names
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise ValueError("a side is no list of names")
+    return tuple(value)

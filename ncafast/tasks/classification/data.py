@@ -63,8 +63,6 @@ def load_sides(config: TrainConfig, reading: Reading | None = None) -> Sides:
 
     Raises ValueError if nothing is left to train on, or fewer than two classes are.
     """
-    if config.data is None:
-        raise ValueError("no data given: give --data with a folder, a .csv or an .npz file")
     source = open_source(config.data, config.naming)
     skipped, notes = list(source.skipped), list(source.notes)
     sides = _divide(config, source, skipped, notes)
@@ -79,7 +77,7 @@ def load_sides(config: TrainConfig, reading: Reading | None = None) -> Sides:
     skipped += [*bad, *worse]
     for reason in skipped:
         say(f"skipped: {reason}")
-    _check(config.data, train, source)
+    _check(config, train, source)
     for side, what in (
         (train, "training image and cannot be learnt"),
         (held_out, "held-out image and are not measured"),
@@ -166,13 +164,17 @@ def _but(items: Sequence[Item], *parts: str) -> list[Item]:
     return [item for item in items if item.part not in parts]
 
 
-def _check(data: Path, train: Images, source: Source) -> None:
+def _check(config: TrainConfig, train: Images, source: Source) -> None:
     if not len(train):
-        raise ValueError(f"{data}: none of its {len(source.items)} images can be used; see the lines above")
+        raise ValueError(f"{config.data}: none of its {len(source.items)} images can be used; see the lines above")
     found = Counter(train.labels.tolist())
     if len(found) < 2:
         only = source.classes[next(iter(found))]
-        raise ValueError(f"{data}: all training images are of the class {only!r}; two classes at least are needed")
+        raise ValueError(
+            f"{config.data}: all training images are of the class {only!r}; two classes at least are needed"
+        )
     twice = [name for name, count in Counter(train.names).items() if count > 1]
     if twice:
-        raise ValueError(f"{data}: has several images named {twice[0]!r}; rename them, so that a split can be kept")
+        raise ValueError(
+            f"{config.data}: has several images named {twice[0]!r}; rename them, so that a split can be kept"
+        )

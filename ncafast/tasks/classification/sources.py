@@ -29,11 +29,13 @@ MATEK_CODES = {
 _FILE_COLUMNS, _LABEL_COLUMNS = ("file", "path", "image", "filename", "name"), ("label", "class", "target")
 
 
-def open_source(data: Path, naming: Naming = "folders") -> Source:
+def open_source(data: Path | None, naming: Naming = "folders") -> Source:
     """The items of a folder, a .csv or an .npz file. Image files are not read yet.
 
     Raises ValueError, one line that names the file, if there is nothing to use.
     """
+    if data is None:
+        raise ValueError("no data given: give --data with a folder, a .csv or an .npz file")
     if data.is_dir():
         return _from_names(data) if naming == "matek19" else from_folders(data)
     if not data.exists():

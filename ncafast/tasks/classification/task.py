@@ -53,9 +53,6 @@ class ClassificationTask(Task[Spec]):
         return replace(options, device=str(resolve_device(options.device)), augment=augment.resolve(kind))
 
     def samples(self, options: TrainConfig) -> tuple[Sequence[str], Sequence[str]]:
-        check_apart("--output", options.output, "--data", options.data)
-        if options.data is None:
-            raise ValueError("no data given: give --data with a folder, a .csv or an .npz file")
         if options.val_data is not None:
             raise ValueError("--val-data is for one training; here the folds say what is held out")
         source = open_source(options.data, options.naming)

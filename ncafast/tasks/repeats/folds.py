@@ -6,15 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ncafast.tasks import base, on_demand
+from ncafast.tasks import base
 from ncafast.tasks.repeats.pictures import draw_folds
-from ncafast.tasks.repeats.training import as_begun, measured, shared_options, training
-from ncafast.train.kfold import Fold, cross_validate, make_folds, read_folds
-from ncafast.utils.option_checks import Range, check_options
-from ncafast.utils.outputs import check_folder
-from ncafast.utils.progress import say
-from ncafast.utils.tables import columns
-from ncafast.viz.figures import write_png
+from ncafast.tasks.repeats.training import begin, finish, measured, shared_options, training
+from ncafast.train import Fold, cross_validate, make_folds, read_folds
+from ncafast.utils.option_checks import Range
 
 
 def crossvalidate(config: Any) -> list[dict[str, Any]]:
@@ -29,12 +25,9 @@ def crossvalidate(config: Any) -> list[dict[str, Any]]:
     Raises:
         ValueError: options, data, a split file or a folder that cannot be used.
     """
-    check_options(config, folds=Range(2), steps=1)
-    check_folder("--output", config.output)
+    config, task = begin(config, folds=Range(2))
     if config.train_list is not None or config.val_list is not None:
         raise ValueError("--train-list and --val-list are for one training; give the folds with --splits")
-    config = as_begun(config)
-    task = on_demand.find(config.task)
     base.check(task, training(config))  # before the folder is bound to these options
     names, classes = task.samples(config)
     folds = make_folds(names, config.folds, config.seed, classes) if config.splits is None else _read(config, names)
@@ -45,9 +38,7 @@ def crossvalidate(config: Any) -> list[dict[str, Any]]:
         return measured(base.train(task, options))
 
     rows = cross_validate(folds, one, config.output, options=shared_options(config))
-    write_png(config.output / "results.png", draw_folds(rows, task.rank_by(config)))
-    for line in columns(rows):
-        say(line)
+    finish(config, rows, draw_folds(rows, task.rank_by(config)))
     return rows
 
 

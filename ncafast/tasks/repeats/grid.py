@@ -10,16 +10,12 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from ncafast.tasks import base, on_demand
 from ncafast.tasks.repeats.pictures import draw_grid
-from ncafast.tasks.repeats.training import as_begun, measured, shared_options, training
+from ncafast.tasks.repeats.training import begin, finish, measured, shared_options, training
 from ncafast.train import TrainingStopped
 from ncafast.train import search as search_grid
 from ncafast.train.run_folder import FREE
-from ncafast.utils.option_checks import check_options
-from ncafast.utils.outputs import check_folder
 from ncafast.utils.progress import say
 from ncafast.utils.renamed import present_words
-from ncafast.utils.tables import columns
-from ncafast.viz.figures import write_png
 
 _LOWEST = ("loss", "val_loss", "val_grown", "val_later", "val_healed", "dice_loss", "bce", "seconds")
 _NOT_SEARCHED = FREE - {"epochs", "patience"} | {"device", "threads"}
@@ -39,10 +35,7 @@ def search(config: Any) -> list[dict[str, Any]]:
     Raises:
         ValueError: options, a grid or a folder that cannot be used.
     """
-    check_options(config, steps=1)
-    check_folder("--output", config.output)
-    config = as_begun(config)
-    task = on_demand.find(config.task)
+    config, task = begin(config)
     grid = parse_grid(config.over, on_demand.options_of(config.task).TrainConfig)
     by = config.by or task.rank_by(config)
     lowest = config.lowest or by in _LOWEST
@@ -62,9 +55,7 @@ def search(config: Any) -> list[dict[str, Any]]:
 
     rest = {name: value for name, value in shared_options(config).items() if name not in grid}
     rows = search_grid(grid, one, config.output, by=by, lowest=lowest, options=rest)
-    write_png(config.output / "results.png", draw_grid(rows, list(grid), by, lowest))
-    for line in columns(rows):
-        say(line)
+    finish(config, rows, draw_grid(rows, list(grid), by, lowest))
     return rows
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,11 @@ from ncafast.tasks.image_options import ImageOptions
 from ncafast.tasks.repeats.config import FoldOptions, GridOptions
 from ncafast.train.run_folder import FREE
 from ncafast.utils.json_files import plain, read_json
+from ncafast.utils.option_checks import Range, check_options
+from ncafast.utils.outputs import check_folder
 from ncafast.utils.progress import say
+from ncafast.utils.tables import columns
+from ncafast.viz.figures import Array, write_png
 
 # Options that may differ when a repetition goes on: what changes no weight, or is compared otherwise.
 _FREE = FREE - {"epochs", "patience"} | {"cache", "device", "threads", "over", "by", "lowest", "folds", "splits"}
@@ -32,14 +37,28 @@ def training(config: Any, **changes: Any) -> Any:
     return kind(**({name: getattr(config, name) for name in names} | changes))
 
 
-def as_begun(config: Any) -> Any:
-    """The options, with those that earlier versions did not have set to what these versions did, where one of them
-    began the repetition. A line says so."""
+def begin(config: Any, **limits: Range) -> tuple[Any, Any]:
+    """The options and their task; options that earlier versions did not have are set to what these versions did where
+    one of them began the repetition, and a line says so.
+
+    Raises:
+        ValueError: options out of these limits, or a folder that cannot be made.
+    """
+    check_options(config, steps=1, **limits)
+    check_folder("--output", config.output)
+    task = on_demand.find(config.task)
     if not (hasattr(config, "suffix") and _begun_earlier(config.output)):
-        return config
+        return config, task
     say(f"note: an earlier version began {config.output}, so dataset.json and further modalities are left aside")
     merge = not config.classes
-    return dataclasses.replace(config, channels=config.channels or (0,), suffix="name", merge_labels=merge)
+    return dataclasses.replace(config, channels=config.channels or (0,), suffix="name", merge_labels=merge), task
+
+
+def finish(config: Any, rows: Sequence[dict[str, Any]], picture: Array) -> None:
+    """Print the rows, and write the picture of them."""
+    write_png(config.output / "results.png", picture)
+    for line in columns(rows):
+        say(line)
 
 
 def shared_options(config: Any) -> dict[str, Any]:

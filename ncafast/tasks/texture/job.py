@@ -16,6 +16,7 @@ from ncafast.tasks.base import Task, TaskJob, initialised
 from ncafast.tasks.images import Reading
 from ncafast.tasks.texture import pictures
 from ncafast.tasks.texture.loss import make_loss
+from ncafast.tasks.texture.measure import states_at
 from ncafast.tasks.texture.options import TrainConfig
 from ncafast.tasks.texture.recipe import Recipe, fresh, overflow, picture_of
 from ncafast.tasks.texture.sample import checksum, read_sample
@@ -60,20 +61,16 @@ class Texture(TaskJob, PoolJob):
 
     def validate(self, report: Report) -> dict[str, Any]:
         """Grow textures from nothing and measure them, always with the same fire masks and directions."""
-        device = next(self.model.parameters()).device
-        state, found, shown = self._fresh(2).to(device), [], [rgb(self.sample)]
-        done = 0
-        with torch.no_grad():
-            for steps in _CHECKED_AFTER:
-                seed = mix("validate", self.config.seed)
-                state = self.model(state, steps - done, seed=seed, first_step=done)
-                image, done = picture_of(state), steps
-                found.append(self.distance(image, generator("validate", self.config.seed)).mean().item())
-                shown.append(rgb(image[0]))
+        side, seed = (self.config.grid, self.config.grid), self.config.seed
+        distances, shown = [], [rgb(self.sample)]
+        for state in states_at(self.model, side, _CHECKED_AFTER, mix("validate", seed), count=2):
+            image = picture_of(state)
+            distances.append(self.distance(image, generator("validate", seed)).mean().item())
+            shown.append(rgb(image[0]))
         picture = pictures.side_by_side(shown, ["sample", *(f"after {steps} steps" for steps in _CHECKED_AFTER)])
         write_png(report.folder.pictures / f"epoch-{report.epoch:03d}.png", picture)
         report.board.picture(report.step, "texture", picture)
-        return {"val_loss": sum(found) / len(found)}
+        return {"val_loss": sum(distances) / len(distances)}
 
     def score(self, row: dict[str, Any]) -> float:
         return -float(row["val_loss"])

@@ -17,9 +17,11 @@ from ncafast.viz import watch
 MOTION = {"frames": 2, "steps_per_frame": 1}  # the least of each that give any
 
 
-def states_at(model: TextureNCA, size: tuple[int, int], steps: Sequence[int], seed: int) -> Iterator[Tensor]:
-    """The state [1, C, H, W] of one rollout from nothing after each of these numbers of steps, which rise."""
-    state, done = fresh(1, model.num_channels, size, next(model.parameters()).device), 0
+def states_at(
+    model: TextureNCA, size: tuple[int, int], steps: Sequence[int], seed: int, count: int = 1
+) -> Iterator[Tensor]:
+    """The states [count, C, H, W] of one rollout from nothing after each of these numbers of steps, which rise."""
+    state, done = fresh(count, model.num_channels, size, next(model.parameters()).device), 0
     for number in steps:
         if number > done:
             (state,) = watch(model, state, frames=1, every=number - done, seed=seed, first_step=done)

@@ -12,9 +12,9 @@ from ncafast.models import TextureNCA
 from ncafast.tasks.base import Task, Trained
 from ncafast.tasks.texture.job import Texture
 from ncafast.tasks.texture.loss import choose
-from ncafast.tasks.texture.measure import MOTION
+from ncafast.tasks.texture.measure import MOTION, states_at
 from ncafast.tasks.texture.options import AnimateConfig, EvaluateConfig, TrainConfig
-from ncafast.tasks.texture.recipe import COLOURS, OFFSET, Recipe, fresh
+from ncafast.tasks.texture.recipe import COLOURS, OFFSET, Recipe
 from ncafast.tasks.texture.scores import score
 from ncafast.utils.devices import resolve_device
 from ncafast.utils.option_checks import check_options, refused
@@ -72,15 +72,9 @@ class TextureTask(Task[Recipe]):
         return Recipe.from_json(metadata["recipe"])
 
     def frames(self, trained: Trained[Recipe], options: AnimateConfig) -> Iterator[Array]:
-        return (enlarged(_drawn(state, options), options.zoom) for state in _states(trained.model, options))
-
-
-def _states(model: TextureNCA, options: AnimateConfig) -> Iterator[Tensor]:
-    """The states to show, the first one after `start` steps."""
-    state = fresh(1, model.num_channels, options.size, next(model.parameters()).device)
-    if options.start:
-        (state,) = watch(model, state, frames=1, every=options.start, seed=options.seed)
-    return watch(model, state, frames=options.frames, every=options.every, seed=options.seed, first_step=options.start)
+        (state,) = states_at(trained.model, options.size, (options.start,), options.seed)
+        how = {"frames": options.frames, "every": options.every, "seed": options.seed, "first_step": options.start}
+        return (enlarged(_drawn(later, options), options.zoom) for later in watch(trained.model, state, **how))
 
 
 def _drawn(state: Tensor, options: AnimateConfig) -> Array:
