@@ -15,11 +15,13 @@ import textwrap
 import traceback
 import typing
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ncafast import interrupt
 from ncafast.commands import DONE, FAILED, PLAIN, Command, commands
 from ncafast.interrupt import INTERRUPTED
+from ncafast.utils.outputs import BESIDE
 from ncafast.utils.renamed import present_words
 
 interrupt.hold()  # until `main` begins
@@ -164,6 +166,11 @@ def _described(options: type[Any]) -> type[Any]:
         required = field.default is field.default_factory is dataclasses.MISSING
         return not required, field.name not in declared
 
+    def text(field: dataclasses.Field[Any]) -> str:
+        beside = isinstance(field.default, Path) and field.default.parts[:1] == (BESIDE,)
+        more = " By default beside the model; a number is added where that is taken." if beside else ""
+        return " ".join(texts[field.name].split()) + more
+
     nothing = tyro.conf.arg(help_behavior_hint="")
     fields = [
         (
@@ -172,7 +179,7 @@ def _described(options: type[Any]) -> type[Any]:
             dataclasses.field(
                 default=field.default,
                 default_factory=field.default_factory,
-                metadata={"help": " ".join(texts[field.name].split())},
+                metadata={"help": text(field)},
             ),
         )
         for field in sorted(dataclasses.fields(options), key=after)

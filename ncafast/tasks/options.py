@@ -19,7 +19,11 @@ class Progress:
 
 @dataclass
 class Runtime(Renamed):
-    """Which trained model is run, and how. Derived classes have a field `output`."""
+    """Which trained model is run, and how.
+
+    Derived classes have a field `output`. If it begins with `<model>/`, the results lie beside the model, and a number
+    is added where that is taken; the help says so.
+    """
 
     model: Path
     """Checkpoint (.safetensors), or the folder of a training run (its best checkpoint is taken)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Literal
 
 import torch
@@ -57,7 +58,4 @@ def holes(
         distance.append(offset.reshape(count, 1, *(cells if k == axis else 1 for k in range(axes))))
     if kind == "circles":
         return sum((d.square() for d in distance), start=torch.zeros(())) < 1
-    inside = distance[0] < 1
-    for d in distance[1:]:
-        inside = inside & (d < 1)
-    return inside
+    return functools.reduce(torch.maximum, distance) < 1

@@ -7,14 +7,11 @@ years would be learned as classes.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from ncafast.tasks.classification.images import ENDINGS
 from ncafast.tasks.classification.items import PART_NAMES, Item, Source, part_of, parts_note
 from ncafast.tasks.image_files import folders_in, list_images
-
-_Entry = tuple[Path, tuple[str, ...]]  # an image, and its path from some folder on
 
 _REMEDY = (
     "classes are the folders right inside the data folder, or inside train, val and test there; give the folder that "
@@ -28,25 +25,24 @@ def from_folders(folder: Path) -> Source:
     Raises:
         ValueError: no class folder, parts beside other folders, or images nested deeper; one line with an example.
     """
-    level, notes = _level(folder, [(path, path.relative_to(folder).parts) for path in list_images(folder, ENDINGS)]), []
+    level, notes = _Level(folder, list_images(folder, ENDINGS)), []
     skipped = _left_out(level)
-    if len(level.inside) == 1:
-        ((top, entries),) = level.inside.items()
-        if not part_of(top) and all(len(rest) > 1 for _, rest in entries):
-            level = _level(folder / top, entries)
-            skipped += _left_out(level)
-            notes.append(f"note: {level.base} is the only folder in {folder} with images; its folders are taken")
-    parts = [top for top in level.inside if part_of(top) and any(len(rest) > 1 for _, rest in level.inside[top])]
+    (top, *others) = level.inside or [""]
+    if not others and not part_of(top) and level.nested(top) == level.inside.get(top):
+        level = _Level(folder / top, level.inside[top])
+        skipped += _left_out(level)
+        notes.append(f"note: {level.base} is the only folder in {folder} with images; its folders are taken")
+    parts = [top for top in level.inside if part_of(top) and level.nested(top)]
     if parts:
         skipped += _unlabelled(level, parts)
     _check_parts(level, parts)
     items: list[Item] = []
     for top in parts or [""]:
-        classes = _level(level.base / top, level.inside[top]) if top else level
+        classes = _Level(level.base / top, level.inside[top]) if top else level
         skipped += _left_out(classes) if top else []
         notes += _nested(classes)
-        for label, entries in classes.inside.items():
-            items += [Item(str(path.relative_to(folder)), label, path, part_of(top) or "") for path, _ in entries]
+        for label, paths in classes.inside.items():
+            items += [Item(str(path.relative_to(folder)), label, path, part_of(top) or "") for path in paths]
     if parts:
         notes.append(parts_note(level.base, sorted(parts), [item.part for item in items]))
     if not items:
@@ -62,23 +58,20 @@ def from_folders(folder: Path) -> Source:
     return Source(tuple(items), tuple(sorted(learned)), tuple(skipped), tuple(notes))
 
 
-@dataclass(frozen=True, slots=True)
 class _Level:
-    """The images of a folder: those right inside it, and the others by the next folder, with the rest of their path."""
+    """The images in a folder: those right inside it, and the others by the next folder on their path."""
 
-    base: Path
-    loose: list[Path]
-    inside: dict[str, list[_Entry]]
+    def __init__(self, base: Path, paths: Iterable[Path]) -> None:
+        self.base = base
+        self.loose: list[Path] = []
+        self.inside: dict[str, list[Path]] = {}
+        for path in paths:
+            top, *rest = path.relative_to(base).parts
+            (self.inside.setdefault(top, []) if rest else self.loose).append(path)
 
-
-def _level(base: Path, entries: Iterable[_Entry]) -> _Level:
-    level = _Level(base, [], {})
-    for path, (top, *rest) in entries:
-        if rest:
-            level.inside.setdefault(top, []).append((path, tuple(rest)))
-        else:
-            level.loose.append(path)
-    return level
+    def nested(self, top: str) -> list[Path]:
+        """The images in folders inside one of its folders."""
+        return [path for path in self.inside.get(top, ()) if path.parent != self.base / top]
 
 
 def _unlabelled(level: _Level, parts: list[str]) -> list[str]:
@@ -96,12 +89,12 @@ def _check_parts(level: _Level, parts: list[str]) -> None:
     if parts and others:
         raise ValueError(
             f"{level.base}: holds the parts {', '.join(sorted(parts))} with class folders, and beside them {others[0]} "
-            f"({level.inside[others[0]][0][0]}); move that away, or into a class of a part ({PART_NAMES})"
+            f"({level.inside[others[0]][0]}); move that away, or into a class of a part ({PART_NAMES})"
         )
     if len(others) > 1 and all(map(part_of, others)):
         raise ValueError(
             f"{level.base}: its folders {', '.join(others)} are parts, and hold images outside any class folder "
-            f"({level.inside[others[0]][0][0]}); make one folder per class in each of them, or name files and classes "
+            f"({level.inside[others[0]][0]}); make one folder per class in each of them, or name files and classes "
             "in a .csv list"
         )
 
@@ -117,13 +110,13 @@ def _left_out(level: _Level) -> list[str]:
 def _nested(level: _Level) -> list[str]:
     """A note on folders inside class folders. Raises ValueError where a class folder holds nothing but folders."""
     deeper = []
-    for top, entries in level.inside.items():
-        nested = [(path, top) for path, rest in entries if len(rest) > 1]
-        if len(nested) == len(entries):
+    for top, paths in level.inside.items():
+        nested = level.nested(top)
+        if nested == paths:
             raise ValueError(
-                f"{level.base / top}: holds folders and no image of its own ({nested[0][0]} first); {_REMEDY}"
+                f"{level.base / top}: holds folders and no image of its own ({nested[0]} first); {_REMEDY}"
             )
-        deeper += nested
+        deeper += [(path, top) for path in nested]
     if not deeper:
         return []
     path, label = deeper[0]

@@ -101,12 +101,6 @@ class Classification(TaskJob):
         """Held-out accuracy; the training loss where nothing is held out."""
         return float(-row["loss"] if row["val_accuracy"] is None else row["val_accuracy"])
 
-    def headline(self, row: dict[str, Any]) -> str:
-        """Held-out accuracy and F1."""
-        if row["val_accuracy"] is None:
-            return ""
-        return f", held-out accuracy {row['val_accuracy']:.4f}, F1 {row['val_f1_macro']:.4f}"
-
     @property
     def metadata(self) -> dict[str, str]:
         """The recipe, and the statistics of the model as it is now."""

@@ -116,7 +116,7 @@ class PredictConfig(Runtime, ImageLimit, _Views, Progress):
     """An image, or a folder with images, also in folders inside it."""
 
     output: Path = Path("<model>/predictions")
-    """Folder for the results. By default beside the model; a number is added where that is taken."""
+    """Folder for the results."""
 
     pictures: int = 16
     """Images whose channels over time are drawn; the others are only classified."""
@@ -138,8 +138,7 @@ class EvaluateConfig(Runtime, ImageLimit, _Views, Progress):
     too, never among those held out."""
 
     output: Path = Path("<model>/evaluation")
-    """Folder for scores.csv, predictions.csv and confusion.png. By default beside the model;
-    a number is added where that is taken."""
+    """Folder for scores.csv, predictions.csv and confusion.png."""
 
 
 @dataclass
@@ -150,8 +149,7 @@ class AnimateConfig(Runtime, ImageLimit, Progress):
     """The image, in any format that Pillow reads."""
 
     output: Path = Path("<model>/animation.gif")
-    """The film: a file name ending in .gif or .mp4. By default beside the model;
-    a number is added where that is taken."""
+    """The film: a file name ending in .gif or .mp4."""
 
     fps: float = 3.0
     """Frames per second; each frame is one step."""

@@ -85,9 +85,6 @@ class Growing(TaskJob):
         names = wanted.get(self.config.regime, ("val_grown", "val_later", "val_healed"))
         return -sum(row[name] for name in names)
 
-    def headline(self, row: dict[str, Any]) -> str:
-        return f", grown {row['val_grown']:.4f}, later {row['val_later']:.4f}, healed {row['val_healed']:.4f}"
-
 
 class FromSeed(Growing):
     """Every sample starts from the seed."""

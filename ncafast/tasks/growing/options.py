@@ -89,8 +89,7 @@ class EvaluateConfig(Runtime, Progress):
     """Test whether a trained automaton grows, stays and heals: it is grown, cut in several ways and left alone."""
 
     output: Path = Path("<model>/evaluation")
-    """Folder for healing.json, healing.png and steps.csv. By default beside the model;
-    a number is added where that is taken."""
+    """Folder for healing.json, healing.png and steps.csv."""
 
     runs: int = 8
     """Times that everything is done, with different firing cells; the numbers are means over them."""
@@ -107,8 +106,7 @@ class AnimateConfig(Runtime):
     """Make a film of the image as it grows, loses a half, and heals."""
 
     output: Path = Path("<model>/animation.gif")
-    """The film: a file name ending in .gif or .mp4. By default beside the model;
-    a number is added where that is taken."""
+    """The film: a file name ending in .gif or .mp4."""
 
     cuts: tuple[Literal["left", "right", "top", "bottom", "centre"], ...] = ("right",)
     """What is cut away, one after the other. Give --cuts none of these to let it grow alone."""

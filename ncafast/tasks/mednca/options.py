@@ -186,8 +186,7 @@ class PredictConfig(Runtime, _NewImages, Progress):
     case, if the model takes several; one of them finds the others."""
 
     output: Path = Path("<model>/predictions")
-    """Folder for the results; for a single image it may also be a file name ending in .nii or .nii.gz. By default
-    beside the model; a number is added where that is taken."""
+    """Folder for the results; for a single image it may also be a file name ending in .nii or .nii.gz."""
 
     runs: int | None = None
     """Segment this many times with different firing cells and average the probabilities. Left out:
@@ -221,8 +220,7 @@ class EvaluateConfig(Runtime, _Reading, _Labelled, Progress):
     """Which volumes to score. auto: those held out, if the model was trained on this data; otherwise all."""
 
     output: Path = Path("<model>/evaluation")
-    """Folder for scores.csv and the overlays of the worst, the middle and the best volume. By default beside the model;
-    a number is added where that is taken."""
+    """Folder for scores.csv and the overlays of the worst, the middle and the best volume."""
 
     structures: tuple[str, ...] = ()
     """Names of the masks to compare with, in the order of the model's labels, where every case has one per structure.
@@ -242,8 +240,7 @@ class AnimateConfig(Runtime, _NewImages, Progress):
     """
 
     output: Path = Path("<model>/animation.gif")
-    """The film: a file name ending in .gif or .mp4. By default beside the model;
-    a number is added where that is taken."""
+    """The film: a file name ending in .gif or .mp4."""
 
     slice: int | None = None
     """Which slice, counted from 0 along the axis that the model was trained on. Left out: the one with the largest

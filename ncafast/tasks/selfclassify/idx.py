@@ -102,14 +102,14 @@ def find(folder: Path, part: Part) -> tuple[Path, Path]:
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "there is no such folder"
         raise IdxError(f"{folder}: {what}; give the folder that holds {part}-images-idx3-ubyte(.gz) with --data")
-    found: dict[Path, dict[str, Path]] = {}
+    sets: dict[Path, dict[str, Path]] = {}
     for path in sorted(folder.rglob(f"{part}-*")):
         kind = path.name.removesuffix(".gz").replace(".", "-").removeprefix(f"{part}-")
         if path.is_file() and kind in ("images-idx3-ubyte", "labels-idx1-ubyte"):
-            found.setdefault(path.parent, {}).setdefault(kind.split("-")[0], path)  # plain comes before .gz
-    pairs = [(names["images"], names["labels"]) for names in found.values() if len(names) == 2]
+            sets.setdefault(path.parent, {}).setdefault(kind.split("-")[0], path)  # plain comes before .gz
+    pairs = [(names["images"], names["labels"]) for names in sets.values() if len(names) == 2]
     if not pairs:
-        have = ", ".join(path.name for names in found.values() for path in names.values())
+        have = ", ".join(path.name for names in sets.values() for path in names.values())
         only = f"only {have}" if have else f"no {part}-images-idx3-ubyte(.gz)"
         image = next((path for path in sorted(folder.rglob("*")) if path.suffix.lower() in _IMAGES), None)
         if image is not None and not have:

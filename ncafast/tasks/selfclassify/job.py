@@ -110,12 +110,6 @@ class SelfClassifying(TaskJob, PoolJob):
             return super().score(row)
         return (row["val_cells"] + row["val_cells_later"]) / 2
 
-    def headline(self, row: dict[str, Any]) -> str:
-        if row["val_cells"] is None:
-            return ""
-        parts = (row[name] for name in ("val_cells", "val_votes", "val_cells_later"))
-        return ", held out: cells {:.3f}, votes {:.3f}, cells later {:.3f}".format(*parts)
-
     @property
     def metadata(self) -> dict[str, str]:
         return {"steps": str(self.config.steps[1])}

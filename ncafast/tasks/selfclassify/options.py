@@ -85,8 +85,7 @@ class EvaluateConfig(Runtime, Progress):
     folder above it."""
 
     output: Path = Path("<model>/evaluation")
-    """Folder for scores.json, scores.csv, accuracy.png, confusion.png and digits.png. By default beside the model;
-    a number is added where that is taken."""
+    """Folder for scores.json, scores.csv, accuracy.png, confusion.png and digits.png."""
 
     digits: int | None = 2000
     """Digits to classify, from the start of the file. All 10000 take five times as long."""
@@ -106,8 +105,7 @@ class PredictConfig(Runtime, ImageOptions):
     """An image, or a folder of images: one digit each."""
 
     output: Path = Path("<model>/predictions")
-    """Folder for digits.csv and one picture per image. By default beside the model;
-    a number is added where that is taken."""
+    """Folder for digits.csv and one picture per image."""
 
     ink: Literal["auto", "light", "dark"] = "auto"
     """Whether the digit is lighter or darker than its background. auto: whatever the image's edge is not."""
@@ -128,8 +126,7 @@ class AnimateConfig(Runtime):
     """Folder with the MNIST test files, plain or with .gz, or a folder above it."""
 
     output: Path = Path("<model>/animation.gif")
-    """The film: a file name ending in .gif or .mp4. By default beside the model;
-    a number is added where that is taken."""
+    """The film: a file name ending in .gif or .mp4."""
 
     digits: int = 20
     """Digits to show, ten in a row."""

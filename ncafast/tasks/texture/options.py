@@ -104,8 +104,7 @@ class AnimateConfig(Runtime, Progress):
     """Run a trained texture automaton and write what it does as a GIF or MP4, on a torus of any size."""
 
     output: Path = Path("<model>/animation.gif")
-    """The file to write: .gif, .mp4 (needs imageio-ffmpeg), or .png for the last frame alone. By default beside the
-    model; a number is added where that is taken."""
+    """The file to write: .gif, .mp4 (needs imageio-ffmpeg), or .png for the last frame alone."""
 
     size: tuple[int, int] = (128, 128)
     """Height and width in cells. Opposite edges meet, so the picture can be tiled without a seam."""
@@ -140,8 +139,7 @@ class EvaluateConfig(Runtime, ImageLimit, _Motion, Progress):
     """The sample. Left out: the one it was trained on, if that file is still there."""
 
     output: Path = Path("<model>/evaluation")
-    """Folder for scores.csv, scores.json and the pictures. By default beside the model;
-    a number is added where that is taken."""
+    """Folder for scores.csv, scores.json and the pictures."""
 
     value_range: ValueRange | None = field(default=None, kw_only=True)
     """How the sample's values of more than 8 bits become brightness: format, image or percentile, as for training. Left

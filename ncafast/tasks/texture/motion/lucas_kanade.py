@@ -23,7 +23,7 @@ def lucas_kanade(first: Tensor, second: Tensor) -> Tensor:
     """
     levels = [(first, second)]
     while min(levels[-1][0].shape[-2:]) // 2 >= _LEAST_SIDE:
-        levels.append(tuple(F.avg_pool2d(_even(image), 2) for image in levels[-1]))  # type: ignore[arg-type]
+        levels.append(tuple(F.avg_pool2d(image, 2, ceil_mode=True) for image in levels[-1]))  # type: ignore[arg-type]
     flow = first.new_zeros(first.shape[0], 2, *levels[-1][0].shape[-2:])
     for ours, theirs in reversed(levels):
         flow = _enlarged(flow, ours.shape[-2:])
@@ -75,12 +75,6 @@ def _window(x: Tensor) -> Tensor:
     weights = (weights / weights.sum()).expand(x.shape[1], 1, -1)  # [C, 1, K]
     x = F.conv2d(F.pad(x, (reach, reach, 0, 0), "circular"), weights[:, :, None], groups=x.shape[1])
     return F.conv2d(F.pad(x, (0, 0, reach, reach), "circular"), weights[..., None], groups=x.shape[1])
-
-
-def _even(image: Tensor) -> Tensor:
-    """With the last row or column doubled where their number is odd."""
-    height, width = image.shape[-2:]
-    return F.pad(image, (0, width % 2, 0, height % 2), "replicate")
 
 
 def _enlarged(flow: Tensor, size: torch.Size) -> Tensor:

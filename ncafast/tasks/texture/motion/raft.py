@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ncafast.tasks.texture.weights import fitting, read_weights, torchvision_models
@@ -42,25 +41,17 @@ def raft(weights: Path | None, device: torch.device) -> Callable[[Tensor, Tensor
 
     def flow(first: Tensor, second: Tensor) -> Tensor:
         height, width = first.shape[-2:]
-        wide = [_padding(side) for side in (width, height)]
-        pads = (wide[0] // 2, wide[0] - wide[0] // 2, wide[1] // 2, wide[1] - wide[1] // 2)
-        ours, theirs = (_around(image, pads) * 2 - 1 for image in (first, second))
+        rows, columns = _around(height), _around(width)  # of the images continued on their torus
+        ours, theirs = (image[..., rows[:, None], columns] * 2 - 1 for image in (first, second))
         with torch.no_grad():
-            found = net(ours, theirs)[-1]
-        return found[..., pads[2] : pads[2] + height, pads[0] : pads[0] + width]
+            whole: Tensor = net(ours, theirs)[-1]
+        top, left = (len(rows) - height) // 2, (len(columns) - width) // 2
+        return whole[..., top : top + height, left : left + width]
 
     return flow
 
 
-def _padding(side: int) -> int:
-    """Pixels that make a side at least as long as RAFT needs, and a multiple of 8, with some margin."""
-    return max(_LEAST_SIDE, -(-(side + 16) // 8) * 8) - side
-
-
-def _around(image: Tensor, pads: tuple[int, int, int, int]) -> Tensor:
-    """The image continued on its torus, also by more than its own size."""
-    while any(pads):
-        now = tuple(min(pad, image.shape[-1 if k < 2 else -2]) for k, pad in enumerate(pads))
-        image = F.pad(image, now, "circular")
-        pads = tuple(pad - done for pad, done in zip(pads, now, strict=True))  # type: ignore[assignment]
-    return image
+def _around(side: int) -> Tensor:
+    """Indices of a side with some margin, so that it is at least as long as RAFT needs, and a multiple of 8."""
+    more = max(_LEAST_SIDE, -(-(side + 16) // 8) * 8) - side
+    return torch.arange(-(more // 2), side + more - more // 2).remainder(side)
