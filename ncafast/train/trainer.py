@@ -11,9 +11,8 @@ from torch import Tensor
 from ncafast.train.arguments import holds_nan, terms_of
 from ncafast.train.context import StepContext, TrainingStopped
 from ncafast.train.distributed import Ranks
-from ncafast.train.ema import Average
 from ncafast.train.job import Job, to_device
-from ncafast.train.optimiser import learning_rate, make_optimiser, shape_gradient
+from ncafast.train.optimiser import Average, learning_rate, make_optimiser, shape_gradient
 from ncafast.train.resume import check_optimiser, take_weights
 from ncafast.train.run_folder import RunFolder
 from ncafast.train.settings import Settings

@@ -33,8 +33,7 @@ from ncafast.tasks.classification import (
     train,
 )
 from ncafast.tasks.classification.inference import Classifier, Spec, panel, seeded, step_statistics
-from ncafast.tasks.classification.loss import classification_loss
-from ncafast.tasks.classification.metrics import measure
+from ncafast.tasks.classification.metrics import classification_loss, measure
 from ncafast.tasks.classification.task import TASK
 from ncafast.tasks.repeats import crossvalidate
 from ncafast.tasks.repeats.config import fold_options

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
+from power_cut import cut_at_every_save
 from safetensors.torch import load_file, save_file
 from small_growing import options
 
@@ -28,7 +29,6 @@ from ncafast.tasks.growing.pictures import beside_channels, over_white
 from ncafast.tasks.growing.states import CUTS, cut_away, pixel_loss, seed_states
 from ncafast.tasks.growing.target import Target, TargetError, make_target, read_target
 from ncafast.tasks.growing.task import TASK, film
-from ncafast.train.run_folder import RunFolder
 
 FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 
@@ -352,28 +352,12 @@ def test_a_batch_in_two_parts_trains_as_the_whole_one(image, tmp_path, short):
     torch.testing.assert_close(results[1][1], results[0][1], rtol=1e-4, atol=1e-5)
 
 
-class PowerCut(BaseException):
-    pass
-
-
 def test_a_run_that_is_cut_off_goes_on_to_the_same_bits(image, tmp_path, monkeypatch, short):
     """Cut at every save in turn, right after it; the pool with its damage goes on too."""
     config = options(image, tmp_path / "cut", save_every=1)
-    original, stops = RunFolder.save_resume, 0
-
-    def save(self, state):
-        original(self, state)
-        raise PowerCut
-
-    with monkeypatch.context() as patch:
-        patch.setattr(RunFolder, "save_resume", save)
-        for _ in range(6):
-            with pytest.raises(PowerCut):
-                train(config)
-            stops += 1
-        done = train(config)  # all is done, nothing more is saved
+    done = cut_at_every_save(train, config, 6, monkeypatch)
     whole = train(replace(config, output=tmp_path / "whole"))
-    assert stops == 6 and done.best_epoch == whole.best_epoch
+    assert done.best_epoch == whole.best_epoch
     for kind in ("best", "last"):
         assert weights(getattr(done, kind)) == weights(getattr(whole, kind))
     states = [checkpoint.load_resume(run / "resume.pt")["job"]["states"] for run in (done.folder, whole.folder)]

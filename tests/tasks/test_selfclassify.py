@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from power_cut import cut_at_every_save
 from safetensors.torch import load_file, save_file
 from small_digits import bars, idx, options
 
@@ -36,14 +37,12 @@ from ncafast.tasks.selfclassify import (
 )
 from ncafast.tasks.selfclassify.idx import IdxError, read_digits, read_idx
 from ncafast.tasks.selfclassify.images import read_digit
-from ncafast.tasks.selfclassify.loss import cross_entropy, l2
-from ncafast.tasks.selfclassify.metrics import Tally, confusion, tally, votes
+from ncafast.tasks.selfclassify.metrics import Tally, confusion, cross_entropy, l2, tally, votes
 from ncafast.tasks.selfclassify.pictures import COLOURS, colour
 from ncafast.tasks.selfclassify.running import film
 from ncafast.tasks.selfclassify.scores import step_counts
 from ncafast.tasks.selfclassify.states import brightness, exchange, fresh_states
 from ncafast.tasks.selfclassify.task import TASK
-from ncafast.train.run_folder import RunFolder
 
 REAL = Path(os.environ.get("NCAFAST_DATA", "no data")) / "mnist"
 
@@ -356,24 +355,9 @@ def test_a_batch_in_two_parts_trains_as_the_whole_one(data, tmp_path, short):
     torch.testing.assert_close(results[1][1], results[0][1], rtol=1e-4, atol=1e-5)
 
 
-class PowerCut(BaseException):
-    pass
-
-
 def test_a_run_that_is_cut_off_goes_on_to_the_same_bits(data, tmp_path, monkeypatch, short):
     config = options(data, tmp_path / "cut", save_every=1)
-    original = RunFolder.save_resume
-
-    def save(self, state):
-        original(self, state)
-        raise PowerCut
-
-    with monkeypatch.context() as patch:
-        patch.setattr(RunFolder, "save_resume", save)
-        for _ in range(6):
-            with pytest.raises(PowerCut):
-                train(config)
-        done = train(config)  # all is done, nothing more is saved
+    done = cut_at_every_save(train, config, 6, monkeypatch)
     whole = train(replace(config, output=tmp_path / "whole"))
     for kind in ("best", "last"):
         assert weights(getattr(done, kind)) == weights(getattr(whole, kind))

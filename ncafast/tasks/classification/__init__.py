@@ -1,8 +1,4 @@
-"""Image classification with MaxNCA: train on image folders, lists or .npz files, score, and look inside.
-
-Each function takes one dataclass of options, from which the command line builds its own. The imaging packages are
-imported when a function is called, so that `--help` needs none of them.
-"""
+"""Image classification with MaxNCA: train on image folders, lists or .npz files, score, and look inside."""
 
 from __future__ import annotations
 

@@ -15,8 +15,7 @@ from ncafast.tasks.base import Task, TaskJob, initialised, load
 from ncafast.tasks.classification import augment, pictures
 from ncafast.tasks.classification.data import load_sides
 from ncafast.tasks.classification.inference import Classifier, panel, seeded, step_statistics
-from ncafast.tasks.classification.loss import classification_loss
-from ncafast.tasks.classification.metrics import measure
+from ncafast.tasks.classification.metrics import classification_loss, measure
 from ncafast.tasks.classification.options import TrainConfig
 from ncafast.tasks.classification.recipe import Recipe
 from ncafast.tasks.images import Reading

@@ -1,8 +1,4 @@
-"""Growing: an image that grows from one cell, stays, and heals.
-
-Each function takes one dataclass of options, from which the command line builds its own. The imaging packages are
-imported when a function is called, so that `--help` needs none of them.
-"""
+"""Growing: an image that grows from one cell, stays, and heals."""
 
 from __future__ import annotations
 

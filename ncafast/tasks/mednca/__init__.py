@@ -1,8 +1,4 @@
-"""Med-NCA on medical volumes: train on NIfTI pairs, write segmentations, score them.
-
-Each function takes one dataclass of options, from which the command line builds its own. The imaging packages are
-imported when a function is called, so that `--help` needs none of them.
-"""
+"""Med-NCA on medical volumes: train on NIfTI pairs, write segmentations, score them."""
 
 from __future__ import annotations
 

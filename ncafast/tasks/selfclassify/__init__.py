@@ -1,8 +1,4 @@
-"""Self-classifying digits: every cell of a handwritten digit says which digit it is part of, until all agree.
-
-Each function takes one dataclass of options, from which the command line builds its own. The imaging packages are
-imported when a function is called, so that `--help` needs none of them.
-"""
+"""Self-classifying digits: every cell of a handwritten digit says which digit it is part of, until all agree."""
 
 from __future__ import annotations
 

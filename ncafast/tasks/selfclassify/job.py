@@ -15,8 +15,7 @@ from ncafast.models import SelfClassifyingNCA
 from ncafast.tasks.base import Task, TaskJob, initialised
 from ncafast.tasks.selfclassify import pictures
 from ncafast.tasks.selfclassify.idx import CLASSES, Digits
-from ncafast.tasks.selfclassify.loss import LOSSES
-from ncafast.tasks.selfclassify.metrics import Tally, tally
+from ncafast.tasks.selfclassify.metrics import LOSSES, Tally, tally
 from ncafast.tasks.selfclassify.options import TrainConfig
 from ncafast.tasks.selfclassify.running import each_batch
 from ncafast.tasks.selfclassify.states import brightness, exchange, fresh_states

@@ -1,8 +1,4 @@
-"""Textures from one image: train, animate on any size, measure, and the study of how they move.
-
-Each function takes one dataclass of options, from which the command line builds its own. The imaging packages are
-imported when a function is called, so that `--help` needs none of them.
-"""
+"""Textures from one image: train, animate on any size, measure, and the study of how they move."""
 
 from __future__ import annotations
 
