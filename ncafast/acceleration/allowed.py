@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from torch.fx import Node
 
+from ncafast.acceleration.behind import Behind
 from ncafast.acceleration.errors import NotAccelerated, arguments, at_node, operation
 from ncafast.acceleration.graph import GETITEM, VIEWS, StepGraph
 from ncafast.acceleration.layers import Layers
@@ -27,8 +28,8 @@ _LOGIC = ("bitwise_and", "logical_and", "__and__", "bitwise_not", "logical_not")
 _CHOICES = {"where": 0, "masked_fill": 1}  # operation -> which argument is the mask
 POOLS = ("max_pool2d_with_indices", "max_pool3d_with_indices")
 _WORDS = {
-    "clamp": "the state or update is clamped, which a rule does not have",
-    "tanh": "tanh outside the hidden layers is not in a rule",
+    "clamp": "only the state after the update may be clamped",
+    "tanh": "tanh is only in a rule behind a layer",
     "sigmoid": "a gate is not in a rule",
     "_softmax": "attention is not in a rule",
     "native_dropout": "dropout on units is not in a rule",
@@ -37,14 +38,14 @@ _WORDS = {
 }
 
 
-def check_operations(graph: StepGraph, layers: Layers) -> None:
+def check_operations(graph: StepGraph, layers: Layers, behind: Behind) -> None:
     """Refuse a step with an operation that a rule does not have.
 
     Raises:
         NotAccelerated: naming it and its line.
     """
     _check_given(graph, layers)
-    known = layers.nodes() | set(layers.perception_activations) | _between(graph, layers)
+    known = layers.nodes() | set(layers.perception_activations) | _between(graph, layers) | behind.nodes
     living: set[Node] = set()  # computed from the pooled state
     for node in graph.nodes:
         if node not in graph.used or node not in graph.dependent or node in known or node.op == "placeholder":

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ncafast.acceleration.allowed import check_operations
+from ncafast.acceleration.behind import find_behind, reaching
 from ncafast.acceleration.errors import NotAccelerated
 from ncafast.acceleration.extra import Extra, find_extra
 from ncafast.acceleration.firing import Firing, random_node
@@ -66,7 +67,8 @@ def assemble(twin: nn.Module, sample: Sample) -> Match:
     graph, grid = sample.traced(twin), sample.grid
     random_node(graph, grid)
     layers = find_layers(graph)
-    check_operations(graph, layers)
+    behind = find_behind(graph, layers)
+    check_operations(graph, layers, behind)
     own, given = ([t.detach() for t in found] for found in (named_tensors(twin).values(), tensors_in(sample.rest)))
     tensors = own + given
     norm, results = norm_of(layers, graph), find_results(graph, layers, sample)
@@ -74,7 +76,7 @@ def assemble(twin: nn.Module, sample: Sample) -> Match:
     extra = find_extra(twin, graph, layers, seen, sample)
     rows = extra.rows if extra is not None else []
     perception = measure_perception(seen, graph, tensors, [row for row in rows if row < len(seen.hit)])
-    update = measure_update(graph, layers, grid, tensors)
+    update = measure_update(graph, layers, behind, grid, tensors)
     rule = _rule(layers, perception, update, grid, norm).replace(extra=len(rows))
     compute = _compute(graph, layers, perception, update, rule, norm, rows, given)
     outside = None
@@ -118,6 +120,8 @@ def _rule(layers: Layers, seen: Perception, update: Update, grid: Grid, norm: No
         mutable=mutable,
         restore=update.restore,
         alive=update.alive,
+        update_activation=update.activation,
+        clamp=update.clamp,
     )
 
 
@@ -142,6 +146,8 @@ def _compute(
     matrix = update.matrix[rule.lo : rule.hi] / rule.step_size
     rows = matrix.abs().argmax(1).masked_fill(matrix.abs().sum(1) == 0, -1)
     selects = bool(((matrix == 0) | (matrix == 1)).all()) and int((matrix != 0).sum(1).max()) == 1
+    if rule.update_activation != "identity" and not selects:
+        raise NotAccelerated(f"the update's channels are mixed or scaled apart behind its {rule.update_activation}")
 
     def last(value: Tensor) -> Tensor:
         padded = torch.cat([value, torch.zeros_like(value[:1])])  # row -1: a channel that does not change
@@ -199,6 +205,7 @@ def _padding(
         x = x * (torch.rand(grid.batch, 1, *grid.sizes) >= (empty or 0.0))
         if empty is None and rule.alive is not None:
             x[:, rule.alive.channel] = x[:, rule.alive.channel].abs() + rule.alive.threshold + _LIVES
+        x = x if empty is None else reaching(rule, x)
         feed = {graph.x: grid.outward(x.to(like.device))}
         mask = None
         if firing is not None:

@@ -37,7 +37,12 @@ class Finding:
         if rule.mutable is not None:
             parts.append(f"channels {rule.lo} to {rule.hi - 1} change")
         if rule.alive is not None:
-            parts.append(f"alive mask of channel {rule.alive.channel} above {rule.alive.threshold:g}")
+            what = "update gated by" if rule.alive.gates == "update" else "alive mask of"
+            parts.append(f"{what} channel {rule.alive.channel} above {rule.alive.threshold:g}")
+        if rule.update_activation != "identity":
+            parts.append(f"{rule.update_activation} of the update")
+        if rule.clamp is not None:
+            parts.append(f"state clamped to {list(rule.clamp)}")
         return f"{self.name}: {self.entry.method} is accelerated. {', '.join(parts)}"
 
 

@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ncafast.acceleration.adapted import Drawn
 from ncafast.acceleration.assemble import Match
+from ncafast.acceleration.behind import reaching
 from ncafast.acceleration.double import Double, double_copy
 from ncafast.acceleration.entry import Rest
 from ncafast.acceleration.errors import NotAccelerated, at_exception
@@ -58,7 +59,7 @@ def verify(module: nn.Module, match: Match) -> None:
         x = torch.randn(number + 2, match.rule.channels, *sizes, dtype=torch.float64)
         if match.rule.alive is not None and number:
             x = x * (torch.rand(len(x), 1, *sizes) > 0.7)
-        x = match.grid.outward(x).to(device)
+        x = match.grid.outward(reaching(match.rule, x) if number == 1 else x).to(device)
         call = match.sample.on(len(x), sizes, steps, match.sample.rest)
         given = [t.detach().requires_grad_(t.is_floating_point()) for t in tensors_in(call.rest)]
         rest = with_tensors(call.rest, given)

@@ -321,10 +321,15 @@ def _alive(alive: Alive, before: Tensor, after: Tensor) -> Tensor:
 
 def _living(alive: Alive, x: Tensor) -> Tensor:
     channel = widened(x[:, alive.channel : alive.channel + 1].detach())
-    pool, reach = _MAX_POOL[x.dim() - 2], alive.pool // 2
-    if not alive.wrap:
-        return pool(channel, alive.pool, stride=1, padding=reach) > alive.threshold
+    return largest_near(channel, alive.pool, alive.wrap) > alive.threshold
+
+
+def largest_near(x: Tensor, size: int, wrap: bool) -> Tensor:  # [B, C, *S]
+    """The largest value in a window of `size` cells per axis, which may go on at the other side of the grid."""
+    pool, reach = _MAX_POOL[x.dim() - 2], size // 2
+    if not wrap:
+        return pool(x, size, stride=1, padding=reach)
     for axis in range(2, x.dim()):  # F.pad goes round no more than once
         places = torch.arange(-reach, x.shape[axis] + reach, device=x.device) % x.shape[axis]
-        channel = channel.index_select(axis, places)
-    return pool(channel, alive.pool, stride=1) > alive.threshold
+        x = x.index_select(axis, places)
+    return pool(x, size, stride=1)

@@ -248,11 +248,11 @@ class Classifier(nn.Module):
 
 def test_inside_a_model_the_parts_that_step_are_replaced_and_the_report_names_all(capsys):
     model = Classifier()
-    model.other = REFUSED["clamp"][0]()
+    model.other = REFUSED["clamp of the update"][0]()
     ncafast.accelerate(model)
     report = capsys.readouterr().err
     assert "nca (Octree): forward is accelerated" in report
-    assert "model (Classifier): not accelerated" in report and "other (Clamped): not accelerated" in report
+    assert "model (Classifier): not accelerated" in report and "other (ClampedUpdate): not accelerated" in report
     assert "forward" in vars(model.nca) and "forward" not in vars(model.other) and "forward" not in vars(model)
     model(torch.randn(2, 9, 8, 10)).sum().backward()
     assert float(model.nca.fc0.weight.grad.abs().sum()) > 0

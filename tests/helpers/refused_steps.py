@@ -85,20 +85,36 @@ class BufferCounter(Base):
         return super().forward(x)
 
 
-class Clamped(Base):
+class ClampedUpdate(Base):
+    def update(self, x):
+        return super().update(x).clamp(-1, 1)
+
+
+class ClampedPart(Base):
     def forward(self, x):
-        return super().forward(x).clamp(-8, 8)
+        new = super().forward(x)
+        return torch.cat([new[:, :4].clamp(0, 1), new[:, 4:]], 1)
+
+
+class ClampedToTensor(Base):
+    def forward(self, x):
+        return torch.minimum(super().forward(x), x.new_ones(()))
 
 
 class Squashed(Base):
     def update(self, x):
-        return torch.tanh(super().update(x)) * 0.1
+        return torch.tanh(super().update(x)) * torch.linspace(0.1, 1, 8).view(1, 8, 1, 1)
 
 
-class Gated(Base):
+class SquashedState(Base):
     def forward(self, x):
-        alive = F.max_pool2d(x[:, 3:4], 3, 1, 1) > 0.1
-        return x + self.update(x) * self.mask(x) * alive
+        return torch.tanh(super().forward(x))
+
+
+class GatedLate(Base):
+    def forward(self, x):
+        dx = self.update(x) * self.mask(x)
+        return x + dx * (F.max_pool2d((x + dx)[:, 3:4], 3, 1, 1) > 0.1)
 
 
 class Normed(Base):
@@ -161,9 +177,11 @@ class HiddenDropout(Base):
         return F.dropout(super().hidden(y), 0.2)
 
 
-class WrappingLife(Base):
+class WalledLife(Base):
+    """Cells at the border always live."""
+
     def forward(self, x):
-        alive = F.max_pool2d(F.pad(x[:, 3:4], [1] * 4, mode="circular"), 3, 1) > 0.1
+        alive = F.max_pool2d(F.pad(x[:, 3:4], [1] * 4, value=1.0), 3, 1) > 0.1
         return (x + self.update(x)) * alive
 
 
@@ -286,9 +304,12 @@ REFUSED = {
     "two masks": (TwoMasks, "2 random masks"),
     "counter": (Counter, "`age`"),
     "counter in a buffer": (BufferCounter, "age"),
-    "clamp": (Clamped, "clamped"),
-    "tanh of the update": (Squashed, "tanh"),
-    "gated update": (Gated, "gates the update"),
+    "clamp of the update": (ClampedUpdate, "something else than the whole state after the update is clamped"),
+    "clamp of some channels": (ClampedPart, "something else than the whole state"),
+    "minimum": (ClampedToTensor, "`minimum`"),
+    "update scaled apart behind its tanh": (Squashed, "scaled apart behind its tanh"),
+    "tanh of the state": (SquashedState, "tanh is only in a rule behind a layer"),
+    "update gated by life after it": (GatedLate, "after the update gates the update"),
     "collected statistics": (lambda: Normed(nn.BatchNorm2d(12)), "num_batches_tracked"),
     "collected statistics of images": (lambda: Normed(nn.InstanceNorm2d(12, track_running_stats=True)), "running_mean"),
     "norm after the activation": (lambda: NormedLate(nn.GroupNorm(3, 12)), "`native_group_norm`"),
@@ -298,7 +319,7 @@ REFUSED = {
     "group norm of cells": (lambda: NormedCells(nn.GroupNorm(3, 12)), "a group norm normalises something else"),
     "no 1x1 hidden layer": (Shallow, "1x1 hidden layer"),
     "dropout of units": (HiddenDropout, "2 random masks"),
-    "life that wraps": (WrappingLife, "max pool"),
+    "life at the border": (WalledLife, "max pool"),
     "noise": (Noisy, "noise"),
     "no residual": (Replacing, "does not add"),
     "decay": (Decaying, "does not add"),
