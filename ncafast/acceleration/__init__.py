@@ -232,6 +232,12 @@ def _notes(report: Report, masks: str, verify: bool) -> Iterator[str]:
     random = any(finding.match is not None and finding.match.firing is not None for finding in report.findings)
     if masks == "ncafast" and random:
         yield "note: fire masks come from Philox: same rate, other cells; masks='torch' keeps the module's own draws"
+    if any(finding.rule is not None and finding.rule.hidden_dropout for finding in report.findings):
+        yield (
+            "note: dropout of hidden units comes from Philox: same rate, other units"
+            if masks == "ncafast"
+            else "note: modules that drop hidden units run their own code, since masks='torch' is not possible for them"
+        )
     if not verify:
         yield "note: nothing was compared with the module's own results (verify=False)"
 

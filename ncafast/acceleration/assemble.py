@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from ncafast.acceleration.allowed import check_operations
 from ncafast.acceleration.behind import find_behind, reaching
-from ncafast.acceleration.errors import NotAccelerated
+from ncafast.acceleration.errors import NotAccelerated, operation
 from ncafast.acceleration.extra import Extra, find_extra
-from ncafast.acceleration.firing import Firing, random_node
+from ncafast.acceleration.firing import RANDOM, Firing, random_node
 from ncafast.acceleration.given import tensors_in, widened
 from ncafast.acceleration.graph import StepGraph, named_tensors
 from ncafast.acceleration.layers import Layers, find_layers, norm_of, weight_of
@@ -26,6 +26,7 @@ from ncafast.acceleration.results import Results, find_results
 from ncafast.acceleration.sample import Sample
 from ncafast.acceleration.seen import measure_seen
 from ncafast.acceleration.structure import Names
+from ncafast.acceleration.units import Drop, dropout_of, without_drops
 from ncafast.acceleration.update import Update, measure_update
 from ncafast.functional import rollout
 from ncafast.rule import PADDINGS, Rule, layer_name
@@ -45,6 +46,7 @@ class Match:
     extra: Extra | None = None
     results: Results | None = None  # beside the state
     caches: Names = frozenset()  # attributes that the step writes, which do not matter
+    units: tuple[bool, ...] = ()  # which of a step's draws are those of hidden units
     checked_steps: int = 0  # the longest loop that is known to repeat one step
     checked_sizes: set[tuple[int, tuple[int, ...]]] = field(default_factory=set)  # of batch and grid
 
@@ -65,8 +67,8 @@ def assemble(twin: nn.Module, sample: Sample) -> Match:
         NotAccelerated: with the reason.
     """
     graph, grid = sample.traced(twin), sample.grid
-    random_node(graph, grid)
     layers = find_layers(graph)
+    random_node(graph, grid, layers.drawn)
     behind = find_behind(graph, layers)
     check_operations(graph, layers, behind)
     own, given = ([t.detach() for t in found] for found in (named_tensors(twin).values(), tensors_in(sample.rest)))
@@ -77,14 +79,18 @@ def assemble(twin: nn.Module, sample: Sample) -> Match:
     rows = extra.rows if extra is not None else []
     perception = measure_perception(seen, graph, tensors, [row for row in rows if row < len(seen.hit)])
     update = measure_update(graph, layers, behind, grid, tensors)
-    rule = _rule(layers, perception, update, grid, norm).replace(extra=len(rows))
+    rule = _rule(layers, perception, update, grid, norm)
+    rule = rule.replace(extra=len(rows), hidden_dropout=dropout_of(graph, layers.drops, tensors))
     compute = _compute(graph, layers, perception, update, rule, norm, rows, given)
     outside = None
     if extra is not None:
         x = grid.inward(sample.state(own[0]))
         outside = extra.values(twin, x, 1, sample.rest).detach()
-    rule = rule.replace(padding=_padding(graph, rule, compute(own), update.firing, grid, tensors, outside))
-    return Match(rule, parameter_mapping(compute, own), update.firing, sample, extra, results)
+    rule = rule.replace(
+        padding=_padding(graph, rule, compute(own), update.firing, layers.drops, grid, tensors, outside)
+    )
+    units = tuple(node in layers.drawn for node in graph.nodes if operation(node) in RANDOM)
+    return Match(rule, parameter_mapping(compute, own), update.firing, sample, extra, results, units=units)
 
 
 def _rule(layers: Layers, seen: Perception, update: Update, grid: Grid, norm: Norm) -> Rule:
@@ -190,6 +196,7 @@ def _padding(
     rule: Rule,
     params: dict[str, Tensor],
     firing: Firing | None,
+    drops: Sequence[Drop | None],
     grid: Grid,
     tensors: Sequence[Tensor],
     extra: Tensor | None,
@@ -206,17 +213,18 @@ def _padding(
         if empty is None and rule.alive is not None:
             x[:, rule.alive.channel] = x[:, rule.alive.channel].abs() + rule.alive.threshold + _LIVES
         x = x if empty is None else reaching(rule, x)
-        feed = {graph.x: grid.outward(x.to(like.device))}
+        fed, skip = without_drops(drops)
+        feed = {graph.x: grid.outward(x.to(like.device)), **fed}
         mask = None
         if firing is not None:
             draws = torch.rand(firing.node.meta["val"].shape, dtype=torch.float64)
             draws = draws.fill_(firing.surely) if empty is None else draws
             mask = firing.by_cell(firing.fires(draws))[None].to(like.device)
             feed[firing.node] = (firing.fires(draws).double() if not firing.limits else draws).to(like.device)
-        states.append((x.to(like.device), mask, grid.cells(graph.evaluate(graph.out, feed, tensors))))
+        states.append((x.to(like.device), mask, grid.cells(graph.evaluate(graph.out, feed, tensors, skip))))
     middle: tuple[Any, ...] = (..., *(slice(3, -3) for _ in grid.sizes))
     for padding in PADDINGS if rule.has_filters else PADDINGS[:1]:
-        trial, good = rule.replace(padding=padding), True
+        trial, good = rule.replace(padding=padding, hidden_dropout=0.0), True
         for x, mask, want in states:
             got = rollout(x, trial, params, 1, fire_mask=mask, extra=extra, backend="reference")
             assert isinstance(got, Tensor)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -87,13 +87,14 @@ class Firing:
         return mask.permute([kept.index(axis) for axis in range(len(kept))])[:, None]
 
 
-def random_node(graph: StepGraph, grid: Grid) -> Node | None:
-    """The one draw of a step, or None.
+def random_node(graph: StepGraph, grid: Grid, units: Collection[Node] = ()) -> Node | None:
+    """The one draw of a step beside those of hidden units, or None.
 
     Raises:
         NotAccelerated: several draws, or not one number per cell.
     """
-    found = [node for node in graph.nodes if node in graph.used and operation(node) in RANDOM]
+    drawn = (node for node in graph.nodes if node in graph.used and operation(node) in RANDOM)
+    found = [node for node in drawn if node not in units]
     if not found:
         return None
     strange = next((node for node in found if operation(node) in _OTHER), None)
@@ -122,7 +123,7 @@ def measure_firing(graph: StepGraph, node: Node, grid: Grid, moves: Moves, tenso
     """
     axes = _axes(node, grid)
     if operation(node) in BERNOULLI:
-        rate = _bernoulli_rate(graph, node, tensors)
+        rate = bernoulli_rate(graph, node, tensors)
         if moves(0.0, torch.float64) or not moves(1.0, torch.float64):
             raise NotAccelerated(f"the random mask does not stop cells that are drawn as 0: {at_node(node)}")
         return Firing(node, rate, True, {}, axes)
@@ -152,7 +153,12 @@ def _bisect(upper: Callable[[float], bool], bits: int) -> float:
     return high / 2**bits
 
 
-def _bernoulli_rate(graph: StepGraph, node: Node, tensors: Sequence[Tensor]) -> float:
+def bernoulli_rate(graph: StepGraph, node: Node, tensors: Sequence[Tensor]) -> float:
+    """The probability of a 1.
+
+    Raises:
+        NotAccelerated: it is not one number.
+    """
     given = _given_rate(node)
     if given is not None:
         return given

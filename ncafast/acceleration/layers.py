@@ -14,6 +14,7 @@ from ncafast.acceleration.activations import activation_of, isactivation_of
 from ncafast.acceleration.errors import NotAccelerated, arguments, at_node, operation
 from ncafast.acceleration.graph import GETITEM, VIEWS, StepGraph, source
 from ncafast.acceleration.norms import Norm, is_norm, norm_at
+from ncafast.acceleration.units import Drop, drop_at
 
 
 @dataclass
@@ -29,6 +30,7 @@ class Layer:
     inputs_last: bool  # whether the weight is [out, in]
     norm: Node | None = None
     activation: tuple[str, float] = ("identity", 0.0)
+    drop: Drop | None = None  # behind the activation
     conditions: list[Node] = field(default_factory=list)  # added to the units, not one number for each alone
 
     @property
@@ -44,6 +46,16 @@ class Layers:
     hidden: list[Layer]
     update: Layer
     perception_activations: list[Node]
+
+    @property
+    def drops(self) -> list[Drop | None]:
+        """Dropout of the hidden layers."""
+        return [layer.drop for layer in self.hidden]
+
+    @property
+    def drawn(self) -> set[Node]:
+        """The random numbers of these."""
+        return {drop.drawn for drop in self.drops if drop is not None}
 
     def nodes(self) -> set[Node]:
         """The nodes that are these layers."""
@@ -137,7 +149,7 @@ def weight_of(layer: Layer, graph: StepGraph, tensors: Sequence[Tensor]) -> Tens
 
 def _layer_before(graph: StepGraph, layer: Layer) -> Layer | None:
     """The hidden layer whose activation a layer takes, or None where the perception begins."""
-    act = source(layer.data)
+    act, drop = drop_at(graph, source(layer.data))
     kind = activation_of(act)
     if kind is None:
         return None
@@ -160,7 +172,7 @@ def _layer_before(graph: StepGraph, layer: Layer) -> Layer | None:
             found.bias = part
         else:
             found.conditions.append(part)
-    found.node, found.norm, found.activation = total, norm, kind
+    found.node, found.norm, found.activation, found.drop = total, norm, kind, drop
     return found
 
 

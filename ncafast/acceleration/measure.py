@@ -30,7 +30,7 @@ class Measure:
         self.pools = [node for node in graph.nodes if node in graph.used and operation(node) in POOLS]
         values = (node for node in graph.nodes if node.target is GETITEM and arguments(node)[1] == 0)
         self.pooled = [node for node in values if arguments(node)[0] in self.pools]
-        self.random = random_node(graph, grid)
+        self.random = random_node(graph, grid, layers.drawn)
 
     def after(
         self,

@@ -131,6 +131,8 @@ class Accelerated:
         """Why this one call is left to the user's code."""
         if call.x.dim() != match.rule.ndim + 2 or match.grid.inward(call.x).shape[1] != match.rule.channels:
             return f"the state has shape {list(call.x.shape)}"
+        if self.masks == "torch" and match.rule.hidden_dropout:
+            return "it drops hidden units, so masks='torch' is not possible"
         if self.masks == "torch" and match.firing is not None:
             if not match.firing.replays:
                 return "its draws cannot be repeated, so masks='torch' is not possible"

@@ -39,6 +39,8 @@ class Finding:
         if rule.alive is not None:
             what = "update gated by" if rule.alive.gates == "update" else "alive mask of"
             parts.append(f"{what} channel {rule.alive.channel} above {rule.alive.threshold:g}")
+        if rule.hidden_dropout:
+            parts.append(f"dropout {rule.hidden_dropout:g} of hidden units")
         if rule.update_activation != "identity":
             parts.append(f"{rule.update_activation} of the update")
         if rule.clamp is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from ncafast.acceleration.given import tensors_in, with_tensors
 from ncafast.acceleration.match import add_noise
 from ncafast.acceleration.opened import opened
 from ncafast.acceleration.sample import Sample
+from ncafast.acceleration.units import kept, scaled
 
 _AGREES = 1e-7  # of float64 values over a few steps, relative to the largest
 _STEPS = (1, 2, 5)
@@ -27,16 +29,21 @@ _SIZES = ((8, 10, 7), (9, 7, 8), (12, 8, 7))  # of grids, one for each number of
 
 
 class _Draws(TorchDispatchMode):
-    """Keeps what random operations return."""
+    """Keeps what random operations return, but for draws of hidden units, of which all stay."""
 
-    def __init__(self) -> None:
+    def __init__(self, units: tuple[bool, ...]) -> None:
         super().__init__()
         self.seen: list[Tensor] = []
+        self.units, self.count = units, 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run the operation."""
         out = func(*args, **(kwargs or {}))
-        if func.overloadpacket.__name__ in RANDOM:
+        name = func.overloadpacket.__name__
+        if name in RANDOM:
+            self.count += 1
+            if any(self.units) and self.units[(self.count - 1) % len(self.units)]:
+                return kept(name, out, args)
             self.seen.append(out.detach().clone())
         return out
 
@@ -66,7 +73,7 @@ def verify(module: nn.Module, match: Match) -> None:
         leaf = x.clone().requires_grad_()
         torch.manual_seed(number)
         try:
-            with _Draws() as draws, Double():
+            with _Draws(match.units) as draws, Double():
                 out = opened(_steps(twin, call, rest, leaf, steps))
             want = _gradients(out[0], leaf, twin, given)
         except Exception as error:  # of the user's code
@@ -83,10 +90,18 @@ def verify(module: nn.Module, match: Match) -> None:
             match.firing.replays = torch.equal(again, masks.to(again.device)) if masks is not None else False
 
         leaf = x.clone().requires_grad_()
-        got = opened(_fused(twin, match, rest, leaf, steps, masks))
+        got = opened(_fused(twin, _with_all_units(match), rest, leaf, steps, masks))
         if (str(out[2]), len(out[0])) != (str(got[2]), len(got[0])):
             raise NotAccelerated(f"{call.entry.method} returns other things after {steps} steps than after one")
         _check_errors(_gradients(got[0], leaf, twin, given), want, steps)
+
+
+def _with_all_units(match: Match) -> Match:
+    """The match when no unit is dropped, and all are divided by the probability that they stay, as by the user."""
+    if not match.rule.hidden_dropout:
+        return match
+    rule, parameters = match.rule.replace(hidden_dropout=0.0), match.parameters
+    return replace(match, rule=rule, parameters=lambda tensors: scaled(match.rule, parameters(tensors)))
 
 
 def _fused(module: nn.Module, match: Match, rest: Rest, x: Tensor, steps: int, masks: Tensor | None) -> Any:

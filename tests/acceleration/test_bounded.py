@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from bounded_steps import BOUNDED
+from bounded_steps import BOUNDED, Dropping
 
 import ncafast
 
@@ -48,3 +48,38 @@ def test_a_bounded_step_does_what_it_did_with_its_own_draws(name):
     for steps in (1, 3):
         for got, want in zip(run(model, x, steps), run(plain, x, steps), strict=True):
             assert float((got - want).abs().max()) <= 1e-5 * float(want.abs().max())
+
+
+@pytest.mark.parametrize("how", ["layer", "function", "operation"])
+def test_dropout_of_hidden_units_is_recognised_in_training(how):
+    torch.manual_seed(0)
+    model = Dropping(how=how, hidden=(12,) if how == "operation" else (12, 8))
+    plain = copy.deepcopy(model)
+    ncafast.accelerate(model, quiet=True)
+    rule, x = model.forward.find().rule, torch.randn(2, 6, 12, 15)
+    assert rule.hidden_dropout == pytest.approx(0.25) and rule.fire_rate == 0.5
+    a, b, c = (run(model, x, 2) for model in (model, model, plain))
+    assert all(torch.equal(one, two) for one, two in zip(a, b, strict=True))
+    assert not torch.equal(a[0], c[0])
+    model.eval()
+    assert model.forward.find().rule == rule.for_eval()
+
+
+def test_dropout_of_hidden_units_has_the_mean_and_spread_of_the_modules_own():
+    torch.manual_seed(0)
+    model = Dropping(hidden=(12,))
+    x = torch.randn(1, 6, 1, 1).expand(8, 6, 40, 40)
+    with torch.no_grad():
+        plain = model(x, 1)
+        mine = ncafast.accelerate(model, quiet=True)(x, 1)
+    for channel in range(6):
+        want, got = ((y - x)[:, channel].flatten() for y in (plain, mine))
+        error = (want.var() / want.numel()).sqrt()
+        assert abs(float(want.mean() - got.mean())) < 7 * float(error)
+        assert float(want.std()) == pytest.approx(float(got.std()), rel=0.05)
+
+
+def test_masks_of_torch_and_dropout_of_hidden_units_do_not_go_together():
+    model = ncafast.accelerate(Dropping(), masks="torch", quiet=True)
+    with pytest.warns(ncafast.acceleration.NotAcceleratedWarning, match="masks='torch' is not possible"):
+        model(torch.randn(1, 6, 9, 8), 1)

@@ -121,6 +121,33 @@ class Line(nn.Module):
         return x
 
 
+class Dropping(nn.Module):
+    """Dropout of hidden units behind each activation, by a layer, a function or the operation that GPUs have."""
+
+    def __init__(self, channels=6, hidden=(12, 8), how="layer"):
+        super().__init__()
+        self.how = how
+        self.sees = nn.Conv2d(channels, 2 * channels, 3, padding=1, padding_mode="circular", groups=channels)
+        widths = (3 * channels, *hidden)
+        self.layers = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in zip(widths, widths[1:], strict=False))
+        self.last, self.drop = nn.Conv2d(widths[-1], channels, 1, bias=False), nn.Dropout(0.25)
+
+    def dropped(self, y):
+        if self.how == "layer":
+            return self.drop(y)
+        if self.how == "function":
+            return F.dropout(y, 0.25, self.training)
+        return torch.native_dropout(y, 0.25, self.training)[0] if self.training else y
+
+    def forward(self, x, steps=3):
+        for _ in range(steps):
+            y = torch.cat([x, self.sees(x)], 1)
+            for layer in self.layers:
+                y = self.dropped(F.leaky_relu(layer(y)))
+            x = x + self.last(y) * (torch.rand(len(x), 1, *x.shape[2:]) < 0.5)
+        return x
+
+
 BOUNDED = {
     "clamp, tanh, life after, 3-D": Volumes,
     "clamp at two sides, channels last": Meadow,

@@ -172,9 +172,21 @@ class Shallow(nn.Module):
         return x + self.b(F.elu(self.a(x)))
 
 
-class HiddenDropout(Base):
+class DroppedBefore(Base):
     def hidden(self, y):
-        return F.dropout(super().hidden(y), 0.2)
+        return torch.relu(F.dropout(self.one(y), 0.2))
+
+
+class DroppedPlainly(Base):
+    """Units that stay are not scaled."""
+
+    def hidden(self, y):
+        return super().hidden(y) * torch.bernoulli(torch.full((len(y), 12, *y.shape[2:]), 0.8))
+
+
+class DroppedMaps(Base):
+    def hidden(self, y):
+        return F.dropout2d(super().hidden(y), 0.2)
 
 
 class WalledLife(Base):
@@ -318,7 +330,9 @@ REFUSED = {
     "layer norm of rows": (lambda: NormedRows(nn.Identity()), "a layer norm normalises something else"),
     "group norm of cells": (lambda: NormedCells(nn.GroupNorm(3, 12)), "a group norm normalises something else"),
     "no 1x1 hidden layer": (Shallow, "1x1 hidden layer"),
-    "dropout of units": (HiddenDropout, "2 random masks"),
+    "dropout before the activation": (DroppedBefore, "no 1x1 hidden layer"),
+    "dropout without its factor": (DroppedPlainly, "not divided by the probability"),
+    "dropout of whole channels": (DroppedMaps, "no 1x1 hidden layer"),
     "life at the border": (WalledLife, "max pool"),
     "noise": (Noisy, "noise"),
     "no residual": (Replacing, "does not add"),
