@@ -8,7 +8,7 @@ not called `accelerate`, since importing a module of that name would hide the fu
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
@@ -20,9 +20,9 @@ from ncafast.acceleration.adapted import adapted
 from ncafast.acceleration.adapters import Adapted, adapter
 from ncafast.acceleration.assemble import Match
 from ncafast.acceleration.benchmark import compare
-from ncafast.acceleration.calls import Calls, Recorded, record
+from ncafast.acceleration.calls import Calls, Recorded, called, record
 from ncafast.acceleration.double import is_patch
-from ncafast.acceleration.entry import METHODS, Entry, entries, example_of
+from ncafast.acceleration.entry import Entry, entries, example_of
 from ncafast.acceleration.errors import NotAccelerated
 from ncafast.acceleration.match import Shape
 from ncafast.acceleration.patch import Accelerated, NotAcceleratedWarning, OwnReplicas
@@ -102,7 +102,7 @@ def accelerate(
         raise ValueError("benchmark=True needs the inputs of a call to measure: accelerate(model, x, benchmark=True)")
     restore(model)
     shape = Shape(channels, ndim, channels_last)
-    calls = record(model, inputs, partial(_called, method=method))
+    calls = record(model, inputs, method)
     report = Report(list(_findings(model, calls, method, steps, shape, verify)))
     if not any(finding.rule for finding in report.findings):
         raise NotAccelerated(f"nothing in this {type(model).__name__} can be accelerated:\n{report}")
@@ -115,7 +115,7 @@ def accelerate(
     if not quiet:
         print("\n".join([str(report), *_notes(report, masks, verify)]), file=sys.stderr)
     if benchmark:
-        print(compare(model, partial(_called(model, method), *inputs)), file=sys.stderr)
+        print(compare(model, partial(getattr(model, called(model, method)), *inputs)), file=sys.stderr)
     return model
 
 
@@ -175,7 +175,7 @@ def explain(
     """
     _check_module(model)
     shape = Shape(channels, ndim, channels_last)
-    calls = record(model, inputs, partial(_called, method=method))
+    calls = record(model, inputs, method)
     return Report(list(_findings(model, calls, method, steps, shape, True)))
 
 
@@ -240,13 +240,6 @@ def _notes(report: Report, masks: str, verify: bool) -> Iterator[str]:
         )
     if not verify:
         yield "note: nothing was compared with the module's own results (verify=False)"
-
-
-def _called(model: nn.Module, method: str | None) -> Callable[..., Any]:
-    """What users call: the model, or its step method where it has no forward."""
-    if method is None and type(model).forward is nn.Module.forward:
-        method = next((name for name in METHODS if hasattr(model, name)), None)
-    return model if method is None else getattr(model, method, model)
 
 
 def _needs(entry: Entry) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,16 +26,20 @@ class Recorded:
     out: Any
 
 
+METHODS = (
+    *("step", "update", "_step", "_update", "update_step", "_update_step"),
+    *("forward_step", "_forward_step", "single_step", "one_step", "nca_step"),
+)
 Calls = dict[tuple[str, str], Recorded]  # of a module, by its name, and a method
 
 
-def record(model: nn.Module, inputs: Sequence[Any], called: Callable[[nn.Module], Callable[..., Any]]) -> Calls:
+def record(model: nn.Module, inputs: Sequence[Any], method: str | None = None) -> Calls:
     """Run a copy of the model on an example and note the first call of each method of its modules.
 
     Args:
-        model: the user's, which is left as it is.
-        inputs: of the call; with none nothing is run.
-        called: what of a model is called.
+        model: the user's.
+        inputs: of its forward or, where it has none, of its step method.
+        method: what takes them instead.
 
     Raises:
         NotAccelerated: the model cannot be copied, or fails.
@@ -47,12 +51,19 @@ def record(model: nn.Module, inputs: Sequence[Any], called: Callable[[nn.Module]
         try:
             twin = copy.deepcopy(model)
             for name, module in twin.named_modules():
-                for method, function in _methods(module):
-                    vars(module)[method] = _Recorder(calls, (name, method), function.__get__(module))
-            called(twin)(*copy.deepcopy(tuple(inputs)))
+                for own, function in _methods(module):
+                    vars(module)[own] = _Recorder(calls, (name, own), function.__get__(module))
+            getattr(twin, called(model, method))(*copy.deepcopy(tuple(inputs)))
         except Exception as error:  # of the user's code
             raise NotAccelerated(f"the model fails on the example of its inputs: {at_exception(error)}") from error
     return calls
+
+
+def called(model: nn.Module, method: str | None) -> str:
+    """The method that takes the example; a forward is called with the module's hooks."""
+    if method in (None, "forward") and type(model).forward is not nn.Module.forward:
+        return "__call__"
+    return next((name for name in (method, *METHODS) if name is not None and hasattr(model, name)), "__call__")
 
 
 def _methods(module: nn.Module) -> Iterator[tuple[str, Any]]:

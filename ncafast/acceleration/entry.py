@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from ncafast.acceleration.calls import Recorded, keeps_shape
+from ncafast.acceleration.calls import METHODS, Recorded, keeps_shape
 from ncafast.acceleration.errors import NotAccelerated
 from ncafast.acceleration.opened import opened
 
@@ -24,12 +24,7 @@ STEPS = (
     "iters",
     "timesteps",
 )
-METHODS = (
-    *("step", "update", "_step", "_update", "update_step", "_update_step"),
-    *("forward_step", "_forward_step", "single_step", "one_step", "nca_step"),
-)
 _INDEX = ("step", "step_index", "timestep", "index", "t", "i")  # arguments that may be the step's number
-
 
 Rest = tuple[tuple[str, Any], ...]  # arguments beside state and steps, by name
 

@@ -104,7 +104,7 @@ def find_extra(twin: nn.Module, graph: StepGraph, layers: Layers, seen: Seen, sa
     """
     blind, added = ~seen.hit.any(1), bool(layers.hidden[0].conditions)
     units = graph.ancestors(layers.hidden[0].node)
-    varies = any(node in units for node in graph.given)
+    varies = any(graph.varies(node) for node in units)
     constant = bool((_same(seen.base, range(2, seen.base.dim())) & _same(seen.base, [0])).all())
     if constant and not (bool(blind.any()) or varies or added):
         return None

@@ -78,10 +78,7 @@ class StepGraph:
         self.out = self.outs[pick]
         self._check_constants()
         self._needs = self._with_mutations()
-        self.dependent = {self.x}
-        for node in self.nodes:
-            if operation(node) not in SHAPES and any(need in self.dependent for need in self._needs[node]):
-                self.dependent.add(node)
+        self.dependent, self._varying = self._reached({self.x}), self._reached(set(self.given))
         self.used = self.ancestors(self.out)
 
     def ancestors(self, node: Node, stop: Mapping[Node, Any] | None = None) -> set[Node]:
@@ -106,7 +103,7 @@ class StepGraph:
 
     def varies(self, node: Node) -> bool:
         """Whether a node is computed from the call's other tensors."""
-        return not self.ancestors(node).isdisjoint(self.given)
+        return node in self._varying
 
     def evaluate(
         self, node: Node, feed: Mapping[Node, Tensor], tensors: Sequence[Tensor], skip: Sequence[Node] = ()
@@ -125,6 +122,14 @@ class StepGraph:
             if other in needed and other not in memo:
                 memo[other] = memo[arguments(other)[0]] if other in skip else self._value(other, memo, dtype)
         return memo[node]
+
+    def _reached(self, start: set[Node]) -> set[Node]:
+        """The nodes that depend on those, not by their shapes alone."""
+        found = set(start)
+        for node in self.nodes:
+            if operation(node) not in SHAPES and any(need in found for need in self._needs[node]):
+                found.add(node)
+        return found
 
     def _value(self, node: Node, memo: Mapping[Node, Any], dtype: torch.dtype) -> Any:
         if node.op == "get_attr":

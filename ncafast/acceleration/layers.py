@@ -36,7 +36,7 @@ class Layer:
     @property
     def width(self) -> int:
         """How many channels it gives."""
-        return int(self.node.meta["val"].shape[self.axis])
+        return int(self.mix.meta["val"].shape[self.axis])
 
 
 @dataclass

@@ -7,7 +7,7 @@ import os
 import random
 
 import torch
-from random_steps import Spelled, random_module, random_state, steps_of
+from random_steps import Spelled, random_given, random_module, random_state, steps_of
 
 import ncafast
 from ncafast.acceleration import NotAcceleratedWarning
@@ -20,15 +20,19 @@ STEPS = 3
 SMALL = 1e-3  # of a tensor's largest value: norms amplify rounding (to 1.4e-4 in 300 modules), a wrong rule gave 0.2
 
 
-def results(model: Spelled, x: torch.Tensor) -> list[torch.Tensor]:
-    """The state after some steps, and the gradients of a sum of it: of the state and of all parameters."""
+def results(model: Spelled, x: torch.Tensor, given: tuple) -> list[torch.Tensor]:
+    """What comes out after some steps, and the gradients of a sum of it: of what goes in and of all parameters."""
     torch.manual_seed(9)
     leaf = x.clone().requires_grad_()
-    y = steps_of(model, leaf, STEPS)
-    loss = (y * torch.linspace(-1, 1, y.numel()).view(y.shape)).sum()
-    wanted = [leaf, *model.parameters()]
+    given = tuple(t.clone().requires_grad_(t.is_floating_point()) for t in given)
+    out = steps_of(model, leaf, STEPS, given)
+    loss = sum((y * torch.linspace(-1, 1, y.numel()).view(y.shape)).sum() for y in out)
+    wanted = [leaf, *model.parameters(), *(t for t in given if t.requires_grad)]
     grads = torch.autograd.grad(loss, wanted, allow_unused=True)
-    return [y.detach(), *(torch.zeros_like(t) if g is None else g for t, g in zip(wanted, grads, strict=True))]
+    return [
+        *(y.detach() for y in out),
+        *(torch.zeros_like(t) if g is None else g for t, g in zip(wanted, grads, strict=True)),
+    ]
 
 
 def error(got: list[torch.Tensor], want: list[torch.Tensor]) -> float:
@@ -42,14 +46,14 @@ def test_random_modules_do_what_they_did():
     refused, wrong = [], []
     for seed in SEEDS:
         model = random_module(seed)
-        plain, x = copy.deepcopy(model), random_state(model.pick)
+        plain, x, given = copy.deepcopy(model), random_state(model.pick), random_given(model.pick)
         try:
-            ncafast.accelerate(model, masks="torch", quiet=True)
-            got = results(model, x)
+            ncafast.accelerate(model, *((x, *given) if given else ()), masks="torch", quiet=True)
+            got = results(model, x, given)
         except (ncafast.NotAccelerated, NotAcceleratedWarning) as reason:  # warnings are errors here
             refused.append(f"{seed}: {reason} {vars(model.pick)}")
             continue
-        far = error(got, results(plain, x))
+        far = error(got, results(plain, x, given))
         if not far <= SMALL:
             wrong.append(f"{seed}: {far:.1e} {vars(model.pick)}")
     assert not wrong, "\n".join(wrong)

@@ -41,6 +41,11 @@ def choices(seed: int) -> SimpleNamespace:
     pick.fixed, pick.fixed_by = r.choice([0, 0, 1, 2]), r.choice(["cat", "zeros", "slice", "pad", "product"])
     pick.alive, pick.clears = r.choice(["none", "none", "pre", "post", "both"]), r.choice(["product", "where", "fill"])
     pick.factor = r.choice([1.0, 1.0, 0.5, -0.1])
+    pick.sees = r.choice(["state", "state", "place", "time", "age", "goal", "label", "map"])
+    pick.enters = r.choice(["before", "after", "units", "filters"])
+    pick.returns = r.choice(["state", "state", "tuple", "dict"])
+    if pick.enters == "filters" and (pick.perception != "dense" or pick.sees in ("time", "age")):
+        pick.enters = "before"
     return pick
 
 
@@ -51,13 +56,23 @@ class Spelled(nn.Module):
         super().__init__()
         self.pick = pick
         c, inputs = pick.channels, self._perception()
-        widths = (inputs + c * (pick.identity != "none"), *pick.hidden)
+        seen = 2 if pick.sees != "state" and pick.enters in ("before", "after") else 0
+        widths = (inputs + c * (pick.identity != "none") + seen, *pick.hidden)
+        outside = pick.hidden[0] if pick.enters == "units" else 2
+        self.goals, self.labels = nn.Linear(3, outside), nn.Embedding(4, outside)
+        self.ages = nn.Parameter(torch.randn(8, outside) / 2)
+        self.head = nn.Linear(c, 3)
         outputs = c - pick.fixed * (pick.fixed_by in ("slice", "pad"))
         self.hidden = nn.ModuleList(self._layer(a, b, True) for a, b in zip(widths, widths[1:], strict=False))
         self.norms = nn.ModuleList(self._norm(width) for width in pick.hidden)
         self.last = self._layer(widths[-1], outputs, pick.update_bias)
         self.register_buffer("free", (torch.arange(c) >= pick.fixed).float().view(-1, *[1] * pick.ndim))
         self.train(pick.norm != "running")
+
+    @property
+    def filtered(self) -> bool:
+        """Whether what is seen beside the state goes through the filters."""
+        return self.pick.sees != "state" and self.pick.enters == "filters"
 
     def _perception(self) -> int:
         """Make the filters; how many channels they give."""
@@ -70,7 +85,7 @@ class Spelled(nn.Module):
             self.see = CONV[pick.ndim](c, 3 * c, pick.kernel, groups=c, **make)
             return 3 * c
         if pick.perception.startswith("dense"):
-            self.see = CONV[pick.ndim](c, 7, pick.kernel, **make)
+            self.see = CONV[pick.ndim](c + 2 * self.filtered, 7, pick.kernel, **make)
             return 7
         if pick.perception == "rolled":
             return pick.ndim * c
@@ -94,13 +109,28 @@ class Spelled(nn.Module):
             return nn.Identity()
         return BATCH[pick.ndim](width, affine=pick.affine, track_running_stats=pick.norm == "running")
 
-    def perceived(self, x):
+    def outside(self, x, given, step, steps):
+        """What is seen beside the state, [B, 2 or units, *S]."""
+        pick, (b, _, *sizes) = self.pick, x.shape
+        count = pick.hidden[0] if pick.enters == "units" else 2
+        if pick.sees == "place":
+            rows = torch.linspace(-1, 1, sizes[0], device=x.device).view(1, 1, -1, *[1] * (pick.ndim - 1))
+            return torch.cat([rows, torch.cos(rows)], 1).expand(b, 2, *sizes).repeat(1, count // 2, *[1] * pick.ndim)
+        if pick.sees == "time":
+            return torch.full((b, count, *sizes), step / steps, device=x.device)
+        if pick.sees == "map":
+            return given.repeat(1, count // 2, *[1] * pick.ndim)
+        codes = {"age": lambda: self.ages[step][None], "goal": lambda: self.goals(given)}
+        code = codes.get(pick.sees, lambda: self.labels(given))()
+        return code.view(len(code), -1, *[1] * pick.ndim).expand(b, count, *sizes)
+
+    def perceived(self, x, beside):
         pick, (b, c, *sizes) = self.pick, x.shape
         mode = "constant" if pick.padding == "zeros" else pick.padding
         if pick.perception == "several":
             seen = [see(x) for see in self.see]
         elif pick.perception == "grouped" or pick.perception == "dense":
-            seen = [self.see(x)]
+            seen = [self.see(torch.cat([x, beside], 1) if self.filtered else x)]
         elif pick.perception == "dense, activated":
             seen = [torch.relu(self.see(x))]
         elif pick.perception == "rolled":
@@ -112,7 +142,12 @@ class Spelled(nn.Module):
                 seen = [CONVOLVE[pick.ndim](flat, self.bank).reshape(b, 2 * c, *sizes)]
             else:
                 seen = [CONVOLVE[pick.ndim](x_padded, self.bank.repeat(c, *[1] * (pick.ndim + 1)), groups=c)]
-        return torch.cat({"before": [x, *seen], "after": [*seen, x], "none": seen}[pick.identity], 1)
+        seen = {"before": [x, *seen], "after": [*seen, x], "none": seen}[pick.identity]
+        if pick.sees != "state" and pick.enters == "before":
+            seen = [beside, *seen]
+        if pick.sees != "state" and pick.enters == "after":
+            seen = [*seen, beside]
+        return torch.cat(seen, 1)
 
     def mixed(self, layer, y):
         if self.pick.layers == "convolutions":
@@ -123,10 +158,12 @@ class Spelled(nn.Module):
         out = out if layer.bias is None else out + layer.bias[:, None]
         return out.view(len(y), -1, *y.shape[2:])
 
-    def update(self, x):
-        y = self.perceived(x)
-        for layer, norm in zip(self.hidden, self.norms, strict=True):
+    def update(self, x, beside):
+        y = self.perceived(x, beside)
+        for k, (layer, norm) in enumerate(zip(self.hidden, self.norms, strict=True)):
             y = self.mixed(layer, y)
+            if k == 0 and self.pick.sees != "state" and self.pick.enters == "units":
+                y = y + beside
             y = norm(y.movedim(1, -1)).movedim(-1, 1) if self.pick.norm == "layer" else norm(y)
             y = F.leaky_relu(y, 0.1) if self.pick.activation == "leaky_relu" else ACTIVATIONS[self.pick.activation](y)
         return self.mixed(self.last, y) * self.pick.factor
@@ -153,9 +190,9 @@ class Spelled(nn.Module):
             return x * alive
         return x.masked_fill(~alive, 0.0) if self.pick.clears == "fill" else torch.where(alive, x, torch.zeros_like(x))
 
-    def added(self, x):
+    def added(self, x, beside):
         """The state and its update, some channels of which do not change."""
-        pick, n, dx = self.pick, self.pick.fixed, self.update(x)
+        pick, n, dx = self.pick, self.pick.fixed, self.update(x, beside)
         by = pick.fixed_by if n else "nothing"
         if by == "pad":
             dx = F.pad(dx, (*[0, 0] * pick.ndim, n, 0))
@@ -170,11 +207,16 @@ class Spelled(nn.Module):
             y = torch.where(torch.rand(len(x), 1, *x.shape[2:]) < pick.rate, y, x)
         return torch.cat([x[:, :n], y[:, n:]], 1) if by == "cat" else y
 
-    def advanced(self, x):
+    def advanced(self, x, given=None, step=0, steps=1):
         pick = self.pick
         if pick.layout != "first":
             x = x.transpose(1, -1) if pick.layout == "swapped" else x.movedim(-1, 1)
-        y = self.added(x)
+        beside = None
+        if pick.sees != "state":
+            if pick.sees == "map" and pick.layout != "first":
+                given = given.transpose(1, -1) if pick.layout == "swapped" else given.movedim(-1, 1)
+            beside = self.outside(x, given, step, steps)
+        y = self.added(x, beside)
         if pick.alive == "both":
             y = self.cleared(y, self.living(x) & self.living(y))
         elif pick.alive != "none":
@@ -183,29 +225,57 @@ class Spelled(nn.Module):
             return y
         return y.transpose(1, -1) if pick.layout == "swapped" else y.movedim(1, -1)
 
+    def returned(self, x):
+        if self.pick.returns == "state":
+            return x
+        cells = x.flatten(2).movedim(1, -1) if self.pick.layout == "first" else x.flatten(1, -2)
+        scores = self.head(cells.amax(1))
+        return (x, scores) if self.pick.returns == "tuple" else {"scores": scores.softmax(-1), "state": x}
+
 
 class Looped(Spelled):
     def forward(self, x, steps=3):
-        for _ in range(steps):
-            x = self.advanced(x)
-        return x
+        for step in range(steps):
+            x = self.advanced(x, None, step, steps)
+        return self.returned(x)
+
+
+class LoopedGiven(Spelled):
+    def forward(self, x, given, steps=3):
+        for step in range(steps):
+            x = self.advanced(x, given, step, steps)
+        return self.returned(x)
 
 
 class Single(Spelled):
-    def forward(self, x):
-        return self.advanced(x)
+    def forward(self, x, step=0):
+        return self.returned(self.advanced(x, None, step, 4))
+
+
+class SingleGiven(Spelled):
+    def forward(self, x, given):
+        return self.returned(self.advanced(x, given))
 
 
 class Stepped(Spelled):
-    def step(self, x):
-        return self.advanced(x)
+    def step(self, x, step=0):
+        return self.returned(self.advanced(x, None, step, 4))
+
+
+class SteppedGiven(Spelled):
+    def step(self, x, given):
+        return self.returned(self.advanced(x, given))
+
+
+GIVEN = {"goal", "label", "map"}
+CLASSES = {"loop": (Looped, LoopedGiven), "forward": (Single, SingleGiven), "step": (Stepped, SteppedGiven)}
 
 
 def random_module(seed: int) -> Spelled:
     """A module with weights that are not zero anywhere; `pick` says what it is made of."""
     torch.manual_seed(seed)
     pick = choices(seed)
-    model = {"loop": Looped, "forward": Single, "step": Stepped}[pick.entry](pick)
+    model = CLASSES[pick.entry][pick.sees in GIVEN](pick)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.05 * torch.randn(parameter.shape)
@@ -218,10 +288,28 @@ def random_state(pick: SimpleNamespace) -> torch.Tensor:
     return x if pick.layout == "first" else x.movedim(1, -1).contiguous()
 
 
-def steps_of(model: Spelled, x: torch.Tensor, steps: int) -> torch.Tensor:
-    """The state after some steps, by the module's own entry point."""
-    if model.pick.entry == "loop":
-        return model(x, steps)
-    for _ in range(steps):
-        x = model.step(x) if model.pick.entry == "step" else model(x)
-    return x
+def random_given(pick: SimpleNamespace) -> tuple:
+    """What the module is called with beside the state."""
+    if pick.sees == "map":
+        return (random_state(SimpleNamespace(**{**vars(pick), "channels": 2})),)
+    return {"goal": (torch.randn(2, 3),), "label": (torch.tensor([3, 1]),)}.get(pick.sees, ())
+
+
+def state_of(pick: SimpleNamespace, out):
+    """The state in what a module returns."""
+    return out if pick.returns == "state" else out[0] if pick.returns == "tuple" else out["state"]
+
+
+def steps_of(model: Spelled, x: torch.Tensor, steps: int, given: tuple = ()) -> list[torch.Tensor]:
+    """What the module's own entry point gives after some steps, the state first."""
+    pick = model.pick
+    if pick.entry == "loop":
+        out = model(x, *given, steps)
+    else:
+        for step in range(steps):
+            index = (step,) if pick.sees in ("time", "age") else ()
+            out = (model.step if pick.entry == "step" else model)(x, *given, *index)
+            x = state_of(pick, out)
+    if pick.returns == "state":
+        return [out]
+    return list(out) if pick.returns == "tuple" else [out["state"], out["scores"]]
