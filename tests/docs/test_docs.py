@@ -87,6 +87,15 @@ def test_the_page_on_accelerating_runs(capsys):
     assert float(names["difference"]) < 1e-5
 
 
+def test_the_page_on_compiling_runs(capsys):
+    code, report = blocks(DOCS / "compile.md", "python"), blocks(DOCS / "compile.md", "text")
+    names: dict = {}
+    exec(code[0].replace('"ncafast")', '"ncafast", options={"rest": "eager"})'), names)
+    assert capsys.readouterr().err == report[0]
+    exec(code[1].replace("torch.compile(Model", "(Model"), names)
+    assert names["model"](names["torch"].rand(1, 3, 8, 8), 2).shape == (1, 2, 8, 8)
+
+
 def test_the_page_on_layers_runs():
     names: dict = {}
     for block in blocks(DOCS / "layers.md", "python"):
