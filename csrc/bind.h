@@ -104,6 +104,10 @@ inline Rule read_rule(const py::dict& from) {
   rule.fire_limit = from["fire_limit"].cast<uint64_t>();
   rule.keep_limit = from["keep_limit"].cast<uint64_t>();
   rule.keep_scale = from["keep_scale"].cast<float>();
+  const py::tuple pooled = from["pooled"];
+  rule.pooled_lo = pooled[0].cast<int32_t>();
+  rule.pooled_hi = pooled[1].cast<int32_t>();
+  rule.pools_max = pooled[2].cast<bool>();
   rule.alive.channel = -1;
   if (!from["alive"].is_none()) {
     const py::tuple alive = from["alive"];

@@ -63,6 +63,8 @@ struct Rule {
   int32_t norm_groups;  // of hidden units, under group norm
   float negative_slope;
   float norm_eps;
+  int32_t pooled_lo, pooled_hi;  // channels whose mean or largest value every cell sees; equal: none
+  bool pools_max;
   float update_scale;   // step size, divided by the fire rate where the rule rescales
   uint64_t fire_limit;  // floor(fire rate * 2^32); 2^32 draws nothing
   uint64_t keep_limit;  // the same of the hidden units that dropout keeps

@@ -20,8 +20,15 @@ ACTIVATIONS = ("relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "identity")
 NORMS = ("none", "batch", "running", "group", "instance", "layer")
 PERCEPTIONS = ("depthwise", "dense")
 NOISES = ("none", "update", "state")
+POOLED = ("none", "mean", "max")
 MAX_KERNEL = 7  # cells per axis of a filter
-_LATER = ("hidden_dropout", "update_activation", "clamp")  # fields that came after the first release
+_LATER = (
+    "hidden_dropout",
+    "update_activation",
+    "clamp",
+    "pooled",
+    "pooled_channels",
+)  # fields that came after the first release
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,9 @@ class Rule:
         noise: where Gaussian noise is added: to the "update" before the mask, to the mutable channels of the "state"
             after it, or "none".
         noise_std: standard deviation of that noise.
+        pooled: "mean" or "max" over all cells of a sample as further perception channels, after the extra ones, equal
+            in every cell; or "none".
+        pooled_channels: [lo, hi) range of state channels that are pooled; None means all.
         hidden_dropout: probability that a hidden unit is set to 0 after its activation, in each cell and step anew; the
             others are divided by 1 - `hidden_dropout`. 0 to below 1. `for_eval` switches it off.
         update_activation: of the last layer's outputs, before noise, `step_size` and fire mask; "tanh" bounds the
@@ -103,6 +113,8 @@ class Rule:
     alive: Alive | None = None
     noise: str = "none"
     noise_std: float = 0.0
+    pooled: str = "none"
+    pooled_channels: tuple[int, int] | None = None
     hidden_dropout: float = 0.0
     update_activation: str = "identity"
     clamp: tuple[float | None, float | None] | None = None
@@ -127,10 +139,16 @@ class Rule:
 
     @property
     def perception_size(self) -> int:
-        """P: identity + filters (or dense outputs) + extra channels."""
+        """P: identity + filters (or dense outputs) + extra channels + pooled channels."""
         identity = self.channels if self.identity else 0
         filtered = self.channels * self.num_filters if self.perception == "depthwise" else self.dense_channels
-        return identity + filtered + self.extra
+        lo, hi = self.pooled_range
+        return identity + filtered + self.extra + hi - lo
+
+    @property
+    def pooled_range(self) -> tuple[int, int]:
+        """[lo, hi) of the channels that are pooled; empty if none are."""
+        return (0, 0) if self.pooled == "none" else self.pooled_channels or (0, self.channels)
 
     @property
     def has_filters(self) -> bool:
@@ -255,6 +273,7 @@ def _normalised(rule: Rule) -> Iterator[tuple[str, Any]]:
         ("activation", ACTIVATIONS),
         ("norm", NORMS),
         ("noise", NOISES),
+        ("pooled", POOLED),
         ("update_activation", ACTIVATIONS),
     ):
         yield name, _one_of(name, getattr(rule, name), allowed)
@@ -275,6 +294,7 @@ def _normalised(rule: Rule) -> Iterator[tuple[str, Any]]:
     yield "hidden_dropout", number("hidden_dropout", rule.hidden_dropout, low=0.0, high=1.0)
     yield "mutable", _channel_range("mutable", rule.mutable, rule.channels)
     yield "restore", _channel_range("restore", rule.restore, rule.channels)
+    yield "pooled_channels", _channel_range("pooled_channels", rule.pooled_channels, rule.channels)
     yield "clamp", limits("clamp", rule.clamp)
 
 
@@ -282,7 +302,7 @@ def _check_together(rule: Rule) -> None:
     """Fields that contradict each other."""
     if rule.perception == "dense" and rule.dense_channels < 1:
         raise ValueError("perception='dense' needs dense_channels >= 1")
-    if rule.perception_size - rule.extra < 1:
+    if not (rule.identity or rule.has_filters):
         raise ValueError("the perception is empty: set identity=True or num_filters >= 1")
     if rule.norm == "group":
         for width in rule.hidden:

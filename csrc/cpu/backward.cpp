@@ -68,6 +68,7 @@ class Backward {
 
   void step(int64_t t, const float* x, float* g, float* next) {
     if (engine_.measures) engine_.normalise(tape(t));
+    engine_.pooled.measure(x);
     begin(t, g, next);
     over_bands(t, x, g, next, [&](Job& job, const Scratch& s, const Sums& sums, int64_t sample, const Band& band) {
       if (engine_.keeps_seen) look(job, s, sample, band);
@@ -78,6 +79,7 @@ class Backward {
       return count;
     });
     if (engine_.measures) correct(t, x, g, next);
+    engine_.pooled.spread(x, next);
     engine_.tables.fold_border(next, in_.grid.batch, engine_.threads);
   }
 
@@ -151,8 +153,10 @@ class Backward {
         job.grad_x = next + sample * size;
         const Extra<float>& extra = gradients_.extra;
         if (extra.values) job.grad_extra = extra.values + t * extra.step_stride + sample * extra.sample_stride;
+        job.grad_pooled = engine_.pooled.band(me);
         SumMemory& memory = *sums_[me];
         memory.added(work(job, engine_.scratch[me], memory.sums, sample, engine_.bands[tasks[i] % per_sample]));
+        engine_.pooled.keep(me, sample);
       }
     }
   }

@@ -69,6 +69,7 @@ Engine::Engine(const Inputs& in, int thread_count)
       weights(in.rule, in.parameters, kernels.width, geometry.taps, sets),
       P(perception_size(in.rule)),
       bands(make_bands(geometry, in.grid.batch, thread_count)),
+      pooled(in, tables, thread_count),
       alive(in.rule.alive.channel >= 0),
       clears(alive && !in.rule.alive.gates_update),
       restore(in.rule.restore_lo < in.rule.restore_hi),
@@ -164,6 +165,7 @@ Job Engine::job(int64_t t, int64_t sample) const {
   job.touched = touched_.data();
   const Extra<const float>& extra = inputs.extra;
   if (extra.values) job.extra = extra.values + t * extra.step_stride + sample * extra.sample_stride;
+  job.pooled = pooled.at(sample);
   job.extra_channel = extra.channel_stride;
   for (int a = 0; a < 3; ++a) job.extra_axis[a] = extra.axis_stride[a];
   return job;
@@ -211,11 +213,13 @@ int32_t Engine::list_all(const Band& band, const Scratch& s) const {
 }
 
 void Engine::step(int64_t t, const float* x, float* next, const StepTape& tape, float* kept) {
+  pooled.measure(x);
   if (measures) measure(x, t, tape);
   run(t, x, next, tape, measures, kept);
 }
 
 void Engine::step_again(int64_t t, const float* x, float* next, const StepTape& tape) {
+  pooled.measure(x);
   run(t, x, next, tape, false, nullptr);
 }
 

@@ -8,6 +8,7 @@
 #include "job.h"
 #include "memory.h"
 #include "norm.h"
+#include "pooled.h"
 #include "weights.h"
 
 namespace ncafast::cpu {
@@ -73,6 +74,7 @@ class Engine {
   const int32_t P;
   const std::vector<Band> bands;
   std::vector<Scratch> scratch;
+  PooledChannels pooled;                                            // of the step at hand
   const bool alive, clears, restore, clamps, measures, keeps_seen;  // clears: dead cells become 0
 
  private:

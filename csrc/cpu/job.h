@@ -49,7 +49,7 @@ struct LayerNorm {
 
 // All weights, packed for one step.
 struct Packed {
-  int32_t channels, filters, extra, layers;
+  int32_t channels, filters, extra, pooled, layers;
   int32_t perception;  // P
   bool identity, dense, layer_norm;
   Activation activation, dense_activation, update_activation;
@@ -119,6 +119,8 @@ struct Job {
   const float* extra;       // this sample and step, strides as below
   int64_t extra_channel, extra_axis[3];
   float* grad_extra;  // [E, *S] added to, or null
+  const float* pooled;  // [pooled] what every cell sees
+  float* grad_pooled;   // [pooled] added to
   float* seen;        // [cells, F * C] what the depthwise filters give, where it is kept between passes, or null
   bool seen_known;    // it was written by an earlier pass
   float* given;       // [cells, P] dL/dy of the fired cells, where a later pass is to spread it, or null

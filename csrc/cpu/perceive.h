@@ -218,7 +218,7 @@ NCAFAST_INLINE int64_t extra_place(const Job& job, Cell cell) {
 
 NCAFAST_INLINE int64_t perception_stride(const Packed& p) { return round_up(p.perception, 24) + W; }
 
-// Rows of y: [state, filters or dense outputs, extra].
+// Rows of y: [state, filters or dense outputs, extra, pooled].
 static void perceive(const Job& job, const Scratch& s, const Cell* cells, int count, bool slopes) {
   const Packed& p = *job.packed;
   const int64_t ldy = perception_stride(p);
@@ -231,12 +231,13 @@ static void perceive(const Job& job, const Scratch& s, const Cell* cells, int co
   else if (p.filters)
     see_or_recall(job, cells, count, y + own, ldy);
   if (p.extra) {
-    float* last = y + p.perception - p.extra;
+    float* last = y + p.perception - p.pooled - p.extra;
     for (int i = 0; i < count; ++i) {
       const float* from = job.extra + extra_place(job, cells[i]);
       for (int e = 0; e < p.extra; ++e) last[i * ldy + e] = from[e * job.extra_channel];
     }
   }
+  for (int i = 0; p.pooled && i < count; ++i) copy(y + i * ldy + p.perception - p.pooled, job.pooled, p.pooled);
 }
 
 // Transposed filters [first, first + F) of N cells: their neighbours' gradients, and the filters' own. Cells may share
@@ -434,7 +435,7 @@ static void spread_dense(const Job& job, const Scratch& s, const Sums& sums, con
     }
 }
 
-// dL/dy of some cells goes to their neighbours, their own state, the filters and extra.
+// dL/dy of some cells goes to their neighbours, their own state, the filters, extra and pooled.
 static void spread_back(const Job& job, const Scratch& s, const Sums& sums, const Cell* cells, int count,
                         const float* dy, int64_t ldy) {
   const Packed& p = *job.packed;
@@ -449,5 +450,7 @@ static void spread_back(const Job& job, const Scratch& s, const Sums& sums, cons
     spread_depthwise(job, sums, cells, count, dy + own, ldy);
   for (int i = 0; job.grad_extra && i < count; ++i)
     for (int e = 0; e < p.extra; ++e)
-      job.grad_extra[e * job.geometry->cells + cells[i].index] += dy[i * ldy + p.perception - p.extra + e];
+      job.grad_extra[e * job.geometry->cells + cells[i].index] += dy[i * ldy + p.perception - p.pooled - p.extra + e];
+  for (int i = 0; p.pooled && i < count; ++i)
+    for (int q = 0; q < p.pooled; ++q) job.grad_pooled[q] += dy[i * ldy + p.perception - p.pooled + q];
 }

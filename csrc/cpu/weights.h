@@ -14,7 +14,7 @@ namespace ncafast::cpu {
 
 inline int32_t perception_size(const Rule& rule) {
   const int32_t seen = rule.dense ? rule.filters : rule.filters * rule.channels;
-  return (rule.identity ? rule.channels : 0) + seen + rule.extra;
+  return (rule.identity ? rule.channels : 0) + seen + rule.extra + rule.pooled_hi - rule.pooled_lo;
 }
 
 // Scale and shift per hidden unit that a norm with known mean and variance comes to: z -> scale * z + shift.
@@ -52,6 +52,7 @@ class PackedWeights {
     one.channels = rule.channels;
     one.filters = rule.dense ? 0 : rule.filters;
     one.extra = rule.extra;
+    one.pooled = rule.pooled_hi - rule.pooled_lo;
     one.layers = rule.layers;
     one.perception = perception_size(rule);
     one.identity = rule.identity;

@@ -57,4 +57,6 @@ def cpu_only(rule: Rule) -> str | None:
         return f"alive.gates={rule.alive.gates!r} is fused on the CPU only"
     if rule.clamp is not None:
         return f"clamp={rule.clamp} is fused on the CPU only"
+    if rule.pooled != "none":
+        return f"pooled={rule.pooled!r} is fused on the CPU only"
     return None

@@ -100,5 +100,6 @@ def rule_numbers(rule: Rule) -> dict[str, Any]:
         "keep_limit": philox.threshold(1.0 - rule.hidden_dropout),
         "keep_scale": 1.0 / (1.0 - rule.hidden_dropout),
         "alive": None if alive is None else _alive_numbers(alive),
+        "pooled": (*rule.pooled_range, rule.pooled == "max"),
         "clamp": (-math.inf if lo is None else lo, math.inf if hi is None else hi),
     }

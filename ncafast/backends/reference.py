@@ -242,7 +242,7 @@ def _autograd_inside_operator() -> Iterator[None]:
 
 
 def perceive(rule: Rule, x: Tensor, params: Params, extra: Tensor | None) -> Tensor:
-    """What the hidden layers read, [B, P, *S]: identity, filters (filter-major) or dense outputs, extra."""
+    """What the hidden layers read, [B, P, *S]: identity, filters (filter-major) or dense outputs, extra, pooled."""
     parts = [x] if rule.identity else []
     if rule.has_filters:
         weight, bias = params["perceive.weight"], params.get("perceive.bias")
@@ -260,7 +260,16 @@ def perceive(rule: Rule, x: Tensor, params: Params, extra: Tensor | None) -> Ten
             raise ValueError(f"perception={rule.perception!r} has no implementation")
     if extra is not None:
         parts.append(extra.expand(x.shape[0], -1, *x.shape[2:]))
+    if rule.pooled != "none":
+        parts.append(_pooled(rule, x).expand(-1, -1, *x.shape[2:]))
     return torch.cat(parts, 1)
+
+
+def _pooled(rule: Rule, x: Tensor) -> Tensor:
+    """[B, pooled channels, *1]. The gradient of "max" is shared by all cells that have it."""
+    lo, hi = rule.pooled_range
+    axes = tuple(range(2, x.dim()))
+    return x[:, lo:hi].mean(axes, keepdim=True) if rule.pooled == "mean" else x[:, lo:hi].amax(axes, keepdim=True)
 
 
 def _pad_pairs(reach: list[int]) -> list[int]:

@@ -19,6 +19,20 @@ CASES: dict[str, tuple[Rule, tuple[int, ...]]] = {
     "reflect, bias": (Rule(**_SMALL, padding="reflect", filter_bias=True), (5, 6)),
     "replicate": (Rule(**_SMALL, padding="replicate", num_filters=1), (2, 6)),
     "circular": (Rule(**_SMALL, padding="circular", num_filters=4), (5, 3)),
+    "pooled mean": (Rule(**_SMALL, pooled="mean", padding="circular", mutable=(1, 4)), (5, 6)),
+    "pooled max": (
+        Rule(channels=18, hidden=(9,), pooled="max", pooled_channels=(3, 18), extra=2, padding="reflect"),
+        (7, 5),
+    ),
+    "pooled mean, batch norm": (Rule(**_SMALL, ndim=3, pooled="mean", norm="batch", padding="replicate"), (3, 2, 4)),
+    "pooled max, group norm": (
+        Rule(**_SMALL, pooled="max", pooled_channels=(0, 1), norm="group", norm_groups=2, kernel_size=5),
+        (9, 4),
+    ),
+    "pooled mean, dense": (
+        Rule(**_SMALL, ndim=1, pooled="mean", perception="dense", dense_channels=5, identity=False, kernel_size=5),
+        (11,),
+    ),
     "k1": (Rule(**_SMALL, kernel_size=1), (3, 5)),
     "k5 reflect": (Rule(**_SMALL, kernel_size=5, padding="reflect"), (4, 6)),
     "k7 zeros": (Rule(**_SMALL, kernel_size=7, num_filters=1, filter_bias=True), (5, 8)),

@@ -56,6 +56,10 @@ def perceive(rule: Rule, x: Tensor, p: dict[str, Tensor], extra: Tensor | None) 
         parts += sums
     if extra is not None:
         parts.append(extra + torch.zeros(x.shape[0], 1, *x.shape[2:], dtype=x.dtype))
+    for c in range(*rule.pooled_range):
+        cells = x[:, c].flatten(1)
+        best = cells.sum(1) / cells.shape[1] if rule.pooled == "mean" else cells.sort(1).values[:, -1]
+        parts.append(best.view(-1, *[1] * (rule.ndim + 1)) * torch.ones_like(x[:, :1]))
     return torch.cat(parts, 1)
 
 
