@@ -90,7 +90,7 @@ def _dispatch(words: list[str]) -> int:
     command = PLAIN[name] if name in PLAIN else commands()[name]
     options = rest if command.options is None else _parse(name, command, rest)
     code = _load(command.run)(*([] if command.task is None else [command.task]), options)
-    return DONE if code is None else int(code)
+    return code if isinstance(code, int) else DONE
 
 
 def _groups() -> dict[str, list[str]]:

@@ -22,7 +22,7 @@ class Command:
     """Where a command lives, as "module:name".
 
     `options` is a class of options, or where one lives; without it `run` takes the words of the command line. `run` is
-    called with the task's name, if there is one, and the options. It returns the exit code, or None for 0.
+    called with the task's name, if there is one, and the options. A whole number that it returns is the exit code.
     """
 
     summary: str
@@ -56,11 +56,11 @@ PLAIN = {
     ),
     "study texture": Command(
         "train textures over channels and hidden widths, and map how strongly they move",
-        "ncafast.commands:_study_texture",
+        "ncafast.tasks.texture:study",
         "ncafast.tasks.texture:StudyConfig",
     ),
 }
-_ACTIONS = {action: f"{action.capitalize()}Config" for action in ("train", "evaluate", "predict", "animate")}
+_ACTIONS = ("train", "evaluate", "predict", "animate")
 
 
 @functools.cache
@@ -68,19 +68,18 @@ def commands() -> dict[str, Command]:
     """All commands by their words."""
     found = dict(PLAIN)
     for task in TASKS:
-        options = vars(options_of(task))
-        for action, name in _ACTIONS.items():
-            if name in options:
-                found[f"{action} {task}"] = _of_task(action, task, options[name])
+        known = vars(options_of(task))
+        for action in _ACTIONS:
+            options = known.get(f"{action.capitalize()}Config")
+            if options is not None:
+                found[f"{action} {task}"] = Command(_summary(options), f"ncafast.commands:_{action}", options, task)
     for task in filter(can_be_divided, TASKS):
-        found[f"crossvalidate {task}"] = _of_task("crossvalidate", task, fold_options(task))
+        options = fold_options(task)
+        found[f"crossvalidate {task}"] = Command(_summary(options), "ncafast.tasks.repeats:crossvalidate", options)
     for task in TASKS:
-        found[f"search {task}"] = _of_task("search", task, grid_options(task))
+        options = grid_options(task)
+        found[f"search {task}"] = Command(_summary(options), "ncafast.tasks.repeats:search", options)
     return found
-
-
-def _of_task(action: str, task: str, options: type[Any]) -> Command:
-    return Command(_summary(options), f"ncafast.commands:_{action}", options, task)
 
 
 def _summary(options: type) -> str:
@@ -120,23 +119,3 @@ def _animate(task: str, options: Any) -> None:
     from ncafast.utils.texts import printable
 
     print(printable(f"written: {on_demand.run('animate', task, options)}"))
-
-
-def _study_texture(options: Any) -> None:
-    from ncafast.tasks.texture import study
-
-    print(f"written: {study(options).heat_map}")
-
-
-def _crossvalidate(task: str, options: Any) -> None:
-    from ncafast.tasks.repeats import crossvalidate
-
-    crossvalidate(options)
-    print(f"written: {options.output / 'results.csv'}, results.png")  # after the table, which it prints
-
-
-def _search(task: str, options: Any) -> None:
-    from ncafast.tasks.repeats import search
-
-    search(options)
-    print(f"written: {options.output / 'results.csv'}, results.png")

@@ -49,7 +49,9 @@ def kind_of(model: nn.Module) -> dict[str, str]:
     shapes of its weights, and which of them are trained."""
     facts = {"class": type(model).__name__}
     if checkpoint.knows(model):
-        facts |= _flat(model.config())  # type: ignore[operator]
+        config = model.config()  # type: ignore[operator]
+        facts |= {name: str(value) for name, value in config.items() if name not in ("device", "rule")}
+        facts |= {name: str(value) for name, value in json.loads(config.get("rule", "{}")).items()}
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     parameters = {name for name, _ in model.named_parameters()}
     for name, tensor in model.state_dict().items():
@@ -82,12 +84,6 @@ def take_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
         _require(found.shape == wanted.shape, name, list(found.shape))
     _require(len(weights) == len(model.state_dict()), "weights", f"{len(weights)} tensors")
     model.load_state_dict(weights)
-
-
-def _flat(config: dict[str, Any]) -> dict[str, str]:
-    """Constructor arguments as text by name; those of a rule by their wanted names."""
-    facts = {name: str(value) for name, value in config.items() if name not in ("device", "rule")}
-    return facts | {name: str(value) for name, value in json.loads(config.get("rule", "{}")).items()}
 
 
 def check_optimiser(optimiser: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from ncafast.viz.charts import plain
 from ncafast.viz.figures import Array, pixels_of
 
 _BLUE, _PINK, _GREY = "#3a6ea5", "#ff5d8f", "0.6"
@@ -52,8 +53,7 @@ def draw_grid(rows: Sequence[dict[str, Any]], options: Sequence[str], by: str, l
             axes.plot(*dots[0], "*", markersize=15, color=_PINK)
         axes.set_xticks(list(position.values()), values)
         axes.set_xlabel(option)
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
+        plain(axes)
     panels[0].set_ylabel(f"{by} ({'lower' if lowest else 'higher'} is better)")
     figure.tight_layout()
     return pixels_of(figure)

@@ -55,9 +55,9 @@ def begin(config: Any, **limits: Range) -> tuple[Any, Any]:
 
 
 def finish(config: Any, rows: Sequence[dict[str, Any]], picture: Array) -> None:
-    """Print the rows, and write the picture of them."""
+    """Print the rows, write the picture of them, and say where both are."""
     write_png(config.output / "results.png", picture)
-    for line in columns(rows):
+    for line in (*columns(rows), f"written: {config.output / 'results.csv'}, results.png"):
         say(line)
 
 

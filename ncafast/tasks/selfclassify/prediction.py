@@ -64,12 +64,20 @@ def predict(trained: Trained[int], files: Sequence[Path], options: PredictConfig
     Raises:
         ValueError: none of the images can be used.
     """
-    reading = Reading.of(options)
+    reading, device = Reading.of(options), next(trained.model.parameters()).device
+    steps = options.steps or 2 * trained.spec
+    counts = sorted({max(1, round(steps * part / (_STATES - 1))) for part in range(1, _STATES)})
 
     def one(path: Path) -> Prediction:
-        named = _classify(trained, path, options, reading)
-        say(f"{path.name}: {named.digit} ({100 * named.share:.0f} % of the cells)")
-        return named
+        image = read_digit(path, size=options.size, tone=options.ink, reading=reading).to(device)
+        fresh = fresh_states(image[None], trained.model.channel_size)
+        states = torch.cat([fresh, *(later for _, later in over_time(trained.model, fresh, counts, options.seed))])
+        named = votes(states[-1:])[0]
+        picture = picture_of(path, options.input, options.output)
+        write_png(picture, pictures.sheet(pictures.colour(states), len(states), zoom=5))
+        done = Prediction(path, int(named.argmax()), float(named.max() / named.sum()), picture)
+        say(f"{path.name}: {done.digit} ({100 * done.share:.0f} % of the cells)")
+        return done
 
     found, skipped = each_usable(files, one, ImageError, "classifying")
     reading.notes.say()
@@ -95,16 +103,3 @@ def inputs(options: PredictConfig) -> list[Path]:
     written = [options.output / _TABLE, *(picture_of(path, options.input, options.output) for path in files)]
     check_free("--output", written, options.overwrite)
     return files
-
-
-def _classify(trained: Trained[int], path: Path, options: PredictConfig, reading: Reading) -> Prediction:
-    image = read_digit(path, size=options.size, tone=options.ink, reading=reading)
-    device = next(trained.model.parameters()).device
-    steps = options.steps or 2 * trained.spec
-    counts = sorted({max(1, round(steps * part / (_STATES - 1))) for part in range(1, _STATES)})
-    states = fresh_states(image[None].to(device), trained.model.channel_size)
-    states = torch.cat([states, *(later for _, later in over_time(trained.model, states, counts, options.seed))])
-    named = votes(states[-1:])[0]
-    picture = picture_of(path, options.input, options.output)
-    write_png(picture, pictures.sheet(pictures.colour(states), len(states), zoom=5))
-    return Prediction(path, int(named.argmax()), float(named.max() / named.sum()), picture)

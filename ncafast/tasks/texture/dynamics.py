@@ -96,7 +96,7 @@ def study(config: StudyConfig) -> Study:
         after=lambda rows: write_png(heat_map, _heat_map(config, rows)),
     )
     rows.sort(key=lambda row: [getattr(config, option).index(row[column]) for column, option in _GRID.items()])
-    for line in columns(rows):
+    for line in (*columns(rows), f"written: {heat_map}"):
         say(line)
     return Study(tuple(rows), config.output / "motion.csv", heat_map)
 
