@@ -25,13 +25,21 @@ class Seen:
 
     node: Node
     state: Node  # that it is computed from
-    views: tuple[str, ...]  # from the first layer's input back to the node
     axes: Axes
     grid: Grid
     skip: list[Node]  # activations of the perception, which its filters are measured without
     taps: Tensor  # [P, C, *7]
     hit: Tensor  # [P, C], whether a row sees a channel
     base: Tensor  # [B, P, *S], what is seen of an empty state
+
+    def shape_on(self, batch: int, sizes: tuple[int, ...]) -> list[int] | None:
+        """The node's shape for another batch and grid; None if it is flat."""
+        if self.axes.flat is not None:
+            return None
+        shape = list(self.node.meta["val"].shape)
+        for axis, length in zip((self.axes.order[0], *self.axes.order[-len(sizes) :]), (batch, *sizes), strict=True):
+            shape[axis] = length
+        return shape
 
     def of(self, graph: StepGraph, x: Tensor, tensors: Sequence[Tensor], skip: Sequence[Node]) -> Tensor:
         """[B, P, *S] for a state in the user's layout."""
@@ -59,10 +67,10 @@ def measure_seen(graph: StepGraph, layers: Layers, grid: Grid, tensors: Sequence
     Raises:
         NotAccelerated: it sees further than a rule does.
     """
-    node, views = found_node(graph, layers, grid)
+    node = found_node(graph, layers, grid)
     axes = grid.axes(node.meta["val"].shape)
     empty = torch.empty(0)
-    seen = Seen(node, graph.x, views, axes, grid, layers.perception_activations, empty, empty, empty)
+    seen = Seen(node, graph.x, axes, grid, layers.perception_activations, empty, empty, empty)
     base = seen.of_nothing(graph, tensors, torch.float64).detach()
     responses = torch.stack([seen.of_unit(graph, [c], tensors, base[0]) for c in range(grid.channels)], 1).detach()
     taps = window(responses, len(grid.sizes))
@@ -72,16 +80,14 @@ def measure_seen(graph: StepGraph, layers: Layers, grid: Grid, tensors: Sequence
     return seen
 
 
-def found_node(graph: StepGraph, layers: Layers, grid: Grid) -> tuple[Node, tuple[str, ...]]:
-    """What the first layer takes, before it was flattened to a matrix where that is a view; and these views."""
+def found_node(graph: StepGraph, layers: Layers, grid: Grid) -> Node:
+    """What the first layer takes, before it was flattened to a matrix where that is a view."""
     data = node = layers.hidden[0].data
-    views: list[str] = []
     while not grid.has_channel_axis(node.meta["val"].shape):
         if operation(node) not in VIEWS or arguments(node)[0] not in graph.dependent:
-            return data, ()
-        views.append(operation(node))
+            return data
         node = arguments(node)[0]
-    return node, tuple(views)
+    return node
 
 
 def window(responses: Tensor, ndim: int) -> Tensor:  # [..., *S] -> [..., *7]

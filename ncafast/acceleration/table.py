@@ -44,7 +44,7 @@ class Table:
         """
         batch, sizes = sample.grid.batch, sample.grid.sizes
         for first in self._firsts(graph, sample):
-            node = self._node(first)
+            node = self._node(first, sample)
             value: Tensor = graph.evaluate(node, self._feed(graph, node, dtype), tensors)
             found = [self.seen.axes.cells(value, batch, sizes)]
             if self.units is not None:
@@ -58,7 +58,7 @@ class Table:
         """Whether no tensor of the module or the call is in the values."""
         behind: set[Node] = set()
         for first in self._firsts(graph, sample):
-            node = self._node(first)
+            node = self._node(first, sample)
             behind |= graph.ancestors(node, self._feed(graph, node, torch.float64))
             behind.update(*(graph.ancestors(part) for part in first.conditions))
         return behind.isdisjoint(graph.tensors)
@@ -75,8 +75,7 @@ class Table:
 
     def mixes(self, graph: StepGraph) -> bool:
         """Whether the call's other tensors are in what depends on the state."""
-        node = self._node(self.layers.hidden[0])
-        return any(graph.varies(edge) for edge in self._edges(graph, node))
+        return any(graph.varies(edge) for edge in self._edges(graph, self.seen.node))
 
     def _firsts(self, graph: StepGraph, sample: Sample) -> Iterator[Layer]:
         """The first layer in each step."""
@@ -89,10 +88,11 @@ class Table:
                 raise NotAccelerated("a later step has other hidden layers than the first one")
             yield hidden[0]
 
-    def _node(self, first: Layer) -> Node:
-        node = first.data
-        for view in self.seen.views:
-            if operation(node) != view:
+    def _node(self, first: Layer, sample: Sample) -> Node:
+        """The first layer's input in the layout that was measured, before it was flattened."""
+        node, wanted = first.data, self.seen.shape_on(sample.grid.batch, sample.grid.sizes)
+        while wanted is not None and list(node.meta["val"].shape) != wanted:
+            if operation(node) not in VIEWS:
                 raise NotAccelerated("the first layer's input is made by other views than in one step")
             node = arguments(node)[0]
         return node
@@ -114,7 +114,7 @@ class Table:
                 views = [operation(n) in VIEWS for n in pair]
                 if views[0] != views[1]:
                     todo.append((arguments(mine)[0], other) if views[0] else (mine, arguments(other)[0]))
-                elif operation(mine) == operation(other):
+                elif operation(mine) == operation(other) or all(views):
                     todo += zip(mine.all_input_nodes, other.all_input_nodes, strict=False)
                 else:
                     raise NotAccelerated(f"a later step has another perception than the first one: {at_node(other)}")

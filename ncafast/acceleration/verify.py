@@ -140,7 +140,7 @@ def _gradients(outs: list[Tensor], leaf: Tensor, module: nn.Module, given: list[
 def _check_errors(got: dict[str, Tensor], want: dict[str, Tensor], steps: int) -> None:
     top = max([float(value.abs().max()) for name, value in want.items() if "parameter" in name], default=0.0)
     for name, value in want.items():
-        scale = max(float(value.abs().max()), 1e-6 * top if "parameter" in name else 0.0, 1e-30)
+        scale = max(float(value.abs().max()), 1e-6 * top if "parameter" in name or "argument" in name else 0.0, 1e-30)
         error = float((got[name] - value).abs().max()) / scale
         if not error <= _AGREES:
             raise NotAccelerated(

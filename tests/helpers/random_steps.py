@@ -229,7 +229,7 @@ class Spelled(nn.Module):
         if self.pick.returns == "state":
             return x
         cells = x.flatten(2).movedim(1, -1) if self.pick.layout == "first" else x.flatten(1, -2)
-        scores = self.head(cells.amax(1))
+        scores = self.head(cells.mean(1))
         return (x, scores) if self.pick.returns == "tuple" else {"scores": scores.softmax(-1), "state": x}
 
 
