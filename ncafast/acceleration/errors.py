@@ -18,6 +18,14 @@ class NotAccelerated(ValueError):
     """A module that cannot be accelerated; the message says why."""
 
 
+class Misread(NotAccelerated):
+    """A graph of which the shape of the state was not understood, after some of its operations were."""
+
+    def __init__(self, reason: str, operations: int) -> None:
+        super().__init__(reason)
+        self.operations = operations
+
+
 def at_node(node: Node) -> str:
     """The operation and the line of the user's code that made it."""
     return f"`{operation(node)}`{_line(str(node.meta.get('stack_trace') or ''))}"

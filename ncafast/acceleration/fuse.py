@@ -13,7 +13,7 @@ from torch.fx import Graph, GraphModule, Node
 
 from ncafast.acceleration.assemble import Match
 from ncafast.acceleration.entry import Entry, Example
-from ncafast.acceleration.errors import NotAccelerated
+from ncafast.acceleration.errors import Misread, NotAccelerated
 from ncafast.acceleration.match import Shape
 from ncafast.acceleration.programs import Examples
 from ncafast.acceleration.search import search
@@ -95,13 +95,15 @@ def fuse(module: GraphModule, inputs: Sequence[Any], masks: str) -> Fused:
 
 def _found(chain: Chain, examples: Examples, masks: str) -> Found | str:
     """The rule of a chain's steps, or the reason why there is none."""
-    fits, reasons = list[str](), list[str]()
+    misread, reasons = list[Misread](), list[str]()
     for channels, turned in _readings(chain):
         try:
             unrolled = rolled(chain, examples, channels, turned)
-        except NotAccelerated as reason:
-            fits.append(str(reason))
+        except Misread as reason:
+            misread.append(reason)
             continue
+        except NotAccelerated as reason:
+            return str(reason)
         match = _match(unrolled, examples, channels)
         if isinstance(match, str):
             reasons.append(match)
@@ -109,7 +111,7 @@ def _found(chain: Chain, examples: Examples, masks: str) -> Found | str:
             return "its draws cannot be repeated, so masks='torch' is not possible"
         else:
             return Found(chain, match, unrolled)
-    return (reasons or fits)[0]
+    return reasons[0] if reasons else str(max(misread, key=lambda reason: reason.operations))
 
 
 def _readings(chain: Chain) -> Iterator[tuple[int, bool]]:

@@ -16,11 +16,13 @@ from torch.fx.node import map_arg
 from torch.utils._pytree import tree_leaves
 
 from ncafast.acceleration.double import Lines
-from ncafast.acceleration.errors import NotAccelerated, at_exception, at_node
+from ncafast.acceleration.errors import Misread, NotAccelerated, at_exception, at_node
 from ncafast.acceleration.segments import value_of
 from ncafast.acceleration.sizes import Size, Sizes, numbers, with_numbers
 
 Examples = Mapping[Node, Any]  # values of a graph's inputs and constants
+
+Parts = Mapping[Node, tuple[int, int, int]]  # axis, first channel and number of channels
 
 
 class Program:
@@ -60,11 +62,17 @@ class Builder:
             *(self._fake(t, t.shape) for t in (examples[node] for node in tensors)),
         ]
 
-    def build(self, nodes: Sequence[Node], results: Sequence[Node]) -> Graph:
-        """A graph of these nodes, which takes the state, the tensors, and the results of the graph built before."""
+    def build(self, nodes: Sequence[Node], results: Sequence[Node], parts: Parts | None = None) -> Graph:
+        """A graph of these nodes, which takes the state, the tensors, and the results of the graph built before.
+
+        Values in `parts` are cut out of the state.
+        """
         graph = Graph()
         copies: dict[Node, Any] = {node: graph.placeholder(f"in{k}") for k, node in enumerate(self.inputs)}
         values = dict(zip(copies.values(), self.values, strict=True))
+        for node, cut in (parts or {}).items():
+            copies[node] = graph.call_function(torch.narrow, (copies[self.start], *cut))
+            values[copies[node]] = torch.narrow(self.values[0], *cut)
         for node in nodes:
             if node in copies:
                 continue
@@ -94,7 +102,8 @@ class Builder:
         try:
             values[copy] = run([size.at(self.sizes.probe) for size in sizes])
         except Exception as error:
-            raise NotAccelerated(f"on another grid a step fails: {at_exception(error)}: {at_node(copy)}") from error
+            reason = f"on another grid a step fails: {at_exception(error)}: {at_node(copy)}"
+            raise Misread(reason, len(values)) from error
         with graph.inserting_before(copy):
             lengths = [_length(graph, next(iter(graph.nodes)), size) for size in sizes]
         copy.args, copy.kwargs = with_numbers(copy, lengths)
@@ -110,7 +119,7 @@ class Builder:
         first = copy.args[0] if copy.args else None
         sizes = self.sizes.readings(copy, run, values[first] if isinstance(first, Node) else torch.empty(()))
         if sizes is None or not all(self._holds(size, value) for size, value in zip(sizes, given, strict=True)):
-            raise NotAccelerated(f"sizes in the graph are not those of the state: {at_node(copy)}")
+            raise Misread(f"sizes in the graph are not those of the state: {at_node(copy)}", len(values))
         return sizes
 
     def _holds(self, size: Size, value: Any) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -129,9 +131,15 @@ class _Body:
             while cut + period <= len(self.nodes):
                 run = self._run(cut, period)
                 if run is not None:
-                    yield run
+                    yield self._whole(run)
                     cut = run.end
                 cut += 1
+
+    def _whole(self, run: _Run) -> _Run:
+        """The same steps, cut where the state is largest: each step may begin with adding channels to it."""
+        cuts = range(run.begin + run.period, min(run.begin + 2 * run.period, len(self.nodes) - run.period + 1))
+        others = [other for other in (self._run(cut, run.period) for cut in cuts) if other is not None]
+        return max((other for other in others if other.end - other.begin == run.end - run.begin), key=_elements)
 
     def chains(self, run: _Run) -> Iterator[Chain]:
         """A run as chains: a new one begins after each state that something else than the next step uses."""
@@ -211,6 +219,12 @@ class _Body:
         return before
 
 
+def _elements(run: _Run) -> int:
+    value = value_of(run.start)
+    assert isinstance(value, Tensor)
+    return math.prod(int(size.node.hint) if isinstance(size, torch.SymInt) else size for size in value.shape)
+
+
 def _kind(node: Node) -> Hashable:
     """What a node does, whatever values it takes: of which it tells only where they stand, and which are the same."""
     inputs = node.all_input_nodes
@@ -234,7 +248,7 @@ def _writes(node: Node) -> bool:
     return inplace or "out" in node.kwargs or bool(node.kwargs.get("inplace"))
 
 
-def value_of(node: Node) -> object:
+def value_of(node: Node) -> Any:
     """Dynamo's example of a node's value."""
     return node.meta.get("example_value")
 

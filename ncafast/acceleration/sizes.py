@@ -73,13 +73,11 @@ class Sizes:
             run: the node with other numbers, on the grid of primes.
             before: its first tensor on that grid; one without dimensions, if it has none.
         """
-        given, tried = numbers(node), 0
         seen = [self.of(length) for length in before.shape]
-        options = [self._options(value, seen) for value in given]
-        for reading in itertools.product(*options):
-            tried += 1
-            if tried > _MOST:
-                return None
+        options = [self._options(value, seen) for value in numbers(node)]
+        if math.prod(map(len, options)) > _MOST:
+            return None
+        for reading in sorted(itertools.product(*options), key=_composed):
             if not self._whole(node, reading):
                 continue
             try:
@@ -101,21 +99,25 @@ class Sizes:
     def _options(self, value: int, seen: list[Size]) -> list[Size]:
         """Sizes that have this value on the user's grid, likely ones first."""
         alone = [Size((axis,)) for axis in self.axes if self.shape[axis] == value]
-        found = [] if value < 2 else list(self._products(value, seen))
-        return list(dict.fromkeys([*(alone[::-1] if self.turned else alone), *found, Size((), 1, value - 1)]))
+        alone = alone[::-1] if self.turned else alone
+        number = Size((), 1, value - 1)
+        if value < 2:
+            return [*alone, number]
+        whole, scaled = list[Size](), list[Size]()
+        for count in range(2, len(self.axes) + 1):
+            whole += [Size(axes) for axes in itertools.permutations(self.axes, count)]
+        for size in [*map(Size, zip(self.axes, strict=True)), *whole]:
+            length = size.at(self.shape)
+            scaled += [size._replace(scale=value // length)] if value % length == 0 else []
+        whole = [size for size in whole if size.at(self.shape) == value]
+        return list(dict.fromkeys([*alone, *self._flattened(value, seen), *whole, number, *scaled]))
 
-    def _products(self, value: int, seen: list[Size]) -> Iterator[Size]:
-        for low in range(len(seen)):
-            for high in range(low + 1, len(seen) + 1):
-                run = seen[low:high]
-                whole = math.prod(size.at(self.probe) for size in run)
-                if math.prod(size.at(self.shape) for size in run) == value and self.of(whole).at(self.shape) == value:
-                    yield self.of(whole)
-        for count in range(1, len(self.axes) + 1):
-            for axes in itertools.permutations(self.axes, count):
-                length = math.prod(self.shape[axis] for axis in axes)
-                if value % length == 0:
-                    yield Size(axes, value // length)
+    def _flattened(self, value: int, seen: list[Size]) -> Iterator[Size]:
+        """Sizes of this value that some dimensions in a row have together."""
+        for low, high in itertools.combinations(range(len(seen) + 1), 2):
+            length = self.of(math.prod(size.at(self.probe) for size in seen[low:high]))
+            if length.at(self.shape) == value:
+                yield length
 
     def _prefixes(self, shape: Sequence[int]) -> dict[int, set[int]]:
         """The state's axes in the first dimensions of a shape, by how many they are."""
@@ -126,6 +128,11 @@ class Sizes:
 def _follows(one: dict[int, set[int]], other: dict[int, set[int]]) -> bool:
     """Whether two shapes have the axes in the same order; within a flattened dimension it is not known."""
     return max(one) == max(other) and all(one[count] == other[count] for count in one.keys() & other.keys())
+
+
+def _composed(reading: Sequence[Size]) -> int:
+    """How many sizes are neither a number nor one length."""
+    return sum(len(size.axes) > 1 or bool(size.axes and (size.scale != 1 or size.offset)) for size in reading)
 
 
 def numbers(node: Node) -> list[int]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 from torch.fx import Node
 
 from ncafast.acceleration.errors import operation
-from ncafast.acceleration.programs import Builder, Examples, Program
-from ncafast.acceleration.segments import Chain, needs
+from ncafast.acceleration.programs import Builder, Examples, Parts, Program
+from ncafast.acceleration.segments import Chain, needs, value_of
 
 _STATISTICS = ("running_mean", "running_var")  # what `structure` and a match do not stand on
 
@@ -68,14 +69,17 @@ def rolled(chain: Chain, examples: Examples, channels: int, turned: bool) -> Unr
         NotAccelerated: a number in the graph cannot be read as a size.
     """
     segment = chain.segments[0]
-    before = _before(chain, segment)
-    used = dict.fromkeys(n for node in (*before, *segment) for n in (node, *node.all_input_nodes) if n in examples)
-    tensors = [node for node in used if node is not chain.start and isinstance(examples[node], Tensor)]
+    parts = _parts(chain.start, channels)
+    before = _before(chain, segment, parts)
+    used = dict.fromkeys(n for node in (*before, *segment) for n in (node, *node.all_input_nodes))
+    others = [node for node in used if node in examples and node not in parts and node is not chain.start]
+    tensors = [node for node in others if isinstance(examples[node], Tensor)]
     learned = [node for node in tensors if is_parameter(examples[node])]
     held = [node for node in tensors if node not in learned]
     builder = Builder(chain.start, [*learned, *held], examples, channels, turned)
     inside = set(segment)
-    once = builder.build(before, [n for n in before if inside.intersection(n.users) and builder.number(n) is None])
+    shared = [n for n in (*parts, *before) if inside.intersection(n.users) and builder.number(n) is None]
+    once = builder.build(before, shared, parts)
     step = builder.build(segment, [chain.states[0]])
     names = [_statistic(node) or "value" for node in held]
     steps = Steps(
@@ -101,14 +105,27 @@ class _Buffer(nn.Module):
         self.register_buffer(name, value)
 
 
-def _before(chain: Chain, segment: Sequence[Node]) -> list[Node]:
+def _parts(start: Node, channels: int) -> Parts:
+    """The values that a state is put together from: axis, first channel and number of channels of each."""
+    if operation(start) not in ("cat", "concat"):
+        return {}
+    given: dict[str, Any] = {**dict(zip(("tensors", "dim"), start.args, strict=False)), **start.kwargs}
+    axis, ndim = given.get("dim", 0), len(value_of(start).shape)
+    parts, low = dict[Node, tuple[int, int, int]](), 0
+    for part in given["tensors"]:
+        parts[part] = axis, low, int(value_of(part).shape[axis])
+        low += parts[part][2]
+    return parts if axis % ndim == channels % ndim else {}
+
+
+def _before(chain: Chain, segment: Sequence[Node], known: Container[Node]) -> list[Node]:
     """What a segment needs that is computed before the loop, in order, and all that writes into it."""
     inside = set(segment)
     ahead: list[Node] = []
     for node in chain.start.graph.nodes:
         if node in inside:
             break
-        if node.op not in ("placeholder", "get_attr") and node is not chain.start:
+        if node.op not in ("placeholder", "get_attr") and node is not chain.start and node not in known:
             ahead.append(node)
     inputs = {n for node in segment for n in node.all_input_nodes}
     needed = set[Node]().union(*(needs(node, ahead) for node in inputs))

@@ -212,6 +212,23 @@ def test_what_is_computed_before_the_loop_and_buffers_that_change_are_followed(l
     assert lengths == [4] * 4
 
 
+def test_an_image_that_every_step_is_given_is_part_of_the_state(lengths):
+    torch.manual_seed(1)
+    cells, image = Filters(9, 12, fire_rate=1.0), torch.randn(2, 3, 11, 11)
+
+    def grow(image):
+        image = image - image.mean()
+        x = torch.cat([image, torch.zeros(2, 6, 11, 11)], 1)
+        for _ in range(3):
+            near = [conv(x) for conv in cells.filters]
+            x = torch.cat([image, (x + cells.rule(torch.cat([x, *near], 1)))[:, 3:]], 1)
+        return x
+
+    want = results(grow, list(cells.parameters()), image)
+    assert_close(results(compiled(grow), list(cells.parameters()), image), want)
+    assert lengths == [3]
+
+
 def test_evaluation_inference_and_masks_of_ours(lengths):
     torch.manual_seed(0)
     model, x = Growing(), torch.rand(2, 12, 32, 32) + 0.2
