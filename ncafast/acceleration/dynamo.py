@@ -122,6 +122,9 @@ class _Compiled:
                 "options={'masks': 'torch'} keeps the module's own draws"
             )
 
+        if any(one.match.rule.hidden_dropout for one in fused.found):
+            self._print("note: dropout of hidden units comes from Philox: same rate, other units")
+
     def _print(self, line: str) -> None:
         if not self.options["quiet"] and line not in _said:
             _said.add(line)

@@ -107,6 +107,8 @@ def _found(chain: Chain, examples: Examples, masks: str) -> Found | str:
         match = _match(unrolled, examples, channels)
         if isinstance(match, str):
             reasons.append(match)
+        elif masks == "torch" and match.rule.hidden_dropout:
+            return "it drops hidden units, so masks='torch' is not possible"
         elif masks == "torch" and match.firing is not None and not match.firing.replays:
             return "its draws cannot be repeated, so masks='torch' is not possible"
         else:

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 from foreign_steps import Filters, Growing, Octree
-from refused_steps import Base, Clamped, Residual
+from refused_steps import Base, Decaying, Residual
 from test_accelerate import CHANNELS_LAST, STEPPED, built
 from torch import nn
 
@@ -105,7 +105,7 @@ def test_what_is_around_the_steps_runs_too(rest, lengths):
     assert torch.allclose(model.norm.running_var, plain.norm.running_var)
 
 
-@pytest.mark.parametrize("make", [Residual, Clamped])
+@pytest.mark.parametrize("make", [Residual, Decaying])
 def test_what_is_no_automaton_runs_as_it_is_with_a_reason(make, lengths):
     torch.manual_seed(0)
     model, x = make(), torch.randn(2, 8, 10, 10)
@@ -113,7 +113,7 @@ def test_what_is_no_automaton_runs_as_it_is_with_a_reason(make, lengths):
     def twice(x):
         return model(model(x))
 
-    with pytest.warns(NotAcceleratedWarning, match="nothing of a graph runs fused: .*(its step|clamped)"):
+    with pytest.warns(NotAcceleratedWarning, match="nothing of a graph runs fused: .*(its step|does not add)"):
         got = results(compiled(twice, quiet=False), list(model.parameters()), x)
     assert lengths == []
     for a, b in zip(got, results(twice, list(model.parameters()), x), strict=True):
@@ -250,6 +250,25 @@ def test_what_was_found_is_printed_once(capsys, monkeypatch):
         run(x, steps)
     lines = capsys.readouterr().err.splitlines()
     assert [line[:30] for line in lines] == ["torch.compile: steps run as a ", "note: fire masks come from Phi"]
+
+
+class Dropping(Filters):
+    """Drops hidden units in training."""
+
+    def __init__(self):
+        super().__init__(9, 12, fire_rate=1.0)
+        self.rule.insert(2, nn.Dropout(0.3))
+
+
+def test_hidden_units_are_dropped_by_our_draws_or_by_the_modules_own_code(lengths, capsys):
+    torch.manual_seed(1)
+    model, x = Dropping(), torch.randn(1, 9, 10, 10)
+    with pytest.warns(NotAcceleratedWarning, match="drops hidden units"):
+        compiled(model, quiet=False)(x, 2)
+    assert lengths == []
+    torch._dynamo.reset()
+    compiled(model, masks="ncafast", quiet=False)(x, 2)
+    assert lengths == [2] and "other units" in capsys.readouterr().err
 
 
 def test_wrong_options_are_named():
