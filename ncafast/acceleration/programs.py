@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from ncafast.acceleration.double import Lines
 from ncafast.acceleration.errors import Misread, NotAccelerated, at_exception, at_node
-from ncafast.acceleration.segments import value_of
+from ncafast.acceleration.nodes import value_of
 from ncafast.acceleration.sizes import Size, Sizes, numbers, with_numbers
 
 Examples = Mapping[Node, Any]  # values of a graph's inputs and constants

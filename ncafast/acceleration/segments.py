@@ -6,7 +6,6 @@ import math
 from collections import Counter
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,10 +13,10 @@ from torch.fx import Graph, Node
 from torch.fx.node import map_arg
 
 from ncafast.acceleration.errors import operation
+from ncafast.acceleration.nodes import alike, is_state, needs, value_of
 
 _PERIODS = 24  # lengths of a step that are tried, the most frequent distances between equal nodes
 _LAST_STATES = 3  # values that may be the last state, where more than states is computed on the way
-_IN_PLACE = ("setitem", "iadd", "isub", "imul", "itruediv", "iand", "ior", "ixor", "ipow", "ifloordiv", "imod")
 _AUTOCAST = ("_enter_autocast", "_exit_autocast")
 _GRAD_MODE = torch._C._set_grad_enabled
 _MIXING = ("conv1d", "conv2d", "conv3d", "linear", "matmul", "mm", "bmm", "einsum", "addmm", "baddbmm", "__matmul__")
@@ -47,7 +46,7 @@ def find_chains(graph: Graph) -> list[Chain]:
     if found or any(operation(node) in _AUTOCAST for node in nodes):
         return found
     modes = {node for node in nodes if node.target is _GRAD_MODE}
-    for last in [node for node in reversed(nodes) if _is_state(node)][:_LAST_STATES]:
+    for last in [node for node in reversed(nodes) if is_state(node)][:_LAST_STATES]:
         needed = needs(last, nodes) | modes
         if not _in_one_mode(nodes, needed):
             continue
@@ -69,17 +68,6 @@ def _in_one_mode(nodes: list[Node], apart: set[Node]) -> bool:
     return len(seen) < 2
 
 
-def needs(node: Node, among: list[Node]) -> set[Node]:
-    """Of some nodes those that a node is computed from, it among them, and those that write into these in place."""
-    allowed, found, todo = set(among), set[Node](), [node]
-    while todo:
-        node = todo.pop()
-        if node in allowed and node not in found:
-            found.add(node)
-            todo += [*node.all_input_nodes, *(user for user in node.users if _writes(user))]
-    return found
-
-
 def _chains(body: _Body) -> list[Chain]:
     taken: list[tuple[int, int]] = []
     found: list[tuple[int, Chain]] = []
@@ -96,10 +84,10 @@ def single_steps(graph: Graph) -> Iterator[Chain]:
     What is one step alone cannot be told from the graph; these are guesses.
     """
     body = _Body([node for node in graph.nodes if node.op not in ("placeholder", "output")])
-    for start in (node for node in graph.nodes if node.op == "placeholder" and _is_state(node)):
+    for start in (node for node in graph.nodes if node.op == "placeholder" and is_state(node)):
         for end in range(len(body.nodes), 0, -1):
             exits = body.exits(0, end)
-            if len(exits) == 1 and _alike(exits[0], start):
+            if len(exits) == 1 and alike(exits[0], start):
                 nodes = body.nodes[:end]
                 if any(operation(node) in _MIXING for node in nodes) and body.keeps_grad_mode(0, end):
                     yield Chain(start, exits, [nodes])
@@ -181,12 +169,12 @@ class _Body:
         if len(exits) != 1 or not self.keeps_grad_mode(cut - period, cut):
             return None
         start = self._equal(cut, period, None, exits[0])
-        if start is None or not _alike(start, exits[0]):
+        if start is None or not alike(start, exits[0]):
             return None
         end, before, state = cut, start, exits[0]
         while end + period <= len(self.nodes) and self._equal(end, period, before, state) is not None:
             exits = self.exits(end, end + period)
-            if len(exits) != 1 or not _alike(exits[0], state):
+            if len(exits) != 1 or not alike(exits[0], state):
                 break
             end, before, state = end + period, state, exits[0]
         return _Run(cut - period, end, period, start) if end > cut else None
@@ -239,38 +227,3 @@ def _kind(node: Node) -> Hashable:
 class _Place(int):
     def __repr__(self) -> str:
         return f"%{int(self)}"
-
-
-def _writes(node: Node) -> bool:
-    """Whether an operation may change its first argument in place."""
-    name = operation(node)
-    inplace = name in _IN_PLACE or (name.endswith("_") and not name.endswith("__"))
-    return inplace or "out" in node.kwargs or bool(node.kwargs.get("inplace"))
-
-
-def value_of(node: Node) -> Any:
-    """Dynamo's example of a node's value."""
-    return node.meta.get("example_value")
-
-
-def _is_state(node: Node) -> bool:
-    value = value_of(node)
-    return (
-        isinstance(value, Tensor)
-        and not isinstance(value, torch.nn.Parameter)
-        and 3 <= value.dim() <= 5
-        and value.is_floating_point()
-    )
-
-
-def _alike(a: Node, b: Node) -> bool:
-    """Whether both are states of the same shape and dtype."""
-    x, y = value_of(a), value_of(b)
-    return (
-        _is_state(a)
-        and _is_state(b)
-        and isinstance(x, Tensor)
-        and isinstance(y, Tensor)
-        and tuple(map(str, x.shape)) == tuple(map(str, y.shape))
-        and x.dtype == y.dtype
-    )

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.fx import Node
 
 from ncafast.acceleration.errors import operation
+from ncafast.acceleration.nodes import needs, value_of
 from ncafast.acceleration.programs import Builder, Examples, Parts, Program
-from ncafast.acceleration.segments import Chain, needs, value_of
+from ncafast.acceleration.segments import Chain
 
 _STATISTICS = ("running_mean", "running_var")  # what `structure` and a match do not stand on
 
