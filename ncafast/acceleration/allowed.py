@@ -98,4 +98,4 @@ def _check_product(node: Node, inputs: list[Node], living: set[Node], graph: Ste
         raise NotAccelerated(f"the state is divided by something that depends on it: {at_node(node)}")
     doubled = len(moving) == 1 and len(inputs) == 1 and list(arguments(node)).count(moving[0]) > 1
     if len(moving) > 1 or doubled:
-        raise NotAccelerated(f"two things that depend on the state are multiplied: {at_node(node)}")
+        raise NotAccelerated(f"two things that depend on the state are multiplied, as in attention: {at_node(node)}")

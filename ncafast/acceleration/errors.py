@@ -31,6 +31,11 @@ def at_node(node: Node) -> str:
     return f"`{operation(node)}`{_line(str(node.meta.get('stack_trace') or ''))}"
 
 
+def counted(steps: int) -> str:
+    """A number of steps in words."""
+    return "1 step" if steps == 1 else f"{steps} steps"
+
+
 def arguments(node: Node) -> tuple[Any, ...]:
     """A node's positional arguments: nodes, numbers, lists."""
     return node.args

@@ -27,6 +27,7 @@ SHAPES = {  # what they return depends on their input's shape alone
     *("new_empty", "new_zeros", "new_ones", "new_full", "empty_like", "zeros_like", "ones_like", "full_like"),
     "rand_like",
 }
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # buffers of norms
 _SLICES = VIEWS | {"slice", "select", "as_strided"}
 
 
@@ -146,7 +147,8 @@ class StepGraph:
         """A weight that the module does not know of would get no gradient."""
         for node in self.nodes:
             if node.op == "get_attr" and getattr(self.module, str(node.target)).requires_grad:
-                raise NotAccelerated("a step uses a tensor that requires gradients and is no parameter of the module")
+                why = "is no parameter of the module (is its layer in a plain list?)"
+                raise NotAccelerated(f"a step uses a tensor that requires gradients and {why}")
 
     def _with_mutations(self) -> dict[Node, list[Node]]:
         """What each node is computed from: its inputs, and what was written into them before."""
@@ -162,7 +164,8 @@ class StepGraph:
                     raise NotAccelerated(f"a step writes into an argument: {at_node(node)}")
                 if base.op == "placeholder":
                     name = self.names[self.tensors.index(base)]
-                    raise NotAccelerated(f"a step changes the module's tensor {name!r}: {at_node(node)}")
+                    hint = "; norms keep theirs in evaluation, after eval()" if name.endswith(STATISTICS) else ""
+                    raise NotAccelerated(f"a step changes the module's tensor {name!r}: {at_node(node)}{hint}")
                 written.setdefault(base, []).append(node)
         return needs
 

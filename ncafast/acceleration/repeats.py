@@ -57,7 +57,7 @@ def check_loop(module: nn.Module, match: Match, rest: Rest, steps: int) -> None:
     second = two[same : same + body]
     repeated = two[:same] + second * (steps - 1) + two[same + body :]
     if body <= 0 or not _kinds(second) <= _kinds(one) or many != repeated:
-        raise NotAccelerated(f"a loop of {steps} steps is not one step {steps} times")
+        raise NotAccelerated(f"in a loop of {steps} steps, later ones run other operations than the first two")
     match.checked_steps = steps
 
 

@@ -55,4 +55,13 @@ class Report:
     findings: list[Finding]
 
     def __str__(self) -> str:
-        return "\n".join(map(str, self.findings)) or "no module of this model has parameters and code of its own"
+        return "\n".join(map(self._line, self.findings)) or "no module of this model has parameters and code of its own"
+
+    def _line(self, finding: Finding) -> str:
+        """A module that is not accelerated, but calls modules that are, is said to be one."""
+        inside = set(finding.module.modules())
+        parts = sum(other.match is not None and other.module in inside for other in self.findings)
+        if finding.match is not None or not parts:
+            return str(finding)
+        calls = "a part of it is" if parts == 1 else f"{parts} parts of it are"
+        return f"{finding.name}: not accelerated as a whole, but {calls}. {finding.reason}"

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ncafast.acceleration.double import is_patch, plain_attributes
 from ncafast.acceleration.errors import NotAccelerated
+from ncafast.acceleration.graph import STATISTICS
 
 Names = frozenset[tuple[str, str]]  # of a part of the module, and its attribute
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -52,13 +53,14 @@ def check_hooks(module: nn.Module) -> None:
     """
     for name, part in module.named_modules():
         if "forward" in vars(part) and not is_patch(vars(part)["forward"]):
-            raise NotAccelerated(f"the forward of {name or 'the module'!r} was replaced on this one instance")
+            whose = f"the forward of its submodule {name!r}" if name else "its forward"
+            raise NotAccelerated(f"{whose} was replaced on this one instance, so its class does not say what runs")
         if name and any(len(getattr(part, hooks)) for hooks in _HOOKS):
             raise NotAccelerated(f"its submodule {name!r} has a hook, which would no longer be called")
 
 
 def _buffer(name: str, tensor: Tensor) -> Any:
-    if name in ("running_mean", "running_var", "num_batches_tracked"):
+    if name in STATISTICS:
         return tensor.shape
     return Snapshot(tensor)
 

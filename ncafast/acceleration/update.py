@@ -82,7 +82,7 @@ def _matrix(measure: Measure, draw: float | None) -> Tensor:
     for scale in _SCALES:  # operations that are linear by name may still be none together, and the state must stay
         x = measure.state(None) * scale
         if float((measure.after(x, fill(measure.last, 0.0), draw=draw) - x).abs().max()) > NOTHING * scale:
-            raise NotAccelerated("a step does not add its update to the state it is given")
+            raise NotAccelerated("a step replaces or scales the state that it is given, and adds no update to it")
     return matrix
 
 

@@ -14,7 +14,7 @@ from ncafast.acceleration.assemble import Match
 from ncafast.acceleration.behind import reaching
 from ncafast.acceleration.double import Double, double_copy
 from ncafast.acceleration.entry import Rest
-from ncafast.acceleration.errors import NotAccelerated, at_exception
+from ncafast.acceleration.errors import NotAccelerated, at_exception, counted
 from ncafast.acceleration.firing import RANDOM, Firing
 from ncafast.acceleration.fused import fused
 from ncafast.acceleration.given import tensors_in, with_tensors
@@ -75,9 +75,13 @@ def verify(module: nn.Module, match: Match) -> None:
         try:
             with _Draws(match.units) as draws, Double():
                 out = opened(_steps(twin, call, rest, leaf, steps))
+            if not any(tensor.requires_grad for tensor in out[0]):
+                raise NotAccelerated("its result has no gradient: it runs under no_grad, or detaches")
             want = _gradients(out[0], leaf, twin, given)
+        except NotAccelerated:
+            raise
         except Exception as error:  # of the user's code
-            raise NotAccelerated(f"{steps} steps on a grid of {list(sizes)} fail: {at_exception(error)}") from error
+            raise NotAccelerated(f"{counted(steps)} on a grid of {list(sizes)} fail: {at_exception(error)}") from error
         if isinstance(match.firing, Drawn):
             torch.manual_seed(number)
             masks = torch.stack([match.firing.draw(match.grid.inward(x)) for _ in range(steps)])
@@ -143,9 +147,9 @@ def _check_errors(got: dict[str, Tensor], want: dict[str, Tensor], steps: int) -
         scale = max(float(value.abs().max()), 1e-6 * top if "parameter" in name or "argument" in name else 0.0, 1e-30)
         error = float((got[name] - value).abs().max()) / scale
         if not error <= _AGREES:
-            raise NotAccelerated(
-                f"a rule was found, but after {steps} steps {name} is not the module's (relative error {error:.1e})"
-            )
+            why = "; is something detached?" if "gradient" in name else ""
+            found = f"{name} is not the module's (relative error {error:.1e}{why})"
+            raise NotAccelerated(f"a rule was found, but after {counted(steps)} {found}")
 
 
 def _masks(match: Match, seen: list[Tensor], steps: int) -> Tensor | None:
@@ -154,5 +158,5 @@ def _masks(match: Match, seen: list[Tensor], steps: int) -> Tensor | None:
             raise NotAccelerated("the module draws random numbers that do not reach the state")
         return None
     if len(seen) != steps:
-        raise NotAccelerated(f"{steps} steps draw {len(seen)} random masks, a rule draws one in each step")
+        raise NotAccelerated(f"of {counted(steps)}, {len(seen)} draw a random mask; in a rule either all do or none")
     return torch.stack([match.firing.by_cell(match.firing.fires(draws.double())) for draws in seen])

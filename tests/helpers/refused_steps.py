@@ -311,7 +311,7 @@ def half_frozen():
 
 REFUSED = {
     "residual block": (Residual, "1x1"),
-    "attention": (Attention, "refused_steps.py"),
+    "attention": (Attention, "attention: `bmm` at refused_steps.py"),
     "branch on data": (Branch, "branches on values of the state"),
     "two masks": (TwoMasks, "2 random masks"),
     "counter": (Counter, "`age`"),
@@ -335,11 +335,11 @@ REFUSED = {
     "dropout of whole channels": (DroppedMaps, "no 1x1 hidden layer"),
     "life at the border": (WalledLife, "max pool"),
     "noise": (Noisy, "noise"),
-    "no residual": (Replacing, "does not add"),
-    "decay": (Decaying, "does not add"),
+    "no residual": (Replacing, "adds no update"),
+    "decay": (Decaying, "adds no update"),
     "mask per channel": (PerChannel, "one number per cell"),
     "loop of two steps": (Alternating, "steps"),
-    "clamp after the first step": (ClampedLater, "a loop of 3 steps is not one step 3 times"),
+    "clamp after the first step": (ClampedLater, "later ones run other operations"),
     "absolute value": (Edge, "abs"),
     "dilation": (Wide, "further than 3 cells"),
     "detached": (Detached, "gradient"),
@@ -350,5 +350,5 @@ REFUSED = {
     "hook": (hooked, "hook"),
     "replaced forward": (replaced, "was replaced"),
     "weights that are not registered": (Unregistered, "no parameter of the module"),
-    "no gradients": (WithoutGradients, "does not require grad"),
+    "no gradients": (WithoutGradients, "no gradient"),
 }
