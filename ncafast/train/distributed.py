@@ -59,12 +59,12 @@ class Ranks:
         most = -(-samples // (self.count * accumulate)) * accumulate
         padded = part.new_zeros(most, *part.shape[1:])
         padded[: len(part)] = part
-        found = [torch.empty_like(padded) for _ in range(self.count)]
-        dist.all_gather(found, padded)
+        parts = [torch.empty_like(padded) for _ in range(self.count)]
+        dist.all_gather(parts, padded)
         sizes = [
             sum(map(len, Ranks(rank, self.count).micro_batches(samples, accumulate))) for rank in range(self.count)
         ]
-        return torch.cat([tensor[:size] for tensor, size in zip(found, sizes, strict=True)])
+        return torch.cat([tensor[:size] for tensor, size in zip(parts, sizes, strict=True)])
 
     def told(self, value: Any) -> Any:
         """The first process's value, in all of them."""

@@ -92,17 +92,17 @@ def claim(folder: Path, name: str, content: Any, what: str, stem: str = "results
     others = [other for other in kinds - {name} if name in kinds and (folder / other).exists()]
     if others:
         raise ValueError(f"{folder}: holds the results of {others[0]}; give another folder")
-    found = read_json(path, "give another folder") if path.exists() else None
-    if found is None and name in kinds and (table := folder / f"{stem}.csv").exists():
+    held = read_json(path, "give another folder") if path.exists() else None
+    if held is None and name in kinds and (table := folder / f"{stem}.csv").exists():
         raise ValueError(f"{table}: is there already, but no {name}; give another folder with --output")
-    if found is None:
+    if held is None:
         write_text(path, json.dumps(content, indent=1))
         return
     wanted = json.loads(json.dumps(content))
-    found = _present(found, wanted)
-    if found != wanted:
-        both = isinstance(wanted, dict) and isinstance(found, dict)
-        shown = f": {', '.join(differences(found, wanted, {**found, **wanted}))}" if both else ""
+    held = _present(held, wanted)
+    if held != wanted:
+        both = isinstance(wanted, dict) and isinstance(held, dict)
+        shown = f": {', '.join(differences(held, wanted, {**held, **wanted}))}" if both else ""
         raise ValueError(f"{path}: the folder holds results of {what}{shown}; give the same, or another folder")
 
 

@@ -77,11 +77,11 @@ def check_model(model: nn.Module, kind: Any, folder: Path) -> None:
 def take_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
     """Give the model its weights. Raises ValueError if they do not fit."""
     for name, wanted in model.state_dict().items():
-        found = weights[name]
+        weight = weights[name]
         if not isinstance(wanted, Tensor):
             continue
-        _require(isinstance(found, Tensor), name, found)
-        _require(found.shape == wanted.shape, name, list(found.shape))
+        _require(isinstance(weight, Tensor), name, weight)
+        _require(weight.shape == wanted.shape, name, list(weight.shape))
     _require(len(weights) == len(model.state_dict()), "weights", f"{len(weights)} tensors")
     model.load_state_dict(weights)
 

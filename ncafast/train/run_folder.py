@@ -44,13 +44,13 @@ class RunFolder:
 
         Raises ValueError if they are corrupt.
         """
-        found = read_json(self._config, _ANOTHER, dict) if self._config.exists() else {}
+        kept = read_json(self._config, _ANOTHER, dict) if self._config.exists() else {}
         for name in ("threads", "epochs", "lr_step"):
-            value = found.get(name)
+            value = kept.get(name)
             most = MOST_THREADS if name == "threads" else math.inf
             if value is not None and not (type(value) is int and 1 <= value <= most):
                 raise ValueError(f"{self._config}: is corrupt ({name}={value!r}); give another folder with --output")
-        return found
+        return kept
 
     def claim(self, config: Any, data: dict[str, dict[str, int]], free: Iterable[str] = FREE) -> dict[str, Any] | None:
         """Start a run here (None), or return the state to continue the one that was begun here.
@@ -93,8 +93,8 @@ class RunFolder:
         tables = self._history.with_suffix(".csv"), self._history.with_suffix(".json")
         theirs = [path for path in (self.curves, self.resume, self.path / "confusion.png", *tables) if path.exists()]
         if self.split.exists():  # is written before config.json, so a killed run may have left it alone
-            found = read_json(self.split, _ANOTHER, dict)
-            theirs += [self.split] if set(found) != {"train", "held_out"} else []
+            split = read_json(self.split, _ANOTHER, dict)
+            theirs += [self.split] if set(split) != {"train", "held_out"} else []
         theirs += [path for path in (self.pictures, self.tensorboard) if path.is_dir() and any(path.iterdir())]
         if theirs:
             raise ValueError(
@@ -128,8 +128,8 @@ def read_split(model: Path) -> dict[str, list[str]] | None:
     path = (model if model.is_dir() else model.parent) / "split.json"
     if not path.is_file():
         return None
-    found = read_json(path, "use --subset all", dict)
+    split = read_json(path, "use --subset all", dict)
     for side in ("train", "held_out"):
-        if not isinstance(found.get(side), dict):
+        if not isinstance(split.get(side), dict):
             raise ValueError(f"{path}: is corrupt ({side} is no list of samples); use --subset all")
-    return {side: sorted(found[side]) for side in ("train", "held_out")}
+    return {side: sorted(split[side]) for side in ("train", "held_out")}

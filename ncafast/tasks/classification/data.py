@@ -167,9 +167,9 @@ def _but(items: Sequence[Item], *parts: str) -> list[Item]:
 def _check(config: TrainConfig, train: Images, source: Source) -> None:
     if not len(train):
         raise ValueError(f"{config.data}: none of its {len(source.items)} images can be used; see the lines above")
-    found = Counter(train.labels.tolist())
-    if len(found) < 2:
-        only = source.classes[next(iter(found))]
+    counts = Counter(train.labels.tolist())
+    if len(counts) < 2:
+        only = source.classes[next(iter(counts))]
         raise ValueError(
             f"{config.data}: all training images are of the class {only!r}; two classes at least are needed"
         )

@@ -75,10 +75,10 @@ def film(
     for step, now in enumerate(probabilities):
         figure = Figure(figsize=(max(4.6, 1.3 * columns + 0.6), 2 * 1.4 + 2.2), dpi=100)
         grid = figure.add_gridspec(3, columns, wspace=0.06, hspace=0.2, height_ratios=(1, 1, 0.7))
-        for place in range(1 + len(chosen)):
-            axes = figure.add_subplot(grid[divmod(place, columns)])
-            _panel(axes, image, hidden[:, chosen[place - 1]] if place else None, step)
-            axes.set_title("image" if place == 0 else f"channel {chosen[place - 1] + 3}", fontsize=8, pad=2)
+        for index in range(1 + len(chosen)):
+            axes = figure.add_subplot(grid[divmod(index, columns)])
+            _panel(axes, image, hidden[:, chosen[index - 1]] if index else None, step)
+            axes.set_title("image" if index == 0 else f"channel {chosen[index - 1] + 3}", fontsize=8, pad=2)
         _bars(figure.add_subplot(grid[2, :]), now, recipe)
         text = f"{title}, step {step} of {len(states) - 1}"
         figure.suptitle(printable(text), fontsize=11, parse_math=False)

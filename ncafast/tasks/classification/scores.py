@@ -109,8 +109,8 @@ def predictions_csv(
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["file", "class", *([] if labels is None else ["true"]), *map(printable, classes)])
-    for place, (name, row) in enumerate(zip(names, probabilities, strict=True)):
-        true = [] if labels is None else [printable(labels[place])]
+    for index, (name, row) in enumerate(zip(names, probabilities, strict=True)):
+        true = [] if labels is None else [printable(labels[index])]
         best = printable(classes[int(row.argmax())])
         writer.writerow([printable(name), best, *true, *(f"{value:.4f}" for value in row.tolist())])
     return text.getvalue()
@@ -129,23 +129,23 @@ def _choose(source: Source, config: EvaluateConfig) -> list[Item]:
     side = "train" if config.subset == "train" else "held_out"
     names = set(split[side])
     # Names of another data set may be the same by chance, so all of them must be there.
-    found = [item for item in items if item.name in names]
-    if len(found) == len(names) and found:
-        return found
+    listed = [item for item in items if item.name in names]
+    if len(listed) == len(names) and listed:
+        return listed
     if config.subset == "auto":
         return _all_parts(items, config)
     raise ValueError(
-        f"{config.data}: has {len(found)} of the {len(names)} images that split.json lists as {side}; "
+        f"{config.data}: has {len(listed)} of the {len(names)} images that split.json lists as {side}; "
         "give the data of the training run, or --subset all"
     )
 
 
 def _test_images(items: list[Item], config: EvaluateConfig) -> list[Item]:
     """Those that the data themselves call test images."""
-    found = [item for item in items if item.part == "test"]
-    if not found:
+    chosen = [item for item in items if item.part == "test"]
+    if not chosen:
         raise ValueError(f"{config.data}: has no test images (a folder test, test_images, or split test); see --subset")
-    return found
+    return chosen
 
 
 def _all_parts(items: list[Item], config: EvaluateConfig) -> list[Item]:

@@ -100,11 +100,11 @@ def _part(path: Path, number: int, text: str) -> str:
 
 
 def _column(path: Path, names: list[str], known: tuple[str, ...]) -> str:
-    found = [name for name in names if name.strip().lower() in known]
-    if not found:
+    fitting = [name for name in names if name.strip().lower() in known]
+    if not fitting:
         have = ", ".join(names[:6]) or "no column"
         raise ValueError(f"{path}: has {have}; give its first line a column named {' or '.join(known[:3])}")
-    return found[0]
+    return fitting[0]
 
 
 def _from_npz(path: Path) -> Source:
@@ -143,13 +143,13 @@ def _from_npz(path: Path) -> Source:
 
 def _parts(path: Path, content: dict[str, Any]) -> list[str]:
     """The words before _images, training images first. Raises ValueError for two that mean the same part."""
-    found = {name.removesuffix("_images"): part_of(name.removesuffix("_images")) for name in content}
-    known = [word for word in found if f"{word}_images" in content and found[word] is not None]
+    parts = {name.removesuffix("_images"): part_of(name.removesuffix("_images")) for name in content}
+    known = [word for word in parts if f"{word}_images" in content and parts[word] is not None]
     for word in known:
-        other = next(candidate for candidate in known if found[candidate] == found[word])
+        other = next(candidate for candidate in known if parts[candidate] == parts[word])
         if other != word:
             raise ValueError(f"{path}: has {other}_images and {word}_images, which are the same part; keep one")
-    return sorted(known, key=lambda word: ("train", "val", "test").index(found[word] or ""))
+    return sorted(known, key=lambda word: ("train", "val", "test").index(parts[word] or ""))
 
 
 def _labels(path: Path, part: str, content: dict[str, Any]) -> Array:

@@ -158,8 +158,8 @@ def _segment(config: DemoConfig, data: brain.Brain) -> None:
     labels = config.output / "data" / f"{brain.HELD_OUT}-predicted.nii.gz"
     options = _shared(config, input=_held_out(config, "images"), output=labels, overlay=False)
     predict(PredictConfig(**options, runs=1 if config.quick else RUNS))
-    found = np.asarray(nib.Nifti1Image.from_filename(labels).dataobj) > 0
-    brain.write_prediction(data, found, config.output / "white-matter.nii.gz")
+    white = np.asarray(nib.Nifti1Image.from_filename(labels).dataobj) > 0
+    brain.write_prediction(data, white, config.output / "white-matter.nii.gz")
     labels.unlink()  # the same voxels, without the template around them
 
 

@@ -61,5 +61,5 @@ def cut_away(
 
 def _extent(line: Tensor) -> tuple[int, int]:
     """The first index above 0, and one past the last."""
-    found = line.nonzero()
-    return int(found[0]), int(found[-1]) + 1
+    filled = line.nonzero()
+    return int(filled[0]), int(filled[-1]) + 1

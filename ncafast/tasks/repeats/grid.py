@@ -45,13 +45,13 @@ def search(config: Any) -> list[dict[str, Any]]:
 
     def one(point: dict[str, Any], folder: Path) -> dict[str, float]:
         try:
-            found = measured(base.train(task, training(config, output=folder, **point)))
+            numbers = measured(base.train(task, training(config, output=folder, **point)))
         except TrainingStopped as error:
             say(f"no result for this combination: {error}")
             return {by: math.nan, "best_epoch": 0, "seconds": math.nan}
-        if by not in found:
-            raise ValueError(f"by={by!r} is not among what was measured: {', '.join(found)}; choose one with --by")
-        return {name: found[name] for name in (by, "best_epoch", "seconds")}
+        if by not in numbers:
+            raise ValueError(f"by={by!r} is not among what was measured: {', '.join(numbers)}; choose one with --by")
+        return {name: numbers[name] for name in (by, "best_epoch", "seconds")}
 
     rest = {name: value for name, value in shared_options(config).items() if name not in grid}
     rows = search_grid(grid, one, config.output, by=by, lowest=lowest, options=rest)

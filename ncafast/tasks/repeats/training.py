@@ -81,6 +81,6 @@ def _begun_earlier(folder: Path) -> bool:
 def measured(result: Any) -> dict[str, float]:
     """Loss and held-out measures of the best epoch, which epoch that is, and the seconds of all."""
     best = result.history[result.best_epoch - 1]
-    found = {name: value for name, value in best.items() if name.startswith("val_") and value is not None}
+    numbers = {name: value for name, value in best.items() if name.startswith("val_") and value is not None}
     seconds = sum(row["seconds"] for row in result.history)
-    return {**found, "loss": best["loss"], "best_epoch": result.best_epoch, "seconds": round(seconds, 1)}
+    return {**numbers, "loss": best["loss"], "best_epoch": result.best_epoch, "seconds": round(seconds, 1)}

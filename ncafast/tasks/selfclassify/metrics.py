@@ -54,14 +54,14 @@ def votes(states: Tensor) -> Tensor:
 
 def tally(states: Tensor, labels: Tensor) -> Tally:
     """Count for states [N, C, H, W] with labels [N]."""
-    found = votes(states)  # [N, 10]
-    right = found.gather(1, labels[:, None])[:, 0]
-    total, most = found.sum(1), found.amax(1)
+    named = votes(states)  # [N, 10]
+    right = named.gather(1, labels[:, None])[:, 0]
+    total, most = named.sum(1), named.amax(1)
     return Tally(
         cells=int(total.sum()),
         cells_right=int(right.sum()),
         digits=len(labels),
-        votes_right=int(((found.argmax(1) == labels) & (total > 0)).sum()),
+        votes_right=int(((named.argmax(1) == labels) & (total > 0)).sum()),
         agreed=int(((most == total) & (total > 0)).sum()),
     )
 

@@ -34,9 +34,9 @@ PANELS = (
 
 def colour(states: Tensor) -> Array:
     """States [N, C, H, W] as pictures [N, H, W, 3] uint8: each cell of a digit in the colour of what it says."""
-    found = logits(states)
-    said = found.argmax(1)
-    said = said.where(found.amax(1) - found.mean(1) > _CERTAIN, torch.full_like(said, _SILENT))
+    scores = logits(states)
+    said = scores.argmax(1)
+    said = said.where(scores.amax(1) - scores.mean(1) > _CERTAIN, torch.full_like(said, _SILENT))
     said = said.where(ink(states[:, -1]), torch.full_like(said, _NOTHING))
     return COLOURS.to(states.device)[said].cpu().numpy()
 
