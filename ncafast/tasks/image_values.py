@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFile
 
-from ncafast.tasks.image_options import ValueRange
+from ncafast.tasks.options import ValueRange
 
 Array = np.ndarray[Any, Any]
 

@@ -10,29 +10,58 @@ import logging
 import re
 import threading
 import warnings
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 
-from ncafast.tasks import image_notes
 from ncafast.tasks.image_hints import FIRST, RAW, RAW_ENDINGS, hint
-from ncafast.tasks.image_notes import Notes
-from ncafast.tasks.image_options import MAX_PIXELS, ImageOptions, ValueRange
 from ncafast.tasks.image_values import ValueRangeError, read_values
-from ncafast.utils.texts import printable
+from ncafast.tasks.options import MAX_PIXELS, ImageOptions, ValueRange
+from ncafast.utils.progress import note
+from ncafast.utils.texts import listed, printable
 
-_ORIENTATION = 0x0112  # EXIF tag
 _LAYERED = ("PSD",)  # what Pillow counts as frames are layers of one picture, which it gives merged
 _LOG, _NOWHERE = logging.getLogger("PIL"), logging.NullHandler()  # else, logging prints errors of nobody's handler
 _PILLOW = threading.Lock()  # for Pillow's limit, which is one number for the whole process
 
+# What a user should know of how an image was read.
+_FRAMES = "several frames or pages, of which only the first is read"
+_INT32 = "32-bit integers, read as 0 to 65535 (see --value-range)"
+_ORIENTATION = "its EXIF data is corrupt, so it is read as it is stored, perhaps not upright"
+_EARLIER_RANGE = (
+    "more than 8 bits, stretched from the lowest to the highest value of each image, as when this model was trained by "
+    "an earlier version; models trained anew keep the brightness"
+)
+_EARLIER_ORIENTATION = (
+    "EXIF says how to turn it upright, which is ignored, as when this model was trained by an earlier version; models "
+    "trained anew see images upright"
+)
+
 
 class ImageError(ValueError):
     """An image that cannot be used; the message is one line that names it and says what to do."""
+
+
+class Notes:
+    """Collects notes while images are read: one line for each kind, however many images of a data set it is about."""
+
+    def __init__(self) -> None:
+        self._names: defaultdict[str, list[str]] = defaultdict(list)
+
+    def add(self, kind: str, name: str) -> None:
+        """Note that one of the kinds above is true of an image."""
+        self._names[kind].append(name)
+
+    def say(self) -> None:
+        """Print one line per kind, with the first image and the number of others, and forget them."""
+        for kind, names in self._names.items():
+            note(f"{listed(names, most=1)}: {kind}")
+        self._names.clear()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +121,7 @@ def decode(file: BinaryIO, name: str, reading: Reading | None = None) -> Image.I
         image = _eight_bits(file, opened, name, reading)
         image = _upright(opened, image, name, reading)
         if _has_frames(opened):
-            reading.notes.add(image_notes.FRAMES, name)
+            reading.notes.add(_FRAMES, name)
         return image
 
 
@@ -113,25 +142,25 @@ def _eight_bits(file: BinaryIO, opened: ImageFile.ImageFile, name: str, reading:
             return (opened.convert("LA") if opened.mode == "La" else opened).convert("RGBA")
         return opened.convert("L" if opened.mode in ("1", "L") else "RGB")
     if reading.value_range == "earlier":
-        reading.notes.add(image_notes.EARLIER_RANGE, name)
+        reading.notes.add(_EARLIER_RANGE, name)
         return replace(values, alpha=None, white_is_zero=False).to_image("image")
     if values.assumed and reading.value_range == "format":
-        reading.notes.add(image_notes.INT32, name)
+        reading.notes.add(_INT32, name)
     return values.to_image(reading.value_range)
 
 
 def _upright(opened: ImageFile.ImageFile, image: Image.Image, name: str, reading: Reading) -> Image.Image:
     """The image turned as its EXIF data says. Of TIFF files, Pillow has done that already."""
     try:
-        orientation = opened.getexif().get(_ORIENTATION, 1)
+        orientation = opened.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # EXIF data is no part of the pixels, which are there
-        reading.notes.add(image_notes.ORIENTATION, name)
+        reading.notes.add(_ORIENTATION, name)
         return image
     if reading.value_range == "earlier" and orientation in range(2, 9):
-        reading.notes.add(image_notes.EARLIER_ORIENTATION, name)
+        reading.notes.add(_EARLIER_ORIENTATION, name)
         return image
     image.info = {}  # else, it is corrupt EXIF data that may be read again
-    image.getexif()[_ORIENTATION] = orientation
+    image.getexif()[ExifTags.Base.Orientation] = orientation
     return ImageOps.exif_transpose(image)
 
 

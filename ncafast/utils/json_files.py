@@ -20,9 +20,11 @@ class Jsonable:
 
     @classmethod
     def from_json(cls: type[T], text: str) -> T:
-        """What `to_json` wrote. Raises ValueError, TypeError or AttributeError if it is corrupt."""
-        fields = json.loads(text).items()
-        made = cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields})
+        """What `to_json` wrote. Raises ValueError or TypeError if it is corrupt."""
+        fields = json.loads(text)
+        if not isinstance(fields, dict):
+            raise ValueError(f"{text[:80]} is no JSON object")
+        made = cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
         check_kinds(made)
         return made
 

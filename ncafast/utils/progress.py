@@ -24,6 +24,12 @@ def say(text: str) -> None:
             tqdm.write(printable(text))
 
 
+def note(*lines: str) -> None:
+    """Say what was decided, or is doubtful, so that it can be corrected."""
+    for line in lines:
+        say(f"note: {line}")
+
+
 class Bar:
     """A progress bar with rate and remaining time, for `with`; silent if unwanted or without tqdm."""
 

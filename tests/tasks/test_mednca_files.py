@@ -17,8 +17,7 @@ from nifti import affine_of, blob, write, write_set
 from ncafast.tasks.mednca.nifti import VolumeError
 from ncafast.tasks.mednca.pairs import find_pairs, list_nifti, resolve_folders
 from ncafast.tasks.mednca.reading import check_match, read_matching_label
-from ncafast.tasks.mednca.volumes import read_channels, read_grid, read_image, read_label
-from ncafast.tasks.mednca.writing import write_labels
+from ncafast.tasks.mednca.volumes import read_channels, read_grid, read_image, read_label, write_map
 from ncafast.utils.outputs import check_folder
 
 ORIENTATIONS = ["RAS", "LPS", "PSR", "SAL", "IRP"]
@@ -403,7 +402,7 @@ def test_written_labels_keep_the_images_geometry(tmp_path, axes, channels):
     nib.save(source, tmp_path / "in.nii.gz")
     canonical = read_label(write(tmp_path / "l.nii.gz", label, affine)).data[0]
 
-    write_labels(tmp_path / "out" / "done.nii.gz", canonical, tmp_path / "in.nii.gz")
+    write_map(tmp_path / "out" / "done.nii.gz", canonical, tmp_path / "in.nii.gz")
 
     back, original = nib.load(tmp_path / "out" / "done.nii.gz"), nib.load(tmp_path / "in.nii.gz")
     np.testing.assert_array_equal(np.asarray(back.dataobj), label)

@@ -15,13 +15,13 @@ from nifti import affine_of, blob, tiny, write, write_set
 from safetensors.torch import load_file
 
 from ncafast.tasks.base import load
-from ncafast.tasks.mednca import EvaluateConfig, PredictConfig, evaluate, predict, train
+from ncafast.tasks.mednca import EvaluateConfig, PredictConfig, TrainConfig, evaluate, predict, train
 from ncafast.tasks.mednca.dataset_json import Facts, read_facts
 from ncafast.tasks.mednca.layouts import open_dataset
+from ncafast.tasks.mednca.prediction import mask_names
 from ncafast.tasks.mednca.reading import read_case, read_truth
 from ncafast.tasks.mednca.slices import Recipe
 from ncafast.tasks.mednca.task import TASK
-from ncafast.tasks.mednca.writing import mask_names
 from ncafast.tasks.repeats.config import fold_options
 from ncafast.tasks.repeats.training import as_begun, shared_options
 
@@ -169,7 +169,7 @@ def test_recipes_without_new_fields_are_as_before():
 
 
 def test_masks_of_structures_make_a_label_map(total):
-    found = open_dataset(total, None, None)
+    found = open_dataset(TrainConfig(data=total))
     assert [pair.name for pair in found.pairs] == ["s0", "s1", "s2"]
     assert found.structures == ((1, "aorta"), (2, "liver"), (3, "spleen"))
     pair = found.pairs[1]
@@ -182,11 +182,11 @@ def test_masks_of_structures_make_a_label_map(total):
         f"liver.nii.gz shares {both[0]} voxels with masks before it, "
         f"spleen.nii.gz shares {both[1]} voxels with masks before it"
     )
-    chosen = open_dataset(total, None, None, wanted=("spleen", "aorta"))
+    chosen = open_dataset(TrainConfig(data=total), ("spleen", "aorta"))
     assert chosen.structures == ((1, "spleen"), (2, "aorta"))
     assert read_truth(chosen.pairs[0], read_case(chosen.pairs[0].images, (0,))).overlap == ""
     with pytest.raises(ValueError, match=r"no segmentations folder holds a mask heart.nii.gz; there are aorta, liver"):
-        open_dataset(total, None, None, wanted=("heart",))
+        open_dataset(TrainConfig(data=total), ("heart",))
 
 
 def test_a_mask_that_is_missing_or_lies_elsewhere_is_named(total, tmp_path):
@@ -195,7 +195,7 @@ def test_a_mask_that_is_missing_or_lies_elsewhere_is_named(total, tmp_path):
         write(tmp_path / name / "ct.nii.gz", image)
         write(tmp_path / name / "segmentations" / "a.nii.gz", label)
     write(tmp_path / "s0" / "segmentations" / "b.nii.gz", label)
-    found = open_dataset(tmp_path, None, None)
+    found = open_dataset(TrainConfig(data=tmp_path))
     assert [pair.name for pair in found.pairs] == ["s0"]
     (skipped,) = found.skipped
     assert "has no mask b.nii.gz; add it, or choose other --structures" in skipped.reason

@@ -16,7 +16,16 @@ from nifti import affine_of, blob, tiny, write
 from safetensors.torch import load_file
 
 from ncafast.tasks.base import load
-from ncafast.tasks.mednca import AnimateConfig, EvaluateConfig, PredictConfig, animate, evaluate, predict, train
+from ncafast.tasks.mednca import (
+    AnimateConfig,
+    EvaluateConfig,
+    PredictConfig,
+    TrainConfig,
+    animate,
+    evaluate,
+    predict,
+    train,
+)
 from ncafast.tasks.mednca.dataset_json import read_facts
 from ncafast.tasks.mednca.geometry import contradictions
 from ncafast.tasks.mednca.inputs import find_inputs
@@ -243,7 +252,7 @@ def test_another_number_of_files_is_refused(run, single, data, tmp_path):
 
 def inputs(folder: Path, recipe: Recipe, **options: object) -> tuple[list[list[str]], list[str]]:
     with contextlib.redirect_stdout(io.StringIO()) as said:
-        cases = find_inputs(folder, recipe, **options)  # type: ignore[arg-type]
+        cases = find_inputs(PredictConfig(folder, folder, **options), recipe)  # type: ignore[arg-type]
     return [[path.name.removesuffix(".nii.gz") for path in case.paths] for case in cases], said.getvalue().splitlines()
 
 
@@ -265,14 +274,14 @@ def test_patients_with_numbers_stay_apart(tmp_path):
     assert cases == [["p_0000"]] and "p_0001.nii.gz, p_0002.nii.gz beside p_0000.nii.gz is not used" in said
     assert inputs(tmp_path / "p_0001.nii.gz", Recipe()) == ([["p_0000", "p_0001", "p_0002"]], [])
     (tmp_path / "p_0001.nii.gz").unlink()
-    (case,) = find_inputs(tmp_path, Recipe(channels=(0, 1), files=2))
+    (case,) = find_inputs(PredictConfig(tmp_path, tmp_path), Recipe(channels=(0, 1), files=2))
     assert "its case has no p_0001.nii.gz" in case.problem
 
 
 def test_single_modality_with_its_number_keeps_its_output_name(tmp_path):
     write(tmp_path / "p_0000.nii.gz", blob((6, 7, 5))[0])
     for recipe in (Recipe(), Recipe(numbered=True)):
-        (case,) = find_inputs(tmp_path, recipe)
+        (case,) = find_inputs(PredictConfig(tmp_path, tmp_path), recipe)
         assert (case.target, case.problem) == ("p_0000.nii.gz", "")
 
 
@@ -366,4 +375,5 @@ def test_a_4d_image_of_which_dataset_json_names_all_channels_is_used_whole(data,
 
 def test_open_dataset_reads_what_lies_beside_both_folders(data):
     folder = data / "nnu"
-    assert open_dataset(None, folder / "imagesTr", folder / "labelsTr").facts == read_facts(folder)
+    config = TrainConfig(images=folder / "imagesTr", labels=folder / "labelsTr")
+    assert open_dataset(config).facts == read_facts(folder)

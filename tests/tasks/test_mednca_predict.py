@@ -222,8 +222,8 @@ def test_weights_that_are_no_numbers_are_refused(run, tmp_path, value):
         ({"group": None}, "'group' is missing"),
         ({"recipe": None}, "'recipe' is missing"),
         ({"recipe": "{"}, "is corrupt"),
-        ({"recipe": "[1]"}, "is no recipe"),
-        ({"recipe": "null"}, "is no recipe"),
+        ({"recipe": "[1]"}, "is no JSON object"),
+        ({"recipe": "null"}, "is no JSON object"),
         ({"recipe": '{"foo": 1}'}, "foo"),
         ({"recipe": '{"percentiles": [1]}'}, "is corrupt"),
         ({"recipe": '{"channels": "ab"}'}, "channels"),
@@ -280,7 +280,7 @@ def test_an_output_that_cannot_be_is_said_before_any_work(run, data, tmp_path):
     source = data / "imagesTr" / "case_0.nii.gz"
     for output, reason in (("file", "file is not a folder"), ("file/a.nii", "file is not a folder"),
                            ("folder.nii.gz", "folder.nii.gz is a folder")):  # fmt: skip
-        with pytest.raises(ValueError, match=f"^--output .*{reason}"):
+        with pytest.raises(ValueError, match=f"^--output:? .*{reason}"):
             predict(PredictConfig(tmp_path / "no model", source, tmp_path / output))
     with pytest.raises(ValueError, match="^--output .*file is not a folder"):
         evaluate(EvaluateConfig(tmp_path / "no model", data, output=tmp_path / "file"))

@@ -133,12 +133,12 @@ def test_inside_of_a_body_is_no_surface():
 def test_empty_masks():
     empty, full = _box(slice(0)), _box(slice(2, 3))
     both = score(empty, empty, (1, 1, 1))
-    assert (both.dice, both.iou, both.hd95) == (1, 1, 0)
+    assert both == {"dice": 1, "iou": 1, "hd95_mm": 0}
     diagonal = math.sqrt((7 * 1) ** 2 + (8 * 2) ** 2 + (9 * 3) ** 2)
     for a, b in ((empty, full), (full, empty)):
         one = score(a, b, (1, 2, 3))
-        assert (one.dice, one.iou) == (0, 0)
-        assert one.hd95 == pytest.approx(diagonal)
+        assert (one["dice"], one["iou"]) == (0, 0)
+        assert one["hd95_mm"] == pytest.approx(diagonal)
 
 
 def test_decision_takes_the_likeliest_class_above_one_half():

@@ -15,8 +15,10 @@ from ncafast.tasks.mednca.batches import TrainingData, augment, collate
 from ncafast.tasks.mednca.cache import prepare
 from ncafast.tasks.mednca.data import doubts, load_volumes, require_classes, split_volumes
 from ncafast.tasks.mednca.inference import groups
+from ncafast.tasks.mednca.layouts import Dataset
 from ncafast.tasks.mednca.nifti import VolumeError
 from ncafast.tasks.mednca.pairs import Pair, find_pairs
+from ncafast.tasks.mednca.plan import recipe_for
 from ncafast.tasks.mednca.slices import Recipe, sharpest_axis
 from ncafast.train import Job
 from ncafast.utils.option_checks import check_options
@@ -107,8 +109,9 @@ def test_automatic_axis_is_across_the_coarsest_direction(tmp_path):
     (tmp_path / "bad.nii.gz").write_bytes(b"x")
     assert sharpest_axis([thick, tmp_path / "bad.nii.gz"]) == "axial"  # stored second, runs upwards
     assert sharpest_axis([even]) == "coronal"
-    assert Recipe.of(TrainConfig(), [thick]).axis == "axial"
-    assert Recipe.of(TrainConfig(axis="sagittal"), [thick]).axis == "sagittal"
+    data = Dataset((Pair("a", thick, thick),), ())
+    assert recipe_for(TrainConfig(axis="auto"), data).axis == "axial"
+    assert recipe_for(TrainConfig(axis="sagittal"), data).axis == "sagittal"
 
 
 @pytest.mark.parametrize(
@@ -124,7 +127,7 @@ def test_flat_images_are_one_slice(tmp_path, shape, axes, axis):
         write(tmp_path / "a.nii.gz", image, affine),
         write(tmp_path / "l.nii.gz", (image > 0.5).astype("u1"), affine),
     )
-    recipe = Recipe.of(TrainConfig(), [pair.image])
+    recipe = recipe_for(TrainConfig(), Dataset((pair,), ()))
     assert recipe.axis == axis
     images, labels = prepare(pair, recipe, tmp_path / "cache").read(slice(None))
     assert images.shape[:2] == (1, 1) and sorted(labels.shape[1:]) == [35, 51]

@@ -22,7 +22,7 @@ from ncafast.bench.run import _check_out as check_out
 from ncafast.models import MedNCA
 from ncafast.tasks.mednca.model_file import metadata_of
 from ncafast.tasks.mednca.slices import Recipe
-from ncafast.tasks.mednca.writing import write_labels
+from ncafast.tasks.mednca.volumes import write_map
 from ncafast.train import Settings
 from ncafast.train.results import claim
 from ncafast.train.run_folder import RunFolder
@@ -60,7 +60,7 @@ def write(path: Path) -> Path:
     elif path.suffix == ".csv":
         write_result(path, "file,class,bar,disc\na.png,bar,0.9,0.1\n")
     else:
-        write_labels(path, LABELS, image(path.parent, "".join(path.suffixes)))
+        write_map(path, LABELS, image(path.parent, "".join(path.suffixes)))
     return path
 
 

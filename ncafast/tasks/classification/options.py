@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ncafast.tasks.image_options import ImageLimit, ImageOptions
-from ncafast.tasks.options import Progress, Runtime
+from ncafast.tasks.options import ImageLimit, ImageOptions, Progress, Runtime
 from ncafast.train.settings import Schedule, Settings
 
 Naming = Literal["folders", "matek19"]

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ncafast.tasks.image_options import ValueRange
+from ncafast.tasks.options import ValueRange
 from ncafast.utils.json_files import Jsonable
 
 

@@ -43,12 +43,11 @@ def frames(trained: TrainedModel, options: AnimateConfig) -> list[Array]:
         ValueError: options or files that cannot be used.
     """
     recipe, model = trained.spec.recipe, trained.model
-    recipe.check_channels(options.channels)
     if options.label is not None and options.label not in recipe.values:
         raise refused("label", options.label, f"the model knows {', '.join(map(str, recipe.values))}")
     if options.every > min(model.steps):
         raise refused("every", options.every, f"a level of the model takes {min(model.steps)} steps, so give no more")
-    (case,) = find_inputs(options.input, recipe, options.channels, options.suffix)
+    (case,) = find_inputs(options, recipe)
     if case.problem:
         raise VolumeError(case.problem)
     say_contradictions(case.paths, recipe.geometry)

@@ -22,7 +22,7 @@ from torch import Tensor
 from ncafast.files import replacing
 from ncafast.tasks.mednca.pairs import Pair
 from ncafast.tasks.mednca.reading import Waived, read_case, read_truth
-from ncafast.tasks.mednca.slices import Recipe, tuples
+from ncafast.tasks.mednca.slices import Recipe
 
 _VERSION = 4
 
@@ -94,15 +94,16 @@ def _build(pair: Pair, recipe: Recipe, path: Path, ignore_affine: bool) -> None:
 
 def _open(name: str, path: Path) -> CachedVolume | None:
     """The cached volume, or None if the file is missing or corrupt."""
-    if not path.is_file():
-        return None
     try:
         with safe_open(path, "numpy") as file:
             header = json.loads(file.metadata()["ncafast"])
             tensors = {key: file.get_tensor(key) for key in ("image", "label")}
         if header["checksum"] != _checksum(tensors):
             return None
-        return CachedVolume(name, path, tensors["label"].shape, **tuples(header))
+        fields: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in header.items()
+        }
+        return CachedVolume(name, path, tensors["label"].shape, **fields)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError):
         return None
 

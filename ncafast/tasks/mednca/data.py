@@ -14,7 +14,7 @@ from ncafast.tasks.mednca.slices import Recipe
 from ncafast.tasks.mednca.volumes import check_sides
 from ncafast.tasks.skipping import each_usable
 from ncafast.train.split_files import held_out_by_chance, split_by_lists
-from ncafast.utils.progress import say
+from ncafast.utils.progress import note, say
 from ncafast.utils.texts import listed
 
 
@@ -30,8 +30,7 @@ def load_sides(
     names = split_volumes(sorted(volumes), config.val_fraction, config.seed, config.train_list, config.val_list)
     train, held_out = ([volumes[name] for name in side] for side in names)
     require_classes(train, recipe)
-    for doubt in doubts(loaded, None if config.merge_labels else recipe):
-        say(f"note: {doubt}")
+    note(*doubts(loaded, None if config.merge_labels else recipe))
     return train, held_out, [*unpaired, *unusable]
 
 
@@ -68,19 +67,18 @@ def split_volumes(
     Raises:
         ValueError: nothing is left to train on, or a list does not fit the names.
     """
-    known = sorted(names)
+    held_out: set[str] = set()
     if train_list is not None or val_list is not None:
-        train, held_out = split_by_lists(known, train_list, val_list, "volumes")
+        train, held_out = split_by_lists(sorted(names), train_list, val_list, "volumes")
         return tuple(sorted(train)), tuple(sorted(held_out))
-    if val_fraction == 0:
-        return tuple(known), ()
-    if len(known) < 2:
-        raise ValueError(
-            f"there is {len(known)} usable volume, which cannot be split by volume; "
-            "add volumes, or train without measuring by --val-fraction 0"
-        )
-    held_out = held_out_by_chance(known, val_fraction, seed, least=1)
-    return tuple(name for name in known if name not in held_out), tuple(sorted(held_out))
+    if val_fraction > 0:
+        if len(names) < 2:
+            raise ValueError(
+                f"there is {len(names)} usable volume, which cannot be split by volume; "
+                "add volumes, or train without measuring by --val-fraction 0"
+            )
+        held_out = held_out_by_chance(names, val_fraction, seed, least=1)
+    return tuple(sorted(set(names) - held_out)), tuple(sorted(held_out))
 
 
 def require_classes(volumes: Sequence[CachedVolume], recipe: Recipe) -> None:

@@ -18,7 +18,7 @@ from nibabel.spatialimages import HeaderDataError
 
 from ncafast.tasks.mednca.nifti import NiftiFile, VolumeError, try_open
 from ncafast.tasks.mednca.options import Geometry
-from ncafast.utils.progress import is_first, say
+from ncafast.utils.progress import is_first, note
 
 Array = np.ndarray[Any, Any]
 
@@ -86,18 +86,17 @@ def contradiction(file: NiftiFile) -> str | None:
         return None
     sides = [axis for axis, size in enumerate(file.shape) if size > 1]
     pixdim = np.asarray(file.header["pixdim"][1:4], np.float64)
-    ours, other = "sform", "qform" if _has(file, "qform") else "pixdim"
-    sform = file.header.get_sform()
+    sform, qform = file.header.get_sform(), _qform(file)
     with np.errstate(all="ignore"):
         sizes = voxel_sizes(sform)
         same = bool((np.abs(sizes - pixdim)[sides] <= _CLOSE * sizes[sides]).all())
-        turned = _codes(sform), _codes(_qform(file))
-    if same and (None in turned or turned[0] == turned[1]):
-        return None
-    ours, other = f"its sform says {_mm(sizes)}", f"its {other} {_mm(pixdim)}"
-    if None not in turned and turned[0] != turned[1]:
-        ours, other = f"{ours} {turned[0]}", f"{other} {turned[1]}"
-    return f"{ours}, {other}"
+        ours, theirs = _codes(sform), _codes(qform)
+    if ours == theirs or not ours or not theirs:
+        if same:
+            return None
+        ours = theirs = ""
+    other = "qform" if _has(file, "qform") else "pixdim"
+    return f"its sform says {_mm(sizes)}{ours}, its {other} {_mm(pixdim)}{theirs}"
 
 
 def say_contradictions(paths: Iterable[Path], geometry: Geometry) -> None:
@@ -107,7 +106,7 @@ def say_contradictions(paths: Iterable[Path], geometry: Geometry) -> None:
     for line in contradictions(paths, geometry):
         if line not in _said:
             _said.add(line)
-            say(f"note: {line}")
+            note(line)
 
 
 def contradictions(paths: Iterable[Path], geometry: Geometry) -> Iterator[str]:
@@ -123,9 +122,8 @@ def contradictions(paths: Iterable[Path], geometry: Geometry) -> Iterator[str]:
         taken = "the sform is taken, unless --geometry qform is given"
     kinds: dict[str, list[str]] = {}
     for file in files:
-        found = contradiction(file)
-        if found is not None:
-            kinds.setdefault("geometry", []).append(f"{file.path}: {found}; {taken}")
+        if difference := contradiction(file):
+            kinds.setdefault("geometry", []).append(f"{file.path}: {difference}; {taken}")
         for kind, repair in file.repairs.items():
             kinds.setdefault(kind, []).append(f"{file.path}: {repair}")
     for lines in kinds.values():
@@ -181,10 +179,10 @@ def _other_way(file: NiftiFile, geometry: Geometry) -> str:
     return f", or try --geometry {other}" if both else ""
 
 
-def _codes(affine: Array | None) -> str | None:
-    """The sides to which the axes run, as "LPS"; None if they are not known."""
+def _codes(affine: Array | None) -> str:
+    """The sides to which the axes run, as " LPS"; empty if they are not known."""
     axes = None if affine is None else _axes(affine)
-    return None if axes is None else "".join(orientations.ornt2axcodes(axes))
+    return "" if axes is None else f" {''.join(orientations.ornt2axcodes(axes))}"
 
 
 def _mm(sizes: Array) -> str:

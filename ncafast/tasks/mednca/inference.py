@@ -10,7 +10,6 @@ A 3-D model sees the volume whole. Several runs are one batch, whose samples dif
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,9 +117,10 @@ def infer(
     for number, members in enumerate(parts):
         index = torch.tensor(members)
         part = images[index]
-        for batch in _batches(runs, part[:, 0].numel()):
-            masks = mix("predict", seed, batch.start, number)
-            final, last = _run(model, part, len(batch), seed=masks, last_steps=last_steps)
+        at_once = max(1, _MOST_CELLS // part[:, 0].numel())
+        for first in range(0, runs, at_once):
+            masks = mix("predict", seed, first, number)
+            final, last = _run(model, part, min(at_once, runs - first), seed=masks, last_steps=last_steps)
             total[index] += final.sum(0)
             squares[index] += final.square().sum(0)
             if last_steps:
@@ -136,19 +136,12 @@ def decide(probability: Tensor) -> Tensor:
     return torch.where(best > 0.5, index + 1, 0).to(torch.uint8)
 
 
-def _batches(runs: int, cells: int) -> Iterator[range]:
-    """The runs that are made at once."""
-    at_once = max(1, _MOST_CELLS // cells)
-    for start in range(0, runs, at_once):
-        yield range(start, min(start + at_once, runs))
-
-
 def _run(model: Model, part: Tensor, runs: int, *, seed: int, last_steps: int) -> tuple[Tensor, Tensor]:
     """Probabilities [runs, s, K, H, W] float64 of slices [s, C, H, W], and after the last steps,
     [last_steps, runs, s, K, H, W] float32; on the CPU."""
     height, width = part.shape[-2:]
-    found = model(model_input(model, part, runs), seed=seed, last_steps=last_steps)
-    logits, last = found if last_steps else (found, found[None])
+    outputs = model(model_input(model, part, runs), seed=seed, last_steps=last_steps)
+    logits, last = outputs if last_steps else (outputs, outputs[None])
     results = []
     for each in (logits, last):
         if isinstance(model, MedNCA):

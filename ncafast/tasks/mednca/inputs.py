@@ -12,11 +12,11 @@ from pathlib import Path
 
 from ncafast.tasks.mednca.dataset_json import NAME, Facts, read_facts
 from ncafast.tasks.mednca.layouts import images_by_case
-from ncafast.tasks.mednca.options import Suffix
+from ncafast.tasks.mednca.options import AnimateConfig, PredictConfig
 from ncafast.tasks.mednca.pairs import ending, holds_nifti, list_nifti, numbered, stem
 from ncafast.tasks.mednca.slices import Recipe
 from ncafast.tasks.mednca.volumes import read_grid
-from ncafast.utils.progress import say
+from ncafast.utils.progress import note
 
 _MOST = 8  # modalities of one case; more files in a row are patients
 
@@ -43,27 +43,24 @@ class Case:
         return f"{self.paths[0]}: its case has no {absent[0]}; add it" if absent else ""
 
 
-def find_inputs(
-    path: Path, recipe: Recipe, chosen: tuple[int, ...] | None = None, suffix: Suffix = "auto"
-) -> list[Case]:
-    """The cases of a folder, or the one that a file belongs to; prints a note on a decision that could be another one.
+def find_inputs(config: PredictConfig | AnimateConfig, recipe: Recipe) -> list[Case]:
+    """The cases of a folder of images or of TotalSegmentator's folders, or the one that a file belongs to.
 
-    Args:
-        path: an image, or a folder of images or of TotalSegmentator's folders.
-        recipe: of the model.
-        chosen: channels to take in place of those that training took.
-        suffix: what an ending such as _0001 means.
+    Notes say what was decided and could be another way.
 
     Raises:
-        ValueError: the folder holds no image, or a dataset.json beside it names other channels than the model's.
+        ValueError: the folder holds no image, or channels do not fit the model: the chosen ones, or those that a
+            dataset.json beside the images names.
     """
+    path, suffix = config.input, config.suffix
+    recipe.check_channels(config.channels)
     folder = path if path.is_dir() else path.parent
     for parent in (folder, folder.resolve().parent):
         if recipe.channel_names and (parent / NAME).is_file():
-            check_channel_names(recipe, read_facts(parent), chosen)
+            check_channel_names(recipe, read_facts(parent), config.channels)
             break
     if not path.is_dir():
-        return [_case_of(path, recipe, chosen, suffix)]
+        return [_case_of(config, recipe)]
     if not holds_nifti(path) and (images := images_by_case(path)):
         return [Case(image.parent.name, (image,)) for image in images]
     files = list_nifti(path)
@@ -73,8 +70,8 @@ def find_inputs(
         return cases
     if suffix == "auto" and several:
         example = ", ".join(image.name for image in several[0].paths[:2])
-        say(
-            f"note: {example} and the like are taken as a case each, since the model takes one image per case; "
+        note(
+            f"{example} and the like are taken as a case each, since the model takes one image per case; "
             "--suffix modality takes them as channels of one case"
         )
     return [_alone(file) for file in files]
@@ -101,10 +98,11 @@ def check_channel_names(recipe: Recipe, facts: Facts, chosen: tuple[int, ...] | 
     )
 
 
-def _case_of(path: Path, recipe: Recipe, chosen: tuple[int, ...] | None, suffix: Suffix) -> Case:
+def _case_of(config: PredictConfig | AnimateConfig, recipe: Recipe) -> Case:
     """A file, with the other modalities of its case where the model takes several."""
+    path, suffix = config.input, config.suffix
     alone = _alone(path)
-    if not path.is_file() or not numbered(path) or suffix == "name" or (recipe.files == 1 and chosen is not None):
+    if not path.is_file() or not numbered(path) or suffix == "name" or (recipe.files == 1 and config.channels):
         return alone
     case = next((case for case in _together(list_nifti(path.parent), recipe.files) if path in case.paths), alone)
     if recipe.files > 1 or suffix == "modality" or len(case.paths) == 1:
@@ -113,7 +111,7 @@ def _case_of(path: Path, recipe: Recipe, chosen: tuple[int, ...] | None, suffix:
         return alone
     if case.paths[0] == path:
         others = ", ".join(other.name for other in case.paths[1:])
-        say(f"note: {others} beside {path.name} is not used, since the model takes one image per case")
+        note(f"{others} beside {path.name} is not used, since the model takes one image per case")
         return alone
     return case
 

@@ -14,16 +14,17 @@ from ncafast.tasks.mednca.batches import Batch, TrainingData
 from ncafast.tasks.mednca.data import load_sides
 from ncafast.tasks.mednca.geometry import say_contradictions
 from ncafast.tasks.mednca.inference import segment_slices
+from ncafast.tasks.mednca.layouts import open_dataset
 from ncafast.tasks.mednca.loss import dice_bce
 from ncafast.tasks.mednca.metrics import dice, mean
 from ncafast.tasks.mednca.model_file import Model, Spec, least_sides, metadata_of
 from ncafast.tasks.mednca.options import TrainConfig
-from ncafast.tasks.mednca.plan import open_training, recipe_for
+from ncafast.tasks.mednca.plan import recipe_for
 from ncafast.tasks.mednca.slices import Recipe
 from ncafast.train import Report, Settings, StepContext
 from ncafast.train.run_folder import RunFolder
 from ncafast.train.settings import BaseSettings
-from ncafast.utils.progress import say
+from ncafast.utils.progress import note
 from ncafast.viz.figures import write_png
 
 _STEPS = 1500  # of the default length: 1803 steps on 96 hippocampi reach a held-out Dice of 0.857
@@ -47,14 +48,10 @@ class Segmentation(TaskJob):
         self.task, self.config, self.begun = task, config, RunFolder(config.output).options()
         earlier = bool(self.begun) and "merge_labels" not in self.begun  # by a version without dataset.json
         if earlier:
-            say(
-                f"note: an earlier version began {config.output}, so dataset.json and further modalities are left aside"
-            )
-        data = open_training(config, plain=earlier)
+            note(f"an earlier version began {config.output}, so dataset.json and further modalities are left aside")
+        data = open_dataset(config, config.structures, plain=earlier)
         say_contradictions([path for pair in data.pairs for path in pair.sources], config.geometry)
-        self.recipe, notes = recipe_for(config, data)
-        for note in notes:
-            say(f"note: {note}")
+        self.recipe = recipe_for(config, data)
         self.spec = Spec(self.recipe, config.predict_batch)
         self.model = initialised(lambda: _new_model(config, self.recipe), config.seed)
         least = least_sides(self.model)
@@ -88,11 +85,11 @@ class Segmentation(TaskJob):
         table, self.finds, labelled = [], False, False
         for number, volume in enumerate(self.held_out):
             images, truth = (tensor.numpy() for tensor in volume.read(slice(None)))
-            found = segment_slices(self.model, self.spec, images, volume.spacing, seed=self.config.seed)
-            self.finds, labelled = self.finds or bool(found.labels.any()), labelled or bool(truth.any())
-            table.append([dice(found.labels == k, truth == k) for k in range(1, len(self.recipe.values) + 1)])
+            segmentation = segment_slices(self.model, self.spec, images, volume.spacing, seed=self.config.seed)
+            self.finds, labelled = self.finds or bool(segmentation.labels.any()), labelled or bool(truth.any())
+            table.append([dice(segmentation.labels == k, truth == k) for k in range(1, len(self.recipe.values) + 1)])
             if number < self.config.pictures:
-                picture = planes.draw(found, f"{volume.name}, Dice of the volume {mean(table[-1]):.3f}", truth)
+                picture = planes.draw(segmentation, f"{volume.name}, Dice of the volume {mean(table[-1]):.3f}", truth)
                 write_png(report.folder.pictures / f"{volume.name}.png", picture)
                 report.board.picture(report.step, f"held out/{volume.name}", picture)
         self.finds = self.finds or not labelled

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ncafast.tasks.mednca.dataset_json import Facts, read_facts
-from ncafast.tasks.mednca.options import Suffix
+from ncafast.tasks.mednca.options import EvaluateConfig, TrainConfig
 from ncafast.tasks.mednca.pairs import (
     Pair,
     Skipped,
@@ -66,22 +66,12 @@ class Dataset:
 
 
 def open_dataset(
-    data: Path | None,
-    images: Path | None,
-    labels: Path | None,
-    *,
-    suffix: Suffix = "auto",
-    wanted: Sequence[str] = (),
-    values: Sequence[int] = (),
-    plain: bool = False,
+    config: TrainConfig | EvaluateConfig, wanted: Sequence[str] = (), values: Sequence[int] = (), plain: bool = False
 ) -> Dataset:
-    """Find the cases of a data set.
+    """Find the cases of the data set that options name.
 
     Args:
-        data: folder of the data set, or None with the next two.
-        images: folder of the images.
-        labels: folder of the label maps.
-        suffix: what an ending such as _0001 means, see `find_pairs`.
+        config: of a training or an evaluation.
         wanted: structures to take, where every one has a mask; none takes all.
         values: label values that they get; none counts them from 1.
         plain: leave dataset.json and higher modalities aside, as earlier versions did.
@@ -89,7 +79,8 @@ def open_dataset(
     Raises:
         ValueError: the options contradict each other, or nothing can be used; one line that says what to do.
     """
-    image_folder, label_folder = resolve_folders(data, images, labels)
+    data = config.data
+    image_folder, label_folder = resolve_folders(data, config.images, config.labels)
     if data is not None and image_folder == data and not plain and not holds_nifti(data):
         folders = {path: path.parent / MASKS for path in images_by_case(data)}
         if any(folder.is_dir() for folder in folders.values()):
@@ -100,7 +91,7 @@ def open_dataset(
             f"{MASKS}/ inside; choose label values with --classes"
         )
     facts = Facts() if plain else _facts(data, image_folder, label_folder)
-    options = {"modalities": len(facts.channels), "suffix": "name" if plain else suffix}
+    options = {"modalities": len(facts.channels), "suffix": "name" if plain else config.suffix}
     pairs, skipped = find_pairs(image_folder, label_folder, **options)  # type: ignore[arg-type]
     return Dataset(tuple(pairs), tuple(skipped), facts)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,18 +18,10 @@ from torchmetrics.functional.segmentation import dice_score, mean_iou
 Array = np.ndarray[Any, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Score:
-    """How well one class was found in one volume."""
-
-    dice: float
-    iou: float
-    hd95: float  # mm
-
-
-def score(prediction: Array, truth: Array, spacing: tuple[float, float, float]) -> Score:
-    """Compare two boolean masks [S, H, W] whose voxels measure ``spacing`` mm."""
-    return Score(dice(prediction, truth), iou(prediction, truth), hausdorff(prediction, truth, spacing))
+def score(prediction: Array, truth: Array, spacing: tuple[float, float, float]) -> dict[str, float]:
+    """Compare two boolean masks [S, H, W] whose voxels measure ``spacing`` mm: dice, iou and hd95_mm."""
+    distance = hausdorff(prediction, truth, spacing)
+    return {"dice": dice(prediction, truth), "iou": iou(prediction, truth), "hd95_mm": distance}
 
 
 def dice(prediction: Array, truth: Array) -> float:
@@ -58,7 +49,7 @@ def hausdorff(prediction: Array, truth: Array, spacing: tuple[float, float, floa
     prediction, truth = prediction.squeeze(), truth.squeeze()
     spacing_of = [spacing[axis] for axis in deep]
     box = ndimage.find_objects((prediction | truth).astype(np.uint8))[0]  # the rest cannot matter, and costs time
-    ours, theirs = _surface(prediction[box]), _surface(truth[box])
+    ours, theirs = (mask[box] & ~ndimage.binary_erosion(mask[box]) for mask in (prediction, truth))
     there = ndimage.distance_transform_edt(~theirs, sampling=spacing_of)[ours]
     back = ndimage.distance_transform_edt(~ours, sampling=spacing_of)[theirs]
     return float(max(np.percentile(there, percentile), np.percentile(back, percentile)))
@@ -89,7 +80,3 @@ def _overlap(measure: Callable[..., torch.Tensor], prediction: Array, truth: Arr
         return 1.0
     masks = (torch.from_numpy(np.ascontiguousarray(mask)).int()[None, None] for mask in (prediction, truth))
     return float(measure(*masks, num_classes=1, input_format="one-hot"))
-
-
-def _surface(mask: Array) -> Array:
-    return mask & ~ndimage.binary_erosion(mask)

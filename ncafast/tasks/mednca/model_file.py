@@ -53,20 +53,18 @@ def metadata_of(recipe: Recipe, group: int) -> dict[str, str]:
 
 
 def read(model: Model, metadata: dict[str, str]) -> Spec:
-    """What `metadata_of` wrote. Raises ValueError, KeyError or TypeError for what does not fit."""
+    """What `metadata_of` wrote. Raises ValueError, KeyError or TypeError for what does not fit.
+
+    That includes what would only be noticed later, or never.
+    """
     recipe, group = Recipe.from_json(metadata["recipe"]), int(metadata["group"])
-    _check(model, recipe, group)
-    return Spec(recipe, group)
-
-
-def _check(model: Model, recipe: Recipe, group: int) -> None:
-    """Raise ValueError for what would only be noticed later, or never."""
     if isinstance(model, MedNCA) and model.scale > MOST_SCALE:
         raise ValueError(f"scale={model.scale} is not allowed: a whole number from 1 to {MOST_SCALE} is needed")
     if group < 1:
         raise ValueError(f"group={group} is not allowed: a whole number from 1 is needed")
     names = ("classes", "image_channels") if isinstance(model, MedNCA) else ("output_channels", "input_channels")
-    for wanted, found in zip(names, (recipe.values, recipe.channels), strict=True):
-        count = getattr(model, wanted)
-        if len(found) != count:
-            raise ValueError(f"the model has {wanted}={count}, but its recipe names {list(found)}")
+    for name, named in zip(names, (recipe.values, recipe.channels), strict=True):
+        count = getattr(model, name)
+        if len(named) != count:
+            raise ValueError(f"the model has {name}={count}, but its recipe names {list(named)}")
+    return Spec(recipe, group)

@@ -8,6 +8,7 @@ channels are kept.
 from __future__ import annotations
 
 import gzip
+import logging
 import math
 import struct
 import warnings
@@ -22,11 +23,15 @@ import nibabel as nib
 import numpy as np
 from nibabel.volumeutils import apply_read_scaling
 
-from ncafast.tasks.mednca.header import HeaderError, check_header, repairs_of
+from ncafast.utils.texts import reason
 
 Array = np.ndarray[Any, Any]
 
 _MAGIC_GZIP = b"\x1f\x8b"
+_FATAL = 40  # nibabel's level of an error that leaves no way to read the file
+_CODES = range(6)  # of sform and qform
+_TYPES = nib.nifti1.data_type_codes
+_SILENT = logging.Logger("silent", 100)  # what nibabel would print names no file; `_repairs` says it in our words
 _CHUNK = 2**22  # bytes that are read at once
 _MOST_RATIO = 1040  # deflate makes a file at most 1032 times smaller
 _GZIP_ERRORS = gzip.BadGzipFile, EOFError, zlib.error
@@ -74,14 +79,15 @@ def open_nifti(path: Path) -> NiftiFile:
     _check_name(path)
     try:
         header = _read_header(path)
-        repairs = repairs_of(header)
-        check_header(header)
-    except HeaderError as error:
-        raise VolumeError(f"{path}: {error}") from error
+        repairs = _repairs(header)
+        header.check_fix(logger=_SILENT, error_level=_FATAL)
+        refusal = _refusal(header)
     except _GZIP_ERRORS as error:
         raise _corrupt(path, error) from error
     except _READ_ERRORS as error:
-        raise VolumeError(f"{path}: is no readable NIfTI file ({short(error)}); copy or export it again") from error
+        raise VolumeError(f"{path}: is no readable NIfTI file ({reason(error)}); copy or export it again") from error
+    if refusal:
+        raise VolumeError(f"{path}: {refusal}")
     return NiftiFile(path, header, repairs)
 
 
@@ -125,15 +131,9 @@ def by(shape: Sequence[int]) -> str:
     return "x".join(str(size) for size in shape)
 
 
-def short(error: BaseException) -> str:
-    """The first line of an error, short enough to stand inside ours."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:100]
-
-
 def _corrupt(path: Path, error: Exception) -> VolumeError:
     """The error for a file whose content ends early or does not fit its checksum."""
-    why = short(error)
+    why = reason(error)
     if isinstance(error, gzip.BadGzipFile):
         other = why.startswith("Not a gzipped file")
         why = "something else follows its compressed data" if other else f"its checksum does not fit: {why}"
@@ -181,7 +181,47 @@ def _read_header(path: Path) -> nib.Nifti1Header:
         try:
             return kinds[0].from_fileobj(stream, check=False)
         except (ValueError, nib.spatialimages.HeaderDataError) as error:
-            raise HeaderError(f"its header extensions are corrupt ({short(error)}); copy or export it again") from error
+            raise ValueError(f"its header extensions are corrupt: {reason(error)}") from error
+
+
+def _repairs(header: nib.Nifti1Header) -> dict[str, str]:
+    """What a header as it was read says against the format or against custom, and what is made of it, by the field."""
+    repairs = {}
+    for name in ("sform_code", "qform_code"):
+        if int(header[name]) not in _CODES:
+            repairs[name] = f"{name} is {int(header[name])}, which is no code; it is taken as 0"
+    sizes = header["pixdim"][1 : 1 + min(3, max(1, int(header["dim"][0])))]
+    if (sizes <= 0).any() and int(header["sform_code"]) not in _CODES[1:]:
+        shown = " x ".join(f"{size:g}" for size in sizes)
+        repairs["pixdim"] = f"its voxel size is {shown} (pixdim); 0 is taken as 1, and signs are left out"
+    code, bits = int(header["datatype"]), int(header["bitpix"])
+    if code in _TYPES.dtype and bits not in (0, 8 * header.get_data_dtype().itemsize):
+        repairs["bitpix"] = f"it says {bits} bits per voxel (bitpix), and type {_TYPES.label[code]}; the type is taken"
+    unit = {1: "metres", 3: "micrometres"}.get(int(header["xyzt_units"]) & 7)
+    if unit is not None:
+        repairs["xyzt_units"] = f"its voxel sizes are in {unit} (xyzt_units); they are converted to mm"
+    if not np.isfinite(header["scl_slope"]):
+        repairs["scl_slope"] = f"scl_slope is {float(header['scl_slope']):g}; its voxels are taken as stored"
+    return repairs
+
+
+def _refusal(header: nib.Nifti1Header) -> str:
+    """Why a header that nibabel takes cannot be used, and what to do; empty if it can. Raises what nibabel raises."""
+    if header["magic"].item() == header.pair_magic:
+        return "says that its voxels are in a separate .img file; convert the two into one .nii.gz"
+    offset, least = float(header["vox_offset"]), header.single_vox_offset
+    if not least <= offset < np.inf:
+        return f"says that its voxels start at byte {offset:g} (vox_offset), inside its header; correct it"
+    if header.get_data_dtype().kind not in "iuf":
+        name = _TYPES.label[int(header["datatype"])]
+        return f"holds voxels of type {name}; real numbers are needed, so convert it"
+    shape = tuple(int(size) for size in header.get_data_shape())
+    allowed = 2 <= len(shape) <= 4 or (len(shape) == 5 and shape[3] == 1)
+    if not allowed or min(shape) < 1:
+        return f"has shape {by(shape)}; 3-D, or 4-D with channels last, is needed"
+    if not np.isfinite(header["scl_inter"]) and header["scl_slope"] != 0 and np.isfinite(header["scl_slope"]):
+        return f"has scl_inter={float(header['scl_inter']):g}, so its intensities are not known; correct it"
+    return ""
 
 
 def _check_length(file: NiftiFile, wanted: int) -> None:

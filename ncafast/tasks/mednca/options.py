@@ -73,7 +73,6 @@ class TrainConfig(BaseSettings, _Labelled):
     """2 segments slice by slice (Med-NCA), 3 whole volumes (M3D-NCA)."""
 
     output: Path = Path("mednca-run")
-    """Folder for checkpoints, curves, pictures and everything else the run writes."""
 
     cache: Path | None = None
     """Folder for the prepared slices; safe to delete. Left out: cache/ inside --output."""

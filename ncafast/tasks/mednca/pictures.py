@@ -112,15 +112,8 @@ def outline(axes: Axes, mask: Array, line: Line2D) -> None:
     fine = np.pad(mask, 1).repeat(8, 0).repeat(8, 1).T.astype(float)
     x = (np.arange(fine.shape[1]) + 0.5) / 8 - 1.5
     y = (np.arange(fine.shape[0]) + 0.5) / 8 - 1.5
-    axes.contour(
-        x,
-        y,
-        fine,
-        levels=[0.5],
-        colors=[line.get_color()],
-        linestyles=[line.get_linestyle()],
-        linewidths=0.9 * line.get_linewidth(),
-    )
+    width, style = 0.9 * line.get_linewidth(), [line.get_linestyle()]
+    axes.contour(x, y, fine, levels=[0.5], colors=[line.get_color()], linestyles=style, linewidths=width)
 
 
 def probability(

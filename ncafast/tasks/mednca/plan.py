@@ -4,45 +4,42 @@ options."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from ncafast.tasks.mednca.layouts import Dataset, open_dataset
+from ncafast.tasks.mednca.layouts import Dataset
 from ncafast.tasks.mednca.options import TrainConfig
-from ncafast.tasks.mednca.slices import Recipe
+from ncafast.tasks.mednca.slices import Recipe, sharpest_axis
 from ncafast.tasks.mednca.volumes import read_channels
 from ncafast.utils.option_checks import refused
+from ncafast.utils.progress import note
 from ncafast.utils.texts import listed
 
 
-def open_training(config: TrainConfig, *, plain: bool = False) -> Dataset:
-    """The data set that a training's options name; see `open_dataset`."""
-    return open_dataset(
-        config.data, config.images, config.labels, suffix=config.suffix, wanted=config.structures, plain=plain
-    )
-
-
-def recipe_for(config: TrainConfig, data: Dataset) -> tuple[Recipe, list[str]]:
-    """The recipe of a training, and what was decided, one line each.
+def recipe_for(config: TrainConfig, data: Dataset) -> Recipe:
+    """The recipe of a training; notes say what was decided.
 
     Raises ValueError for options that do not fit the data set.
     """
-    notes = data.decided()
+    note(*data.decided())
     images = [pair.image for pair in data.pairs]
     channels = config.channels or _channels(data, images)
-    classes = _classes(config, data, notes)
-    recipe = Recipe.of(replace(config, channels=channels, classes=classes), images)
-    _check_states(config, recipe)
+    classes = _classes(config, data)
     names = data.facts.channels
     known = len(names) > max(channels) and len(names) in (data.files, _count(images))
-    return replace(
-        recipe,
-        several=recipe.several and data.files == 1,
+    recipe = Recipe(
+        axis=sharpest_axis(images, config.geometry) if config.axis == "auto" else config.axis,
+        channels=channels,
+        classes=classes,
+        percentiles=config.percentiles,
+        several=data.files == 1 and any((read_channels(image) or 1) > 1 for image in images),
+        geometry=config.geometry,
         files=data.files,
         numbered=data.numbered,
         channel_names=tuple(names[channel] for channel in channels) if known else (),
         label_names=_label_names(classes, data),
-    ), notes
+    )
+    _check_states(config, recipe)
+    return recipe
 
 
 def _check_states(config: TrainConfig, recipe: Recipe) -> None:
@@ -77,7 +74,7 @@ def _count(images: Sequence[Path]) -> int:
     return next((count for count in map(read_channels, images) if count is not None), 1)
 
 
-def _classes(config: TrainConfig, data: Dataset, notes: list[str]) -> tuple[int, ...]:
+def _classes(config: TrainConfig, data: Dataset) -> tuple[int, ...]:
     """The label values to tell apart; none merges all."""
     facts = data.facts
     if config.classes:
@@ -85,7 +82,7 @@ def _classes(config: TrainConfig, data: Dataset, notes: list[str]) -> tuple[int,
             if chosen:
                 raise ValueError(f"--classes and --{name.replace('_', '-')} contradict each other; give one of them")
         if facts.ignore is not None:
-            notes.append(f"the ignore label {facts.ignore} of {facts.path} counts as background")
+            note(f"the ignore label {facts.ignore} of {facts.path} counts as background")
         return config.classes
     if facts.ignore is not None:
         given = " ".join(map(str, facts.values))
@@ -102,10 +99,10 @@ def _classes(config: TrainConfig, data: Dataset, notes: list[str]) -> tuple[int,
     origin = "masks" if data.structures else "labels that dataset.json names"
     other = "--structures chooses among them, " if data.structures else ""
     what = f"{len(values)} {origin} are learned as a class each: {each}"
-    notes.append(f"{what} ({other}--merge-labels makes them one)")
+    note(f"{what} ({other}--merge-labels makes them one)")
     if facts.regions:
         regions = f"the regions of dataset.json ({', '.join(facts.regions)})"
-        notes.append(f"{regions} are not learned as such, but the label values that they consist of")
+        note(f"{regions} are not learned as such, but the label values that they consist of")
     return values
 
 

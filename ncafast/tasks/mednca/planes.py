@@ -15,13 +15,12 @@ from matplotlib.lines import Line2D
 from ncafast.tasks.mednca import pictures
 from ncafast.tasks.mednca.inference import Segmentation
 from ncafast.tasks.mednca.options import Axis
-from ncafast.tasks.mednca.slices import Recipe
+from ncafast.tasks.mednca.slices import AXES, Recipe
 from ncafast.utils.texts import printable
 from ncafast.viz.figures import pixels_of
 
 Array = np.ndarray[Any, Any]
 
-_AXES: tuple[Axis, ...] = ("sagittal", "coronal", "axial")
 _PANEL = 3.2  # inches
 _MOST = 0.5  # the largest deviation that numbers from 0 to 1 can have
 
@@ -36,17 +35,17 @@ class Plane:
 
     def of(self, volume: Array) -> Array:
         """What of [X, Y, Z] lies in the plane, the axes in this order."""
-        return volume.take(self.index, _AXES.index(self.axis))
+        return volume.take(self.index, AXES.index(self.axis))
 
 
-def draw(found: Segmentation, title: str, labels: Array | None = None) -> Array:
+def draw(segmentation: Segmentation, title: str, labels: Array | None = None) -> Array:
     """A picture of a segmentation, and of the true labels [S, H, W] if they are known, [height, width, 3] uint8."""
-    recipe = found.recipe
-    planes = choose(recipe, found.dims, found.labels if labels is None else labels, found.spacing)
-    image, prediction = recipe.to_canonical(found.images[:, 0]), recipe.to_canonical(found.labels)
+    recipe = segmentation.recipe
+    planes = choose(recipe, segmentation.dims, segmentation.labels if labels is None else labels, segmentation.spacing)
+    image, prediction = recipe.to_canonical(segmentation.images[:, 0]), recipe.to_canonical(segmentation.labels)
     truth = None if labels is None else recipe.to_canonical(labels)
     names = [recipe.name_of(value) for value in recipe.values]
-    if found.dims == 2:
+    if segmentation.dims == 2:
         (plane,) = planes
         shown = plane.of(image), plane.of(prediction), None if truth is None else plane.of(truth)
         title = f"{title}, slice {plane.index}"
@@ -64,11 +63,11 @@ def draw(found: Segmentation, title: str, labels: Array | None = None) -> Array:
     return pixels_of(figure)
 
 
-def draw_uncertainty(found: Segmentation, variances: Mapping[str, Array], title: str) -> Array:
+def draw_uncertainty(segmentation: Segmentation, variances: Mapping[str, Array], title: str) -> Array:
     """A picture of variances [S, H, W] of probabilities, by what they are over: deviations over the image, in rows."""
-    recipe = found.recipe
-    planes = choose(recipe, found.dims, found.labels, found.spacing)
-    image, prediction = recipe.to_canonical(found.images[:, 0]), recipe.to_canonical(found.labels)
+    recipe = segmentation.recipe
+    planes = choose(recipe, segmentation.dims, segmentation.labels, segmentation.spacing)
+    image, prediction = recipe.to_canonical(segmentation.images[:, 0]), recipe.to_canonical(segmentation.labels)
     figure, panels = _figure(planes, image, rows=len(variances), margin=1.2)
     border = Line2D([], [], color="white", linewidth=1)
     for row, (name, variance) in zip(panels, variances.items(), strict=True):
@@ -95,7 +94,7 @@ def choose(recipe: Recipe, dims: int, labels: Array, spacing: Sequence[float]) -
     size = list(spacing[1:])
     size.insert(recipe.slice_axis, spacing[0])
     planes = []
-    for number, name in enumerate(_AXES):
+    for number, name in enumerate(AXES):
         rest = [other for other in range(3) if other != number]
         area = np.count_nonzero(canonical, axis=tuple(rest))
         index = len(area) // 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,7 @@ from ncafast.tasks.mednca.nifti import VolumeError
 from ncafast.tasks.mednca.options import PredictConfig
 from ncafast.tasks.mednca.pairs import Skipped, stem
 from ncafast.tasks.mednca.slices import Recipe
-from ncafast.tasks.mednca.writing import mask_names, write_labels
+from ncafast.tasks.mednca.volumes import write_map
 from ncafast.tasks.skipping import each_usable
 from ncafast.utils.option_checks import refused
 from ncafast.utils.outputs import check_folder, check_free
@@ -84,7 +85,12 @@ class Predictions:
 def check_prediction(options: PredictConfig) -> None:
     """Raise ValueError for options that cannot be used, before a model is read."""
     _runs(options)
-    _check_output(options)
+    one_file = _names_file(options.output)
+    if options.input.is_dir() and one_file:
+        raise ValueError(f"{options.output}: the input is a folder, so --output must be a folder too")
+    check_folder("--output", options.output.parent if one_file else options.output)
+    if one_file:
+        check_free("--output", [options.output], overwrite=True)  # what is there is looked at when all files are known
 
 
 def predict(trained: TrainedModel, options: PredictConfig) -> Predictions:
@@ -97,9 +103,8 @@ def predict(trained: TrainedModel, options: PredictConfig) -> Predictions:
         ValueError: no image can be used.
     """
     recipe = trained.spec.recipe
-    recipe.check_channels(options.channels)
     options = replace(options, runs=_runs(options), last_steps=_last_steps(options, trained))
-    cases = find_inputs(options.input, recipe, options.channels, options.suffix)
+    cases = find_inputs(options, recipe)
     planned = _planned(options, cases, recipe)
     say_contradictions([path for case in cases for path in case.paths], recipe.geometry)
 
@@ -152,21 +157,6 @@ def _names_file(output: Path) -> bool:
     return output.name.lower().endswith((".nii", ".nii.gz"))
 
 
-def _check_output(config: PredictConfig) -> None:
-    """Raise ValueError if results cannot be written, before a model is read."""
-    one_file = _names_file(config.output)
-    if config.input.is_dir() and one_file:
-        raise ValueError(f"{config.output}: the input is a folder, so --output must be a folder too")
-    check_folder("--output", config.output.parent if one_file else config.output)
-    if one_file:
-        _check_target(config, config.output)
-
-
-def _check_target(config: PredictConfig, target: Path) -> None:
-    if target.is_dir():
-        raise ValueError(f"--output {config.output}: {target} is a folder; choose another place for the label map")
-
-
 def _planned(config: PredictConfig, cases: Sequence[Case], recipe: Recipe) -> list[Prediction]:
     """The files to write for every case. Raises ValueError for one that cannot be written."""
     one_file = _names_file(config.output)
@@ -177,7 +167,6 @@ def _planned(config: PredictConfig, cases: Sequence[Case], recipe: Recipe) -> li
         image, *others = case.paths
         if any(target.resolve() == source.resolve() for source in case.paths):
             raise ValueError(f"{target}: would overwrite the image itself; choose another --output")
-        _check_target(config, target)
         if targets.count(target) > 1:
             raise ValueError(f"{target}: would hold the results of two cases, {image.name} is one; rename it")
         name = target.name if stems[stem(target)] > 1 else stem(target)  # a.nii.png, where there is an a.nii.gz too
@@ -198,12 +187,22 @@ def _segment(trained: TrainedModel, case: Case, planned: Prediction, config: Pre
     volume = recipe.read(case.paths, config.channels)
     segmentation = segment(trained, volume, seed=config.seed, runs=runs, last_steps=last_steps)
     values = recipe.to_volume(segmentation.labels)
-    write_labels(planned.labels, values, volume.path, recipe.geometry)
+    write_map(planned.labels, values, volume.path, recipe.geometry)
     for value, path in zip(recipe.values, planned.masks, strict=False):
-        write_labels(path, values == value, volume.path, recipe.geometry)
+        write_map(path, values == value, volume.path, recipe.geometry)
     title, row = planned.title, None
     if planned.overlay:
         write_png(planned.overlay, planes.draw(segmentation, title))
     if planned.maps:
         row = uncertainty.write_maps(planned.maps, segmentation, volume.path, title, runs, last_steps)
     return replace(planned, voxels=segmentation.voxels(), row=row)
+
+
+def mask_names(recipe: Recipe) -> list[str]:
+    """A file name without its ending for each label value: the label's name as far as a file may have it."""
+    names: list[str] = []
+    for value in recipe.values:
+        name = re.sub(r"[^\w.+-]+", "_", recipe.name_of(value)).strip("._") or f"label_{value}"
+        taken = {other.casefold() for other in names}
+        names.append(f"{name}_{value}" if name.casefold() in taken else name)
+    return names

@@ -114,18 +114,17 @@ def check_match(image: Volume, label: Volume) -> None:
         raise VolumeError(f"{label.path}: {reason}")
 
 
-def waivers(found: Mapping[str, Waived]) -> Iterator[str]:
-    """What --ignore-affine changed, one line for each kind; ``found`` is by the names of all label maps that were
-    read."""
-    moved, turned = ([name for name, waived in found.items() if waived == kind] for kind in ("moved", "turned"))
+def waivers(labels: Mapping[str, Waived]) -> Iterator[str]:
+    """What --ignore-affine changed, one line for each kind; ``labels`` are all that were read, by their names."""
+    moved, turned = ([name for name, waived in labels.items() if waived == kind] for kind in ("moved", "turned"))
     if moved:
         yield (
-            f"{len(moved)} of {len(found)} label maps lie elsewhere than their images, {moved[0]} first; they take the "
-            "affine of these (--ignore-affine)"
+            f"{len(moved)} of {len(labels)} label maps lie elsewhere than their images, {moved[0]} first; they take "
+            "the affine of these (--ignore-affine)"
         )
     if turned:
         yield (
-            f"{len(turned)} of {len(found)} label maps lie on their images, but store their axes otherwise, "
+            f"{len(turned)} of {len(labels)} label maps lie on their images, but store their axes otherwise, "
             f"{turned[0]} first; --ignore-affine takes voxels by their index, so leave it out if the headers are right"
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
 
 from ncafast.tasks.mednca import planes, uncertainty
@@ -22,7 +23,7 @@ from ncafast.tasks.report import Report
 from ncafast.tasks.skipping import each_usable
 from ncafast.train.run_folder import read_split
 from ncafast.utils.option_checks import refused
-from ncafast.utils.progress import say
+from ncafast.utils.progress import note, say
 from ncafast.utils.tables import aligned
 from ncafast.utils.texts import printable
 
@@ -69,25 +70,22 @@ def score_volumes(trained: TrainedModel, options: EvaluateConfig) -> Scores:
     data = _open(options, trained.spec.recipe)
     chosen = _choose(data.pairs, options)
     say_contradictions([path for pair in chosen for path in pair.sources], trained.spec.recipe.geometry)
-    scored: list[tuple[float, Pair]] = []
-    rows: list[dict[str, Any]] = []
-    waived: dict[str, Waived] = {}
-
-    def one(pair: Pair) -> None:
-        found, waived[pair.name] = _score(trained, pair, options)
-        rows.extend(found)
-        scored.append((mean([row["dice"] for row in found]), pair))
-
     for item in data.skipped:
         say(f"skipped: {item.reason}")
-    _, unusable = each_usable(chosen, one, VolumeError, "scoring", options.progress)
-    for line in waivers(waived):
-        say(f"note: {line}")
+
+    def one(pair: Pair) -> tuple[Pair, list[dict[str, Any]], Waived]:
+        return pair, *_score(trained, pair, options)
+
+    scored, unusable = each_usable(chosen, one, VolumeError, "scoring", options.progress)
+    note(*waivers({pair.name: waived for pair, _, waived in scored}))
+    rows = [row for _, of_pair, _ in scored for row in of_pair]
     means = {key: mean([row[key] for row in rows]) for key in _COLUMNS}
-    scored.sort(key=lambda item: item[0])
     drawn = {"quality.png": uncertainty.draw_quality(rows, trained.spec.recipe)} if options.runs > 1 else {}
-    for name, place in (("worst", 0), ("middle", len(scored) // 2), ("best", -1)):
-        drawn[f"{name}.png"] = _draw(trained, *scored[place], options, name)
+    ranked = sorted(((mean([row["dice"] for row in of_pair]), pair) for pair, of_pair, _ in scored), key=itemgetter(0))
+    for name, index in (("worst", 0), ("middle", len(ranked) // 2), ("best", -1)):
+        dice, pair = ranked[index]
+        segmentation, truth, _ = _read(trained, pair, options)
+        drawn[f"{name}.png"] = planes.draw(segmentation, f"{name}: {pair.name}, Dice {dice:.3f}", truth)
     skipped = (*data.skipped, *(Skipped(pair.image, reason) for pair, reason in unusable))
     return Scores(tuple(rows), means, skipped, drawn)
 
@@ -97,15 +95,13 @@ def _open(config: EvaluateConfig, recipe: Recipe) -> Dataset:
     names, values = config.structures or (recipe.label_names if recipe.classes else ()), recipe.classes
     if config.structures and values and len(names) != len(values):
         raise refused("structures", names, f"the model has {len(values)} labels, so give a name for each")
-    folders = config.data, config.images, config.labels
-    data = open_dataset(*folders, suffix=config.suffix, wanted=names, values=values if names else ())
+    data = open_dataset(config, names, values if names else ())
     if data.structures and not names:
         raise ValueError(f"{config.data}: has a mask per structure, and the model does not name any; give --structures")
     check_channel_names(recipe, data.facts, config.channels)
     if config.channels is None and data.files != recipe.files:
         raise ValueError(recipe.miscounted(data.pairs[0].images))
-    for line in (*data.decided(), *_other_names(recipe, data)):
-        say(f"note: {line}")
+    note(*data.decided(), *_other_names(recipe, data))
     return data
 
 
@@ -147,33 +143,25 @@ def _read(trained: TrainedModel, pair: Pair, config: EvaluateConfig) -> tuple[Se
     recipe = trained.spec.recipe
     image = recipe.read(pair.images, config.channels)
     truth = read_truth(pair, image, recipe.geometry, config.ignore_affine)
-    found = segment(trained, image, seed=config.seed, runs=config.runs)
-    return found, recipe.label_slices(truth.data), truth.waived
+    segmentation = segment(trained, image, seed=config.seed, runs=config.runs)
+    return segmentation, recipe.label_slices(truth.data), truth.waived
 
 
 def _score(trained: TrainedModel, pair: Pair, config: EvaluateConfig) -> tuple[list[dict[str, Any]], Waived]:
     """The volume's rows, and what --ignore-affine changed for its label map."""
-    found, truth, waived = _read(trained, pair, config)
+    segmentation, truth, waived = _read(trained, pair, config)
     recipe = trained.spec.recipe
-    nqm = uncertainty.scores(found)
+    nqm = uncertainty.scores(segmentation)
     rows = []
     for number, value in enumerate(recipe.values, start=1):
-        ours, theirs = found.labels == number, truth == number
-        result = score(ours, theirs, found.spacing)
+        ours, theirs = segmentation.labels == number, truth == number
         row = {
             "volume": pair.name,
             "label": value,
             **({"name": recipe.name_of(value)} if recipe.label_names else {}),
-            "dice": result.dice,
-            "iou": result.iou,
-            "hd95_mm": result.hd95,
+            **score(ours, theirs, segmentation.spacing),
             "voxels_true": int(theirs.sum()),
             "voxels_found": int(ours.sum()),
         }
         rows.append(row | ({"nqm": nqm[value]} if config.runs > 1 else {}))
     return rows, waived
-
-
-def _draw(trained: TrainedModel, dice: float, pair: Pair, config: EvaluateConfig, name: str) -> Array:
-    found, truth, _ = _read(trained, pair, config)
-    return planes.draw(found, f"{name}: {pair.name}, Dice {dice:.3f}", truth)

@@ -10,25 +10,26 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, get_args
 
 import numpy as np
 
 from ncafast.tasks.mednca.nifti import VolumeError
-from ncafast.tasks.mednca.options import Axis, Geometry, TrainConfig
+from ncafast.tasks.mednca.options import Axis, Geometry
 from ncafast.tasks.mednca.pairs import ending
 from ncafast.tasks.mednca.reading import count_channels, read_case
-from ncafast.tasks.mednca.volumes import Volume, read_channels, read_grid
+from ncafast.tasks.mednca.volumes import Volume, read_grid
+from ncafast.utils.json_files import Jsonable
 from ncafast.utils.option_checks import Range, check_options, refused
 from ncafast.utils.texts import printable
 
 Array = np.ndarray[Any, Any]
 
-_AXES: dict[str, int] = {"sagittal": 0, "coronal": 1, "axial": 2}
+AXES: tuple[Axis, ...] = get_args(Axis)
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class Recipe(Jsonable):
     """How a volume becomes the slices of a model."""
 
     axis: Axis = "coronal"
@@ -54,22 +55,6 @@ class Recipe:
         for name, things in (("channel_names", self.channels), ("label_names", self.values)):
             if len(getattr(self, name)) not in (0, len(things)):
                 raise refused(name, getattr(self, name), f"give {len(things)} names")
-
-    @classmethod
-    def of(cls, config: TrainConfig, images: Sequence[Path]) -> Recipe:
-        """The recipe that a training configuration asks for; axis "auto" is settled by looking at the images."""
-        axis = sharpest_axis(images, config.geometry) if config.axis == "auto" else config.axis
-        several = any((read_channels(image) or 1) > 1 for image in images)
-        channels = tuple(config.channels or (0,))
-        return cls(axis, channels, tuple(config.classes), config.percentiles, several, config.geometry)
-
-    @classmethod
-    def from_json(cls, text: str) -> Recipe:
-        """The recipe that to_json wrote. Raises ValueError or TypeError for other text."""
-        fields = json.loads(text)
-        if not isinstance(fields, dict):
-            raise ValueError(f"{text[:80]} is no recipe")
-        return cls(**tuples(fields))
 
     def to_json(self) -> str:
         """One line of JSON. Fields that earlier versions did not have are left out at their defaults."""
@@ -126,7 +111,7 @@ class Recipe:
     @property
     def slice_axis(self) -> int:
         """The canonical axis that is cut along."""
-        return _AXES[self.axis]
+        return AXES.index(self.axis)
 
     def slices_of(self, volume: Volume) -> Array:
         """`image_slices` of a volume that was read. Raises VolumeError if they would be mere strips."""
@@ -151,10 +136,9 @@ class Recipe:
     def label_slices(self, data: Array) -> Array:
         """[1, X, Y, Z] label values -> [S, H, W] uint8: 0 for background, k for the k-th class."""
         index = np.zeros(data.shape[1:], np.uint8)
-        if self.classes:
-            for k, value in enumerate(self.classes, start=1):
-                index[data[0] == value] = k
-        else:
+        for k, value in enumerate(self.classes, start=1):
+            index[data[0] == value] = k
+        if not self.classes:
             index[data[0] > 0] = 1
         return np.ascontiguousarray(np.moveaxis(index, self.slice_axis, 0))
 
@@ -173,11 +157,6 @@ class Recipe:
         return (spacing[self.slice_axis], rest[0], rest[1])
 
 
-def tuples(fields: dict[str, Any]) -> dict[str, Any]:
-    """JSON's lists as the tuples they were."""
-    return {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
-
-
 def sharpest_axis(images: Sequence[Path], geometry: Geometry = "sform") -> Axis:
     """The slices perpendicular to the coarsest direction, if that is 1.5 times coarser than the
     finest; else coronal. Flat images are one slice.
@@ -188,9 +167,9 @@ def sharpest_axis(images: Sequence[Path], geometry: Geometry = "sform") -> Axis:
     if grids:
         shape, spacing = (np.median(np.array(numbers), axis=0) for numbers in zip(*grids, strict=True))
         if shape.min() == 1:
-            return cast(Axis, list(_AXES)[int(shape.argmin())])
+            return AXES[int(shape.argmin())]
         if spacing.max() > 1.5 * spacing.min():
-            return cast(Axis, list(_AXES)[int(spacing.argmax())])
+            return AXES[int(spacing.argmax())]
     return "coronal"
 
 
@@ -200,9 +179,7 @@ def _files(count: int) -> str:
 
 def _normalise(channel: Array, percentiles: tuple[float, float]) -> Array:
     inside = channel[channel != 0]
-    if not inside.size:
-        return np.zeros_like(channel)
-    low, high = (np.float32(value) for value in np.percentile(inside, percentiles))
+    low, high = (np.float32(value) for value in (np.percentile(inside, percentiles) if inside.size else (0, 0)))
     if not high > low:
         return np.zeros_like(channel)
     return np.clip((channel - low) / (high - low), 0, 1)

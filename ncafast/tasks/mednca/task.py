@@ -10,9 +10,9 @@ from ncafast.models.m3dnca import MAX_LEVELS
 from ncafast.tasks.base import Task, Trained
 from ncafast.tasks.mednca.animation import frames
 from ncafast.tasks.mednca.job import Segmentation, filled, settings_of
+from ncafast.tasks.mednca.layouts import open_dataset
 from ncafast.tasks.mednca.model_file import KINDS, MOST_SCALE, Model, Spec, read, with_geometry
 from ncafast.tasks.mednca.options import AnimateConfig, EvaluateConfig, PredictConfig, TrainConfig
-from ncafast.tasks.mednca.plan import open_training
 from ncafast.tasks.mednca.prediction import Predictions, check_prediction, predict
 from ncafast.tasks.mednca.scores import Scores, score_volumes
 from ncafast.train.settings import check_settings
@@ -62,7 +62,7 @@ class MedNCATask(Task[Spec]):
         return replace(filled(options), device=str(resolve_device(options.device)))
 
     def samples(self, options: TrainConfig) -> tuple[Sequence[str], None]:
-        return [pair.name for pair in open_training(options).pairs], None
+        return [pair.name for pair in open_dataset(options, options.structures).pairs], None
 
     def rank_by(self, options: TrainConfig) -> str:
         return "val_dice"
@@ -90,7 +90,6 @@ class MedNCATask(Task[Spec]):
 
 def _check_patch(config: TrainConfig) -> None:
     """Raise ValueError for cubes too small for the perception of the levels that see them, which pads by reflection."""
-    assert config.crop is not None or config.dims == 2  # `filled`
     finer = (config.kernel_sizes or ())[1:]
     least = max((size // 2 + 1 for size in finer), default=1)
     if config.dims == 3 and config.crop is not None and config.crop < least:

@@ -14,7 +14,7 @@ from ncafast.tasks.mednca import pictures, planes
 from ncafast.tasks.mednca.inference import Segmentation
 from ncafast.tasks.mednca.metrics import quality
 from ncafast.tasks.mednca.slices import Array, Recipe
-from ncafast.tasks.mednca.writing import write_map
+from ncafast.tasks.mednca.volumes import write_map
 from ncafast.utils.outputs import write_result
 from ncafast.utils.texts import printable
 from ncafast.viz import charts
@@ -24,14 +24,14 @@ ENDINGS = ("_runs.nii.gz", "_steps.nii.gz", ".png")  # of an image's files
 REPORT = "report.json"
 
 
-def scores(found: Segmentation) -> dict[int, float]:
+def scores(segmentation: Segmentation) -> dict[int, float]:
     """The quality score NQM by label value; high means doubtful."""
-    variance, mean = found.result.runs_variance.numpy(), found.result.probability.numpy()
-    return {value: quality(variance[:, k], mean[:, k]) for k, value in enumerate(found.recipe.values)}
+    variance, mean = segmentation.result.runs_variance.numpy(), segmentation.result.probability.numpy()
+    return {value: quality(variance[:, k], mean[:, k]) for k, value in enumerate(segmentation.recipe.values)}
 
 
 def write_maps(
-    paths: Sequence[Path], found: Segmentation, source: Path, title: str, runs: int, last_steps: int
+    paths: Sequence[Path], segmentation: Segmentation, source: Path, title: str, runs: int, last_steps: int
 ) -> dict[str, Any]:
     """Write maps of variance, and a picture; returns the image's row of the report.
 
@@ -39,22 +39,22 @@ def write_maps(
 
     Args:
         paths: of the files, as `ENDINGS` has them.
-        found: what the model says of the image.
+        segmentation: what the model says of the image.
         source: the image.
         title: what the image is called.
         runs: of the model.
         last_steps: of the automaton, whose variance is shown.
     """
-    recipe, result, (*maps, picture) = found.recipe, found.result, paths
+    recipe, result, (*maps, picture) = segmentation.recipe, segmentation.result, paths
     variances = [variance.amax(1).numpy() for variance in (result.runs_variance, result.steps_variance)]  # [S, H, W]
     for path, variance in zip(maps, variances, strict=True):
-        write_map(path, recipe.to_canonical(variance), source, geometry=recipe.geometry)
-    nqm = scores(found)
+        write_map(path, recipe.to_canonical(variance), source, recipe.geometry)
+    nqm = scores(segmentation)
     shown = dict(zip((f"{runs} runs", f"the last {last_steps} steps"), variances, strict=True))
     text = f"{title}: NQM {', '.join(f'{value:.3f}' for value in nqm.values())}"
-    write_png(picture, planes.draw_uncertainty(found, shown, text))
+    write_png(picture, planes.draw_uncertainty(segmentation, shown, text))
     means = (float(variance.mean(dtype=np.float64)) for variance in variances)
-    row = {"image": printable(title), "nqm": nqm, "voxels": found.voxels()}
+    row = {"image": printable(title), "nqm": nqm, "voxels": segmentation.voxels()}
     return row | dict(zip(("mean_variance_runs", "mean_variance_steps"), means, strict=True))
 
 

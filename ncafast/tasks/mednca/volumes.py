@@ -1,4 +1,4 @@
-"""Reading images and label maps from NIfTI files.
+"""Reading images and label maps from NIfTI files, and writing results beside them.
 
 Inside the task every volume is in canonical orientation: its axes run to the patient's right, front and top (RAS),
 whatever order and direction the file stores. Predictions go back to the file's own orientation.
@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 
 from ncafast.tasks.mednca.geometry import Position, position_of
 from ncafast.tasks.mednca.nifti import NiftiFile, VolumeError, by, open_nifti, read_voxels, try_open
 from ncafast.tasks.mednca.options import Geometry
+from ncafast.utils.outputs import finished
 
 Array = np.ndarray[Any, Any]
 Shape = tuple[int, int, int]
@@ -92,6 +94,34 @@ def read_label(path: Path, geometry: Geometry = "sform", position: Position | No
     if np.abs(whole).max() > _MOST_LABEL:
         raise VolumeError(f"{path}: holds the value {np.abs(whole).max():g}; label values go up to {_MOST_LABEL}")
     return Volume(path, whole.astype(np.int32), position)
+
+
+def write_map(path: Path, values: Array, like: Path, geometry: Geometry = "sform") -> None:
+    """Write one number per voxel beside the image it belongs to. The file appears under its name only when complete.
+
+    Args:
+        path: of the new file.
+        values: [X, Y, Z] in canonical orientation; whole numbers are label values from 0 to 255.
+        like: the image. The file gets its orientation, affines, header geometry and spatial shape (3-D also where it is
+            4-D), also those that `geometry` did not choose.
+        geometry: what of the image's header said where its voxels lie when it was read.
+    """
+    source = open_nifti(like)
+    is_label = values.dtype.kind in "biu"
+    stored = position_of(source, geometry).to_stored(values.astype(np.uint8 if is_label else np.float32))
+    if stored.shape != source.shape:
+        raise ValueError(f"values of shape {by(stored.shape)} do not fit {like} with {by(source.shape)} voxels")
+    header = source.header.copy()
+    header.set_data_dtype(stored.dtype)
+    header.set_slope_inter(1.0, 0.0)
+    header.set_intent("label" if is_label else "none")
+    header.set_data_offset(0)  # behind the header's extensions, wherever that is
+    header["cal_min"] = header["cal_max"] = 0
+    if len(header.get_data_shape()) == 2:
+        stored = stored[:, :, 0]
+    kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
+    with finished(path) as scratch:
+        nib.save(kind(stored, None, header), scratch)  # without an affine the header's stay as they are
 
 
 def read_channels(path: Path) -> int | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ncafast.tasks import on_demand
-from ncafast.tasks.image_options import ImageOptions
+from ncafast.tasks.options import ImageOptions
 from ncafast.tasks.repeats.config import FoldOptions, GridOptions
 from ncafast.train.run_folder import FREE
 from ncafast.utils.json_files import plain, read_json

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from ncafast.tasks.image_options import ImageOptions
-from ncafast.tasks.options import Progress, Runtime
+from ncafast.tasks.options import ImageOptions, Progress, Runtime
 from ncafast.train.settings import Schedule, Settings
 
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from ncafast.tasks.image_options import ImageLimit, ImageOptions, ValueRange
-from ncafast.tasks.options import Progress, Runtime
+from ncafast.tasks.options import ImageLimit, ImageOptions, Progress, Runtime, ValueRange
 from ncafast.train.settings import Schedule, Settings
 from ncafast.utils.renamed import Renamed
 

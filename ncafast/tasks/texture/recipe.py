@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ncafast.tasks.image_options import ValueRange
+from ncafast.tasks.options import ValueRange
 from ncafast.utils.json_files import Jsonable
 
 COLOURS = 3  # the first channels of the state; 0 in the state is middle grey
