@@ -23,6 +23,7 @@ class Behind:
     """Nodes that are measured around."""
 
     update: Node  # the last layer's result, after its activation where it has one
+    axis: int  # of the channels in that
     activation: str = "identity"
     clamps: tuple[Node, ...] = ()
     clamp: Limits | None = None
@@ -39,19 +40,27 @@ def find_behind(graph: StepGraph, layers: Layers) -> Behind:
     Raises:
         NotAccelerated: limits of a clamp are no numbers, or contradict each other.
     """
-    last, name = layers.update.node, "identity"
+    last, name, axis = layers.update.node, "identity", layers.update.axis
     moving = [node for node in graph.nodes if node in graph.used and node in graph.dependent]
     acts = [node for node in moving if (activation_of(node) or ("leaky_relu",))[0] != "leaky_relu"]
     for node in acts:
         if source(arguments(node)[0]) is layers.update.node:
             kind = activation_of(node)
             assert kind is not None
-            last, name = node, kind[0]
+            last, name, axis = node, kind[0], _axis(node, layers.update.width)
     after = [node for node in moving if operation(node) in _CLAMPS and node is not last and graph.depends(node, last)]
     clamp: Limits | None = None
     for node in after:
         clamp = _narrowed(clamp, _limits(node), node)
-    return Behind(last, name, tuple(after), clamp)
+    return Behind(last, axis, name, tuple(after), clamp)
+
+
+def _axis(node: Node, width: int) -> int:
+    """The channels of an activation, which may stand behind a view of the last layer's result."""
+    found = [axis for axis, size in enumerate(node.meta["val"].shape) if size == width]
+    if len(found) != 1:
+        raise NotAccelerated(f"the channels of the update's activation cannot be told from its cells: {at_node(node)}")
+    return found[0]
 
 
 def _limits(node: Node) -> Limits:

@@ -26,7 +26,7 @@ class Measure:
 
     def __init__(self, graph: StepGraph, layers: Layers, behind: Behind, grid: Grid, tensors: Sequence[Tensor]) -> None:
         self.graph, self.grid, self.tensors, self.clamps = graph, grid, tensors, behind.clamps
-        self.last, self.axis = behind.update, layers.update.axis
+        self.last, self.axis = behind.update, behind.axis
         self.pools = [node for node in graph.nodes if node in graph.used and operation(node) in POOLS]
         values = (node for node in graph.nodes if node.target is GETITEM and arguments(node)[1] == 0)
         self.pooled = [node for node in values if arguments(node)[0] in self.pools]

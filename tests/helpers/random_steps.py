@@ -46,6 +46,8 @@ def choices(seed: int) -> SimpleNamespace:
     pick.returns = r.choice(["state", "state", "tuple", "dict"])
     if pick.enters == "filters" and (pick.perception != "dense" or pick.sees in ("time", "age")):
         pick.enters = "before"
+    pick.squash, pick.limits = r.choice(["none", "none", "tanh", "silu"]), r.choice(["none", "none", "clamp", "sides"])
+    pick.edge, pick.gates = r.choice(["open", "open", "wraps"]), r.choice([False, False, True])
     return pick
 
 
@@ -166,7 +168,9 @@ class Spelled(nn.Module):
                 y = y + beside
             y = norm(y.movedim(1, -1)).movedim(-1, 1) if self.pick.norm == "layer" else norm(y)
             y = F.leaky_relu(y, 0.1) if self.pick.activation == "leaky_relu" else ACTIVATIONS[self.pick.activation](y)
-        return self.mixed(self.last, y) * self.pick.factor
+        dx = self.mixed(self.last, y)
+        dx = dx if self.pick.squash == "none" else ACTIVATIONS[self.pick.squash](dx)
+        return dx * self.pick.factor
 
     def fires(self, x):
         shape, rate, how = (x.shape[0], 1, *x.shape[2:]), self.pick.rate, self.pick.mask
@@ -183,7 +187,10 @@ class Spelled(nn.Module):
         return F.dropout(torch.ones_like(x[:, :1]), rate)
 
     def living(self, x):
-        return POOL[self.pick.ndim](x[:, 2:3], 3, 1, 1) > 0.1
+        channel, pool = x[:, 2:3], POOL[self.pick.ndim]
+        if self.pick.edge == "wraps":
+            return pool(F.pad(channel, [1, 1] * self.pick.ndim, mode="circular"), 3, 1) > 0.1
+        return pool(channel, 3, 1, 1) > 0.1
 
     def cleared(self, x, alive):
         if self.pick.clears == "product":
@@ -202,6 +209,8 @@ class Spelled(nn.Module):
             dx = dx * self.free
         if pick.mask not in ("none", "where"):
             dx = dx * self.fires(x)
+        if pick.alive == "pre" and pick.gates:
+            dx = dx * self.living(x)
         y = torch.cat([x[:, :n], x[:, n:] + dx], 1) if by == "slice" else x + dx
         if pick.mask == "where":
             y = torch.where(torch.rand(len(x), 1, *x.shape[2:]) < pick.rate, y, x)
@@ -219,8 +228,12 @@ class Spelled(nn.Module):
         y = self.added(x, beside)
         if pick.alive == "both":
             y = self.cleared(y, self.living(x) & self.living(y))
-        elif pick.alive != "none":
+        elif pick.alive != "none" and not (pick.alive == "pre" and pick.gates):
             y = self.cleared(y, self.living(x if pick.alive == "pre" else y))
+        if pick.limits == "clamp":
+            y = torch.clamp(y, -1.0, 0.8)
+        elif pick.limits == "sides":
+            y = y.clamp_min(-0.5).clamp_max(2.0)
         if pick.layout == "first":
             return y
         return y.transpose(1, -1) if pick.layout == "swapped" else y.movedim(1, -1)
