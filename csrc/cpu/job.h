@@ -118,12 +118,12 @@ struct Job {
   const uint32_t* touched;  // [Cp] all ones on those of them whose update counts in the end
   const float* extra;       // this sample and step, strides as below
   int64_t extra_channel, extra_axis[3];
-  float* grad_extra;  // [E, *S] added to, or null
+  float* grad_extra;    // [E, *S] added to, or null
   const float* pooled;  // [pooled] what every cell sees
   float* grad_pooled;   // [pooled] added to
-  float* seen;        // [cells, F * C] what the depthwise filters give, where it is kept between passes, or null
-  bool seen_known;    // it was written by an earlier pass
-  float* given;       // [cells, P] dL/dy of the fired cells, where a later pass is to spread it, or null
+  float* seen;          // [cells, F * C] what the depthwise filters give, where it is kept between passes, or null
+  bool seen_known;      // it was written by an earlier pass
+  float* given;         // [cells, P] dL/dy of the fired cells, where a later pass is to spread it, or null
 };
 
 struct Kernels {
