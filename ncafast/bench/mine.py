@@ -1,12 +1,8 @@
-"""`--mine module:Class`: a user's own automaton beside the drop-in with the same constructor and weights."""
+"""`--mine module:Class`: a user's own automaton, accelerated or beside the drop-in with its constructor and weights."""
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import json
-import os
-import sys
 from typing import Any
 
 import torch
@@ -14,8 +10,12 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ncafast import models
+from ncafast.acceleration import accelerate
+from ncafast.acceleration.benchmark import compare
+from ncafast.acceleration.entry import STEPS
 from ncafast.bench.case import FORWARD, SIZES, TRAIN, Case, Size
 from ncafast.bench.originals import Masks, Original
+from ncafast.utils.classes import build, json_object, lengths, load_class
 
 _LARGE = 0.9999
 _CHANNELS_LAST = (models.MaxNCA, models.GrowingNCA, models.SelfClassifyingNCA)
@@ -25,12 +25,38 @@ _DROP_INS = {
 }
 
 
-def case(where: str, drop_in: str | None, shape: str, steps: int, arguments: str = "{}") -> Case:
+def drop_in_of(where: str, drop_in: str | None) -> str | None:
+    """The drop-in that was named, or the one of the user's class's own name; None: the class is accelerated."""
+    own = where.rpartition(":")[2]
+    return drop_in or (own if own in _DROP_INS else None)
+
+
+def accelerated(where: str, shape: str, steps: int, arguments: str, device: torch.device) -> None:
+    """Accelerate the user's module, and print what was found and what a call takes before and after.
+
+    Args:
+        where: "module:Class", importable from the present folder.
+        shape: of the input that the module takes.
+        steps: steps per call.
+        arguments: JSON object of the constructor's arguments.
+        device: where to measure.
+
+    Raises:
+        ValueError: a part that cannot be understood or found, or nothing can be accelerated.
+    """
+    module = build(f"--mine {where}", load_class("--mine", where), "--mine-args", arguments).to(device)
+    x = torch.randn(lengths("--mine-shape", shape), device=device)
+    run = Mine(module, channels_last=False).rollout
+    accelerate(module)
+    print(compare(module, lambda: run(x, steps)))
+
+
+def case(where: str, drop_in: str, shape: str, steps: int, arguments: str = "{}") -> Case:
     """The case that compares the user's module with a drop-in.
 
     Args:
         where: "module:Class", importable from the present folder.
-        drop_in: name of the class in ncafast.models; None takes the user's class's own name.
+        drop_in: name of the class in ncafast.models.
         shape: of the input that the user's module takes, such as "8,64,64,16".
         steps: steps per call.
         arguments: JSON object of the constructor's arguments, for both.
@@ -38,23 +64,17 @@ def case(where: str, drop_in: str | None, shape: str, steps: int, arguments: str
     Raises:
         ValueError: a part that cannot be understood or found.
     """
-    own = _load(where)
-    options = _options(arguments)
-    fused = _DROP_INS.get(drop_in or own.__name__)
+    own, options = load_class("--mine", where), json_object("--mine-args", arguments)
+    fused = _DROP_INS.get(drop_in)
     if fused is None:
         known = ", ".join(_DROP_INS)
-        raise ValueError(f"there is no drop-in called {drop_in or own.__name__!r}: name one of {known} with --drop-in")
-    try:
-        lengths = [int(length) for length in shape.split(",")]
-    except ValueError as error:
-        raise ValueError(f"--mine-shape takes numbers like 8,64,64,16: {error}") from None
-    if len(lengths) < 3 or min(lengths) < 1:
-        raise ValueError(f"--mine-shape {shape}: batch, channels and at least one axis are needed, each above 0")
-    _try(f"--mine {where}", own, options, arguments)
-    _try(f"--drop-in {fused.__name__}", fused, options, arguments)
+        raise ValueError(f"there is no drop-in called {drop_in!r}: name one of {known} with --drop-in")
+    sizes = lengths("--mine-shape", shape)
+    build(f"--mine {where}", own, "--mine-args", arguments)
+    build(f"--drop-in {fused.__name__}", fused, "--mine-args", arguments)
     last = fused in _CHANNELS_LAST
-    grid = tuple(lengths[1:-1] if last else lengths[2:])
-    size = Size(lengths[0], grid, steps)
+    grid = tuple(sizes[1:-1] if last else sizes[2:])
+    size = Size(sizes[0], grid, steps)
     return Case(
         "mine",
         f"{where} beside ncafast.models.{fused.__name__}",
@@ -80,7 +100,7 @@ class Mine(Original):
         super().__init__()
         self.module, self.channels_last = module, channels_last
         names = inspect.signature(module.forward).parameters
-        self.counts = next((name for name in ("steps", "num_steps", "n_steps", "iterations") if name in names), None)
+        self.counts = next((name for name in STEPS if name in names), None)
 
     def compile_step(self) -> None:
         """Compile the user's forward."""
@@ -132,38 +152,3 @@ def _state(result: Any, x: Tensor) -> Tensor:
     if isinstance(result, Tensor):
         return result
     return next(part for part in result if isinstance(part, Tensor) and part.shape == x.shape)
-
-
-def _options(arguments: str) -> dict[str, Any]:
-    try:
-        options = json.loads(arguments)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f'--mine-args takes a JSON object such as {{"hidden": 32}}: {error}') from None
-    if not isinstance(options, dict):
-        raise ValueError(f'--mine-args takes a JSON object such as {{"hidden": 32}}, got {arguments}')
-    return options
-
-
-def _try(option: str, build: type[nn.Module], options: dict[str, Any], arguments: str) -> None:
-    """Raise ValueError, naming the option, if the constructor does not take the arguments."""
-    try:
-        build(**options)
-    except Exception as error:  # a user's code fails in ways that cannot be listed
-        raise ValueError(f"{option} with --mine-args {arguments}: {type(error).__name__}: {error}") from error
-
-
-def _load(where: str) -> type[nn.Module]:
-    module, _, name = where.partition(":")
-    if not name:
-        raise ValueError(f"--mine takes module:Class, got {where!r}")
-    here = os.getcwd()
-    sys.path.insert(0, here)
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (Exception, SystemExit) as error:  # a user's module may do anything
-        raise ValueError(f"--mine {where}: {type(error).__name__}: {error}") from error
-    finally:
-        sys.path.remove(here)
-    if not (isinstance(found, type) and issubclass(found, nn.Module)):
-        raise ValueError(f"--mine {where}: is no class of modules; name a subclass of torch.nn.Module")
-    return found

@@ -113,11 +113,15 @@ def _parser() -> argparse.ArgumentParser:
         help="a checkout of MECLabTUDA/OctreeNCA, as well (default: none)",
     )
     mine = parser.add_argument_group("your own automaton")
-    mine.add_argument("--mine", metavar="MODULE:CLASS", help="time your module beside a drop-in with its weights")
-    mine.add_argument("--drop-in", metavar="NAME", help="class in ncafast.models (default: of your class's name)")
+    mine.add_argument("--mine", metavar="MODULE:CLASS", help="time your module before and after ncafast.accelerate")
+    mine.add_argument(
+        "--drop-in",
+        metavar="NAME",
+        help="beside this class of ncafast.models, with its weights (default: the one of your class's name, if any)",
+    )
     mine.add_argument("--mine-shape", default="", metavar="N,N,...", help="shape of the input that your module takes")
     mine.add_argument("--mine-steps", type=_count, default=12, help="steps of your automaton per call (default: 12)")
-    mine.add_argument("--mine-args", default="{}", metavar="JSON", help="arguments of both constructors (default: {})")
+    mine.add_argument("--mine-args", default="{}", metavar="JSON", help="arguments of the constructor (default: {})")
     return parser
 
 

@@ -47,7 +47,10 @@ def main(words: Sequence[str]) -> int:
 def run(options: Options) -> int:
     """Run the benchmark. Returns as `main`."""
     with _threads(options.threads):
-        return _run(options)
+        if options.mine is None or mine.drop_in_of(options.mine, options.drop_in) is not None:
+            return _run(options)
+        mine.accelerated(options.mine, options.mine_shape, options.mine_steps, options.mine_args, options.device)
+        return 0
 
 
 def providers(options: Options) -> list[Provider]:
@@ -148,7 +151,9 @@ def _chosen(case: Case, asked: Sequence[Provider]) -> list[Provider]:
 def _cases(options: Options) -> list[Case]:
     if options.mine is None:
         return select(options.case)
-    return [mine.case(options.mine, options.drop_in, options.mine_shape, options.mine_steps, options.mine_args)]
+    drop_in = mine.drop_in_of(options.mine, options.drop_in)
+    assert drop_in is not None
+    return [mine.case(options.mine, drop_in, options.mine_shape, options.mine_steps, options.mine_args)]
 
 
 def _measure(case: Case, size: Size, asked: Sequence[Provider], options: Options, ceilings: Ceilings) -> list[Outcome]:

@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ncafast import backends, cli, models
+from ncafast.acceleration import benchmark
 from ncafast.backends import cpu
 from ncafast.bench import cases, judged, launches, machine, measure, options, parity, run, work
 from ncafast.bench.case import FORWARD, INFERENCE, MEMORY, TRAIN, Size
@@ -494,6 +495,16 @@ def test_mine_is_compared_with_its_drop_in(compares, off, code, tmp_path, monkey
     assert ("PARITY FAILED" in out) == bool(code)
 
 
+def test_mine_without_a_drop_in_is_accelerated(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(benchmark, "_ROUNDS", (1, 1))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_own", raising=False)
+    Path("my_own.py").write_text(MINE.replace("COMPARES", "<").replace("OFF", "0").replace("NCA2D", "Own"))
+    assert run.main(["--mine", "my_own:Own", "--mine-shape", "2,16,9,10", "--mine-steps", "3"]) == 0
+    said = capsys.readouterr()
+    assert "forward is accelerated" in said.err and "training step" in said.out
+
+
 LINEAR = ("--mine", "torch.nn:Linear", "--drop-in", "NCA2D")
 
 
@@ -507,7 +518,12 @@ LINEAR = ("--mine", "torch.nn:Linear", "--drop-in", "NCA2D")
         (["--mine", ":X", "--mine-shape", "1,2,3"], "--mine :X"),
         (["--mine", "os:getcwd", "--mine-shape", "1,2,3"], "--mine os:getcwd: is no class of modules"),
         (["--mine", "torch:Tensor", "--mine-shape", "1,2,3"], "--mine torch:Tensor: is no class of modules"),
-        (["--mine", "torch.nn:Linear", "--mine-shape", "1,2,3"], "there is no drop-in called 'Linear'"),
+        ([*LINEAR[:3], "Linear", "--mine-shape", "1,2,3"], "there is no drop-in called 'Linear'"),
+        ([*LINEAR[:2], "--mine-shape", "1,2,3"], "--mine torch.nn:Linear with --mine-args {}: TypeError: "),
+        (
+            [*LINEAR[:2], "--mine-shape", "1,2,3", "--mine-args", '{"in_features": 3, "out_features": 3}'],
+            "nothing in this",
+        ),
         ([*LINEAR, "--mine-shape", "2,x"], "--mine-shape takes numbers like"),
         ([*LINEAR, "--mine-shape", "2,3"], "at least one axis"),
         ([*LINEAR, "--mine-shape", "2,3,4,5", "--mine-args", "[1]"], "--mine-args takes a JSON object"),

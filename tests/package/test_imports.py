@@ -28,7 +28,7 @@ ORDER = (
     {"rebuild", "tensors"},
     {"checkpoint", "identify"},
     {"checkup", "importing", "info", "utils"},
-    {"train", "viz"},
+    {"explanation", "train", "viz"},
     {"bench"},
     {"tasks"},
     {"commands"},
