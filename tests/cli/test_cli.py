@@ -154,7 +154,9 @@ def test_help_of_a_command_explains_every_option(capsys, monkeypatch, name):
             assert f"{texts[field.name]} (required)" in shown
         else:
             words = default if isinstance(default, tuple) else (default,)
-            assert f"{texts[field.name]} (default: {shlex.join(map(str, words))})" in shown
+            beside = " By default beside the model; a number is added where that is taken."
+            text = texts[field.name] + (beside if str(default).startswith("<model>/") else "")
+            assert f"{text} (default: {shlex.join(map(str, words))})" in shown
     assert "{None}" not in shown and "default: None" not in shown
 
 
