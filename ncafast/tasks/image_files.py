@@ -4,13 +4,17 @@ is ignored, and so are the folders that archives have beside the images."""
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ncafast.tasks.image_hints import left_out
+from ncafast.tasks.image_hints import RAW_ENDINGS
 from ncafast.tasks.images import ImageError
-from ncafast.utils.progress import say
+from ncafast.utils.progress import note
 
+_OTHERS = frozenset(
+    [".heic", ".heif", ".hif", ".avif", ".jxl", ".jfif", ".jp2", ".j2k", ".pgm", ".ppm", ".pnm", ".tga", ".psd", ".svg"]
+)
 _IGNORED = ("__MACOSX",)  # beside the folders of an archive that was packed on a Mac
 
 
@@ -33,12 +37,15 @@ def list_images(source: Path, endings: Sequence[str], *, deep: bool = True) -> l
         raise ImageError(f"{source}: there is no such file or folder; give an image or a folder of images")
     inside = [] if deep else [path.name for path in folders_in(source)]
     if inside:
-        say(f"note: folders in {source} are not looked into: {', '.join(inside[:5])}{' ...' if inside[5:] else ''}")
+        note(f"folders in {source} are not looked into: {', '.join(inside[:5])}{' ...' if inside[5:] else ''}")
     everything = sorted(_files(source, frozenset(), deep))
     files = [path for path in everything if path.suffix.lower() in endings]
-    note = left_out(source, everything, endings)
-    if note:
-        say(note)
+    known = (RAW_ENDINGS | _OTHERS).difference(endings)
+    others = Counter(path.suffix.lower() for path in everything if path.suffix.lower() in known)
+    if others:
+        counts = ", ".join(f"{count} {ending}" for ending, count in others.most_common(5))
+        read = ", ".join(endings)
+        note(f"{source}: files left out by their endings: {counts}; convert them to PNG ({read} are read)")
     if not files:
         raise ImageError(f"{source}: holds no image ({', '.join(endings)}); give the folder that holds them")
     return files

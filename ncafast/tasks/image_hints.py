@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from pathlib import Path, PurePath
+from pathlib import PurePath
 
 FIRST = 1024  # bytes that `hint` looks at
 
@@ -13,10 +11,6 @@ RAW_ENDINGS = frozenset(
     [".cr2", ".cr3", ".nef", ".nrw", ".arw", ".sr2", ".dng", ".raf", ".orf", ".rw2", ".pef", ".srw"]
 )
 RAW = "is a camera's raw file; develop it with darktable-cli, RawTherapee or dcraw, and save it as PNG or TIFF"
-
-_OTHERS = frozenset(
-    [".heic", ".heif", ".hif", ".avif", ".jxl", ".jfif", ".jp2", ".j2k", ".pgm", ".ppm", ".pnm", ".tga", ".psd", ".svg"]
-)
 
 _HEIC = "is a HEIC photo; convert it with `heif-convert IN OUT.png` or ImageMagick's `magick IN OUT.png`"
 _JXL = "is a JPEG XL image; convert it with `djxl IN OUT.png`"
@@ -72,14 +66,3 @@ def hint(name: str, first: bytes) -> str:
             return said
     lower = PurePath(name).name.lower()
     return next((said for endings, said in _BY_ENDING if lower.endswith(endings)), _OTHER)
-
-
-def left_out(folder: Path, files: Iterable[Path], endings: Sequence[str]) -> str | None:
-    """A note on files that look like images and do not have one of the endings; None if there are none."""
-    known = (RAW_ENDINGS | _OTHERS).difference(endings)
-    found = Counter(path.suffix.lower() for path in files if path.suffix.lower() in known)
-    if not found:
-        return None
-    counts = ", ".join(f"{count} {ending}" for ending, count in found.most_common(5))
-    read = ", ".join(endings)
-    return f"note: {folder}: files left out by their endings: {counts}; convert them to PNG ({read} are read)"

@@ -29,10 +29,6 @@ _LAYERED = ("PSD",)  # what Pillow counts as frames are layers of one picture, w
 _LOG, _NOWHERE = logging.getLogger("PIL"), logging.NullHandler()  # else, logging prints errors of nobody's handler
 _PILLOW = threading.Lock()  # for Pillow's limit, which is one number for the whole process
 
-# What a user should know of how an image was read.
-_FRAMES = "several frames or pages, of which only the first is read"
-_INT32 = "32-bit integers, read as 0 to 65535 (see --value-range)"
-_ORIENTATION = "its EXIF data is corrupt, so it is read as it is stored, perhaps not upright"
 _EARLIER_RANGE = (
     "more than 8 bits, stretched from the lowest to the highest value of each image, as when this model was trained by "
     "an earlier version; models trained anew keep the brightness"
@@ -121,7 +117,7 @@ def decode(file: BinaryIO, name: str, reading: Reading | None = None) -> Image.I
         image = _eight_bits(file, opened, name, reading)
         image = _upright(opened, image, name, reading)
         if _has_frames(opened):
-            reading.notes.add(_FRAMES, name)
+            reading.notes.add("several frames or pages, of which only the first is read", name)
         return image
 
 
@@ -145,7 +141,7 @@ def _eight_bits(file: BinaryIO, opened: ImageFile.ImageFile, name: str, reading:
         reading.notes.add(_EARLIER_RANGE, name)
         return replace(values, alpha=None, white_is_zero=False).to_image("image")
     if values.assumed and reading.value_range == "format":
-        reading.notes.add(_INT32, name)
+        reading.notes.add("32-bit integers, read as 0 to 65535 (see --value-range)", name)
     return values.to_image(reading.value_range)
 
 
@@ -154,7 +150,7 @@ def _upright(opened: ImageFile.ImageFile, image: Image.Image, name: str, reading
     try:
         orientation = opened.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # EXIF data is no part of the pixels, which are there
-        reading.notes.add(_ORIENTATION, name)
+        reading.notes.add("its EXIF data is corrupt, so it is read as it is stored, perhaps not upright", name)
         return image
     if reading.value_range == "earlier" and orientation in range(2, 9):
         reading.notes.add(_EARLIER_ORIENTATION, name)

@@ -238,7 +238,9 @@ def test_unusable_files_are_skipped_as_in_2d(tmp_path):
     write(data / "labelsTr" / "case_2.nii.gz", np.stack([label, label], -1))
     write(data / "imagesTr" / "case_3.nii.gz", np.full((11, 12, 9), np.nan, np.float32))
     pairs, _ = find_pairs(data / "imagesTr", data / "labelsTr")
-    volumes, skipped = load_volumes(pairs, Recipe("axial"), tmp_path / "cache", least=7)
+    volumes, skipped = load_volumes(
+        pairs, Recipe("axial"), TrainConfig(cache=tmp_path / "cache", progress=False), least=7
+    )
     assert [volume.name for volume in volumes] == ["case_0", "case_4"]
     for item, part in zip(skipped, ("truncated or corrupt", "must be one 3-D volume", "NaN"), strict=True):
         assert part in item.reason

@@ -13,7 +13,16 @@ import pytest
 from nifti import affine_of, blob, tiny, write, write_set
 
 from ncafast.tasks.base import load
-from ncafast.tasks.mednca import AnimateConfig, EvaluateConfig, PredictConfig, animate, evaluate, predict, train
+from ncafast.tasks.mednca import (
+    AnimateConfig,
+    EvaluateConfig,
+    PredictConfig,
+    TrainConfig,
+    animate,
+    evaluate,
+    predict,
+    train,
+)
 from ncafast.tasks.mednca.cache import prepare
 from ncafast.tasks.mednca.data import doubts, load_volumes
 from ncafast.tasks.mednca.geometry import contradictions
@@ -95,7 +104,7 @@ def test_ignore_affine_says_which_labels_it_changed(tmp_path):
     assert moved.startswith("1 of 3 label maps lie elsewhere than their images, moved first; they take the affine")
     assert "store their axes otherwise, turned first" in turned and "leave it out" in turned
     assert not list(waivers({"same": ""}))
-    left, (skipped,) = load_volumes(pairs, Recipe("axial"), tmp_path / "cache")
+    left, (skipped,) = load_volumes(pairs, Recipe("axial"), TrainConfig(cache=tmp_path / "cache", progress=False))
     assert "lies" in skipped.reason and "--ignore-affine" in skipped.reason
     np.testing.assert_array_equal(left[1].read(0)[1], volumes[0].read(0)[1])
 

@@ -23,7 +23,7 @@ from ncafast.tasks.mednca.reading import read_case, read_truth
 from ncafast.tasks.mednca.slices import Recipe
 from ncafast.tasks.mednca.task import TASK
 from ncafast.tasks.repeats.config import fold_options
-from ncafast.tasks.repeats.training import as_begun, shared_options
+from ncafast.tasks.repeats.training import begin, shared_options
 
 CPU = torch.device("cpu")
 TWO = {"labels": {"background": 0, "low": 1, "high": 2}}
@@ -149,11 +149,11 @@ def test_folds_that_an_earlier_version_began_go_on(data, tmp_path):
     plain = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
     config = fold_options("mednca")(**plain)
     before = shared_options(config)
-    assert as_begun(config) is config and before["suffix"] == "auto"
+    assert begin(config)[0] is config and before["suffix"] == "auto"
     added = ("suffix", "merge_labels", "structures", "geometry")
     earlier = {name: value for name, value in before.items() if name not in added} | {"channels": [0]}
     (tmp_path / "options.json").write_text(json.dumps(earlier))
-    begun = as_begun(config)
+    begun, _ = begin(config)
     assert shared_options(begun) == earlier
     assert (begun.channels, begun.merge_labels, begun.suffix) == ((0,), True, "name")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ncafast.tasks.mednca import TrainConfig
 from ncafast.tasks.mednca.data import load_volumes
 from ncafast.tasks.mednca.pairs import find_pairs, list_nifti, resolve_folders
 from ncafast.tasks.mednca.slices import Recipe
@@ -22,7 +23,7 @@ def test_every_pair_is_used(tmp_path, name, axis, count):
     pairs, skipped = find_pairs(*resolve_folders(DATA / name, None, None))
     assert len(pairs) == count
     assert skipped == []
-    volumes, skipped = load_volumes(pairs, Recipe(axis), tmp_path)
+    volumes, skipped = load_volumes(pairs, Recipe(axis), TrainConfig(cache=tmp_path, progress=False))
     assert not skipped
     assert all(sum(volume.foreground) > 0 for volume in volumes)
 

@@ -12,8 +12,7 @@ from scipy.spatial.distance import cdist
 from torchmetrics.functional.segmentation import hausdorff_distance
 
 from ncafast.tasks.mednca.inference import decide
-from ncafast.tasks.mednca.loss import dice_bce
-from ncafast.tasks.mednca.metrics import dice, hausdorff, iou, score
+from ncafast.tasks.mednca.metrics import dice, dice_bce, hausdorff, iou, score
 
 
 def _logit(probability: float) -> float:

@@ -13,12 +13,11 @@ from nifti import affine_of, blob, write, write_set
 from ncafast.tasks.mednca import TrainConfig
 from ncafast.tasks.mednca.batches import TrainingData, augment, collate
 from ncafast.tasks.mednca.cache import prepare
-from ncafast.tasks.mednca.data import doubts, load_volumes, require_classes, split_volumes
+from ncafast.tasks.mednca.data import doubts, load_volumes, recipe_for, require_classes, split_volumes
 from ncafast.tasks.mednca.inference import groups
 from ncafast.tasks.mednca.layouts import Dataset
 from ncafast.tasks.mednca.nifti import VolumeError
 from ncafast.tasks.mednca.pairs import Pair, find_pairs
-from ncafast.tasks.mednca.plan import recipe_for
 from ncafast.tasks.mednca.slices import Recipe, sharpest_axis
 from ncafast.train import Job
 from ncafast.utils.option_checks import check_options
@@ -137,7 +136,7 @@ def test_slices_one_pixel_wide_are_refused(tmp_path):
     image = np.ones((35, 51, 1), np.uint8)
     pair = Pair("a", write(tmp_path / "a.nii.gz", image), write(tmp_path / "l.nii.gz", image))
     with pytest.raises(VolumeError) as error:
-        load_volumes([pair], Recipe("coronal"), tmp_path)
+        load_volumes([pair], Recipe("coronal"), TrainConfig(cache=tmp_path, progress=False))
     assert f"{pair.image}: its coronal slices are 35x1 pixels, and 2 are needed each way" in str(error.value)
 
 
@@ -188,13 +187,13 @@ def test_unusable_volumes_are_left_out_and_the_others_used(pairs, tmp_path):
     image, _ = blob()
     image[0] = np.nan
     write(pairs[1].image, image)
-    volumes, (skipped,) = load_volumes(pairs, Recipe(), tmp_path)
+    volumes, (skipped,) = load_volumes(pairs, Recipe(), TrainConfig(cache=tmp_path, progress=False))
     assert [volume.name for volume in volumes] == [pairs[0].name, pairs[2].name]
     assert skipped.path == pairs[1].image and "NaN" in skipped.reason
 
 
 def test_classes_that_occur_nowhere_are_refused(pairs, tmp_path):
-    volumes, _ = load_volumes(pairs, Recipe(), tmp_path)
+    volumes, _ = load_volumes(pairs, Recipe(), TrainConfig(cache=tmp_path, progress=False))
     require_classes(volumes, Recipe(classes=(1, 2)))
     with pytest.raises(ValueError, match="no training label holds the value 3; they hold 1, 2"):
         require_classes(volumes, Recipe(classes=(1, 3)))
@@ -206,7 +205,7 @@ def test_labels_below_zero_and_blank_images_are_remarked_upon(tmp_path):
     write(data / "imagesTr" / "case_1.nii.gz", np.full_like(image, 7), affine_of())
     write(data / "labelsTr" / "case_1.nii.gz", label.astype(np.int16) - 1, affine_of())
     pairs, _ = find_pairs(data / "imagesTr", data / "labelsTr")
-    volumes, _ = load_volumes(pairs, Recipe(), tmp_path / "cache")
+    volumes, _ = load_volumes(pairs, Recipe(), TrainConfig(cache=tmp_path / "cache", progress=False))
     assert [volume.blank for volume in volumes] == [False, True, False]
     assert list(doubts(volumes)) == [
         "1 of 3 label maps hold values below 0, case_1 first; these are background",
@@ -271,7 +270,7 @@ def test_seeds_are_stable_and_distinct():
 
 
 def _slices(pairs, folder, **options) -> TrainingData:
-    volumes, _ = load_volumes(pairs, Recipe("axial"), folder)
+    volumes, _ = load_volumes(pairs, Recipe("axial"), TrainConfig(cache=folder, progress=False))
     return TrainingData(volumes, TrainConfig(scale=4, **options), classes=1)
 
 

@@ -15,7 +15,7 @@ from nifti import blob, tiny, write, write_set
 
 from ncafast import checkpoint
 from ncafast.models import M3DNCA, MedNCA
-from ncafast.tasks.mednca import EvaluateConfig, PredictConfig, evaluate, inference, planes, predict, train
+from ncafast.tasks.mednca import EvaluateConfig, PredictConfig, evaluate, inference, pictures, predict, train
 from ncafast.tasks.mednca.inference import Segmentation, groups, infer
 from ncafast.tasks.mednca.metrics import quality
 from ncafast.tasks.mednca.model_file import metadata_of
@@ -180,13 +180,13 @@ def test_planes_are_the_canonical_ones_through_the_label(axis) -> None:
     volume[2:5, 6:9, 3:4] = 1
     slices = np.moveaxis(volume, recipe.slice_axis, 0)
     spacing = recipe.slice_spacing((1.0, 2.0, 3.0))
-    chosen = planes.choose(recipe, 3, slices, spacing)
+    chosen = pictures.choose(recipe, 3, slices, spacing)
     assert [(plane.axis, plane.index) for plane in chosen] == [("sagittal", 3), ("coronal", 7), ("axial", 3)]
     assert [plane.pixel for plane in chosen] == [(2.0, 3.0), (1.0, 3.0), (1.0, 2.0)]
     assert chosen[0].of(volume).shape == (11, 13) and chosen[2].of(volume).shape == (9, 11)
-    (single,) = planes.choose(recipe, 2, slices, spacing)
+    (single,) = pictures.choose(recipe, 2, slices, spacing)
     assert single.axis == axis and single.of(volume).sum() == max(part.sum() for part in slices)
-    empty = planes.choose(recipe, 3, slices * 0, spacing)
+    empty = pictures.choose(recipe, 3, slices * 0, spacing)
     assert [plane.index for plane in empty] == [4, 5, 6]
 
 
@@ -197,12 +197,12 @@ def test_pictures_show_labels_and_doubt() -> None:
     found[3:7, 2:6, 4:9] = 1
     segmentation = Segmentation(recipe, 3, image[:, None], found, (1, 1, 1), None)  # type: ignore[arg-type]
     nothing = dataclasses.replace(segmentation, labels=found * 0)
-    plain, drawn = (planes.draw(one, "t").astype(int) for one in (nothing, segmentation))
-    both = planes.draw(segmentation, "t", found).astype(int)
+    plain, drawn = (pictures.draw(one, "t").astype(int) for one in (nothing, segmentation))
+    both = pictures.draw(segmentation, "t", found).astype(int)
     assert _like(plain, (255, 93, 143)) < _like(drawn, (255, 93, 143))
     assert _like(drawn, (53, 208, 127)) == 0 < _like(both, (53, 208, 127))
-    sure = planes.draw_uncertainty(segmentation, {"10 runs": np.zeros(image.shape)}, "t")
-    unsure = planes.draw_uncertainty(segmentation, {"10 runs": np.full(image.shape, 0.25)}, "t")
+    sure = pictures.draw_uncertainty(segmentation, {"10 runs": np.zeros(image.shape)}, "t")
+    unsure = pictures.draw_uncertainty(segmentation, {"10 runs": np.full(image.shape, 0.25)}, "t")
     coloured = [(np.ptp(picture.astype(int), axis=2) > 100).sum() for picture in (sure, unsure)]
     assert coloured[1] > 5 * coloured[0]
 

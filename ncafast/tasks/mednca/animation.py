@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ncafast.models import MedNCA
-from ncafast.tasks.mednca import pictures, planes
+from ncafast.tasks.mednca import pictures
 from ncafast.tasks.mednca.geometry import say_contradictions
 from ncafast.tasks.mednca.inference import model_input, segment, slices_of
 from ncafast.tasks.mednca.inputs import find_inputs
@@ -56,7 +56,7 @@ def frames(trained: TrainedModel, options: AnimateConfig) -> list[Array]:
     spacing = recipe.slice_spacing(volume.spacing)
     index = options.slice
     if index is None:
-        (plane,) = planes.choose(recipe, 2, segment(trained, volume, seed=options.seed).labels, spacing)
+        (plane,) = pictures.choose(recipe, 2, segment(trained, volume, seed=options.seed).labels, spacing)
         index = plane.index
     if index >= len(images):
         raise refused("slice", index, f"{options.input} has {len(images)} slices; give one from 0 to {len(images) - 1}")
@@ -108,11 +108,11 @@ def segmentation(
     pixel: tuple[float, float] = (1.0, 1.0),
 ) -> list[Array]:
     """Frames [height, width, 3] uint8: the probability in a channel of the state over the image."""
-    texts = [f"{stage.level}, step {stage.step} of {stage.steps}" for stage in seen]
-    return [
-        pictures.probability(image, stage.state[channel].sigmoid().numpy(), text, axis, pixel)
-        for stage, text in zip(seen, texts, strict=True)
-    ]
+    frames = []
+    for stage in seen:
+        text = f"{stage.level}, step {stage.step} of {stage.steps}"
+        frames.append(pictures.probability(image, stage.state[channel].sigmoid().numpy(), text, axis, pixel))
+    return frames
 
 
 def channels(seen: Sequence[Stage], scale: int) -> list[Array]:

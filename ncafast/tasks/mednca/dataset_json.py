@@ -27,11 +27,6 @@ class Facts:
     regions: tuple[str, ...] = ()
     """Names of nnU-Net's regions, which consist of several label values."""
 
-    @property
-    def values(self) -> tuple[int, ...]:
-        """The label values."""
-        return tuple(value for value, _ in self.labels)
-
 
 def read_facts(folder: Path) -> Facts:
     """Read dataset.json in ``folder``.

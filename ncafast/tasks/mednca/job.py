@@ -9,17 +9,15 @@ from torch import Tensor
 
 from ncafast.models import M3DNCA, MedNCA
 from ncafast.tasks.base import Task, TaskJob, initialised
-from ncafast.tasks.mednca import pictures, planes
+from ncafast.tasks.mednca import pictures
 from ncafast.tasks.mednca.batches import Batch, TrainingData
-from ncafast.tasks.mednca.data import load_sides
+from ncafast.tasks.mednca.data import load_sides, recipe_for
 from ncafast.tasks.mednca.geometry import say_contradictions
 from ncafast.tasks.mednca.inference import segment_slices
 from ncafast.tasks.mednca.layouts import open_dataset
-from ncafast.tasks.mednca.loss import dice_bce
-from ncafast.tasks.mednca.metrics import dice, mean
+from ncafast.tasks.mednca.metrics import dice, dice_bce, mean
 from ncafast.tasks.mednca.model_file import Model, Spec, least_sides, metadata_of
 from ncafast.tasks.mednca.options import TrainConfig
-from ncafast.tasks.mednca.plan import recipe_for
 from ncafast.tasks.mednca.slices import Recipe
 from ncafast.train import Report, Settings, StepContext
 from ncafast.train.run_folder import RunFolder
@@ -89,7 +87,7 @@ class Segmentation(TaskJob):
             self.finds, labelled = self.finds or bool(segmentation.labels.any()), labelled or bool(truth.any())
             table.append([dice(segmentation.labels == k, truth == k) for k in range(1, len(self.recipe.values) + 1)])
             if number < self.config.pictures:
-                picture = planes.draw(segmentation, f"{volume.name}, Dice of the volume {mean(table[-1]):.3f}", truth)
+                picture = pictures.draw(segmentation, f"{volume.name}, Dice of the volume {mean(table[-1]):.3f}", truth)
                 write_png(report.folder.pictures / f"{volume.name}.png", picture)
                 report.board.picture(report.step, f"held out/{volume.name}", picture)
         self.finds = self.finds or not labelled

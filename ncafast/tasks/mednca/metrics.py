@@ -1,4 +1,4 @@
-"""Dice, IoU and Hausdorff 95 of one class in one volume, and how sure the model itself is.
+"""Dice, IoU and Hausdorff 95 of one class in one volume, how sure the model itself is, and the training loss.
 
 When neither truth nor prediction holds the class, they agree: Dice = IoU = 1, distance 0. When one of them alone does,
 Dice = IoU = 0 and the distance is the volume's diagonal, the farthest two voxels can be apart.
@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from scipy import ndimage
+from torch import Tensor
 from torchmetrics.functional.segmentation import dice_score, mean_iou
 
 Array = np.ndarray[Any, Any]
@@ -69,12 +71,36 @@ def quality(variance: Array, mean: Array) -> float:
     return float(np.sqrt(variance).sum(dtype=np.float64)) / total if total else 0.0
 
 
+def dice_bce(
+    logits: Tensor,  # [B, K, *S]
+    target: Tensor,  # [B, K, *S] 0 or 1
+    valid: Tensor,  # [B, 1, *S] 0 where padded
+    smooth: float = 1e-5,
+) -> tuple[Tensor, Tensor]:
+    """The training loss over real pixels: (Dice loss, cross-entropy), two scalars to be added.
+
+    Kalkhof et al., "Med-NCA: Robust and Lightweight Segmentation with Neural Cellular Automata" (2023).
+
+    Dice loss of a class: 1 - (2 sum(p t) + smooth) / (sum(p) + sum(t) + smooth) with p = sigmoid(logits), sums over the
+    whole batch; then the mean over classes. Cross-entropy: the mean over valid pixels and classes.
+    """
+    probability = logits.sigmoid() * valid
+    truth = target * valid
+    over = (0, *range(2, logits.dim()))
+    overlap = (probability * truth).sum(over)  # [K]
+    total = probability.sum(over) + truth.sum(over)
+    dice = 1 - (2 * overlap + smooth) / (total + smooth)
+    per_pixel = F.binary_cross_entropy_with_logits(logits, target, reduction="none") * valid
+    pixels = valid.sum() * logits.shape[1]
+    return dice.mean(), per_pixel.sum() / pixels
+
+
 def mean(values: Sequence[float]) -> float:
     """The mean, as exactly as floats can say it; the order does not matter."""
     return math.fsum(values) / len(values)
 
 
-def _overlap(measure: Callable[..., torch.Tensor], prediction: Array, truth: Array) -> float:
+def _overlap(measure: Callable[..., Tensor], prediction: Array, truth: Array) -> float:
     """What torchmetrics measures of two masks; 1 where both are empty."""
     if not prediction.any() and not truth.any():
         return 1.0

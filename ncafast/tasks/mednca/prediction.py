@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ncafast.tasks.mednca import planes, uncertainty
+from ncafast.tasks.mednca import pictures, uncertainty
 from ncafast.tasks.mednca.geometry import say_contradictions
 from ncafast.tasks.mednca.inference import segment
 from ncafast.tasks.mednca.inputs import Case, find_inputs
@@ -192,7 +192,7 @@ def _segment(trained: TrainedModel, case: Case, planned: Prediction, config: Pre
         write_map(path, values == value, volume.path, recipe.geometry)
     title, row = planned.title, None
     if planned.overlay:
-        write_png(planned.overlay, planes.draw(segmentation, title))
+        write_png(planned.overlay, pictures.draw(segmentation, title))
     if planned.maps:
         row = uncertainty.write_maps(planned.maps, segmentation, volume.path, title, runs, last_steps)
     return replace(planned, voxels=segmentation.voxels(), row=row)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any
 
-from ncafast.tasks.mednca import planes, uncertainty
+from ncafast.tasks.mednca import pictures, uncertainty
 from ncafast.tasks.mednca.geometry import say_contradictions
 from ncafast.tasks.mednca.inference import Segmentation, segment
 from ncafast.tasks.mednca.inputs import check_channel_names
@@ -85,7 +85,7 @@ def score_volumes(trained: TrainedModel, options: EvaluateConfig) -> Scores:
     for name, index in (("worst", 0), ("middle", len(ranked) // 2), ("best", -1)):
         dice, pair = ranked[index]
         segmentation, truth, _ = _read(trained, pair, options)
-        drawn[f"{name}.png"] = planes.draw(segmentation, f"{name}: {pair.name}, Dice {dice:.3f}", truth)
+        drawn[f"{name}.png"] = pictures.draw(segmentation, f"{name}: {pair.name}, Dice {dice:.3f}", truth)
     skipped = (*data.skipped, *(Skipped(pair.image, reason) for pair, reason in unusable))
     return Scores(tuple(rows), means, skipped, drawn)
 

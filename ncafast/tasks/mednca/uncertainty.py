@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from ncafast.tasks.mednca import pictures, planes
+from ncafast.tasks.mednca import pictures
 from ncafast.tasks.mednca.inference import Segmentation
 from ncafast.tasks.mednca.metrics import quality
 from ncafast.tasks.mednca.slices import Array, Recipe
@@ -52,7 +52,7 @@ def write_maps(
     nqm = scores(segmentation)
     shown = dict(zip((f"{runs} runs", f"the last {last_steps} steps"), variances, strict=True))
     text = f"{title}: NQM {', '.join(f'{value:.3f}' for value in nqm.values())}"
-    write_png(picture, planes.draw_uncertainty(segmentation, shown, text))
+    write_png(picture, pictures.draw_uncertainty(segmentation, shown, text))
     means = (float(variance.mean(dtype=np.float64)) for variance in variances)
     row = {"image": printable(title), "nqm": nqm, "voxels": segmentation.voxels()}
     return row | dict(zip(("mean_variance_runs", "mean_variance_steps"), means, strict=True))
