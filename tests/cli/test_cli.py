@@ -122,7 +122,7 @@ def test_no_command_is_wrong_usage_and_shows_help(capsys):
         (["train", "medncaa"], "train has no task 'medncaa' (did you mean 'mednca'?); see ncafast train --help"),
         (
             ["xyz"],
-            "there are animate, bench, check, crossvalidate, demo, evaluate, explain, import, info, predict, search, study",
+            "animate, bench, check, crossvalidate, demo, evaluate, explain, import, info, predict, search, study",
         ),
         (["train"], "train needs a task: mednca, classification, texture, growing, selfclassify; see ncafast train"),
         (["predict", "growing"], "predict has no task 'growing'; there are mednca, classification, selfclassify"),
