@@ -80,12 +80,13 @@ def fuse(module: GraphModule, inputs: Sequence[Any], masks: str) -> Fused:
     examples: dict[Node, Any] = dict(zip(placeholders, inputs, strict=True))
     examples |= {node: getattr(module, str(node.target)) for node in graph.nodes if node.op == "get_attr"}
     found, reasons = list[Found](), list[str]()
-    for chain in find_chains(graph) or single_steps(graph):
+    chains = find_chains(graph)
+    for chain in chains or single_steps(graph):
         result = _found(chain, examples, masks)
         if isinstance(result, Found):
             found.append(result)
         else:
-            reasons.append(result)
+            reasons.append(result if chains else f"no equal steps follow one another, and as one step: {result}")
     if not found:
         raise NotAccelerated(reasons[0] if reasons else f"no steps are repeated in its {len(graph.nodes)} operations")
     constants = {node for one in found for node in one.unrolled.constants}
