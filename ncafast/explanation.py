@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ncafast.acceleration import Report, explain
-from ncafast.utils.classes import build, lengths, load_class
+from ncafast.user_class import build, lengths, load_class
 
 
 def main(words: Sequence[str]) -> int:

@@ -15,7 +15,7 @@ from ncafast.acceleration.benchmark import compare
 from ncafast.acceleration.entry import STEPS
 from ncafast.bench.case import FORWARD, SIZES, TRAIN, Case, Size
 from ncafast.bench.originals import Masks, Original
-from ncafast.utils.classes import build, json_object, lengths, load_class
+from ncafast.user_class import build, json_object, lengths, load_class
 
 _LARGE = 0.9999
 _CHANNELS_LAST = (models.MaxNCA, models.GrowingNCA, models.SelfClassifyingNCA)
