@@ -50,10 +50,7 @@ PLAIN = {
         "ncafast.tasks.demo:run",
         "ncafast.tasks.demo:DemoConfig",
     ),
-    "explain": Command(
-        "what ncafast.accelerate finds in a module of yours, and why not more",
-        "ncafast.explanation:main",
-    ),
+    "explain": Command("what accelerate finds in a module of yours, and why not more", "ncafast.explanation:main"),
     "bench": Command(
         "measure speed, memory and error beside plain PyTorch, torch.compile and others",
         "ncafast.bench:main",
