@@ -57,13 +57,23 @@ def triton_before(minor: int) -> bool:
 
 
 @needs_triton
-def test_kernels_agree_with_float64():
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("gpu_suite.py", "-k", "parity_with_float64"),
+        ("gpu_suite.py", "-k", "not parity_with_float64"),
+        ("triton_suite/kernels.py", "triton_suite/tuned.py"),
+    ],
+    ids=("rules", "calls", "kernels"),
+)
+def test_kernels_agree_with_float64(words):
+    """In Triton's interpreter, which is slow: in parts, for processes that test side by side."""
     if triton_before(8) and tuple(map(int, numpy.__version__.split(".")[:2])) >= (2, 4):
         pytest.skip("Triton's interpreter before 3.8 does not run beside NumPy 2.4 and newer")
     found = run(
         "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "ignore:Conversion of an array:DeprecationWarning",
-        str(SUITE.with_name("gpu_suite.py")), str(SUITE / "kernels.py"), str(SUITE / "tuned.py"),
-        TRITON_INTERPRET="1", NCAFAST_BACKEND="triton",
+        *(str(SUITE.parent / word) if word.endswith(".py") else word for word in words),
+        TRITON_INTERPRET="1", NCAFAST_BACKEND="triton", NCAFAST_RANDOM_RULES="12",
     )  # fmt: skip
     assert found.returncode == 0, found.stdout[-6000:] + found.stderr[-2000:]
     assert " passed" in found.stdout.splitlines()[-1]
