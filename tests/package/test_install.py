@@ -124,7 +124,7 @@ def test_extension_links_to_neither_torch_nor_cuda(installed):
 
 def test_failing_compiler_still_installs_and_is_recorded(tmp_path):
     source = copy_source(tmp_path / "source")
-    (source / "csrc" / "cpu" / "broken.cpp").write_text('#error "no such instruction"\n')
+    (source / "csrc" / "cpu" / "a_broken.cpp").write_text('#error "no such instruction"\n')
     shown = build_wheel(source, NCAFAST_CUDA="0")
     assert "WARNING: ncafast._C could not be compiled" in shown
     installed = unpack(tmp_path)
