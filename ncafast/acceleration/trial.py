@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from ncafast.acceleration.aside import aside
 from ncafast.acceleration.assemble import Match
 from ncafast.acceleration.double import Double, double_copy
+from ncafast.acceleration.draws import Draws, drawn_masks, with_all_units
 from ncafast.acceleration.errors import at_exception
 from ncafast.acceleration.graph import named_tensors
 from ncafast.acceleration.match import add_noise
 from ncafast.acceleration.steps import Steps
-from ncafast.acceleration.verify import _Draws, _masks, _with_all_units
 from ncafast.functional import rollout
 
 _AGREES = 1e-9  # of float64 values after one step, relative to the largest
@@ -37,13 +37,13 @@ def check_here(steps: Steps, match: Match, shape: Sequence[int]) -> str | None:
 def _differs(twin: nn.Module, match: Match, batch: int, sizes: Sequence[int]) -> str | None:
     x = torch.randn(batch, match.rule.channels, *sizes, dtype=torch.float64, device=next(twin.parameters()).device)
     try:
-        with _Draws(match.units) as draws, Double():
+        with Draws(match.units) as draws, Double():
             want = match.grid.inward(twin(match.grid.outward(x)))
     except Exception as error:  # of the user's code
         return f"on {batch} grids of {list(sizes)} it fails: {at_exception(error)}"
-    match = _with_all_units(match)
+    match = with_all_units(match)
     params = match.parameters(list(named_tensors(twin).values()))
-    masks = _masks(match, draws.seen, 1)
+    masks = drawn_masks(match, draws.seen, 1)
     got = rollout(x, match.rule, params, 1, fire_mask=masks, backend="reference")
     assert isinstance(got, Tensor)
     if not float((got - want).abs().max()) <= _AGREES * max(1.0, float(want.abs().max())):

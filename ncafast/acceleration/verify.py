@@ -2,50 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from ncafast.acceleration.adapted import Drawn
 from ncafast.acceleration.assemble import Match
 from ncafast.acceleration.behind import reaching
 from ncafast.acceleration.double import Double, double_copy
+from ncafast.acceleration.draws import Draws, drawn_masks, with_all_units
 from ncafast.acceleration.entry import Rest
 from ncafast.acceleration.errors import NotAccelerated, at_exception, counted
-from ncafast.acceleration.firing import RANDOM, Firing
+from ncafast.acceleration.firing import Firing
 from ncafast.acceleration.fused import fused
 from ncafast.acceleration.given import tensors_in, with_tensors
 from ncafast.acceleration.match import add_noise
 from ncafast.acceleration.opened import opened
 from ncafast.acceleration.sample import Sample
-from ncafast.acceleration.units import kept, scaled
 
 _AGREES = 1e-7  # of float64 values over a few steps, relative to the largest
 _STEPS = (1, 2, 5)
 _SIZES = ((8, 10, 7), (9, 7, 8), (12, 8, 7))  # of grids, one for each number of steps
-
-
-class _Draws(TorchDispatchMode):
-    """Keeps what random operations return, but for draws of hidden units, of which all stay."""
-
-    def __init__(self, units: tuple[bool, ...]) -> None:
-        super().__init__()
-        self.seen: list[Tensor] = []
-        self.units, self.count = units, 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run the operation."""
-        out = func(*args, **(kwargs or {}))
-        name = func.overloadpacket.__name__
-        if name in RANDOM:
-            self.count += 1
-            if any(self.units) and self.units[(self.count - 1) % len(self.units)]:
-                return kept(name, out, args)
-            self.seen.append(out.detach().clone())
-        return out
 
 
 def verify(module: nn.Module, match: Match) -> None:
@@ -73,7 +51,7 @@ def verify(module: nn.Module, match: Match) -> None:
         leaf = x.clone().requires_grad_()
         torch.manual_seed(number)
         try:
-            with _Draws(match.units) as draws, Double():
+            with Draws(match.units) as draws, Double():
                 out = opened(_steps(twin, call, rest, leaf, steps))
             if not any(tensor.requires_grad for tensor in out[0]):
                 raise NotAccelerated("its result has no gradient: it runs under no_grad, or detaches")
@@ -86,7 +64,7 @@ def verify(module: nn.Module, match: Match) -> None:
             torch.manual_seed(number)
             masks = torch.stack([match.firing.draw(match.grid.inward(x)) for _ in range(steps)])
         else:
-            masks = _masks(match, draws.seen, steps)
+            masks = drawn_masks(match, draws.seen, steps)
         if isinstance(match.firing, Firing):
             match.firing.learn(draws.seen[0])
             torch.manual_seed(number)
@@ -94,18 +72,10 @@ def verify(module: nn.Module, match: Match) -> None:
             match.firing.replays = torch.equal(again, masks.to(again.device)) if masks is not None else False
 
         leaf = x.clone().requires_grad_()
-        got = opened(_fused(twin, _with_all_units(match), rest, leaf, steps, masks))
+        got = opened(_fused(twin, with_all_units(match), rest, leaf, steps, masks))
         if (str(out[2]), len(out[0])) != (str(got[2]), len(got[0])):
             raise NotAccelerated(f"{call.entry.method} returns other things after {steps} steps than after one")
         _check_errors(_gradients(got[0], leaf, twin, given), want, steps)
-
-
-def _with_all_units(match: Match) -> Match:
-    """The match when no unit is dropped, and all are divided by the probability that they stay, as by the user."""
-    if not match.rule.hidden_dropout:
-        return match
-    rule, parameters = match.rule.replace(hidden_dropout=0.0), match.parameters
-    return replace(match, rule=rule, parameters=lambda tensors: scaled(match.rule, parameters(tensors)))
 
 
 def _fused(module: nn.Module, match: Match, rest: Rest, x: Tensor, steps: int, masks: Tensor | None) -> Any:
@@ -150,13 +120,3 @@ def _check_errors(got: dict[str, Tensor], want: dict[str, Tensor], steps: int) -
             why = "; is something detached?" if "gradient" in name else ""
             found = f"{name} is not the module's (relative error {error:.1e}{why})"
             raise NotAccelerated(f"a rule was found, but after {counted(steps)} {found}")
-
-
-def _masks(match: Match, seen: list[Tensor], steps: int) -> Tensor | None:
-    if match.firing is None:
-        if seen:
-            raise NotAccelerated("the module draws random numbers that do not reach the state")
-        return None
-    if len(seen) != steps:
-        raise NotAccelerated(f"of {counted(steps)}, {len(seen)} draw a random mask; in a rule either all do or none")
-    return torch.stack([match.firing.by_cell(match.firing.fires(draws.double())) for draws in seen])
