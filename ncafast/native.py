@@ -5,6 +5,7 @@ Importing this never fails. What is missing is a reason for a backend to say no,
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import json
@@ -76,6 +77,7 @@ def cuda_reason() -> str | None:
     return f"ncafast._CUDA was not built: {cuda.get('reason')}"
 
 
+@functools.cache  # asked for at every choice of a backend
 def build_info() -> dict[str, Any]:
     """Return what the build recorded: keys version, python, platform, cpu, cuda.
 
