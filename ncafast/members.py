@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ncafast import backends, flops, ops
 from ncafast.backends.members import Members
-from ncafast.backends.plan import Call, Outputs, Plan
+from ncafast.backends.plan import Call, Gradients, Outputs, Plan
 from ncafast.rule import Rule
 
 _ARGS = f"{ops.ARGS}, SymInt apart"
@@ -87,15 +87,11 @@ def _backward(
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     *plan_and_apart, needs = plan_apart_and_needs
     if x.shape[0] * x.shape[1] == 0 or (grad_out is None and grad_history is None):
-        return _zeros(x), ops.nothing(x) if extra is None else _zeros(extra), [_zeros(p) for p in params]
+        return ops.filled(Gradients(x.new_zeros(x.shape), None, [None] * len(params)), x, params, extra)
     members = _members(x, params, extra, fire_mask, seed, rule, plan_and_apart)
     grads = [None if grad is None else _contiguous(grad) for grad in (grad_out, grad_history)]
-    run = backends.members_of(backend).backward
-    grad_x, grad_extra, grad_params = run(members, history, tape, grads[0], grads[1], needs)
-    filled = [_zeros(p) if g is None else g for g, p in zip(grad_params, params, strict=True)]
-    if grad_extra is None:
-        grad_extra = ops.nothing(x) if extra is None else _zeros(extra)
-    return grad_x, grad_extra, filled
+    found = backends.members_of(backend).backward(members, history, tape, grads[0], grads[1], needs)
+    return ops.filled(found, x, params, extra)
 
 
 def _members(
@@ -118,10 +114,6 @@ def _members(
 def _contiguous(tensor: Tensor) -> Tensor:
     """Each member's part contiguous; what all share stays shared."""
     return tensor if tensor.shape[0] and tensor[0].is_contiguous() else tensor.contiguous()
-
-
-def _zeros(like: Tensor) -> Tensor:
-    return like.new_zeros(like.shape)
 
 
 def _forward_fake(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ncafast import backends, check
-from ncafast.backends.plan import Call, Outputs, Plan
+from ncafast.backends.plan import Call, Gradients, Outputs, Plan
 from ncafast.half import fits
 from ncafast.rule import Rule
 
@@ -65,22 +65,24 @@ def _backward(
     parsed, todo = Rule.from_json(rule), read_plan(*plan)
     x, params, extra, fire_mask = _contiguous(x, params, extra, fire_mask)
     if x.shape[0] == 0 or (grad_out is None and grad_history is None):
-        empty = [torch.zeros_like(p) for p in params]
-        return torch.zeros_like(x), nothing(x) if extra is None else torch.zeros_like(extra), empty
+        return filled(Gradients(x.new_zeros(x.shape), None, [None] * len(params)), x, params, extra)
     grad_out = None if grad_out is None else grad_out.contiguous()
     grad_history = None if grad_history is None else grad_history.contiguous()
     call = Call(parsed, x, params, extra, fire_mask, seed, todo)
-    run = backends.get(backend).backward
-    grad_x, grad_extra, grad_params = run(call, history, tape, grad_out, grad_history, needs)
-    filled = [torch.zeros_like(p) if g is None else g for g, p in zip(grad_params, params, strict=True)]
-    if grad_extra is None:
-        grad_extra = nothing(x) if extra is None else torch.zeros_like(extra)
-    return grad_x, grad_extra, filled
+    found = backends.get(backend).backward(call, history, tape, grad_out, grad_history, needs)
+    return filled(found, x, params, extra)
 
 
-def nothing(x: Tensor) -> Tensor:
-    """What stands for the gradient of extra channels that are not there."""
-    return x.new_zeros(0)
+def filled(
+    grads: Gradients, x: Tensor, params: list[Tensor], extra: Tensor | None
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """What a backward operator returns: zeros for a missing gradient, an empty tensor without extra channels."""
+
+    def at(grad: Tensor | None, like: Tensor) -> Tensor:
+        return like.new_zeros(like.shape) if grad is None else grad
+
+    grad_extra = x.new_zeros(0) if extra is None else at(grads.extra, extra)
+    return grads.x, grad_extra, [at(g, p) for g, p in zip(grads.params, params, strict=True)]
 
 
 def read_plan(*fields: Any) -> Plan:
