@@ -83,9 +83,13 @@ class Extra:
         tensors = [*named_tensors(module).values(), *given]
         cut: tuple[Any, ...] = (slice(1 if group.shared else None), group.rows)
         cut = (*cut, *(slice(1 if group.uniform else None) for _ in sizes))
-        parts = [table[cut] for table in self.table.steps(graph, sample, tensors, x.dtype)]
-        value = torch.stack(parts) if group.per_step else parts[0]
-        if self.table.is_constant(graph, sample):
+        constant = self.table.is_constant(graph, sample)
+        with torch.inference_mode(
+            torch.is_inference_mode_enabled() and not constant
+        ):  # a later call may need gradients
+            parts = [table[cut] for table in self.table.steps(graph, sample, tensors, x.dtype)]
+            value = torch.stack(parts) if group.per_step else parts[0]
+        if constant:
             if len(self._constant) >= _REMEMBERED:
                 self._constant.clear()
             self._constant[key] = value

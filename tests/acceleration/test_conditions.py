@@ -50,3 +50,14 @@ def test_a_module_does_what_it_did(name):
         inputs = inputs_of(model, state(name, batch, *sizes))
         for a, b in zip(run(model, inputs, steps), run(before, inputs, steps), strict=True):
             assert float((a - b).abs().max()) <= 2e-5 * max(float(b.abs().max()), 1e-3)
+
+
+@pytest.mark.parametrize("name", ["time code", "positions"])
+def test_a_call_in_inference_mode_leaves_nothing_behind_that_training_cannot_use(name):
+    torch.manual_seed(3)
+    model = ncafast.accelerate(CONDITIONED[name][0](), masks="torch", quiet=True)
+    before, x = ncafast.restore(copy.deepcopy(model)), state(name, 2, 9, 11)
+    with torch.inference_mode():
+        model(x, 3)
+    for a, b in zip(run(model, (x,), 3), run(before, (x,), 3), strict=True):
+        assert float((a - b).abs().max()) <= 2e-5 * max(float(b.abs().max()), 1e-3)
