@@ -19,7 +19,7 @@ from ncafast.tasks.demo.brain import GAP, HELD_OUT, Brain
 FILES = {
     "model.safetensors": "the trained model",
     "white-matter.nii.gz": "the segmentation, in the template's space",
-    "overlay.png": "held-out slices with contours",
+    "overlay.png": "a held-out slice with contours of truth and prediction",
     "curves.png": "loss and held-out Dice",
     "automaton.gif": "the automaton at work on a held-out slice",
     "summary.json": "this table",
