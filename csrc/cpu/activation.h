@@ -57,10 +57,7 @@ static void differentiate(Activation kind, int64_t count, const float* z, float*
         return s * (1.0f + v * (1.0f - s));
       });
     case Activation::tanh:
-      return each(count, z, slopes, [](vec v) {
-        const vec t = tanh(v);
-        return 1.0f - t * t;
-      });
+      return each(count, z, slopes, [](vec v) { return tanh_slope(v); });
     case Activation::relu:  // those of slope_from_value: nothing is written down
     case Activation::leaky_relu:
     case Activation::identity:

@@ -36,7 +36,7 @@ NCAFAST_INLINE vec expm1(vec v) {
   return size < 0.5f ? p * v : exp(v) - 1.0f;
 }
 
-// Taylor below 0.3 (the first term left out is below 1e-9 of the value), 1 - 2 / (e^2v + 1) above.
+// Taylor below 0.3 (the first term left out is below 1e-9 of the value), (1 - e) / (1 + e) with e = e^(-2 |v|) above.
 NCAFAST_INLINE vec tanh(vec v) {
   const vec q = v * v;
   vec p = q * (-1382.0f / 155925) + 62.0f / 2835;
@@ -45,7 +45,14 @@ NCAFAST_INLINE vec tanh(vec v) {
   p = p * q - 1.0f / 3;
   p = p * q + 1.0f;
   const vec size = v < 0.0f ? -v : v;
-  return size < 0.3f ? p * v : 1.0f - 2.0f / (exp(v + v) + 1.0f);
+  const vec e = exp(-2.0f * size), large = (1.0f - e) / (1.0f + e);
+  return size < 0.3f ? p * v : (v < 0.0f ? -large : large);
+}
+
+// Its derivative. 1 - tanh(v)^2 would lose the digits of a small one.
+NCAFAST_INLINE vec tanh_slope(vec v) {
+  const vec e = exp(v < 0.0f ? v + v : -2.0f * v), whole = 1.0f + e;
+  return 4.0f * e / (whole * whole);
 }
 
 NCAFAST_INLINE vec sigmoid(vec v) { return 1.0f / (1.0f + exp(-v)); }

@@ -57,6 +57,7 @@ struct Packed {
   const float* taps;      // [taps, F, Cp] depthwise filters
   const float* tap_bias;  // [F, Cp]
   Dense conv;             // dense perception: K = taps * C, N = dense channels
+  const float* centre;    // [Pp] what is taken off the perception before the MLP, zero past P, or null
   Dense hidden[max_hidden_layers];
   LayerNorm norm[max_hidden_layers];  // only under layer norm, as all that belongs to it below
   Dense update;                       // N = C: immutable channels have zero rows
@@ -141,7 +142,8 @@ struct Kernels {
   // first += sum of y - shift, second += sum of (y - shift)(y - shift)^T, upper blocks only.
   void (*moments)(const Job&, const Scratch&, const float* shift, float* first, float* second, const Cell* cells,
                   int32_t count);
-  // grad_x and the filters' sums from dy = matrix y + offset (+ given) at these cells; matrix [Pp, P] is transposed.
+  // grad_x and the filters' sums from dy = matrix (y - centre) + offset (+ given) at these cells; matrix [Pp, P] is
+  // transposed.
   void (*affine)(const Job&, const Scratch&, const Sums&, const float* matrix, const float* offset, const Cell* cells,
                  int32_t count);
   // Clamps values, NaN stays; `inside`, unless null, gets a bit for each whose gradient passes.

@@ -92,8 +92,9 @@ void Engine::normalise(const StepTape& tape) {
   folds.resize(sets);
 #pragma omp parallel for num_threads(threads) schedule(static)
   for (int64_t set = 0; set < sets; ++set) {
-    folds[set] = fold_of_moments(inputs.rule, inputs.parameters.hidden[0], kernels, moments_at(tape, set));
-    weights.pack_hidden(0, folds[set], set);
+    const Moments here = moments_at(tape, set);
+    folds[set] = fold_of_moments(inputs.rule, inputs.parameters.hidden[0], kernels, here);
+    weights.pack_first(folds[set], here.mean, set);
   }
 }
 

@@ -5,11 +5,12 @@
 // mean)^2>.
 //
 // Backward, sums over all cells are needed before the gradient of the perception is known. With da = dL/d(norm output)
-// on the fired cells, s = 1 / sqrt(var + eps), N cells in the set, n = N times the units of a group, E = sum da y^T:
-//   dbeta = sum da,  dgamma = s (w E + (b - mean) dbeta)
+// on the fired cells, s = 1 / sqrt(var + eps), N cells in the set, n = N times the units of a group,
+// E = sum da (y - ym)^T:
+//   dbeta = sum da,  dgamma = s (w E + (m - mean) dbeta)
 //   m1 = sum dbeta gamma / n,  m2 = sum dgamma gamma / n over the group,  k = s (m1 + s m2 (m - mean))
 //   dy = W^T (gamma s da) on fired cells + A (y - ym) + c on every cell,  A = -W^T diag(s^2 m2) W,  c = -W^T k
-//   dW = gamma s E - N k ym^T - N diag(s^2 m2) W G,  db = gamma s dbeta - N k
+//   dW = gamma s E + db ym^T - N diag(s^2 m2) W G,  db = gamma s dbeta - N k
 #include "norm.h"
 
 #include <algorithm>
@@ -77,13 +78,14 @@ NormBack norm_back(const Rule& rule, const Layer<const float>& layer, const Kern
   back.norm_weight.resize(H);
   back.norm_bias.assign(sums, sums + H);
   Floats scaled(round_up(H, 24) * ld), plain(H * Pp);
-  std::vector<double> offset(P, 0.0);
+  std::vector<double> offset(P, 0.0), away(H);
   each_group(rule, [&](int64_t first, int64_t end) {
     const double n = N * static_cast<double>(end - first);
     double m1 = 0.0, m2 = 0.0;
     for (int64_t h = first; h < end; ++h) {
       const double gamma = layer.norm_weight ? layer.norm_weight[h] : 1.0;
-      double inner = (layer.bias[h] - fold.mean[h]) * sums[h];
+      away[h] = layer.bias[h] + mean_of(layer.weight + h * P, moments.mean, P) - fold.mean[h];
+      double inner = away[h] * sums[h];
       for (int64_t i = 0; i < P; ++i) inner += layer.weight[h * P + i] * along[i * Hp + h];
       back.norm_weight[h] = fold.inverse[h] * inner;
       m1 += sums[h] * gamma / n;
@@ -91,12 +93,11 @@ NormBack norm_back(const Rule& rule, const Layer<const float>& layer, const Kern
     }
     for (int64_t h = first; h < end; ++h) {
       const float* w = layer.weight + h * P;
-      const double s = fold.inverse[h], away = layer.bias[h] + mean_of(w, moments.mean, P) - fold.mean[h];
-      const double k = s * (m1 + s * m2 * away);
+      const double s = fold.inverse[h], k = s * (m1 + s * m2 * away[h]);
       back.bias[h] = fold.scale[h] * sums[h] - N * k;
       for (int64_t i = 0; i < P; ++i) {
         back.weight[h * P + i] =
-            fold.scale[h] * along[i * Hp + h] - N * k * moments.mean[i] - N * s * s * m2 * product[h * Pp + i];
+            fold.scale[h] * along[i * Hp + h] + back.bias[h] * moments.mean[i] - N * s * s * m2 * product[h * Pp + i];
         scaled[h * ld + i] = static_cast<float>(-s * s * m2 * w[i]);
         plain[h * Pp + i] = w[i];
         offset[i] -= k * w[i];
@@ -106,11 +107,7 @@ NormBack norm_back(const Rule& rule, const Layer<const float>& layer, const Kern
   back.matrix = Floats(ld * Pp);
   back.offset = Floats(Pp);
   kernels.matmul(P, Pp, H, scaled.data(), 1, ld, plain.data(), Pp, back.matrix.data(), Pp);
-  for (int64_t i = 0; i < P; ++i) {
-    double sum = offset[i];
-    for (int64_t j = 0; j < P; ++j) sum -= static_cast<double>(back.matrix[i * Pp + j]) * moments.mean[j];
-    back.offset[i] = static_cast<float>(sum);
-  }
+  for (int64_t i = 0; i < P; ++i) back.offset[i] = static_cast<float>(offset[i]);
   return back;
 }
 

@@ -36,10 +36,11 @@ Fold fold_of_moments(const Rule& rule, const Layer<const float>& layer, const Ke
 struct NormBack {
   std::vector<double> weight, bias;            // [H, P], [H] gradients of the first hidden layer
   std::vector<double> norm_weight, norm_bias;  // [H] gradients of the norm
-  Floats matrix, offset;                       // [Pp, P] transposed and [Pp]: dL/dy += matrix y + offset on every cell
+  // [Pp, P] transposed and [Pp]: dL/dy += matrix (y - mean) + offset on every cell.
+  Floats matrix, offset;
 };
 
-// `along` [P, Hp] and `sums` [Hp] are the sums of da y^T and da over the set's cells; `cells` their number.
+// `along` [P, Hp] and `sums` [Hp] are the sums of da (y - mean)^T and da over the set's cells; `cells` their number.
 NormBack norm_back(const Rule& rule, const Layer<const float>& layer, const Kernels& kernels, const Moments& moments,
                    const Fold& fold, int64_t cells, const double* along, const double* sums);
 

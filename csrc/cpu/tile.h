@@ -1,5 +1,17 @@
 // The tile kernels: a handful of cells through a whole step, forward and backward, without leaving the cache.
 
+// The perception as the MLP takes it. Past P there is rubbish, of which nothing is taken off.
+static void perceive_centred(const Job& job, const Scratch& s, const Cell* cells, int count, bool slopes) {
+  perceive(job, s, cells, count, slopes);
+  const Packed& p = *job.packed;
+  if (!p.centre) return;
+  const int64_t ldy = perception_stride(p);
+  for (int64_t c = 0; c < p.perception; c += W) {
+    const vec centre = load(p.centre + c);
+    for (int i = 0; i < count; ++i) store(s.perception + i * ldy + c, load(s.perception + i * ldy + c) - centre);
+  }
+}
+
 // The MLP on the perception in scratch; leaves every layer's value, and slopes where backward will ask for them.
 static void run_hidden(const Job& job, const Scratch& s, const Cell* cells, int count, bool slopes) {
   const Packed& p = *job.packed;
@@ -34,7 +46,7 @@ static void run_update(const Job& job, const Scratch& s, int count, float* to) {
 
 static void forward_tile(const Job& job, const Scratch& s, const Cell* cells, int count) {
   const Packed& p = *job.packed;
-  perceive(job, s, cells, count, false);
+  perceive_centred(job, s, cells, count, false);
   run_hidden(job, s, cells, count, false);
   run_update(job, s, count, s.update);
   const int64_t width = round_up(p.channels, W);
@@ -91,7 +103,7 @@ static void delta_through_update(const Job& job, const Scratch& s, int count) {
 static void backward_tile(const Job& job, const Scratch& s, const Sums& sums, const Cell* cells, int count) {
   const Packed& p = *job.packed;
   const bool slopes = !slope_from_value(p.activation);
-  perceive(job, s, cells, count, p.dense && !slope_from_value(p.dense_activation));
+  perceive_centred(job, s, cells, count, p.dense && !slope_from_value(p.dense_activation));
   run_hidden(job, s, cells, count, slopes);
 
   // dL/dd: the gradient of the next state, where an update counts.
@@ -187,7 +199,7 @@ static void affine(const Job& job, const Scratch& s, const Sums& sums, const flo
   const int64_t ldy = perception_stride(p), Pp = round_up(p.perception, W);
   for (int32_t i = 0; i < count; i += tile_cells) {
     const int now = count - i < tile_cells ? count - i : tile_cells;
-    perceive(job, s, cells + i, now, p.dense && !slope_from_value(p.dense_activation));
+    perceive_centred(job, s, cells + i, now, p.dense && !slope_from_value(p.dense_activation));
     gemm<Start::bias>(now, Pp, p.perception, s.perception, ldy, 1, matrix, Pp, offset, s.grad_perception, ldy);
     for (int n = 0; job.given && n < now; ++n) {
       const float* given = job.given + cells[i + n].index * static_cast<int64_t>(p.perception);

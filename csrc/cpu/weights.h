@@ -47,6 +47,7 @@ class PackedWeights {
         parameters_(parameters),
         width_(width),
         taps_(taps),
+        centres_(packed.size()),
         first_(packed.size()) {
     Packed& one = packed.front();
     one.channels = rule.channels;
@@ -75,24 +76,19 @@ class PackedWeights {
 
   int32_t inputs(int layer) const { return layer ? rule_.hidden[layer - 1] : perception_size(rule_); }
 
-  // Packs a hidden layer, its norm folded in (an empty fold: none); the first one for one set.
-  void pack_hidden(int layer, const Fold& fold, int64_t set = 0) {
-    const Layer<const float>& from = parameters_.hidden[layer];
-    const int64_t n = rule_.hidden[layer], k = inputs(layer);
-    Layer1x1& to = layer ? hidden_[layer] : first_[set];
-    allocate(to, k, n);
-    float *forward = to.forward.data(), *backward = to.backward.data(), *bias = to.bias.data();
-    const int64_t np = round_up(n, width_), kp = round_up(k, width_);
-    for (int64_t h = 0; h < n; ++h) {
-      const double scale = fold.scale.empty() ? 1.0 : fold.scale[h];
-      const double shift = fold.scale.empty() ? 0.0 : fold.shift[h];
-      for (int64_t i = 0; i < k; ++i) {
-        const float weight = static_cast<float>(scale * from.weight[h * k + i]);
-        forward[i * np + h] = backward[h * kp + i] = weight;
-      }
-      bias[h] = static_cast<float>(scale * from.bias[h] + shift);
-    }
-    packed[set].hidden[layer] = view(to, k, n);
+  // Packs a hidden layer, its norm folded in (an empty fold: none).
+  void pack_hidden(int layer, const Fold& fold) {
+    packed.front().hidden[layer] = pack_layer(layer, fold, nullptr, layer ? hidden_[layer] : first_.front());
+  }
+
+  // Packs the first hidden layer of a set for a perception of which `mean` [P] is taken off. Where a unit's mean is
+  // large beside its spread, scale * (w y + b) + shift would lose the digits in which the cells differ.
+  void pack_first(const Fold& fold, const float* mean, int64_t set) {
+    Floats& centre = centres_[set];
+    if (!centre.count()) centre = Floats(round_up(inputs(0), width_));
+    std::copy_n(mean, inputs(0), centre.data());
+    packed[set].centre = centre.data();
+    packed[set].hidden[0] = pack_layer(0, fold, mean, first_[set]);
   }
 
   // One for each set of samples that shares a norm's mean and variance (see norm.h), otherwise one for all: they differ
@@ -103,6 +99,26 @@ class PackedWeights {
   struct Layer1x1 {
     Floats forward, bias, backward;
   };
+
+  Dense pack_layer(int layer, const Fold& fold, const float* mean, Layer1x1& to) {
+    const Layer<const float>& from = parameters_.hidden[layer];
+    const int64_t n = rule_.hidden[layer], k = inputs(layer);
+    allocate(to, k, n);
+    float *forward = to.forward.data(), *backward = to.backward.data(), *bias = to.bias.data();
+    const int64_t np = round_up(n, width_), kp = round_up(k, width_);
+    for (int64_t h = 0; h < n; ++h) {
+      const double scale = fold.scale.empty() ? 1.0 : fold.scale[h];
+      const double shift = fold.scale.empty() ? 0.0 : fold.shift[h];
+      double middle = from.bias[h];
+      for (int64_t i = 0; i < k; ++i) {
+        const float weight = static_cast<float>(scale * from.weight[h * k + i]);
+        forward[i * np + h] = backward[h * kp + i] = weight;
+        if (mean) middle += static_cast<double>(from.weight[h * k + i]) * mean[i];
+      }
+      bias[h] = static_cast<float>(scale * middle + shift);
+    }
+    return view(to, k, n);
+  }
 
   void allocate(Layer1x1& to, int64_t k, int64_t n) {
     if (to.forward.count()) return;
@@ -173,6 +189,7 @@ class PackedWeights {
   const Parameters<const float>& parameters_;
   const int64_t width_, taps_;
   Floats filters_, filter_bias_, norms_[max_hidden_layers];
+  std::vector<Floats> centres_;  // of each set
   std::vector<Layer1x1> first_;  // the first hidden layer of each set
   Layer1x1 conv_, hidden_[max_hidden_layers], update_;
 };
