@@ -74,15 +74,16 @@ def _backward(
 
 
 def filled(
-    grads: Gradients, x: Tensor, params: list[Tensor], extra: Tensor | None
+    found: Gradients, x: Tensor, params: list[Tensor], extra: Tensor | None
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     """What a backward operator returns: zeros for a missing gradient, an empty tensor without extra channels."""
 
     def at(grad: Tensor | None, like: Tensor) -> Tensor:
         return like.new_zeros(like.shape) if grad is None else grad
 
-    grad_extra = x.new_zeros(0) if extra is None else at(grads.extra, extra)
-    return grads.x, grad_extra, [at(g, p) for g, p in zip(grads.params, params, strict=True)]
+    grad_x, grad_extra, grads = found  # a plain tuple from somebody else's backend is as good
+    grad_extra = x.new_zeros(0) if extra is None else at(grad_extra, extra)
+    return grad_x, grad_extra, [at(g, p) for g, p in zip(grads, params, strict=True)]
 
 
 def read_plan(*fields: Any) -> Plan:
