@@ -1,7 +1,10 @@
 // Binds the CPU's kernels to Python: pointers come in as integers, the GIL is released, and nothing
 // but the numbers of enums is checked here (ncafast/check.py and ncafast/native.py did).
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
+#include <algorithm>
+#include <array>
 #include <cstdint>
 
 #include "bind_members.h"
@@ -16,6 +19,16 @@ void fire_mask(uintptr_t mask, int64_t first_sample, int64_t batch, int64_t firs
                uint32_t step, uint64_t fire_limit) {
   ncafast::cpu::fire_mask(reinterpret_cast<uint8_t*>(mask), first_sample, batch, first_cell, cells, seed, step,
                           fire_limit);
+}
+
+void fire_masks(uintptr_t mask, int64_t steps, int64_t batch, int64_t first_step, int64_t first_sample, uint64_t seed,
+                uint64_t fire_limit, const std::array<int64_t, 3>& origin, const std::array<int64_t, 3>& size,
+                const std::array<int64_t, 3>& whole) {
+  ncafast::Grid grid{batch, {}, {}, {}};
+  std::copy(size.begin(), size.end(), grid.size);
+  std::copy(whole.begin(), whole.end(), grid.whole);
+  std::copy(origin.begin(), origin.end(), grid.origin);
+  ncafast::cpu::fire_masks(reinterpret_cast<uint8_t*>(mask), steps, seed, first_step, first_sample, fire_limit, grid);
 }
 
 py::tuple philox4x32(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, uint64_t seed) {
@@ -48,6 +61,9 @@ PYBIND11_MODULE(_C, m, py::mod_gil_not_used()) {
   m.def("fire_mask", &fire_mask, py::arg("mask"), py::arg("first_sample"), py::arg("batch"), py::arg("first_cell"),
         py::arg("cells"), py::arg("seed"), py::arg("step"), py::arg("fire_limit"),
         py::call_guard<py::gil_scoped_release>());
+  m.def("fire_masks", &fire_masks, py::arg("mask"), py::arg("steps"), py::arg("batch"), py::arg("first_step"),
+        py::arg("first_sample"), py::arg("seed"), py::arg("fire_limit"), py::arg("origin"), py::arg("size"),
+        py::arg("whole"), py::call_guard<py::gil_scoped_release>());
   m.def("philox4x32", &philox4x32, py::arg("c0"), py::arg("c1"), py::arg("c2"), py::arg("c3"), py::arg("seed"));
   m.def("forward", &forward, py::arg("call"), py::arg("out"), py::arg("history"), py::arg("stats"), py::arg("tape"));
   m.def("backward", &backward, py::arg("call"), py::arg("history"), py::arg("tape"), py::arg("grad_out"),

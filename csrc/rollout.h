@@ -143,6 +143,12 @@ void fire_mask(uint8_t* mask,  // [batch, cells]
                int64_t first_sample, int64_t batch, int64_t first_cell, int64_t cells, uint64_t seed, uint32_t step,
                uint64_t fire_limit);
 
+// Draws the cells of a part of a grid for `steps` steps. Where the part reaches past an edge, its cells are those at the
+// other side.
+void fire_masks(uint8_t* mask,  // [T, batch, *size]
+                int64_t steps, uint64_t seed, int64_t first_step, int64_t first_sample, uint64_t fire_limit,
+                const Grid& grid);
+
 // States between steps are channels last, [B, *S, C]. The tape is what else backward will want of a step (moments
 // of the perception, alive cells, numbers that a clamp lets pass): tape_bytes a step, or null where no backward will
 // follow.

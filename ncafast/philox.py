@@ -70,6 +70,21 @@ def fire_mask(
     return _interleave(even < limit, odd < limit, cells).reshape(batch, 1, *spatial)
 
 
+def fire_mask_at(
+    places: Tensor,  # [N] int64
+    batch: int,
+    limit: int,
+    seed: Tensor,  # [1] int64
+    step: int,
+    first_sample: int,
+) -> Tensor:  # [B, N] bool
+    """What `fire_mask` draws for the cells at these row-major places of a grid; `limit` is the rate's `threshold`."""
+    even, odd = _blocks_at(places >> 2, batch, seed, step, first_sample, STREAM_FIRE)
+    words = torch.stack([even, odd], dim=1)  # [2, 2, B, N]: of place n, word n % 4 counts
+    word = (places & 3).expand(1, batch, -1)
+    return words.flatten(0, 1).gather(0, word)[0] < limit
+
+
 def normal(
     batch: int,
     channels: int,
@@ -145,7 +160,19 @@ def _blocks(
     device: torch.device,
 ) -> tuple[Tensor, Tensor]:  # words 0 and 2, words 1 and 3; both [2, B, ceil(elements / 4)] int64
     """Return the blocks that cover `elements` consecutive numbers of every sample."""
-    block = torch.arange((elements + 3) // 4, device=device)  # [N]
+    return _blocks_at(torch.arange((elements + 3) // 4, device=device), batch, seed, step, first_sample, stream)
+
+
+def _blocks_at(
+    block: Tensor,  # [N] int64
+    batch: int,
+    seed: Tensor,  # [1] int64
+    step: int,
+    first_sample: int,
+    stream: int,
+) -> tuple[Tensor, Tensor]:  # as _blocks
+    """Return these blocks of every sample."""
+    device = block.device
     sample = torch.arange(first_sample, first_sample + batch, device=device)[:, None]  # [B, 1]
     shape = (batch, block.shape[0])
     fourth = ((block >> 32) << 8) | stream

@@ -1,4 +1,6 @@
-// The fire mask on the CPU: which cells of a range update in one step.
+// Fire masks on the CPU: which cells of a range, or of a part of a grid, update.
+#include <algorithm>
+
 #include "philox.h"
 #include "rollout.h"
 
@@ -34,6 +36,27 @@ void fire_mask(uint8_t* mask, int64_t first_sample, int64_t batch, int64_t first
     const int64_t end = run_start + run_cells < end_cell ? run_start + run_cells : end_cell;
     draw_run(mask + sample * cells + (start - first_cell), start, end, static_cast<uint32_t>(first_sample + sample),
              seed, step, fire_limit);
+  }
+}
+
+void fire_masks(uint8_t* mask, int64_t steps, uint64_t seed, int64_t first_step, int64_t first_sample,
+                uint64_t fire_limit, const Grid& grid) {
+  const int64_t *size = grid.size, *whole = grid.whole, *origin = grid.origin;
+  const auto wrapped = [&](int axis, int64_t at) {
+    const int64_t place = (origin[axis] + at) % whole[axis];
+    return place < 0 ? place + whole[axis] : place;
+  };
+  const int64_t rows = size[0] * size[1];
+#pragma omp parallel for schedule(static)
+  for (int64_t task = 0; task < steps * grid.batch * rows; ++task) {
+    const int64_t t = task / rows / grid.batch, sample = task / rows % grid.batch, row = task % rows;
+    const int64_t line = (wrapped(0, row / size[1]) * whole[1] + wrapped(1, row % size[1])) * whole[2];
+    for (int64_t x = 0; x < size[2];) {
+      const int64_t first = wrapped(2, x), cells = std::min(whole[2] - first, size[2] - x);
+      draw_run(mask + task * size[2] + x, line + first, line + first + cells,
+               static_cast<uint32_t>(first_sample + sample), seed, static_cast<uint32_t>(first_step + t), fire_limit);
+      x += cells;
+    }
   }
 }
 

@@ -28,6 +28,7 @@ ORDER = (
     {"rebuild", "tensors"},
     {"checkpoint", "identify"},
     {"checkup", "importing", "info", "utils"},
+    {"volume"},
     {"explanation", "train", "viz"},
     {"bench"},
     {"tasks"},

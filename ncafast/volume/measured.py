@@ -1,0 +1,98 @@
+"""The rule of one step once what it measures on the whole grid is known: cell by cell, the same on every part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ncafast.rule import Rule
+from ncafast.volume import moments
+from ncafast.volume.boxes import Box
+from ncafast.volume.part import extra_of
+from ncafast.volume.reach import MEASURED_NORMS
+
+# parts(halo): the cells of each part in turn with so many cells around it: (x [B, C, *box], box, core).
+Parts = Callable[[Sequence[int]], Iterator[tuple[Tensor, Box, Box]]]
+
+
+@dataclass
+class Plain:
+    """What a step does after its measurements: a rule that measures nothing, with its parameters and extra channels.
+
+    Attributes:
+        stats: batch statistics [2, H], as `backends.plan.Outputs` has them; None under other norms.
+    """
+
+    rule: Rule
+    params: Mapping[str, Tensor]
+    extra: Tensor | None
+    stats: Tensor | None = None
+
+
+class Measured:
+    """Makes a `Plain` step after step. Differentiable in state, parameters and extra.
+
+    Args:
+        rule: what one step does.
+        params: tensors by name.
+        batch: number of samples.
+        whole: cells of the grid per axis.
+        total: adds a tensor over the processes that share the grid; the default is for one process.
+        largest: the same for the largest values.
+    """
+
+    def __init__(
+        self,
+        rule: Rule,
+        params: Mapping[str, Tensor],
+        batch: int,
+        whole: Sequence[int],
+        total: Callable[[Tensor], Tensor] = lambda tensor: tensor,
+        largest: Callable[[Tensor], Tensor] = lambda tensor: tensor,
+    ) -> None:
+        self.rule, self.params, self.batch, self.whole = rule, params, batch, tuple(whole)
+        self.total, self.largest = total, largest
+        self.shift: Tensor | None = None
+
+    def step(self, parts: Parts, extra: Tensor | None) -> Plain:
+        """For the step from the state of these parts, `extra` being that step's channels of the whole grid."""
+        plain = Plain(self.rule, self.params, extra)
+        if self.rule.pooled != "none":
+            plain.rule, plain.extra = self._pooled(parts, extra)
+        if self.rule.norm in MEASURED_NORMS:
+            found = self._moments(parts, plain)
+            plain.rule, plain.params, plain.stats = moments.folded(plain.rule, self.params, found)
+        return plain
+
+    def _pooled(self, parts: Parts, extra: Tensor | None) -> tuple[Rule, Tensor]:
+        found, dtype = None, torch.float32
+        for x, box, core in parts((0,) * self.rule.ndim):
+            part, dtype = moments.pooled_part(x[core.within(box)], self.rule), x.dtype
+            found = part if found is None else moments.joined(self.rule, found, part)
+        assert found is not None
+        reduced = self.largest(found) if self.rule.pooled == "max" else self.total(found)
+        return moments.with_pooled(self.rule, extra, reduced, self.whole, dtype)
+
+    def _moments(self, parts: Parts, plain: Plain) -> moments.Moments:
+        found = None
+        filters = tuple(kernel // 2 for kernel in self.rule.kernel_size)
+        for x, box, core in parts(filters):
+            here = None if plain.extra is None else extra_of(plain.extra, box)
+            if self.shift is None:
+                self.shift = self._agreed(moments.start_shift(x, plain.rule, self.params, here))
+            part = moments.sums(x, core.within(box), plain.rule, self.params, here, self.shift)
+            found = part if found is None else moments.Sums(*(a + b for a, b in zip(found, part, strict=True)))
+        assert found is not None and self.shift is not None
+        first, second = (self.total(tensor) for tensor in found)
+        cells = moments.cells_of_set(self.rule, self.batch, self.whole)
+        measured = moments.moments(moments.Sums(first, second), self.shift, cells)
+        self.shift = measured.mean.detach()
+        return measured
+
+    def _agreed(self, shift: Tensor) -> Tensor:
+        """One shift for all processes: the mean of theirs."""
+        with torch.no_grad():
+            return self.total(shift) / self.total(torch.ones_like(shift[:1, :1]))
