@@ -36,6 +36,18 @@ py::tuple philox4x32(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, uint64_
   return py::make_tuple(out.word[0], out.word[1], out.word[2], out.word[3]);
 }
 
+void sums_of_part(const py::dict& call, const std::array<int64_t, 3>& start, const std::array<int64_t, 3>& stop,
+                  int64_t sets, uintptr_t shift, uintptr_t first, uintptr_t second) {
+  const ncafast::Inputs in = ncafast::read_inputs(call);
+  const int threads = call["threads"].cast<int>();
+  ncafast::Box core{};
+  std::copy(start.begin(), start.end(), core.start);
+  std::copy(stop.begin(), stop.end(), core.stop);
+  const py::gil_scoped_release released;
+  ncafast::cpu::sums_of_part(in, threads, core, sets, reinterpret_cast<const float*>(shift),
+                             reinterpret_cast<double*>(first), reinterpret_cast<double*>(second));
+}
+
 void forward(const py::dict& call, uintptr_t out, uintptr_t history, uintptr_t stats, uintptr_t tape) {
   const ncafast::Inputs in = ncafast::read_inputs(call);
   const int threads = call["threads"].cast<int>();
@@ -68,6 +80,8 @@ PYBIND11_MODULE(_C, m, py::mod_gil_not_used()) {
   m.def("forward", &forward, py::arg("call"), py::arg("out"), py::arg("history"), py::arg("stats"), py::arg("tape"));
   m.def("backward", &backward, py::arg("call"), py::arg("history"), py::arg("tape"), py::arg("grad_out"),
         py::arg("grad_history"));
+  m.def("sums_of_part", &sums_of_part, py::arg("call"), py::arg("start"), py::arg("stop"), py::arg("sets"),
+        py::arg("shift"), py::arg("first"), py::arg("second"));
   m.def("forward_members", &ncafast::forward_members, py::arg("call"));
   m.def("backward_members", &ncafast::backward_members, py::arg("call"));
   m.def("enums", &ncafast::enums);

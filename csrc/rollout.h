@@ -32,6 +32,11 @@ struct Grid {
   int64_t origin[3];  // of this part in the whole grid
 };
 
+// Cells [start, stop) per axis.
+struct Box {
+  int64_t start[3], stop[3];
+};
+
 struct Alive {
   int32_t channel;  // negative: no alive mask
   int32_t pool;     // window, cells per axis
@@ -143,11 +148,18 @@ void fire_mask(uint8_t* mask,  // [batch, cells]
                int64_t first_sample, int64_t batch, int64_t first_cell, int64_t cells, uint64_t seed, uint32_t step,
                uint64_t fire_limit);
 
-// Draws the cells of a part of a grid for `steps` steps. Where the part reaches past an edge, its cells are those at the
-// other side.
+// Draws the cells of a part of a grid for `steps` steps. Where the part reaches past an edge, its cells are those at
+// the other side.
 void fire_masks(uint8_t* mask,  // [T, batch, *size]
                 int64_t steps, uint64_t seed, int64_t first_step, int64_t first_sample, uint64_t fire_limit,
                 const Grid& grid);
+
+// Sums of the perception y of the cells of `core` over the samples of a set: of y - shift, and of its product with its
+// transpose. There is one set, or one per sample. The rule has no measured norm and no pooled channels.
+void sums_of_part(const Inputs& inputs, int threads, const Box& core, int64_t sets,
+                  const float* shift,  // [sets, P]
+                  double* first,       // [sets, P]
+                  double* second);     // [sets, P, P]
 
 // States between steps are channels last, [B, *S, C]. The tape is what else backward will want of a step (moments
 // of the perception, alive cells, numbers that a clamp lets pass): tape_bytes a step, or null where no backward will

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 from ncafast import native
 from ncafast.backends import extra_channels
 from ncafast.backends.fusable import MEASURED_NORMS, can_fuse
-from ncafast.backends.native_call import gradients, inputs
+from ncafast.backends.native_call import gradients, inputs, three_axes
 from ncafast.backends.plan import Call, Gradients, Outputs, Plan
 from ncafast.rule import Rule
 
@@ -86,6 +87,24 @@ def backward(
             grad.zero_()
     folded = None if grad_extra is None or extra is None else extra_channels.folded(grad_extra, extra, x)
     return Gradients(grad_x, folded, grads)
+
+
+def sums_of_part(
+    call: Call,  # of whose rule nothing but the perception counts, which has no pooled channels
+    core: Sequence[slice],
+    shift: Tensor,  # [sets, P] float32; one set, or one per sample
+) -> tuple[Tensor, Tensor]:  # [sets, P] and [sets, P, P] float64
+    """Sums over the cells of a box: of the perception minus `shift`, and of its product with its transpose."""
+    rule = call.rule.replace(norm="none")
+    shapes = rule.param_shapes()
+    params = [p for name, p in zip(call.rule.param_shapes(), call.params, strict=True) if name in shapes]
+    given = inputs(call._replace(rule=rule, params=params)) | {"threads": torch.get_num_threads()}
+    first = shift.new_empty(shift.shape, dtype=torch.float64)
+    second = first.new_empty((*shift.shape, shift.shape[1]))
+    box = [three_axes([place.start for place in core]), three_axes([place.stop for place in core])]
+    box[0][: 3 - len(core)] = [0] * (3 - len(core))
+    module().sums_of_part(given, *box, shift.shape[0], shift.data_ptr(), first.data_ptr(), second.data_ptr())
+    return first, second
 
 
 def module() -> Any:

@@ -89,10 +89,10 @@ class Measured:
         first, second = (self.total(tensor) for tensor in found)
         cells = moments.cells_of_set(self.rule, self.batch, self.whole)
         measured = moments.moments(moments.Sums(first, second), self.shift, cells)
-        self.shift = measured.mean.detach()
+        self.shift = moments.rounded(measured.mean)
         return measured
 
     def _agreed(self, shift: Tensor) -> Tensor:
         """One shift for all processes: the mean of theirs."""
         with torch.no_grad():
-            return self.total(shift) / self.total(torch.ones_like(shift[:1, :1]))
+            return moments.rounded(self.total(shift) / self.total(torch.ones_like(shift[:1, :1])))

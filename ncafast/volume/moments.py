@@ -13,6 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ncafast.backends import cpu
+from ncafast.backends.plan import Call, Plan
 from ncafast.perception import perception
 from ncafast.rule import Rule
 from ncafast.volume.boxes import Place
@@ -43,10 +45,12 @@ def sums(
     rule: Rule,
     params: Mapping[str, Tensor],
     extra: Tensor | None,
-    shift: Tensor,  # [sets, P] float64, near the mean, so that no digits are lost
+    shift: Tensor,  # [sets, P] `rounded`, near the mean, so that no digits are lost
 ) -> Sums:
     """The sums of a part's perception, differentiable in x, the filters and extra."""
-    needed = {name: p for name, p in params.items() if name in rule.param_shapes()}
+    needed = {name: params[name] for name in rule.param_shapes()}
+    if native := _native(x, core, rule, needed, extra, shift):
+        return native
     seen = perception(x, rule, needed, extra=extra)[core].flatten(2)  # [B, P, N]
     seen = seen - shift.to(seen.dtype)[..., None]
     if rule.norm == "batch":
@@ -57,15 +61,40 @@ def sums(
     return Sums(first, second)
 
 
+def _native(
+    x: Tensor, core: Place, rule: Rule, params: Mapping[str, Tensor], extra: Tensor | None, shift: Tensor
+) -> Sums | None:
+    """The sums by the CPU's kernels, where they can and no gradient is wanted."""
+    tensors = [x, *params.values(), *([] if extra is None else [extra])]
+    if cpu.unavailable() or cpu.can_run(rule, x) or any(tensor.dtype != torch.float32 for tensor in tensors):
+        return None
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+        return None
+    box = [place for place in core if isinstance(place, slice)]
+    values, more = [p.contiguous() for p in params.values()], None if extra is None else extra.contiguous()
+    call = Call(rule, x.contiguous(), values, more, None, x.new_zeros(1, dtype=torch.int64), _ONE_STEP)
+    return Sums(*cpu.sums_of_part(call, box, shift.float().contiguous()))
+
+
+_ONE_STEP = Plan(1, 0, 0, 0, 0, "ieee")
 _CHUNK = 4096  # cells; with 2^12 terms float32 sums are as exact as their terms to 1e-6 at worst
 
 
 def start_shift(x: Tensor, rule: Rule, params: Mapping[str, Tensor], extra: Tensor | None) -> Tensor:
-    """A shift for the first `sums` of a rollout: the mean over any part of the grid, [sets, P]."""
+    """A shift for the first `sums` of a rollout: the mean over some cells of a part, [sets, P] float64."""
     with torch.no_grad():
-        seen = perception(x, rule, params, extra=extra).double().flatten(2)
-        mean = seen.mean(2)
-        return mean.mean(0, keepdim=True) if rule.norm == "batch" else mean
+        some = slice(0, _ROWS)  # along the first axis
+        extra = extra if extra is None or extra.shape[2] == 1 else extra[:, :, some]
+        mean = perception(x[:, :, some], rule, params, extra=extra).flatten(2).mean(2)
+        return rounded(mean.mean(0, keepdim=True) if rule.norm == "batch" else mean)
+
+
+def rounded(shift: Tensor) -> Tensor:
+    """A shift as float64 numbers that float32 holds too, so that states of both are moved by the same."""
+    return shift.detach().float().double()
+
+
+_ROWS = 16  # more than filters reach
 
 
 def moments(total: Sums, shift: Tensor, cells: int) -> Moments:

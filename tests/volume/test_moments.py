@@ -1,0 +1,39 @@
+"""Sums of the perception over a part by the CPU's kernels, against PyTorch in float64."""
+
+import pytest
+import torch
+from parity import make_extra, make_params, make_state
+
+from ncafast import Rule
+from ncafast.backends import cpu
+from ncafast.volume import moments
+from ncafast.volume.boxes import Box
+
+RULES = {
+    "batch": (Rule(channels=5, norm="batch", padding="reflect"), (30, 41)),
+    "group, extra": (Rule(channels=6, norm="group", extra=2, filter_bias=True, norm_groups=4), (17, 23)),
+    "instance 3-D": (Rule(channels=3, ndim=3, norm="instance", kernel_size=(3, 5, 7), num_filters=3), (9, 8, 20)),
+    "batch 1-D, dense": (Rule(channels=4, ndim=1, perception="dense", dense_channels=18, norm="batch"), (500,)),
+}
+
+
+@pytest.mark.skipif(cpu.unavailable() is not None, reason="needs the C++ extension")
+@pytest.mark.parametrize("name", RULES)
+def test_native_sums_are_those_of_float64(name):
+    rule, size = RULES[name]
+    x, params = make_state(rule, size, torch.float32, 2, seed=1) + 5.0, make_params(rule, torch.float32, seed=2)
+    extra = make_extra(rule, size, torch.float32, seed=3)
+    outer = Box((0,) * rule.ndim, size)
+    core = Box((2,) * rule.ndim, tuple(n - 1 for n in size))
+
+    def sums(cast):
+        own = {name: cast(p) for name, p in params.items()}
+        more = None if extra is None else cast(extra)
+        return moments.sums(cast(x), core.within(outer), rule, own, more, shift)
+
+    shift = moments.start_shift(x, rule, params, extra)
+    ours, exact = sums(torch.Tensor.float), sums(torch.Tensor.double)
+    assert ours.first.dtype == torch.float64
+    for found, want in zip(ours, exact, strict=True):
+        torch.testing.assert_close(found, want, rtol=0, atol=2e-6 * exact.second.abs().max().item())
+    assert torch.equal(ours.second, ours.second.transpose(1, 2))
