@@ -31,6 +31,7 @@ if SLOW and BACKEND == "triton":
     import interpreter
 
     interpreter.round_to_nearest()
+    interpreter.quicken()
 
 # Besides the common table: several chunks of the perception, and of the first layer's gradient.
 CASES["chunks"] = (Rule(channels=20, hidden=(24,), num_filters=4, filter_bias=True, padding="circular"), (3, 4))

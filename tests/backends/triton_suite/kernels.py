@@ -17,6 +17,10 @@ from ncafast.backends.triton_kernels.bundles import Reach
 from ncafast.backends.triton_kernels.rollout import Rollout
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+if DEVICE == "cpu":
+    import interpreter
+
+    interpreter.quicken()
 
 
 @pytest.mark.parametrize(

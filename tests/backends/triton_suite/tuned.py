@@ -18,6 +18,10 @@ from ncafast.backends.triton_kernels import sizes
 from ncafast.backends.triton_kernels.rollout import Rollout
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+if DEVICE == "cpu":
+    import interpreter
+
+    interpreter.quicken()
 
 
 @pytest.fixture(autouse=True)
