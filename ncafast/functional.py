@@ -68,6 +68,7 @@ def rollout(
     Raises:
         TypeError, ValueError: a wrong argument; the message names it and says what is allowed.
         RuntimeError: the backend asked for cannot run this.
+        MemoryError: it needs more bytes than are free; the message says how many, and what would fit.
     """
     refuse_unknown("rollout", unknown, OPTIONS)
     options = Options(first_step, first_sample, seed, fire_mask, extra, states, memory, backend, film=film)

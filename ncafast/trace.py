@@ -11,14 +11,15 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from ncafast import backends, check, members, ops
+from ncafast import backends, check, footprint, members, ops
 from ncafast.backends.precision import precision as default_precision
 from ncafast.film import with_film
+from ncafast.footprint import kept_states, require_memory
 from ncafast.half import widened
 from ncafast.rule import Rule
 
 States = Literal["all"] | int | None
-Memory = Literal["states", "sqrt"] | int
+Memory = footprint.Memory
 
 
 class Options(NamedTuple):
@@ -87,10 +88,15 @@ def _trace(x: Tensor, rule: Rule, params: Mapping[str, Tensor], steps: int, opti
     rounding = precision or default_precision(x)
     name = backends.choose(rule, x, backend, rounding)
     _refuse_forward_mode(x, values, extra)
-    every, kept = _kept(steps, states, memory, _needs_grad(x, values, extra))
+    own = check.per_sample(rule, params)
+    asked, training = 0 if states is None else 1 if states == "all" else states, _needs_grad(x, values, extra)
+    every, kept = kept_states(steps, asked, memory, training)
+    if not (torch.compiler.is_compiling() or torch.jit.is_tracing()):
+        where = "members" if own else name  # which run a few at a time
+        require_memory(rule, x, steps, memory, gradients=training, asked=asked, kept=kept, backend=where)
     plan = (steps, first_step, first_sample, every, kept, rounding)
     drawn = _drawn(seed, x, _is_random(rule, fire_mask))
-    if check.per_sample(rule, params):
+    if own:
         done = members.per_sample(rule, x, values, extra, fire_mask, drawn, name, *plan)
     else:
         done = ops.rollout(x, values, extra, fire_mask, drawn, rule.to_json(), name, *plan)
@@ -117,32 +123,6 @@ def _quiet_tracing() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
         yield
-
-
-def _kept(steps: int, states: States, memory: Memory, training: bool) -> tuple[int, int]:
-    """(every, kept): which states the operator returns, for backward, for the caller, or for both."""
-    asked = 0 if states is None else 1 if states == "all" else states
-    asked = 0 if asked > steps else asked  # no state is ever due
-    needed = 0
-    if training:
-        needed = 1 if memory == "states" else _root(steps) if memory == "sqrt" else memory
-        if needed >= steps:  # one segment: backward needs no state beside those that the caller asks for
-            needed = asked or max(steps, 1)
-    every, rest = asked, needed
-    while rest:  # greatest common divisor, spelled out: torch.compile cannot trace math.gcd on symbolic sizes
-        every, rest = rest, every % rest
-    if every == 0:
-        return 0, 0
-    # The last state is returned in any case; among the kept ones it is only wanted by the caller.
-    return every, steps // every if asked else max(steps - 1, 0) // every
-
-
-def _root(steps: int) -> int:
-    """floor(sqrt(steps)), at least 1; a loop for the same reason."""
-    root = 1
-    while (root + 1) * (root + 1) <= steps:
-        root += 1
-    return root
 
 
 def _needs_grad(x: Tensor, params: list[Tensor], extra: Tensor | None) -> bool:

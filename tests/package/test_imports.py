@@ -11,13 +11,13 @@ ROOT = Path(ncafast.__file__).parent
 
 # Every module by its first name inside the package; each line may import the lines above it, and itself.
 ORDER = (
-    {"half", "interrupt", "keywords", "measuring", "user_class", "values"},
+    {"free_memory", "half", "interrupt", "keywords", "measuring", "user_class", "values"},
     {"alive"},
     {"rule", "filters", "philox", "files"},
     {"native", "flops"},
     {"check"},
     {"backends"},
-    {"film", "ops", "perception"},
+    {"film", "footprint", "ops", "perception"},
     {"members"},
     {"trace"},
     {"functional"},
