@@ -24,6 +24,7 @@ from setuptools.command.build_ext import build_ext
 
 sys.path.insert(0, str(Path("csrc").resolve()))  # pip keeps the folder of setup.py off the path
 import nvcc  # noqa: E402
+import objects  # noqa: E402
 
 MSVC = ["/O2", "/std:c++17", "/EHsc", "/we4062"]  # the last one: as -Werror=switch
 UNIX = ["-O3", "-g0", "-std=c++17", "-fvisibility=hidden", "-Werror=switch"]  # every case of an enum is there
@@ -69,6 +70,8 @@ class BuildNative(build_ext):
         try:
             with kept_stderr(printed):
                 openmp = self.configure(ext)
+                if self.compiler.compiler_type == "unix":
+                    ext.extra_objects, ext.sources = [str(made) for made in self.compile_cpu(ext)], []
                 super().build_extension(ext)
         except Exception as error:  # a compiler can fail in more ways than can be listed
             self.give_up(ext, self.failure(error, "\n".join(printed).strip()))
@@ -91,17 +94,27 @@ class BuildNative(build_ext):
             self.cuda["nvcc_version"] = first_line([compiler, "--version"], contains="release")
             self.cuda["architectures"] = wanted = nvcc.architectures(compiler)
             host = os.environ.get("CXX")
-            objects = nvcc.compile_all(compiler, wanted, Path("build", "cuda"), host)
-            objects += self.compile_binding(ext)
+            parts = nvcc.compile_all(compiler, wanted, Path("build", "cuda"), host)
+            parts += self.compile_binding(ext)
             made = Path(self.get_ext_fullpath(ext.name))
             made.parent.mkdir(parents=True, exist_ok=True)
-            nvcc.link(compiler, objects, made, host)
+            nvcc.link(compiler, parts, made, host)
         except nvcc.Unavailable as error:
             self.cuda["reason"] = str(error)
             if "nvcc_version" in self.cuda:  # there was an attempt
                 print(f"\nWARNING: ncafast is installed without its CUDA kernels.\n{error}\n", file=sys.stderr)
         else:
             self.cuda["built"] = True
+
+    def compile_cpu(self, ext: Extension) -> list[Path]:
+        """Compile the sources of the CPU's kernels and their binding."""
+        import pybind11
+
+        include = [f"-I{folder}" for folder in [*ext.include_dirs, *self.include_dirs]]
+        command = [*self.compiler.compiler_so_cxx, *ext.extra_compile_args, *include]
+        versions = f"{self.compiler_version()}, Python {sys.version}, pybind11 {pybind11.__version__}"
+        ours = [Path("csrc"), Path("csrc", "cpu")]
+        return objects.compiled(list(map(Path, ext.sources)), command, ours, Path("build", "cpu"), versions)
 
     def compile_binding(self, ext: Extension) -> list[Path]:
         """Compile what stands between Python and the kernels."""
@@ -111,12 +124,12 @@ class BuildNative(build_ext):
         include_dirs = [*ext.include_dirs, pybind11.get_include(), *self.include_dirs]
         try:
             with kept_stderr(printed):
-                objects = self.compiler.compile(
+                parts = self.compiler.compile(
                     ext.sources, output_dir=self.build_temp, include_dirs=include_dirs, extra_postargs=UNIX
                 )
         except Exception as error:  # a compiler can fail in more ways than can be listed
             raise nvcc.Unavailable("\n".join([str(error), *printed]).strip()) from error
-        return [Path(name) for name in objects]
+        return [Path(name) for name in parts]
 
     def configure(self, ext: Extension) -> bool:
         """Set flags and include paths for the compiler at hand; return whether it has OpenMP."""
@@ -158,9 +171,10 @@ class BuildNative(build_ext):
         command = self.compiler_command()
         if self.compiler.compiler_type == "unix" and shutil.which(command) is None:
             return f"no C++ compiler was found (there is no {command})"
-        said = next((line.strip() for line in printed.splitlines() if "error" in line.lower()), "")
+        all_said = "\n".join(text for text in (str(error), printed) if text)
+        said = next((line.strip() for line in all_said.splitlines() if "error" in line.lower()), "")
         first = f"the C++ compiler {command} failed" + (f": {said}" if said else "")
-        return "\n".join(text for text in (first, str(error), printed) if text)
+        return f"{first}\n{all_said}"
 
     def compiler_command(self) -> str:
         """The C++ compiler as it is called."""
