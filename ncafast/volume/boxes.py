@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from types import EllipsisType
 from typing import NamedTuple
@@ -61,6 +62,17 @@ def runs(box: Box, whole: Sequence[int]) -> list[list[tuple[slice, slice]]]:
     return found
 
 
+def tiles(whole: Sequence[int], tile: Sequence[int]) -> list[Box]:
+    """Boxes that cover a grid, row-major, of almost equal sizes that are nowhere larger than `tile`."""
+    axes = []
+    for size, cells in zip(whole, tile, strict=True):
+        count = -(-size // cells)
+        edges = [size * number // count for number in range(count + 1)]
+        axes.append(list(itertools.pairwise(edges)))
+    corners = itertools.product(*axes)
+    return [Box(tuple(lo for lo, _ in corner), tuple(hi for _, hi in corner)) for corner in corners]
+
+
 def read(x: Tensor, box: Box) -> Tensor:
     """The cells of a box of x [..., *S], differentiable."""
     axes, whole = len(box.start), x.shape[-len(box.start) :]
@@ -69,3 +81,11 @@ def read(x: Tensor, box: Box) -> Tensor:
         parts = [x.narrow(dim, cells.start, cells.stop - cells.start) for cells, _ in pairs]
         x = parts[0] if len(parts) == 1 else torch.cat(parts, dim)
     return x
+
+
+def add(total: Tensor, box: Box, part: Tensor) -> None:
+    """Add a part [..., *box] to the cells of its box of total [..., *S], the transpose of `read`."""
+    for pieces in itertools.product(*runs(box, total.shape[-len(box.start) :])):
+        place: Place = (..., *(cells for cells, _ in pieces))
+        own: Place = (..., *(cells for _, cells in pieces))
+        total[place] += part[own].to(total)

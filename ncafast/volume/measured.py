@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -30,6 +32,22 @@ class Plain:
     params: Mapping[str, Tensor]
     extra: Tensor | None
     stats: Tensor | None = None
+
+
+class Found(NamedTuple):
+    """What a step reads of the whole grid: pooled channels [B, Q], and the perception's moments."""
+
+    pooled: Tensor | None
+    moments: moments.Moments | None
+
+
+def plain(rule: Rule, params: Mapping[str, Tensor], found: Found, extra: Tensor | None) -> Plain:
+    """A step that measures nothing, `extra` being its channels of the whole grid or of a part. Differentiable."""
+    rule, extra = moments.with_pooled(rule, extra, found.pooled)
+    if found.moments is None:
+        return Plain(rule, params, extra)
+    rule, params, stats = moments.folded(rule, params, found.moments)
+    return Plain(rule, params, extra, stats)
 
 
 class Measured:
@@ -59,31 +77,32 @@ class Measured:
 
     def step(self, parts: Parts, extra: Tensor | None) -> Plain:
         """For the step from the state of these parts, `extra` being that step's channels of the whole grid."""
-        plain = Plain(self.rule, self.params, extra)
-        if self.rule.pooled != "none":
-            plain.rule, plain.extra = self._pooled(parts, extra)
-        if self.rule.norm in MEASURED_NORMS:
-            found = self._moments(parts, plain)
-            plain.rule, plain.params, plain.stats = moments.folded(plain.rule, self.params, found)
-        return plain
+        return plain(self.rule, self.params, self.measure(parts, extra), extra)
 
-    def _pooled(self, parts: Parts, extra: Tensor | None) -> tuple[Rule, Tensor]:
+    def measure(self, parts: Parts, extra: Tensor | None) -> Found:
+        """What `plain` makes such a step of."""
+        pooled = None if self.rule.pooled == "none" else self._pooled(parts)
+        return Found(pooled, self._moments(parts, extra, pooled) if self.rule.norm in MEASURED_NORMS else None)
+
+    def _pooled(self, parts: Parts) -> Tensor:
         found, dtype = None, torch.float32
         for x, box, core in parts((0,) * self.rule.ndim):
             part, dtype = moments.pooled_part(x[core.within(box)], self.rule), x.dtype
             found = part if found is None else moments.joined(self.rule, found, part)
         assert found is not None
-        reduced = self.largest(found) if self.rule.pooled == "max" else self.total(found)
-        return moments.with_pooled(self.rule, extra, reduced, self.whole, dtype)
+        if self.rule.pooled == "max":
+            return self.largest(found)
+        return (self.total(found) / math.prod(self.whole)).to(dtype)
 
-    def _moments(self, parts: Parts, plain: Plain) -> moments.Moments:
+    def _moments(self, parts: Parts, extra: Tensor | None, pooled: Tensor | None) -> moments.Moments:
         found = None
         filters = tuple(kernel // 2 for kernel in self.rule.kernel_size)
         for x, box, core in parts(filters):
-            here = None if plain.extra is None else extra_of(plain.extra, box)
+            here = None if extra is None else extra_of(extra, box)
+            rule, here = moments.with_pooled(self.rule, here, pooled)
             if self.shift is None:
-                self.shift = self._agreed(moments.start_shift(x, plain.rule, self.params, here))
-            part = moments.sums(x, core.within(box), plain.rule, self.params, here, self.shift)
+                self.shift = self._agreed(moments.start_shift(x, rule, self.params, here))
+            part = moments.sums(x, core.within(box), rule, self.params, here, self.shift)
             found = part if found is None else moments.Sums(*(a + b for a, b in zip(found, part, strict=True)))
         assert found is not None and self.shift is not None
         first, second = (self.total(tensor) for tensor in found)

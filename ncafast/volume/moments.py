@@ -152,12 +152,11 @@ def joined(rule: Rule, a: Tensor, b: Tensor) -> Tensor:
 def with_pooled(
     rule: Rule,
     extra: Tensor | None,  # [B or 1, E, *(S or 1)]
-    found: Tensor,  # [B, Q] the `pooled_part` of all cells
-    whole: Sequence[int],
-    dtype: torch.dtype,
-) -> tuple[Rule, Tensor]:
+    pooled: Tensor | None,  # [B, Q]; None where the rule has none
+) -> tuple[Rule, Tensor | None]:
     """The rule without pooled channels, and extra channels of which they are the last."""
-    pooled = (found if rule.pooled == "max" else found / math.prod(whole)).to(dtype)
+    if pooled is None:
+        return rule, extra
     pooled = pooled.reshape(*pooled.shape, *[1] * rule.ndim)
     if extra is not None:
         batch, size = max(pooled.shape[0], extra.shape[0]), extra.shape[2:]

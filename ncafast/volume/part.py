@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from ncafast.rule import Rule
-from ncafast.trace import Memory, Options, trace
+from ncafast.trace import Memory, Options, Trace, trace
 from ncafast.volume.boxes import Box, read
 from ncafast.volume.masks import fire_masks
 
@@ -29,10 +29,27 @@ def steps_of_part(
     backend: str | None = None,
 ) -> Tensor:  # [B, C, *core]
     """The core's state after some steps. Differentiable in x, every parameter and extra."""
-    masks = fire_masks(rule, box, whole, x.shape[0], steps, seed, first_step=first_step, first_sample=first_sample)
     here = None if extra is None else extra_of(extra, box)
-    options = Options(first_step, first_sample, seed, masks, here, None, memory, backend)
-    return trace(x, rule, params, steps, options).out[core.within(box)]
+    options = Options(first_step, first_sample, seed, None, here, None, memory, backend)
+    return trace_of_box(x, box, whole, rule, params, steps, options).out[core.within(box)]
+
+
+def trace_of_box(
+    x: Tensor,  # [B, C, *box]
+    box: Box,
+    whole: Sequence[int],
+    rule: Rule,
+    params: Mapping[str, Tensor],
+    steps: int,
+    options: Options,  # with a seed [1] and the box's own extra channels
+) -> Trace:
+    """A rollout of a box as if it were all, but for the fire masks: they are those of the whole grid there."""
+    seed, first_step, first_sample = options.seed, options.first_step, options.first_sample
+    assert isinstance(seed, Tensor)
+    if box != Box((0,) * len(whole), tuple(whole)):  # a backend draws those of a whole grid itself
+        masks = fire_masks(rule, box, whole, x.shape[0], steps, seed, first_step=first_step, first_sample=first_sample)
+        options = options._replace(fire_mask=masks)
+    return trace(x, rule, params, steps, options)
 
 
 def extra_of(extra: Tensor, box: Box) -> Tensor:
