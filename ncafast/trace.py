@@ -95,7 +95,7 @@ def _trace(x: Tensor, rule: Rule, params: Mapping[str, Tensor], steps: int, opti
         where = "members" if own else name  # which run a few at a time
         require_memory(rule, x, steps, memory, gradients=training, asked=asked, kept=kept, backend=where)
     plan = (steps, first_step, first_sample, every, kept, rounding)
-    drawn = _drawn(seed, x, _is_random(rule, fire_mask))
+    drawn = drawn_seed(seed, x.device, is_random(rule, fire_mask))
     if own:
         done = members.per_sample(rule, x, values, extra, fire_mask, drawn, name, *plan)
     else:
@@ -140,14 +140,15 @@ def _refuse_forward_mode(x: Tensor, params: list[Tensor], extra: Tensor | None) 
         raise NotImplementedError("rollout has no forward-mode derivative (jvp); use backward() or torch.autograd.grad")
 
 
-def _is_random(rule: Rule, fire_mask: Tensor | None) -> bool:
+def is_random(rule: Rule, fire_mask: Tensor | None) -> bool:
+    """Whether a rollout draws random numbers."""
     return (fire_mask is None and rule.fire_rate < 1.0) or rule.noise != "none" or rule.hidden_dropout > 0.0
 
 
-def _drawn(seed: int | Tensor | None, x: Tensor, random: bool) -> Tensor:
+def drawn_seed(seed: int | Tensor | None, device: torch.device, random: bool) -> Tensor:
     """[1] int64: the given seed, a fresh one, or zeros where nothing is drawn."""
     if seed is not None:
-        return seed_tensor(check.check_seed(seed), x.device)
+        return seed_tensor(check.check_seed(seed), device)
     if not random:
-        return torch.zeros(1, dtype=torch.int64, device=x.device)
-    return torch.randint(-(2**63), 2**63 - 1, (1,), dtype=torch.int64, device=x.device)
+        return torch.zeros(1, dtype=torch.int64, device=device)
+    return torch.randint(-(2**63), 2**63 - 1, (1,), dtype=torch.int64, device=device)
