@@ -52,7 +52,8 @@ def compiled(
 def _run_ninja(file: Path, command: Sequence[str], objects: Mapping[Path, Path]) -> None:
     """Compile all that compiles. An object gets its name when it is complete."""
     words = " ".join(_escaped(shlex.quote(word)) for word in command)
-    lines = ["rule compile", f"  command = {words} -c $in -o $out.part && mv $out.part $out", "  description = $in"]
+    lines = [f"builddir = {_path(file.parent)}", "rule compile", "  description = $in"]
+    lines += [f"  command = {words} -c $in -o $out.part && mv $out.part $out"]
     lines += [f"build {_path(to)}: compile {_path(source)}" for source, to in objects.items()]
     file.write_text("\n".join(lines) + "\n")
     done = subprocess.run(

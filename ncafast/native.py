@@ -18,6 +18,7 @@ from typing import Any
 import torch  # before the extension, so that both use the one OpenMP runtime that torch ships
 from torch import Tensor
 
+from ncafast.compiling import constant_result
 from ncafast.philox import check_counter, threshold
 
 
@@ -50,7 +51,7 @@ def load() -> ModuleType | None:
     return _module
 
 
-@torch.compiler.assume_constant_result  # torch.compile traces the choice of a backend, which asks for it
+@constant_result  # torch.compile traces the choice of a backend, which asks for it
 def reason() -> str | None:
     """Return why the extension is missing, the compiler's message where there is one, or None."""
     if _module is not None:
@@ -66,7 +67,7 @@ def load_cuda() -> ModuleType | None:
     return _cuda_module
 
 
-@torch.compiler.assume_constant_result
+@constant_result
 def cuda_reason() -> str | None:
     """Return why the CUDA kernels are missing, the compiler's message where there is one, or None."""
     if _cuda_module is not None:

@@ -21,6 +21,7 @@ from ncafast.backends.plan import Call, Gradients, Outputs, Plan
 from ncafast.backends.precision import precision as default_precision
 from ncafast.backends.protocol import Backend
 from ncafast.backends.registry import names
+from ncafast.compiling import constant_result
 from ncafast.rule import Rule
 
 __all__ = [
@@ -139,7 +140,7 @@ def _reason(name: str, rule: Rule, x: Tensor, rounding: str) -> str | None:
     return _unavailable(name) or get(name).can_run(rule, x, rounding)
 
 
-@torch.compiler.assume_constant_result
+@constant_result
 def _unavailable(name: str) -> str | None:
     """Why this machine cannot run a backend. torch.compile asks once, since finding modules cannot be traced."""
     return get(name).unavailable()
@@ -149,7 +150,7 @@ def _distrust(name: str, rule: Rule, x: Tensor, rounding: str, may_check: bool) 
     return _verdict_against(name, rule, x.device, rounding, x.dtype, may_check)
 
 
-@torch.compiler.assume_constant_result
+@constant_result
 def _verdict_against(
     name: str, rule: Rule, device: torch.device, rounding: str, dtype: torch.dtype, may_check: bool
 ) -> str | None:

@@ -21,6 +21,7 @@ from ncafast.backends.fusable import can_fuse, cpu_only
 from ncafast.backends.native_call import STATES, gradients, inputs, rule_numbers, three_axes
 from ncafast.backends.plan import Call, Gradients, Outputs, Plan
 from ncafast.backends.precision import PRECISIONS, precision
+from ncafast.compiling import constant_result
 from ncafast.half import wide, widened
 from ncafast.rule import Rule
 
@@ -135,7 +136,7 @@ def _module() -> Any:
     return module
 
 
-@torch.compiler.assume_constant_result
+@constant_result
 def _refusal(rule: Rule, size: tuple[int, ...], state: int, device: int, rounding: str) -> str | None:
     """Why no kernel takes this rule with such states in this precision."""
     return _asked(rule, size, state, device, rounding)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ncafast.compiling import constant_result
 from ncafast.half import HALF
 
 PRECISIONS = ("ieee", "tf32", "tf32x3", "bf16")
@@ -60,7 +61,7 @@ def precision(x: Tensor | None = None, *, linear: bool = False) -> str:
     return _eager(linear)
 
 
-@torch.compiler.assume_constant_result
+@constant_result
 def _eager(linear: bool) -> str:
     """What torch's own layers do. torch.compile asks while it traces."""
     cudnn: Any = torch.backends.cudnn

@@ -10,10 +10,9 @@ import warnings
 from importlib import metadata
 from typing import Any, NamedTuple
 
-import torch
-
 from ncafast.backends import cpu, cuda, reference, triton
 from ncafast.backends.protocol import ATTRIBUTES, FUNCTIONS, Backend
+from ncafast.compiling import constant_result
 
 GROUP = "ncafast.backends"
 _FUSED: dict[str, Backend] = {"cuda": cuda, "triton": triton, "cpu": cpu}  # fastest first
@@ -56,7 +55,7 @@ loaded: dict[str, Backend] = {}  # in the order of the automatic choice; empty b
 _plugins: dict[str, Plugin] = {}
 
 
-@torch.compiler.assume_constant_result  # torch.compile cannot trace a look at installed packages
+@constant_result  # torch.compile cannot trace a look at installed packages
 def names() -> tuple[str, ...]:
     """All backends, in the order in which the automatic choice tries them."""
     if not loaded:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from ncafast.compiling import constant_result
 from ncafast.layers.calls import note_global_hooks
 from ncafast.layers.settings import Activation, Conv, Layers, Norm
 from ncafast.rule import MAX_KERNEL, PADDINGS, Rule
@@ -38,7 +39,7 @@ _compiled = _Compiled()
 _names: dict[Rule | str, str] = {}
 
 
-@torch.compiler.assume_constant_result
+@constant_result
 def _name(rule: str, probability: str, layers: tuple[Layers]) -> str:
     """Where in `_compiled` the rule is: a constant for torch.compile, which cannot trace how a Rule is built. It guards
     the arguments where they are read. (A NamedTuple that is no element of a tuple arrives empty.)"""
