@@ -1,7 +1,6 @@
 """Rollouts on grids that are larger than memory or than one device, with the numbers and masks of the whole grid."""
 
 from ncafast.volume.plan import PassPlan
-from ncafast.volume.spilled import rollout_spilled
 from ncafast.volume.tiles import plan_tiled, rollout_tiled
 
-__all__ = ["PassPlan", "plan_tiled", "rollout_spilled", "rollout_tiled"]
+__all__ = ["PassPlan", "plan_tiled", "rollout_tiled"]

@@ -11,8 +11,8 @@ from torch import Tensor
 from ncafast.rule import Rule
 from ncafast.volume.choose import choose
 from ncafast.volume.job import checked
-from ncafast.volume.run_tiles import Passes
 from ncafast.volume.plan import PassPlan
+from ncafast.volume.run_tiles import Passes
 
 
 def rollout_tiled(
