@@ -59,7 +59,7 @@ class Measured:
         batch: number of samples.
         whole: cells of the grid per axis.
         total: adds a tensor over the processes that share the grid; the default is for one process.
-        largest: the same for the largest values.
+        largest: the same for the largest values, which needs no gradient.
     """
 
     def __init__(
@@ -91,8 +91,17 @@ class Measured:
             found = part if found is None else moments.joined(self.rule, found, part)
         assert found is not None
         if self.rule.pooled == "max":
-            return self.largest(found)
+            return self._largest(found, parts)
         return (self.total(found) / math.prod(self.whole)).to(dtype)
+
+    def _largest(self, found: Tensor, parts: Parts) -> Tensor:
+        largest = self.largest(found.detach())
+        if not found.requires_grad:
+            return largest
+        holders = torch.zeros(())
+        for x, box, core in parts((0,) * self.rule.ndim):
+            holders = holders + moments.holders(x[core.within(box)], self.rule, largest)
+        return moments.shared_by(largest, self.total(holders))
 
     def _moments(self, parts: Parts, extra: Tensor | None, pooled: Tensor | None) -> moments.Moments:
         found = None

@@ -149,6 +149,23 @@ def joined(rule: Rule, a: Tensor, b: Tensor) -> Tensor:
     return torch.maximum(a, b) if rule.pooled == "max" else a + b
 
 
+def holders(x: Tensor, rule: Rule, largest: Tensor) -> Tensor:
+    """Of the cells whose pooled channels have the largest value [B, Q]: their sum and number, [2, B, Q] in float64.
+
+    Differentiable; those of several parts are added.
+    """
+    lo, hi = rule.pooled_range
+    own = x[:, lo:hi].flatten(2).double()
+    held = own == largest[..., None]
+    return torch.stack((own.where(held, 0.0).sum(2), held.sum(2)))
+
+
+def shared_by(largest: Tensor, held: Tensor) -> Tensor:
+    """The largest values, with a gradient that all cells which hold one share, as of torch.amax on the whole grid."""
+    mean = held[0] / held[1]
+    return largest + (mean - mean.detach()).to(largest.dtype)
+
+
 def with_pooled(
     rule: Rule,
     extra: Tensor | None,  # [B or 1, E, *(S or 1)]

@@ -22,5 +22,6 @@ RULES = {
     "running": (Rule(channels=4, norm="running", hidden=(8,)), (11, 10)),
     "pooled mean": (Rule(channels=4, pooled="mean", hidden=(8,)), (11, 10)),
     "pooled max, batch": (Rule(channels=4, pooled="max", pooled_channels=(1, 3), norm="batch", hidden=(8,)), (11, 10)),
+    "pooled max of many": (Rule(channels=4, pooled="max", clamp=(-0.3, 0.3), hidden=(8,)), (11, 10)),  # equal cells
     "clamp": (Rule(channels=4, clamp=(-0.5, 0.8), mutable=(1, 4), restore=(2, 3), hidden=(8,)), (11, 10)),
 }  # fmt: skip
