@@ -47,12 +47,14 @@ def knows(module: nn.Module) -> bool:
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
-    """The module inside torch.compile's, DataParallel's and DistributedDataParallel's wrappers."""
+    """The module inside torch.compile's, DataParallel's and DistributedDataParallel's wrappers, or that was sharded."""
     while True:
         if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
             module = module.module
         elif type(module).__name__ == "OptimizedModule" and isinstance(module._orig_mod, nn.Module):
             module = module._orig_mod
+        elif isinstance(whole := getattr(type(module), "_whole", None), nn.Module):
+            module = whole
         else:
             return module
 

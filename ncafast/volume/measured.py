@@ -105,7 +105,7 @@ class Measured:
 
     def _moments(self, parts: Parts, extra: Tensor | None, pooled: Tensor | None) -> moments.Moments:
         found = None
-        filters = tuple(kernel // 2 for kernel in self.rule.kernel_size)
+        filters = tuple(kernel // 2 * self.rule.has_filters for kernel in self.rule.kernel_size)
         for x, box, core in parts(filters):
             here = None if extra is None else extra_of(extra, box)
             rule, here = moments.with_pooled(self.rule, here, pooled)

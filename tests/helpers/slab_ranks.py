@@ -1,0 +1,86 @@
+"""One of four processes that hold slabs of grids: runs all cases and leaves its results in a file."""
+
+from __future__ import annotations
+
+import os
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from slab_cases import CASES, WRONG, module, module_inputs, slab_results
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import Shard, distribute_tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from ncafast import checkpoint
+from ncafast.volume import slabs
+from ncafast.volume.dtensor import rollout_dtensor
+from ncafast.volume.slab_module import gather, scatter, shard
+
+
+def said(rank, group, **changes):
+    """The error of a call in which one rank differs."""
+    case = CASES["zeros"]
+    try:
+        slab_results(case, rank, group, **changes)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def on_a_mesh(folder):
+    """A module on a mesh of 2 batches x 2 slabs, under DDP, and a DTensor."""
+    mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("ddp", "domain"))
+    nca, (x, weight) = module(), module_inputs()
+    batch = mesh.get_local_rank("ddp")
+    mine = scatter(x[2 * batch :][:2] if mesh.get_local_rank("domain") == 0 else None, mesh, sizes=(5, 4))
+    model = DistributedDataParallel(shard(nca, mesh), process_group=mesh.get_group("ddp"))
+    out = model(mine, 3, seed=5)
+    (out * weight[2 * batch :][:2].split((5, 4), 2)[mesh.get_local_rank("domain")]).sum().backward()
+    if dist.get_rank() == 0:
+        checkpoint.save(folder / "sharded.safetensors", model)
+    placed = distribute_tensor(x, mesh, [Shard(0), Shard(3)])
+    placed = rollout_dtensor(placed, nca.eval().rule, nca.params(), 3, seed=5)
+    return {
+        "out": gather(out, mesh), "gradients": {name: p.grad for name, p in nca.named_parameters()},
+        "state": nca.state_dict(), "placed": placed.full_tensor().detach(),
+    }  # fmt: skip
+
+
+def lost(rank, group):
+    """What a rank says when another one dies in the middle of a rollout."""
+    calls, whole = [], slabs.trace
+
+    def dying(*arguments):
+        calls.append(1)
+        if rank == 2 and len(calls) == 3:
+            os._exit(1)
+        return whole(*arguments)
+
+    slabs.trace = dying
+    return said(rank, group, steps=50)
+
+
+def main():
+    folder, rank = Path(sys.argv[1]), int(sys.argv[2])
+    store = f"file://{folder / 'store'}"
+    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=4, timeout=timedelta(seconds=60))
+    groups = {size: dist.new_group(list(range(size))) for size in (1, 2, 3)}
+    results = {}
+    for name, case in CASES.items():
+        if rank < len(case.sizes):
+            results[name] = slab_results(case, rank, groups[len(case.sizes)])
+    results["again"] = slab_results(CASES["float32, batch"], rank, groups[2]) if rank < 2 else None
+    results["mesh"] = on_a_mesh(folder)
+    if rank < 3:
+        results["wrong"] = {name: said(rank, groups[3], **changes(rank)) for name, (changes, _) in WRONG.items()}
+    torch.save(results, folder / f"rank_{rank}.pt")
+    if rank < 3:
+        (folder / f"lost_{rank}").write_text(lost(rank, groups[3]))
+    os._exit(0)  # a group that has lost a rank cannot be taken down
+
+
+if __name__ == "__main__":
+    main()
