@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ncafast.perception import perception
 from ncafast.rule import Rule
 from ncafast.trace import Memory, Options, Trace
 from ncafast.volume import boxes, moments
@@ -121,19 +122,24 @@ class Passes:
     ) -> None:
         """From those of the mean m and covariance G of N perceptions y: m = sum y / N, G = sum (y - m)(y - m)^T / N.
 
-        That m is in G too adds nothing, since y - m is 0 on the average.
+        So dL/dy = (dL/dm + (dL/dG + dL/dG^T)(y - m)) / N. That m is in G too adds nothing: y - m is 0 on the average.
         """
         assert shared.found.moments is not None
-        mean = shared.found.moments.mean.detach()
+        mean = shared.found.moments.mean.detach()[..., None]
         cells = moments.cells_of_set(self.rule, x.shape[0], self.whole)
-        grads = [shared.sums[name] / cells for name in ("mean", "covariance")]
+        linear = (shared.sums["covariance"] + shared.sums["covariance"].transpose(1, 2)) / cells
+        constant = shared.sums["mean"][..., None] / cells
         filters = tuple(kernel // 2 for kernel in self.rule.kernel_size)
         for part, box, core in self.parts(x, filters, release):
             with torch.enable_grad():
                 leaves = shared.with_part(part, self._extra_of(extra, box), total)
                 rule, more = moments.with_pooled(self.rule, leaves.extra, leaves.found.pooled)
-                outputs = moments.sums(leaves.x, core.within(box), rule, leaves.params, more, mean)
-            leaves.backward(outputs, grads, box, total)
+                seen = perception(leaves.x, rule, leaves.params, extra=more)
+            own = seen.detach()[core.within(box)]
+            grad = torch.zeros_like(seen)
+            passed = linear.to(seen) @ (own.flatten(2) - mean.to(seen)) + constant.to(seen)
+            grad[core.within(box)] = passed.reshape(own.shape)
+            leaves.backward([seen], [grad], box, total)
 
     def _pooled_backward(
         self, x: Tensor, pooled: Tensor, grad: Tensor, total: Tensor, release: Callable[[], None]

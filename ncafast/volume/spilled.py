@@ -23,7 +23,6 @@ from ncafast.volume.through import run
 OVERHEAD = 1.25  # most cells computed per cell of the grid by the default steps_per_pass
 
 
-@torch.compiler.disable
 def rollout_spilled(
     x: Tensor,  # [B, C, *S]
     rule: Rule,
