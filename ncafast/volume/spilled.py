@@ -15,7 +15,7 @@ from ncafast.rule import Rule
 from ncafast.trace import Memory, Options, Trace, drawn_seed, is_random, trace
 from ncafast.values import shown
 from ncafast.volume.boxes import Box, tiles
-from ncafast.volume.passes import Passes
+from ncafast.volume.training import TrainingPasses
 from ncafast.volume.reach import needs_whole_grid, reach, refusal
 from ncafast.volume.slots import Spill
 from ncafast.volume.through import run
@@ -99,7 +99,9 @@ def spilled_trace(x: Tensor, rule: Rule, params: Mapping[str, Tensor], steps: in
     _refuse(rule, params, cores)
     per_pass = _per_pass(cut.steps_per_pass, rule, steps, cores)
     seed = drawn_seed(options.seed, device, is_random(rule, None))
-    passes = Passes(rule, steps, per_pass, whole, cores, seed, first_step, first_sample, memory, options.backend)
+    passes = TrainingPasses(
+        rule, steps, per_pass, whole, cores, seed, first_step, first_sample, memory, options.backend
+    )
     values = [params[name] for name in rule.param_shapes()]
     if torch.is_autocast_enabled(device.type):  # as in an ordinary rollout
         x, *values = (widened(tensor) for tensor in (x, *values))

@@ -11,12 +11,12 @@ from torch.autograd.function import once_differentiable
 
 from ncafast.half import wide
 from ncafast.volume.gradients import Gradients
-from ncafast.volume.passes import Passes
+from ncafast.volume.training import TrainingPasses
 from ncafast.volume.slots import Slots, Spill
 
 
 def run(
-    passes: Passes,
+    passes: TrainingPasses,
     spill: Spill,
     x: Tensor,  # [B, C, *S]
     values: Sequence[Tensor],  # the parameters in the rule's order
@@ -31,7 +31,7 @@ def run(
 class _Through(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, passes: Passes, spill: Spill, training: bool, x: Tensor, extra: Tensor | None, *values: Tensor
+        ctx: Any, passes: TrainingPasses, spill: Spill, training: bool, x: Tensor, extra: Tensor | None, *values: Tensor
     ) -> tuple[Tensor, Tensor]:
         params = dict(zip(passes.rule.param_shapes(), values, strict=True))
         last = len(passes.starts) - 1

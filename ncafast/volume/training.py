@@ -1,4 +1,4 @@
-"""Forward and backward over passes of a few steps each, tile by tile."""
+"""Passes of a few steps each over the tiles of a grid, forward and backward."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Params = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Passes:
+class TrainingPasses:
     """How a rollout is cut in space and in steps, and its options.
 
     Attributes:
