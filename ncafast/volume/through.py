@@ -11,8 +11,8 @@ from torch.autograd.function import once_differentiable
 
 from ncafast.half import wide
 from ncafast.volume.gradients import Gradients
-from ncafast.volume.training import TrainingPasses
 from ncafast.volume.slots import Slots, Spill
+from ncafast.volume.training import TrainingPasses
 
 
 def run(

@@ -31,11 +31,12 @@ class TrainingPasses:
         per_pass: steps of a pass, which start from a state that is kept.
         whole: cells of the grid per axis.
         tiles: boxes that cover it; a single one is the whole grid.
+        sweep: the same, and so small that perceptions of one in plain PyTorch fit into memory.
         seed: [1] int64, on the device that computes.
         first_step: absolute index of the first step.
         first_sample: absolute index of the first sample.
         memory: what backward keeps of the steps of one tile.
-        backend: name of a backend, or None.
+        backend: name of the backend.
     """
 
     rule: Rule
@@ -43,11 +44,12 @@ class TrainingPasses:
     per_pass: int
     whole: tuple[int, ...]
     tiles: Sequence[Box]
+    sweep: Sequence[Box]
     seed: Tensor
     first_step: int
     first_sample: int
     memory: Memory
-    backend: str | None
+    backend: str
 
     @property
     def measures(self) -> bool:
@@ -81,7 +83,7 @@ class TrainingPasses:
         """
         found, here, stats = Found(None, None), self.extra_at(start, extra), None
         if self.measures:
-            found = measured.measure(lambda halo: self.parts(x, halo, release), here)
+            found = measured.measure(lambda halo: self.parts(x, halo, release, self.sweep), here)
         for part, box, core in self.parts(x, self._halo(start), release):
             step = plain(self.rule, params, found, self._extra_of(here, box))
             done = self._run(start, part, box, step.rule, step.params, step.extra)
@@ -130,7 +132,7 @@ class TrainingPasses:
         linear = (shared.sums["covariance"] + shared.sums["covariance"].transpose(1, 2)) / cells
         constant = shared.sums["mean"][..., None] / cells
         filters = tuple(kernel // 2 for kernel in self.rule.kernel_size)
-        for part, box, core in self.parts(x, filters, release):
+        for part, box, core in self.parts(x, filters, release, self.sweep):
             with torch.enable_grad():
                 leaves = shared.with_part(part, self._extra_of(extra, box), total)
                 rule, more = moments.with_pooled(self.rule, leaves.extra, leaves.found.pooled)
@@ -158,9 +160,11 @@ class TrainingPasses:
         for part, box, _ in self.parts(x, none, release):
             boxes.add(total[:, lo:hi], box, holds(part) * (share / holders))
 
-    def parts(self, x: Tensor, halo: Sequence[int], release: Callable[[], None]) -> Iterator[tuple[Tensor, Box, Box]]:
+    def parts(
+        self, x: Tensor, halo: Sequence[int], release: Callable[[], None], cores: Sequence[Box] = ()
+    ) -> Iterator[tuple[Tensor, Box, Box]]:
         """Each tile with the cells around it, on the device that computes: (x [B, C, *box], box, its own box)."""
-        for core in self.tiles:
+        for core in cores or self.tiles:
             box = boxes.grown(core, self.whole, halo, self.rule.padding == "circular")
             yield boxes.read(x, box).to(self.seed.device), box, core
             release()
