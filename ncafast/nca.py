@@ -11,17 +11,23 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ncafast import check
-from ncafast import filters as _filters
+from ncafast.fixed_filters import fixed_filters, fixed_sizes, is_learned, per_channel
 from ncafast.keywords import options_of, refuse_unknown
 from ncafast.layers import Dense, Layers, check_call, derive, follow, norm, norm_layer, norm_tensors
 from ncafast.perception import perception
-from ncafast.rule import MAX_KERNEL, Alive, Rule, layer_name
+from ncafast.rule import Alive, Rule, layer_name
 from ncafast.trace import Memory, Options, States, trace
 from ncafast.values import flag, shown, whole
+
+DEFAULT_STEPS = 32
+_SHOWN = ("channels", "hidden", "num_filters", "kernel_size", "fire_rate")
 
 
 class NCA(nn.Module):
     """A neural cellular automaton: `nca(x, steps=32)` runs a whole rollout as one operator.
+
+    Cells fire at random in evaluation too, as in the originals of most automata; `fire_in_eval=False` lets every cell
+    update there.
 
     Parameters by name: perceive.weight [F, C, *k], perceive.bias [F, C], hidden.weight [H, P], hidden.bias [H],
     norm.weight [H], norm.bias [H], update.weight [M, H], update.bias [M]; fixed filters are a buffer. `norm` is the
@@ -47,6 +53,7 @@ class NCA(nn.Module):
         update_bias: whether the last layer has a bias.
         alive: (channel, threshold) for a mask before and after the update, an `Alive` for finer choices, or None.
         zero_init: start the last layer at zero, so that the untrained automaton stands still.
+        steps: of a call that names none, such as in a torch.nn.Sequential.
         **rule_fields: any other field of `Rule`, such as step_size, extra, norm_groups, noise.
 
     Raises:
@@ -72,6 +79,7 @@ class NCA(nn.Module):
         update_bias: bool = False,
         alive: tuple[int, float] | Alive | None = None,
         zero_init: bool = True,
+        steps: int = DEFAULT_STEPS,
         **rule_fields: Any,
     ) -> None:
         refuse_unknown("NCA", rule_fields, _ARGUMENTS)
@@ -83,9 +91,9 @@ class NCA(nn.Module):
                 raise ValueError(
                     "filters= goes with perception='depthwise' only; NCA.from_rule takes a tensor for others"
                 )
-        elif not _is_learned(filters):
-            fixed = _fixed_filters(filters, plain.ndim)
-            num_filters, kernel_size = _fixed_sizes(filters, fixed, plain.ndim, num_filters, kernel_size)
+        elif not is_learned(filters):
+            fixed = fixed_filters(filters, plain.ndim)
+            num_filters, kernel_size = fixed_sizes(filters, fixed, plain.ndim, num_filters, kernel_size)
         mutable = rule_fields.pop("mutable", None)
         if whole("immutable", immutable, 0, plain.channels - 1):
             if mutable is not None:
@@ -113,7 +121,7 @@ class NCA(nn.Module):
             **rule_fields,
         )
         super().__init__()
-        self._build(rule, fixed, zero_init)
+        self._build(rule, fixed, zero_init, steps)
 
     @classmethod
     def from_rule(
@@ -122,33 +130,35 @@ class NCA(nn.Module):
         *,
         filters: str | Sequence[str] | Tensor = "learned",
         zero_init: bool = True,
+        steps: int = DEFAULT_STEPS,
     ) -> NCA:
         """An NCA of exactly this rule. `filters` as in the constructor: learned, or fixed ones of the rule's shape."""
         if not isinstance(rule, Rule):
             raise TypeError(f"rule must be an ncafast.Rule, got {type(rule).__name__}")
         flag("zero_init", zero_init)
-        fixed = None if _is_learned(filters) or not rule.has_filters else _fixed_filters(filters, rule.ndim)
+        fixed = None if is_learned(filters) or not rule.has_filters else fixed_filters(filters, rule.ndim)
         nca = cls.__new__(cls)
         nn.Module.__init__(nca)
-        nca._build(rule, fixed, zero_init)
+        nca._build(rule, fixed, zero_init, steps)
         return nca
 
     @classmethod
-    def from_config(cls, rule: str, fixed_filters: bool) -> NCA:
+    def from_config(cls, rule: str, fixed_filters: bool, steps: int = DEFAULT_STEPS) -> NCA:
         """The NCA that `config` describes; a fixed filter's values come with the state_dict."""
         parsed = Rule.from_json(rule)
         fixed = torch.zeros(parsed.param_shapes()["perceive.weight"]) if fixed_filters else "learned"
-        return cls.from_rule(parsed, filters=fixed)
+        return cls.from_rule(parsed, filters=fixed, steps=steps)
 
     def config(self) -> dict[str, Any]:
         """What `from_config` needs to build this module again, as plain data."""
         fixed = any(name == "perceive.weight" for name, _ in self.named_buffers())
-        return {"rule": self.rule.to_json(), "fixed_filters": fixed}
+        config = {"rule": self.rule.to_json(), "fixed_filters": fixed}
+        return config if self.steps == DEFAULT_STEPS else config | {"steps": self.steps}  # earlier versions have none
 
     def forward(
         self,
         x: Tensor,  # [B, C, *S]
-        steps: int = 32,
+        steps: int | None = None,
         *,
         seed: int | Tensor | None = None,
         fire_mask: Tensor | None = None,  # [T, B or 1, 1, *S]
@@ -161,8 +171,9 @@ class NCA(nn.Module):
         film: tuple[Tensor, Tensor] | None = None,  # [B, H] each
         **unknown: NoReturn,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Run `steps` steps from x. Arguments, result and errors as in `ncafast.rollout`."""
+        """Run `steps` steps from x, or the constructor's. Arguments, result and errors as in `ncafast.rollout`."""
         refuse_unknown("NCA.forward", unknown, _OPTIONS)
+        steps = self.steps if steps is None else steps
         rule = self._present_rule()
         options = Options(first_step, first_sample, seed, fire_mask, extra, states, memory, backend, film=film)
         done = trace(x, rule, self._tensors(rule), steps, options)
@@ -202,10 +213,11 @@ class NCA(nn.Module):
         return getattr(getattr(self, module), leaf)  # type: ignore[no-any-return]
 
     def extra_repr(self) -> str:
-        """The rule's fields that differ from the defaults."""
-        plain = Rule()
-        shown = ((name, getattr(self.rule, name)) for name in self.rule.__dataclass_fields__)
-        return ", ".join(f"{name}={value!r}" for name, value in shown if value != getattr(plain, name))
+        """What every reader asks for, and fields of the rule that differ from the defaults."""
+        rule, plain = self.rule, Rule()
+        fields = {name: getattr(rule, name) for name in rule.__dataclass_fields__}
+        found = {name: value for name, value in fields.items() if name in _SHOWN or value != getattr(plain, name)}
+        return ", ".join(f"{name}={value!r}" for name, value in (found | {"steps": self.steps}).items())
 
     def _present_rule(self) -> Rule:
         """The rule in the present mode of the module and its norms: running statistics are batch statistics first."""
@@ -243,7 +255,8 @@ class NCA(nn.Module):
             found[name] = holder.weight.new_zeros(shape) if tensor is None else tensor  # a bias that was taken out
         return found
 
-    def _build(self, rule: Rule, fixed: Tensor | None, zero_init: bool) -> None:
+    def _build(self, rule: Rule, fixed: Tensor | None, zero_init: bool, steps: int) -> None:
+        self.steps = check.check_count("steps", steps)
         self._rule, self._eval_rule = rule, rule.for_eval()
         for name, shape in rule.param_shapes().items():
             module, leaf = name.rsplit(".", 1)
@@ -253,7 +266,7 @@ class NCA(nn.Module):
                 self.add_module(module, nn.Module())
             holder = getattr(self, module)
             if name == "perceive.weight" and fixed is not None:
-                holder.register_buffer(leaf, _per_channel(fixed, shape))
+                holder.register_buffer(leaf, per_channel(fixed, shape))
             else:
                 holder.register_parameter(leaf, nn.Parameter(torch.empty(shape)))
             if name.endswith(".bias") and module.startswith("hidden") and rule.norm != "none":
@@ -283,62 +296,6 @@ def _holder(name: str, module: Any, *kinds: type[nn.Module]) -> Dense:
 
 _OPTIONS = options_of(NCA.forward, 2)
 _ARGUMENTS = tuple(dict.fromkeys((*options_of(NCA.__init__, 1), *options_of(Rule, 0))))
-
-
-def _is_learned(filters: str | Sequence[str] | Tensor) -> bool:
-    return isinstance(filters, str) and filters == "learned"
-
-
-def _fixed_filters(filters: str | Sequence[str] | Tensor, ndim: int) -> Tensor:
-    if isinstance(filters, Tensor):
-        return _given_filters(filters, ndim)
-    names = [filters] if isinstance(filters, str) else list(filters) if isinstance(filters, Sequence) else [None]
-    if not all(isinstance(name, str) for name in names):
-        raise TypeError(f"filters must be 'learned', one or several names, or a tensor, got {shown(filters)}")
-    if not names:
-        raise ValueError(f"filters={shown(filters)} names no filter; for none give filters='learned', num_filters=0")
-    return _filters.bank(names, ndim)
-
-
-def _given_filters(filters: Tensor, ndim: int) -> Tensor:
-    check.check_dense("filters", filters)
-    sizes = list(filters.shape)
-    if filters.dim() not in (ndim + 1, ndim + 2):
-        raise ValueError(f"filters has shape {sizes}; allowed is [F, *k] or [F, C, *k] with {ndim}-D k")
-    if any(size % 2 == 0 or size > MAX_KERNEL for size in sizes[-ndim:]) or not sizes[0]:
-        raise ValueError(f"filters has shape {sizes}; F must be at least 1, and k odd, 1 to {MAX_KERNEL} per axis")
-    if filters.is_complex():
-        raise TypeError(f"filters must be real, got {filters.dtype}")
-    values = filters.detach().float()
-    if not (values.is_meta or values.isfinite().all()):
-        raise ValueError("filters has values that are not finite in float32")
-    return values
-
-
-def _fixed_sizes(
-    filters: str | Sequence[str] | Tensor,
-    fixed: Tensor,  # [F, *k] or [F, C, *k]
-    ndim: int,
-    num_filters: int | None,
-    kernel_size: int | Sequence[int] | None,
-) -> tuple[int, tuple[int, ...]]:
-    """Number and size of fixed filters; num_filters and kernel_size must agree with them if they are given."""
-    number, size = fixed.shape[0], tuple(fixed.shape[-ndim:])
-    spelled = "a tensor" if isinstance(filters, Tensor) else shown(filters)
-    if num_filters is not None and num_filters != number:
-        raise ValueError(f"num_filters={shown(num_filters)} does not fit filters={spelled}, which are {number}")
-    if kernel_size is not None and Rule(ndim=ndim, kernel_size=kernel_size).kernel_size != size:  # type: ignore[arg-type]
-        raise ValueError(f"kernel_size={shown(kernel_size)} does not fit filters={spelled}, which are of size {size}")
-    return number, size
-
-
-def _per_channel(fixed: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """[F, *k] or [F, C, *k] -> [F, C, *k], a copy."""
-    full = fixed if fixed.dim() == len(shape) else fixed[:, None]
-    try:
-        return full.expand(shape).clone()
-    except RuntimeError:
-        raise ValueError(f"filters has shape {list(fixed.shape)}, the rule needs {list(shape)}") from None
 
 
 def _fan_in(rule: Rule, module: str, weight_shape: tuple[int, ...]) -> int:

@@ -27,6 +27,10 @@ class Settled(NamedTuple):
     converged: bool
     """Whether that is below the tolerance; False if max_steps came first."""
 
+    def __repr__(self) -> str:
+        how = "converged" if self.converged else "not converged"
+        return f"Settled({how} after {self.steps} steps, change {self.change:.3g}, state {list(self.state.shape)})"
+
     @property
     def rests(self) -> bool:
         """The earlier name of `converged`."""

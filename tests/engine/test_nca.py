@@ -160,11 +160,25 @@ def test_options_reach_the_rule():
         extra=1,
         kernel_size=5,
     )
-    assert "channels=8" in repr(nca) and "fire_rate" not in repr(nca)
+    first = "channels=8, num_filters=2, kernel_size=(5, 5), extra=1, hidden=(16, 4), fire_rate=0.5, step_size=0.5"
+    assert first in repr(nca) and "padding" not in repr(nca) and "steps=32" in repr(nca)
     with pytest.raises(TypeError, match="NCA has no option 'stepsize'"):
         NCA(8, stepsize=1)
     with pytest.raises(ValueError, match="not both"):
         NCA(8, immutable=3, mutable=(0, 3))
+
+
+def test_steps_of_a_call_that_names_none():
+    nca, x = NCA(4, 8, steps=3, zero_init=False), torch.rand(2, 4, 6, 5)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        found = torch.nn.Sequential(nca, torch.nn.Flatten())(x)
+        torch.manual_seed(1)
+        assert torch.equal(found, nca(x, 3).flatten(1))
+    assert "steps=3" in repr(nca) and NCA.from_config(**nca.config()).steps == 3
+    assert "steps" not in NCA(4).config()  # a file that earlier versions read
+    with pytest.raises(ValueError, match="steps"):
+        NCA(4, steps=-1)
 
 
 def test_from_rule():

@@ -100,3 +100,9 @@ def test_nothing_to_look_at_is_named() -> None:
         ncafast.settle(x[:0], rule, params)
     with pytest.raises(ValueError, match=r"has no channel at channels=slice\(99, None, None\)"):
         ncafast.settle(x, rule, params, channels=slice(99, None))
+
+
+def test_it_is_printed_in_one_line():
+    nca = ncafast.NCA(4, 8)  # which stands still
+    found = repr(ncafast.settle(torch.rand(2, 4, 5, 6), nca.rule, nca.params()))
+    assert found == "Settled(converged after 1 steps, change 0, state [2, 4, 5, 6])"

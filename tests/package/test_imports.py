@@ -17,7 +17,7 @@ ORDER = (
     {"native", "flops"},
     {"check"},
     {"backends"},
-    {"film", "footprint", "ops", "perception"},
+    {"film", "fixed_filters", "footprint", "ops", "perception"},
     {"members"},
     {"trace"},
     {"functional"},
