@@ -28,7 +28,7 @@ interrupt.hold()  # until `main` begins
 
 WRONG_USAGE = 2
 
-_EXPECTED = (ValueError, TypeError, OSError, RuntimeError)  # their messages are for people
+_EXPECTED = (ValueError, TypeError, OSError, RuntimeError, MemoryError)  # their messages are for people
 
 
 class _Usage(Exception):

@@ -38,7 +38,7 @@ def parse_size(text: str) -> int:
     found = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([KMGT]I?)?B?\s*", text.upper())
     size = int(float(found[1]) * _UNITS[found[2] or ""]) if found else 0
     if size < 1:
-        raise ValueError(f"{text!r} is no size of memory; give one such as 6GB, 512MB or 1.5GiB")
+        raise ValueError(f"memory_limit={text!r} is not allowed; give a size such as 6GB, 512MB or 1.5GiB")
     return size
 
 
@@ -89,6 +89,13 @@ def free_memory(device: torch.device) -> Free | None:
         return None
     ways = (_system(), *_cgroups(), _address_space(), _own(_resident()))
     return min(filter(None, ways), default=None)
+
+
+def require(count: int, doing: str, device: torch.device | None = None) -> None:
+    """Raise MemoryError, one line, if something needs more bytes than are free."""
+    free = free_memory(device or torch.device("cpu"))
+    if free is not None and count > free.bytes:
+        raise MemoryError(f"{doing} needs {size_text(count)}, and {size_text(free.bytes)} is {free.by}")
 
 
 def _cuda(device: torch.device) -> Free | None:

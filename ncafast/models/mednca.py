@@ -141,12 +141,14 @@ class MedNCA(Rebuildable):
         where: dict[str, Any] = {"first_step": first_step, "fire_mask": coarse_mask}
         coarse = run_level(self.model1, torch.cat((shrunk, hidden), 1), self.steps[0], **where, **options)
 
-        hidden = coarse.state[:, self.image_channels :]
-        hidden = F.interpolate(hidden, size=image.shape[2:], mode="bilinear")
+        # What is enlarged lives no longer than it takes to put it beside the image.
+        enlarged = F.interpolate(coarse.state[:, self.image_channels :], size=image.shape[2:], mode="bilinear")
+        state = torch.cat((image, enlarged), 1)
+        del enlarged
         read = slice(self.image_channels, self.image_channels + self.classes)
         where = {"first_step": first_step + self.steps[0], "fire_mask": fine_mask}
         where |= {"last_steps": last_steps, "read": read}
-        fine = run_level(self.model2, torch.cat((image, hidden), 1), self.steps[1], **where, **options)
+        fine = run_level(self.model2, state, self.steps[1], **where, **options)
 
         logits = fine.state[:, read]
         if last_steps:

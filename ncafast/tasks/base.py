@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from ncafast import checkpoint
+from ncafast.free_memory import limited_by_options
 from ncafast.tasks.report import Report
 from ncafast.train import Job, Result, run
 from ncafast.train.context import Report as EpochReport
@@ -176,6 +177,7 @@ def check(task: Task[Any], options: Any) -> None:
     task.check(options)
 
 
+@limited_by_options
 def train(task: Task[Any], options: Any) -> Result:
     """Train as configured, or continue the run in the folder `options.output`.
 
@@ -219,6 +221,7 @@ def load(task: Task[S], path: Path, device: torch.device) -> Trained[S]:
         raise ValueError(f"{path}: is corrupt ({reason(error)}); give another checkpoint or train again") from error
 
 
+@limited_by_options
 def evaluate(task: Task[Any], options: Any) -> Report:
     """Score a trained model; print the table, and write the files of `task.evaluation_files` to `options.output`.
 
@@ -235,6 +238,7 @@ def evaluate(task: Task[Any], options: Any) -> Report:
     return report
 
 
+@limited_by_options
 def predict(task: Task[Any], options: Any) -> Any:
     """Run a trained model on the files of `options.input`, and write what it finds to `options.output`.
 
@@ -246,6 +250,7 @@ def predict(task: Task[Any], options: Any) -> Any:
     return task.predict(load(task, options.model, resolve_device(options.device)), files, options)
 
 
+@limited_by_options
 def animate(task: Task[Any], options: Any) -> Path:
     """Write an animation to `options.output`, a .gif or .mp4 file, and return that path.
 

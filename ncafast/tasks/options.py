@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from ncafast.memory_option import MemoryLimit
 from ncafast.utils.outputs import beside
 from ncafast.utils.renamed import Renamed
 
@@ -22,7 +23,7 @@ class Progress:
 
 
 @dataclass
-class Runtime(Renamed):
+class Runtime(Renamed, MemoryLimit):
     """Which trained model is run, and how.
 
     Derived classes have a field `output`. If it begins with `<model>/`, the results lie beside the model, and a number

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ncafast.memory_option import MemoryLimit
 from ncafast.utils.option_checks import Range, check_options, refused
 from ncafast.utils.outputs import check_folder
 from ncafast.utils.renamed import Renamed
@@ -14,7 +15,7 @@ Schedule = Literal["constant", "step", "multistep", "exponential", "cosine"]
 
 
 @dataclass
-class BaseSettings(Renamed):
+class BaseSettings(Renamed, MemoryLimit):
     """What every training takes. A task's options inherit from `Settings`, or from this class where they leave open
     what that one decides."""
 

@@ -102,7 +102,9 @@ def test_sizes_are_read(text, size):
 
 @pytest.mark.parametrize("text", ["", "much", "0", "-3GB", "GB", "1.2.3MB", "5 XB"])
 def test_what_is_no_size_is_refused(text):
-    with pytest.raises(ValueError, match=f"^{re.escape(repr(text))} is no size of memory; give one such as 6GB"):
+    with pytest.raises(
+        ValueError, match=f"^memory_limit={re.escape(repr(text))} is not allowed; give a size such as 6GB"
+    ):
         free.parse_size(text)
 
 

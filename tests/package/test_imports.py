@@ -11,7 +11,7 @@ ROOT = Path(ncafast.__file__).parent
 
 # Every module by its first name inside the package; each line may import the lines above it, and itself.
 ORDER = (
-    {"compiling", "free_memory", "half", "interrupt", "keywords", "measuring", "user_class", "values"},
+    {"compiling", "free_memory", "half", "interrupt", "keywords", "measuring", "memory_option", "user_class", "values"},
     {"alive"},
     {"rule", "filters", "philox", "files"},
     {"native", "flops"},
@@ -29,7 +29,7 @@ ORDER = (
     {"checkpoint", "identify"},
     {"checkup", "importing", "info", "utils"},
     {"volume"},
-    {"explanation", "train", "viz"},
+    {"explanation", "nifti", "train", "viz"},
     {"bench"},
     {"tasks"},
     {"commands"},

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from nifti import affine_of, blob, write, write_set
 
-from ncafast.tasks.mednca.nifti import VolumeError
+from ncafast.nifti import VolumeError
 from ncafast.tasks.mednca.pairs import find_pairs, list_nifti, resolve_folders
 from ncafast.tasks.mednca.reading import check_match, read_matching_label
 from ncafast.tasks.mednca.volumes import read_channels, read_grid, read_image, read_label, write_map

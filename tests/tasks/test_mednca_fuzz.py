@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 import odd_nifti
 
-from ncafast.tasks.mednca.nifti import VolumeError
+from ncafast.nifti import VolumeError
 from ncafast.tasks.mednca.volumes import Volume, read_channels, read_grid, read_image, read_label
 
 COUNT = int(os.environ.get("NCAFAST_ODD_FILES", "345"))

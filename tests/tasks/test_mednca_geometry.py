@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from nifti import affine_of, blob, tiny, write, write_set
 
+from ncafast.nifti import VolumeError, open_nifti
 from ncafast.tasks.base import load
 from ncafast.tasks.mednca import (
     AnimateConfig,
@@ -27,7 +28,6 @@ from ncafast.tasks.mednca.cache import prepare
 from ncafast.tasks.mednca.data import doubts, load_volumes
 from ncafast.tasks.mednca.geometry import contradictions
 from ncafast.tasks.mednca.metrics import score
-from ncafast.tasks.mednca.nifti import VolumeError, open_nifti
 from ncafast.tasks.mednca.pairs import Pair, find_pairs
 from ncafast.tasks.mednca.reading import read_matching_label, waivers
 from ncafast.tasks.mednca.slices import Recipe, sharpest_axis

@@ -15,6 +15,7 @@ import torch
 from nifti import affine_of, blob, tiny, write
 from safetensors.torch import load_file
 
+from ncafast.nifti import VolumeError
 from ncafast.tasks.base import load
 from ncafast.tasks.mednca import (
     AnimateConfig,
@@ -30,7 +31,6 @@ from ncafast.tasks.mednca.dataset_json import read_facts
 from ncafast.tasks.mednca.geometry import contradictions
 from ncafast.tasks.mednca.inputs import find_inputs
 from ncafast.tasks.mednca.layouts import open_dataset
-from ncafast.tasks.mednca.nifti import VolumeError
 from ncafast.tasks.mednca.pairs import Pair, find_pairs
 from ncafast.tasks.mednca.reading import read_case, read_truth
 from ncafast.tasks.mednca.slices import Recipe

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from ncafast.models import MedNCA
+from ncafast.nifti import VolumeError
 from ncafast.tasks.mednca import pictures
 from ncafast.tasks.mednca.geometry import say_contradictions
-from ncafast.tasks.mednca.inference import model_input, segment, slices_of
+from ncafast.tasks.mednca.inference import model_input, read, segment, slices_of
 from ncafast.tasks.mednca.inputs import find_inputs
 from ncafast.tasks.mednca.model_file import Model, TrainedModel
-from ncafast.tasks.mednca.nifti import VolumeError
 from ncafast.tasks.mednca.options import AnimateConfig, Axis
 from ncafast.tasks.mednca.slices import Array
 from ncafast.utils.option_checks import refused
@@ -51,7 +51,7 @@ def frames(trained: TrainedModel, options: AnimateConfig) -> list[Array]:
     if case.problem:
         raise VolumeError(case.problem)
     say_contradictions(case.paths, recipe.geometry)
-    volume = recipe.read(case.paths, options.channels)
+    volume = read(trained, case.paths, options.channels)
     images = slices_of(trained, volume)
     spacing = recipe.slice_spacing(volume.spacing)
     index = options.slice

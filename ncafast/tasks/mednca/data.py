@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from ncafast.nifti import VolumeError
 from ncafast.tasks.mednca.cache import CachedVolume, prepare
 from ncafast.tasks.mednca.layouts import Dataset
-from ncafast.tasks.mednca.nifti import VolumeError
 from ncafast.tasks.mednca.options import TrainConfig
 from ncafast.tasks.mednca.pairs import Pair, Skipped
 from ncafast.tasks.mednca.reading import waivers

@@ -16,7 +16,7 @@ from nibabel import orientations
 from nibabel.affines import voxel_sizes
 from nibabel.spatialimages import HeaderDataError
 
-from ncafast.tasks.mednca.nifti import NiftiFile, VolumeError, try_open
+from ncafast.nifti import NiftiFile, VolumeError, try_open
 from ncafast.tasks.mednca.options import Geometry
 from ncafast.utils.progress import is_first, note
 
@@ -43,8 +43,8 @@ class Position:
         return x, y, z
 
     def to_canonical(self, stored: Array) -> Array:
-        """[C, I, J, K] as stored -> [C, X, Y, Z]."""
-        return np.stack([orientations.apply_orientation(channel, self.axes) for channel in stored])
+        """[C, I, J, K] as stored -> [C, X, Y, Z], a view."""
+        return np.moveaxis(orientations.apply_orientation(np.moveaxis(stored, 0, -1), self.axes), -1, 0)
 
     def to_stored(self, data: Array) -> Array:
         """[X, Y, Z] -> [I, J, K] as stored."""

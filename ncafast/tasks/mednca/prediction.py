@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ncafast.nifti import VolumeError
 from ncafast.tasks.mednca import pictures, uncertainty
 from ncafast.tasks.mednca.geometry import say_contradictions
-from ncafast.tasks.mednca.inference import segment
+from ncafast.tasks.mednca.inference import read, segment
 from ncafast.tasks.mednca.inputs import Case, find_inputs
 from ncafast.tasks.mednca.model_file import TrainedModel
-from ncafast.tasks.mednca.nifti import VolumeError
 from ncafast.tasks.mednca.options import PredictConfig
 from ncafast.tasks.mednca.pairs import Skipped, stem
 from ncafast.tasks.mednca.slices import Recipe
@@ -184,17 +184,19 @@ def _segment(trained: TrainedModel, case: Case, planned: Prediction, config: Pre
     if case.problem:
         raise VolumeError(case.problem)
     recipe, runs, last_steps = trained.spec.recipe, config.runs or 1, config.last_steps or 0
-    volume = recipe.read(case.paths, config.channels)
-    segmentation = segment(trained, volume, seed=config.seed, runs=runs, last_steps=last_steps)
+    like = case.paths[(config.channels or recipe.channels)[0] if len(case.paths) > 1 else 0]
+    segmentation = segment(  # which alone holds the intensities
+        trained, read(trained, case.paths, config.channels), seed=config.seed, runs=runs, last_steps=last_steps
+    )
     values = recipe.to_volume(segmentation.labels)
-    write_map(planned.labels, values, volume.path, recipe.geometry)
+    write_map(planned.labels, values, like, recipe.geometry)
     for value, path in zip(recipe.values, planned.masks, strict=False):
-        write_map(path, values == value, volume.path, recipe.geometry)
+        write_map(path, values == value, like, recipe.geometry)
     title, row = planned.title, None
     if planned.overlay:
         write_png(planned.overlay, pictures.draw(segmentation, title))
     if planned.maps:
-        row = uncertainty.write_maps(planned.maps, segmentation, volume.path, title, runs, last_steps)
+        row = uncertainty.write_maps(planned.maps, segmentation, like, title, runs, last_steps)
     return replace(planned, voxels=segmentation.voxels(), row=row)
 
 

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ncafast.nifti import VolumeError, by, open_nifti
 from ncafast.tasks.mednca.geometry import Position, position_of
-from ncafast.tasks.mednca.nifti import VolumeError, by, open_nifti
 from ncafast.tasks.mednca.options import Geometry
 from ncafast.tasks.mednca.pairs import Pair
 from ncafast.tasks.mednca.volumes import Shape, Volume, read_channels, read_image, read_label
@@ -20,8 +20,6 @@ Array = np.ndarray[Any, Any]
 Waived = Literal["", "moved", "turned"]
 """What --ignore-affine changed for a label map: nothing; it lay elsewhere; or it lay on its image, but was stored with
 other axes."""
-
-_ASSUMED = "pass --ignore-affine if their voxels, as stored, do match: the label then takes the image's affine"
 
 _ASSUMED = "pass --ignore-affine if their voxels, as stored, do match: the label then takes the image's affine"
 

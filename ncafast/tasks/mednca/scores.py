@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any
 
+from ncafast.nifti import VolumeError
 from ncafast.tasks.mednca import pictures, uncertainty
 from ncafast.tasks.mednca.geometry import say_contradictions
-from ncafast.tasks.mednca.inference import Segmentation, segment
+from ncafast.tasks.mednca.inference import Segmentation, read, segment
 from ncafast.tasks.mednca.inputs import check_channel_names
 from ncafast.tasks.mednca.layouts import Dataset, open_dataset
 from ncafast.tasks.mednca.metrics import mean, score
 from ncafast.tasks.mednca.model_file import TrainedModel
-from ncafast.tasks.mednca.nifti import VolumeError
 from ncafast.tasks.mednca.options import EvaluateConfig
 from ncafast.tasks.mednca.pairs import Pair, Skipped
 from ncafast.tasks.mednca.reading import Waived, read_truth, waivers
@@ -141,10 +141,11 @@ def _choose(pairs: Sequence[Pair], config: EvaluateConfig) -> list[Pair]:
 def _read(trained: TrainedModel, pair: Pair, config: EvaluateConfig) -> tuple[Segmentation, Array, Waived]:
     """What is found in a volume, its true class numbers [S, H, W], and what --ignore-affine changed for them."""
     recipe = trained.spec.recipe
-    image = recipe.read(pair.images, config.channels)
+    image = read(trained, pair.images, config.channels)
     truth = read_truth(pair, image, recipe.geometry, config.ignore_affine)
-    segmentation = segment(trained, image, seed=config.seed, runs=config.runs)
-    return segmentation, recipe.label_slices(truth.data), truth.waived
+    labels, waived = recipe.label_slices(truth.data), truth.waived
+    del truth  # 4 bytes a voxel
+    return segment(trained, image, seed=config.seed, runs=config.runs), labels, waived
 
 
 def _score(trained: TrainedModel, pair: Pair, config: EvaluateConfig) -> tuple[list[dict[str, Any]], Waived]:

@@ -14,7 +14,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from ncafast.tasks.mednca.nifti import VolumeError
+from ncafast.nifti import VolumeError
 from ncafast.tasks.mednca.options import Axis, Geometry
 from ncafast.tasks.mednca.pairs import ending
 from ncafast.tasks.mednca.reading import count_channels, read_case
@@ -25,6 +25,7 @@ from ncafast.utils.texts import printable
 
 Array = np.ndarray[Any, Any]
 
+_AT_ONCE = 16  # slices; as many floats are read together from memory
 AXES: tuple[Axis, ...] = get_args(Axis)
 
 
@@ -129,9 +130,11 @@ class Recipe(Jsonable):
         Every channel is scaled on its own: its percentiles over non-zero voxels become 0 and 1, the rest is clipped. A
         channel without contrast becomes 0. float16 (steps of 1/2048 at most) halves the cache.
         """
-        scaled = np.stack([_normalise(channel, self.percentiles) for channel in data])
-        moved = np.moveaxis(scaled, self.slice_axis + 1, 0)
-        return np.ascontiguousarray(moved, dtype=np.float16)
+        moved = np.moveaxis(data, self.slice_axis + 1, 0)
+        slices = np.empty(moved.shape, np.float16)
+        for number, channel in enumerate(data):
+            _normalise(channel, self.percentiles, moved[:, number], slices[:, number])
+        return slices
 
     def label_slices(self, data: Array) -> Array:
         """[1, X, Y, Z] label values -> [S, H, W] uint8: 0 for background, k for the k-th class."""
@@ -177,9 +180,11 @@ def _files(count: int) -> str:
     return f"{count} image file{'s' if count > 1 else ''}"
 
 
-def _normalise(channel: Array, percentiles: tuple[float, float]) -> Array:
+def _normalise(channel: Array, percentiles: tuple[float, float], slices: Array, to: Array) -> None:
+    """Scale the slices of a channel, a few at a time, so that its numbers are never there three times."""
     inside = channel[channel != 0]
-    low, high = (np.float32(value) for value in (np.percentile(inside, percentiles) if inside.size else (0, 0)))
-    if not high > low:
-        return np.zeros_like(channel)
-    return np.clip((channel - low) / (high - low), 0, 1)
+    found = np.percentile(inside, percentiles, overwrite_input=True) if inside.size else (0, 0)
+    low, high = map(np.float32, found)
+    for first in range(0, len(slices), _AT_ONCE):
+        some = slice(first, first + _AT_ONCE)
+        to[some] = np.clip((slices[some] - low) / (high - low), 0, 1) if high > low else 0

@@ -14,8 +14,8 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
+from ncafast.nifti import NiftiFile, VolumeError, by, open_nifti, read_voxels, try_open
 from ncafast.tasks.mednca.geometry import Position, position_of
-from ncafast.tasks.mednca.nifti import NiftiFile, VolumeError, by, open_nifti, read_voxels, try_open
 from ncafast.tasks.mednca.options import Geometry
 from ncafast.utils.outputs import finished
 
@@ -153,15 +153,15 @@ def _data(file: NiftiFile, channels: Sequence[int], position: Position) -> Array
     """The chosen channels in canonical orientation, [C, X, Y, Z] float32."""
     try:
         stored = read_voxels(file, channels)
-        bad = int(stored.size - (np.abs(stored) < _LARGEST).sum())
+        bad = stored.size - sum(int((np.abs(plane) < _LARGEST).sum()) for plane in stored.T)
         if bad:
             raise VolumeError(
                 f"{file.path}: {bad} of {stored.size} voxels are NaN, infinite or beyond {_LARGEST:g}; "
                 "replace them, for example by 0"
             )
-        return np.ascontiguousarray(position.to_canonical(stored))
-    except MemoryError:
+        return position.to_canonical(stored)
+    except MemoryError as error:
         raise VolumeError(
-            f"{file.path}: its {by(file.header.get_data_shape())} voxels do not fit into the memory that is free; "
-            "shrink or crop it, or use a machine with more"
+            f"{file.path}: its {by(file.header.get_data_shape())} voxels do not fit into the memory that is free "
+            f"({error}); shrink or crop it, or use a machine with more"
         ) from None

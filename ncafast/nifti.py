@@ -23,6 +23,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.volumeutils import apply_read_scaling
 
+from ncafast.free_memory import require
 from ncafast.utils.texts import reason
 
 Array = np.ndarray[Any, Any]
@@ -102,28 +103,31 @@ def try_open(path: Path) -> NiftiFile | None:
 def read_voxels(file: NiftiFile, channels: Sequence[int]) -> Array:
     """The chosen channels as stored, [C, I, J, K] float32, with the header's slope and intercept applied.
 
-    Raises VolumeError if the file is truncated or corrupt, and MemoryError.
+    I is innermost in memory, as in the file. Raises VolumeError if the file is truncated or corrupt, and MemoryError.
     """
     dtype = file.header.get_data_dtype()
     size = math.prod(file.shape) * dtype.itemsize
     offset = file.header.get_data_offset()
     _check_length(file, offset + file.channels * size)
-    data = np.empty((len(channels), *file.shape), np.float32)
+    # Until slices are made: all in float32 and float16, a mask and a copy of one channel.
+    require(math.prod(file.shape) * (6 * len(channels) + 5), "reading it")
+    data = np.empty((len(channels), math.prod(file.shape)), np.float32)
     try:
         scaling = file.header.get_slope_inter()
         with _stream(file.path) as stream, np.errstate(over="ignore", invalid="ignore"):
             for number, channel in enumerate(channels):
                 stream.seek(offset + channel * size)
-                stored = stream.read(size)
-                if len(stored) < size:
-                    raise EOFError(f"it ends {size - len(stored):,} bytes before its last voxel")
-                voxels = np.frombuffer(stored, dtype).reshape(file.shape, order="F")
-                data[number] = apply_read_scaling(voxels, *scaling)
+                for start in range(0, size, _CHUNK):
+                    stored = stream.read(min(_CHUNK, size - start))
+                    if len(stored) < min(_CHUNK, size - start):
+                        raise EOFError(f"it ends {size - start - len(stored):,} bytes before its last voxel")
+                    first, voxels = start // dtype.itemsize, np.frombuffer(stored, dtype)
+                    data[number, first : first + voxels.size] = apply_read_scaling(voxels, *scaling)
             while _compressed(file.path) and stream.read(_CHUNK):
                 pass
     except _READ_ERRORS as error:
         raise _corrupt(file.path, error) from error
-    return data
+    return data.reshape(-1, *file.shape[::-1]).transpose(0, 3, 2, 1)
 
 
 def by(shape: Sequence[int]) -> str:

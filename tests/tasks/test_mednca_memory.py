@@ -1,0 +1,106 @@
+"""Segmenting in little memory: what does not fit is refused in one line before it is read, the rest goes in parts."""
+
+from __future__ import annotations
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from nifti import blob, tiny, write, write_set
+
+from ncafast import cli
+from ncafast.free_memory import Free
+from ncafast.measuring.memory import peak_bytes
+from ncafast.models import M3DNCA, MedNCA, memory
+from ncafast.models.memory import cascade_bytes, fitting_batch
+from ncafast.tasks.mednca import PredictConfig, predict, train
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A 2-D and a 3-D run by the number of their dimensions."""
+    folder = tmp_path_factory.mktemp("runs")
+    data = write_set(folder / "data", 4)
+    for dims in (2, 3):
+        train(tiny(data, folder / str(dims), epochs=1, predict_batch=4, dims=dims, levels=2))
+    return folder
+
+
+def free(monkeypatch, count):
+    monkeypatch.setattr(memory, "free_memory", lambda device: Free(count, "available"))
+
+
+@pytest.mark.parametrize(
+    ("model", "size"),
+    [(MedNCA(steps=(2, 2), scale=2), (820, 840)), (M3DNCA(steps=2, scale_factor=2), (86, 88, 87))],
+    ids=["2-D", "3-D"],
+)
+def test_a_cascade_takes_what_it_is_said_to_need(model, size):
+    """States are larger than 32 MB: what is smaller stays in the heap of the C library for a while when it is freed."""
+    image = torch.rand(1, 1, *size) if len(size) == 2 else torch.rand(1, *size, 1)
+
+    def run():
+        with torch.no_grad():
+            model(image, seed=1).sigmoid()
+
+    run()
+    found = peak_bytes(run, torch.device("cpu"))
+    if found is None:
+        pytest.skip("the peak is read from Linux's /proc")
+    assert cascade_bytes(model, 1, size) == pytest.approx(found, rel=0.15)
+
+
+def test_as_many_images_as_fit_are_taken_and_none_is_refused(monkeypatch):
+    model = MedNCA()
+    each = cascade_bytes(model, 1, (64, 64))
+    free(monkeypatch, 3 * each)
+    assert fitting_batch(model, 16, (64, 64)) == 3
+    assert fitting_batch(model, 2, (64, 64)) == 2
+    free(monkeypatch, each // 2)
+    with pytest.raises(
+        MemoryError, match=r"^segmenting 64x64 cells needs 1\.\d MB, and 0\.\d MB is available; what fits: 45x45 "
+    ):
+        fitting_batch(model, 16, (64, 64))
+
+
+def test_slices_go_in_smaller_groups_where_memory_ends_and_a_note_says_so(runs, tmp_path, monkeypatch, capsys):
+    image, _ = blob((9, 13, 7), seed=8)
+    source = write(tmp_path / "a.nii.gz", image)
+    predict(PredictConfig(runs / "2", source, tmp_path / "all.nii", progress=False, overlay=False))
+    assert "at a time" not in capsys.readouterr().out
+    monkeypatch.setattr("ncafast.tasks.mednca.inference.fitting_batch", lambda model, most, size: min(most, 3))
+    done = predict(PredictConfig(runs / "2", source, tmp_path / "few.nii", progress=False, overlay=False))
+    said = "note: 3 slices at a time fit into memory and not 4, which changes the result a little"
+    assert capsys.readouterr().out.count(said) == 1
+    few, all_ = (np.asarray(nib.load(tmp_path / name).dataobj) for name in ("few.nii", "all.nii"))
+    assert few.shape == image.shape
+    assert few.any() == all_.any()
+    assert done.written[0].voxels[1] == few.sum()
+
+
+def test_a_volume_too_large_for_a_3d_model_is_refused_in_one_line_before_it_is_read(runs, tmp_path, monkeypatch, capfd):
+    image, label = blob((20, 21, 22), seed=8)
+    source = write(tmp_path / "images" / "a.nii.gz", image)
+    write(tmp_path / "labels" / "a.nii.gz", label)
+    free(monkeypatch, 100_000)
+    monkeypatch.setattr("ncafast.nifti.read_voxels", lambda *_: pytest.fail("was read"))
+    model = ["--model", str(runs / "3"), "--no-progress", "--memory-limit", "1GB"]
+    assert cli.main(["predict", "mednca", *model, "--input", str(source), "--output", str(tmp_path / "out.nii")]) == 1
+    assert cli.main(["evaluate", "mednca", *model, "--data", str(tmp_path), "--output", str(tmp_path / "e")]) == 1
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 2
+    for line in lines:
+        assert line.startswith(f"ncafast: error: {source}: segmenting ")
+        assert "MB, and 0.1 MB is available; what fits: " in line
+    assert not (tmp_path / "out.nii").exists()
+
+
+def test_a_file_too_large_to_be_read_is_refused_before_its_voxels_are_asked_for(runs, tmp_path, capfd):
+    source = write(tmp_path / "a.nii", np.zeros((4, 4, 4), np.int16))
+    words = ["predict", "mednca", "--model", str(runs / "2"), "--no-progress"]
+    words += ["--input", str(source), "--output", str(tmp_path / "o.nii")]
+    assert cli.main([*words, "--memory-limit", "1kB"]) == 1
+    assert capfd.readouterr().err.count("\n") == 1
+    assert cli.main([*words, "--memory-limit", "much"]) == 1
+    said = "ncafast: error: memory_limit='much' is not allowed; give a size such as 6GB, 512MB or 1.5GiB\n"
+    assert capfd.readouterr().err == said
