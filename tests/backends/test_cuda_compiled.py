@@ -22,6 +22,7 @@ import cuda_model
 import cuda_slots
 import pybind11
 import pytest
+from architectures import ARCHITECTURES, skip_unless_compiled
 from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,7 +50,6 @@ TENSOR = (
     *("layers_step", "layers_back", "sum_layers", "dense_back"),
 )
 
-ARCHITECTURES = sorted({"80", "90", *os.environ.get("NCAFAST_CUDA_ARCHS", "90").split(";")}, key=int)
 needs_nvcc = pytest.mark.skipif(nvcc.find() is None, reason="there is no nvcc")
 PRECISIONS = ("ieee", "tf32", "tf32x3", "bf16")  # in the order of csrc/rollout.h
 STATES = {"7Float16": "float16", "8Bfloat16": "bfloat16", "6Stored": "any states"}  # other than float32 alone
@@ -152,8 +152,7 @@ def test_products_run_on_tensor_cores():
 @pytest.mark.skipif(tool("cuobjdump") is None or tool("nvdisasm") is None, reason="there is no disassembler")
 @pytest.mark.parametrize("sm", WARPS)
 def test_kernels_keep_within_their_issue_slots(sm):
-    if str(sm) not in ARCHITECTURES:
-        pytest.skip(f"not compiled, to save time; NCAFAST_CUDA_ARCHS={sm} adds it")
+    skip_unless_compiled(sm)
     counts = cuda_slots.counted(objects(), sm)
     assert counts.keys() == SLOTS.keys()
     for kernel, (total, shares) in counts.items():
