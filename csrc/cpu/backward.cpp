@@ -2,12 +2,13 @@
 //
 // A norm with measured moments needs sums over all cells before the gradient of the perception is known (norm.cpp).
 // What comes through the fired cells is spread while the sums are taken, the rest by a pass over all cells that does
-// not see the MLP.
+// not see the MLP. Where filters are dear, what comes through the fired cells waits for that pass too.
 #include <algorithm>
 #include <cstring>
 #include <utility>
 
 #include "engine.h"
+#include "gradient.h"
 #include "life.h"
 
 namespace ncafast::cpu {
@@ -16,7 +17,12 @@ namespace {
 class Backward {
  public:
   Backward(const Inputs& in, int threads, uint8_t* tape, const Gradients& gradients)
-      : in_(in), engine_(in, threads), tape_(tape), gradients_(gradients), K_(engine_.kernels) {
+      : in_(in),
+        engine_(in, threads),
+        tape_(tape),
+        gradients_(gradients),
+        K_(engine_.kernels),
+        g_(engine_, !engine_.keeps_seen) {
     for (int i = 0; i < threads; ++i)
       sums_.push_back(std::make_unique<SumMemory>(in.rule, K_.width, engine_.geometry.taps));
     const int64_t H = in.rule.hidden[0];
@@ -24,82 +30,85 @@ class Backward {
     for (auto* sum : {&first_layer_.bias, &first_layer_.norm_weight, &first_layer_.norm_bias}) sum->resize(H);
     first_count_ = engine_.P * round_up(H, K_.width);
     first_sums_.resize(threads * engine_.sets);
-    if (engine_.keeps_seen) given_ = Floats(in.grid.batch * engine_.geometry.cells * engine_.P);
+    if (engine_.keeps_seen) {
+      given_.resize(engine_.tasks());
+      given_cells_.resize(threads);
+    }
     if (engine_.alive) life_.resize(in.grid.batch * engine_.geometry.cells);
   }
 
   void run(const float* history, const float* grad_out, const float* grad_history) {
-    const int64_t size = in_.grid.batch * engine_.geometry.cells * in_.rule.channels;
-    if (gradients_.x) use_large_pages(gradients_.x, 4 * size);
-    Floats g = engine_.padded_floats(), next = engine_.padded_floats(), x = engine_.padded_floats();
-    Floats added = grad_history ? engine_.padded_floats() : Floats();
+    const int64_t size = engine_.size();
     if (grad_out)
-      engine_.pad_channels_first(grad_out, g.data());
+      g_.set(grad_out);
     else
-      g.clear();
+      g_.clear();
+    // The first state stands where its gradient will.
+    float* const grad_x = static_cast<float*>(gradients_.x);
+    Floats own(grad_x ? 0 : size, false);
+    float* const first = grad_x ? grad_x : own.data();
+    use_large_pages(first, 4 * size);
     const Plan& plan = in_.plan;
+    if (plan.steps) engine_.put_channels_last(static_cast<const float*>(in_.x), first);
     const int64_t every = plan.every ? plan.every : std::max<int64_t>(plan.steps, 1);
     std::vector<Floats> segment;  // the states of a stretch after its first
-    for (int64_t i = 1; i < std::min(every, plan.steps); ++i) segment.push_back(engine_.padded_floats());
+    for (int64_t i = 1; i < std::min(every, plan.steps); ++i) segment.emplace_back(size, false);
     for (int64_t start = (plan.steps - 1) / every * every; start >= 0 && plan.steps; start -= every) {
       const int64_t end = std::min(start + every, plan.steps);
-      if (start)
-        engine_.pad_channels_last(history + (start / every - 1) * size, x.data());
-      else
-        engine_.pad_channels_first(static_cast<const float*>(in_.x), x.data());
-      const auto state = [&](int64_t t) { return t == start ? x.data() : segment[t - start - 1].data(); };
-      for (int64_t t = start; t + 1 < end; ++t) engine_.step_again(t, state(t), state(t + 1), tape(t));
+      const auto state = [&](int64_t t) -> float* { return segment[t - start - 1].data(); };
+      const float* x = start ? history + (start / every - 1) * size : first;
+      for (int64_t t = start; t + 1 < end; ++t) engine_.step_again(t, t == start ? x : state(t), state(t + 1), tape(t));
       for (int64_t t = end - 1; t >= start; --t) {
         const int64_t number = t + 1;
-        if (grad_history && plan.every && number % plan.every == 0 && number / plan.every <= plan.kept) {
-          engine_.pad_channels_first(grad_history + (number / plan.every - 1) * size, added.data());
-          for (int64_t i = 0; i < g.count(); ++i) g[i] += added[i];
-        }
-        step(t, state(t), g.data(), next.data());
-        std::swap(g, next);
+        if (grad_history && plan.every && number % plan.every == 0 && number / plan.every <= plan.kept)
+          g_.add(grad_history + (number / plan.every - 1) * size);
+        step(t, t == start ? x : state(t));
       }
     }
-    if (gradients_.x) engine_.cut_channels_first(g.data(), static_cast<float*>(gradients_.x));
+    segment.clear();
+    if (grad_x) g_.get(grad_x);
     finish();
   }
 
  private:
   StepTape tape(int64_t t) const { return tape_at(in_.rule, in_.grid, tape_, t); }
 
-  void step(int64_t t, const float* x, float* g, float* next) {
+  void step(int64_t t, const float* x) {
     if (engine_.measures) engine_.normalise(tape(t));
     engine_.pooled.measure(x);
-    begin(t, g, next);
-    over_bands(t, x, g, next, [&](Job& job, const Scratch& s, const Sums& sums, int64_t sample, const Band& band) {
-      if (engine_.keeps_seen) look(job, s, sample, band);
-      const uint8_t* wanted = engine_.alive ? life_.data() + sample * engine_.geometry.cells : nullptr;
-      const int32_t count = engine_.list_cells(t, sample, band, wanted, s);
+    begin(t);
+    g_.keep_edges();
+    over_bands(t, x, [&](Job& job, const Scratch& s, const Sums& sums, int64_t sample, int64_t band, Window& window) {
+      const int32_t count = list_moved(t, sample, band, window, s);
+      job.grad = g_.read(sample, band, window, s.cells, count);
+      if (engine_.keeps_seen) job.given = room_for(sample, band, count);
       K_.backward(job, s, sums, s.cells, count);
       if (engine_.measures) keep_first(sums, engine_.set_of(sample));
       return count;
     });
-    if (engine_.measures) correct(t, x, g, next);
-    engine_.pooled.spread(x, next);
-    engine_.tables.fold_border(next, in_.grid.batch, engine_.threads);
+    if (engine_.measures) correct(t, x);
+    engine_.pooled.spread(x, g_.data());
+    g_.fold_border();
   }
 
-  // Where the filters are dear, a band's cells look once for both passes over them, and the fired cells' gradient is
-  // spread together with the second pass's.
-  void look(Job& job, const Scratch& s, int64_t sample, const Band& band) {
-    engine_.keep_seen(job, sample, false);
-    K_.see(job, s, s.cells, engine_.list_all(band, s));
-    job.seen_known = true;
-    job.given = given_at(sample);
-    std::fill(job.given + band.begin * int64_t{engine_.P}, job.given + band.end * int64_t{engine_.P}, 0.0f);
+  // The cells of a band that fire and whose update counts.
+  int32_t list_moved(int64_t t, int64_t sample, int64_t band, const Window& window, const Scratch& s) const {
+    const uint8_t* wanted = engine_.alive ? life_.data() + sample * engine_.geometry.cells : nullptr;
+    return engine_.list_cells(t, sample, engine_.bands[band], wanted, window, s);
   }
 
-  float* given_at(int64_t sample) { return given_.data() + sample * engine_.geometry.cells * engine_.P; }
+  // [cells, P]; what was there is gone. A little more than it takes, since the next step has about as many cells.
+  float* room_for(int64_t sample, int64_t band, int64_t cells) {
+    Floats& room = given_[sample * static_cast<int64_t>(engine_.bands.size()) + band];
+    if (room.count() < cells * engine_.P) room = Floats((cells + cells / 32) * engine_.P, false);
+    return room.data();
+  }
 
-  // The residual's share of dL/dx_t: what of g = dL/dx_(t+1) passes the alive mask; restored channels have a way of
-  // their own past everything. Of g itself only what passes the clamp is left. The border starts at zero.
-  void begin(int64_t t, float* g, float* next) {
+  // The residual's share of dL/dx_t is what of g = dL/dx_(t+1) passes clamp and alive mask; restored channels have a
+  // way of their own past everything. The border starts at zero.
+  void begin(int64_t t) {
     const int64_t C = in_.rule.channels, N = engine_.geometry.cells, line = engine_.geometry.padded[2];
-    const int32_t *r = engine_.geometry.radius, *n = engine_.geometry.padded;
+    const int32_t *r = engine_.geometry.radius, *n = engine_.geometry.padded, *size = engine_.geometry.size;
     if (engine_.alive)
       for (int64_t b = 0; b < in_.grid.batch; ++b)
         unpack_bits(tape(t).life + b * ((N + 7) / 8), N, life_.data() + b * N);
@@ -108,61 +117,59 @@ class Backward {
 #pragma omp parallel for num_threads(engine_.threads) schedule(static)
     for (int64_t i = 0; i < lines; ++i) {
       const int64_t sample = i / (n[0] * n[1]), z = i / n[1] % n[0] - r[0], y = i % n[1] - r[1];
-      float* to = next + i * line * C;
-      float* from = g + i * line * C;
-      const int32_t* size = engine_.geometry.size;
+      float* to = g_.row(i);
       if (z < 0 || z >= size[0] || y < 0 || y >= size[1]) {
         std::memset(to, 0, 4 * line * C);
         continue;
       }
-      const int64_t row = sample * engine_.tables.rows() + z * size[1] + y;
-      if (engine_.clamps) K_.gate(from + r[2] * C, size[2] * C, here.inside + row * bit_bytes(size[2] * C));
-      const uint8_t* life = engine_.clears ? life_.data() + sample * N + (z * size[1] + y) * size[2] : nullptr;
-      if (life && !engine_.restore && !std::memchr(life, 1, size[2])) {
-        std::memset(to, 0, 4 * line * C);
-        continue;
-      }
       std::memset(to, 0, 4 * r[2] * C);
-      std::memcpy(to + r[2] * C, from + r[2] * C, 4 * size[2] * C);
       std::memset(to + (r[2] + size[2]) * C, 0, 4 * r[2] * C);
+      to += r[2] * C;
+      const int64_t row = sample * engine_.tables.rows() + z * size[1] + y;
+      if (engine_.clamps) K_.gate(to, size[2] * C, here.inside + row * bit_bytes(size[2] * C));
+      const uint8_t* life = engine_.clears ? life_.data() + row * size[2] : nullptr;
       for (int64_t x = 0; life && x < size[2]; ++x)
         if (!life[x])
           for (int64_t c = 0; c < C; ++c)
-            if (c < in_.rule.restore_lo || c >= in_.rule.restore_hi) to[(r[2] + x) * C + c] = 0.0f;
+            if (c < in_.rule.restore_lo || c >= in_.rule.restore_hi) to[x * C + c] = 0.0f;
     }
   }
 
   // Runs `work`, which returns how many cells it saw, on every band, colour by colour, so that no two threads reach the
   // same cell's gradient.
   template <class Work>
-  void over_bands(int64_t t, const float* x, const float* g, float* next, const Work& work) {
-    const int64_t per_sample = static_cast<int64_t>(engine_.bands.size()), size = engine_.padded_sample();
+  void over_bands(int64_t t, const float* x, const Work& work) {
+    const int64_t per_sample = static_cast<int64_t>(engine_.bands.size());
     for (int colour = 0; colour < colours; ++colour) {
       std::vector<int64_t> tasks;
       for (int64_t i = 0; i < in_.grid.batch * per_sample; ++i)
         if (engine_.bands[i % per_sample].colour == colour) tasks.push_back(i);
       if (tasks.empty()) continue;
       const int64_t count = static_cast<int64_t>(tasks.size());
-#pragma omp parallel for num_threads(engine_.threads) schedule(static)
-      for (int64_t i = 0; i < count; ++i) {
+#pragma omp parallel num_threads(engine_.threads)
+      {
         const int me = this_thread();
-        const int64_t sample = tasks[i] / per_sample;
-        Job job = engine_.job(t, sample);
-        job.x = x + sample * size;
-        job.grad = g + sample * size;
-        job.grad_x = next + sample * size;
-        const Extra<float>& extra = gradients_.extra;
-        if (extra.values) job.grad_extra = extra.values + t * extra.step_stride + sample * extra.sample_stride;
-        job.grad_pooled = engine_.pooled.band(me);
-        SumMemory& memory = *sums_[me];
-        memory.added(work(job, engine_.scratch[me], memory.sums, sample, engine_.bands[tasks[i] % per_sample]));
-        engine_.pooled.keep(me, sample);
+        Window& window = engine_.windows[me];
+        window.forget();
+#pragma omp for schedule(static)
+        for (int64_t i = 0; i < count; ++i) {
+          const int64_t sample = tasks[i] / per_sample, band = tasks[i] % per_sample;
+          window.show(x + sample * engine_.sample_size(), engine_.bands[band]);
+          Job job = engine_.job(t, sample, window);
+          job.grad_x = g_.at(sample, window);
+          const Extra<float>& extra = gradients_.extra;
+          if (extra.values) job.grad_extra = extra.values + t * extra.step_stride + sample * extra.sample_stride;
+          job.grad_pooled = engine_.pooled.band(me);
+          SumMemory& memory = *sums_[me];
+          memory.added(work(job, engine_.scratch[me], memory.sums, sample, band, window));
+          engine_.pooled.keep(me, sample);
+        }
       }
     }
   }
 
   // Measured norms: this step's share of the gradients of norm and first layer, and dy's part on every cell.
-  void correct(int64_t t, const float* x, const float* g, float* next) {
+  void correct(int64_t t, const float* x) {
     const StepTape here = tape(t);
     std::vector<NormBack> backs(engine_.sets);
 #pragma omp parallel for num_threads(engine_.threads) schedule(static)
@@ -177,11 +184,16 @@ class Backward {
       add(back.norm_weight, first_layer_.norm_weight);
       add(back.norm_bias, first_layer_.norm_bias);
     }
-    over_bands(t, x, g, next, [&](Job& job, const Scratch& s, const Sums& sums, int64_t sample, const Band& band) {
+    over_bands(t, x, [&](Job& job, const Scratch& s, const Sums& sums, int64_t sample, int64_t band, Window& window) {
       const NormBack& back = backs[engine_.set_of(sample)];
-      engine_.keep_seen(job, sample, true);
-      if (engine_.keeps_seen) job.given = given_at(sample);
-      const int32_t count = engine_.list_all(band, s);
+      if (engine_.keeps_seen) {
+        std::vector<Cell>& moved = given_cells_[this_thread()];
+        job.given_count = list_moved(t, sample, band, window, s);
+        moved.assign(s.cells, s.cells + job.given_count);
+        job.given_cells = moved.data();
+        job.given = room_for(sample, band, 0);
+      }
+      const int32_t count = engine_.list_all(engine_.bands[band], window, s);
       K_.affine(job, s, sums, back.matrix.data(), back.offset.data(), s.cells, count);
       return count;
     });
@@ -311,7 +323,9 @@ class Backward {
   std::vector<std::vector<double>> first_sums_;  // [threads, sets] of the present step, see take_first
   int64_t first_count_;                          // P Hp
   std::vector<uint8_t> life_;                    // [B * cells] of the present step
-  Floats given_;                                 // [B, cells, P] see look
+  Gradient g_;
+  std::vector<Floats> given_;                   // [tasks] of a band's cells that have moved, [cells, P]: dL/dy
+  std::vector<std::vector<Cell>> given_cells_;  // [threads] these cells
 };
 
 }  // namespace

@@ -36,8 +36,8 @@ int64_t inside_bytes(const Rule& rule, const Grid& grid) {
 // 7x7 1.47 and 1.27; 7^3 98 and 64; 3^3 25.5 and 25.1, not worth the memory; 3x3 twice 10.9 and 11.4.)
 constexpr int64_t taps_worth_keeping = 49;
 
-int most_cells(const std::vector<Band>& bands) {
-  int most = 0;
+int32_t most_cells(const std::vector<Band>& bands) {
+  int32_t most = 0;
   for (const Band& band : bands) most = std::max(most, band.end - band.begin);
   return most;
 }
@@ -68,7 +68,7 @@ Engine::Engine(const Inputs& in, int thread_count)
       sets(sets_of(in.rule, in.grid)),
       weights(in.rule, in.parameters, kernels.width, geometry.taps, sets),
       P(perception_size(in.rule)),
-      bands(make_bands(geometry, in.grid.batch, thread_count)),
+      bands(make_bands(tables, in.grid.batch, thread_count)),
       pooled(in, tables, thread_count),
       alive(in.rule.alive.channel >= 0),
       clears(alive && !in.rule.alive.gates_update),
@@ -90,11 +90,11 @@ Engine::Engine(const Inputs& in, int thread_count)
   std::fill(touched_.begin() + rule.restore_lo, touched_.begin() + rule.restore_hi, 0u);
   if (clamps && restore) past_clamp_ = bits_of_channels(geometry, rule.restore_lo, rule.restore_hi);
   shift_.assign(sets, std::vector<float>(round_up(P, max_width) + max_width));
-  if (keeps_seen) seen_ = Floats(in.grid.batch * geometry.cells * rule.filters * rule.channels);
   if (alive) {
     pre_.resize(in.grid.batch * geometry.cells);
     near_.resize(pre_.size());
   }
+  make_runs();
   const int64_t most = most_cells(bands), width = kernels.width;
   int64_t widest = rule.dense ? round_up(rule.filters, width) : 0;
   for (int layer = 0; layer < rule.layers; ++layer)
@@ -133,6 +133,22 @@ Engine::Engine(const Inputs& in, int thread_count)
     s.fired = fired_.back().data();
     s.cells = cells_.back().data();
     scratch.push_back(s);
+    windows.emplace_back(tables, most / tables.slice_cells);
+  }
+}
+
+// The bands of all samples in order, an equal number for each thread.
+void Engine::make_runs() {
+  const int64_t per_sample = static_cast<int64_t>(bands.size());
+  for (int i = 0; i < threads; ++i) {
+    std::vector<Run>& own = runs_.emplace_back();
+    const int64_t end = tasks() * (i + 1) / threads;
+    for (int64_t task = tasks() * i / threads; task < end;) {
+      const int64_t sample = task / per_sample, first = task % per_sample;
+      const int64_t last = std::min(per_sample, first + end - task);
+      own.push_back({sample, first, last, {}, {}});
+      task += last - first;
+    }
   }
 }
 
@@ -144,19 +160,15 @@ int this_thread() {
 #endif
 }
 
-int64_t Engine::padded_place(int64_t cell) const {
-  const int64_t line = geometry.size[2];
-  return tables.padded_row(cell / line) + cell % line;
-}
-
 float* Engine::floats(int64_t count) {
   memory_.emplace_back(count);
   return memory_.back().data();
 }
 
-Job Engine::job(int64_t t, int64_t sample) const {
+Job Engine::job(int64_t t, int64_t sample, const Window& window) const {
   Job job{};
   job.geometry = &geometry;
+  job.x = window.data();
   job.packed = &weights.packed[set_of(sample)];
   job.scale = inputs.rule.update_scale;
   job.dropout = {inputs.rule.keep_limit, *inputs.fire.seed, static_cast<uint32_t>(inputs.plan.first_sample + sample),
@@ -171,13 +183,15 @@ Job Engine::job(int64_t t, int64_t sample) const {
   return job;
 }
 
-void Engine::keep_seen(Job& job, int64_t sample, bool known) {
+// Has what the filters give kept between the passes of a step.
+void Engine::keep_seen(Job& job, int64_t sample, bool known) const {
   if (!keeps_seen) return;
   job.seen = seen_.data() + sample * geometry.cells * inputs.rule.filters * inputs.rule.channels;
   job.seen_known = known;
 }
 
-int32_t Engine::list_cells(int64_t t, int64_t sample, const Band& band, const uint8_t* wanted, const Scratch& s) const {
+int32_t Engine::list_cells(int64_t t, int64_t sample, const Band& band, const uint8_t* wanted, const Window& window,
+                           const Scratch& s) const {
   if (wanted && !std::memchr(wanted + band.begin, 1, band.end - band.begin)) return 0;
   const Fire& fire = inputs.fire;
   const uint8_t* fired = nullptr;
@@ -189,11 +203,11 @@ int32_t Engine::list_cells(int64_t t, int64_t sample, const Band& band, const ui
                  static_cast<uint32_t>(inputs.plan.first_step + t), *fire.seed, inputs.rule.fire_limit);
     fired = s.fired + band.begin % 4;
   }
-  if (!fired && !wanted) return list_all(band, s);
+  if (!fired && !wanted) return list_all(band, window, s);
   const int32_t line = geometry.size[2];
   int32_t count = 0;
   for (int32_t cell = band.begin, row = band.begin / line; cell < band.end; ++row) {
-    const int32_t shift = static_cast<int32_t>(tables.padded_row(row)) - row * line;
+    const int32_t shift = static_cast<int32_t>(tables.padded_row(row) - window.origin()) - row * line;
     for (const int32_t end = std::min((row + 1) * line, band.end); cell < end; ++cell) {
       s.cells[count] = {cell, cell + shift};
       count += (!fired || fired[cell - band.begin]) && (!wanted || wanted[cell]);
@@ -202,32 +216,33 @@ int32_t Engine::list_cells(int64_t t, int64_t sample, const Band& band, const ui
   return count;
 }
 
-int32_t Engine::list_all(const Band& band, const Scratch& s) const {
+int32_t Engine::list_all(const Band& band, const Window& window, const Scratch& s) const {
   const int32_t line = geometry.size[2];
   for (int32_t cell = band.begin, row = band.begin / line; cell < band.end; ++row) {
-    const int32_t shift = static_cast<int32_t>(tables.padded_row(row)) - row * line;
+    const int32_t shift = static_cast<int32_t>(tables.padded_row(row) - window.origin()) - row * line;
     for (const int32_t end = std::min((row + 1) * line, band.end); cell < end; ++cell)
       s.cells[cell - band.begin] = {cell, cell + shift};
   }
   return band.end - band.begin;
 }
 
-void Engine::step(int64_t t, const float* x, float* next, const StepTape& tape, float* kept) {
+void Engine::step(int64_t t, const float* x, float* next, const StepTape& tape) {
   pooled.measure(x);
   if (measures) measure(x, t, tape);
-  run(t, x, next, tape, measures, kept);
+  run(t, x, next, tape, measures);
 }
 
 void Engine::step_again(int64_t t, const float* x, float* next, const StepTape& tape) {
   pooled.measure(x);
-  run(t, x, next, tape, false, nullptr);
+  run(t, x, next, tape, false);
 }
 
-void Engine::run(int64_t t, const float* x, float* next, const StepTape& tape, bool measured, float* kept) {
+void Engine::run(int64_t t, const float* x, float* next, const StepTape& tape, bool measured) {
   if (measures) normalise(tape);
   const bool skip_dead = alive && inputs.rule.alive.pre, settles = clears || restore || clamps;
   if (alive) living(x, pre_);
-  const int64_t size = padded_sample(), C = inputs.rule.channels;
+  const bool in_place = x == next;
+  const int64_t C = inputs.rule.channels, set_back = inputs.rule.restore_hi - inputs.rule.restore_lo;
   const uint8_t* moves = skip_dead ? (clears ? near_.data() : pre_.data()) : nullptr;
   if (alive && !clears) write_life(pre_, tape);
   if (skip_dead && clears) {
@@ -240,53 +255,71 @@ void Engine::run(int64_t t, const float* x, float* next, const StepTape& tape, b
         dilate(geometry, inputs.rule.alive, pre_.data() + b * geometry.cells, near_.data() + b * geometry.cells, spare);
     }
   }
+  if (in_place) keep_edges(x);
+  if (in_place && restore && !restored_.count())
+    restored_ = Floats(inputs.grid.batch * geometry.cells * set_back, false);
 #pragma omp parallel for num_threads(threads) schedule(static)
-  for (int64_t i = 0; i < tasks(); ++i) {
-    const Scratch& s = scratch[this_thread()];
-    const int64_t sample = i / static_cast<int64_t>(bands.size());
-    const Band& band = bands[i % bands.size()];
-    Job here = job(t, sample);
-    here.x = x + sample * size;
-    here.out = next + sample * size;
-    if (measured) keep_seen(here, sample, true);
-    const int64_t begin = padded_place(band.begin) * C, end = (padded_place(band.end - 1) + 1) * C;
-    std::memcpy(here.out + begin, here.x + begin, 4 * (end - begin));
-    const uint8_t* wanted = moves ? moves + sample * geometry.cells : nullptr;
-    kernels.forward(here, s, s.cells, list_cells(t, sample, band, wanted, s));
-    if (kept && !settles) cut_band(sample, band, here.out, kept);  // while it is in the cache
+  for (int i = 0; i < threads; ++i) {
+    const Scratch& s = scratch[i];
+    Window& window = windows[i];
+    for (const Run& mine : runs_[i]) {
+      const int64_t sample = mine.sample, r = geometry.radius[tables.axis];
+      const float* from = x + sample * sample_size();
+      const Edges edges{bands[mine.first].begin / tables.slice_cells, bands[mine.last - 1].end / tables.slice_cells,
+                        mine.before.data(), mine.after.data()};
+      window.forget();
+      for (int64_t b = mine.first; b < mine.last; ++b) {
+        const Band& band = bands[b];
+        window.show(from, band, in_place && r ? &edges : nullptr);
+        Job here = job(t, sample, window);
+        here.out = next + sample * sample_size();
+        if (measured) keep_seen(here, sample, true);
+        if (!in_place)
+          std::memcpy(here.out + band.begin * C, from + band.begin * C, 4 * (band.end - band.begin) * C);
+        else if (restore)
+          for (int64_t cell = band.begin; cell < band.end; ++cell)
+            std::memcpy(restored_.data() + (sample * geometry.cells + cell) * set_back,
+                        from + cell * C + inputs.rule.restore_lo, 4 * set_back);
+        const uint8_t* wanted = moves ? moves + sample * geometry.cells : nullptr;
+        kernels.forward(here, s, s.cells, list_cells(t, sample, band, wanted, window, s));
+      }
+    }
   }
-  if (settles) settle(x, next, tape);
-  if (kept && settles) cut_channels_last(next, kept);
-  tables.fill_border(next, inputs.grid.batch, threads);
+  if (settles && in_place) settle(next, tape, restored_.data(), set_back);
+  if (settles && !in_place) settle(next, tape, x + inputs.rule.restore_lo, C);
 }
 
-// `padded` is one sample, `to` all of them.
-void Engine::cut_band(int64_t sample, const Band& band, const float* padded, float* to) const {
-  const int64_t C = inputs.rule.channels, line = geometry.size[2];
-  float* target = to + sample * geometry.cells * C;
-  for (int64_t cell = band.begin; cell < band.end;) {
-    const int64_t end = std::min<int64_t>((cell / line + 1) * line, band.end);
-    std::memcpy(target + cell * C, padded + padded_place(cell) * C, 4 * (end - cell) * C);
-    cell = end;
-  }
+// What a step in place will no longer find in the state when a run's first and last band ask for it.
+void Engine::keep_edges(const float* x) {
+  const int64_t slice = tables.slice_cells * inputs.rule.channels, r = geometry.radius[tables.axis];
+  if (!r) return;
+#pragma omp parallel for num_threads(threads) schedule(static)
+  for (int i = 0; i < threads; ++i)
+    for (Run& run : runs_[i]) {
+      const float* from = x + run.sample * sample_size();
+      if (!run.before.count()) run.before = Floats(r * slice, false), run.after = Floats(r * slice, false);
+      for (int64_t n = 0; n < r; ++n) {
+        const int32_t before = tables.shown(tables.axis, bands[run.first].begin / tables.slice_cells + n);
+        const int32_t after = tables.shown(tables.axis, bands[run.last - 1].end / tables.slice_cells + r + n);
+        if (before >= 0) std::memcpy(run.before.data() + n * slice, from + before * slice, 4 * slice);
+        if (after >= 0) std::memcpy(run.after.data() + n * slice, from + after * slice, 4 * slice);
+      }
+    }
 }
 
 // plane = whether the alive channel's largest value in each cell's window is above the threshold.
 void Engine::living(const float* x, std::vector<uint8_t>& plane) const {
   const Alive& rule = inputs.rule.alive;
-  const int64_t C = inputs.rule.channels, N = geometry.cells, line = geometry.size[2];
+  const int64_t C = inputs.rule.channels, N = geometry.cells;
 #pragma omp parallel num_threads(threads)
   {
     std::vector<uint8_t> above(N), spare;
 #pragma omp for schedule(static)
     for (int64_t b = 0; b < inputs.grid.batch; ++b) {
-      const float* sample = x + b * padded_sample() + rule.channel;
-      for (int64_t row = 0; row < tables.rows(); ++row) {
-        const float* cells = sample + tables.padded_row(row) * C;
-        for (int64_t i = 0; i < line; ++i) {
-          const float value = cells[i * C];
-          above[row * line + i] = value > rule.threshold ? 1 : value != value ? 2 : 0;
-        }
+      const float* sample = x + b * sample_size() + rule.channel;
+      for (int64_t n = 0; n < N; ++n) {
+        const float value = sample[n * C];
+        above[n] = value > rule.threshold ? 1 : value != value ? 2 : 0;
       }
       uint8_t* mask = plane.data() + b * N;
       dilate(geometry, rule, above.data(), mask, spare);
@@ -302,8 +335,9 @@ void Engine::write_life(const std::vector<uint8_t>& life, const StepTape& tape) 
   for (int64_t b = 0; b < inputs.grid.batch; ++b) pack_bits(life.data() + b * N, N, tape.life + b * ((N + 7) / 8));
 }
 
-// The alive mask, the clamp and the restored channels, after all cells have moved.
-void Engine::settle(const float* x, float* next, const StepTape& tape) {
+// The alive mask, the clamp and the restored channels, after all cells have moved. What these were stands at
+// `restored`, `stride` floats from cell to cell.
+void Engine::settle(float* next, const StepTape& tape, const float* restored, int64_t stride) {
   const Rule& rule = inputs.rule;
   const int64_t C = rule.channels, N = geometry.cells, cells = inputs.grid.batch * N;
   if (clears) {
@@ -313,67 +347,34 @@ void Engine::settle(const float* x, float* next, const StepTape& tape) {
     write_life(life_, tape);
   }
   const int64_t line = geometry.size[2], bytes = bit_bytes(line * C);
-  each_row([&](int64_t sample, int64_t row, int64_t cell, int64_t padded) {
+  each_row([&](int64_t sample, int64_t row, int64_t cell) {
     for (int64_t i = 0; clears && i < line; ++i) {
       const int64_t begin = i;
       while (i < line && !life_[cell + i]) ++i;
-      float* dead = next + (padded + begin) * C;
+      float* dead = next + (cell + begin) * C;
       for (int64_t j = 0; j < (i - begin) * C; ++j) dead[j] *= 0.0f;
     }
     if (clamps) {
       uint8_t* inside = tape.inside ? tape.inside + (sample * tables.rows() + row) * bytes : nullptr;
-      kernels.clamp(next + padded * C, line * C, rule.clamp, inside);
+      kernels.clamp(next + cell * C, line * C, rule.clamp, inside);
       for (size_t i = 0; inside && i < past_clamp_.size(); ++i) inside[i] |= past_clamp_[i];
     }
-    for (int64_t i = 0; restore && i < line; ++i)
-      for (int32_t c = rule.restore_lo; c < rule.restore_hi; ++c) next[(padded + i) * C + c] = x[(padded + i) * C + c];
+    for (int64_t i = cell; restore && i < cell + line; ++i)
+      std::copy_n(restored + i * stride, rule.restore_hi - rule.restore_lo, next + i * C + rule.restore_lo);
   });
 }
 
-// Runs work(sample, row, place in [B, *S], place in the padded state) on every row of every sample.
-template <class Work>
-void Engine::each_row(const Work& work) const {
-  const int64_t rows = tables.rows(), line = geometry.size[2], batch = inputs.grid.batch;
-#pragma omp parallel for num_threads(threads) schedule(static)
-  for (int64_t i = 0; i < batch * rows; ++i) {
-    const int64_t sample = i / rows, row = i % rows;
-    work(sample, row, sample * geometry.cells + row * line, sample * geometry.padded_cells + tables.padded_row(row));
-  }
-}
-
-Floats Engine::padded_floats() const {
-  Floats state(inputs.grid.batch * padded_sample(), false);
-  tables.clear_border(state.data(), inputs.grid.batch, threads);
-  return state;
-}
-
-void Engine::pad_channels_last(const float* from, float* to) const {
-  const int64_t C = inputs.rule.channels, line = geometry.size[2];
-  each_row([&](int64_t, int64_t, int64_t cell, int64_t padded) {
-    std::memcpy(to + padded * C, from + cell * C, 4 * line * C);
-  });
-  tables.fill_border(to, inputs.grid.batch, threads);
-}
-
-void Engine::cut_channels_last(const float* from, float* to) const {
-  const int64_t C = inputs.rule.channels, line = geometry.size[2];
-  each_row([&](int64_t, int64_t, int64_t cell, int64_t padded) {
-    std::memcpy(to + cell * C, from + padded * C, 4 * line * C);
-  });
-}
-
-void Engine::pad_channels_first(const float* from, float* to) const {
+void Engine::put_channels_last(const float* from, float* to) const {
   const int64_t C = inputs.rule.channels, line = geometry.size[2], N = geometry.cells;
-  each_row([&](int64_t sample, int64_t row, int64_t, int64_t padded) {
-    transpose(from + sample * C * N + row * line, N, to + padded * C, C, C, line);
+  each_row([&](int64_t sample, int64_t row, int64_t cell) {
+    transpose(from + sample * C * N + row * line, N, to + cell * C, C, C, line);
   });
-  tables.fill_border(to, inputs.grid.batch, threads);
 }
 
-void Engine::cut_channels_first(const float* from, float* to) const {
+void Engine::put_channels_first(const float* from, float* to) const {
   const int64_t C = inputs.rule.channels, line = geometry.size[2], N = geometry.cells;
-  each_row([&](int64_t sample, int64_t row, int64_t, int64_t padded) {
-    transpose(from + padded * C, C, to + sample * C * N + row * line, N, line, C);
+  each_row([&](int64_t sample, int64_t row, int64_t cell) {
+    transpose(from + cell * C, C, to + sample * C * N + row * line, N, line, C);
   });
 }
 

@@ -10,6 +10,7 @@
 #include "norm.h"
 #include "pooled.h"
 #include "weights.h"
+#include "window.h"
 
 namespace ncafast::cpu {
 
@@ -23,14 +24,15 @@ struct StepTape {
 
 StepTape tape_at(const Rule& rule, const Grid& grid, uint8_t* tape, int64_t step);
 
-// Inside the engine states are channels last and have a border, [B, P*, C] ("padded"); see grid.h.
+// Inside the engine states are channels last and have no border, [B, *S, C]; what a band's filters read is shown by a
+// window. Gradients of states have a border, [B, P*, C] ("padded"); see grid.h.
 class Engine {
  public:
   Engine(const Inputs& inputs, int threads);
   Engine(const Engine&) = delete;
 
-  // next = one step from x, both padded; fills the tape, and `kept` [B, *S, C] with the same state unless it is null.
-  void step(int64_t t, const float* x, float* next, const StepTape& tape, float* kept);
+  // next = one step from x, which may be the same memory; fills the tape.
+  void step(int64_t t, const float* x, float* next, const StepTape& tape);
   // The same, with the moments taken from the tape instead of computed.
   void step_again(int64_t t, const float* x, float* next, const StepTape& tape);
 
@@ -39,24 +41,26 @@ class Engine {
   std::vector<Fold> folds;  // [sets] of the last step that was normalised
   Moments moments_at(const StepTape& tape, int64_t set) const;
 
-  // The cells of a band that fire and may matter; returns their number. `wanted` [cells] or null.
-  int32_t list_cells(int64_t t, int64_t sample, const Band& band, const uint8_t* wanted, const Scratch& scratch) const;
-  int32_t list_all(const Band& band, const Scratch& scratch) const;
+  // The cells of a band that fire and may matter, as a window shows them; returns their number. `wanted` [cells] or
+  // null.
+  int32_t list_cells(int64_t t, int64_t sample, const Band& band, const uint8_t* wanted, const Window& window,
+                     const Scratch& scratch) const;
+  int32_t list_all(const Band& band, const Window& window, const Scratch& scratch) const;
 
-  // A job for one sample of a step; pointers to states are set by the caller.
-  Job job(int64_t t, int64_t sample) const;
-  // Has what the filters give kept between the passes of a step.
-  void keep_seen(Job& job, int64_t sample, bool known);
+  // A job for one sample of a step; pointers to gradients are set by the caller.
+  Job job(int64_t t, int64_t sample, const Window& window) const;
 
-  // Room for a padded state, of which only the border is set, to zero.
-  Floats padded_floats() const;
-  // Between the layouts: [B, C, *S], [B, *S, C] and padded. Those that make a state fill its border.
-  void pad_channels_first(const float* from, float* to) const;
-  void pad_channels_last(const float* from, float* to) const;
-  void cut_channels_first(const float* from, float* to) const;
-  void cut_channels_last(const float* from, float* to) const;
+  // [B, C, *S] to [B, *S, C].
+  void put_channels_last(const float* from, float* to) const;
+  void put_channels_first(const float* from, float* to) const;
 
-  int64_t padded_place(int64_t cell) const;
+  // Runs work(sample, row, the place of its first cell in [B, *S]) on every row of every sample.
+  template <class Work>
+  void each_row(const Work& work) const;
+
+  // Floats of a sample and of all samples, and of a sample with its border.
+  int64_t sample_size() const { return geometry.cells * inputs.rule.channels; }
+  int64_t size() const { return inputs.grid.batch * sample_size(); }
   int64_t padded_sample() const { return geometry.padded_cells * inputs.rule.channels; }
   int64_t set_of(int64_t sample) const { return sets > 1 ? sample : 0; }
   int64_t cells_of_set() const {
@@ -73,26 +77,34 @@ class Engine {
   PackedWeights weights;
   const int32_t P;
   const std::vector<Band> bands;
-  std::vector<Scratch> scratch;
+  std::vector<Scratch> scratch;  // a thread's, as are the windows
+  std::vector<Window> windows;
   PooledChannels pooled;                                            // of the step at hand
   const bool alive, clears, restore, clamps, measures, keeps_seen;  // clears: dead cells become 0
 
  private:
-  void run(int64_t t, const float* x, float* next, const StepTape& tape, bool measured, float* kept);
-  void cut_band(int64_t sample, const Band& band, const float* padded, float* to) const;
+  // Bands [first, last) of one sample, which one thread takes in this order.
+  struct Run {
+    int64_t sample, first, last;
+    Floats before, after;  // see Edges
+  };
+  void make_runs();
+  void keep_edges(const float* x);
+  void keep_seen(Job& job, int64_t sample, bool known) const;
+  void run(int64_t t, const float* x, float* next, const StepTape& tape, bool measured);
   void measure(const float* x, int64_t t, const StepTape& tape);
   void start_shifts(const float* x);
   bool measure_about_shifts(const float* x, int64_t t, const StepTape& tape, std::vector<uint8_t>& wanted);
   bool take_moments(int64_t set, const std::vector<double>& sums, const StepTape& tape);
-  void settle(const float* x, float* next, const StepTape& tape);
+  void settle(float* next, const StepTape& tape, const float* restored, int64_t stride);
   void write_life(const std::vector<uint8_t>& life, const StepTape& tape) const;
   void living(const float* x, std::vector<uint8_t>& plane) const;
   float* floats(int64_t count);
-  template <class Work>
-  void each_row(const Work& work) const;
 
   std::vector<Floats> memory_;
-  Floats seen_;  // [B, cells, F * C]
+  std::vector<std::vector<Run>> runs_;  // [threads]
+  Floats seen_;                         // [B, cells, F * C]
+  Floats restored_;                     // [B, cells, channels that are set back] before a step in place
   std::vector<std::vector<uint8_t>> fired_, drawn_;
   std::vector<std::vector<Cell>> cells_;
   std::vector<uint32_t> moved_, touched_;
@@ -100,6 +112,13 @@ class Engine {
   std::vector<std::vector<float>> shift_;   // [sets, Pp] about which moments are taken: the last step's mean
   std::vector<uint8_t> pre_, near_, life_;  // [B * cells] alive before the step; near such a cell; alive after it
 };
+
+template <class Work>
+void Engine::each_row(const Work& work) const {
+  const int64_t rows = tables.rows(), line = geometry.size[2], batch = inputs.grid.batch;
+#pragma omp parallel for num_threads(threads) schedule(static)
+  for (int64_t i = 0; i < batch * rows; ++i) work(i / rows, i % rows, i * line);
+}
 
 int this_thread();
 

@@ -14,7 +14,8 @@ int32_t neighbour(int32_t i, int32_t n, Padding padding) {
       return i < 0 ? -i : 2 * (n - 1) - i;
     case Padding::circular:
       return (i % n + n) % n;
-    case Padding::zeros:  // not asked for: the border holds zeros
+    case Padding::zeros:
+      return -1;
     case Padding::replicate:
       return i < 0 ? 0 : n - 1;
   }
@@ -27,7 +28,7 @@ void add(const float* from, float* to, int64_t count) {
 
 }  // namespace
 
-GridTables::GridTables(const Grid& grid, const Rule& rule) : padding_(rule.padding) {
+GridTables::GridTables(const Grid& grid, const Rule& rule) : padding(rule.padding) {
   geometry.cells = geometry.padded_cells = 1;
   geometry.taps = 1;
   geometry.channels = rule.channels;
@@ -46,59 +47,16 @@ GridTables::GridTables(const Grid& grid, const Rule& rule) : padding_(rule.paddi
     for (int64_t y = -r[1]; y <= r[1]; ++y)
       for (int64_t x = -r[2]; x <= r[2]; ++x) offset_.push_back(((z * n[1] + y) * n[2] + x) * rule.channels);
   geometry.offset = offset_.data();
-}
-
-void GridTables::clear_border(float* states, int64_t batch, int threads) const {
-  const Geometry& g = geometry;
-  const int32_t *r = g.radius, *n = g.padded;
-  const int64_t C = g.channels, line = n[2] * C, side = r[2] * C, lines = batch * n[0] * n[1];
-  if (g.taps == 1) return;
-#pragma omp parallel for num_threads(threads) schedule(static)
-  for (int64_t i = 0; i < lines; ++i) {
-    const int64_t z = i / n[1] % n[0] - r[0], y = i % n[1] - r[1];
-    float* to = states + i * line;
-    if (z < 0 || z >= g.size[0] || y < 0 || y >= g.size[1]) {
-      std::memset(to, 0, 4 * line);
-    } else {
-      std::memset(to, 0, 4 * side);
-      std::memset(to + line - side, 0, 4 * side);
-    }
-  }
-}
-
-void GridTables::fill_border(float* states, int64_t batch, int threads) const {
-  const Geometry& g = geometry;
-  if (padding_ == Padding::zeros || g.taps == 1) return;
-  const int64_t C = g.channels, line = g.padded[2] * C;
-#pragma omp parallel for num_threads(threads) schedule(static)
-  for (int64_t i = 0; i < batch * g.size[0]; ++i) {
-    float* sample = states + i / g.size[0] * g.padded_cells * C;
-    const int64_t z = i % g.size[0];
-    for (int64_t y = 0; y < g.size[1]; ++y) {
-      float* row = sample + padded(z, y, -g.radius[2]) * C;
-      for (int64_t x = 0; x < g.padded[2]; ++x)
-        if (x < g.radius[2] || x >= g.size[2] + g.radius[2])
-          std::memcpy(row + x * C, row + (place_[2][x] + g.radius[2]) * C, 4 * C);
-    }
-    for (int64_t y = 0; y < g.padded[1]; ++y)
-      if (y < g.radius[1] || y >= g.size[1] + g.radius[1])
-        std::memcpy(sample + padded(z, y - g.radius[1], -g.radius[2]) * C,
-                    sample + padded(z, place_[1][y], -g.radius[2]) * C, 4 * line);
-  }
-  if (!g.radius[0]) return;
-  const int64_t plane = g.padded[1] * line;
-#pragma omp parallel for num_threads(threads) schedule(static)
-  for (int64_t i = 0; i < batch * g.padded[0]; ++i) {
-    float* sample = states + i / g.padded[0] * g.padded_cells * C;
-    const int64_t z = i % g.padded[0];
-    if (z < g.radius[0] || z >= g.size[0] + g.radius[0])
-      std::memcpy(sample + z * plane, sample + (place_[0][z] + g.radius[0]) * plane, 4 * plane);
+  while (axis < 2 && geometry.size[axis] == 1) planes *= n[axis++];
+  for (int a = axis + 1; a < 3; ++a) {
+    slice_cells *= geometry.size[a];
+    slice_padded *= n[a];
   }
 }
 
 void GridTables::fold_border(float* grads, int64_t batch, int threads) const {
   const Geometry& g = geometry;
-  if (padding_ == Padding::zeros || g.taps == 1) return;
+  if (padding == Padding::zeros || g.taps == 1) return;
   const int64_t C = g.channels, line = g.padded[2] * C, plane = g.padded[1] * line;
   if (g.radius[0]) {
     // Several border planes may go to one plane: each thread takes its own lines of all of them.
@@ -127,22 +85,21 @@ void GridTables::fold_border(float* grads, int64_t batch, int threads) const {
   }
 }
 
-std::vector<Band> make_bands(const Geometry& g, int64_t batch, int threads) {
-  int axis = 0;
-  while (axis < 2 && g.size[axis] == 1) ++axis;
-  const int64_t units = g.size[axis], unit_cells = g.cells / units;
+std::vector<Band> make_bands(const GridTables& tables, int64_t batch, int threads) {
+  const Geometry& g = tables.geometry;
+  const int64_t slices = g.size[tables.axis], cells = tables.slice_cells;
   // About 1000 cells fill the tiles and stay in the L2 cache; on small grids fewer, so that threads have work.
   const int64_t share = g.cells * batch / (8 * threads);
-  const int64_t wanted = std::max<int64_t>(1, std::clamp<int64_t>(share, 128, 1024) / unit_cells);
-  const int64_t height = std::max<int64_t>(wanted, 2 * g.radius[axis]);
-  int64_t count = std::max<int64_t>(1, units / height);
+  const int64_t wanted = std::max<int64_t>(1, std::clamp<int64_t>(share, 128, 1024) / cells);
+  const int64_t height = std::max<int64_t>(wanted, 2 * g.radius[tables.axis]);
+  int64_t count = std::max<int64_t>(1, slices / height);
   // As many for each thread and colour, where that costs no more than a few bands.
   const int64_t even = colours * threads;
   if (count * batch % even != 0 && count > even) count = count / even * even;
   std::vector<Band> bands;
   for (int64_t i = 0; i < count; ++i)
-    bands.push_back({static_cast<int32_t>(i * units / count * unit_cells),
-                     static_cast<int32_t>((i + 1) * units / count * unit_cells), static_cast<int32_t>(i % 2)});
+    bands.push_back({static_cast<int32_t>(i * slices / count * cells),
+                     static_cast<int32_t>((i + 1) * slices / count * cells), static_cast<int32_t>(i % 2)});
   return bands;
 }
 

@@ -22,19 +22,22 @@ class GridTables {
   // Place of the first cell of a row of the last axis.
   int64_t padded_row(int64_t row) const { return padded(row / geometry.size[1], row % geometry.size[1], 0); }
 
-  // Sets the border of [batch, *padded, C] to zero, and touches nothing else.
-  void clear_border(float* states, int64_t batch, int threads) const;
-  // Gives the border [batch, *padded, C] the values that the padding means; under zero padding it must hold zeros
-  // already and is left alone.
-  void fill_border(float* states, int64_t batch, int threads) const;
-  // The transpose: adds the border's values to the cells they came from. The border is spent afterwards.
+  // What a place of the padded grid along an axis shows: a place of the grid, or -1 for zeros.
+  int32_t shown(int axis, int64_t padded_place) const { return place_[axis][padded_place]; }
+  // The transpose of a border [batch, *padded, C] that shows cells of the grid: adds its values to theirs. The border
+  // is spent afterwards.
   void fold_border(float* grads, int64_t batch, int threads) const;
 
+  const Padding padding;
   Geometry geometry{};
 
+  // A slice is one place of the outermost axis that has more than one cell: bands are made of whole slices.
+  int axis = 0;
+  int64_t slice_cells = 1, slice_padded = 1;  // its cells, without and with their border
+  int64_t planes = 1;  // of the padded grid before that axis: 1 unless an axis of one cell has a border
+
  private:
-  const Padding padding_;
-  std::vector<int32_t> place_[3];  // [size + 2 radius] index along an axis
+  std::vector<int32_t> place_[3];  // [size + 2 radius] index along an axis, or -1
   std::vector<int64_t> offset_;
 };
 
@@ -47,8 +50,8 @@ struct Band {
 
 constexpr int colours = 2;
 
-// Bands along the outermost axis that has more than one cell, each at least twice the filters' radius high: then two
-// bands of one colour never reach the same cell.
-std::vector<Band> make_bands(const Geometry& g, int64_t batch, int threads);
+// Bands of slices, each at least twice the filters' radius high: then two bands of one colour never reach the same
+// cell.
+std::vector<Band> make_bands(const GridTables& tables, int64_t batch, int threads);
 
 }  // namespace ncafast::cpu

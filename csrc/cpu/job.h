@@ -16,14 +16,14 @@ namespace ncafast::cpu {
 constexpr int max_width = 16;   // floats in the widest vector
 constexpr int tile_cells = 96;  // cells that go through the MLP together; a multiple of every micro-kernel's rows
 
-// One cell of a sample: its place in the grid, and in the grid with its border.
+// One cell of a sample: its place in the grid, and in the window that shows it with its neighbours (window.h).
 struct Cell {
   int32_t index;
   int32_t padded;
 };
 
-// The grid of one sample. The tile kernels see it with a border as wide as the filters reach, so that every cell has
-// all its neighbours at fixed offsets.
+// The grid of one sample. The tile kernels see a part of it, with a border as wide as the filters reach, so that every
+// cell has all its neighbours at fixed offsets.
 struct Geometry {
   int64_t cells, padded_cells;
   int32_t size[3], radius[3], padded[3];
@@ -95,6 +95,7 @@ struct Scratch {
   float* grad_perception;             // [, Pp + W]
   Cell* cells;                        // a band's cells
   uint8_t* fired;                     // a band's mask
+  float* grad;                        // [a band's cells, C + W] backward: of those listed
 };
 
 // Which hidden units stay, see draw_kept: those whose word is below the limit.
@@ -105,13 +106,13 @@ struct Dropout {
   bool drops() const { return limit >> 32 == 0; }
 };
 
-// One sample in one step; P* stands for the padded axes.
+// A band of one sample in one step; P* stands for the axes of its window.
 struct Job {
   const Geometry* geometry;
   const Packed* packed;
   const float* x;           // [P*, C]
-  float* out;               // [P*, C] forward: added to
-  const float* grad;        // [P*, C] backward: dL/dx_(t+1)
+  float* out;               // [*S, C] forward: added to
+  const float* grad;        // [cells, C] backward: dL/dx_(t+1) of the cells that the call is about, in their order
   float* grad_x;            // [P*, C] backward: dL/dx_t, added to
   float scale;              // of the update
   Dropout dropout;          // of the hidden units
@@ -122,9 +123,13 @@ struct Job {
   float* grad_extra;    // [E, *S] added to, or null
   const float* pooled;  // [pooled] what every cell sees
   float* grad_pooled;   // [pooled] added to
-  float* seen;          // [cells, F * C] what the depthwise filters give, where it is kept between passes, or null
+  float* seen;          // [*S, F * C] what the depthwise filters give, where it is kept between passes, or null
   bool seen_known;      // it was written by an earlier pass
-  float* given;         // [cells, P] dL/dy of the fired cells, where a later pass is to spread it, or null
+  // [cells, P] dL/dy, in the order of the cells that `backward` is about and that `affine` finds here, where it is the
+  // latter that spreads it; or null.
+  float* given;
+  const Cell* given_cells;
+  int32_t given_count;
 };
 
 struct Kernels {
@@ -135,8 +140,6 @@ struct Kernels {
                uint64_t limit);
   // out += update at these cells.
   void (*forward)(const Job&, const Scratch&, const Cell* cells, int32_t count);
-  // job.seen at these cells.
-  void (*see)(const Job&, const Scratch&, const Cell* cells, int32_t count);
   // grad_x (or given) and the sums from these cells.
   void (*backward)(const Job&, const Scratch&, const Sums&, const Cell* cells, int32_t count);
   // first += sum of y - shift, second += sum of (y - shift)(y - shift)^T, upper blocks only.

@@ -8,6 +8,8 @@ namespace ncafast::cpu {
 // Sums are taken about the last step's mean; where the mean of a set has moved much further than its cells differ, that
 // costs digits, and they are taken again about the new one.
 void Engine::measure(const float* x, int64_t t, const StepTape& tape) {
+  if (keeps_seen && !seen_.count())
+    seen_ = Floats(inputs.grid.batch * geometry.cells * inputs.rule.filters * inputs.rule.channels, false);
   if (t == 0) start_shifts(x);
   std::vector<uint8_t> wanted(sets, 1);
   if (measure_about_shifts(x, t, tape, wanted)) measure_about_shifts(x, t, tape, wanted);
@@ -19,10 +21,12 @@ void Engine::start_shifts(const float* x) {
 #pragma omp parallel for num_threads(threads) schedule(static)
   for (int64_t set = 0; set < sets; ++set) {
     const Scratch& s = scratch[this_thread()];
+    Window& window = windows[this_thread()];
     Floats sums(Pp + rows * Pp);
-    Job first = job(0, set);  // set n starts with sample n
-    first.x = x + set * padded_sample();
-    const int32_t cells = std::min<int32_t>(list_all(bands[0], s), tile_cells);
+    window.forget();
+    window.show(x + set * sample_size(), bands[0]);  // set n starts with sample n
+    const Job first = job(0, set, window);
+    const int32_t cells = std::min<int32_t>(list_all(bands[0], window, s), tile_cells);
     kernels.moments(first, s, shift_[set].data(), sums.data(), sums.data() + Pp, s.cells, cells);
     for (int32_t i = 0; i < P; ++i) shift_[set][i] = sums[i] / cells;
   }
@@ -37,15 +41,17 @@ bool Engine::measure_about_shifts(const float* x, int64_t t, const StepTape& tap
   {
     const int me = this_thread();
     Floats sums(size);
+    windows[me].forget();
 #pragma omp for schedule(static)
     for (int64_t i = 0; i < tasks(); ++i) {
       const int64_t sample = i / static_cast<int64_t>(bands.size()), set = set_of(sample);
       if (!wanted[set]) continue;
-      Job here = job(t, sample);
-      here.x = x + sample * padded_sample();
+      const Band& band = bands[i % bands.size()];
+      windows[me].show(x + sample * sample_size(), band);
+      Job here = job(t, sample, windows[me]);
       keep_seen(here, sample, false);
       sums.clear();
-      const int32_t cells = list_all(bands[i % bands.size()], scratch[me]);
+      const int32_t cells = list_all(band, windows[me], scratch[me]);
       kernels.moments(here, scratch[me], shift_[set].data(), sums.data(), sums.data() + Pp, scratch[me].cells, cells);
       std::vector<double>& total = totals[me * sets + set];
       total.resize(size);

@@ -18,13 +18,15 @@ PooledChannels::PooledChannels(const Inputs& inputs, const GridTables& tables, i
       bands_(threads * stride_),
       sums_(threads, std::vector<double>(inputs.grid.batch * count_)) {}
 
-// Runs work(offset of the first pooled channel in a padded state) on every cell of a sample.
+// Runs work(offset of the first pooled channel in a state, the same in a padded one) on every cell of a sample.
 template <class Work>
 void PooledChannels::each_cell(int64_t sample, const Work& work) const {
-  const int64_t C = in_.rule.channels, line = in_.grid.size[2];
-  const int64_t first = sample * tables_.geometry.padded_cells * C + in_.rule.pooled_lo;
-  for (int64_t row = 0; row < tables_.rows(); ++row)
-    for (int64_t i = 0; i < line; ++i) work(first + (tables_.padded_row(row) + i) * C);
+  const int64_t C = in_.rule.channels, line = in_.grid.size[2], lo = in_.rule.pooled_lo;
+  const Geometry& g = tables_.geometry;
+  for (int64_t row = 0; row < tables_.rows(); ++row) {
+    const int64_t plain = sample * g.cells + row * line, padded = sample * g.padded_cells + tables_.padded_row(row);
+    for (int64_t i = 0; i < line; ++i) work((plain + i) * C + lo, (padded + i) * C + lo);
+  }
 }
 
 void PooledChannels::measure(const float* x) {
@@ -34,7 +36,7 @@ void PooledChannels::measure(const float* x) {
     float* to = values_.data() + b * stride_;
     if (in_.rule.pools_max) {
       std::fill_n(to, count_, -std::numeric_limits<float>::infinity());
-      each_cell(b, [&](int64_t at) {
+      each_cell(b, [&](int64_t at, int64_t) {
         for (int64_t q = 0; q < count_; ++q) {
           const float value = x[at + q];
           if (value > to[q] || value != value) to[q] = value;  // nothing is above a NaN, which stays
@@ -43,7 +45,7 @@ void PooledChannels::measure(const float* x) {
       continue;
     }
     std::vector<double> sums(count_);
-    each_cell(b, [&](int64_t at) {
+    each_cell(b, [&](int64_t at, int64_t) {
       for (int64_t q = 0; q < count_; ++q) sums[q] += x[at + q];
     });
     for (int64_t q = 0; q < count_; ++q) to[q] = static_cast<float>(sums[q] / tables_.geometry.cells);
@@ -66,14 +68,14 @@ void PooledChannels::spread(const float* x, float* grad_x) {
     std::vector<int64_t> cells(count_, tables_.geometry.cells);
     if (in_.rule.pools_max) {
       std::fill(cells.begin(), cells.end(), 0);
-      each_cell(b, [&](int64_t place) {
-        for (int64_t q = 0; q < count_; ++q) cells[q] += x[place + q] == largest[q];
+      each_cell(b, [&](int64_t at, int64_t) {
+        for (int64_t q = 0; q < count_; ++q) cells[q] += x[at + q] == largest[q];
       });
     }
     for (int64_t q = 0; q < count_; ++q) share[q] /= static_cast<double>(cells[q]);  // no cell has a NaN: NaN
-    each_cell(b, [&](int64_t place) {
+    each_cell(b, [&](int64_t at, int64_t padded) {
       for (int64_t q = 0; q < count_; ++q)
-        if (!in_.rule.pools_max || x[place + q] == largest[q]) grad_x[place + q] += static_cast<float>(share[q]);
+        if (!in_.rule.pools_max || x[at + q] == largest[q]) grad_x[padded + q] += static_cast<float>(share[q]);
     });
   }
 }

@@ -15,14 +15,14 @@ class PooledChannels {
  public:
   PooledChannels(const Inputs& inputs, const GridTables& tables, int threads);
 
-  // Takes them from a padded state; threads share the samples.
+  // Takes them from a state [B, *S, C]; threads share the samples.
   void measure(const float* x);
   const float* at(int64_t sample) const { return values_.data() + sample * stride_; }
 
   // Where a thread adds up dL/d(pooled) of one band of a sample, [pooled]; `keep` then moves it to the sums.
   float* band(int thread) const { return bands_.data() + thread * stride_; }
   void keep(int thread, int64_t sample);
-  // Adds what the sums, which start anew, come to in each cell of dL/dx. Both padded; x is what was measured last.
+  // Adds what the sums, which start anew, come to in each cell of dL/dx, which is padded; x is what was measured last.
   void spread(const float* x, float* grad_x);
 
  private:

@@ -53,16 +53,10 @@ static void forward_tile(const Job& job, const Scratch& s, const Cell* cells, in
   activate(p.update_activation, p.slope, count * width, s.update);
   const vec scale = all(job.scale);
   for (int i = 0; i < count; ++i) {
-    float* to = job.out + static_cast<int64_t>(cells[i].padded) * p.channels;
+    float* to = job.out + static_cast<int64_t>(cells[i].index) * p.channels;
     const float* update = s.update + i * width;
-    for (int c = 0; c < p.channels; c += W) {
-      const int valid = p.channels - c < W ? p.channels - c : W;
-      const vec moved = load(to + c) + keep(scale * load(update + c), job.moved + c);
-      if (valid == W)
-        store(to + c, moved);
-      else
-        store_first(to + c, moved, valid);
-    }
+    for (int c = 0; c < p.channels; c += W)
+      add_first(to + c, keep(scale * load(update + c), job.moved + c), valid_of(p.channels, c));
   }
 }
 
@@ -100,7 +94,9 @@ static void delta_through_update(const Job& job, const Scratch& s, int count) {
   through_activation(p.update_activation, p.slope, size, s.update_slope, s.update_slope, s.update);
 }
 
-static void backward_tile(const Job& job, const Scratch& s, const Sums& sums, const Cell* cells, int count) {
+// `grad` and `given` are the rows of these cells.
+static void backward_tile(const Job& job, const Scratch& s, const Sums& sums, const Cell* cells, int count,
+                          const float* grad, float* given) {
   const Packed& p = *job.packed;
   const bool slopes = !slope_from_value(p.activation);
   perceive_centred(job, s, cells, count, p.dense && !slope_from_value(p.dense_activation));
@@ -110,7 +106,7 @@ static void backward_tile(const Job& job, const Scratch& s, const Sums& sums, co
   const int64_t Cp = round_up(p.channels, W);
   const vec scale = all(job.scale);
   for (int i = 0; i < count; ++i) {
-    const float* from = job.grad + static_cast<int64_t>(cells[i].padded) * p.channels;
+    const float* from = grad + static_cast<int64_t>(i) * p.channels;
     for (int c = 0; c < p.channels; c += W) store(s.update + i * Cp + c, scale * keep(load(from + c), job.touched + c));
   }
   delta_through_update(job, s, count);
@@ -140,21 +136,16 @@ static void backward_tile(const Job& job, const Scratch& s, const Sums& sums, co
     }
   }
   const int64_t ldy = perception_stride(p);
-  if (!job.given) return spread_back(job, s, sums, cells, count, s.grad_perception, ldy);
+  if (!given) return spread_back(job, s, sums, cells, count, s.grad_perception, ldy);
   for (int i = 0; i < count; ++i)
-    copy(job.given + cells[i].index * static_cast<int64_t>(p.perception), s.grad_perception + i * ldy, p.perception);
-}
-
-static void see(const Job& job, const Scratch& s, const Cell* cells, int32_t count) {
-  const int own = job.packed->identity ? job.packed->channels : 0;
-  for (int32_t i = 0; i < count; i += tile_cells)
-    see_or_recall(job, cells + i, count - i < tile_cells ? count - i : tile_cells, s.perception + own,
-                  perception_stride(*job.packed));
+    copy(given + i * static_cast<int64_t>(p.perception), s.grad_perception + i * ldy, p.perception);
 }
 
 static void backward(const Job& job, const Scratch& s, const Sums& sums, const Cell* cells, int32_t count) {
+  const int64_t C = job.packed->channels, P = job.packed->perception;
   for (int32_t i = 0; i < count; i += tile_cells)
-    backward_tile(job, s, sums, cells + i, count - i < tile_cells ? count - i : tile_cells);
+    backward_tile(job, s, sums, cells + i, count - i < tile_cells ? count - i : tile_cells, job.grad + i * C,
+                  job.given ? job.given + i * P : nullptr);
 }
 
 // Blocks of W rows of the second moment, from the diagonal block to the right: the rest follows by symmetry.
@@ -197,12 +188,14 @@ static void affine(const Job& job, const Scratch& s, const Sums& sums, const flo
                    const Cell* cells, int32_t count) {
   const Packed& p = *job.packed;
   const int64_t ldy = perception_stride(p), Pp = round_up(p.perception, W);
+  int32_t next = 0;  // of those that are given
   for (int32_t i = 0; i < count; i += tile_cells) {
     const int now = count - i < tile_cells ? count - i : tile_cells;
     perceive_centred(job, s, cells + i, now, p.dense && !slope_from_value(p.dense_activation));
     gemm<Start::bias>(now, Pp, p.perception, s.perception, ldy, 1, matrix, Pp, offset, s.grad_perception, ldy);
-    for (int n = 0; job.given && n < now; ++n) {
-      const float* given = job.given + cells[i + n].index * static_cast<int64_t>(p.perception);
+    for (int n = 0; n < now && next < job.given_count; ++n) {
+      if (job.given_cells[next].index != cells[i + n].index) continue;
+      const float* given = job.given + next++ * static_cast<int64_t>(p.perception);
       float* dy = s.grad_perception + n * ldy;
       for (int c = 0; c < p.perception; c += W) add_first(dy + c, load(given + c), valid_of(p.perception, c));
     }
@@ -215,4 +208,4 @@ static void matmul(int64_t M, int64_t N, int64_t K, const float* a, int64_t am, 
   gemm<Start::zero>(M, N, K, a, am, ak, b, ldb, nullptr, d, ldd);
 }
 
-static const Kernels kernels = {NCAFAST_NAME, W, draw, forward, see, backward, moments, affine, clamp, gate, matmul};
+static const Kernels kernels = {NCAFAST_NAME, W, draw, forward, backward, moments, affine, clamp, gate, matmul};

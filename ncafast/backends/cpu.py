@@ -24,7 +24,6 @@ from ncafast.rule import Rule
 DEVICE: str | None = "cpu"
 UNVERIFIED: str | None = None
 _INSTRUCTION_SETS = ("avx512", "avx2", "portable")  # of NCAFAST_CPU_ISA
-SLACK = 16  # floats that a vector may read past the last cell
 
 
 def unavailable() -> str | None:
@@ -46,7 +45,7 @@ def can_run(rule: Rule, x: Tensor, rounding: str | None = None) -> str | None:
 def outputs(rule: Rule, x: Tensor, plan: Plan) -> Outputs:
     """Uninitialised tensors of the shapes, dtypes and strides that `forward` returns."""
     batch, channels, *size = x.shape
-    history = channels_last(x, (plan.kept, batch), channels, size)
+    history = x.new_empty((plan.kept, batch, *size, channels)).movedim(-1, 2)
     stats = x.new_empty((plan.steps if rule.norm == "batch" else 0, 2, sum(rule.hidden)))
     # Where no state is kept no backward follows.
     tape = x.new_empty((plan.steps if plan.every else 0, _tape_bytes(rule, batch, size)), dtype=torch.uint8)
@@ -79,7 +78,7 @@ def backward(
         "threads": torch.get_num_threads(),
         "gradients": gradients(rule, grad_x if need_x else None, grad_extra, grads),
     }
-    history = _with_slack(history)
+    history = history.movedim(2, -1).contiguous()  # copied if something in between has laid it out anew
     where = [0 if grad is None else grad.data_ptr() for grad in (grad_out, grad_history)]
     module().backward(given, history.data_ptr(), tape.data_ptr(), *where)
     for name, grad in zip(rule.param_shapes(), grads, strict=True):
@@ -120,22 +119,6 @@ def module() -> Any:
             f"the best that this one has is {found}"
         )
     return loaded
-
-
-def channels_last(x: Tensor, lead: tuple[int, ...], channels: int, size: list[int]) -> Tensor:
-    """[*lead, C, *S] with the channels innermost in memory, and room for a vector past the end."""
-    count = math.prod(lead) * channels * math.prod(size)
-    return x.new_empty(count + SLACK)[:count].view(*lead, *size, channels).movedim(-1, len(lead))
-
-
-def _with_slack(history: Tensor) -> Tensor:
-    """The history in the layout of `outputs`, copied if something in between has laid it out anew."""
-    kept, batch, channels, *size = history.shape
-    last = history.movedim(2, -1)
-    room = history.untyped_storage().nbytes() // 4 - history.storage_offset() - history.numel()
-    if last.is_contiguous() and room >= SLACK:
-        return history
-    return channels_last(history, (kept, batch), channels, size).copy_(history)
 
 
 def _tape_bytes(rule: Rule, batch: int, size: list[int]) -> int:

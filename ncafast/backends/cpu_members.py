@@ -20,7 +20,7 @@ def outputs(rule: Rule, x: Tensor, plan: Plan) -> Outputs:
     """Uninitialised tensors of the shapes, dtypes and strides that `forward` returns."""
     count, batch, channels, *size = x.shape
     one = cpu.outputs(rule, x.new_empty(x.shape[1:]), plan._replace(kept=0))
-    history = cpu.channels_last(x, (count, plan.kept, batch), channels, size)
+    history = x.new_empty((count, plan.kept, batch, *size, channels)).movedim(-1, 3)
     stats, tape = (tensor.new_empty((count, *tensor.shape)) for tensor in (one.stats, one.tape))
     return Outputs(x.new_empty(x.shape), history, stats, tape)
 
@@ -94,12 +94,9 @@ def _bytes(tensor: Tensor) -> int:
 
 def _dense(history: Tensor) -> Tensor:
     """The history in the layout of `outputs`, copied if something in between has laid it out anew."""
-    last = history[0].movedim(2, -1)
-    end = history.storage_offset() + (history.shape[0] - 1) * history.stride(0) + last.numel()
-    if last.is_contiguous() and history.untyped_storage().nbytes() // 4 - end >= cpu.SLACK:
+    if history[0].movedim(2, -1).is_contiguous():
         return history
-    count, kept, batch, channels, *size = history.shape
-    return cpu.channels_last(history, (count, kept, batch), channels, size).copy_(history)
+    return history.movedim(3, -1).contiguous().movedim(-1, 3)
 
 
 def _folded(found: Tensor, extra: Tensor, x: Tensor) -> Tensor:
