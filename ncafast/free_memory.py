@@ -91,11 +91,13 @@ def free_memory(device: torch.device) -> Free | None:
     return min(filter(None, ways), default=None)
 
 
-def require(count: int, doing: str, device: torch.device | None = None) -> None:
-    """Raise MemoryError, one line, if something needs more bytes than are free."""
+def require(count: int, doing: str, fits: str = "", device: torch.device | None = None) -> None:
+    """Raise MemoryError, one line, if something needs more bytes than are free; `fits` says what to do then."""
     free = free_memory(device or torch.device("cpu"))
     if free is not None and count > free.bytes:
-        raise MemoryError(f"{doing} needs {size_text(count)}, and {size_text(free.bytes)} is {free.by}")
+        raise MemoryError(
+            f"{doing} needs {size_text(count)}, and {size_text(free.bytes)} is {free.by}{fits and '; '}{fits}"
+        )
 
 
 def _cuda(device: torch.device) -> Free | None:

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 import torch
 
 from ncafast import backends
-from ncafast.footprint import rollout_bytes
+from ncafast.footprint import Memory, kept_states, rollout_bytes
 from ncafast.free_memory import free_memory, size_text
+from ncafast.models.cascade import level_sizes
 from ncafast.models.m3dnca import M3DNCA
 from ncafast.models.mednca import MedNCA
+from ncafast.rule import Rule
 
 Cascade = MedNCA | M3DNCA
 
@@ -25,15 +27,46 @@ def cascade_bytes(model: Cascade, batch: int, size: Sequence[int]) -> int:
         batch: images at once.
         size: cells along each axis.
     """
-    rule, device = model.rules[-1], next(model.parameters()).device
+    rule = model.rules[-1]
     shape = (batch, rule.channels, *size)
     cells = 4 * batch * math.prod(size)
-    backend = backends.choose(rule, torch.empty((1, rule.channels, *(8,) * rule.ndim), device=device))
     logits = model.classes if isinstance(model, MedNCA) else model.output_channels
     scale = model.scale if isinstance(model, MedNCA) else model.scale_factor
     states = cells * rule.channels + 3 * cells * rule.channels // scale**rule.ndim
     hidden = cells * rule.channels  # enlarged, while the first state is put together
-    return states + 3 * logits * cells + max(hidden, rollout_bytes(rule, shape, model.steps[-1], backend=backend))
+    return (
+        states
+        + 3 * logits * cells
+        + max(hidden, rollout_bytes(rule, shape, model.steps[-1], backend=_backend(model, rule)))
+    )
+
+
+def training_bytes(
+    model: Cascade, batch: int, size: Sequence[int], window: Sequence[int], memory: Memory = "states"
+) -> int:
+    """The most bytes that a training step holds at once beside its images: what all levels keep for backward, and what
+    the largest of them needs while it runs.
+
+    Args:
+        model: on the device that counts.
+        batch: images at once.
+        size: cells of an image along each axis.
+        window: cells of what an M3DNCA's levels but the coarsest see; a MedNCA's see all.
+        memory: as for `ncafast.rollout`.
+    """
+    if isinstance(model, MedNCA):
+        sizes = [[side // model.scale for side in size], list(size)]
+    else:
+        coarse = level_sizes(size, model.scale_factor, model.levels)[0]
+        sizes = [list(coarse), *[list(window)] * (model.levels - 1)]
+    kept, running = 0, 0
+    for rule, steps, sides in zip(model.rules, model.steps, sizes, strict=True):
+        shape = (batch, rule.channels, *sides)
+        state = 4 * math.prod(shape)
+        history = kept_states(steps, 0, memory, True)[1] * state
+        whole = rollout_bytes(rule, shape, steps, memory=memory, gradients=True, backend=_backend(model, rule))
+        kept, running = kept + history + 2 * state, max(running, whole - history)
+    return kept + running
 
 
 def fitting_batch(model: Cascade, most: int, size: Sequence[int]) -> int:
@@ -54,3 +87,9 @@ def fitting_batch(model: Cascade, most: int, size: Sequence[int]) -> int:
         f"segmenting {cells} cells needs {size_text(each)}, and {size_text(free.bytes)} is {free.by}; "
         f"what fits: {fits} cells"
     )
+
+
+def _backend(model: Cascade, rule: Rule) -> str:
+    """The one that runs a level where the model is."""
+    device = next(model.parameters()).device
+    return backends.choose(rule, torch.empty((1, rule.channels, *(8,) * rule.ndim), device=device))

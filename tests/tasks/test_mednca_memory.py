@@ -12,8 +12,9 @@ from ncafast import cli
 from ncafast.free_memory import Free
 from ncafast.measuring.memory import peak_bytes
 from ncafast.models import M3DNCA, MedNCA, memory
-from ncafast.models.memory import cascade_bytes, fitting_batch
-from ncafast.tasks.mednca import PredictConfig, predict, train
+from ncafast.models.cascade import draw_windows
+from ncafast.models.memory import cascade_bytes, fitting_batch, training_bytes
+from ncafast.tasks.mednca import PredictConfig, fitting, predict, train
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +49,59 @@ def test_a_cascade_takes_what_it_is_said_to_need(model, size):
     if found is None:
         pytest.skip("the peak is read from Linux's /proc")
     assert cascade_bytes(model, 1, size) == pytest.approx(found, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "window", "keeps"),
+    [
+        (MedNCA(steps=(5, 5), scale=2), (360, 380), (), "sqrt"),
+        (M3DNCA(steps=4, scale_factor=2), (124, 120, 116), (32, 32, 32), "states"),
+    ],
+    ids=["2-D", "3-D"],
+)
+def test_a_training_step_takes_what_it_is_said_to_need(model, size, window, keeps):
+    def run():
+        if isinstance(model, MedNCA):
+            out = model(torch.rand(1, 1, *size), seed=1, memory=keeps)
+        else:
+            cut = draw_windows(size, scale=2, levels=2, patch=window, real=[size], generators=[None])
+            out = model(torch.rand(1, *size, 1), seed=1, memory=keeps, windows=cut)
+        out.square().mean().backward()
+
+    run()
+    found = peak_bytes(run, torch.device("cpu"))
+    if found is None:
+        pytest.skip("the peak is read from Linux's /proc")
+    assert training_bytes(model, 1, size, window, keeps) == pytest.approx(found, rel=0.15)
+
+
+def test_a_training_that_does_not_fit_is_refused_before_it_starts(tmp_path, monkeypatch, capfd):
+    data = write_set(tmp_path / "data", 4)
+    config = tiny(data, tmp_path / "run", dims=3, levels=2, batch_size=4, device="cpu")
+    monkeypatch.setattr(fitting, "training_bytes", lambda model, batch, *_: batch * 10**15)
+    said = r"^a training step on 4 x 10x12x14 cells needs 4000000 GB, and \d.* GB is .*; "
+    with pytest.raises(MemoryError, match=said + r"--batch-size 1 with --memory sqrt needs 1000000 GB$"):
+        train(config)
+    monkeypatch.undo()
+    free(monkeypatch, 100_000)
+    with pytest.raises(
+        MemoryError, match=r"^held-out volume case_\d: segmenting .* cells needs .* MB, and 0\.1 MB is avail"
+    ):
+        train(config)
+    assert not (tmp_path / "run" / "history.csv").exists()
+    words = [
+        "train",
+        "mednca",
+        "--dims",
+        "3",
+        "--data",
+        str(data),
+        "--output",
+        str(tmp_path / "other"),
+        "--no-progress",
+    ]
+    assert cli.main([*words, "--device", "cpu"]) == 1
+    assert capfd.readouterr().err.count("\n") == 1
 
 
 def test_as_many_images_as_fit_are_taken_and_none_is_refused(monkeypatch):

@@ -66,13 +66,13 @@ def read(trained: TrainedModel, paths: Sequence[Path], channels: tuple[int, ...]
         sides = list(grid[0])
         count = sides.pop(recipe.slice_axis)
         try:
-            fitting_batch(trained.model, 1, _seen(trained.model, count, sides))
+            fitting_batch(trained.model, 1, seen_size(trained.model, count, sides))
         except MemoryError as error:
             raise VolumeError(f"{paths[0]}: {error}") from None
     return recipe.read(paths, channels)
 
 
-def _seen(model: Model, count: int, sides: Sequence[int]) -> list[int]:
+def seen_size(model: Model, count: int, sides: Sequence[int]) -> list[int]:
     """Cells along each axis of what the model sees of so many slices: a padded slice, or the volume."""
     return [padded_size(side, model.scale) for side in sides] if isinstance(model, MedNCA) else [*sides, count]
 
@@ -166,7 +166,7 @@ def infer(
 def _fitting(model: Model, images: Tensor, each: int, runs: int) -> int:
     """How many slices, or volumes, of which a run takes `each`, the model may see at once. A note says if memory, and
     not what was asked for, limits them."""
-    size = _seen(model, len(images), images.shape[2:])
+    size = seen_size(model, len(images), images.shape[2:])
     wanted = each * min(runs, max(1, _MOST_CELLS // (each * math.prod(size))))
     fits = fitting_batch(model, wanted, size)
     if fits < wanted:

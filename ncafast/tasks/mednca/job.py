@@ -12,6 +12,7 @@ from ncafast.tasks.base import Task, TaskJob, initialised
 from ncafast.tasks.mednca import pictures
 from ncafast.tasks.mednca.batches import Batch, TrainingData
 from ncafast.tasks.mednca.data import load_sides, recipe_for
+from ncafast.tasks.mednca.fitting import check_memory
 from ncafast.tasks.mednca.geometry import say_contradictions
 from ncafast.tasks.mednca.inference import segment_slices
 from ncafast.tasks.mednca.layouts import open_dataset
@@ -54,6 +55,8 @@ class Segmentation(TaskJob):
         self.model = initialised(lambda: _new_model(config, self.recipe), config.seed)
         least = least_sides(self.model)
         self.train, self.held_out, self.skipped = load_sides(config, self.recipe, data.pairs, data.skipped, least)
+        if config.device == "cpu":  # on a GPU the rollouts look themselves
+            check_memory(self.model, config, self.train, self.held_out)
         self.data = TrainingData(self.train, config, len(self.recipe.values))
         self.samples = len(self.data)
         self.kind = "slices" if config.dims == 2 else "volumes"
