@@ -66,6 +66,7 @@ def _bytes(values: Iterable[object]) -> Iterable[bytes]:
     for value in values:
         if isinstance(value, Tensor):
             yield f"{value.dtype} {list(value.shape)}".encode()
-            yield value.detach().contiguous().flatten().view(torch.uint8).cpu().numpy().tobytes()
+            copy = value.detach().clone(memory_format=torch.contiguous_format)  # numpy() pins the storage's size: FSDP
+            yield copy.flatten().view(torch.uint8).cpu().numpy().tobytes()
         else:
             yield repr(value).encode()

@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from slab_cases import CASES, WRONG, module, module_inputs, slab_results
 from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import Shard, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
@@ -31,20 +32,24 @@ def said(rank, group, **changes):
 
 
 def on_a_mesh(folder):
-    """A module on a mesh of 2 batches x 2 slabs, under DDP, and a DTensor."""
+    """A module on a mesh of 2 batches x 2 slabs, under DDP and FSDP, and a DTensor."""
     mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("ddp", "domain"))
     nca, (x, weight) = module(), module_inputs()
     batch = mesh.get_local_rank("ddp")
     mine = scatter(x[2 * batch :][:2] if mesh.get_local_rank("domain") == 0 else None, mesh, sizes=(5, 4))
     model = DistributedDataParallel(shard(nca, mesh), process_group=mesh.get_group("ddp"))
     out = model(mine, 3, seed=5)
-    (out * weight[2 * batch :][:2].split((5, 4), 2)[mesh.get_local_rank("domain")]).sum().backward()
+    weights = weight[2 * batch :][:2].split((5, 4), 2)[mesh.get_local_rank("domain")]
+    (out * weights).sum().backward()
+    parted = fully_shard(shard(module(), mesh), mesh=mesh["ddp"])
+    (parted(mine, 3, seed=5) * weights).sum().backward()
     if dist.get_rank() == 0:
         checkpoint.save(folder / "sharded.safetensors", model)
     placed = distribute_tensor(x, mesh, [Shard(0), Shard(3)])
     placed = rollout_dtensor(placed, nca.eval().rule, nca.params(), 3, seed=5)
     return {
         "out": gather(out, mesh), "gradients": {name: p.grad for name, p in nca.named_parameters()},
+        "fsdp": {name: p.grad.full_tensor() for name, p in parted.named_parameters()},
         "state": nca.state_dict(), "placed": placed.full_tensor().detach(),
     }  # fmt: skip
 

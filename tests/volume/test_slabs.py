@@ -62,7 +62,7 @@ def test_two_runs_give_equal_bits(results):
 
 
 def test_batches_and_slabs_on_one_mesh(results, folder):
-    """DDP over two batches of two slabs: the mean of the batches' gradients, and each batch's statistics."""
+    """DDP and FSDP over two batches of two slabs: the mean of the batches' gradients, and each batch's statistics."""
     x, weight = module_inputs()
     models = [module(), module()]
     for batch, nca in enumerate(models):
@@ -76,6 +76,7 @@ def test_batches_and_slabs_on_one_mesh(results, folder):
     mean = {name: (gradient + gradients[1][name]) / 2 for name, gradient in gradients[0].items()}
     for rank in results:
         torch.testing.assert_close(rank["mesh"]["gradients"], mean, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(rank["mesh"]["fsdp"], mean, rtol=1e-4, atol=1e-5)
     nca = checkpoint.load(folder / "sharded.safetensors")  # the file that one device writes
     torch.testing.assert_close(nca.state_dict(), models[0].state_dict(), rtol=1e-5, atol=1e-6)
     placed = torch.cat([nca.eval()(x[2 * n :][:2], 3, seed=5, first_sample=2 * n) for n, nca in enumerate(models)])
