@@ -2,6 +2,19 @@
 
 from ncafast.volume.inferer import Inferer
 from ncafast.volume.plan import PassPlan
+from ncafast.volume.slab_module import gather, scatter, shard
+from ncafast.volume.slabs import rollout_sharded
+from ncafast.volume.spilled import rollout_spilled
 from ncafast.volume.tiles import plan_tiled, rollout_tiled
 
-__all__ = ["Inferer", "PassPlan", "plan_tiled", "rollout_tiled"]
+__all__ = [
+    "Inferer",
+    "PassPlan",
+    "gather",
+    "plan_tiled",
+    "rollout_sharded",
+    "rollout_spilled",
+    "rollout_tiled",
+    "scatter",
+    "shard",
+]

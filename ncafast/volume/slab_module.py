@@ -62,7 +62,7 @@ class _OnSlabs(NCA):
     def forward(  # type: ignore[override]
         self,
         x: Tensor,  # [B, C, *S], but along the cut axis this rank's slab
-        steps: int = 32,
+        steps: int | None = None,
         *,
         seed: int | Tensor | None = None,
         extra: Tensor | None = None,
@@ -73,6 +73,7 @@ class _OnSlabs(NCA):
         **unknown: NoReturn,
     ) -> Tensor:
         refuse_unknown("the forward of a sharded NCA", unknown, _OPTIONS)
+        steps = self.steps if steps is None else steps
         rule = self._present_rule()
         wanted = Wanted(steps, self._dim, seed, first_step, first_sample, extra, self._every, memory, backend)
         done = run(x, rule, self._tensors(rule), wanted, self._domain)
