@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Literal, NamedTuple
 
@@ -49,6 +49,10 @@ class Trace(NamedTuple):
     stats: Tensor  # [T or 0, 2, sum H]; with parameters per sample [B, T or 0, 2, sum H]
 
 
+Runner = Callable[[Tensor, Rule, Mapping[str, Tensor], int, Options], Trace]
+_runner: Runner | None = None  # a plain global, since torch.compile cannot trace a ContextVar
+
+
 def trace(
     x: Tensor,  # [B, C, *S]
     rule: Rule,
@@ -68,6 +72,22 @@ def trace(
     Raises:
         TypeError, ValueError, RuntimeError: as `ncafast.rollout`.
     """
+    return (_runner or trace_at_once)(x, rule, params, steps, options)
+
+
+@contextmanager
+def run_by(runner: Runner) -> Iterator[None]:
+    """Inside, `trace` is what this function does, in all threads of the process."""
+    global _runner
+    before, _runner = _runner, runner
+    try:
+        yield
+    finally:
+        _runner = before
+
+
+def trace_at_once(x: Tensor, rule: Rule, params: Mapping[str, Tensor], steps: int, options: Options) -> Trace:
+    """`trace` in one call of the operator."""
     if torch.jit.is_tracing():
         with _quiet_tracing():
             return _trace(x, rule, params, steps, options)

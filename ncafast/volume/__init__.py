@@ -4,7 +4,7 @@ from ncafast.volume.inferer import Inferer
 from ncafast.volume.plan import PassPlan
 from ncafast.volume.slab_module import gather, scatter, shard
 from ncafast.volume.slabs import rollout_sharded
-from ncafast.volume.spilled import rollout_spilled
+from ncafast.volume.spilled import rollout_spilled, spilling
 from ncafast.volume.tiles import plan_tiled, rollout_tiled
 
 __all__ = [
@@ -17,4 +17,5 @@ __all__ = [
     "rollout_tiled",
     "scatter",
     "shard",
+    "spilling",
 ]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from ncafast.rule import Rule
-from ncafast.trace import Memory, Options, Trace, trace
+from ncafast.trace import Memory, Options, Trace, trace_at_once
 from ncafast.volume.boxes import Box, read
 from ncafast.volume.masks import fire_masks
 
@@ -41,15 +41,16 @@ def trace_of_box(
     rule: Rule,
     params: Mapping[str, Tensor],
     steps: int,
-    options: Options,  # with a seed [1] and the box's own extra channels
+    options: Options,  # with a seed [1], and extra channels and fire masks of the box
 ) -> Trace:
-    """A rollout of a box as if it were all, but for the fire masks: they are those of the whole grid there."""
+    """A rollout of a box as if it were all, but for fire masks that are drawn: those of the whole grid there."""
     seed, first_step, first_sample = options.seed, options.first_step, options.first_sample
     assert isinstance(seed, Tensor)
-    if box != Box((0,) * len(whole), tuple(whole)):  # a backend draws those of a whole grid itself
+    entire = box == Box((0,) * len(whole), tuple(whole))  # whose masks a backend draws itself
+    if options.fire_mask is None and not entire:
         masks = fire_masks(rule, box, whole, x.shape[0], steps, seed, first_step=first_step, first_sample=first_sample)
         options = options._replace(fire_mask=masks)
-    return trace(x, rule, params, steps, options)
+    return trace_at_once(x, rule, params, steps, options)
 
 
 def extra_of(extra: Tensor, box: Box) -> Tensor:

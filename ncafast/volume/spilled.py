@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
-from ncafast import backends, check
+from ncafast import backends
+from ncafast.check import check_floating, check_memory, check_rollout
+from ncafast.film import with_film
 from ncafast.half import widened
 from ncafast.rule import Rule
-from ncafast.trace import Memory, Options, Trace, drawn_seed, is_random, trace
+from ncafast.trace import Memory, Options, Trace, drawn_seed, is_random, run_by, trace_at_once
 from ncafast.volume.cut import Cut, Need, pieces
 from ncafast.volume.slots import Spill
 from ncafast.volume.through import run
@@ -77,23 +80,55 @@ def rollout_spilled(
     return spilled_trace(x, rule, params, steps, options, Cut(spill, tile, steps_per_pass, memory_limit)).out
 
 
+@contextmanager
+def spilling(
+    spill: Spill = None,
+    *,
+    tile: int | Sequence[int] | None = None,
+    steps_per_pass: int | None = None,
+    memory_limit: int | str | None = None,
+) -> Iterator[None]:
+    """Inside, every rollout is a `rollout_spilled`: those of `NCA`, of `ncafast.models` and of `ncafast.rollout`.
+
+    It holds for all threads of the process. Backward may be called inside or after it.
+
+    Args:
+        spill: as for `rollout_spilled`.
+        tile: as for `rollout_spilled`.
+        steps_per_pass: as for `rollout_spilled`.
+        memory_limit: as for `rollout_spilled`.
+
+    Raises:
+        ValueError: by a rollout inside to which `states` is given; else as `rollout_spilled`.
+    """
+    cut = Cut(spill, tile, steps_per_pass, memory_limit)
+    with run_by(lambda x, rule, params, steps, options: spilled_trace(x, rule, params, steps, options, cut)):
+        yield
+
+
 def spilled_trace(x: Tensor, rule: Rule, params: Mapping[str, Tensor], steps: int, options: Options, cut: Cut) -> Trace:
     """`rollout_spilled`, and with it the batch statistics."""
+    if options.states is not None:
+        raise ValueError("states= is not possible where states are spilled; call it outside of spilling()")
     device = _device(params, x)
     steps, first_step, first_sample = _checked(x, rule, params, steps, options, device)
-    memory, extra = check.check_memory(options.memory), options.extra
+    options = options._replace(first_step=first_step, first_sample=first_sample, memory=check_memory(options.memory))
     if steps == 0 or x.shape[0] == 0:
-        done = trace(x.to(device), rule, params, steps, options)
+        done = trace_at_once(x.to(device), rule, params, steps, options)
         return done._replace(out=done.out.to(x.device))
-    values = [params[name] for name in rule.param_shapes()]
+    if options.film is not None:
+        params, options = with_film(rule, params, x, options.film), options._replace(film=None)
+    values, extra = [params[name] for name in rule.param_shapes()], options.extra
     if torch.is_autocast_enabled(device.type):  # as in an ordinary rollout
         x, *values = (widened(tensor) for tensor in (x, *values))
         extra = None if extra is None else widened(extra)
     sample = x.new_empty((), device=device).expand(*x.shape[:2], *(min(size, _SAMPLE) for size in x.shape[2:]))
-    name = backends.choose(rule, sample, options.backend)
-    cores, sweep, per_pass = pieces(cut, Need(x, rule, steps, memory, name, device, cut.spill), params)
-    seed, whole = drawn_seed(options.seed, device, is_random(rule, None)), tuple(x.shape[2:])
-    passes = TrainingPasses(rule, steps, per_pass, whole, cores, sweep, seed, first_step, first_sample, memory, name)
+    name = backends.choose(rule, sample, options.backend, options.precision)
+    need = Need(x, rule, steps, options.memory, name, device, cut.spill)
+    cores, sweep, per_pass = pieces(cut, need, params)
+    seed = drawn_seed(options.seed, device, is_random(rule, options.fire_mask))
+    options = options._replace(seed=None, extra=None, backend=name)
+    passes = TrainingPasses(rule, steps, per_pass, tuple(x.shape[2:]), cores, sweep, seed, options)
     with torch.autocast(device.type, enabled=False):
         return Trace(*run(passes, cut.spill, x, values, extra))
 
@@ -107,12 +142,14 @@ def _device(params: Mapping[str, Tensor], x: Tensor) -> torch.device:
 def _checked(
     x: Tensor, rule: Rule, params: Mapping[str, Tensor], steps: int, options: Options, device: torch.device
 ) -> tuple[int, int, int]:
-    """As for an ordinary rollout, but for the device of x and extra."""
-    check.check_floating("x", x)
-    there = [x, options.extra]
-    for number, tensor in enumerate(there):
-        if isinstance(tensor, Tensor) and tensor.device != device:
-            there[number] = torch.empty((), dtype=tensor.dtype, device=device).expand(tensor.shape)
-    state, extra = there
+    """As for an ordinary rollout, but for the device of x and what has its size."""
+    check_floating("x", x)
+
+    def there(tensor: Tensor | None) -> Tensor | None:
+        if not isinstance(tensor, Tensor) or tensor.device == device:
+            return tensor
+        return torch.empty((), dtype=tensor.dtype, device=device).expand(tensor.shape)
+
+    state, masks, extra = there(x), there(options.fire_mask), there(options.extra)
     assert state is not None
-    return check.check_rollout(state, rule, params, steps, options.first_step, options.first_sample, None, extra)
+    return check_rollout(state, rule, params, steps, options.first_step, options.first_sample, masks, extra)

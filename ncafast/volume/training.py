@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ncafast.perception import perception
 from ncafast.rule import Rule
-from ncafast.trace import Memory, Options, Trace
+from ncafast.trace import Options, Trace
 from ncafast.volume import boxes, moments
 from ncafast.volume.boxes import Box
 from ncafast.volume.gradients import Gradients, Leaves
@@ -33,10 +33,7 @@ class TrainingPasses:
         tiles: boxes that cover it; a single one is the whole grid.
         sweep: the same, and so small that perceptions of one in plain PyTorch fit into memory.
         seed: [1] int64, on the device that computes.
-        first_step: absolute index of the first step.
-        first_sample: absolute index of the first sample.
-        memory: what backward keeps of the steps of one tile.
-        backend: name of the backend.
+        options: all others; `memory` is what backward keeps of the steps of one tile.
     """
 
     rule: Rule
@@ -46,10 +43,7 @@ class TrainingPasses:
     tiles: Sequence[Box]
     sweep: Sequence[Box]
     seed: Tensor
-    first_step: int
-    first_sample: int
-    memory: Memory
-    backend: str
+    options: Options
 
     @property
     def measures(self) -> bool:
@@ -137,6 +131,8 @@ class TrainingPasses:
                 leaves = shared.with_part(part, self._extra_of(extra, box), total)
                 rule, more = moments.with_pooled(self.rule, leaves.extra, leaves.found.pooled)
                 seen = perception(leaves.x, rule, leaves.params, extra=more)
+            if not seen.requires_grad:  # fixed filters of a state that needs no gradient
+                return
             own = seen.detach()[core.within(box)]
             grad = torch.zeros_like(seen)
             passed = linear.to(seen) @ (own.flatten(2) - mean.to(seen)) + constant.to(seen)
@@ -185,6 +181,8 @@ class TrainingPasses:
         return min(self.per_pass, self.steps - start)
 
     def _run(self, start: int, x: Tensor, box: Box, rule: Rule, params: Params, extra: Tensor | None) -> Trace:
-        first = self.first_step + start
-        options = Options(first, self.first_sample, self.seed, None, extra, None, self.memory, self.backend)
-        return trace_of_box(x, box, self.whole, rule, params, self._count(start), options)
+        first, count, masks = self.options.first_step + start, self._count(start), self.options.fire_mask
+        if masks is not None:
+            masks = boxes.read(masks[start : start + count], box).to(self.seed.device)
+        options = self.options._replace(first_step=first, seed=self.seed, extra=extra, fire_mask=masks)
+        return trace_of_box(x, box, self.whole, rule, params, count, options)

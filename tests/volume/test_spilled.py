@@ -2,6 +2,7 @@
 
 import os
 import resource
+from contextlib import nullcontext
 from pathlib import Path
 
 import parity
@@ -12,12 +13,12 @@ from hypothesis import strategies as st
 from parity import make_extra, make_params, make_state
 from test_part import RULES
 
-from ncafast import Alive, Rule, rollout
+from ncafast import NCA, Alive, Rule, rollout
 from ncafast.measuring.memory import peak_bytes
 from ncafast.trace import Options, trace
 from ncafast.volume.cut import Cut
 from ncafast.volume.reach import MEASURED_NORMS, needs_whole_grid, refusal
-from ncafast.volume.spilled import rollout_spilled, spilled_trace
+from ncafast.volume.spilled import rollout_spilled, spilled_trace, spilling
 
 SMALL = Rule(channels=4, hidden=(8,))
 COUNT = os.environ.get("NCAFAST_RANDOM_VOLUMES")
@@ -230,3 +231,22 @@ def test_arguments_that_are_refused(rule, options, message):
     x, params = make_state(rule, (8, 8), torch.float32), make_params(rule, torch.float32)
     with pytest.raises(ValueError, match=message):
         rollout_spilled(x, rule, params, 4, **{"tile": 4, **options})
+
+
+def test_models_train_inside_spilling_as_without_it(tmp_path):
+    """With fire masks of the caller, film, running statistics that follow, and a backward after the block."""
+    found = []
+    for context in nullcontext(), spilling(tmp_path, tile=5):
+        torch.manual_seed(3)
+        nca = NCA(channels=4, hidden=8, norm="batch", zero_init=False).double()
+        filmed = NCA(channels=4, hidden=8, zero_init=False).double()
+        x = make_state(SMALL, (9, 12), torch.float64)
+        masks = torch.rand(3, 2, 1, 9, 12) < 0.5
+        film = torch.rand(2, 8, dtype=torch.float64), torch.rand(2, 8, dtype=torch.float64)
+        with context:
+            out = filmed(nca(x, 4, seed=1, backend="reference"), 3, fire_mask=masks, film=film, backend="reference")
+        out.square().sum().backward()
+        found.append([out, *(p.grad for p in (*nca.parameters(), *filmed.parameters())), *nca.buffers()])
+    check(found[1], found[0])
+    with spilling(), pytest.raises(ValueError, match="states= is not possible"):
+        nca(x, 4, states="all")
