@@ -32,8 +32,8 @@ def choose(
         TypeError, ValueError: a wrong argument, or a rule that cannot run in parts.
         MemoryError: nothing fits.
     """
-    budget, host = _budget(memory_limit, volume.device), _budget(None, torch.device("cpu"))
-    sizes = None if tile is None else _checked_tile(tile, volume.whole)
+    budget, host = usable_bytes(memory_limit, volume.device), usable_bytes(None, torch.device("cpu"))
+    sizes = None if tile is None else checked_tile(tile, volume.whole)
     most = volume.steps if steps_per_pass is None else whole("steps_per_pass", steps_per_pass, 1)
 
     def fits(plan: PassPlan) -> bool:
@@ -101,7 +101,8 @@ def _counts(volume: Volume, most: int) -> tuple[int, ...]:
     return counts or (0,)
 
 
-def _checked_tile(tile: int | Sequence[int], size: tuple[int, ...]) -> tuple[int, ...]:
+def checked_tile(tile: int | Sequence[int], size: tuple[int, ...]) -> tuple[int, ...]:
+    """Cells of a tile per axis, no more than a grid of that size has."""
     given = tuple(tile) if isinstance(tile, Sequence) and not isinstance(tile, str) else (tile,) * len(size)
     if len(given) != len(size):
         raise ValueError(f"tile={shown(tile)} must be one int or {len(size)} ints, one per spatial axis")
@@ -121,7 +122,8 @@ def _check_parts(volume: Volume, tile: tuple[int, ...] | None, steps_per_pass: i
         )
 
 
-def _budget(memory_limit: int | str | None, device: torch.device) -> int:
+def usable_bytes(memory_limit: int | str | None, device: torch.device) -> int:
+    """Bytes that a rollout may use under a limit on the process, or of what is free."""
     limit = parse_size(memory_limit) if isinstance(memory_limit, str) else memory_limit
     if limit is not None:
         limit = whole("memory_limit", limit, 1, 2**62)

@@ -11,19 +11,17 @@ from torch import Tensor
 
 from ncafast import check
 from ncafast.footprint import rollout_bytes
-from ncafast.free_memory import free_memory, limited, parse_size, size_text
+from ncafast.free_memory import size_text
 from ncafast.rule import Rule
 from ncafast.trace import Memory
-from ncafast.values import shown
 from ncafast.volume.boxes import Box, grown, tiles
+from ncafast.volume.choose import MOST_REDUNDANT, checked_tile, usable_bytes
 from ncafast.volume.reach import needs_whole_grid, reach, refusal
 from ncafast.volume.slots import Spill
 
-OVERHEAD = 1.25  # most cells computed per cell of the grid where `steps_per_pass` is not given
 SWEEP = 2**27  # bytes of perceptions that are in memory at once where a norm is measured
 _PERCEPTIONS = 6  # held at once there in backward, counted
 _STATES = 3  # of a tile and the cells around it, held beside those of its rollout, counted
-_SHARE = 0.8  # of the memory that is free: the caller's loss needs some too
 _LEAST = 8  # cells per axis of the smallest tile that is chosen
 
 
@@ -83,8 +81,8 @@ def pieces(cut: Cut, need: Need, params: Mapping[str, Tensor]) -> Pieces:
         MemoryError: nothing fits.
     """
     whole, tried = tuple(need.x.shape[2:]), []
-    left = None if cut.tile is not None else _budget(cut.memory_limit, need.device)
-    for tile in _shrinking(whole) if cut.tile is None else [_given(cut.tile, whole)]:
+    left = math.inf if cut.tile is not None else usable_bytes(cut.memory_limit, need.device)
+    for tile in _shrinking(whole) if cut.tile is None else [checked_tile(cut.tile, whole)]:
         cores = tiles(whole, tile)
         reason = _refusal(need.rule, params, cores)
         if reason is not None and cut.tile is not None:
@@ -93,30 +91,13 @@ def pieces(cut: Cut, need: Need, params: Mapping[str, Tensor]) -> Pieces:
             return pieces(cut._replace(tile=whole), need, params)  # whose rollout says what it needs
         per_pass = _per_pass(cut.steps_per_pass, need.rule, need.steps, cores)
         tried.append(need.bytes(cores, per_pass))
-        if left is None or tried[-1] <= left:
+        if tried[-1] <= left:
             return Pieces(cores, tiles(whole, _sweep(need, tile)), per_pass)
-    assert left is not None
     spill = "spill= to a folder, " if need.spill in (None, "host") else ""
     raise MemoryError(
         f"{need.steps} steps on a state of shape {list(need.x.shape)} with gradients need {size_text(min(tried))} in "
         f"tiles, and {size_text(left)} may be used; what may help: {spill}a smaller batch, a smaller grid"
     )
-
-
-def _budget(limit: int | str | None, device: torch.device) -> int | None:
-    """Bytes that may be used; None where nobody knows."""
-    size = parse_size(limit) if isinstance(limit, str) else limit
-    with limited(None if size is None else check.check_count("memory_limit", size, 1)):
-        free = free_memory(device)
-    return size if free is None else int(_SHARE * free.bytes)
-
-
-def _given(tile: int | Sequence[int], whole: tuple[int, ...]) -> tuple[int, ...]:
-    """Cells of a tile per axis, no more than the grid has."""
-    cells = list(tile) if isinstance(tile, Sequence) and not isinstance(tile, str) else [tile] * len(whole)
-    if len(cells) != len(whole):
-        raise ValueError(f"tile={shown(tile)} must be one int or {len(whole)} ints, one per spatial axis")
-    return tuple(min(check.check_count("tile", n, 1), size) for n, size in zip(cells, whole, strict=True))
 
 
 def _shrinking(tile: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
@@ -155,7 +136,9 @@ def _per_pass(given: int | None, rule: Rule, steps: int, cores: Sequence[Box]) -
             )
         return min(given, steps)
     most = 1 if measured else math.isqrt(steps)
-    return max((count for count in range(1, most + 1) if _computed(count, rule, cores) <= OVERHEAD), default=1)
+    return max(
+        (count for count in range(1, most + 1) if _computed(count, rule, cores) <= 1 + MOST_REDUNDANT), default=1
+    )
 
 
 def _computed(count: int, rule: Rule, cores: Sequence[Box]) -> float:
