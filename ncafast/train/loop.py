@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from ncafast.train.trainer import Trainer
 from ncafast.utils.progress import Bar, say
 from ncafast.utils.seeds import generator
 from ncafast.utils.texts import reason
+from ncafast.volume import spilling
 
 
 class Loop:
@@ -76,7 +78,8 @@ class Loop:
         started = time.perf_counter()
         self.trainer.model.train()
         for numbers in self.job.plan(self.epoch, self.trainer.batch, self.settings.seed)[self.step :]:
-            terms = self.trainer.train_on(self._context(numbers))
+            with nullcontext() if self.settings.spill is None else spilling(self.settings.spill):
+                terms = self.trainer.train_on(self._context(numbers))
             for name, value in terms.items():
                 self.sums[name] = self.sums.get(name, 0) + value * len(numbers)
             self.sums["samples"] += len(numbers)

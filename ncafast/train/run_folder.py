@@ -20,7 +20,9 @@ from ncafast.utils.renamed import present
 from ncafast.utils.tables import write_rows
 
 # Options that may differ when a run is continued, because they do not change a weight. A run may also be made longer.
-FREE = frozenset({"output", "epochs", "patience", "save_every", "pictures", "tensorboard", "progress", "memory_limit"})
+FREE = frozenset(
+    {"output", "epochs", "patience", "save_every", "pictures", "tensorboard", "progress", "memory_limit", "spill"}
+)
 _ANOTHER = "give another folder with --output"
 
 

@@ -29,6 +29,10 @@ class BaseSettings(Renamed, MemoryLimit):
     memory: str = "states"
     """What a rollout keeps for backward: states (all, fastest), sqrt (least memory), or a number k for every k-th."""
 
+    spill: str | None = None
+    """Folder in which rollouts keep the states of grids larger than memory, which they compute in tiles that fit; host:
+    in the memory beside a GPU. Its files vanish by themselves. Left out: everything is in memory, at once."""
+
     optimiser: Literal["adam", "adamw", "sgd"] = "adam"
     """Rule by which gradients change the weights."""
 

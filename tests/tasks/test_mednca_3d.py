@@ -23,6 +23,7 @@ from ncafast.tasks.mednca.data import load_volumes
 from ncafast.tasks.mednca.model_file import least_sides
 from ncafast.tasks.mednca.pairs import find_pairs
 from ncafast.tasks.mednca.slices import Recipe
+from ncafast.volume import cut
 
 
 def tiny3(data: Path, out: Path, **options: object) -> TrainConfig:
@@ -66,6 +67,23 @@ def test_what_a_run_leaves(run, data):
     scores = evaluate(EvaluateConfig(run, data, output=run / "e", progress=False))
     assert scores.mean["dice"] == pytest.approx(max(float(row["val_dice"]) for row in rows))
     assert "nqm" not in scores.rows[0]
+
+
+def test_whole_volumes_train_in_tiles_with_spilled_states_as_at_once(data, tmp_path, monkeypatch):
+    """--crop larger than the volumes makes the windows whole ones; the budget makes tiles of them."""
+    options = {"crop": 512, "batch_size": 1, "epochs": 2, "state_channels": 8, "ema": 0.0}
+    at_once = train(tiny3(data, tmp_path / "once", **options)).history
+    monkeypatch.setattr("ncafast.volume.cut.usable_bytes", lambda limit, device: 2_500_000)
+    monkeypatch.setattr("ncafast.volume.cut.SWEEP", 10**5)
+    counts = []
+    tiles = cut.tiles
+    monkeypatch.setattr("ncafast.volume.cut.tiles", lambda *sizes: [counts.append(found := tiles(*sizes)), found][1])
+    (tmp_path / "spill").mkdir()
+    spilled = train(tiny3(data, tmp_path / "spilled", **options, spill=str(tmp_path / "spill"))).history
+    assert max(map(len, counts)) > 1
+    for ours, theirs in zip(spilled, at_once, strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-4)
+    assert not list((tmp_path / "spill").iterdir())
 
 
 @pytest.mark.parametrize("dims", [2, 3])
