@@ -24,10 +24,10 @@ ROOT = Path(__file__).resolve().parents[3]
 SHIM = ROOT / "tests" / "backends" / "cuda_shim" / "shim.h"
 WARNINGS = ["-Wall", "-Wextra", "-Wswitch-enum", "-Werror", "-Wno-unknown-pragmas"]
 # Emulated tensor cores are loops over small arrays, which vectors make fast; kernels ask for their FMAs by themselves.
-FAST = ["-O2", "-march=native", "-ffp-contract=off", "-g1"]
+FAST = ["-O1", "-ftree-vectorize", "-march=native", "-ffp-contract=off", "-g1"]
 SANITIZED = {
     "": FAST,
-    "address": ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
+    "address": ["-O1", "-g1", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
 }
 
 
