@@ -25,9 +25,9 @@ Memory = Literal["states", "sqrt"] | int
 # Rollouts whose kept states and eight more are smaller pass unseen: it takes 0.1 ms to learn what is free.
 SMALL = 128 * 10**6
 _OTHERS = 8
-# Padded states that the CPU backend holds at once, see csrc/cpu: the state before and after a step; backward, the
-# state, the gradient before and after. A stretch that is computed again comes on top.
-_FORWARD, _BACKWARD = 2, 3
+# States that the CPU backend holds beside those that it returns, keeps or computes again, see csrc/cpu: what threads
+# see of one; backward, the gradient with its border, and of it what bands still need while others change it.
+_SEEN, _EDGES = 1 / 16, 1 / 2
 _TAPS_KEPT = 49  # filters times taps from which the CPU keeps what filters see, see csrc/cpu/engine.cpp
 
 
@@ -102,9 +102,9 @@ def rollout_bytes(
     reach = [kernel // 2 if rule.has_filters else 0 for kernel in rule.kernel_size]
     padded = state // cells * shape[0] * math.prod(n + 2 * r for n, r in zip(shape[2:], reach, strict=True))
     seen = _seen_floats(rule)
-    forward = _FORWARD * padded + 4 * cells * seen
-    backward = 2 * state + (_BACKWARD + again + bool(asked)) * padded  # dL/dx_T and dL/dx_0
-    backward += 4 * cells * (seen + rule.perception_size if seen else 0)
+    forward = int(_SEEN * state) + 4 * cells * seen
+    backward = (2 + again + bool(asked)) * state + int((1 + _EDGES) * padded)  # dL/dx_T and dL/dx_0
+    backward += 4 * cells * (rule.perception_size // 2 if seen else 0)  # dL/dy of cells that fired
     return returned + (max(forward, backward) if gradients else forward)
 
 
@@ -159,10 +159,10 @@ def require_memory(
     needed = needs(x.shape, memory)
     if needed <= free.bytes:
         return
-    fits = list(_fitting(x.shape, gradients, free, needs))
+    fits = _fitting(x.shape, gradients, free, needs)
     raise MemoryError(
         f"a rollout of {steps} steps on a state of shape {list(x.shape)} needs {size_text(needed)}, and "
-        f"{size_text(free.bytes)} is {free.by}; " + (f"what fits: {', '.join(fits)}" if fits else "use a smaller grid")
+        f"{size_text(free.bytes)} is {free.by}; what fits: {', '.join(fits)}"
     )
 
 
@@ -175,3 +175,5 @@ def _fitting(shape: Sequence[int], gradients: bool, free: Free, needs: object) -
     if shape[0] > 1 and least <= free.bytes:
         batch = free.bytes // least
         yield f"batches of {batch}, or {-(-shape[0] // batch)} ranks with a part of the batch each (first_sample=)"
+    yield f"tiles (ncafast.volume.rollout_{'spilled' if gradients else 'tiled'})"
+    yield "ranks with a part of the grid each (ncafast.volume.rollout_sharded)"

@@ -83,12 +83,14 @@ def big(monkeypatch, gigabytes, batch=1, steps=16, **options):
 
 def test_what_is_too_large_is_refused_in_one_line_that_says_what_fits(monkeypatch):
     assert big(monkeypatch, 0.5) == (
-        "a rollout of 16 steps on a state of shape [1, 16, 160, 160, 160] needs 1.1 GB, and 500 MB is available; "
-        "use a smaller grid"
+        "a rollout of 16 steps on a state of shape [1, 16, 160, 160, 160] needs 541 MB, and 500 MB is available; "
+        "what fits: tiles (ncafast.volume.rollout_tiled), ranks with a part of the grid each "
+        "(ncafast.volume.rollout_sharded)"
     )
-    assert big(monkeypatch, 4, train=True).endswith('4.0 GB is available; what fits: memory="sqrt" (3.5 GB)')
+    said = big(monkeypatch, 4, train=True)
+    assert '4.0 GB is available; what fits: memory="sqrt" (3.0 GB), tiles (ncafast.volume.rollout_spilled), ' in said
     said = big(monkeypatch, 2, batch=5)
-    assert said.endswith("what fits: batches of 1, or 5 ranks with a part of the batch each (first_sample=)")
+    assert "what fits: batches of 3, or 2 ranks with a part of the batch each (first_sample=), tiles " in said
 
 
 def test_what_is_free_is_not_asked_for_small_rollouts_nor_while_compiling(monkeypatch):
@@ -111,7 +113,7 @@ def test_a_limit_of_this_process_refuses_what_a_rollout_would_take_beyond_it():
     rule = Rule(channels=4, hidden=(6,))
     with (
         limited(1),
-        pytest.raises(MemoryError, match=r"needs 123 MB, and 0.0 MB is left of 0.0 MB; use a smaller grid"),
+        pytest.raises(MemoryError, match=r"needs 43.5 MB, and 0.0 MB is left of 0.0 MB; what fits: tiles"),
     ):
         rollout(torch.zeros(1, 4, 1600, 1600), rule, make_params(rule, torch.float32), 1)
 
@@ -134,5 +136,5 @@ except MemoryError as error:
 def test_under_ulimit_an_automaton_is_refused_instead_of_dying():
     done = subprocess.run([sys.executable, "-c", CHILD], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "needs 5.8 GB, and 1.0 GB is left of its address space" in done.stdout
+    assert "needs 5.4 GB, and 1.0 GB is left of its address space" in done.stdout
     assert done.stdout.count("\n") == 1
