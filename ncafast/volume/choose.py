@@ -48,9 +48,12 @@ def choose(
     if not found:
         every = _plans(volume, sizes, steps_per_pass or 1, lambda plan: False)
         smallest = min(every, key=lambda plan: plan.device_bytes)
+        whole_states = f", of which {size_text(smallest.kept)} are whole states" if smallest.kept > budget else ""
         raise MemoryError(
-            f"tiles of {sizes_text(smallest.tile)} cells need {size_text(smallest.device_bytes)}, and "
-            f"{size_text(budget)} may be used; raise memory_limit" + (" or use smaller tiles" if sizes else "")
+            f"tiles of {sizes_text(smallest.tile)} cells need {size_text(smallest.device_bytes)}{whole_states}, and "
+            f"{size_text(budget)} may be used; raise memory_limit"
+            + (", give an out on disk such as a memory map" if whole_states else "")
+            + (", or use smaller tiles" if sizes else "")
         )
     lean = [plan for plan in found if plan.redundant <= MOST_REDUNDANT]
     return min(lean, key=lambda plan: plan.seconds) if lean else min(found, key=lambda plan: plan.redundant)

@@ -16,6 +16,7 @@ from ncafast.rule import Rule
 from ncafast.volume.boxes import Box, grown
 from ncafast.volume.reach import MEASURED_NORMS, needs_whole_grid, reach
 
+_THREADS = 2**27  # bytes beside states: pieces of memory maps, stacks and scratch of threads
 SWEEP_BYTES = 2**28  # of perceptions that are in memory at once where PyTorch measures a step
 # By model, unverified: what moves a plan is the ratio of arithmetic to traffic, not either number.
 _FLOPS, _DISK, _MEMORY, _PAGE = 40e9, 1e9, 8e9, 4096
@@ -106,18 +107,17 @@ class PassPlan:
     @property
     def redundant(self) -> float:
         """Cells that are computed in tiles more than once, as a share of all."""
-        done = sum(steps * self._covered(steps) for steps in self.counts)
-        return done / max(1, self.volume.steps) - 1 if self.volume.steps else 0.0
+        done = sum(steps * self.counts.count(steps) * self._covered(steps) for steps in set(self.counts))
+        return done / self.volume.steps - 1 if self.volume.steps else 0.0
 
     def _covered(self, steps: int) -> float:
         """Cells of all tiles with those around them, in volumes."""
         share = 1.0
-        for axis, (n, size, cells) in enumerate(zip(self.tile, self.volume.whole, self.halo(steps), strict=True)):
-            total = 0
-            for start in range(0, size, n):
-                box = grown(Box((start,), (min(size, start + n),)), (size,), (cells,), self._wraps)
-                total += box.size[0]
-            share *= total / size if axis in self.cut else 1.0
+        for axis in self.cut:
+            n, size, halo = self.tile[axis], self.volume.whole[axis], self.halo(steps)[axis]
+            ends = (-halo, size + halo) if self._wraps else (0, size)
+            share *= sum(min(ends[1], at + n + halo) - max(ends[0], at - halo) for at in range(0, size, n))
+            share /= size
         return share
 
     @property
@@ -128,8 +128,8 @@ class PassPlan:
     def largest(self) -> tuple[int, ...]:
         """Cells per axis of the largest tile with the cells around it."""
         cells = zip(self.tile, self.volume.whole, self.halo(self.steps_per_pass), strict=True)
-        around = ((n + 2 * halo, size, n == size) for n, size, halo in cells)
-        return tuple(size if entire else n if self._wraps else min(size, n) for n, size, entire in around)
+        around = ((n, n + (1 if size <= 2 * n and not self._wraps else 2) * halo, size) for n, size, halo in cells)
+        return tuple(n if n == size else box if self._wraps else min(size, box) for n, box, size in around)
 
     @property
     def scratch(self) -> int:
@@ -146,25 +146,27 @@ class PassPlan:
         shape = (max(1, volume.shape[0]), volume.shape[1], *box)
         running = rollout_bytes(volume.rule, shape, self.steps_per_pass, **options)  # type: ignore[arg-type]
         masks = cells * self.steps_per_pass if volume.rule.fire_rate < 1.0 else 0
-        measured = 2 * SWEEP_BYTES if self.measures and volume.rule.norm in MEASURED_NORMS else 0
-        return held * volume.state(box) + max(running + masks, measured) + self._kept * (volume.device.type == "cpu")
+        measures = self.measures and volume.rule.norm in MEASURED_NORMS and volume.backend != "cpu"
+        measured = 2 * SWEEP_BYTES if measures else 0
+        on_host = _THREADS * bool(self.cut) + self.kept if volume.device.type == "cpu" else 0
+        return held * volume.state(box) + max(running + masks, measured) + on_host
 
     @property
-    def _kept(self) -> int:
+    def kept(self) -> int:
         """Bytes of whole states that are to be taken in memory."""
         return self.volume.own + (0 if self.volume.on_disk else self.scratch * self.volume.state(self.volume.whole))
 
     @property
     def host_bytes(self) -> int:
         """Memory of the host for tiles on their way to and from a GPU."""
-        return 0 if self.volume.device.type == "cpu" else 3 * self.volume.state(self.largest) + self._kept
+        return 0 if self.volume.device.type == "cpu" else 3 * self.volume.state(self.largest) + self.kept
 
     @property
     def traffic(self) -> int:
         """Bytes of states that are read and written."""
         state, total = self.volume.state(self.volume.whole), 0.0
-        for steps in self.counts:
-            total += state * (1 + self._covered(steps) * (2 if self.measures else 1))
+        for steps in set(self.counts):
+            total += self.counts.count(steps) * state * (1 + self._covered(steps) * (2 if self.measures else 1))
         return int(total)
 
     @property

@@ -99,7 +99,7 @@ def arrays_of(kind, folder, x):
         return values.astype(">f4")[:, :, ::-1][:, :, ::-1], np.empty_like(values)
     if kind == "memory map":
         np.save(folder / "source.npy", values)
-        out = open_memmap(folder / "out.npy", "w+", np.float32, x.shape)
+        out = open_memmap(folder / "out.npy", "w+", np.float32, values.shape)
         return np.load(folder / "source.npy", mmap_mode="r"), out
     zarr = pytest.importorskip("zarr")
     source = zarr.create_array(str(folder / "source.zarr"), data=values, chunks=(1, 2, 4, 5))
@@ -131,7 +131,7 @@ def test_arrays_of_every_kind(kind, passes, tmp_path):
 def test_a_part_of_a_memory_map_and_an_out_of_another_kind(tmp_path):
     x, params, _ = inputs(RULE, (13, 22))
     want = rollout(x, RULE, params, 3, seed=1)
-    both = open_memmap(tmp_path / "both.npy", "w+", np.float32, (2, *x.shape))
+    both = open_memmap(tmp_path / "both.npy", "w+", np.float32, (2, 2, 4, 13, 22))
     both[0] = x
     tiled(both[0], RULE, params, 3, out=both[1], seed=1, tile=6)
     torch.testing.assert_close(torch.from_numpy(both[1].copy()), want)
