@@ -101,3 +101,11 @@ def test_the_page_on_layers_runs():
     for block in blocks(DOCS / "layers.md", "python"):
         exec(block, names)
     assert names["logits"].shape == (2, 13)
+
+
+def test_the_page_on_volumes_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    for block in blocks(DOCS / "volumes.md", "python"):
+        exec(block, names)
+    assert capsys.readouterr().out.startswith(blocks(DOCS / "volumes.md", "text")[0])
