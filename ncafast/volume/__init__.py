@@ -2,7 +2,8 @@
 
 from ncafast.volume.inferer import Inferer
 from ncafast.volume.plan import PassPlan
-from ncafast.volume.slab_module import gather, scatter, shard
+from ncafast.volume.scatter import gather, scatter
+from ncafast.volume.slab_module import shard
 from ncafast.volume.slabs import rollout_sharded
 from ncafast.volume.spilled import rollout_spilled, spilling
 from ncafast.volume.tiles import plan_tiled, rollout_tiled

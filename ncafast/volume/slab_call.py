@@ -32,6 +32,7 @@ class Wanted:
     steps_per_exchange: int | None = None
     memory: Memory = "states"
     backend: str | None = None
+    precision: str | None = None
 
 
 class Agreed(NamedTuple):

@@ -1,64 +1,81 @@
-"""Modules that run on slabs, and grids cut into slabs and put together again."""
+"""Modules that run on slabs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import torch
-import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 
+from ncafast.backends.precision import precision
 from ncafast.keywords import options_of, refuse_unknown
 from ncafast.layers import follow
+from ncafast.models import M3DNCA, BasicNCA3D
 from ncafast.nca import NCA
+from ncafast.rule import Rule
 from ncafast.trace import Memory
-from ncafast.volume.domain import Domain, Talk, domain_of
-from ncafast.volume.halo import move, spans
+from ncafast.volume.agreement import agree
+from ncafast.volume.domain import Domain, domain_of
 from ncafast.volume.slab_call import Wanted
 from ncafast.volume.slabs import run
 
+Module = TypeVar("Module", NCA, BasicNCA3D, M3DNCA)
+
 
 def shard(
-    nca: NCA, mesh: DeviceMesh, axis: str = "domain", *, dim: int = 2, steps_per_exchange: int | None = None
-) -> NCA:
-    """The same automaton on a grid of which each rank holds a slab: its forward takes and returns slabs.
+    model: Module, mesh: DeviceMesh, axis: str = "domain", *, dim: int = 2, steps_per_exchange: int | None = None
+) -> Module:
+    """The same model on a grid of which each rank holds a slab: its forward takes and returns slabs.
 
-    The result shares parameters, buffers, mode and hooks with `nca`, and has the same state_dict, so `ncafast.save`
-    of either writes the file that one device writes. Its forward is `rollout_sharded` with the module's rule and
-    parameters, and takes that function's options seed, extra, memory, first_step, first_sample and backend. Running
-    statistics follow those of the whole grid. For several grids per step, give the result to DDP or FSDP2 on another
-    axis of the mesh; batch statistics are those of one grid's batch.
+    The result shares parameters, buffers, mode and hooks with `model`, and has the same state_dict, so
+    `ncafast.checkpoint.save` of either writes the file that one device writes. Its rollouts are those of
+    `rollout_sharded`, whose options seed, memory, first_step, first_sample, backend (and of an NCA extra) its forward
+    takes. Running statistics follow those of the whole grid. For several grids per step, give the result to DDP or
+    FSDP2 on another axis of the mesh; batch statistics are those of one grid's batch.
 
     Args:
-        nca: the automaton, on this rank's device, with the same parameters on all ranks of a grid.
+        model: an NCA, BasicNCA3D or M3DNCA on this rank's device, with the same parameters on all ranks of a grid. Of
+            an M3DNCA all slabs but the last must be multiples of scale_factor**(levels - 1) cells, so that no coarse
+            cell is cut; it runs on whole grids, not on windows.
         mesh: ranks by axis; those along `axis` share the grid.
         axis: the mesh's axis.
-        dim: axis of the state [B, C, *S] that the grid is cut along, 2 or more.
+        dim: axis of the state [B, C, *S] that the grid is cut along, 2 or more; also for models whose tensors are
+            [B, *S, C], where it is one less.
         steps_per_exchange: as in `rollout_sharded`.
 
     Raises:
-        TypeError: not an NCA. Models that do more than one rollout need `rollout_sharded` in a forward of their own.
+        TypeError: another model; call `rollout_sharded` in a forward of your own.
         ValueError: the mesh has no such axis.
     """
-    if not isinstance(nca, NCA):
-        raise TypeError(
-            f"shard takes an ncafast.NCA, got {type(nca).__name__}; for a model that runs one rollout call "
-            "rollout_sharded(x, model.rule, model.params(), steps, mesh=...)"
-        )
-    fields = {"_domain": domain_of(mesh, None, axis), "_dim": dim, "_every": steps_per_exchange, "_whole": nca}
-    kind = type(f"Sharded{type(nca).__name__}", (_OnSlabs, type(nca)), fields)
-    sharded: NCA = object.__new__(kind)
-    sharded.__dict__ = nca.__dict__
-    return sharded
+    domain = domain_of(mesh, None, axis)
+    for known, base in ((NCA, _NCA), (BasicNCA3D, _BasicNCA3D), (M3DNCA, _M3DNCA)):
+        if isinstance(model, known):
+            return _view(model, base, domain, dim, steps_per_exchange)
+    raise TypeError(
+        f"shard takes an NCA, BasicNCA3D or M3DNCA, got {type(model).__name__}; call rollout_sharded(x, rule, params, "
+        "steps, mesh=...) in a forward of your own"
+    )
 
 
-class _OnSlabs(NCA):
+def _view(model: Any, base: type, domain: Domain, dim: int, every: int | None) -> Any:
+    """An object of another class with the model's own attributes."""
+    fields = {"_domain": domain, "_dim": dim, "_every": every, "_whole": model}
+    view: Any = object.__new__(type(f"Sharded{type(model).__name__}", (base, type(model)), fields))
+    view.__dict__ = model.__dict__
+    return view
+
+
+class _Slabs(nn.Module):
+    """What `_view` gives a class: the ranks, the cut axis, steps per exchange, and the module itself."""
+
     _domain: Domain
     _dim: int
     _every: int | None
+    _whole: nn.Module
 
+
+class _NCA(_Slabs, NCA):
     def forward(  # type: ignore[override]
         self,
         x: Tensor,  # [B, C, *S], but along the cut axis this rank's slab
@@ -82,77 +99,47 @@ class _OnSlabs(NCA):
         return done.out
 
 
-_OPTIONS = options_of(_OnSlabs.forward, 2)
+_OPTIONS = options_of(_NCA.forward, 2)
 
 
-def scatter(
-    x: Tensor | None, mesh: DeviceMesh, axis: str = "domain", *, dim: int = 2, sizes: Sequence[int] | None = None
-) -> Tensor:
-    """Cut a grid that the first rank holds: each rank gets its slab.
-
-    Args:
-        x: the grid [B, C, *S] on the first rank of `axis`; not looked at on the others, where it may be None.
-        mesh: ranks by axis; those along `axis` share the grid.
-        axis: the mesh's axis.
-        dim: axis to cut along.
-        sizes: cells of each slab; None makes them as equal as they can be.
-
-    Returns:
-        This rank's slab, without a gradient.
-
-    Raises:
-        ValueError: the mesh has no such axis, or sizes that do not add up to the grid's.
-    """
-    domain = domain_of(mesh, None, axis)
-    facts: list[Any] = [None]
-    if domain.rank == 0:
-        facts = [(list(x.shape), x.dtype)] if isinstance(x, Tensor) else [None]
-    with domain.together("scatter"):
-        dist.broadcast_object_list(facts, domain.ranks[0], domain.group)
-    if facts[0] is None:
-        raise ValueError("scatter needs the grid on the first rank of the mesh's axis, where x is no tensor")
-    shape, dtype = facts[0]
-    cells = shape[dim]
-    sizes = list(sizes) if sizes is not None else [
-        cells * (rank + 1) // domain.count - cells * rank // domain.count for rank in range(domain.count)
-    ]  # fmt: skip
-    if len(sizes) != domain.count or sum(sizes) != cells or min(sizes) < 1:
-        raise ValueError(f"sizes={sizes} must be {domain.count} sizes of at least 1 that add up to {cells} cells")
-    if domain.rank:
-        shape[dim] = 0
-        x = torch.empty(shape, dtype=dtype, device=mesh.device_type)
-    assert x is not None
-    held = spans([cells] + [0] * (domain.count - 1))
-    return _moved(x.detach(), dim, domain, held, spans(sizes), "scatter")
+_PASSED = ("seed", "memory", "first_step", "first_sample", "backend")
 
 
-def gather(x_local: Tensor, mesh: DeviceMesh, axis: str = "domain", *, dim: int = 2) -> Tensor:
-    """Put a grid together from the ranks' slabs, on every rank.
-
-    Args:
-        x_local: this rank's slab.
-        mesh: ranks by axis; those along `axis` share the grid.
-        axis: the mesh's axis.
-        dim: axis that the grid is cut along.
-
-    Returns:
-        The grid, without a gradient: compute the loss from the slabs.
-
-    Raises:
-        ValueError: the mesh has no such axis.
-    """
-    domain = domain_of(mesh, None, axis)
-    mine = torch.tensor([x_local.shape[dim]], device=x_local.device)
-    found = [torch.empty_like(mine) for _ in domain.ranks]
-    with domain.together("gather"):
-        dist.all_gather(found, mine, group=domain.group)
-    sizes = [int(size) for size in found]
-    return _moved(x_local.detach(), dim, domain, spans(sizes), [(0, sum(sizes))] * domain.count, "gather")
+class _BasicNCA3D(_Slabs, BasicNCA3D):
+    def _run(
+        self, x: Tensor, rule: Rule, params: dict[str, Tensor], steps: int, **options: Any
+    ) -> tuple[Tensor, Tensor | None]:
+        given = {name: value for name, value in options.items() if value is not None}
+        refuse_unknown(f"a sharded {type(self._whole).__name__}", given, _PASSED)
+        rounding = precision(x, linear=self._linear_layers)
+        wanted = Wanted(steps, self._dim, steps_per_exchange=self._every, precision=rounding, **given)
+        done = run(x, rule, params, wanted, self._domain)
+        if rule.norm == "batch" and x.shape[0]:
+            follow(self._norms(), done.stats, done.cells)
+        return done.out, None
 
 
-def _moved(
-    x: Tensor, dim: int, domain: Domain, held: Sequence[tuple[int, int]], wanted: Sequence[tuple[int, int]], doing: str
-) -> Tensor:
-    talk = Talk(domain, [], [x])
-    talk.doing = doing
-    return move(talk.own[0], dim, talk, held, wanted).clone()
+class _M3DNCA(_Slabs, M3DNCA):
+    @property
+    def _levels(self) -> list[BasicNCA3D]:
+        return [_view(level, _BasicNCA3D, self._domain, self._dim, self._every) for level in super()._levels]
+
+    def forward(self, x: Tensor, **options: Any) -> Any:  # type: ignore[override]
+        """Logits [B, X, Y, Z, output_channels] of this rank's slab x [B, X, Y, Z, input_channels]."""
+        mistake: Exception | None = None
+        try:
+            refuse_unknown("a sharded M3DNCA", options, _PASSED)
+            self._check(x, None)
+            self._check_slab(x.shape[self._dim - 1])
+        except (TypeError, ValueError) as error:
+            mistake = error
+        agree(self._domain, {}, {}, mistake, x.device if isinstance(x, Tensor) else torch.device("cpu"))
+        return super().forward(x, **options)
+
+    def _check_slab(self, cells: int) -> None:
+        coarse, rank = self.scale_factor ** (self.levels - 1), self._domain.rank
+        if cells % coarse and rank < self._domain.count - 1:
+            raise ValueError(
+                f"the slab of rank {rank} has {cells} cells; for {self.levels} levels all but the last must be "
+                f"multiples of {coarse}"
+            )

@@ -99,7 +99,7 @@ def run(x: Tensor, rule: Rule, params: Mapping[str, Tensor], wanted: Wanted, dom
     wanted = common.wanted
     if domain.count == 1:
         alone = wanted.first_step, common.first_sample, common.seed, None, wanted.extra, None, wanted.memory
-        done = trace(x, rule, params, wanted.steps, Options(*alone, wanted.backend))
+        done = trace(x, rule, params, wanted.steps, Options(*alone, wanted.backend, wanted.precision))
         return Done(done.out, done.stats, x.numel() // x.shape[1])
     return _Rollout(x, rule, params, common, domain).run()
 
@@ -173,7 +173,9 @@ class _Rollout:
             self.rule, box, self.whole, x.shape[0], count, self.seed, first_step=step, first_sample=self.first_sample
         )
         here = None if plain.extra is None else extra_of(plain.extra, self._in_extra(box))
-        options = Options(step, self.first_sample, self.seed, masks, here, None, wanted.memory, wanted.backend)
+        options = Options(
+            step, self.first_sample, self.seed, masks, here, None, wanted.memory, wanted.backend, wanted.precision
+        )
         self.x = trace(x, plain.rule, plain.params, count, options).out[self._box(0).within(box)]
         return plain
 

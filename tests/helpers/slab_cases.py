@@ -11,6 +11,7 @@ import torch
 from cases import make_extra, make_params, make_state
 
 from ncafast import NCA, Alive, Rule, rollout
+from ncafast.models import M3DNCA
 from ncafast.volume.slabs import rollout_sharded
 
 SEED = 2**63 + 7
@@ -120,6 +121,21 @@ def module_inputs():
     """A batch of four states, and the weights of the loss."""
     generator = torch.Generator().manual_seed(1)
     return torch.randn(2, 4, 4, 9, 6, generator=generator)
+
+
+def cascade():
+    """Two levels on volumes."""
+    torch.manual_seed(0)
+    model = M3DNCA(6, steps=(3, 4), hidden_size=8, scale_factor=2, kernel_size=3)
+    for level in model.model:
+        torch.nn.init.normal_(level.fc1.weight, std=0.3)
+    return model
+
+
+def cascade_inputs():
+    """A volume, and the weights of the loss."""
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(1, 9, 7, 6, 1, generator=generator), torch.randn(1, 9, 7, 6, 1, generator=generator)
 
 
 float32 = torch.float32

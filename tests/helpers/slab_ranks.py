@@ -9,16 +9,15 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from slab_cases import CASES, WRONG, module, module_inputs, slab_results
+from slab_cases import CASES, WRONG, cascade, cascade_inputs, module, module_inputs, slab_results
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import Shard, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from ncafast import checkpoint
-from ncafast.volume import slabs
+from ncafast.volume import gather, scatter, shard, slabs
 from ncafast.volume.dtensor import rollout_dtensor
-from ncafast.volume.slab_module import gather, scatter, shard
 
 
 def said(rank, group, **changes):
@@ -45,10 +44,16 @@ def on_a_mesh(folder):
     (parted(mine, 3, seed=5) * weights).sum().backward()
     if dist.get_rank() == 0:
         checkpoint.save(folder / "sharded.safetensors", model)
+    levels, (volume, per_cell) = cascade(), cascade_inputs()
+    place = volume.tensor_split((4,), 1), per_cell.tensor_split((4,), 1)
+    x_slab, weight_slab = (parts[mesh.get_local_rank("domain")] for parts in place)
+    logits = shard(levels, mesh)(x_slab, seed=5, first_sample=0)
+    (logits * weight_slab).sum().backward()
     placed = distribute_tensor(x, mesh, [Shard(0), Shard(3)])
     placed = rollout_dtensor(placed, nca.eval().rule, nca.params(), 3, seed=5)
     return {
         "out": gather(out, mesh), "gradients": {name: p.grad for name, p in nca.named_parameters()},
+        "logits": gather(logits, mesh, dim=1), "levels": {name: p.grad for name, p in levels.named_parameters()},
         "fsdp": {name: p.grad.full_tensor() for name, p in parted.named_parameters()},
         "state": nca.state_dict(), "placed": placed.full_tensor().detach(),
     }  # fmt: skip

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from slab_cases import CASES, WRONG, module, module_inputs, whole
+from slab_cases import CASES, WRONG, cascade, cascade_inputs, module, module_inputs, whole
 
 from ncafast import checkpoint
 
@@ -81,6 +81,16 @@ def test_batches_and_slabs_on_one_mesh(results, folder):
     torch.testing.assert_close(nca.state_dict(), models[0].state_dict(), rtol=1e-5, atol=1e-6)
     placed = torch.cat([nca.eval()(x[2 * n :][:2], 3, seed=5, first_sample=2 * n) for n, nca in enumerate(models)])
     torch.testing.assert_close(results[0]["mesh"]["placed"], placed, rtol=1e-5, atol=1e-5)
+
+
+def test_levels_of_a_model_run_on_slabs(results):
+    model, (x, weight) = cascade(), cascade_inputs()
+    logits = model(x, seed=5)
+    (logits * weight).sum().backward()
+    for rank in results:
+        torch.testing.assert_close(rank["mesh"]["logits"], logits, rtol=0, atol=1e-5)
+        for name, parameter in model.named_parameters():
+            torch.testing.assert_close(rank["mesh"]["levels"][name], parameter.grad, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", WRONG)
