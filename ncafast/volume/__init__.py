@@ -1,8 +1,9 @@
 """Rollouts on grids that are larger than memory or than one device, with the numbers and masks of the whole grid."""
 
+from ncafast.volume.gathering import gather, scatter
 from ncafast.volume.inferer import Inferer
 from ncafast.volume.plan import PassPlan
-from ncafast.volume.scatter import gather, scatter
+from ncafast.volume.shared_rollouts import sharding
 from ncafast.volume.slab_module import shard
 from ncafast.volume.slabs import rollout_sharded
 from ncafast.volume.spilled import rollout_spilled, spilling
@@ -18,5 +19,6 @@ __all__ = [
     "rollout_tiled",
     "scatter",
     "shard",
+    "sharding",
     "spilling",
 ]

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 
 from ncafast.rule import Rule
-from ncafast.trace import Memory, Options, trace
+from ncafast.trace import Memory, Options, trace_at_once
 from ncafast.volume.boxes import Box
 from ncafast.volume.domain import Domain, Talk, domain_of
 from ncafast.volume.halo import exchange, spans, with_halo
@@ -99,7 +99,7 @@ def run(x: Tensor, rule: Rule, params: Mapping[str, Tensor], wanted: Wanted, dom
     wanted = common.wanted
     if domain.count == 1:
         alone = wanted.first_step, common.first_sample, common.seed, None, wanted.extra, None, wanted.memory
-        done = trace(x, rule, params, wanted.steps, Options(*alone, wanted.backend, wanted.precision))
+        done = trace_at_once(x, rule, params, wanted.steps, Options(*alone, wanted.backend, wanted.precision))
         return Done(done.out, done.stats, x.numel() // x.shape[1])
     return _Rollout(x, rule, params, common, domain).run()
 
@@ -176,7 +176,7 @@ class _Rollout:
         options = Options(
             step, self.first_sample, self.seed, masks, here, None, wanted.memory, wanted.backend, wanted.precision
         )
-        self.x = trace(x, plain.rule, plain.params, count, options).out[self._box(0).within(box)]
+        self.x = trace_at_once(x, plain.rule, plain.params, count, options).out[self._box(0).within(box)]
         return plain
 
     def _box(self, halo: int) -> Box:

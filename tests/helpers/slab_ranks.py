@@ -16,7 +16,7 @@ from torch.distributed.tensor import Shard, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from ncafast import checkpoint
-from ncafast.volume import gather, scatter, shard, slabs
+from ncafast.volume import gather, scatter, shard, sharding, slabs
 from ncafast.volume.dtensor import rollout_dtensor
 
 
@@ -49,10 +49,15 @@ def on_a_mesh(folder):
     x_slab, weight_slab = (parts[mesh.get_local_rank("domain")] for parts in place)
     logits = shard(levels, mesh)(x_slab, seed=5, first_sample=0)
     (logits * weight_slab).sum().backward()
+    with sharding(mesh):
+        shared = cascade()
+        shared_logits = shared(volume, seed=5)
+    (shared_logits * per_cell).sum().backward()
     placed = distribute_tensor(x, mesh, [Shard(0), Shard(3)])
     placed = rollout_dtensor(placed, nca.eval().rule, nca.params(), 3, seed=5)
     return {
         "out": gather(out, mesh), "gradients": {name: p.grad for name, p in nca.named_parameters()},
+        "shared logits": shared_logits, "shared": {name: p.grad for name, p in shared.named_parameters()},
         "logits": gather(logits, mesh, dim=1), "levels": {name: p.grad for name, p in levels.named_parameters()},
         "fsdp": {name: p.grad.full_tensor() for name, p in parted.named_parameters()},
         "state": nca.state_dict(), "placed": placed.full_tensor().detach(),
@@ -61,7 +66,7 @@ def on_a_mesh(folder):
 
 def lost(rank, group):
     """What a rank says when another one dies in the middle of a rollout."""
-    calls, whole = [], slabs.trace
+    calls, whole = [], slabs.trace_at_once
 
     def dying(*arguments):
         calls.append(1)
@@ -69,7 +74,7 @@ def lost(rank, group):
             os._exit(1)
         return whole(*arguments)
 
-    slabs.trace = dying
+    slabs.trace_at_once = dying
     return said(rank, group, steps=50)
 
 

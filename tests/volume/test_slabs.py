@@ -88,9 +88,11 @@ def test_levels_of_a_model_run_on_slabs(results):
     logits = model(x, seed=5)
     (logits * weight).sum().backward()
     for rank in results:
-        torch.testing.assert_close(rank["mesh"]["logits"], logits, rtol=0, atol=1e-5)
-        for name, parameter in model.named_parameters():
-            torch.testing.assert_close(rank["mesh"]["levels"][name], parameter.grad, rtol=1e-4, atol=1e-4)
+        for found, gradients in ("logits", "levels"), ("shared logits", "shared"):
+            torch.testing.assert_close(rank["mesh"][found], logits, rtol=0, atol=1e-5)
+            for name, parameter in model.named_parameters():
+                torch.testing.assert_close(rank["mesh"][gradients][name], parameter.grad, rtol=1e-4, atol=1e-4)
+                assert torch.equal(rank["mesh"][gradients][name], results[0]["mesh"][gradients][name])
 
 
 @pytest.mark.parametrize("name", WRONG)
