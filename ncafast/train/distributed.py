@@ -24,10 +24,16 @@ _PATIENCE = timedelta(hours=2)  # the others wait while the first process measur
 
 
 class Ranks:
-    """This process among all."""
+    """This process among all.
 
-    def __init__(self, rank: int = 0, count: int = 1) -> None:
-        self.rank, self.count = rank, count
+    Args:
+        rank: its number.
+        count: processes with samples of their own.
+        shared: processes that work on the same samples.
+    """
+
+    def __init__(self, rank: int = 0, count: int = 1, shared: int = 1) -> None:
+        self.rank, self.count, self.shared = rank, count, shared
 
     @property
     def first(self) -> bool:
@@ -38,7 +44,8 @@ class Ranks:
         """The indices in the whole batch that this process works on, one range per micro-batch; never an empty one."""
         total = self.count * accumulate
         size = -(-samples // total)
-        for part in range(self.rank * accumulate, (self.rank + 1) * accumulate):
+        first = self.rank // self.shared * accumulate
+        for part in range(first, first + accumulate):
             indices = range(min(part * size, samples), min((part + 1) * size, samples))
             if indices:
                 yield indices
@@ -68,16 +75,22 @@ class Ranks:
 
     def told(self, value: Any) -> Any:
         """The first process's value, in all of them."""
-        if self.count == 1:
+        if self.count == self.shared == 1:
             return value
         box = [value]
         dist.broadcast_object_list(box)
         return box[0]
 
 
-def joined(device: str) -> tuple[Ranks, torch.device]:
-    """This process among those torchrun started, if it did, and the device it computes on."""
+def joined(device: str, shared: int = 1) -> tuple[Ranks, torch.device]:
+    """This process among those torchrun started, if it did, and the device it computes on.
+
+    Raises:
+        ValueError: `shared` is neither 1 nor the number of processes.
+    """
     count = int(os.environ.get("WORLD_SIZE", "1"))
+    if shared not in (1, count):
+        raise ValueError(f"domain_parallel={shared} must be 1, or the number of processes under torchrun, now {count}")
     if count == 1 and not dist.is_initialized():
         return Ranks(), resolve_device(device)
     chosen = resolve_device(device)
@@ -87,7 +100,7 @@ def joined(device: str) -> tuple[Ranks, torch.device]:
     if not dist.is_initialized():  # once: torchrun's store cannot bring the same processes together twice
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=_PATIENCE)
         atexit.register(_leave)
-    return Ranks(dist.get_rank(), dist.get_world_size()), chosen
+    return Ranks(dist.get_rank(), dist.get_world_size() // shared, shared), chosen
 
 
 def _leave() -> None:

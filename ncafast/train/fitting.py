@@ -91,7 +91,7 @@ def run(
     with ExitStack() as stack:
         stack.enter_context(threads(number))
         stack.enter_context(determinism(settings.deterministic))
-        ranks, device = joined(settings.device)
+        ranks, device = joined(settings.device, settings.domain_parallel)
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
         check_norm(job.model, ranks, settings.local_norm)
         loop = Loop(job, settings, folder, ranks, device)

@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed.device_mesh import init_device_mesh
 
 from ncafast.train.arguments import check_row, check_score
 from ncafast.train.context import Report, Result, StepContext
@@ -29,7 +30,7 @@ from ncafast.train.trainer import Trainer
 from ncafast.utils.progress import Bar, say
 from ncafast.utils.seeds import generator
 from ncafast.utils.texts import reason
-from ncafast.volume import spilling
+from ncafast.volume import sharding, spilling
 
 
 class Loop:
@@ -37,6 +38,8 @@ class Loop:
 
     def __init__(self, job: Job, settings: Settings, folder: RunFolder, ranks: Ranks, device: torch.device) -> None:
         self.job, self.settings, self.folder, self.ranks = job, settings, folder, ranks
+        shared = (ranks.shared,)
+        self.mesh = init_device_mesh(device.type, shared, mesh_dim_names=("domain",)) if ranks.shared > 1 else None
         self.trainer = Trainer(job, settings, folder, ranks, device)
         self.epoch_steps = self.trainer.epoch_steps
         self.state_saver, self.model_saver = Saver(settings.save_every), Saver(settings.save_every)
@@ -78,7 +81,7 @@ class Loop:
         started = time.perf_counter()
         self.trainer.model.train()
         for numbers in self.job.plan(self.epoch, self.trainer.batch, self.settings.seed)[self.step :]:
-            with nullcontext() if self.settings.spill is None else spilling(self.settings.spill):
+            with self._rollouts():
                 terms = self.trainer.train_on(self._context(numbers))
             for name, value in terms.items():
                 self.sums[name] = self.sums.get(name, 0) + value * len(numbers)
@@ -91,6 +94,12 @@ class Loop:
                 started = time.perf_counter()
                 self._save(self.model_saver.due(self._total()))
         self.sums["seconds"] += time.perf_counter() - started
+
+    def _rollouts(self) -> AbstractContextManager[None]:
+        """How the rollouts of a training step run."""
+        if self.mesh is not None:
+            return sharding(self.mesh)
+        return nullcontext() if self.settings.spill is None else spilling(self.settings.spill)
 
     def _context(self, numbers: Sequence[int]) -> StepContext:
         low, high = self.settings.steps

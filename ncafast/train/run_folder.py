@@ -21,7 +21,18 @@ from ncafast.utils.tables import write_rows
 
 # Options that may differ when a run is continued, because they do not change a weight. A run may also be made longer.
 FREE = frozenset(
-    {"output", "epochs", "patience", "save_every", "pictures", "tensorboard", "progress", "memory_limit", "spill"}
+    {
+        "output",
+        "epochs",
+        "patience",
+        "save_every",
+        "pictures",
+        "tensorboard",
+        "progress",
+        "memory_limit",
+        "spill",
+        "domain_parallel",
+    }
 )
 _ANOTHER = "give another folder with --output"
 

@@ -82,6 +82,10 @@ class BaseSettings(Renamed, MemoryLimit):
     deterministic: bool = False
     """Have torch use none but deterministic algorithms, and fail where it has none."""
 
+    domain_parallel: int = 1
+    """Under torchrun, so many processes share each rollout: its grid is cut into slabs, and each keeps the history of
+    its own. Must be 1, or the number of processes, which then train as one, with batch norm too."""
+
     local_norm: bool = False
     """Under torchrun, let batch norm take its statistics over each process's own samples. Without this, models with
     batch norm are refused there, because several processes would not train as one."""
@@ -135,4 +139,6 @@ def memory_of(settings: BaseSettings) -> Literal["states", "sqrt"] | int:
         return settings.memory  # type: ignore[return-value]
     if not (settings.memory.isdecimal() and int(settings.memory) > 0):
         raise refused("memory", settings.memory, "give states, sqrt or a whole number from 1")
+    if settings.spill is not None and settings.domain_parallel != 1:
+        raise ValueError("give either spill or domain_parallel, not both")
     return int(settings.memory)

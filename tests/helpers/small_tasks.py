@@ -9,9 +9,10 @@ import numpy as np
 import small_digits
 import small_growing
 import small_texture
+from nifti import tiny, write_set
 from PIL import Image
 
-from ncafast.tasks import growing, selfclassify, texture
+from ncafast.tasks import growing, mednca, selfclassify, texture
 from ncafast.tasks.growing import job as growing_job
 from ncafast.tasks.selfclassify import job as digits_job
 
@@ -30,12 +31,19 @@ def train_selfclassify(inputs: Path, out: Path, batch: int) -> None:
     selfclassify.train(small_digits.options(inputs / "digits", out, epochs=1, batch_size=batch))
 
 
+def train_volumes(inputs: Path, out: Path, processes: int) -> None:
+    """A model of two levels on whole volumes, which so many processes share."""
+    options = {"dims": 3, "crop": 512, "batch_size": 2, "domain_parallel": processes}
+    mednca.train(tiny(inputs / "volumes", out, **options))
+
+
 TASKS = {"texture": train_texture, "growing": train_growing, "selfclassify": train_selfclassify}
 
 
 def write_inputs(folder: Path) -> None:
-    """A texture, an image to grow, and digits."""
+    """A texture, an image to grow, digits, and volumes."""
     (folder / "digits").mkdir(parents=True)
+    write_set(folder / "volumes", 3)
     small_texture.picture(folder / "stripes.png")
     image = Image.new("RGBA", (12, 12))
     image.paste((30, 60, 230, 255), (2, 3, 9, 11))

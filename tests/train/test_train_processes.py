@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from short_pool import Still, pool_settings
 from short_training import STATES, nca, quiet_loss, settings
-from small_tasks import TASKS, write_inputs
+from small_tasks import TASKS, train_volumes, write_inputs
 
 from ncafast import NCA, checkpoint
 from ncafast.tasks.growing import job as growing_job
@@ -35,7 +35,7 @@ fit(nca(), STATES, quiet_loss, settings(out / "plain", batch_size=2, epochs=3), 
 run(job := Still(), pool_settings(out / "pool", batch_size=2))
 import torch, torch.distributed as dist, os
 torch.save(job.pool.states, out / f"pool_{{os.environ['RANK']}}.pt")
-from small_tasks import TASKS
+from small_tasks import TASKS, train_volumes
 for name, task in TASKS.items():
     task(out / "inputs", out / name, 2)
 try:
@@ -43,6 +43,8 @@ try:
 except ValueError as error:
     (out / f"said_{{os.environ['RANK']}}").write_text(str(error))
 fit(nca(norm="batch"), STATES, quiet_loss, settings(out / "local", epochs=1, local_norm=True))
+fit(nca(norm="batch"), STATES, quiet_loss, settings(out / "shared", epochs=2, domain_parallel=2))
+train_volumes(out / "inputs", out / "volumes", 2)
 """
 
 
@@ -59,6 +61,19 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("epoch 3: loss") == 1  # one of them speaks
     return folder
+
+
+def test_two_processes_that_share_each_rollout_are_one(out, tmp_path):
+    """With batch norm, which is over all cells; and a model of several levels on whole volumes."""
+    fit(nca(norm="batch"), STATES, quiet_loss, settings(tmp_path / "shared", epochs=2))
+    train_volumes(out / "inputs", tmp_path / "volumes", 1)
+    for name in ("shared", "volumes"):
+        two, one = (json.loads((folder / name / "history.json").read_text()) for folder in (out, tmp_path))
+        assert [row["loss"] for row in two] == pytest.approx([row["loss"] for row in one], rel=1e-5)
+    with pytest.raises(
+        ValueError, match="domain_parallel=2 must be 1, or the number of processes under torchrun, now 1"
+    ):
+        fit(nca(), STATES, quiet_loss, settings(tmp_path / "alone", epochs=1, domain_parallel=2))
 
 
 def test_two_processes_are_one_with_the_doubled_batch(out, tmp_path):
