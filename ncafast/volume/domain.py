@@ -40,6 +40,14 @@ class Domain:
         """How many ranks share the grid."""
         return len(self.ranks)
 
+    def check_device(self, device: torch.device) -> None:
+        """Raise ValueError if the group does not transfer tensors on this kind of device."""
+        backends = dist.get_backend_config(self.group)  # such as "cpu:gloo,cuda:nccl"
+        if f"{device.type}:" not in backends:
+            raise ValueError(
+                f"the state is on {device}, for which the ranks' process group has no backend ({backends})"
+            )
+
     @contextmanager
     def together(self, doing: str) -> Iterator[None]:
         """Turns what the backend says when another rank has died, or waits past the group's time limit, into a line."""

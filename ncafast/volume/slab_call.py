@@ -68,6 +68,7 @@ def agreed(x: Tensor, rule: Rule, params: Mapping[str, Tensor], wanted: Wanted, 
     except (TypeError, ValueError) as error:
         mistake = error
     device = x.device if isinstance(x, Tensor) else torch.device("cpu")
+    domain.check_device(device)
     found = agree(domain, alike, own, mistake, device)
     sizes, extra_sizes, seeds = (found[name] for name in _OWN)
     if wanted.seed is not None and len(set(seeds)) > 1:

@@ -81,7 +81,7 @@ def lost(rank, group):
 def main():
     folder, rank = Path(sys.argv[1]), int(sys.argv[2])
     store = f"file://{folder / 'store'}"
-    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=4, timeout=timedelta(seconds=60))
+    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=4, timeout=timedelta(minutes=5))
     groups = {size: dist.new_group(list(range(size))) for size in (1, 2, 3)}
     results = {}
     for name, case in CASES.items():
