@@ -182,6 +182,18 @@ CASES |= {
 }
 
 
+# run as for one device, inside sharding()
+SHARED = [
+    "extra per step",
+    "extra equal along the axis",
+    "alive",
+    "batch",
+    "pooled max, batch",
+    "instance",
+    *(name for name in CASES if name.startswith("random") and int(name.split()[1]) < 10),
+]
+
+
 def on_rank(which, **changes):
     """Arguments that are changed on one rank."""
     return lambda rank: changes if rank == which else {}

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from slab_cases import CASES, WRONG, cascade, cascade_inputs, module, module_inputs, slab_results
-from torch.distributed.device_mesh import init_device_mesh
+from slab_cases import CASES, SHARED, WRONG, cascade, cascade_inputs, module, module_inputs, slab_results, whole
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import Shard, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
@@ -64,6 +64,12 @@ def on_a_mesh(folder):
     }  # fmt: skip
 
 
+def shared(case, group):
+    """The rollout of one device inside sharding()."""
+    with sharding(DeviceMesh.from_group(group, "cpu", mesh_dim_names=("domain",))):
+        return whole(case)
+
+
 def lost(rank, group):
     """What a rank says when another one dies in the middle of a rollout."""
     calls, whole = [], slabs.trace_at_once
@@ -88,6 +94,7 @@ def main():
         if rank < len(case.sizes):
             results[name] = slab_results(case, rank, groups[len(case.sizes)])
     results["again"] = slab_results(CASES["float32, batch"], rank, groups[2]) if rank < 2 else None
+    results["shared"] = {name: shared(CASES[name], groups[3]) for name in SHARED} if rank < 3 else None
     results["mesh"] = on_a_mesh(folder)
     if rank < 3:
         results["wrong"] = {name: said(rank, groups[3], **changes(rank)) for name, (changes, _) in WRONG.items()}

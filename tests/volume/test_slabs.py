@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from slab_cases import CASES, WRONG, cascade, cascade_inputs, module, module_inputs, whole
+from slab_cases import CASES, SHARED, WRONG, cascade, cascade_inputs, module, module_inputs, whole
 
 from ncafast import checkpoint
 
@@ -47,6 +47,15 @@ def test_slabs_equal_the_whole(results, name):
         for rank, found in enumerate(ranks):
             torch.testing.assert_close(found[number], case.slab(want, rank) if cut else want, rtol=0, atol=bound)
             assert cut or torch.equal(found[number], ranks[0][number])
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_a_rollout_inside_sharding_is_that_of_one_device(results, name):
+    for number, want in enumerate(whole(CASES[name])):
+        bound = 1e-10 * max(1.0, want.abs().max().item())
+        for rank in results[:3]:
+            torch.testing.assert_close(rank["shared"][name][number], want, rtol=0, atol=bound)
+            assert torch.equal(rank["shared"][name][number], results[0]["shared"][name][number])
 
 
 def test_cells_that_fire_are_those_of_the_whole_bit_for_bit(results):
