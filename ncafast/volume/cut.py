@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -69,6 +70,9 @@ class Need(NamedTuple):
             run += _STATES * box + masks + (2 * SWEEP if needs_whole_grid(rule) else 0)
         if x.device != self.device:
             return run
+        if self.spill not in (None, "host"):  # pages of the files: the state and both gradients
+            row = min(whole[-1] * x.element_size(), size[-1] * x.element_size() + 2 * mmap.PAGESIZE)
+            run += 3 * math.prod(shape[:-1]) * row
         between = -(-self.steps // per_pass) - 1  # states that are kept, and two gradients
         return run + x.nbytes * (3 + (between + min(between, 2) if self.spill in (None, "host") else 0))
 
