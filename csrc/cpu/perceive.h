@@ -76,6 +76,7 @@ static void filter_apart(const Job& job, const Cell* cells, int count, int first
 // Cells side by side along the last axis that are worked on together, whether or not each of them is asked for: what
 // they see overlaps, and stays in registers.
 constexpr int block_cells = NCAFAST_REGISTERS == 32 ? 8 : 4;
+static_assert(most_together % block_cells == 0, "a band that ends within a block would not see all of it");
 
 // How many of the cells that start here lie in one block, and the first one's column in it; 1 at the end of a row that
 // has no room for a whole block.

@@ -169,3 +169,12 @@ def test_threads_are_those_that_torch_allows_at_each_call():
     assert one == "0 0"
     assert three == "2 0"
     assert max(map(int, two.split())) <= 0
+
+
+def test_bands_of_a_line_hold_whole_blocks_of_cells():
+    """Cells that are worked on together read their neighbours in one go: past the end of a band that was memory which
+    nobody had written, and now and then not a number."""
+    rule = CASES["1d"][0]
+    want = run(rule, 3)
+    for _ in range(60):
+        assert all(torch.equal(a, b) for a, b in zip(run(rule, 3), want, strict=True))
