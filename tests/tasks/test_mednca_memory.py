@@ -80,7 +80,7 @@ def test_a_training_that_does_not_fit_is_refused_before_it_starts(tmp_path, monk
     config = tiny(data, tmp_path / "run", dims=3, levels=2, batch_size=4, device="cpu")
     monkeypatch.setattr(fitting, "training_bytes", lambda model, batch, *_: batch * 10**15)
     said = r"^a training step on 4 x 10x12x14 cells needs 4000000 GB, and \d.* GB is .*; "
-    with pytest.raises(MemoryError, match=said + r"--batch-size 1 with --memory sqrt needs 1000000 GB$"):
+    with pytest.raises(MemoryError, match=said + r"--batch-size 1 with --memory sqrt needs 1000000 GB, --spill FOLDER less$"):
         train(config)
     monkeypatch.undo()
     free(monkeypatch, 100_000)

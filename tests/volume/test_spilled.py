@@ -170,7 +170,7 @@ def test_training_in_tiles_takes_less_memory_than_a_whole_rollout_needs_at_least
     def train(function, **options):
         for p in params.values():
             p.requires_grad_().grad = None
-        function(x, rule, params, 9, seed=1, **options).sum().backward()
+        function(x, rule, params, 16, seed=1, **options).sum().backward()
 
     train(rollout)  # what is loaded once
     train(rollout_spilled, tile=160)
