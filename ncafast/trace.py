@@ -77,13 +77,19 @@ def trace(
 
 @contextmanager
 def run_by(runner: Runner) -> Iterator[None]:
-    """Inside, `trace` is what this function does, in all threads of the process."""
+    """Inside, `trace` is what this function does, in all threads of the process.
+
+    Raises:
+        RuntimeError: it is what another function does already.
+    """
     global _runner
-    before, _runner = _runner, runner
+    if _runner is not None:
+        raise RuntimeError("spilling() and sharding() can be neither inside each other nor inside themselves")
+    _runner = runner
     try:
         yield
     finally:
-        _runner = before
+        _runner = None
 
 
 def trace_at_once(x: Tensor, rule: Rule, params: Mapping[str, Tensor], steps: int, options: Options) -> Trace:

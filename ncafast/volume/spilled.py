@@ -100,6 +100,7 @@ def spilling(
 
     Raises:
         ValueError: by a rollout inside to which `states` is given; else as `rollout_spilled`.
+        RuntimeError: inside another such block, or one of `sharding`.
     """
     cut = Cut(spill, tile, steps_per_pass, memory_limit)
     with run_by(lambda x, rule, params, steps, options: spilled_trace(x, rule, params, steps, options, cut)):

@@ -248,5 +248,8 @@ def test_models_train_inside_spilling_as_without_it(tmp_path):
         out.square().sum().backward()
         found.append([out, *(p.grad for p in (*nca.parameters(), *filmed.parameters())), *nca.buffers()])
     check(found[1], found[0])
-    with spilling(), pytest.raises(ValueError, match="states= is not possible"):
-        nca(x, 4, states="all")
+    with spilling():
+        with pytest.raises(ValueError, match="states= is not possible"):
+            nca(x, 4, states="all")
+        with pytest.raises(RuntimeError, match="neither inside each other"), spilling():
+            pass
