@@ -90,17 +90,20 @@ def source(kernel: Any, given: dict[str, Any], target: GPUTarget) -> tuple[ASTSo
     return ASTSource(kernel, signature, constants, attributes), options
 
 
-def resources(cubin: bytes) -> dict[str, int]:
+def resources(cubin: bytes, ptx: str) -> dict[str, int]:
     """Registers per thread, bytes of stack (where spills go) and how many instructions run on tensor cores."""
     tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+
+    def printed(option: str) -> str:
+        return subprocess.run([tool, option, file.name], capture_output=True, text=True, check=True).stdout
+
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-        usage = subprocess.run([tool, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
-        sass = subprocess.run([tool, "-sass", file.name], capture_output=True, text=True, check=True).stdout
-    (found,) = re.findall(r"REG:(\d+) STACK:(\d+)", usage)
-    local = len(re.findall(r"\b(?:LDL|STL)\b", sass))
-    return {"registers": int(found[0]), "stack": int(found[1]), "local": local,
+        ((registers, stack),) = re.findall(r"REG:(\d+) STACK:(\d+)", printed("-res-usage"))
+        # What has neither product nor stack need not be disassembled, which takes as long as compiling it.
+        sass = printed("-sass") if "mma" in ptx or int(stack) else ""
+    return {"registers": int(registers), "stack": int(stack), "local": len(re.findall(r"\b(?:LDL|STL)\b", sass)),
             "tensor": len(re.findall(r"\b(?:HMMA|HGMMA|UTCHMMA|UTC\w*MMA)", sass))}  # fmt: skip
 
 
@@ -123,7 +126,7 @@ def table(architectures: list[int], names: list[str], rounding: str, dtype: torc
                     {"rule": name, "kernel": kernel.__name__, "sm": architecture, "precision": rounding,
                      "shared": compiled.metadata.shared, "warps": compiled.metadata.num_warps,
                      "narrowed": len(re.findall(r"cvt\.rn\.(?:b?f16)", compiled.asm["ptx"])),
-                     **resources(compiled.asm["cubin"])}
+                     **resources(compiled.asm["cubin"], compiled.asm["ptx"])}
                 )  # fmt: skip
     return rows
 
