@@ -29,4 +29,4 @@ def _seeded():
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Minutes-long tests first, so that no worker is left alone with one at the end."""
-    items.sort(key=lambda item: item.path.name not in ("test_triton.py", "test_cuda.py"))
+    items.sort(key=lambda item: item.path.name not in ("test_triton.py", "test_cuda.py", "test_cuda_compiled.py"))
