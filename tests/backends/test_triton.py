@@ -80,12 +80,19 @@ def test_kernels_agree_with_float64(words):
     assert " passed" in found.stdout.splitlines()[-1]
 
 
+@pytest.fixture
+def cache(tmp_path_factory) -> str:
+    """Of all processes that test: no kernel is compiled twice."""
+    own = tmp_path_factory.getbasetemp()
+    return str((own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "triton")
+
+
 @needs_triton
 @pytest.mark.parametrize("architecture", [80, 90, 100])
-def test_kernels_compile_without_spills(architecture, tmp_path):
+def test_kernels_compile_without_spills(architecture, cache):
     """Every variant that the published models launch; registers suffice, and products run on tensor cores."""
     skip_unless_compiled(architecture)
-    found = run(str(SUITE / "compiled.py"), str(architecture), "--json", TRITON_CACHE_DIR=str(tmp_path))
+    found = run(str(SUITE / "compiled.py"), str(architecture), "--json", TRITON_CACHE_DIR=cache)
     assert found.returncode == 0, found.stderr[-3000:]
     rows = [json.loads(line) for line in found.stdout.splitlines()]
     assert {"step", "mlp_backward", "perception_backward", "sum_moments", "batch_norm_backward"} <= {
@@ -103,8 +110,8 @@ def test_kernels_compile_without_spills(architecture, tmp_path):
 
 @needs_triton
 @pytest.mark.parametrize("words", [("maxnca", "step", "sum_moments", "perception_backward"), ("digits", "step")])
-def test_every_size_that_is_tried_is_another_program(words, tmp_path):
-    found = run(str(SUITE / "candidates.py"), *words, TRITON_CACHE_DIR=str(tmp_path))
+def test_every_size_that_is_tried_is_another_program(words, cache):
+    found = run(str(SUITE / "candidates.py"), *words, TRITON_CACHE_DIR=cache)
     assert found.returncode == 0, found.stderr[-3000:]
     rows = [json.loads(line) for line in found.stdout.splitlines()]
     assert len(rows) == len(words) - 1
@@ -134,10 +141,10 @@ def test_launches_of_a_step():
 
 @needs_triton
 @pytest.mark.parametrize("precision", ["ieee", "tf32x3", "bf16"])
-def test_kernels_compile_in_every_precision(precision, tmp_path):
+def test_kernels_compile_in_every_precision(precision, cache):
     """Plain float32 products run on no tensor core, the others on them."""
     words = ("90", "maxnca", precision, "--json")
-    found = run(str(SUITE / "compiled.py"), *words, TRITON_CACHE_DIR=str(tmp_path))
+    found = run(str(SUITE / "compiled.py"), *words, TRITON_CACHE_DIR=cache)
     assert found.returncode == 0, found.stderr[-3000:]
     rows = [json.loads(line) for line in found.stdout.splitlines()]
     steps = [row for row in rows if row["kernel"] in ("step", "mlp_backward")]
@@ -150,9 +157,9 @@ def test_kernels_compile_in_every_precision(precision, tmp_path):
     ("dtype", "architecture", "rule", "stack"),  # bytes per thread that go to memory in `step`, with Triton 3.8
     [("float16", 80, "growing", 24), ("bfloat16", 90, "maxnca", 0), ("float16", 100, "texture", 0)],
 )
-def test_kernels_compile_for_half_precision_states(dtype, architecture, rule, stack, tmp_path):
+def test_kernels_compile_for_half_precision_states(dtype, architecture, rule, stack, cache):
     """What they write of states is rounded to the nearest."""
-    found = run(str(SUITE / "compiled.py"), str(architecture), rule, dtype, "--json", TRITON_CACHE_DIR=str(tmp_path))
+    found = run(str(SUITE / "compiled.py"), str(architecture), rule, dtype, "--json", TRITON_CACHE_DIR=cache)
     assert found.returncode == 0, found.stderr[-3000:]
     rows = {row["kernel"]: row for row in map(json.loads, found.stdout.splitlines())}
     assert all(row["stack"] <= (stack if name == "step" else 0) for name, row in rows.items()), rows
