@@ -56,8 +56,8 @@ def rollout(
         memory: what is kept for backward. "states": every state, 4 C bytes per cell and step in float32, 2 C in half
             precision. k: every
             k-th state, the rest computed again. "sqrt": k = sqrt(T), the least memory. Backward itself needs memory
-            too: k - 1 states that are computed again, and on the CPU about 5 more (result and gradient among them), or
-            2 F + 6 under batch, group or instance norm for F filters with 49 taps or more, F * prod(kernel_size).
+            too: k - 1 states that are computed again, and on the CPU about 4 more (result and gradient among them);
+            (F + 1) / 2 more under batch, group or instance norm for F filters with 49 taps or more in all.
         backend: name of a backend; None takes the fastest that can run this.
         film: (scale, shift), each [B, H] with the hidden layers side by side: hidden units of sample b become
             scale[b] * norm(z) + shift[b] before their activation. Differentiable. Not with norm "batch".

@@ -33,11 +33,11 @@ def check_memory(
     size = [padded_size(side, config.scale ** (config.levels - 1)) for side in (window if first else sides)]
     batch = math.ceil((config.batch_size or 1) / int(os.environ.get("WORLD_SIZE", "1")))
     least = training_bytes(model, 1, size, window, "sqrt")
-    if config.spill is None:  # else tiles that fit are chosen
+    if config.spill is None:  # in tiles that fit otherwise
         require(
             training_bytes(model, batch, size, window, memory_of(config)),
             f"a training step on {batch} x {'x'.join(map(str, size))} cells",
-            f"--batch-size 1 with --memory sqrt needs {size_text(least)}, --spill FOLDER less",
+            f"--batch-size 1 with --memory sqrt needs {size_text(least)}, --spill FOLDER goes in tiles that fit",
         )
     for volume in held_out:
         try:
