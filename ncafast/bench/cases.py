@@ -217,11 +217,32 @@ def _step_sweep() -> Iterable[Case]:
         )
 
 
-SWEEPS: dict[str, tuple[Case, ...]] = {"grid": tuple(_grid_sweep()), "steps": tuple(_step_sweep())}
+_BACKENDS = ("cpu", "cuda", "triton")
+
+
+def _volume_sweep() -> Iterable[Case]:
+    """Time and memory of whole volumes and of volumes on disk, tile by tile."""
+    for side in (64, 128, 256):
+        yield replace(
+            _LARGE,
+            name=f"volume-{side}",
+            title=f"volume of {side}^3 cells, C16 H64, 3x3x3, no norm",
+            original=lambda: originals.OctreeNCA(3, norm=False),
+            fused=lambda: _octree(3, 3, norm=False),
+            sizes=dict.fromkeys(SIZES, Size(1, (side, side, side), 10)),
+            providers=("eager", *(f"ncafast:{name}" + way for name in _BACKENDS for way in ("", ":tiled"))),
+        )
+
+
+SWEEPS: dict[str, tuple[Case, ...]] = {
+    "grid": tuple(_grid_sweep()),
+    "steps": tuple(_step_sweep()),
+    "volume": tuple(_volume_sweep()),
+}
 
 
 def select(names: Iterable[str]) -> list[Case]:
-    """Cases by name; "main" is the table, "grid" and "steps" the sweeps, "all" everything.
+    """Cases by name; "main" is the table, "grid", "steps" and "volume" the sweeps, "all" everything.
 
     Raises:
         ValueError: an unknown name.

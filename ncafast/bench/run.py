@@ -21,6 +21,7 @@ from ncafast.bench.measure import Measurement, Outcome
 from ncafast.bench.options import Options, parse
 from ncafast.bench.providers import Compiled, CompiledMax, Eager, Fused, Provider
 from ncafast.bench.results import Row
+from ncafast.bench.tiled import Tiled
 from ncafast.measuring.timing import Ceilings
 
 _BUSY = 0.5  # load per core before the start, above which times are not to be trusted
@@ -65,6 +66,7 @@ def providers(options: Options) -> list[Provider]:
     fused = [Fused(name) for name in backends.names()]
     fused += [Fused(name, "sqrt") for name in backends.names() if name != "reference"]
     found: list[Provider] = [Eager(), Compiled(), CompiledMax(), *fused]
+    found += [Tiled(name) for name in backends.names() if name != "reference"]
     found += [Cax(), NcaLab(options.ncalab), OctreeKernel(options.octreenca)]
     if not options.provider:
         faster = len(backends.available()) > 1

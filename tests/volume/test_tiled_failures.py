@@ -145,7 +145,7 @@ def test_a_source_that_is_out_keeps_its_numbers_until_the_last_pass(files, monke
         (X, {"steps_per_pass": 0}, ValueError, "steps_per_pass=0 is not allowed"),
         (X, {"steps_per_pass": 2, "rule": RULE.replace(norm="batch")}, ValueError, "each step measures the whole"),
         (X, {"rule": RULE.replace(noise="update", noise_std=0.1)}, ValueError, "cannot run in tiles: noise, whose"),
-        (X, {"memory_limit": "six"}, ValueError, "'six' is no size of memory"),
+        (X, {"memory_limit": "six"}, ValueError, "memory_limit='six' is not allowed"),
         (X, {"memory_limit": 1}, MemoryError, r"tiles of 5 x 5 cells need \d+ MB, .*and 0.0 MB may be used"),
         (X, {"memory_limit": "1MB", "tile": None}, MemoryError, r"tiles of .* raise memory_limit"),
         (X, {"steps": -1}, ValueError, "steps=-1 is not allowed"),
