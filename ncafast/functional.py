@@ -57,8 +57,9 @@ def rollout(
             precision. k: every
             k-th state, the rest computed again. "sqrt": k = sqrt(T), the least memory. Backward itself needs memory
             too: k - 1 states that are computed again, and on the CPU about 4 more (result and gradient among them), and
-            another (F + 1) * fire_rate under batch, group or instance norm for F filters with F * prod(kernel_size) of
-            49 or more. Inference on the CPU needs 1.1 states, its result among them, and F more in that case.
+            another (F + 1) * fire_rate (one more if F = 1) under batch, group or instance norm for F filters with
+            F * prod(kernel_size) of 49 or more. Inference on the CPU needs 1.1 states, its result among them, and F
+            more in that case.
         backend: name of a backend; None takes the fastest that can run this.
         film: (scale, shift), each [B, H] with the hidden layers side by side: hidden units of sample b become
             scale[b] * norm(z) + shift[b] before their activation. Differentiable. Not with norm "batch".

@@ -183,7 +183,10 @@ Job Engine::job(int64_t t, int64_t sample, const Window& window) const {
   return job;
 }
 
-// Has what the filters give kept between the passes of a step.
+void Engine::make_room_for_seen() {
+  if (keeps_seen && !seen_.count()) seen_ = Floats(size() * inputs.rule.filters, false);
+}
+
 void Engine::keep_seen(Job& job, int64_t sample, bool known) const {
   if (!keeps_seen) return;
   job.seen = seen_.data() + sample * geometry.cells * inputs.rule.filters * inputs.rule.channels;

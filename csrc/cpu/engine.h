@@ -50,7 +50,11 @@ class Engine {
   // A job for one sample of a step; pointers to gradients are set by the caller.
   Job job(int64_t t, int64_t sample, const Window& window) const;
 
-  // [B, C, *S] to [B, *S, C].
+  // Has what the filters give kept between the passes of a step.
+  void keep_seen(Job& job, int64_t sample, bool known) const;
+  void make_room_for_seen();
+
+  // [B, C, *S] to [B, *S, C], and back.
   void put_channels_last(const float* from, float* to) const;
   void put_channels_first(const float* from, float* to) const;
 
@@ -90,7 +94,6 @@ class Engine {
   };
   void make_runs();
   void keep_edges(const float* x);
-  void keep_seen(Job& job, int64_t sample, bool known) const;
   void run(int64_t t, const float* x, float* next, const StepTape& tape, bool measured);
   void measure(const float* x, int64_t t, const StepTape& tape);
   void start_shifts(const float* x);

@@ -141,6 +141,8 @@ struct Kernels {
                uint64_t limit);
   // out += update at these cells.
   void (*forward)(const Job&, const Scratch&, const Cell* cells, int32_t count);
+  // job.seen at these cells.
+  void (*see)(const Job&, const Scratch&, const Cell* cells, int32_t count);
   // grad_x (or given) and the sums from these cells.
   void (*backward)(const Job&, const Scratch&, const Sums&, const Cell* cells, int32_t count);
   // first += sum of y - shift, second += sum of (y - shift)(y - shift)^T, upper blocks only.

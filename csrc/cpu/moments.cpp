@@ -8,8 +8,7 @@ namespace ncafast::cpu {
 // Sums are taken about the last step's mean; where the mean of a set has moved much further than its cells differ, that
 // costs digits, and they are taken again about the new one.
 void Engine::measure(const float* x, int64_t t, const StepTape& tape) {
-  if (keeps_seen && !seen_.count())
-    seen_ = Floats(inputs.grid.batch * geometry.cells * inputs.rule.filters * inputs.rule.channels, false);
+  make_room_for_seen();
   if (t == 0) start_shifts(x);
   std::vector<uint8_t> wanted(sets, 1);
   if (measure_about_shifts(x, t, tape, wanted)) measure_about_shifts(x, t, tape, wanted);

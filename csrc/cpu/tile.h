@@ -141,6 +141,13 @@ static void backward_tile(const Job& job, const Scratch& s, const Sums& sums, co
     copy(given + i * static_cast<int64_t>(p.perception), s.grad_perception + i * ldy, p.perception);
 }
 
+static void see(const Job& job, const Scratch& s, const Cell* cells, int32_t count) {
+  const int own = job.packed->identity ? job.packed->channels : 0;
+  for (int32_t i = 0; i < count; i += tile_cells)
+    see_or_recall(job, cells + i, count - i < tile_cells ? count - i : tile_cells, s.perception + own,
+                  perception_stride(*job.packed));
+}
+
 static void backward(const Job& job, const Scratch& s, const Sums& sums, const Cell* cells, int32_t count) {
   const int64_t C = job.packed->channels, P = job.packed->perception;
   for (int32_t i = 0; i < count; i += tile_cells)
@@ -208,4 +215,4 @@ static void matmul(int64_t M, int64_t N, int64_t K, const float* a, int64_t am, 
   gemm<Start::zero>(M, N, K, a, am, ak, b, ldb, nullptr, d, ldd);
 }
 
-static const Kernels kernels = {NCAFAST_NAME, W, draw, forward, backward, moments, affine, clamp, gate, matmul};
+static const Kernels kernels = {NCAFAST_NAME, W, draw, forward, see, backward, moments, affine, clamp, gate, matmul};
