@@ -105,6 +105,7 @@ def rollout_bytes(
     forward = int(_SEEN * state) + 4 * cells * seen
     backward = (2 + again + bool(asked)) * state + int((1 + _EDGES) * padded)  # dL/dx_T and dL/dx_0
     backward += 4 * cells * (rule.perception_size // 2 if seen else 0)  # dL/dy of cells that fired
+    backward += 4 * cells * (seen if rule.num_filters == 1 else 0)  # seen once for both passes
     return returned + (max(forward, backward) if gradients else forward)
 
 
