@@ -336,7 +336,7 @@ class Backward {
   std::vector<uint8_t> life_;                    // [B * cells] of the present step
   Gradient g_;
   // What one filter gives is as large as a state, and is kept between the passes: two or more would not fit into five
-  // states besides those kept. (AMD EPYC, one thread, 2026-11-28: training on 48^3 cells, 7^3, in 350 instead of 379
+  // states besides those kept. (AMD EPYC, one thread, 2026-11-28: training on 48^3 cells, 7^3, in 351 instead of 379
   // ms.)
   const bool recalls_;
   std::vector<Floats> given_;                   // [tasks] of a band's cells that have moved, [cells, P]: dL/dy
