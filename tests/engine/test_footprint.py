@@ -7,65 +7,10 @@ import sys
 
 import pytest
 import torch
+from parity import make_params
 
-from ncafast import Alive, Rule, footprint, rollout
-from ncafast.footprint import rollout_bytes
+from ncafast import Rule, footprint, rollout
 from ncafast.free_memory import Free, limited
-from ncafast.measuring.memory import peak_bytes
-from tests.helpers.cases import make_params
-
-FLAT, CUBE = (220, 230), (36, 38, 37)
-RULES = {
-    "plain": ({}, FLAT),
-    "batch norm, 7 x 7": ({"norm": "batch", "kernel_size": 7, "padding": "reflect"}, FLAT),
-    "alive": ({"alive": Alive(threshold=-9.0)}, FLAT),
-    "3d, group norm": ({"ndim": 3, "norm": "group", "padding": "replicate"}, CUBE),
-    "clamp": ({"clamp": (-1.0, 1.0), "kernel_size": 1}, FLAT),
-}
-
-
-def measured(rule, size, steps, memory, training, backend):
-    """The peak of a rollout, and in training of its backward, beside x and the parameters."""
-
-    def peak(size, steps):
-        params = {name: p.requires_grad_(training) for name, p in make_params(rule, torch.float32).items()}
-        x = torch.randn(1, rule.channels, *size, requires_grad=training)
-
-        def run():
-            out = rollout(x, rule, params, steps, seed=1, memory=memory, backend=backend)
-            if training:
-                out.backward(torch.ones_like(out))
-
-        return peak_bytes(run, x.device)
-
-    peak((9,) * rule.ndim, 2)
-    return peak(size, steps)
-
-
-@pytest.mark.parametrize("name", RULES)
-@pytest.mark.parametrize(
-    ("training", "memory", "steps"), [(False, "states", 5), (True, "states", 7), (True, "sqrt", 16)]
-)
-def test_a_rollout_on_the_cpu_takes_what_it_is_said_to_need(name, training, memory, steps):
-    fields, size = RULES[name]
-    rule = Rule(channels=16, hidden=(8,), **fields)
-    found = measured(rule, size, steps, memory, training, "cpu")
-    if found is None:
-        pytest.skip("the peak is read from Linux's /proc")
-    said = rollout_bytes(rule, (1, 16, *size), steps, memory=memory, gradients=training)
-    assert said == pytest.approx(found, rel=0.15)
-
-
-@pytest.mark.parametrize("name", ["plain", "3d, group norm"])
-@pytest.mark.parametrize("training", [False, True])
-def test_plain_pytorch_takes_about_what_it_is_said_to_need(name, training):
-    fields, size = RULES[name]
-    rule = Rule(channels=16, hidden=(64,), **fields)
-    found = measured(rule, size, 4, "states", training, "reference")
-    if found is None:
-        pytest.skip("the peak is read from Linux's /proc")
-    said = rollout_bytes(rule, (1, 16, *size), 4, gradients=training, backend="reference")
-    assert 0.5 * found < said < 1.5 * found
 
 
 def big(monkeypatch, gigabytes, batch=1, steps=16, **options):

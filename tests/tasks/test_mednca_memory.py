@@ -7,15 +7,12 @@ import dataclasses
 import nibabel as nib
 import numpy as np
 import pytest
-import torch
 from nifti import blob, tiny, write, write_set
 
 from ncafast import cli
 from ncafast.free_memory import Free
-from ncafast.measuring.memory import peak_bytes
-from ncafast.models import M3DNCA, MedNCA, memory
-from ncafast.models.cascade import draw_windows
-from ncafast.models.memory import cascade_bytes, fitting_batch, training_bytes
+from ncafast.models import MedNCA, memory
+from ncafast.models.memory import cascade_bytes, fitting_batch
 from ncafast.tasks.mednca import PredictConfig, fitting, predict, train
 
 
@@ -31,50 +28,6 @@ def runs(tmp_path_factory):
 
 def free(monkeypatch, count):
     monkeypatch.setattr(memory, "free_memory", lambda device: Free(count, "available"))
-
-
-@pytest.mark.parametrize(
-    ("model", "size"),
-    [(MedNCA(steps=(2, 2), scale=2), (820, 840)), (M3DNCA(steps=2, scale_factor=2), (86, 88, 87))],
-    ids=["2-D", "3-D"],
-)
-def test_a_cascade_takes_what_it_is_said_to_need(model, size):
-    """States are larger than 32 MB: what is smaller stays in the heap of the C library for a while when it is freed."""
-    image = torch.rand(1, 1, *size) if len(size) == 2 else torch.rand(1, *size, 1)
-
-    def run():
-        with torch.no_grad():
-            model(image, seed=1).sigmoid()
-
-    run()
-    found = peak_bytes(run, torch.device("cpu"))
-    if found is None:
-        pytest.skip("the peak is read from Linux's /proc")
-    assert cascade_bytes(model, 1, size) == pytest.approx(found, rel=0.15)
-
-
-@pytest.mark.parametrize(
-    ("model", "size", "window", "keeps"),
-    [
-        (MedNCA(steps=(5, 5), scale=2), (360, 380), (), "sqrt"),
-        (M3DNCA(steps=4, scale_factor=2), (124, 120, 116), (32, 32, 32), "states"),
-    ],
-    ids=["2-D", "3-D"],
-)
-def test_a_training_step_takes_what_it_is_said_to_need(model, size, window, keeps):
-    def run():
-        if isinstance(model, MedNCA):
-            out = model(torch.rand(1, 1, *size), seed=1, memory=keeps)
-        else:
-            cut = draw_windows(size, scale=2, levels=2, patch=window, real=[size], generators=[None])
-            out = model(torch.rand(1, *size, 1), seed=1, memory=keeps, windows=cut)
-        out.square().mean().backward()
-
-    run()
-    found = peak_bytes(run, torch.device("cpu"))
-    if found is None:
-        pytest.skip("the peak is read from Linux's /proc")
-    assert training_bytes(model, 1, size, window, keeps) == pytest.approx(found, rel=0.15)
 
 
 def test_a_training_that_does_not_fit_is_refused_before_it_starts(tmp_path, monkeypatch, capfd):
