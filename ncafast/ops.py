@@ -96,9 +96,10 @@ def read_plan(*fields: Any) -> Plan:
 def _contiguous(
     x: Tensor, params: list[Tensor], extra: Tensor | None, fire_mask: Tensor | None
 ) -> tuple[Tensor, list[Tensor], Tensor | None, Tensor | None]:
-    """Backends are promised contiguous memory; the cast of the mask makes it one byte per cell."""
+    """Backends are promised contiguous memory; a mask has one byte per cell."""
     extra = None if extra is None else extra.contiguous()
-    fire_mask = None if fire_mask is None else (fire_mask != 0).contiguous()
+    if fire_mask is not None:
+        fire_mask = (fire_mask if fire_mask.dtype == torch.bool else fire_mask != 0).contiguous()
     return x.contiguous(), [p.contiguous() for p in params], extra, fire_mask
 
 

@@ -62,8 +62,10 @@ class Passes(AbstractContextManager["Passes"]):
         plain = self._plain(state, done, count)
         halo = self.plan.halo(count)
         boxes = [self.plan.box(core, halo) for core in self.plan.cores]
-        for core, box, x in zip(self.plan.cores, boxes, self.transfer.boxes(state, boxes), strict=True):
-            self.transfer.write(to, core, self._computed(x, box, core, plain, done, count))
+        arriving = self.transfer.boxes(state, boxes)
+        for core, box in zip(self.plan.cores, boxes, strict=True):
+            # The tile is in no variable here, which would hold it while the one after the next is read.
+            self.transfer.write(to, core, self._computed(next(arriving), box, core, plain, done, count))
             bar.advance({}, count)
         self.transfer.finish()
 
