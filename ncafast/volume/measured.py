@@ -10,11 +10,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ncafast.backends.fusable import MEASURED_NORMS
 from ncafast.rule import Rule
 from ncafast.volume import moments
 from ncafast.volume.boxes import Box
 from ncafast.volume.part import extra_of
-from ncafast.volume.reach import MEASURED_NORMS
 
 # parts(halo): the cells of each part in turn with so many cells around it: (x [B, C, *box], box, core).
 Parts = Callable[[Sequence[int]], Iterator[tuple[Tensor, Box, Box]]]

@@ -10,11 +10,12 @@ from functools import cached_property
 
 import torch
 
+from ncafast.backends.fusable import MEASURED_NORMS
 from ncafast.footprint import rollout_bytes
 from ncafast.free_memory import size_text
 from ncafast.rule import Rule
 from ncafast.volume.boxes import Box, grown
-from ncafast.volume.reach import MEASURED_NORMS, needs_whole_grid, reach
+from ncafast.volume.reach import needs_whole_grid, reach
 
 _THREADS = 2**27  # bytes beside states: pieces of memory maps, stacks and scratch of threads
 SWEEP_BYTES = 2**28  # of perceptions that are in memory at once where PyTorch measures a step

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ncafast.backends.fusable import MEASURED_NORMS
 from ncafast.rule import Rule
-
-MEASURED_NORMS = ("batch", "group", "instance")  # mean and variance are taken over all cells of the current state
 
 
 def reach(rule: Rule) -> tuple[int, ...]:

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from ncafast import check
+from ncafast.backends.fusable import MEASURED_NORMS
 from ncafast.rule import Rule
 from ncafast.trace import Memory, seed_tensor
 from ncafast.volume.agreement import agree, digest
 from ncafast.volume.domain import Domain
-from ncafast.volume.reach import MEASURED_NORMS, needs_whole_grid, refusal
+from ncafast.volume.reach import needs_whole_grid, refusal
 
 _LONG_ENOUGH = 8  # cells, for the padding of every filter
 

@@ -14,10 +14,11 @@ from parity import make_extra, make_params, make_state
 from volume_rules import RULES
 
 from ncafast import NCA, Alive, Rule, rollout
+from ncafast.backends.fusable import MEASURED_NORMS
 from ncafast.measuring.memory import peak_bytes
 from ncafast.trace import Options, trace
 from ncafast.volume.cut import Cut
-from ncafast.volume.reach import MEASURED_NORMS, needs_whole_grid, refusal
+from ncafast.volume.reach import needs_whole_grid, refusal
 from ncafast.volume.spilled import rollout_spilled, spilled_trace, spilling
 
 SMALL = Rule(channels=4, hidden=(8,))
