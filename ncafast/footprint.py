@@ -1,7 +1,7 @@
 """Bytes that a rollout needs beside its inputs, and the refusal of one that needs more than is free.
 
-On the CPU the numbers are held within 15 % of measured peaks by tests, and within a half where plain PyTorch runs a
-rule. On a GPU they are what it needs at least, so that nothing is refused that would fit.
+On the CPU the numbers are held within 15 % of measured peaks by tests. On a GPU they are what a rollout needs at least,
+so that nothing is refused that would fit.
 """
 
 from __future__ import annotations
@@ -83,8 +83,8 @@ def rollout_bytes(
         memory: as for `ncafast.rollout`.
         gradients: whether x or parameters need gradients.
         asked: every so many steps the state is asked for by `states=`; 0 for none.
-        backend: the one that runs it. "cpu" is exact, "reference" near; for others, what they return and, with
-            gradients, two states.
+        backend: the one that runs it. "cpu" and "reference" are exact; for others, what they return and,
+            with gradients, two states.
         dtype: of the state.
     """
     every, kept = kept_states(steps, asked, memory, gradients)
@@ -117,9 +117,9 @@ def _seen_floats(rule: Rule) -> int:
 
 
 def _plain_floats(rule: Rule) -> int:
-    """Per cell, of a step in plain PyTorch without gradients: the perception and its parts, a layer before and after
-    its norm and activation, and torch's own copies of them."""
-    copies = {"none": 3, "layer": 5}.get(rule.norm, 4)
+    """Per cell, of a step in plain PyTorch without gradients: the perception and its parts, and a layer before and
+    after its activation; layer norm keeps one more."""
+    copies = 3 if rule.norm == "layer" else 2
     return 2 * rule.perception_size + copies * max(rule.hidden)
 
 

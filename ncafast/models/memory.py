@@ -32,12 +32,12 @@ def cascade_bytes(model: Cascade, batch: int, size: Sequence[int]) -> int:
     cells = 4 * batch * math.prod(size)
     logits = model.classes if isinstance(model, MedNCA) else model.output_channels
     scale = model.scale if isinstance(model, MedNCA) else model.scale_factor
-    states = cells * rule.channels + 3 * cells * rule.channels // scale**rule.ndim
-    hidden = cells * rule.channels  # enlarged, while the first state is put together
+    state = cells * rule.channels  # the finest level's first; as many enlarged channels while it is put together
     return (
-        states
+        state
+        + state // scale**rule.ndim
         + 3 * logits * cells
-        + max(hidden, rollout_bytes(rule, shape, model.steps[-1], backend=_backend(model, rule)))
+        + max(state, rollout_bytes(rule, shape, model.steps[-1], backend=_backend(model, rule)))
     )
 
 
@@ -65,7 +65,7 @@ def training_bytes(
         state = 4 * math.prod(shape)
         history = kept_states(steps, 0, memory, True)[1] * state
         whole = rollout_bytes(rule, shape, steps, memory=memory, gradients=True, backend=_backend(model, rule))
-        kept, running = kept + history + 2 * state, max(running, whole - history)
+        kept, running = kept + history + state, max(running, whole - history)
     return kept + running
 
 

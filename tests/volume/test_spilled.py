@@ -15,7 +15,6 @@ from volume_rules import RULES
 
 from ncafast import NCA, Alive, Rule, rollout
 from ncafast.backends.fusable import MEASURED_NORMS
-from ncafast.measuring.memory import peak_bytes
 from ncafast.trace import Options, trace
 from ncafast.volume.cut import Cut
 from ncafast.volume.reach import needs_whole_grid, refusal
@@ -162,22 +161,6 @@ def test_a_rollout_under_autocast_computes_in_float32():
     want = rollout_spilled(x, rule, params, 3, seed=1, tile=5)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(rollout_spilled(x, rule, params, 3, seed=1, tile=5), want)
-
-
-def test_training_in_tiles_takes_less_memory_than_a_whole_rollout_needs_at_least(tmp_path):
-    rule, size = Rule(channels=8, hidden=(16,)), (320, 320)
-    x, params = make_state(rule, size, torch.float32, 1), make_params(rule, torch.float32)
-
-    def train(function, **options):
-        for p in params.values():
-            p.requires_grad_().grad = None
-        function(x, rule, params, 16, seed=1, **options).sum().backward()
-
-    train(rollout)  # what is loaded once
-    train(rollout_spilled, tile=160)
-    whole = peak_bytes(lambda: train(rollout, memory="sqrt"), x.device)
-    ours = peak_bytes(lambda: train(rollout_spilled, spill=tmp_path, tile=80), x.device)
-    assert ours < 5 * x.nbytes < 8 * x.nbytes < whole, (ours / x.nbytes, whole / x.nbytes)
 
 
 def test_tiles_are_chosen_by_the_memory_limit(tmp_path):
