@@ -59,14 +59,15 @@ def training_bytes(
     else:
         coarse = level_sizes(size, model.scale_factor, model.levels)[0]
         sizes = [list(coarse), *[list(window)] * (model.levels - 1)]
-    kept, running = 0, 0
+    kept, running, state = 0, 0, 0
     for rule, steps, sides in zip(model.rules, model.steps, sizes, strict=True):
         shape = (batch, rule.channels, *sides)
         state = 4 * math.prod(shape)
         history = kept_states(steps, 0, memory, True)[1] * state
         whole = rollout_bytes(rule, shape, steps, memory=memory, gradients=True, backend=_backend(model, rule))
-        kept, running = kept + history + state, max(running, whole - history)
-    return kept + running
+        # Once the next level has its first state, nothing needs what a level returns.
+        kept, running = kept + history + state, max(running, whole - history - state)
+    return kept + running + state
 
 
 def fitting_batch(model: Cascade, most: int, size: Sequence[int]) -> int:
