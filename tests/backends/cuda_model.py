@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from cuda_shim.build import build
+from cuda_shim.build import shared
 from cuda_slots import TILES, counted
 
 from ncafast import Alive, Rule
@@ -126,8 +126,7 @@ class Kernel:
 @cache
 def module() -> Any:
     """The CUDA backend compiled for the CPU: it knows the sizes of launches."""
-    path = build(ROOT / "build" / "shim")
-    spec = importlib.util.spec_from_file_location("_CUDA", path)
+    spec = importlib.util.spec_from_file_location("_CUDA", shared())
     assert spec and spec.loader
     made = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(made)

@@ -11,8 +11,9 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from cuda_sass import Block, Loop, Rule, count, kernels, loops
@@ -213,7 +214,7 @@ TILES: dict[str, tuple[str, Tile, Callable[[Tile], Rule]]] = {
 }
 
 
-def listings(objects: list[Path], sm: int) -> Iterator[str]:
+def listings(objects: Sequence[Path], sm: int) -> Iterator[str]:
     """What nvdisasm prints of each object's code for one architecture."""
     from test_cuda_compiled import tool
 
@@ -227,7 +228,8 @@ def listings(objects: list[Path], sm: int) -> Iterator[str]:
             yield subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-def counted(objects: list[Path], sm: int) -> dict[str, tuple[float, dict[str, float]]]:
+@cache
+def counted(objects: tuple[Path, ...], sm: int) -> dict[str, tuple[float, dict[str, float]]]:
     """Slots of a tile, and those of its parts, of every kernel of the table."""
     from test_cuda_compiled import names
 

@@ -56,12 +56,12 @@ STATES = {"7Float16": "float16", "8Bfloat16": "bfloat16", "6Stored": "any states
 
 
 @cache
-def objects() -> list[Path]:
+def objects() -> tuple[Path, ...]:
     """All of csrc/cuda, compiled once for all processes that test."""
     folder = ROOT / "build" / "cuda"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
-        return nvcc.compile_all(nvcc.find(), ARCHITECTURES, folder)
+        return tuple(nvcc.compile_all(nvcc.find(), ARCHITECTURES, folder))
 
 
 def version() -> str:
