@@ -10,7 +10,7 @@ that is a function of what was read.
 from ncafast.layers.calls import check_call, ignore_hooks
 from ncafast.layers.derive import derive
 from ncafast.layers.settings import CONV, Dense, Layers, activation, conv, linear, norm, norm_layer
-from ncafast.layers.statistics import follow
+from ncafast.layers.statistics import collects, follow
 from ncafast.layers.tensors import bias, filters, matrix, norm_tensors
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "conv",
     "derive",
     "filters",
+    "collects",
     "follow",
     "ignore_hooks",
     "linear",

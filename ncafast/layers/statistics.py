@@ -9,6 +9,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
+def collects(norms: Sequence[nn.Module]) -> bool:
+    """Whether a layer takes what it measures into its running statistics."""
+    return any(isinstance(layer, _BatchNorm) and layer.training and layer.track_running_stats for layer in norms)
+
+
 def follow(
     norms: Sequence[nn.Module],
     stats: Tensor,  # [T, 2, sum H]; with parameters per sample [B, T, 2, sum H]
@@ -20,7 +25,7 @@ def follow(
     Raises:
         ValueError: a layer collects statistics, and samples have parameters of their own.
     """
-    if not any(isinstance(layer, _BatchNorm) and layer.training and layer.track_running_stats for layer in norms):
+    if not collects(norms):
         return  # before no_grad, which torch.export would put into the graph
     if stats.dim() > 3:
         raise ValueError(

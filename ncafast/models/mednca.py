@@ -89,6 +89,12 @@ class MedNCA(Rebuildable):
         """The steps of the coarse and the fine level."""
         return self.model1.rule, self.model2.rule
 
+    @property
+    def _levels(self) -> list[NCA2D]:
+        check_call("model1", self.model1, NCA2D)
+        check_call("model2", self.model2, NCA2D)
+        return [self.model1, self.model2]
+
     def params(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The rollouts' tensors of the coarse and the fine level."""
         return self.model1.params(), self.model2.params()
@@ -125,8 +131,7 @@ class MedNCA(Rebuildable):
             ValueError: a wrong shape, or what `rollout` refuses.
         """
         self._check(image)
-        check_call("model1", self.model1, NCA2D)
-        check_call("model2", self.model2, NCA2D)
+        model1, model2 = self._levels
         if "fire_mask" in options:
             raise TypeError("MedNCA takes fire_masks=(coarse, fine), one for each level, not fire_mask=")
         check_last(last_steps, self.steps[1], states)
@@ -139,7 +144,7 @@ class MedNCA(Rebuildable):
         shrunk = F.interpolate(image, size=small, mode="bilinear")
         hidden = shrunk.new_zeros(image.shape[0], self.channels - self.image_channels, *small)
         where: dict[str, Any] = {"first_step": first_step, "fire_mask": coarse_mask}
-        coarse = run_level(self.model1, torch.cat((shrunk, hidden), 1), self.steps[0], **where, **options)
+        coarse = run_level(model1, torch.cat((shrunk, hidden), 1), self.steps[0], **where, **options)
 
         # What is enlarged lives no longer than it takes to put it beside the image.
         enlarged = F.interpolate(coarse.state[:, self.image_channels :], size=image.shape[2:], mode="bilinear")
@@ -148,7 +153,7 @@ class MedNCA(Rebuildable):
         read = slice(self.image_channels, self.image_channels + self.classes)
         where = {"first_step": first_step + self.steps[0], "fire_mask": fine_mask}
         where |= {"last_steps": last_steps, "read": read}
-        fine = run_level(self.model2, state, self.steps[1], **where, **options)
+        fine = run_level(model2, state, self.steps[1], **where, **options)
 
         logits = fine.state[:, read]
         if last_steps:

@@ -1,5 +1,6 @@
 """Rollouts on grids that are larger than memory or than one device, with the numbers and masks of the whole grid."""
 
+from ncafast.volume.cascades import cascade_tiled
 from ncafast.volume.gathering import gather, scatter
 from ncafast.volume.inferer import Inferer
 from ncafast.volume.plan import PassPlan
@@ -12,6 +13,7 @@ from ncafast.volume.tiles import plan_tiled, rollout_tiled
 __all__ = [
     "Inferer",
     "PassPlan",
+    "cascade_tiled",
     "gather",
     "plan_tiled",
     "rollout_sharded",

@@ -40,6 +40,8 @@ class Array(ABC):
         device: where its numbers are.
         grain: cells per spatial axis that are stored together.
         on_disk: whether its numbers, and those of its scratch arrays, are kept outside memory.
+        write_only: whether it cannot be read, so that passes before the last have to go elsewhere.
+        own: bytes of memory that it will take while it is written, and has not taken yet.
     """
 
     shape: tuple[int, ...]
@@ -47,6 +49,8 @@ class Array(ABC):
     device = torch.device("cpu")
     grain: tuple[int, ...]
     on_disk = False
+    write_only = False
+    own = 0
 
     @abstractmethod
     def read(self, box: Box, pinned: bool = False) -> Tensor:
@@ -57,8 +61,8 @@ class Array(ABC):
         """Store [B, C, *box] of a box that does not wrap."""
 
     @abstractmethod
-    def scratch(self) -> Array:
-        """An array like this one whose numbers are gone when it is closed."""
+    def scratch(self, shape: tuple[int, ...] | None = None) -> Array:
+        """An array of this kind, of its shape or another one, whose numbers are gone when it is closed."""
 
     @abstractmethod
     def extents(self) -> list[Extent]:
@@ -91,9 +95,9 @@ class TensorArray(Array):
         """As `Array.write`."""
         self.tensor[box.place] = values
 
-    def scratch(self) -> Array:
+    def scratch(self, shape: tuple[int, ...] | None = None) -> Array:
         """As `Array.scratch`."""
-        return TensorArray(torch.empty_like(self.tensor))
+        return TensorArray(torch.empty_like(self.tensor) if shape is None else self.tensor.new_empty(shape))
 
     def close(self) -> None:
         """As `Array.close`."""
@@ -133,9 +137,9 @@ class NumpyArray(Array):
         """As `Array.write`."""
         self.array[box.place] = values.numpy()
 
-    def scratch(self) -> Array:
+    def scratch(self, shape: tuple[int, ...] | None = None) -> Array:
         """As `Array.scratch`."""
-        return TensorArray(torch.empty(self.shape, dtype=self.dtype))
+        return TensorArray(torch.empty(shape or self.shape, dtype=self.dtype))
 
     def extents(self) -> list[Extent]:
         """As `Array.extents`."""
@@ -172,10 +176,10 @@ class MappedArray(NumpyArray):
             part[...] = new
             self.mapping.give_back(part)
 
-    def scratch(self) -> Array:
+    def scratch(self, shape: tuple[int, ...] | None = None) -> Array:
         """As `Array.scratch`."""
         assert self.mapping is not None
-        return _scratch_file(self.mapping.folder, self.shape, self.array.dtype)
+        return scratch_file(self.mapping.folder, shape or self.shape, self.array.dtype)
 
     def extents(self) -> list[Extent]:
         """As `Array.extents`."""
@@ -209,9 +213,9 @@ class ChunkedArray(NumpyArray):
         self.shape, self.dtype = tuple(array.shape), _dtype(array)
         self.grain = tuple(getattr(array, "shards", None) or getattr(array, "chunks", None) or self.shape)[2:]
 
-    def scratch(self) -> Array:
+    def scratch(self, shape: tuple[int, ...] | None = None) -> Array:
         """As `Array.scratch`."""
-        return _scratch_file(mapped.folder_of(self.array), self.shape, np.dtype(self.array.dtype))
+        return scratch_file(mapped.folder_of(self.array), shape or self.shape, np.dtype(self.array.dtype))
 
     def extents(self) -> list[Extent]:
         """As `Array.extents`."""
@@ -231,6 +235,8 @@ def wrap(name: str, value: Any) -> Array:
     Raises:
         TypeError: it is none, or holds no floating point numbers.
     """
+    if isinstance(value, Array):
+        return value
     if isinstance(value, Tensor):
         return TensorArray(value)
     if isinstance(value, np.ndarray):
@@ -269,7 +275,8 @@ def _copies(box: Box, whole: tuple[int, ...]) -> Iterator[tuple[Any, Any]]:
         yield (..., *(cells for cells, _ in pairs)), (..., *(place for _, place in pairs))
 
 
-def _scratch_file(folder: str, shape: tuple[int, ...], dtype: np.dtype) -> Array:
+def scratch_file(folder: str, shape: tuple[int, ...], dtype: np.dtype) -> Array:
+    """An array in a file of a folder that is gone when the array is closed, or the process ends."""
     array = mapped.temporary(folder, shape, dtype, math.prod(shape) * dtype.itemsize)
     mapping = mapped.find("scratch", array)
     assert mapping is not None

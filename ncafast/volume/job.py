@@ -99,7 +99,9 @@ def checked(
         like.grain if like else (),
         like is not None and like.on_disk,
         target is not None and shared(state, target),
-        0 if target else _bytes(state),
+        target.own if target else _bytes(state),
+        not isinstance(state, TensorArray),
+        target is not None and target.write_only,
     )
     drawn = _seed(seed, rule, where)
     return Job(volume, state, out, dict(params), extra, counts[1], counts[2], drawn, backend)

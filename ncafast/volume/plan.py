@@ -38,6 +38,8 @@ class Volume:
         on_disk: whether source, out and scratch are outside memory.
         in_place: whether out is source.
         own: bytes of `out` that are still to be taken.
+        copied: whether the cells of a box are copied where they are read.
+        write_only: whether out cannot be read, so that the last pass alone writes it, as where it is source.
     """
 
     rule: Rule
@@ -50,11 +52,18 @@ class Volume:
     on_disk: bool = False
     in_place: bool = False
     own: int = 0
+    copied: bool = False
+    write_only: bool = False
 
     @property
     def whole(self) -> tuple[int, ...]:
         """Cells per axis."""
         return self.shape[2:]
+
+    @property
+    def written_last(self) -> bool:
+        """Whether passes before the last go into scratch only."""
+        return self.in_place or self.write_only
 
     def state(self, size: Sequence[int]) -> int:
         """Bytes of the state of so many cells per axis."""
@@ -135,13 +144,14 @@ class PassPlan:
     @property
     def scratch(self) -> int:
         """States beside source and out."""
-        return min(len(self.counts) - 1, 2 if self.volume.in_place else 1) if self.counts else 0
+        return min(len(self.counts) - 1, 2 if self.volume.written_last else 1) if self.counts else 0
 
     @property
     def device_bytes(self) -> int:
         """Memory of the device that runs tiles."""
         volume, box = self.volume, self.largest
-        held = 3 if self.cut else int(volume.on_disk or volume.device.type != "cpu")  # this, the next, the last result
+        copied = volume.on_disk or volume.copied or volume.device.type != "cpu"
+        held = 3 if self.cut else int(copied)  # this, the next, the last result
         cells = volume.shape[0] * math.prod(box)
         options = {"backend": volume.backend, "dtype": volume.dtype}
         shape = (max(1, volume.shape[0]), volume.shape[1], *box)

@@ -52,9 +52,10 @@ class Passes(AbstractContextManager["Passes"]):
         self.target.flush()
 
     def _targets(self) -> list[Array]:
-        """Where each pass writes. An out that is source is written last only, another one takes turns with scratch."""
+        """Where each pass writes. An out that is source or cannot be read is written last only, another one takes turns
+        with scratch."""
         passes = len(self.plan.counts)
-        turns = self.scratch if self.job.volume.in_place else [self.target, *self.scratch]
+        turns = self.scratch if self.job.volume.written_last else [self.target, *self.scratch]
         back = [turns[(passes - 1 - index) % len(turns)] for index in range(passes - 1)] if turns else []
         return [*back, self.target] if passes else []
 
