@@ -13,7 +13,7 @@ import math
 import struct
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -69,6 +69,11 @@ class NiftiFile:
         return int(i), int(j), int(k)
 
     @property
+    def compressed(self) -> bool:
+        """Whether its voxels can be read from the start only."""
+        return _compressed(self.path)
+
+    @property
     def channels(self) -> int:
         """Number of channels: the length of the last axis of a 4-D image."""
         shape = self.header.get_data_shape()
@@ -105,29 +110,39 @@ def read_voxels(file: NiftiFile, channels: Sequence[int]) -> Array:
 
     I is innermost in memory, as in the file. Raises VolumeError if the file is truncated or corrupt, and MemoryError.
     """
-    dtype = file.header.get_data_dtype()
-    size = math.prod(file.shape) * dtype.itemsize
-    offset = file.header.get_data_offset()
-    _check_length(file, offset + file.channels * size)
+    check_length(file)
     # Until slices are made: all in float32 and float16, a mask and a copy of one channel.
     require(math.prod(file.shape) * (6 * len(channels) + 5), "reading it")
     data = np.empty((len(channels), math.prod(file.shape)), np.float32)
+    scaling = file.header.get_slope_inter()
+    with np.errstate(over="ignore", invalid="ignore"):
+        for number, first, voxels in stored_chunks(file, channels):
+            data[number, first : first + voxels.size] = apply_read_scaling(voxels, *scaling)
+    return data.reshape(-1, *file.shape[::-1]).transpose(0, 3, 2, 1)
+
+
+def stored_chunks(file: NiftiFile, channels: Sequence[int]) -> Iterator[tuple[int, int, Array]]:
+    """The chosen channels as they are stored: (its number among these, index of the first voxel, voxels), I innermost.
+
+    Raises VolumeError if the file is truncated or corrupt.
+    """
+    dtype = file.header.get_data_dtype()
+    size = math.prod(file.shape) * dtype.itemsize
+    offset = file.header.get_data_offset()
+    check_length(file)
     try:
-        scaling = file.header.get_slope_inter()
-        with _stream(file.path) as stream, np.errstate(over="ignore", invalid="ignore"):
+        with _stream(file.path) as stream:
             for number, channel in enumerate(channels):
                 stream.seek(offset + channel * size)
                 for start in range(0, size, _CHUNK):
                     stored = stream.read(min(_CHUNK, size - start))
                     if len(stored) < min(_CHUNK, size - start):
                         raise EOFError(f"it ends {size - start - len(stored):,} bytes before its last voxel")
-                    first, voxels = start // dtype.itemsize, np.frombuffer(stored, dtype)
-                    data[number, first : first + voxels.size] = apply_read_scaling(voxels, *scaling)
-            while _compressed(file.path) and stream.read(_CHUNK):
+                    yield number, start // dtype.itemsize, np.frombuffer(stored, dtype)
+            while file.compressed and stream.read(_CHUNK):
                 pass
     except _READ_ERRORS as error:
         raise _corrupt(file.path, error) from error
-    return data.reshape(-1, *file.shape[::-1]).transpose(0, 3, 2, 1)
 
 
 def by(shape: Sequence[int]) -> str:
@@ -228,10 +243,12 @@ def _refusal(header: nib.Nifti1Header) -> str:
     return ""
 
 
-def _check_length(file: NiftiFile, wanted: int) -> None:
+def check_length(file: NiftiFile) -> None:
     """Raise VolumeError for a file too short for what its header says, before memory is asked for."""
+    voxels = math.prod(file.shape) * file.channels
+    wanted = file.header.get_data_offset() + voxels * file.header.get_data_dtype().itemsize
     length = file.path.stat().st_size
-    most = length * _MOST_RATIO if _compressed(file.path) else length
+    most = length * _MOST_RATIO if file.compressed else length
     if wanted > most:
         shape = by(file.header.get_data_shape())
         raise VolumeError(

@@ -37,7 +37,7 @@ def cascade_bytes(model: Cascade, batch: int, size: Sequence[int]) -> int:
         state
         + state // scale**rule.ndim
         + 3 * logits * cells
-        + max(state, rollout_bytes(rule, shape, model.steps[-1], backend=_backend(model, rule)))
+        + max(state, rollout_bytes(rule, shape, model.steps[-1], backend=backend_of(model, rule)))
     )
 
 
@@ -64,7 +64,7 @@ def training_bytes(
         shape = (batch, rule.channels, *sides)
         state = 4 * math.prod(shape)
         history = kept_states(steps, 0, memory, True)[1] * state
-        whole = rollout_bytes(rule, shape, steps, memory=memory, gradients=True, backend=_backend(model, rule))
+        whole = rollout_bytes(rule, shape, steps, memory=memory, gradients=True, backend=backend_of(model, rule))
         # Once the next level has its first state, nothing needs what a level returns.
         kept, running = kept + history + state, max(running, whole - history - state)
     return kept + running + state
@@ -90,7 +90,7 @@ def fitting_batch(model: Cascade, most: int, size: Sequence[int]) -> int:
     )
 
 
-def _backend(model: Cascade, rule: Rule) -> str:
+def backend_of(model: Cascade, rule: Rule) -> str:
     """The one that runs a level where the model is."""
     device = next(model.parameters()).device
     return backends.choose(rule, torch.empty((1, rule.channels, *(8,) * rule.ndim), device=device))

@@ -169,7 +169,7 @@ def kernels(case: Case) -> Iterator[Kernel]:
     chunks = f // 4 + f % 4 // 2 + f % 2
     push = q * taps * (chunks / 4 + f / 32) + (own + f * c) / 32  # wavefronts of one cell
     state = 4 * c
-    for kernel, box, _, threads, shared in made:
+    for kernel, box, _, threads, memory in made:
         around = math.prod(b + 2 * r for b, r in zip(box, reach, strict=True)) / math.prod(box)
         if case.rule.ndim == 3 and box[0] >= 2 * reach[0]:  # walking along z: only new planes are fetched
             fetched = around * box[0] / (box[0] + 2 * reach[0])

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import re
+from functools import partial
 
+import imageio.v3 as iio
 import nibabel as nib
 import numpy as np
 import pytest
-from nifti import blob, tiny, write, write_set
+from nifti import affine_of, blob, tiny, write, write_set
 
 from ncafast import cli
 from ncafast.free_memory import Free
 from ncafast.models import MedNCA, memory
 from ncafast.models.memory import cascade_bytes, fitting_batch
-from ncafast.tasks.mednca import PredictConfig, fitting, predict, train
+from ncafast.tasks.mednca import (
+    EvaluateConfig,
+    PredictConfig,
+    evaluate,
+    fitting,
+    lazy_prediction,
+    predict,
+    tiled,
+    train,
+)
+from ncafast.volume import cascade_tiled
 
 
 @pytest.fixture(scope="module")
@@ -91,21 +105,92 @@ def test_slices_go_in_smaller_groups_where_memory_ends_and_a_note_says_so(runs, 
     assert done.written[0].voxels[1] == few.sum()
 
 
-def test_a_volume_too_large_for_a_3d_model_is_refused_in_one_line_before_it_is_read(runs, tmp_path, monkeypatch, capfd):
+def test_a_volume_too_large_for_tiles_is_refused_in_one_line_before_it_is_read(runs, tmp_path, monkeypatch, capfd):
     image, label = blob((20, 21, 22), seed=8)
     source = write(tmp_path / "images" / "a.nii.gz", image)
     write(tmp_path / "labels" / "a.nii.gz", label)
     free(monkeypatch, 10_000)
     monkeypatch.setattr("ncafast.nifti.read_voxels", lambda *_: pytest.fail("was read"))
-    model = ["--model", str(runs / "3"), "--no-progress", "--memory-limit", "1GB"]
+    model = ["--model", str(runs / "3"), "--no-progress", "--memory-limit", "1MB"]
     assert cli.main(["predict", "mednca", *model, "--input", str(source), "--output", str(tmp_path / "out.nii")]) == 1
     assert cli.main(["evaluate", "mednca", *model, "--data", str(tmp_path), "--output", str(tmp_path / "e")]) == 1
     lines = capfd.readouterr().err.splitlines()
     assert len(lines) == 2
     for line in lines:
-        assert line.startswith(f"ncafast: error: {source}: segmenting ")
-        assert "MB, and 0.0 MB is available; what fits: " in line
+        assert line.startswith(f"ncafast: error: {source}: tiles of ")
+        assert "MB, and 0.0 MB may be used; raise memory_limit" in line
     assert not (tmp_path / "out.nii").exists()
+    words = [
+        "animate",
+        "mednca",
+        "--model",
+        str(runs / "3"),
+        "--input",
+        str(source),
+        "--output",
+        str(tmp_path / "a.gif"),
+    ]
+    assert cli.main(words) == 1
+    said = f"ncafast: error: {source}: segmenting 22x20x21 cells needs .* MB, and 0.0 MB is available; what fits: "
+    assert re.match(said, capfd.readouterr().err)
+
+
+@pytest.fixture
+def little_memory(monkeypatch):
+    """Nothing fits as a whole, and tiles are smaller than any image here."""
+    free(monkeypatch, 10_000)
+    for module in (tiled, lazy_prediction):
+        monkeypatch.setattr(module, "cascade_tiled", partial(cascade_tiled, tile=9))
+
+
+IN_TILES = r"note: segmenting 2\dx.* cells needs .* MB, and 0.0 MB is available; it runs in tiles, with its states in "
+
+
+@pytest.mark.parametrize("dims, runs_, ending", [(2, 1, "nii"), (3, 1, "nii.gz"), (2, 2, "nii.gz"), (3, 2, "nii")])
+def test_what_does_not_fit_goes_in_tiles_to_the_same_labels(dims, runs_, ending, runs, tmp_path, request, capsys):
+    image, _ = blob((20, 21, 22), seed=8)
+    source = write(tmp_path / f"a.{ending}", np.stack([image, -image], -1), affine_of("PSL", (1.0, 1.5, 3.0)))
+    config = PredictConfig(runs / str(dims), source, tmp_path / "whole.nii", progress=False, runs=runs_, channels=(1,))
+    done = predict(config).written[0]
+    capsys.readouterr()
+    request.getfixturevalue("little_memory")
+    found = predict(dataclasses.replace(config, output=tmp_path / "tiled.nii")).written[0]
+    assert len(re.findall(IN_TILES, capsys.readouterr().out)) == 1
+    whole, parts = (np.asarray(nib.load(tmp_path / name).dataobj) for name in ("whole.nii", "tiled.nii"))
+    assert np.array_equal(whole, parts) and 0 < whole.sum() < whole.size
+    assert found.voxels == done.voxels
+    drawn = [iio.imread(tmp_path / name) for name in ("whole.png", "tiled.png")]
+    assert np.array_equal(drawn[0][90:], drawn[1][90:])  # but for the title
+    names = {f"a.{ending}", "tiled.nii", "tiled.png", "whole.nii", "whole.png"}
+    assert {path.name for path in tmp_path.iterdir()} == names
+
+
+def test_scores_of_what_goes_in_tiles_are_the_same(runs, tmp_path, request, capsys):
+    image, label = blob((20, 21, 22), seed=8)
+    source = write(tmp_path / "images" / "a.nii.gz", image)
+    write(tmp_path / "labels" / "a.nii.gz", label)
+    config = EvaluateConfig(runs / "3", tmp_path, runs=2, output=tmp_path / "e1", progress=False)
+    rows = evaluate(config).rows
+    request.getfixturevalue("little_memory")
+    for row, want in zip(evaluate(dataclasses.replace(config, output=tmp_path / "e2")).rows, rows, strict=True):
+        assert row | {"nqm": pytest.approx(want["nqm"])} == want
+    assert re.search(IN_TILES, capsys.readouterr().out)
+    with pytest.raises(ValueError, match="a.nii.gz: what the last steps say is not kept in tiles"):
+        predict(PredictConfig(runs / "3", source, tmp_path / "u.nii", uncertainty=True, progress=False))
+
+
+def test_a_file_that_is_cut_short_while_it_stays_on_disk(runs, tmp_path, little_memory):
+    image, _ = blob((20, 21, 22), seed=8)
+    source = write(tmp_path / "a.nii", image)
+    for length in (5000, 500):
+        os.truncate(source, length)
+        with pytest.raises(ValueError, match="a.nii: is truncated or corrupt"):
+            predict(PredictConfig(runs / "3", source, tmp_path / "out.nii", progress=False))
+    packed = write(tmp_path / "b.nii.gz", image)
+    packed.write_bytes(packed.read_bytes()[:-400])
+    with pytest.raises(ValueError, match="b.nii.gz: is truncated or corrupt"):
+        predict(PredictConfig(runs / "3", packed, tmp_path / "out.nii", progress=False))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.nii", "b.nii.gz"]
 
 
 def test_a_file_too_large_to_be_read_is_refused_before_its_voxels_are_asked_for(runs, tmp_path, capfd):

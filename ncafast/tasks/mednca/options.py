@@ -178,14 +178,16 @@ class TrainConfig(BaseSettings, _Labelled):
 
 @dataclass
 class PredictConfig(Runtime, _NewImages, Progress):
-    """Segment NIfTI images with a trained Med-NCA or M3D-NCA."""
+    """Segment NIfTI images, or one in a zarr store, with a trained Med-NCA or M3D-NCA."""
 
     input: Path
     """A NIfTI image, or a folder of them. Images case_0000.nii.gz, case_0001.nii.gz and so on are the channels of one
-    case, if the model takes several; one of them finds the others."""
+    case, if the model takes several; one of them finds the others. Or a zarr store NAME.zarr: an array (y, x) or
+    (z, y, x), or an OME-NGFF image of any size, which is read and segmented piece by piece."""
 
     output: Path = Path("<model>/predictions")
-    """Folder for the results; for a single image it may also be a file name ending in .nii or .nii.gz."""
+    """Folder for the results; for a single image it may also be a file name ending in .nii or .nii.gz, for a zarr store
+    one ending in .zarr."""
 
     runs: int | None = None
     """Segment this many times with different firing cells and average the probabilities. Left out:

@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from ncafast.nifti import VolumeError
-from ncafast.tasks.mednca import pictures, uncertainty
+from ncafast.tasks.mednca import pictures, uncertainty, zarr_prediction
 from ncafast.tasks.mednca.geometry import say_contradictions
-from ncafast.tasks.mednca.inference import read, segment
+from ncafast.tasks.mednca.inference import Segmentation, needs_tiles, read, segment
 from ncafast.tasks.mednca.inputs import Case, find_inputs
+from ncafast.tasks.mednca.lazy_nifti import segment_file
 from ncafast.tasks.mednca.model_file import TrainedModel
 from ncafast.tasks.mednca.options import PredictConfig
 from ncafast.tasks.mednca.pairs import Skipped, stem
 from ncafast.tasks.mednca.slices import Recipe
+from ncafast.tasks.mednca.tiled import existing
 from ncafast.tasks.mednca.volumes import write_map
+from ncafast.tasks.mednca.zarr_images import is_zarr
 from ncafast.tasks.skipping import each_usable
 from ncafast.utils.option_checks import refused
 from ncafast.utils.outputs import check_folder, check_free
@@ -85,11 +88,15 @@ class Predictions:
 def check_prediction(options: PredictConfig) -> None:
     """Raise ValueError for options that cannot be used, before a model is read."""
     _runs(options)
-    one_file = _names_file(options.output)
-    if options.input.is_dir() and one_file:
+    one_file = _names_file(options.output) or is_zarr(options.output)
+    if is_zarr(options.input):
+        zarr_prediction.check(options)
+    elif is_zarr(options.output):
+        raise ValueError(f"{options.output}: results are zarr stores where the image is one; give a NIfTI --output")
+    if options.input.is_dir() and _names_file(options.output):
         raise ValueError(f"{options.output}: the input is a folder, so --output must be a folder too")
     check_folder("--output", options.output.parent if one_file else options.output)
-    if one_file:
+    if _names_file(options.output):
         check_free("--output", [options.output], overwrite=True)  # what is there is looked at when all files are known
 
 
@@ -102,6 +109,9 @@ def predict(trained: TrainedModel, options: PredictConfig) -> Predictions:
     Raises:
         ValueError: no image can be used.
     """
+    if is_zarr(options.input):
+        labels, picture, voxels = zarr_prediction.predict(trained, options)
+        return Predictions((Prediction(options.input, labels, picture, voxels),), ())
     recipe = trained.spec.recipe
     options = replace(options, runs=_runs(options), last_steps=_last_steps(options, trained))
     cases = find_inputs(options, recipe)
@@ -185,9 +195,7 @@ def _segment(trained: TrainedModel, case: Case, planned: Prediction, config: Pre
         raise VolumeError(case.problem)
     recipe, runs, last_steps = trained.spec.recipe, config.runs or 1, config.last_steps or 0
     like = case.paths[(config.channels or recipe.channels)[0] if len(case.paths) > 1 else 0]
-    segmentation = segment(  # which alone holds the intensities
-        trained, read(trained, case.paths, config.channels), seed=config.seed, runs=runs, last_steps=last_steps
-    )
+    segmentation = _segmentation(trained, case, existing(planned.labels.parent), config)
     values = recipe.to_volume(segmentation.labels)
     write_map(planned.labels, values, like, recipe.geometry)
     for value, path in zip(recipe.values, planned.masks, strict=False):
@@ -198,6 +206,17 @@ def _segment(trained: TrainedModel, case: Case, planned: Prediction, config: Pre
     if planned.maps:
         row = uncertainty.write_maps(planned.maps, segmentation, like, title, runs, last_steps)
     return replace(planned, voxels=segmentation.voxels(), row=row)
+
+
+def _segmentation(trained: TrainedModel, case: Case, folder: Path, config: PredictConfig) -> Segmentation:
+    """What the model says of a case. Where only labels are wanted of a file that needs tiles, it stays on disk."""
+    only_labels = (config.runs or 1) == 1 and not config.uncertainty and len(case.paths) == 1
+    if only_labels and needs_tiles(trained, case.paths[0], folder):
+        options: dict[str, Any] = {"seed": config.seed, "folder": folder, "progress": config.progress}
+        return segment_file(trained, case.paths[0], config.channels, **options)
+    options = {"seed": config.seed, "runs": config.runs or 1, "last_steps": config.last_steps or 0, "scratch": folder}
+    # segment() alone holds the intensities
+    return segment(trained, read(trained, case.paths, config.channels, folder), **options)
 
 
 def mask_names(recipe: Recipe) -> list[str]:

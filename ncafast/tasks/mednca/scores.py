@@ -141,11 +141,12 @@ def _choose(pairs: Sequence[Pair], config: EvaluateConfig) -> list[Pair]:
 def _read(trained: TrainedModel, pair: Pair, config: EvaluateConfig) -> tuple[Segmentation, Array, Waived]:
     """What is found in a volume, its true class numbers [S, H, W], and what --ignore-affine changed for them."""
     recipe = trained.spec.recipe
-    image = read(trained, pair.images, config.channels)
+    image = read(trained, pair.images, config.channels, config.output)
     truth = read_truth(pair, image, recipe.geometry, config.ignore_affine)
     labels, waived = recipe.label_slices(truth.data), truth.waived
     del truth  # 4 bytes a voxel
-    return segment(trained, image, seed=config.seed, runs=config.runs), labels, waived
+    found = segment(trained, image, seed=config.seed, runs=config.runs, scratch=config.output)
+    return found, labels, waived
 
 
 def _score(trained: TrainedModel, pair: Pair, config: EvaluateConfig) -> tuple[list[dict[str, Any]], Waived]:

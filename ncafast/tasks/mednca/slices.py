@@ -72,9 +72,14 @@ class Recipe(Jsonable):
     def read(self, paths: Sequence[Path], chosen: tuple[int, ...] | None = None) -> Volume:
         """`read_case` of the channels that training took, or of the chosen ones.
 
-        Raises VolumeError also for a case of another number of files or channels than the training images had, unless
-        channels are chosen, since nothing says which of them those were.
+        Raises VolumeError also as `check_case`.
         """
+        self.check_case(paths, chosen)
+        return read_case(paths, self.channels if chosen is None else chosen, self.geometry)
+
+    def check_case(self, paths: Sequence[Path], chosen: tuple[int, ...] | None) -> None:
+        """Raise VolumeError for a case of another number of files or channels than the training images had, unless
+        channels are chosen, since nothing says which of them those were."""
         if chosen is None and len(paths) != self.files:
             raise VolumeError(self.miscounted(paths))
         count = count_channels(paths)
@@ -83,7 +88,6 @@ class Recipe(Jsonable):
                 f"{paths[0]}: is 4-D with {count} channels, but the model was trained on 3-D images; choose one of 0 "
                 f"to {count - 1} with --channels, if it is an image of the same kind"
             )
-        return read_case(paths, self.channels if chosen is None else chosen, self.geometry)
 
     def miscounted(self, paths: Sequence[Path]) -> str:
         """One line about a case of another number of image files than the model was trained on."""
@@ -116,13 +120,17 @@ class Recipe(Jsonable):
 
     def slices_of(self, volume: Volume) -> Array:
         """`image_slices` of a volume that was read. Raises VolumeError if they would be mere strips."""
-        height, width = (size for axis, size in enumerate(volume.shape) if axis != self.slice_axis)
+        self.check_slices(volume.path, volume.shape)
+        return self.image_slices(volume.data)
+
+    def check_slices(self, path: Path, shape: Sequence[int]) -> None:
+        """Raise VolumeError if the slices of a volume would be mere strips."""
+        height, width = (size for axis, size in enumerate(shape) if axis != self.slice_axis)
         if min(height, width) < 2:
             raise VolumeError(
-                f"{volume.path}: its {self.axis} slices are {height}x{width} pixels, and 2 are needed each way; "
+                f"{path}: its {self.axis} slices are {height}x{width} pixels, and 2 are needed each way; "
                 "leave it out, or train with the --axis across which it is flat"
             )
-        return self.image_slices(volume.data)
 
     def image_slices(self, data: Array) -> Array:
         """[C, X, Y, Z] raw intensities -> [S, C, H, W] float16 in 0..1.
@@ -187,4 +195,10 @@ def _normalise(channel: Array, percentiles: tuple[float, float], slices: Array, 
     low, high = map(np.float32, found)
     for first in range(0, len(slices), _AT_ONCE):
         some = slice(first, first + _AT_ONCE)
-        to[some] = np.clip((slices[some] - low) / (high - low), 0, 1) if high > low else 0
+        to[some] = scaled(slices[some], (low, high))
+
+
+def scaled(values: Array, limits: tuple[np.float32, ...] | None) -> Array:
+    """Intensities with these limits as 0 and 1, the rest clipped; 0 without contrast."""
+    low, high = limits or (np.float32(0), np.float32(0))
+    return np.clip((values - low) / (high - low), 0, 1) if high > low else np.zeros_like(values)

@@ -26,6 +26,7 @@ REPORT = "report.json"
 
 def scores(segmentation: Segmentation) -> dict[int, float]:
     """The quality score NQM by label value; high means doubtful."""
+    assert segmentation.result is not None
     variance, mean = segmentation.result.runs_variance.numpy(), segmentation.result.probability.numpy()
     return {value: quality(variance[:, k], mean[:, k]) for k, value in enumerate(segmentation.recipe.values)}
 
@@ -46,6 +47,7 @@ def write_maps(
         last_steps: of the automaton, whose variance is shown.
     """
     recipe, result, (*maps, picture) = segmentation.recipe, segmentation.result, paths
+    assert result is not None
     variances = [variance.amax(1).numpy() for variance in (result.runs_variance, result.steps_variance)]  # [S, H, W]
     for path, variance in zip(maps, variances, strict=True):
         write_map(path, recipe.to_canonical(variance), source, recipe.geometry)

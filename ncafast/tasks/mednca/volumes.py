@@ -23,7 +23,7 @@ Array = np.ndarray[Any, Any]
 Shape = tuple[int, int, int]
 Spacing = tuple[float, float, float]
 
-_LARGEST = 1e30  # more is a mark for "no value", and its differences overflow float32
+LARGEST = 1e30  # more is a mark for "no value", and its differences overflow float32
 _MOST_LABEL = 2**24 - 1  # float32 holds all whole numbers up to here
 
 
@@ -61,11 +61,15 @@ def read_image(path: Path, channels: tuple[int, ...] = (0,), geometry: Geometry 
     """
     file = open_nifti(path)
     position = position_of(file, geometry)
-    wrong = [c for c in channels if not 0 <= c < file.channels]
-    if wrong or not channels:
-        have = "channel 0 only" if file.channels == 1 else f"channels 0 to {file.channels - 1}"
-        raise VolumeError(f"{path}: has {have}, but {list(channels)} is wanted; give an image with these channels")
+    check_channels(file, channels)
     return Volume(path, _data(file, channels, position), position)
+
+
+def check_channels(file: NiftiFile, channels: Sequence[int]) -> None:
+    """Raise VolumeError unless a file has these channels."""
+    if any(not 0 <= c < file.channels for c in channels) or not channels:
+        have = "channel 0 only" if file.channels == 1 else f"channels 0 to {file.channels - 1}"
+        raise VolumeError(f"{file.path}: has {have}, but {list(channels)} is wanted; give an image with these channels")
 
 
 def read_label(path: Path, geometry: Geometry = "sform", position: Position | None = None) -> Volume:
@@ -108,7 +112,7 @@ def write_map(path: Path, values: Array, like: Path, geometry: Geometry = "sform
     """
     source = open_nifti(like)
     is_label = values.dtype.kind in "biu"
-    stored = position_of(source, geometry).to_stored(values.astype(np.uint8 if is_label else np.float32))
+    stored = position_of(source, geometry).to_stored(values.astype(np.uint8 if is_label else np.float32, copy=False))
     if stored.shape != source.shape:
         raise ValueError(f"values of shape {by(stored.shape)} do not fit {like} with {by(source.shape)} voxels")
     header = source.header.copy()
@@ -153,10 +157,10 @@ def _data(file: NiftiFile, channels: Sequence[int], position: Position) -> Array
     """The chosen channels in canonical orientation, [C, X, Y, Z] float32."""
     try:
         stored = read_voxels(file, channels)
-        bad = stored.size - sum(int((np.abs(plane) < _LARGEST).sum()) for plane in stored.T)
+        bad = stored.size - sum(int((np.abs(plane) < LARGEST).sum()) for plane in stored.T)
         if bad:
             raise VolumeError(
-                f"{file.path}: {bad} of {stored.size} voxels are NaN, infinite or beyond {_LARGEST:g}; "
+                f"{file.path}: {bad} of {stored.size} voxels are NaN, infinite or beyond {LARGEST:g}; "
                 "replace them, for example by 0"
             )
         return position.to_canonical(stored)
