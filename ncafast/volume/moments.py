@@ -13,11 +13,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ncafast.backends import cpu
-from ncafast.backends.plan import Call, Plan
 from ncafast.perception import perception
 from ncafast.rule import Rule
 from ncafast.volume.boxes import Place
+from ncafast.volume.native_sums import native_sums
 
 
 class Sums(NamedTuple):
@@ -49,8 +48,8 @@ def sums(
 ) -> Sums:
     """The sums of a part's perception, differentiable in x, the filters and extra."""
     needed = {name: params[name] for name in rule.param_shapes()}
-    if native := _native(x, core, rule, needed, extra, shift):
-        return native
+    if native := native_sums(x, core, rule, needed, extra, shift):
+        return Sums(*native)
     seen = perception(x, rule, needed, extra=extra)[core].flatten(2)  # [B, P, N]
     seen = seen - shift.to(seen.dtype)[..., None]
     if rule.norm == "batch":
@@ -61,22 +60,6 @@ def sums(
     return Sums(first, second)
 
 
-def _native(
-    x: Tensor, core: Place, rule: Rule, params: Mapping[str, Tensor], extra: Tensor | None, shift: Tensor
-) -> Sums | None:
-    """The sums by the CPU's kernels, where they can and no gradient is wanted."""
-    tensors = [x, *params.values(), *([] if extra is None else [extra])]
-    if cpu.unavailable() or cpu.can_run(rule, x) or any(tensor.dtype != torch.float32 for tensor in tensors):
-        return None
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
-        return None
-    box = [place for place in core if isinstance(place, slice)]
-    values, more = [p.contiguous() for p in params.values()], None if extra is None else extra.contiguous()
-    call = Call(rule, x.contiguous(), values, more, None, x.new_zeros(1, dtype=torch.int64), _ONE_STEP)
-    return Sums(*cpu.sums_of_part(call, box, shift.float().contiguous()))
-
-
-_ONE_STEP = Plan(1, 0, 0, 0, 0, "ieee")
 _CHUNK = 4096  # cells; with 2^12 terms float32 sums are as exact as their terms to 1e-6 at worst
 
 
