@@ -220,24 +220,43 @@ def _step_sweep() -> Iterable[Case]:
 _BACKENDS = ("cpu", "cuda", "triton")
 
 
-def _volume_sweep() -> Iterable[Case]:
+def _volume_case(name: str, grid: tuple[int, int, int], norm: bool, providers: Iterable[str]) -> Case:
+    return replace(
+        _LARGE,
+        name=name + ("-bn" if norm else ""),
+        title=f"volume of {' x '.join(map(str, grid))} cells, C16 H64, 3x3x3, {'batch' if norm else 'no'} norm",
+        original=lambda: originals.OctreeNCA(3, norm=norm),
+        fused=lambda: _octree(3, 3, norm=norm),
+        sizes=dict.fromkeys(SIZES, Size(1, grid, 10)),
+        providers=tuple(providers),
+    )
+
+
+def _volume_sweep(*sides: int) -> Iterable[Case]:
     """Time and memory of whole volumes and of volumes on disk, tile by tile."""
-    for side in (64, 128, 256):
-        yield replace(
-            _LARGE,
-            name=f"volume-{side}",
-            title=f"volume of {side}^3 cells, C16 H64, 3x3x3, no norm",
-            original=lambda: originals.OctreeNCA(3, norm=False),
-            fused=lambda: _octree(3, 3, norm=False),
-            sizes=dict.fromkeys(SIZES, Size(1, (side, side, side), 10)),
-            providers=("eager", *(f"ncafast:{name}" + way for name in _BACKENDS for way in ("", ":tiled"))),
-        )
+    ways = [f"ncafast:{name}" + way for name in _BACKENDS for way in ("", ":tiled")]
+    for side in sides:
+        yield _volume_case(f"volume-{side}", (side, side, side), False, ("eager", *ways))
+
+
+RANKS = (1, 2, 4)
+
+
+def _rank_sweep() -> Iterable[Case]:
+    """The same volumes on 1, 2 and 4 processes; those of `depth` 64 times the processes are as much work for each."""
+    for norm in (False, True):
+        for depth in (64, 128, 256):
+            ways = (f"ncafast:cpu:ranks{count}" for count in RANKS)
+            yield _volume_case(f"ranks-{depth}", (depth, 128, 128), norm, ways)
+
+
+LARGEST = tuple(_volume_sweep(512))  # in no group: 8.6 GB a state, 12 GB of memory and 17 GB of files in all
 
 
 SWEEPS: dict[str, tuple[Case, ...]] = {
     "grid": tuple(_grid_sweep()),
     "steps": tuple(_step_sweep()),
-    "volume": tuple(_volume_sweep()),
+    "volume": (*_volume_sweep(64, 128, 256), *_rank_sweep()),
 }
 
 
@@ -249,7 +268,7 @@ def select(names: Iterable[str]) -> list[Case]:
     """
     groups = {"main": CASES, **SWEEPS}
     groups["all"] = tuple(case for group in groups.values() for case in group)
-    known = {case.name: case for case in groups["all"]}
+    known = {case.name: case for case in (*groups["all"], *LARGEST)}
     chosen: dict[str, Case] = {}
     for name in names:
         if name not in groups and name not in known:

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ncafast.bench import results
-from ncafast.bench.cases import SWEEPS
+from ncafast.bench.cases import LARGEST, SWEEPS
 from ncafast.bench.results import ABSENT, MACHINE, WRONG, Row
 
-_SWEPT = {case.name for group in SWEEPS.values() for case in group}
+_SWEPT = {case.name for group in (*SWEEPS.values(), LARGEST) for case in group}
 
 
 class Chosen:

@@ -20,7 +20,6 @@ from ncafast.measuring.memory import peak_bytes
 from ncafast.measuring.timing import Call, Ceilings, Spread, interleave, spread
 
 _MIB = 2**20
-_PATIENCE = 60.0  # seconds: a provider whose call takes longer is not measured
 _BUDGET, _LEAST_ROUNDS = 30.0, 3  # a provider may take so many seconds of a mode's rounds, and gets so many rounds
 _ORDER = (TRAIN, FORWARD, INFERENCE, MEMORY)
 
@@ -101,6 +100,7 @@ class Measurement:
         runner = self.runners.get(provider.name)
         if runner is None:
             runner = self.runners[provider.name] = provider.open(self.problem)
+        outcome.note = runner.note
         if runner.unchecked is not None:
             outcome.note = f"parity not checked: {runner.unchecked}"
         else:
@@ -114,7 +114,7 @@ class Measurement:
             outcome.values["compile"] = max(0.0, first - outcome.seconds), "s"
         if runner.steps(outcome.mode) < self.problem.size.steps:
             outcome.note = f"{runner.steps(outcome.mode)} steps per call"
-        if outcome.seconds > _PATIENCE:
+        if outcome.seconds > provider.patience:
             outcome.absent = f"one call takes {outcome.seconds:.0f} s"
             return None
         return call
@@ -187,7 +187,7 @@ class Measurement:
             kept = runner.kept()
             if kept is not None:
                 outcome.values["kept"] = kept / (size.cells * size.steps), "B/cell/step"
-        peak = peak_bytes(lambda: call(0), self.device)
+        peak = None if runner.elsewhere else peak_bytes(lambda: call(0), self.device)
         if peak is not None:
             outcome.values["peak"] = peak / _MIB, "MiB"
         launches = count_launches(lambda: call(0), self.device)
@@ -196,6 +196,8 @@ class Measurement:
 
     def close(self) -> None:
         """Let go of everything."""
+        for runner in self.runners.values():
+            runner.close()
         self.runners.clear()
         self.problem.answer.cache_clear()  # type: ignore[attr-defined]
         gc.collect()

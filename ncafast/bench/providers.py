@@ -25,6 +25,8 @@ class Runner:
     """One provider at one problem."""
 
     unchecked: str | None = None  # why parity cannot be checked
+    note: str = ""  # what else has to be known of its figures
+    elsewhere = False  # whether other processes do the work, whose memory is not measured
     problem: Problem
 
     def call(self, mode: str) -> Call:
@@ -43,6 +45,9 @@ class Runner:
         """Bytes kept for backward by one training call; None where that is not visible."""
         return None
 
+    def close(self) -> None:
+        """Let go of what the interpreter does not."""
+
 
 class Provider:
     """What can be measured, or why not.
@@ -53,6 +58,7 @@ class Provider:
         compiles: whether its first call compiles, which is reported apart.
         every_cell: whether its parity is checked with every cell firing, since it takes no masks.
         state_only: whether the gradients of weights are left out of that check.
+        patience: seconds; where a call takes longer it is not measured.
     """
 
     name: str
@@ -60,6 +66,7 @@ class Provider:
     compiles = False
     every_cell = False
     state_only = False
+    patience = 60.0
 
     def why_not(self, problem: Problem, mode: str) -> str | None:
         """Why it cannot be measured here, or None."""

@@ -14,12 +14,13 @@ import torch
 from ncafast import backends
 from ncafast.bench import machine, mine, report, results
 from ncafast.bench.case import Case, Size
-from ncafast.bench.cases import select
+from ncafast.bench.cases import RANKS, select
 from ncafast.bench.cax import Cax
 from ncafast.bench.foreign import NcaLab, OctreeKernel
 from ncafast.bench.measure import Measurement, Outcome
 from ncafast.bench.options import Options, parse
 from ncafast.bench.providers import Compiled, CompiledMax, Eager, Fused, Provider
+from ncafast.bench.ranks import Ranks
 from ncafast.bench.results import Row
 from ncafast.bench.tiled import Tiled
 from ncafast.measuring.timing import Ceilings
@@ -67,6 +68,7 @@ def providers(options: Options) -> list[Provider]:
     fused += [Fused(name, "sqrt") for name in backends.names() if name != "reference"]
     found: list[Provider] = [Eager(), Compiled(), CompiledMax(), *fused]
     found += [Tiled(name) for name in backends.names() if name != "reference"]
+    found += [Ranks("cpu", count) for count in RANKS]
     found += [Cax(), NcaLab(options.ncalab), OctreeKernel(options.octreenca)]
     if not options.provider:
         faster = len(backends.available()) > 1

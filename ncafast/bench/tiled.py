@@ -22,6 +22,7 @@ class Tiled(Fused):
     """`ncafast.volume.rollout_tiled` on one of ncafast's backends."""
 
     every_cell = True
+    patience = 1200.0  # of states that only fit on disk
 
     def __init__(self, backend: str) -> None:
         super().__init__(backend)
