@@ -85,6 +85,17 @@ def rollout_sharded(
     return run(x_local, rule, params, options, domain).out
 
 
+def steps_between(rule: Rule, axis: int, sizes: Sequence[int]) -> int:
+    """Steps between two exchanges, by count of cells: the smallest slab has 2 `reach` cells more for each of them.
+
+    0 where there is nothing to exchange.
+    """
+    if needs_whole_grid(rule):
+        return 1
+    far = reach(rule)[axis]
+    return max(1, int(REDUNDANT * min(sizes)) // (2 * far)) if far else 0
+
+
 class Done(NamedTuple):
     """This rank's slab of x_T; under norm "batch" each step's batch statistics [T, 2, H], over so many cells."""
 
@@ -134,12 +145,9 @@ class _Rollout:
         return Done(self.x.contiguous() if self.wanted.steps else self.x.clone(), found, cells)
 
     def _per_exchange(self) -> int:
-        """By count of cells: the smallest slab has 2 `reach` cells more for each step between two exchanges."""
-        if needs_whole_grid(self.rule):
-            return 1
-        if self.wanted.steps_per_exchange is not None:
+        if self.wanted.steps_per_exchange is not None and not needs_whole_grid(self.rule):
             return self.wanted.steps_per_exchange
-        return max(1, int(REDUNDANT * min(self.sizes)) // (2 * self.reach) if self.reach else self.wanted.steps)
+        return steps_between(self.rule, self.axis, self.sizes) or max(1, self.wanted.steps)
 
     def _extra(self, cut: bool) -> tuple[Tensor | None, int]:
         """Extra channels with the widest halo that a step needs, and the coordinate of their first cell."""

@@ -56,7 +56,8 @@ def test_gradients_of_native_sums_are_those_of_float64(name):
         own = {name: cast(p).requires_grad_() for name, p in params.items()}
         state, more = cast(x).requires_grad_(), None if extra is None else cast(extra).requires_grad_()
         found = moments.sums(state, core, rule, own, more, shift)
-        leaves = [state, *(p for name, p in own.items() if name.startswith("perceive")), *([more] if rule.extra else [])]
+        leaves = [state, *(p for name, p in own.items() if name.startswith("perceive"))]
+        leaves += [more] if rule.extra else []
         return torch.autograd.grad(sum((w * part).sum() for w, part in zip(weights, found, strict=True)), leaves)
 
     for found, want in zip(gradients(torch.clone), gradients(torch.Tensor.double), strict=True):
