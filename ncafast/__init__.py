@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from ncafast import interrupt  # before torch, whose import takes seconds
 
 # isort: split
-from ncafast import backends, filters, models
+from ncafast import backends, filters, losses, models
 from ncafast.backends import FallbackWarning
 from ncafast.checkpoint import load, save
 from ncafast.functional import fire_mask, rollout
@@ -48,6 +48,7 @@ __all__ = [
     "fire_mask",
     "ignore_hooks",
     "load",
+    "losses",
     "models",
     "perception",
     "restore",

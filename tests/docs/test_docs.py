@@ -103,6 +103,13 @@ def test_the_page_on_layers_runs():
     assert names["logits"].shape == (2, 13)
 
 
+@pytest.mark.parametrize("page", ["losses"])
+def test_the_code_of_a_page_runs(page):
+    names: dict = {}
+    for block in blocks(DOCS / f"{page}.md", "python"):
+        exec(block, names)
+
+
 def test_the_page_on_volumes_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names: dict = {}

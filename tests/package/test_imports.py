@@ -12,7 +12,7 @@ ROOT = Path(ncafast.__file__).parent
 # Every module by its first name inside the package; each line may import the lines above it, and itself.
 ORDER = (
     {"compiling", "free_memory", "half", "interrupt", "keywords", "measuring", "memory_option", "user_class", "values"},
-    {"alive"},
+    {"alive", "losses"},
     {"rule", "filters", "philox", "files"},
     {"native", "flops"},
     {"check"},

@@ -19,6 +19,7 @@ from nifti import blob, tiny, write, write_set
 from safetensors.torch import load_file
 
 from ncafast import checkpoint
+from ncafast.losses import DiceBCELoss
 from ncafast.tasks.mednca import job, train
 from ncafast.train import TrainingStopped
 from ncafast.train.run_folder import RunFolder
@@ -315,18 +316,18 @@ def test_volumes_of_any_name_are_trained_on(tmp_path):
 
 @pytest.mark.parametrize("culprit", ["loss", "gradient"])
 def test_nan_stops_with_the_last_good_weights(data, tmp_path, monkeypatch, culprit):
-    original, calls = job.dice_bce, 0
+    original, calls = DiceBCELoss.terms, 0
 
-    def fail(logits, target, valid):
+    def fail(loss, logits, target, valid):
         nonlocal calls
         calls += 1
-        dice_loss, bce = original(logits, target, valid)
+        dice_loss, bce = original(loss, logits, target, valid)
         if calls == 11:
             bad = torch.tensor(float("nan")) if culprit == "loss" else (logits * 0).sum().sqrt()
             return dice_loss + bad, bce
         return dice_loss, bce
 
-    monkeypatch.setattr(job, "dice_bce", fail)
+    monkeypatch.setattr(DiceBCELoss, "terms", fail)
     with pytest.raises(TrainingStopped) as error:
         train(tiny(data, tmp_path / "run"))
     text = str(error.value)

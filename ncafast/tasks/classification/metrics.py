@@ -12,6 +12,8 @@ from torchmetrics.functional.classification import (
     multiclass_f1_score,
 )
 
+from ncafast.losses import FocalLoss
+
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
@@ -45,8 +47,7 @@ def classification_loss(
 
     Args:
         kind: "cross-entropy"; "bce", sigmoid and binary cross-entropy over all K outputs, the mean over images and
-            classes, as the MaxNCA notebook has it; or "focal", cross-entropy times (1 - p)^gamma with the probability p
-            of the true class (Lin et al., "Focal Loss for Dense Object Detection", 2017).
+            classes, as the MaxNCA notebook has it; or "focal", `ncafast.losses.FocalLoss`.
         logits: one row per image.
         labels: the true classes.
         gamma: of the focal loss; 0 is cross-entropy.
@@ -59,6 +60,5 @@ def classification_loss(
     if kind == "bce":
         return F.binary_cross_entropy_with_logits(logits, F.one_hot(labels, logits.shape[1]).to(logits.dtype))
     if kind == "focal":
-        entropy = F.cross_entropy(logits, labels, reduction="none")
-        return ((1 - (-entropy).exp()) ** gamma * entropy).mean()
+        return FocalLoss(gamma)(logits, labels)  # type: ignore[no-any-return]
     raise ValueError(f"loss={kind!r} is not allowed; give cross-entropy, bce or focal")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ncafast.losses.masks import dice
 from ncafast.tasks.demo.brain import HELD_OUT, Array, Brain
-from ncafast.tasks.mednca.metrics import dice
 
 
 def best_threshold(brain: Brain) -> float:

@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
+from ncafast.losses import DiceBCELoss
+from ncafast.losses.masks import dice
 from ncafast.models import M3DNCA, MedNCA
 from ncafast.tasks.base import Task, TaskJob, initialised
 from ncafast.tasks.mednca import pictures
@@ -16,7 +18,7 @@ from ncafast.tasks.mednca.fitting import check_memory
 from ncafast.tasks.mednca.geometry import say_contradictions
 from ncafast.tasks.mednca.inference import segment_slices
 from ncafast.tasks.mednca.layouts import open_dataset
-from ncafast.tasks.mednca.metrics import dice, dice_bce, mean
+from ncafast.tasks.mednca.metrics import mean
 from ncafast.tasks.mednca.model_file import Model, Spec, least_sides, metadata_of
 from ncafast.tasks.mednca.options import TrainConfig
 from ncafast.tasks.mednca.slices import Recipe
@@ -34,6 +36,7 @@ _STEPS = 1500  # of the default length: 1803 steps on 96 hippocampi reach a held
 _STEPS_3D = 500
 _PATCH = 32
 _EMA = 0.98
+_LOSS = DiceBCELoss()
 
 
 class Segmentation(TaskJob):
@@ -73,7 +76,7 @@ class Segmentation(TaskJob):
 
     def losses(self, batch: Batch, at: StepContext) -> dict[str, Tensor]:
         logits = batch.logits(self.model, **at.options)
-        dice_loss, bce = dice_bce(logits, batch.target, batch.valid)
+        dice_loss, bce = _LOSS.terms(logits, batch.target, batch.valid)
         return {"dice_loss": dice_loss, "bce": bce}
 
     def validate(self, report: Report) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ncafast.losses.overflow import overflow
 from ncafast.models import TextureNCA
 from ncafast.tasks.base import Task, TaskJob, initialised
 from ncafast.tasks.images import Reading
@@ -18,7 +19,7 @@ from ncafast.tasks.texture import pictures
 from ncafast.tasks.texture.loss import make_loss
 from ncafast.tasks.texture.measure import states_at
 from ncafast.tasks.texture.options import TrainConfig
-from ncafast.tasks.texture.recipe import Recipe, fresh, overflow, picture_of
+from ncafast.tasks.texture.recipe import Recipe, fresh, picture_of
 from ncafast.tasks.texture.sample import checksum, read_sample
 from ncafast.train import Pool, PoolJob, Report, StepContext
 from ncafast.utils.seeds import generator, mix

@@ -38,11 +38,3 @@ def picture_of(state: Tensor) -> Tensor:
     outweigh every other one in a texture loss.
     """
     return state[:, :COLOURS].clamp(-1, 1) + OFFSET
-
-
-def overflow(state: Tensor, limit: float = 1.0) -> Tensor:
-    """Mean of |x - clip(x, -limit, limit)| over all channels and cells: state [B, C, *S] -> [B].
-
-    It keeps a state bounded over thousands of steps (Niklasson et al., "Self-Organising Textures", Distill 2021).
-    """
-    return (state - state.clamp(-limit, limit)).abs().flatten(1).mean(1)

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ncafast.tasks.texture.loss.sliced import sliced_wasserstein, unit_directions
+from ncafast.losses.sliced import sliced_wasserstein, unit_directions
 from ncafast.tasks.texture.loss.vgg import VGGFeatures
 
 

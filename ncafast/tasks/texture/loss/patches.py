@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ncafast.tasks.texture.loss.sliced import unit_directions, wasserstein
+from ncafast.losses.sliced import unit_directions, wasserstein
 
 _FLOOR = 0.02  # of a response's deviation: contrasts that the sample hardly has count for little
 _MEAN_FREE = 0.7  # share of the features that see differences within each colour alone

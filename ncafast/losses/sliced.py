@@ -7,7 +7,42 @@ for Neural Texture Synthesis" (2021).
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from ncafast.losses.arguments import floats
+from ncafast.values import whole
+
+
+class SlicedWassersteinLoss(nn.Module):
+    """Squared sliced Wasserstein distance of feature vectors to those of a target, wherever they stand.
+
+    Args:
+        directions: lines that are drawn in every call.
+    """
+
+    def __init__(self, directions: int = 32) -> None:
+        super().__init__()
+        self.directions = whole("directions", directions, 1)
+
+    def forward(
+        self,
+        features: Tensor,  # [B, D, *S]
+        target: Tensor,  # [D, *S'], of any size
+        generator: torch.Generator | None = None,
+    ) -> Tensor:  # []
+        """The mean over samples. `generator` is a CPU generator that draws the lines; None takes torch's own."""
+        features, target = floats("features", features), floats("target", target)
+        if features.dim() < 2 or target.dim() < 1 or len(target) != features.shape[1]:
+            count = len(target) if target.dim() else 0
+            fit = f"target of shape {list(target.shape)} has {count} features"
+            raise ValueError(f"{fit}, which does not fit features [B, D, *S] of shape {list(features.shape)}")
+        lines = unit_directions(self.directions, len(target), generator).to(features)
+        clouds = features.reshape(*features.shape[:2], -1), target.reshape(len(target), -1).to(features)
+        return sliced_wasserstein(*clouds, lines).mean()
+
+    def extra_repr(self) -> str:
+        """The options."""
+        return f"directions={self.directions}"
 
 
 def sliced_wasserstein(
@@ -34,7 +69,7 @@ def wasserstein(values: Tensor, target: Tensor) -> Tensor:
     return (values.sort(-1).values - mean).square().mean(-1) + spread
 
 
-def unit_directions(count: int, size: int, generator: torch.Generator) -> Tensor:
+def unit_directions(count: int, size: int, generator: torch.Generator | None) -> Tensor:
     """Random directions [count, size] of length 1, on the CPU, every one as likely as any other."""
     drawn = torch.randn(count, size, generator=generator)
     return drawn / drawn.norm(dim=1, keepdim=True)
