@@ -12,9 +12,10 @@ from ncafast.checkpoint import load, save
 from ncafast.functional import fire_mask, rollout
 from ncafast.layers import ignore_hooks
 from ncafast.nca import NCA
+from ncafast.padding import pad_input
 from ncafast.perception import perception
 from ncafast.rule import Alive, Rule
-from ncafast.settling import Settled, settle
+from ncafast.settling import Settled, SettledSamples, settle
 
 interrupt.release()
 
@@ -39,6 +40,7 @@ __all__ = [
     "NotAccelerated",
     "Rule",
     "Settled",
+    "SettledSamples",
     "accelerate",
     "accelerated",
     "adapter",
@@ -50,6 +52,7 @@ __all__ = [
     "load",
     "losses",
     "models",
+    "pad_input",
     "perception",
     "restore",
     "rollout",

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ncafast import check
+from ncafast.call_defaults import DEFAULT_STEPS, Defaults
 from ncafast.fixed_filters import fixed_filters, fixed_sizes, is_learned, per_channel
 from ncafast.keywords import options_of, refuse_unknown
 from ncafast.layers import Dense, Layers, check_call, derive, follow, norm, norm_layer, norm_tensors
 from ncafast.perception import perception
 from ncafast.rule import Alive, Rule, layer_name
+from ncafast.step_range import Steps, check_steps, draw_steps
 from ncafast.trace import Memory, Options, States, trace
 from ncafast.values import flag, shown, whole
 
-DEFAULT_STEPS = 32
 _SHOWN = ("channels", "hidden", "num_filters", "kernel_size", "fire_rate")
 
 
@@ -53,12 +53,21 @@ class NCA(nn.Module):
         update_bias: whether the last layer has a bias.
         alive: (channel, threshold) for a mask before and after the update, an `Alive` for finer choices, or None.
         zero_init: start the last layer at zero, so that the untrained automaton stands still.
-        steps: of a call that names none, such as in a torch.nn.Sequential.
+        steps: of a call that names none, such as in a torch.nn.Sequential; (min, max) draws from min to max, both
+            included, for each call.
+        eval_steps: the same in evaluation; None means `steps`.
+        time_code: "linear" or "sincos" adds channels to the perception, behind the extra ones, that say which step it
+            is (`ncafast.time_code.TimeCode`); None adds none. The rollout stays one operator.
+        max_steps: of the time code; None means the most of `steps`.
+        pad_noise: an x of the first `immutable` channels alone is an image, behind which the state starts as zeros, or
+            with `pad_noise` as noise (`ncafast.pad_input`).
         **rule_fields: any other field of `Rule`, such as step_size, extra, norm_groups, noise.
 
     Raises:
         TypeError, ValueError: a wrong argument; the message names it and says what is allowed.
     """
+
+    _defaults: Defaults
 
     def __init__(
         self,
@@ -79,7 +88,11 @@ class NCA(nn.Module):
         update_bias: bool = False,
         alive: tuple[int, float] | Alive | None = None,
         zero_init: bool = True,
-        steps: int = DEFAULT_STEPS,
+        steps: Steps = DEFAULT_STEPS,
+        eval_steps: Steps | None = None,
+        time_code: str | None = None,
+        max_steps: int | None = None,
+        pad_noise: bool = False,
         **rule_fields: Any,
     ) -> None:
         refuse_unknown("NCA", rule_fields, _ARGUMENTS)
@@ -121,7 +134,10 @@ class NCA(nn.Module):
             **rule_fields,
         )
         super().__init__()
-        self._build(rule, fixed, zero_init, steps)
+        defaults = Defaults.of(steps, eval_steps, time_code, max_steps, pad_noise)
+        if defaults.time is not None:
+            rule = rule.replace(extra=rule.extra + defaults.time.channels)
+        self._build(rule, fixed, zero_init, defaults)
 
     @classmethod
     def from_rule(
@@ -130,35 +146,46 @@ class NCA(nn.Module):
         *,
         filters: str | Sequence[str] | Tensor = "learned",
         zero_init: bool = True,
-        steps: int = DEFAULT_STEPS,
+        **calls: Any,
     ) -> NCA:
-        """An NCA of exactly this rule. `filters` as in the constructor: learned, or fixed ones of the rule's shape."""
+        """An NCA of exactly this rule.
+
+        Args:
+            rule: what one step does. The last of its extra channels are those of a time code.
+            filters: as in the constructor: learned, or fixed ones of the rule's shape.
+            zero_init: as in the constructor.
+            **calls: further ones of the constructor: steps, eval_steps, time_code, max_steps, pad_noise.
+        """
         if not isinstance(rule, Rule):
             raise TypeError(f"rule must be an ncafast.Rule, got {type(rule).__name__}")
         flag("zero_init", zero_init)
         fixed = None if is_learned(filters) or not rule.has_filters else fixed_filters(filters, rule.ndim)
         nca = cls.__new__(cls)
         nn.Module.__init__(nca)
-        nca._build(rule, fixed, zero_init, steps)
+        defaults = Defaults.of(**calls)
+        if defaults.time is not None and rule.extra < defaults.time.channels:
+            raise ValueError(
+                f"time_code= fills the last {defaults.time.channels} extra channels, got extra={rule.extra}"
+            )
+        nca._build(rule, fixed, zero_init, defaults)
         return nca
 
     @classmethod
-    def from_config(cls, rule: str, fixed_filters: bool, steps: int = DEFAULT_STEPS) -> NCA:
+    def from_config(cls, rule: str, fixed_filters: bool, **calls: Any) -> NCA:
         """The NCA that `config` describes; a fixed filter's values come with the state_dict."""
         parsed = Rule.from_json(rule)
         fixed = torch.zeros(parsed.param_shapes()["perceive.weight"]) if fixed_filters else "learned"
-        return cls.from_rule(parsed, filters=fixed, steps=steps)
+        return cls.from_rule(parsed, filters=fixed, **calls)
 
     def config(self) -> dict[str, Any]:
         """What `from_config` needs to build this module again, as plain data."""
         fixed = any(name == "perceive.weight" for name, _ in self.named_buffers())
-        config = {"rule": self.rule.to_json(), "fixed_filters": fixed}
-        return config if self.steps == DEFAULT_STEPS else config | {"steps": self.steps}  # earlier versions have none
+        return {"rule": self.rule.to_json(), "fixed_filters": fixed, **self._defaults.config()}
 
     def forward(
         self,
-        x: Tensor,  # [B, C, *S]
-        steps: int | None = None,
+        x: Tensor,  # [B, C, *S], or [B, immutable, *S]
+        steps: Steps | None = None,
         *,
         seed: int | Tensor | None = None,
         fire_mask: Tensor | None = None,  # [T, B or 1, 1, *S]
@@ -173,17 +200,24 @@ class NCA(nn.Module):
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Run `steps` steps from x, or the constructor's. Arguments, result and errors as in `ncafast.rollout`."""
         refuse_unknown("NCA.forward", unknown, _OPTIONS)
-        steps = self.steps if steps is None else steps
+        count = draw_steps(self._defaults.asked(steps, self.training), seed)
         rule = self._present_rule()
+        x, seed = self._defaults.state(x, rule, seed, first_sample)
+        extra = self._defaults.extra(extra, x, first_step, count)
         options = Options(first_step, first_sample, seed, fire_mask, extra, states, memory, backend, film=film)
-        done = trace(x, rule, self._tensors(rule), steps, options)
+        done = trace(x, rule, self._tensors(rule), count, options)
         if rule.norm == "batch" and x.shape[0]:
             follow(self._norms(), done.stats, x.numel() // x.shape[1])
         return done.out if done.states is None else (done.out, done.states)
 
-    def perception(self, x: Tensor, *, extra: Tensor | None = None) -> Tensor:
-        """What the hidden layers read of state x, [B, P, *S], as `ncafast.perception` with the module's parameters."""
+    def perception(self, x: Tensor, *, extra: Tensor | None = None, first_step: int = 0) -> Tensor:
+        """What the hidden layers read of state x, [B, P, *S], as `ncafast.perception` with the module's parameters.
+
+        With a time code that of step `first_step`.
+        """
         rule = self._present_rule()
+        if self._defaults.time is not None:
+            extra = self._defaults.time.after(extra, x, first_step, 1)[0]
         return perception(x, rule, self._tensors(rule), extra=extra)
 
     @property
@@ -202,6 +236,15 @@ class NCA(nn.Module):
         for layer in self._norms():
             if isinstance(layer, _BatchNorm):
                 layer.momentum = value  # type: ignore[assignment]
+
+    @property
+    def steps(self) -> Steps:
+        """Of a call that names none; may be set."""
+        return self._defaults.steps
+
+    @steps.setter
+    def steps(self, steps: Steps) -> None:
+        self._defaults = self._defaults._replace(steps=check_steps("steps", steps))
 
     def params(self) -> dict[str, Tensor]:
         """The tensors of one step by name, as `rollout` takes them in the module's present mode."""
@@ -255,8 +298,8 @@ class NCA(nn.Module):
             found[name] = holder.weight.new_zeros(shape) if tensor is None else tensor  # a bias that was taken out
         return found
 
-    def _build(self, rule: Rule, fixed: Tensor | None, zero_init: bool, steps: int) -> None:
-        self.steps = check.check_count("steps", steps)
+    def _build(self, rule: Rule, fixed: Tensor | None, zero_init: bool, defaults: Defaults) -> None:
+        self._defaults = defaults
         self._rule, self._eval_rule = rule, rule.for_eval()
         for name, shape in rule.param_shapes().items():
             module, leaf = name.rsplit(".", 1)

@@ -136,7 +136,11 @@ def _of_nca(network: NCA, inputs: Tensor, device: Any, args: tuple[Any, ...], kw
     if reason := _refused(rule, kwargs):
         raise ValueError(f"an NCA cannot run in windows: {reason}; see ncafast.volume.rollout_tiled")
     asked = args[0] if args else kwargs.get("steps")
-    steps = network.steps if asked is None else check.check_count("steps", asked)
+    steps = network._defaults.asked(asked, network.training)
+    if isinstance(steps, tuple):
+        raise ValueError(f"an NCA cannot run in windows for a range of steps {steps}, drawn anew for each; give steps=")
+    if network._defaults.pad_noise and network._defaults.pads(inputs, rule):
+        raise ValueError("an NCA cannot pad windows with noise; give the network ncafast.pad_input(inputs, network)")
     first_step, first_sample = (check.check_count(name, kwargs.get(name, 0)) for name in ("first_step", "first_sample"))
     seed, given_mask = kwargs.get("seed"), kwargs.get("fire_mask")
     drawn = torch.randint(-(2**63), 2**63 - 1, (1,)) if seed is None else check.check_seed(seed)

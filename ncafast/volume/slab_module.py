@@ -14,6 +14,7 @@ from ncafast.layers import follow
 from ncafast.models import M3DNCA, BasicNCA3D
 from ncafast.nca import NCA
 from ncafast.rule import Rule
+from ncafast.step_range import Steps, draw_steps
 from ncafast.trace import Memory
 from ncafast.volume.agreement import agree
 from ncafast.volume.domain import Domain, domain_of
@@ -79,7 +80,7 @@ class _NCA(_Slabs, NCA):
     def forward(  # type: ignore[override]
         self,
         x: Tensor,  # [B, C, *S], but along the cut axis this rank's slab
-        steps: int | None = None,
+        steps: Steps | None = None,
         *,
         seed: int | Tensor | None = None,
         extra: Tensor | None = None,
@@ -90,9 +91,10 @@ class _NCA(_Slabs, NCA):
         **unknown: NoReturn,
     ) -> Tensor:
         refuse_unknown("the forward of a sharded NCA", unknown, _OPTIONS)
-        steps = self.steps if steps is None else steps
+        count = draw_steps(self._defaults.asked(steps, self.training), seed)
         rule = self._present_rule()
-        wanted = Wanted(steps, self._dim, seed, first_step, first_sample, extra, self._every, memory, backend)
+        extra = self._defaults.extra(extra, x, first_step, count)
+        wanted = Wanted(count, self._dim, seed, first_step, first_sample, extra, self._every, memory, backend)
         done = run(x, rule, self._tensors(rule), wanted, self._domain)
         if rule.norm == "batch" and x.shape[0]:
             follow(self._norms(), done.stats, done.cells)
