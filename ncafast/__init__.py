@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 from ncafast import interrupt  # before torch, whose import takes seconds
 
 # isort: split
-from ncafast import backends, filters, losses, models
+from ncafast import backends, filters, heads, losses, models
 from ncafast.backends import FallbackWarning
 from ncafast.checkpoint import load, save
+from ncafast.finetuning import finetune, num_trainable_parameters
 from ncafast.functional import fire_mask, rollout
 from ncafast.layers import ignore_hooks
 from ncafast.nca import NCA
@@ -47,11 +48,14 @@ __all__ = [
     "backends",
     "explain",
     "filters",
+    "finetune",
     "fire_mask",
+    "heads",
     "ignore_hooks",
     "load",
     "losses",
     "models",
+    "num_trainable_parameters",
     "pad_input",
     "perception",
     "restore",

@@ -15,9 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from ncafast import models
+from ncafast.heads import Classifier
 from ncafast.nca import NCA
 
-CLASSES: dict[str, type[nn.Module]] = {"NCA": NCA} | {name: getattr(models, name) for name in models.__all__}
+CLASSES: dict[str, type[nn.Module]] = {"NCA": NCA, "Classifier": Classifier} | {
+    name: getattr(models, name) for name in models.__all__
+}
 _PLAIN = (bool, int, float, str, tuple, type(None))
 _FREE = ("training", "momentum")  # attributes of layers that no forward pass in evaluation reads
 _ADVICE = (
@@ -37,7 +40,7 @@ class _Facts(NamedTuple):
 
 def build(name: str, config: dict[str, Any]) -> nn.Module:
     """The module of a known class."""
-    make: Callable[..., nn.Module] = NCA.from_config if name == "NCA" else CLASSES[name]
+    make: Callable[..., nn.Module] = getattr(CLASSES[name], "from_config", CLASSES[name])
     return make(**config)
 
 

@@ -13,6 +13,7 @@ ROOT = Path(ncafast.__file__).parent
 ORDER = (
     {
         "compiling",
+        "finetuning",
         "free_memory",
         "half",
         "interrupt",
@@ -34,7 +35,7 @@ ORDER = (
     {"call_defaults", "layers"},
     {"nca", "settling"},
     {"models"},
-    {"acceleration"},
+    {"acceleration", "heads"},
     {"rebuild", "tensors"},
     {"checkpoint", "identify"},
     {"checkup", "importing", "info", "utils"},
