@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from ncafast import interrupt  # before torch, whose import takes seconds
 
 # isort: split
-from ncafast import backends, filters, heads, losses, models
+from ncafast import backends, filters, heads, losses, models, uncertainty
 from ncafast.backends import FallbackWarning
 from ncafast.checkpoint import load, save
 from ncafast.finetuning import finetune, num_trainable_parameters
@@ -62,4 +62,5 @@ __all__ = [
     "rollout",
     "save",
     "settle",
+    "uncertainty",
 ]

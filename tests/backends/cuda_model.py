@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from cuda_shim.build import shared
+from cuda_shim.build import built
 from cuda_slots import TILES, counted
 
 from ncafast import Alive, Rule
@@ -126,7 +126,7 @@ class Kernel:
 @cache
 def module() -> Any:
     """The CUDA backend compiled for the CPU: it knows the sizes of launches."""
-    spec = importlib.util.spec_from_file_location("_CUDA", shared())
+    spec = importlib.util.spec_from_file_location("_CUDA", built())
     assert spec and spec.loader
     made = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(made)
@@ -169,7 +169,7 @@ def kernels(case: Case) -> Iterator[Kernel]:
     chunks = f // 4 + f % 4 // 2 + f % 2
     push = q * taps * (chunks / 4 + f / 32) + (own + f * c) / 32  # wavefronts of one cell
     state = 4 * c
-    for kernel, box, _, threads, memory in made:
+    for kernel, box, _, threads, shared in made:
         around = math.prod(b + 2 * r for b, r in zip(box, reach, strict=True)) / math.prod(box)
         if case.rule.ndim == 3 and box[0] >= 2 * reach[0]:  # walking along z: only new planes are fetched
             fetched = around * box[0] / (box[0] + 2 * reach[0])

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from cuda_shim.build import compiler, environment, shared
+from cuda_shim.build import built, compiler, environment
 
 from ncafast import Rule, backends, info, native
 from ncafast.backends import cuda as backend
@@ -45,14 +45,14 @@ def run_suite(module: Path, **variables: str) -> None:
 def test_kernels_agree_with_float64():
     """As if on a GPU without clusters and dependent launches, in plain memory and in many rules."""
     ways = {"NCAFAST_SHIM_CAPABILITY": "80", "NCAFAST_CUDA_ROLLOUT": "cooperative"}
-    run_suite(shared(), **ways, NCAFAST_RANDOM_RULES="60")
+    run_suite(built(), **ways, NCAFAST_RANDOM_RULES="60")
 
 
 @needs_shim
 def test_kernels_keep_within_their_memory():
     """As if on a GPU that has them, under AddressSanitizer; new memory is full of NaN."""
     ways = {"NCAFAST_SHIM_CAPABILITY": "90", "NCAFAST_CUDA_ROLLOUT": "cluster"}
-    run_suite(shared("address"), **ways, **environment("address"))
+    run_suite(built("address"), **ways, **environment("address"))
 
 
 def test_info_says_that_nobody_has_measured_it(capsys):

@@ -103,7 +103,7 @@ def test_the_page_on_layers_runs():
     assert names["logits"].shape == (2, 13)
 
 
-@pytest.mark.parametrize("page", ["losses", "nca"])
+@pytest.mark.parametrize("page", ["losses", "nca", "uncertainty"])
 def test_the_code_of_a_page_runs(page):
     names: dict = {}
     for block in blocks(DOCS / f"{page}.md", "python"):

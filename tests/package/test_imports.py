@@ -35,7 +35,7 @@ ORDER = (
     {"call_defaults", "layers"},
     {"nca", "settling"},
     {"models"},
-    {"acceleration", "heads"},
+    {"acceleration", "heads", "uncertainty"},
     {"rebuild", "tensors"},
     {"checkpoint", "identify"},
     {"checkup", "importing", "info", "utils"},

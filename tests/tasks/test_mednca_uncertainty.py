@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 from nifti import blob, tiny, write, write_set
+from scipy.stats import spearmanr
 
 from ncafast import checkpoint
 from ncafast.models import M3DNCA, MedNCA
 from ncafast.tasks.mednca import EvaluateConfig, PredictConfig, evaluate, inference, pictures, predict, train
 from ncafast.tasks.mednca.inference import Segmentation, groups, infer
-from ncafast.tasks.mednca.metrics import quality
 from ncafast.tasks.mednca.model_file import metadata_of
 from ncafast.tasks.mednca.slices import Recipe
 from ncafast.utils.seeds import mix
@@ -84,15 +84,6 @@ def test_many_runs_are_divided_into_batches(dims: int, monkeypatch) -> None:
 def test_one_run_has_no_variance() -> None:
     found = infer(model_of(3), torch.rand(5, 1, 6, 8), seed=9)
     assert not found.runs_variance.any() and not found.steps_variance.any()
-
-
-def test_nqm_is_the_papers_formula() -> None:
-    random = np.random.default_rng(0)
-    runs = random.uniform(0, 1, (10, 4, 5, 6))
-    mean = sum(runs) / 10
-    deviation = np.sqrt(sum((run - mean) ** 2 for run in runs) / 10)
-    assert quality(runs.var(0), runs.mean(0)) == pytest.approx(deviation.sum() / mean.sum())
-    assert quality(np.zeros((2, 2)), np.zeros((2, 2))) == 0.0
 
 
 @pytest.fixture(scope="module")
@@ -165,12 +156,22 @@ def test_a_model_of_one_step_has_no_last_steps_to_differ(tmp_path):
 
 
 def test_scores_of_several_runs_have_the_quality(run, data, tmp_path):
-    scores = evaluate(EvaluateConfig(run, data, subset="all", output=tmp_path, runs=3, progress=False))
+    options = {"subset": "all", "output": tmp_path, "runs": 3, "progress": False}
+    scores = evaluate(EvaluateConfig(run, data, uncertainty=True, **options))
     with scores.csv.open() as file:
         rows = list(csv.DictReader(file))
     assert all(float(row["nqm"]) > 0 for row in rows[:-1])
     assert [float(row["nqm"]) for row in rows[:-1]] == [row["nqm"] for row in scores.rows]
     assert (tmp_path / "quality.png").stat().st_size > 5000
+    found = json.loads((tmp_path / "uncertainty.json").read_text())
+    assert found.pop("written_by") and set(found) == {"1", "2"} and scores.table().count("rank correlation") == 4
+    for value, facts in found.items():
+        own = [row for row in scores.rows if row["label"] == int(value)]
+        expected = spearmanr([row["nqm"] for row in own], [1 - row["dice"] for row in own]).statistic
+        assert facts["samples"] == 3 and facts["rank_correlation"] == pytest.approx(expected, nan_ok=True)
+        assert -1 <= facts["rank_correlation_cells"] <= 1 and 0 <= facts["auroc_cells"] <= 1
+    with pytest.raises(ValueError, match="runs=1 is not allowed with --uncertainty"):
+        evaluate(EvaluateConfig(run, data, uncertainty=True, **options | {"runs": 1, "overwrite": True}))
 
 
 @pytest.mark.parametrize("axis", ["sagittal", "coronal", "axial"])

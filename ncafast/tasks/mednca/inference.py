@@ -31,6 +31,7 @@ from ncafast.tasks.mednca.model_file import Model, Spec, TrainedModel, dims_of, 
 from ncafast.tasks.mednca.slices import Array, Recipe
 from ncafast.tasks.mednca.tiled import check_tiles, in_tiles, logits
 from ncafast.tasks.mednca.volumes import Volume, check_sides, read_grid
+from ncafast.uncertainty.result import Moments
 from ncafast.utils.progress import note
 from ncafast.utils.seeds import mix
 
@@ -198,17 +199,15 @@ def infer(
     parts = groups(len(images), min(fits, group)) if flat else [range(len(images))]
     for number, members in enumerate(parts):
         part = images[members.start :: members.step]
-        total = squares = waver = torch.zeros((), dtype=torch.float64)
+        moments, waver = Moments(), torch.zeros((), dtype=torch.float64)
         at_once = max(1, min(fits // (len(part) if flat else 1), _MOST_CELLS // part[:, 0].numel()))
         for first in range(0, runs, at_once):
             masks = mix("predict", seed, first, number)
             final, last = run(part, min(at_once, runs - first), masks, last_steps)
-            total = total + final.sum(0)
-            squares = squares + final.square().sum(0)
+            moments.add(final)
             if last is not None:
                 waver = waver + last.var(0, correction=0).sum(0).double()
-        mean = total / runs
-        found = (mean, (squares / runs - mean.square()).clamp(min=0), waver / runs)
+        found = (moments.mean, moments.variance, waver / runs)
         for whole, of_part, want in zip(results, found, wanted, strict=True):
             if want:
                 whole[members.start :: members.step] = of_part

@@ -227,9 +227,15 @@ class EvaluateConfig(Runtime, _Reading, _Labelled, Progress):
     """Names of the masks to compare with, in the order of the model's labels, where every case has one per structure.
     Left out: those that the model was trained on."""
 
-    runs: int = 1
+    runs: int | None = None
     """Segment this many times with different firing cells and average the probabilities. From 2 on, scores.csv also has
-    the quality score of M3D-NCA (NQM; high means doubtful), and quality.png shows it beside the Dice score."""
+    the quality score of M3D-NCA (NQM; high means doubtful), and quality.png shows it beside the Dice score. Left out:
+    once, with --uncertainty 10 times."""
+
+    uncertainty: bool = False
+    """Also say whether the model is unsure where it is wrong: the rank correlation of NQM and 1 - Dice over the
+    volumes, that of the map of variance and the error over the voxels of each, and how well the map finds wrong voxels
+    (AUROC). They are printed, and written to uncertainty.json."""
 
 
 @dataclass

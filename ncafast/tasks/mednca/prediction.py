@@ -27,7 +27,6 @@ from ncafast.utils.option_checks import refused
 from ncafast.utils.outputs import check_folder, check_free
 from ncafast.viz.figures import write_png
 
-_RUNS = 10  # of the pseudo-ensemble, as many as in M3D-NCA
 _LAST_STEPS = 5
 
 
@@ -87,7 +86,7 @@ class Predictions:
 
 def check_prediction(options: PredictConfig) -> None:
     """Raise ValueError for options that cannot be used, before a model is read."""
-    _runs(options)
+    uncertainty.runs_of(options)
     one_file = _names_file(options.output) or is_zarr(options.output)
     if is_zarr(options.input):
         zarr_prediction.check(options)
@@ -113,7 +112,7 @@ def predict(trained: TrainedModel, options: PredictConfig) -> Predictions:
         labels, picture, voxels = zarr_prediction.predict(trained, options)
         return Predictions((Prediction(options.input, labels, picture, voxels),), ())
     recipe = trained.spec.recipe
-    options = replace(options, runs=_runs(options), last_steps=_last_steps(options, trained))
+    options = replace(options, runs=uncertainty.runs_of(options), last_steps=_last_steps(options, trained))
     cases = find_inputs(options, recipe)
     planned = _planned(options, cases, recipe)
     say_contradictions([path for case in cases for path in case.paths], recipe.geometry)
@@ -128,13 +127,6 @@ def predict(trained: TrainedModel, options: PredictConfig) -> Predictions:
         facts = {"runs": options.runs, "last_steps": options.last_steps}
         report = uncertainty.write_report(_maps_folder(options), [item.row for item in written], recipe, facts)
     return Predictions(tuple(written), tuple(Skipped(item.image, reason) for (_, item), reason in skipped), report)
-
-
-def _runs(config: PredictConfig) -> int:
-    runs = config.runs if config.runs is not None else _RUNS if config.uncertainty else 1
-    if config.uncertainty and runs < 2:
-        raise ValueError(f"runs={runs} is not allowed with --uncertainty; give a whole number from 2")
-    return runs
 
 
 def _last_steps(config: PredictConfig, trained: TrainedModel) -> int:

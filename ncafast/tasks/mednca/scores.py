@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from typing import Any
 
 from ncafast.nifti import VolumeError
 from ncafast.tasks.mednca import pictures, uncertainty
+from ncafast.tasks.mednca.calibrating import Calibrations
 from ncafast.tasks.mednca.geometry import say_contradictions
 from ncafast.tasks.mednca.inference import Segmentation, read, segment
 from ncafast.tasks.mednca.inputs import check_channel_names
@@ -42,6 +43,8 @@ class Scores(Report):
     skipped: tuple[Skipped, ...]
     pictures: dict[str, Array] = field(repr=False)
     """[H, W, 3] uint8 by file name."""
+    calibration: Calibrations | None = field(default=None, repr=False)
+    """Of --uncertainty."""
 
     def table(self) -> str:
         """The rows and the mean as text in columns."""
@@ -52,12 +55,14 @@ class Scores(Report):
             lines.append((printable(row["volume"]), label, *numbers))
         text = aligned(lines, right=(False, True, True, True, True))
         rule = "-" * len(text[0])
-        return "\n".join([text[0], rule, *text[1:-1], rule, text[-1]])
+        calibration = self.calibration.lines() if self.calibration else []
+        return "\n".join([text[0], rule, *text[1:-1], rule, text[-1], *calibration])
 
     def contents(self) -> dict[str, Any]:
         """The rows with a last one named mean, and the pictures."""
         rows = [row | {"volume": printable(row["volume"])} for row in self.rows]
-        return {"scores.csv": [*rows, {"volume": "mean", **self.mean}], **self.pictures}
+        calibration = {"uncertainty.json": self.calibration.facts()} if self.calibration else {}
+        return {"scores.csv": [*rows, {"volume": "mean", **self.mean}], **calibration, **self.pictures}
 
 
 def score_volumes(trained: TrainedModel, options: EvaluateConfig) -> Scores:
@@ -67,6 +72,8 @@ def score_volumes(trained: TrainedModel, options: EvaluateConfig) -> Scores:
         ValueError: no volume can be scored.
     """
     trained.spec.recipe.check_channels(options.channels)
+    options = replace(options, runs=uncertainty.runs_of(options))
+    calibration = Calibrations(trained.spec.recipe) if options.uncertainty else None
     data = _open(options, trained.spec.recipe)
     chosen = _choose(data.pairs, options)
     say_contradictions([path for pair in chosen for path in pair.sources], trained.spec.recipe.geometry)
@@ -74,20 +81,20 @@ def score_volumes(trained: TrainedModel, options: EvaluateConfig) -> Scores:
         say(f"skipped: {item.reason}")
 
     def one(pair: Pair) -> tuple[Pair, list[dict[str, Any]], Waived]:
-        return pair, *_score(trained, pair, options)
+        return pair, *_score(trained, pair, options, calibration)
 
     scored, unusable = each_usable(chosen, one, VolumeError, "scoring", options.progress)
     note(*waivers({pair.name: waived for pair, _, waived in scored}))
     rows = [row for _, of_pair, _ in scored for row in of_pair]
     means = {key: mean([row[key] for row in rows]) for key in _COLUMNS}
-    drawn = {"quality.png": uncertainty.draw_quality(rows, trained.spec.recipe)} if options.runs > 1 else {}
+    drawn = {"quality.png": uncertainty.draw_quality(rows, trained.spec.recipe)} if (options.runs or 1) > 1 else {}
     ranked = sorted(((mean([row["dice"] for row in of_pair]), pair) for pair, of_pair, _ in scored), key=itemgetter(0))
     for name, index in (("worst", 0), ("middle", len(ranked) // 2), ("best", -1)):
         dice, pair = ranked[index]
         segmentation, truth, _ = _read(trained, pair, options)
         drawn[f"{name}.png"] = pictures.draw(segmentation, f"{name}: {pair.name}, Dice {dice:.3f}", truth)
     skipped = (*data.skipped, *(Skipped(pair.image, reason) for pair, reason in unusable))
-    return Scores(tuple(rows), means, skipped, drawn)
+    return Scores(tuple(rows), means, skipped, drawn, calibration)
 
 
 def _open(config: EvaluateConfig, recipe: Recipe) -> Dataset:
@@ -145,11 +152,13 @@ def _read(trained: TrainedModel, pair: Pair, config: EvaluateConfig) -> tuple[Se
     truth = read_truth(pair, image, recipe.geometry, config.ignore_affine)
     labels, waived = recipe.label_slices(truth.data), truth.waived
     del truth  # 4 bytes a voxel
-    found = segment(trained, image, seed=config.seed, runs=config.runs, scratch=config.output)
+    found = segment(trained, image, seed=config.seed, runs=config.runs or 1, scratch=config.output)
     return found, labels, waived
 
 
-def _score(trained: TrainedModel, pair: Pair, config: EvaluateConfig) -> tuple[list[dict[str, Any]], Waived]:
+def _score(
+    trained: TrainedModel, pair: Pair, config: EvaluateConfig, calibration: Calibrations | None
+) -> tuple[list[dict[str, Any]], Waived]:
     """The volume's rows, and what --ignore-affine changed for its label map."""
     segmentation, truth, waived = _read(trained, pair, config)
     recipe = trained.spec.recipe
@@ -165,5 +174,7 @@ def _score(trained: TrainedModel, pair: Pair, config: EvaluateConfig) -> tuple[l
             "voxels_true": int(theirs.sum()),
             "voxels_found": int(ours.sum()),
         }
-        rows.append(row | ({"nqm": nqm[value]} if config.runs > 1 else {}))
+        rows.append(row | ({"nqm": nqm[value]} if (config.runs or 1) > 1 else {}))
+    if calibration:
+        calibration.add(segmentation, truth, rows)
     return rows, waived

@@ -26,7 +26,7 @@ class MedNCATask(Task[Spec]):
     """See `ncafast train mednca --help`."""
 
     name, unit, models = "mednca", "volumes", KINDS
-    evaluation_files = ("scores.csv", "quality.png", "worst.png", "middle.png", "best.png")
+    evaluation_files = ("scores.csv", "uncertainty.json", "quality.png", "worst.png", "middle.png", "best.png")
     hold = 1.5
     # What these lead to, the volumes' contents, is compared itself.
     free = frozenset(

@@ -12,9 +12,10 @@ from matplotlib.figure import Figure
 
 from ncafast.tasks.mednca import pictures
 from ncafast.tasks.mednca.inference import Segmentation
-from ncafast.tasks.mednca.metrics import quality
+from ncafast.tasks.mednca.options import EvaluateConfig, PredictConfig
 from ncafast.tasks.mednca.slices import Array, Recipe
 from ncafast.tasks.mednca.volumes import write_map
+from ncafast.uncertainty.result import quality
 from ncafast.utils.outputs import write_result
 from ncafast.utils.texts import printable
 from ncafast.viz import charts
@@ -22,13 +23,28 @@ from ncafast.viz.figures import pixels_of, write_png
 
 ENDINGS = ("_runs.nii.gz", "_steps.nii.gz", ".png")  # of an image's files
 REPORT = "report.json"
+_RUNS = 10  # of the pseudo-ensemble, as many as in M3D-NCA
+
+
+def runs_of(options: PredictConfig | EvaluateConfig) -> int:
+    """How often to segment an image.
+
+    Raises:
+        ValueError: fewer than 2 runs, which cannot differ, with --uncertainty.
+    """
+    runs = options.runs if options.runs is not None else _RUNS if options.uncertainty else 1
+    if options.uncertainty and runs < 2:
+        raise ValueError(f"runs={runs} is not allowed with --uncertainty; give a whole number from 2")
+    return runs
 
 
 def scores(segmentation: Segmentation) -> dict[int, float]:
     """The quality score NQM by label value; high means doubtful."""
     assert segmentation.result is not None
-    variance, mean = segmentation.result.runs_variance.numpy(), segmentation.result.probability.numpy()
-    return {value: quality(variance[:, k], mean[:, k]) for k, value in enumerate(segmentation.recipe.values)}
+    variance, mean = (
+        each.movedim(1, 0) for each in (segmentation.result.runs_variance, segmentation.result.probability)
+    )
+    return dict(zip(segmentation.recipe.values, quality(variance.sqrt(), mean).tolist(), strict=True))
 
 
 def write_maps(

@@ -62,7 +62,7 @@ def output(*command: str | Path) -> str:
     return done.stdout.strip()
 
 
-def shared(sanitize: str = "") -> Path:
+def built(sanitize: str = "") -> Path:
     """The module of this checkout's sources, built once for all processes that test; its path."""
     from filelock import FileLock
 

@@ -1,0 +1,55 @@
+"""Modes that a module is put into while it is measured, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
+
+from ncafast.nca import NCA
+
+
+@contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """Inside, a module is in evaluation mode; afterwards each of its parts is in the mode it had."""
+    modules = list(model.modules()) if isinstance(model, nn.Module) else []
+    modes = [module.training for module in modules]
+    try:
+        for module in modules:
+            module.training = False
+        yield
+    finally:
+        for module, mode in zip(modules, modes, strict=True):
+            module.training = mode
+
+
+@contextmanager
+def dropping(model: nn.Module) -> Iterator[None]:
+    """Inside, a module is in evaluation mode, but units are dropped as in training.
+
+    Raises:
+        ValueError: it drops nothing in training either.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"model must be a torch.nn.Module, whose dropout can be switched on, got {type(model).__name__}"
+        )
+    parts = [module for module in model.modules() if _drops(module)]
+    if not parts:
+        raise ValueError(
+            f"{type(model).__name__} has no dropout: build it with hidden_dropout= or torch.nn.Dropout, or use nqm, "
+            "which needs none"
+        )
+    with evaluating(model):
+        for module in parts:
+            module.training = True
+        yield
+
+
+def _drops(module: nn.Module) -> bool:
+    if isinstance(module, NCA):
+        return module.rule.hidden_dropout > 0
+    return isinstance(module, _DropoutNd) and module.p > 0
