@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ncafast import check
 from ncafast.models.base import Rebuildable
 from ncafast.nca import NCA
+from ncafast.rule import Rule
 from ncafast.values import whole, widths
 
 
@@ -159,6 +160,11 @@ class Classifier(nn.Module):
     def __init__(self, nca: nn.Module, head: nn.Module) -> None:
         super().__init__()
         self.nca, self.head = nca, head
+
+    @property
+    def rule(self) -> Rule:
+        """The automaton's."""
+        return self.nca.rule  # type: ignore[return-value]
 
     def config(self) -> dict[str, Any]:
         """What `from_config` needs to build this module again, as plain data.

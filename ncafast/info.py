@@ -166,6 +166,7 @@ def _checkpoint(path: Path) -> Iterator[str]:
     kind = {"model": header.pop("model"), "parameters": f"{count:,}", "ncafast": header.get("ncafast", "unknown")}
     yield from _block(str(path), kind.items())
     yield ""
+    config |= config.pop("nca", {})  # of a Classifier
     arguments = {key: value for key, value in config.items() if key != "rule"}
     yield from _block("constructor arguments", arguments.items())
     for name, rule in _rules(module):

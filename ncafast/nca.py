@@ -259,8 +259,9 @@ class NCA(nn.Module):
         """What every reader asks for, and fields of the rule that differ from the defaults."""
         rule, plain = self.rule, Rule()
         fields = {name: getattr(rule, name) for name in rule.__dataclass_fields__}
+        calls = {"steps": self.steps} | self._defaults.config()
         found = {name: value for name, value in fields.items() if name in _SHOWN or value != getattr(plain, name)}
-        return ", ".join(f"{name}={value!r}" for name, value in (found | {"steps": self.steps}).items())
+        return ", ".join(f"{name}={value!r}" for name, value in (found | calls).items())
 
     def _present_rule(self) -> Rule:
         """The rule in the present mode of the module and its norms: running statistics are batch statistics first."""

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import ncafast
+from ncafast import info
 from ncafast.heads import AttentionPoolHead, AveragePoolHead, Classifier, MaxPoolHead
 
 HEADS = (AveragePoolHead, MaxPoolHead, AttentionPoolHead)
@@ -57,6 +58,14 @@ def test_an_automaton_with_a_head_learns_and_is_saved(kind, grid, tmp_path):
     again = ncafast.load(tmp_path / "model.safetensors")
     assert torch.equal(again(x, 3, seed=1), model(x, 3, seed=1))
     assert torch.equal(torch.nn.Sequential(nca, model.head)(x).isfinite(), torch.ones(2, 3).bool())
+
+
+def test_a_file_of_it_is_described(tmp_path, capsys):
+    model = Classifier(ncafast.NCA(4, 8, time_code="linear"), MaxPoolHead(4, 3))
+    ncafast.save(tmp_path / "model.safetensors", model)
+    assert info.main([str(tmp_path / "model.safetensors")]) == 0
+    said = capsys.readouterr().out
+    assert "MaxPoolHead" in said and "time_code" in said and "extra" in said and "'rule'" not in said
 
 
 def test_wrong_arguments_are_named():

@@ -30,6 +30,11 @@ def test_an_nca_in_windows_gives_the_whole_rollout(padding, roi, at_once):
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
+def test_windows_know_the_time_and_pad_images_with_zeros():
+    module, image = nca(time_code="sincos", immutable=2, eval_steps=4).eval(), torch.randn(2, 2, 17, 13)
+    torch.testing.assert_close(Inferer(6)(image, module, seed=7, first_step=3), module(image, seed=7, first_step=3))
+
+
 def test_volumes_masks_of_the_callers_own_and_steps_by_position_are_taken():
     module, x = nca(ndim=3), torch.randn(1, 5, 11, 9, 10)
     mask = torch.rand(3, 1, 1, 11, 9, 10) < 0.5
@@ -56,6 +61,7 @@ def test_any_network_runs_with_its_halo_and_too_small_a_halo_differs():
         (lambda: nca(noise="state", noise_std=0.1), {}, "cannot run in windows: noise"),
         (nca, {"states": "all"}, "states= is not cut into windows"),
         (nca, {"steps": -1}, "steps"),
+        (nca, {"steps": (2, 4)}, r"for a range of steps \(2, 4\), drawn anew for each; give steps="),
     ],
 )
 def test_what_cannot_run_in_windows_is_refused(make, options, said):
