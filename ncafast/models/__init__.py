@@ -1,10 +1,12 @@
 """Published NCA models as drop-ins: the original's constructor, state_dict keys, layout of the input and result.
 
-The parameters live in the same torch modules as in the original; the steps run as one `ncafast.rollout`.
+The parameters live in the same torch modules as in the original; the steps run as one `ncafast.rollout`. CascadeNCA
+runs any of the automata, or an NCA, at several scales.
 """
 
 from ncafast.models.basicnca import BackboneNCA, BasicNCA
 from ncafast.models.basicnca3d import BasicNCA3D
+from ncafast.models.cascadenca import CascadeNCA
 from ncafast.models.cells2pixels import Cells2PixelsNCA
 from ncafast.models.dynca import DyNCA
 from ncafast.models.growing import GrowingNCA
@@ -24,6 +26,7 @@ __all__ = [
     "BasicNCA2DFast",
     "BasicNCA3D",
     "BasicNCA3DFast",
+    "CascadeNCA",
     "Cells2PixelsNCA",
     "DyNCA",
     "GrowingNCA",

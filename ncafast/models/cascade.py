@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ncafast.models.base import RuleModule
+from ncafast.nca import NCA
 from ncafast.trace import States
 from ncafast.values import shown
 
@@ -25,8 +26,53 @@ class LevelOutput(NamedTuple):
     last: Tensor | None  # [last_steps, B, channels read, *S]
 
 
+class CascadeOutput(NamedTuple):
+    """What all levels return, one after the other."""
+
+    state: Tensor  # [B, C, *S] of the finest level
+    kept: list[Tensor]  # per level, coarse to fine, [n, B, C, *S of the level]; empty without states=
+    last: Tensor | None  # of the finest level, as in LevelOutput
+
+
+Level = RuleModule | NCA
+
+
+def run_levels(
+    levels: Sequence[Level],
+    steps: Sequence[int],
+    enter: Callable[[int, Tensor | None], Tensor],
+    *,
+    first_step: int,
+    fire_masks: Sequence[Tensor | None] | None = None,
+    last_steps: int = 0,
+    **options: Any,
+) -> CascadeOutput:
+    """Run levels from coarse to fine; each draws its fire masks at the steps after those of the level before.
+
+    Args:
+        levels: their automata, coarse to fine.
+        steps: of each level.
+        enter: (number of the level, last state of the level before) -> first state [B, C, *S] of the level.
+        first_step: absolute index of the coarsest level's first step.
+        fire_masks: one for each level, or None for drawn ones.
+        last_steps: of the finest level, as in `run_level`.
+        **options: of `run_level`.
+    """
+    masks = [None] * len(levels) if fire_masks is None else fire_masks
+    kept, state, last = [], None, None
+    for number, (level, count, mask) in enumerate(zip(levels, steps, masks, strict=True)):
+        shown = last_steps if number == len(levels) - 1 else 0
+        where: dict[str, Any] = {"first_step": first_step, "fire_mask": mask, "last_steps": shown}
+        state, states, last = run_level(level, enter(number, state), count, **where, **options)
+        first_step += count
+        if states is not None:
+            kept.append(states)
+    assert state is not None
+    return CascadeOutput(state, kept, last)
+
+
 def run_level(
-    level: RuleModule,
+    level: Level,
     state: Tensor,  # [B, C, *S]
     steps: int,
     *,
@@ -42,13 +88,12 @@ def run_level(
     These steps run one at a time, to the same bits, so that no whole states are kept for them.
     """
     head = steps - last_steps
-    rule = level.rule
-    params = level._tensors(rule)
+    advance = _stepper(level)
 
     def run(state: Tensor, first: int, count: int, states: States) -> tuple[Tensor, Tensor | None]:
         mask = None if fire_mask is None else fire_mask if count == steps else fire_mask[first : first + count]
         where: dict[str, Any] = {"first_step": first_step + first, "fire_mask": mask, "states": states}
-        return level._run(state, rule, params, count, **where, **options)
+        return advance(state, count, **where, **options)
 
     state, kept = run(state, 0, head, states)
     seen = []
@@ -56,6 +101,19 @@ def run_level(
         state, _ = run(state, step, 1, None)
         seen.append(state[:, read])
     return LevelOutput(state, kept, torch.stack(seen) if seen else None)
+
+
+def _stepper(level: Level) -> Callable[..., tuple[Tensor, Tensor | None]]:
+    """(state [B, C, *S], steps, options of a rollout) -> (last state, kept states); reads the level's layers once."""
+    if isinstance(level, NCA):
+        return lambda state, steps, **options: _with_kept(level(state, steps, **options))
+    rule = level.rule
+    params = level._tensors(rule)
+    return lambda state, steps, **options: level._run(state, rule, params, steps, **options)
+
+
+def _with_kept(done: Tensor | tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor | None]:
+    return done if isinstance(done, tuple) else (done, None)
 
 
 def check_last(last_steps: int, steps: int, states: States) -> None:

@@ -7,7 +7,6 @@ Control" (MICCAI 2023).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import Any
 
 import torch
@@ -27,7 +26,7 @@ from ncafast.models.cascade import (
     enlarge,
     enlarge_windows,
     level_sizes,
-    run_level,
+    run_levels,
 )
 from ncafast.rule import Rule
 from ncafast.trace import Memory, States
@@ -44,6 +43,9 @@ class M3DNCA(Rebuildable):
 
     Layout: volumes [B, X, Y, Z, channels] float, of any size: `scale_factor` need not divide it (windows need that).
     `fire_rate` is the original's: a cell updates with probability 1 - fire_rate.
+
+    On whole volumes this computes what `CascadeNCA(list(model), scales, steps, shrink="max")` does; it is a class of
+    its own for its windows, and for the original's layout, arguments and keys.
 
     state_dict: model.0.* (coarsest) to model.<levels - 1>.*, each a BasicNCA3D.
 
@@ -169,26 +171,22 @@ class M3DNCA(Rebuildable):
         if y is not None and self.training:
             x, y = (torch.cat([tensor] * batch_duplication) for tensor in (x, y))
             windows = self._random_windows(x) if windows is None else windows
-        masks = [None] * self.levels if fire_masks is None else _each("fire_masks", fire_masks, self.levels)
-        starts = accumulate(self.steps[:-1], initial=check.check_count("first_step", first_step))
         volume = x.movedim(-1, 1)
         read = slice(self.input_channels, self.input_channels + self.output_channels)
-        kept, state = [], None
-        for number, (level, steps, first, mask) in enumerate(zip(self._levels, self.steps, starts, masks, strict=True)):
-            state = self._enter(number, volume, state, windows)
-            finest = number == self.levels - 1
-            where: dict[str, Any] = {"first_step": first, "fire_mask": mask, "states": states, "read": read}
-            where |= {"last_steps": last_steps if finest else 0, "seed": seed, "memory": memory}
-            ran = run_level(level, state, steps, **where, **options)
-            state = ran.state
-            if ran.kept is not None:
-                kept.append(ran.kept.movedim(2, -1))
-        assert state is not None
-        result: list[Any] = [state[:, read].movedim(1, -1)]
+        ran = run_levels(
+            self._levels,
+            self.steps,
+            lambda number, before: self._enter(number, volume, before, windows),
+            first_step=check.check_count("first_step", first_step),
+            fire_masks=None if fire_masks is None else _each("fire_masks", fire_masks, self.levels),
+            last_steps=last_steps,
+            **{"read": read, "seed": seed, "states": states, "memory": memory} | options,
+        )
+        result: list[Any] = [ran.state[:, read].movedim(1, -1)]
         if y is not None:
             result.append(y if windows is None or self.levels == 1 else self.cut(y, windows))
         if states is not None:
-            result.append(kept)
+            result.append([kept.movedim(2, -1) for kept in ran.kept])
         if ran.last is not None:
             result.append(ran.last.movedim(2, -1))
         return result[0] if len(result) == 1 else tuple(result)

@@ -16,7 +16,7 @@ from ncafast import check
 from ncafast.keywords import options_of, refuse_unknown
 from ncafast.layers import check_call
 from ncafast.models.base import Rebuildable
-from ncafast.models.cascade import check_last, run_level
+from ncafast.models.cascade import check_last, run_levels
 from ncafast.models.nca2d import NCA2D
 from ncafast.rule import MAX_KERNEL, Rule
 from ncafast.trace import Memory, States
@@ -29,6 +29,9 @@ class MedNCA(Rebuildable):
     The coarse state holds the bilinearly shrunk image, its other channels start at 0; they are enlarged bilinearly and
     go on in the fine state beside the full image. state_dict: model1.* and model2.*, each an NCA2D; the notebook
     saves the two apart, load them into `model1` and `model2`.
+
+    This computes what `CascadeNCA([model1, model2], (scale, 1), steps, enlarge="linear")` does; it is a class of its
+    own for the notebook's arguments and keys, and because it returns the logits and not the state.
 
     Args:
         channels: channels of both states.
@@ -131,34 +134,34 @@ class MedNCA(Rebuildable):
             ValueError: a wrong shape, or what `rollout` refuses.
         """
         self._check(image)
-        model1, model2 = self._levels
         if "fire_mask" in options:
             raise TypeError("MedNCA takes fire_masks=(coarse, fine), one for each level, not fire_mask=")
         check_last(last_steps, self.steps[1], states)
         refuse_unknown("MedNCA", options, _OPTIONS)
-        first_step = check.check_count("first_step", first_step)
-        coarse_mask, fine_mask = (None, None) if fire_masks is None else _pair("fire_masks", fire_masks)
-        options |= {"seed": seed, "states": states, "memory": memory}
+        read = slice(self.image_channels, self.image_channels + self.classes)
+        ran = run_levels(
+            self._levels,
+            self.steps,
+            lambda number, before: self._enter(image, before),
+            first_step=check.check_count("first_step", first_step),
+            fire_masks=None if fire_masks is None else _pair("fire_masks", fire_masks),
+            last_steps=last_steps,
+            **{"read": read, "seed": seed, "states": states, "memory": memory} | options,
+        )
+        logits = ran.state[:, read]
+        if last_steps:
+            return logits, ran.last
+        return logits if states is None else (logits, ran.kept)
 
+    def _enter(self, image: Tensor, before: Tensor | None) -> Tensor:
+        """The first state of the coarse level, or of the fine one, which goes on from the coarse one's last state."""
+        if before is not None:
+            hidden = F.interpolate(before[:, self.image_channels :], size=image.shape[2:], mode="bilinear")
+            return torch.cat((image, hidden), 1)
         small = [size // self.scale for size in image.shape[2:]]
         shrunk = F.interpolate(image, size=small, mode="bilinear")
         hidden = shrunk.new_zeros(image.shape[0], self.channels - self.image_channels, *small)
-        where: dict[str, Any] = {"first_step": first_step, "fire_mask": coarse_mask}
-        coarse = run_level(model1, torch.cat((shrunk, hidden), 1), self.steps[0], **where, **options)
-
-        # What is enlarged lives no longer than it takes to put it beside the image.
-        enlarged = F.interpolate(coarse.state[:, self.image_channels :], size=image.shape[2:], mode="bilinear")
-        state = torch.cat((image, enlarged), 1)
-        del enlarged
-        read = slice(self.image_channels, self.image_channels + self.classes)
-        where = {"first_step": first_step + self.steps[0], "fire_mask": fine_mask}
-        where |= {"last_steps": last_steps, "read": read}
-        fine = run_level(model2, state, self.steps[1], **where, **options)
-
-        logits = fine.state[:, read]
-        if last_steps:
-            return logits, fine.last
-        return logits if states is None else (logits, [coarse.kept, fine.kept])
+        return torch.cat((shrunk, hidden), 1)
 
     def _check(self, image: Tensor) -> None:
         check.check_floating("image", image)

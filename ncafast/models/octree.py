@@ -17,7 +17,7 @@ from ncafast import check
 from ncafast.keywords import options_of, refuse_unknown
 from ncafast.layers import check_call
 from ncafast.models.base import Rebuildable
-from ncafast.models.cascade import Box, enlarge, run_level
+from ncafast.models.cascade import Box, enlarge, run_levels
 from ncafast.models.octreefast import BasicNCA2DFast, BasicNCA3DFast
 from ncafast.rule import Rule
 from ncafast.trace import Memory, States
@@ -163,24 +163,28 @@ class OctreeNCA(Rebuildable):
         copies = batch_duplication if self.training else 1
         image = torch.cat([self._image(x)] * copies)
         sizes = self._sizes(tuple(image.shape[2:]))
-        masks = [None] * len(sizes) if fire_masks is None else list(fire_masks)
-        if len(masks) != len(sizes):
-            raise ValueError(f"fire_masks has {len(masks)} masks, but there are {len(sizes)} levels; give one for each")
-        options |= {"seed": seed, "states": states, "memory": memory}
-        state, first = None, check.check_count("first_step", first_step)
-        kept: list[Tensor] = []
-        for number in reversed(range(len(sizes))):
-            entry, steps = self._enter(number, image, state, sizes[number]), self.res_and_steps[number][1]
-            ran = run_level(self._level(number), entry, steps, first_step=first, fire_mask=masks[number], **options)
-            state, first = ran.state, first + steps
-            if ran.kept is not None:
-                kept.insert(0, ran.kept.movedim(2, -1))
-        assert state is not None
-        last, end = state.movedim(1, -1), self.input_channels + self.output_channels
+        if fire_masks is not None and len(fire_masks) != len(sizes):
+            raise ValueError(
+                f"fire_masks has {len(fire_masks)} masks, but there are {len(sizes)} levels; give one for each"
+            )
+        finest = len(sizes) - 1
+
+        def enter(number: int, before: Tensor | None) -> Tensor:
+            return self._enter(finest - number, image, before, sizes[finest - number])
+
+        ran = run_levels(  # from the coarsest on, which comes last here
+            [self._level(number) for number in reversed(range(len(sizes)))],
+            [steps for _, steps in reversed(self.res_and_steps)],
+            enter,
+            first_step=check.check_count("first_step", first_step),
+            fire_masks=None if fire_masks is None else list(reversed(fire_masks)),
+            **{"seed": seed, "states": states, "memory": memory} | options,
+        )
+        last, end = ran.state.movedim(1, -1), self.input_channels + self.output_channels
         found: dict[str, Any] = {"logits": last[..., self.input_channels : end], "hidden_channels": last[..., end:]}
         if y is not None:
             found["target"] = torch.cat([y if image.dim() == 5 else y.movedim(1, -1)] * copies)
-        return found if states is None else found | {"states": kept}
+        return found if states is None else found | {"states": [kept.movedim(2, -1) for kept in reversed(ran.kept)]}
 
     def _enter(self, number: int, image: Tensor, before: Tensor | None, size: Box) -> Tensor:
         """The first state of a level: the image on its grid, and the hidden channels of the level before."""

@@ -40,7 +40,8 @@ MODELS = {
 
 
 def test_every_model_is_here() -> None:
-    assert set(MODELS) == set(models.__all__) == set(identify._READERS)
+    wrappers = {"CascadeNCA"}  # whose automata take weights of their own
+    assert set(MODELS) == set(models.__all__) - wrappers == set(identify._READERS)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -31,6 +31,7 @@ MODELS = {
     "NoiseNCA": (lambda: models.NoiseNCA(6, 8), (2, 6, 7, 5)),
     "PENCA": (lambda: models.PENCA(6, 8), (2, 6, 7, 5)),
     "Cells2PixelsNCA": (lambda: models.Cells2PixelsNCA(6, 8), (2, 6, 7, 5)),
+    "CascadeNCA": (lambda: models.CascadeNCA(NCA(6, 8, immutable=3)), (2, 3, 9, 8)),
     "DyNCA": (lambda: models.DyNCA(6, 3, 8), (2, 6, 7, 5)),
 }
 
