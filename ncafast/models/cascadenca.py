@@ -205,7 +205,8 @@ class CascadeNCA(nn.Module):
 
     def _enlarged(self, hidden: Tensor, ratio: tuple[int, int], size: Box) -> Tensor:
         """[B, any, *grid of the level before] -> [B, any, *size]."""
-        factor, rest = divmod(*ratio)
+        before, after = ratio
+        factor, rest = before // after, before % after
         if self.enlarge == "nearest" and self.shrink == "max" and not rest:  # whose last cells may cover fewer
             return enlarge(hidden, factor, size)
         mode = _LINEAR[len(size)] if self.enlarge == "linear" else "nearest"

@@ -12,6 +12,7 @@ from ncafast.tasks.image_hints import RAW_ENDINGS
 from ncafast.tasks.images import ImageError
 from ncafast.utils.progress import note
 
+ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp")  # of photographs
 _OTHERS = frozenset(
     [".heic", ".heif", ".hif", ".avif", ".jxl", ".jfif", ".jp2", ".j2k", ".pgm", ".ppm", ".pnm", ".tga", ".psd", ".svg"]
 )

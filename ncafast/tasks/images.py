@@ -90,35 +90,52 @@ def read_image(path: Path, reading: Reading | None = None) -> Image.Image:
     Raises:
         ImageError: no file, no image, a corrupt one, too large a one, or values outside the expected range.
     """
+    with open_file(path) as file:
+        return decode(file, str(path), reading)
+
+
+@contextmanager
+def open_file(path: Path) -> Iterator[BinaryIO]:
+    """An image file, open for `decoding`.
+
+    Raises:
+        ImageError: there is no such file, or one that is no image for sure.
+    """
     if "\0" in str(path):
-        raise _error(str(path), "has a NUL character in its name; correct it")
+        raise image_error(str(path), "has a NUL character in its name; correct it")
     try:
         if path.is_dir():
-            raise _error(str(path), "is a folder; give one image")
+            raise image_error(str(path), "is a folder; give one image")
         if path.exists() and not path.is_file():
-            raise _error(str(path), "is not a regular file; save the image to one first")
+            raise image_error(str(path), "is not a regular file; save the image to one first")
         if path.suffix.lower() in RAW_ENDINGS:
-            raise _error(str(path), RAW)
+            raise image_error(str(path), RAW)
         file = path.open("rb")
     except FileNotFoundError:
-        raise _error(str(path), "there is no such file; correct the name or bring the file back") from None
+        raise image_error(str(path), "there is no such file; correct the name or bring the file back") from None
     except OSError as error:
-        raise _error(str(path), f"cannot be opened ({error.strerror}); see to it or leave it out") from error
+        raise image_error(str(path), f"cannot be opened ({error.strerror}); see to it or leave it out") from error
     with file:
-        return decode(file, str(path), reading)
+        yield file
 
 
 def decode(file: BinaryIO, name: str, reading: Reading | None = None) -> Image.Image:
     """The same from a binary file that is open; `name` is what errors call it."""
     reading = reading or Reading()
+    with decoding(file, name, reading) as opened:
+        image = _eight_bits(file, opened, name, reading)
+        return upright(opened, image, name, reading)
+
+
+@contextmanager
+def decoding(file: BinaryIO, name: str, reading: Reading) -> Iterator[ImageFile.ImageFile]:
+    """A file as Pillow opens it. Whatever goes wrong inside becomes an ImageError."""
     with _one_line(file, name, reading.max_pixels), _limited(reading.max_pixels), Image.open(file) as opened:
         if min(opened.size) < 1:
-            raise _error(name, f"has no pixels ({opened.width} x {opened.height}); copy it anew or leave it out")
-        image = _eight_bits(file, opened, name, reading)
-        image = _upright(opened, image, name, reading)
+            raise image_error(name, f"has no pixels ({opened.width} x {opened.height}); copy it anew or leave it out")
+        yield opened
         if _has_frames(opened):
             reading.notes.add("several frames or pages, of which only the first is read", name)
-        return image
 
 
 def on_white(image: Image.Image) -> Image.Image:
@@ -145,7 +162,7 @@ def _eight_bits(file: BinaryIO, opened: ImageFile.ImageFile, name: str, reading:
     return values.to_image(reading.value_range)
 
 
-def _upright(opened: ImageFile.ImageFile, image: Image.Image, name: str, reading: Reading) -> Image.Image:
+def upright(opened: ImageFile.ImageFile, image: Image.Image, name: str, reading: Reading) -> Image.Image:
     """The image turned as its EXIF data says. Of TIFF files, Pillow has done that already."""
     try:
         orientation = opened.getexif().get(ExifTags.Base.Orientation, 1)
@@ -193,18 +210,20 @@ def _one_line(file: BinaryIO, name: str, most: int) -> Iterator[None]:
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         count = re.search(r"\((\d+) pixels\)", str(error))
         size = f"{int(count[1]):,} pixels, more than" if count else "more pixels than"
-        raise _error(name, f"has {size} the limit of {most:,}; scale it down, or allow it with --max-pixels") from None
+        remedy = "scale it down, or allow it with --max-pixels"
+        raise image_error(name, f"has {size} the limit of {most:,}; {remedy}") from None
     except ValueRangeError as error:
-        raise _error(name, str(error)) from None
+        raise image_error(name, str(error)) from None
     except UnidentifiedImageError:
         file.seek(0)
-        raise _error(name, hint(name, file.read(FIRST))) from None
+        raise image_error(name, hint(name, file.read(FIRST))) from None
     except MemoryError:
-        raise _error(name, "needs more memory than there is; scale it down or leave it out") from None
+        raise image_error(name, "needs more memory than there is; scale it down or leave it out") from None
     except Exception as error:
         reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise _error(name, f"is corrupt or incomplete ({reason}); copy it anew or leave it out") from error
+        raise image_error(name, f"is corrupt or incomplete ({reason}); copy it anew or leave it out") from error
 
 
-def _error(name: str, text: str) -> ImageError:
+def image_error(name: str, text: str) -> ImageError:
+    """An error about an image, on one line."""
     return ImageError(printable(f"{name}: {text}"))

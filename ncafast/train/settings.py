@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ncafast.memory_option import MemoryLimit
 from ncafast.utils.option_checks import Range, check_options, refused
@@ -120,6 +120,14 @@ class Settings(BaseSettings):
     ema: float = 0.0
     """Measure and save weights averaged over the last steps, each step counting this much of the one after it; 0.99
     averages about 100 steps. 0 switches this off."""
+
+
+def settings_of(options: Any) -> Settings:
+    """The loop's options among those of a task that derive from `BaseSettings` and have batch_size and ema as well; 1
+    for epochs and lr_step where they are left open."""
+    names = [*(field.name for field in fields(BaseSettings)), "batch_size", "ema"]
+    shared = {name: getattr(options, name) for name in names}
+    return Settings(epochs=options.epochs or 1, lr_step=options.lr_step or 1, **shared)
 
 
 def check_settings(settings: Settings, **ranges: int | Range) -> None:

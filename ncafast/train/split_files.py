@@ -95,6 +95,36 @@ def held_out_by_chance(names: Sequence[str], fraction: float, seed: int, least: 
     return set(sorted(names, key=lambda name: mix("split", seed, name))[:count])
 
 
+def split(
+    names: Sequence[str],
+    things: str,
+    val_fraction: float = 0.2,
+    seed: int = 0,
+    train_list: Path | None = None,
+    val_list: Path | None = None,
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names to train on and names held out, each sorted, at random or as list files say.
+
+    With one list alone, the other side is everything else. `things` is what the samples are called in messages.
+
+    Raises:
+        ValueError: nothing is left to train on, or a list does not fit the names.
+    """
+    held_out: set[str] = set()
+    if train_list is not None or val_list is not None:
+        train, held_out = split_by_lists(sorted(names), train_list, val_list, things)
+        return tuple(sorted(train)), tuple(sorted(held_out))
+    if val_fraction > 0:
+        if len(names) < 2:
+            one = things.removesuffix("s")
+            raise ValueError(
+                f"there is {len(names)} usable {one}, which cannot be split by {one}; "
+                f"add {things}, or train without measuring by --val-fraction 0"
+            )
+        held_out = held_out_by_chance(names, val_fraction, seed, least=1)
+    return tuple(sorted(set(names) - held_out)), tuple(sorted(held_out))
+
+
 def split_by_lists(
     known: Sequence[str], train_list: Path | None, val_list: Path | None, things: str
 ) -> tuple[set[str], set[str]]:

@@ -12,13 +12,14 @@ from nifti import affine_of, blob, write, write_set
 
 from ncafast.nifti import VolumeError
 from ncafast.tasks.mednca import TrainConfig
-from ncafast.tasks.mednca.batches import TrainingData, augment, collate
+from ncafast.tasks.mednca.batches import TrainingData
 from ncafast.tasks.mednca.cache import prepare
 from ncafast.tasks.mednca.data import doubts, load_volumes, recipe_for, require_classes, split_volumes
 from ncafast.tasks.mednca.inference import groups
 from ncafast.tasks.mednca.layouts import Dataset
 from ncafast.tasks.mednca.pairs import Pair, find_pairs
 from ncafast.tasks.mednca.slices import Recipe, sharpest_axis
+from ncafast.tasks.planes import augment, collate
 from ncafast.train import Job
 from ncafast.utils.option_checks import check_options
 from ncafast.utils.seeds import generator, mix

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ncafast.tasks.classification.options import Augment
+from ncafast.tasks.colours import tinted
 from ncafast.utils.progress import say
 
 
@@ -55,10 +56,7 @@ def vary(
         else:
             turned = [torch.rot90(x, int(4 * t), (1, 2)) for x, t in zip(images, turns.tolist(), strict=True)]
         images = torch.stack(turned)
-    if jitter:
-        contrast, brightness = (jitter * torch.randn(count, 3, 1, 1, generator=random) for _ in range(2))
-        images = images * (1 + contrast.to(images)) + brightness.to(images)
-    return images
+    return tinted(images, jitter, random) if jitter else images
 
 
 def views(images: Tensor, count: int) -> list[Tensor]:

@@ -38,7 +38,7 @@ def _warnings(classes: Sequence[str], counts: Counter[str]) -> list[str]:
     if len(classes) > 1 and all(name.strip().lower() in _SEGMENTATION for name in classes):
         lines.append(
             f"warning: the classes are called {' and '.join(map(_short, classes[:3]))}, like the folders of a data "
-            "set for segmentation; for that see ncafast train mednca"
+            "set for segmentation; for that see ncafast train segmentation"
         )
     few = [name for name in classes if 0 < counts[name] < 2]
     if few:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from ncafast.tasks.classification.images import ENDINGS
-from ncafast.tasks.classification.items import PART_NAMES, Item, Source, part_of, parts_note
-from ncafast.tasks.image_files import folders_in, list_images
+from ncafast.tasks.classification.items import Item, Source, parts_note
+from ncafast.tasks.csv_lists import PART_NAMES, part_of
+from ncafast.tasks.image_files import ENDINGS, folders_in, list_images
 
 _REMEDY = (
     "classes are the folders right inside the data folder, or inside train, val and test there; give the folder that "

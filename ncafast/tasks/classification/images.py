@@ -13,8 +13,6 @@ from ncafast.tasks.images import Reading, on_white
 
 Array = np.ndarray[Any, Any]
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp")
-
 
 def read_image(path: Path, size: int, reading: Reading | None = None) -> Array:
     """[size, size, 3] uint8, with white behind what is transparent.

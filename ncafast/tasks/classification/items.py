@@ -12,13 +12,6 @@ import numpy as np
 
 Array = np.ndarray[Any, Any]
 
-_PARTS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
-PART_NAMES = ", ".join(_PARTS)
-
 
 @dataclass(frozen=True, slots=True)
 class Item:
@@ -40,11 +33,6 @@ class Source:
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     """What was assumed about the data, one line each."""
-
-
-def part_of(name: str) -> str | None:
-    """train, val or test, where a name in any case stands for one of them."""
-    return _PARTS.get(name.strip().lower())
 
 
 def parts_note(base: Path, names: Iterable[str], parts: Iterable[str]) -> str:

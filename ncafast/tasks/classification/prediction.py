@@ -13,11 +13,11 @@ from torch import Tensor
 from ncafast.files import write_text
 from ncafast.tasks.base import Trained
 from ncafast.tasks.classification import pictures
-from ncafast.tasks.classification.images import ENDINGS, read_image
+from ncafast.tasks.classification.images import read_image
 from ncafast.tasks.classification.inference import Spec
 from ncafast.tasks.classification.options import PredictConfig
 from ncafast.tasks.classification.scores import predictions_csv
-from ncafast.tasks.image_files import list_images, picture_of
+from ncafast.tasks.image_files import ENDINGS, list_images, picture_of
 from ncafast.tasks.images import ImageError, Reading
 from ncafast.tasks.skipping import each_usable
 from ncafast.utils.outputs import check_apart, check_folder, check_free

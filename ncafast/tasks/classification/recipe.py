@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor
 
+from ncafast.tasks import colours
 from ncafast.tasks.options import ValueRange
 from ncafast.utils.json_files import Jsonable
 
@@ -28,19 +27,17 @@ class Recipe(Jsonable):
     """How values of more than 8 bits become brightness; checkpoints of earlier versions do not say."""
 
     def __post_init__(self) -> None:
-        if not all(map(math.isfinite, (*self.mean, *self.std))) or min(self.std) <= 0 or self.size < 2:
-            raise ValueError(f"mean={self.mean}, std={self.std} and size={self.size} cannot be of images")
+        colours.check_statistics(self.mean, self.std)
+        if self.size < 2:
+            raise ValueError(f"size={self.size} cannot be of images")
 
     @classmethod
     def of(
         cls, classes: Sequence[str], pixels: Tensor, steps: int, value_range: ValueRange | Literal["earlier"] = "format"
     ) -> Recipe:
         """Mean and spread of the training images' colours [N, size, size, 3] uint8, as shares of 255."""
-        values = pixels.double().flatten(0, 2) / 255
-        mean, std = values.mean(0).tolist(), values.std(0, correction=0).clamp_min(1 / 255).tolist()
-        return cls(tuple(classes), pixels.shape[1], tuple(mean), tuple(std), steps, value_range)
+        return cls(tuple(classes), pixels.shape[1], *colours.statistics(pixels.flatten(0, 2)), steps, value_range)
 
     def scaled(self, pixels: Tensor) -> Tensor:
         """[N, size, size, 3] uint8 -> [N, 3, size, size] float32 with mean 0 and spread 1 over the training set."""
-        mean, std = (torch.tensor(values, device=pixels.device) for values in (self.mean, self.std))
-        return ((pixels.float() / 255 - mean) / std).movedim(-1, 1)
+        return colours.scaled(pixels, self.mean, self.std)

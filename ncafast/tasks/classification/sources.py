@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 import zipfile
 from pathlib import Path
@@ -11,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from ncafast.tasks.classification.folders import from_folders
-from ncafast.tasks.classification.images import ENDINGS
-from ncafast.tasks.classification.items import PART_NAMES, Array, Item, Source, part_of, parts_note
+from ncafast.tasks.classification.items import Array, Item, Source, parts_note
 from ncafast.tasks.classification.options import Naming
-from ncafast.tasks.image_files import list_images
+from ncafast.tasks.csv_lists import FILE_COLUMNS, column, part_in, part_of, read_rows
+from ncafast.tasks.image_files import ENDINGS, list_images
 
 # The notebook's 13 classes in its order, and the code in the file's name that stands for each.
 MATEK_CLASSES = (
@@ -26,7 +25,7 @@ MATEK_CODES = {
     "MON": 9, "LYT": 10, "LYA": 11, "KSC": 12,
 }  # fmt: skip
 
-_FILE_COLUMNS, _LABEL_COLUMNS = ("file", "path", "image", "filename", "name"), ("label", "class", "target")
+_LABEL_COLUMNS = ("label", "class", "target")
 
 
 def open_source(data: Path | None, naming: Naming = "folders") -> Source:
@@ -67,14 +66,8 @@ def _from_names(folder: Path) -> Source:
 
 
 def _from_csv(path: Path) -> Source:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path}: cannot be read as a CSV file ({error}); save it as CSV in UTF-8") from error
-    names = [name for name in (rows[0] if rows else {}) if name]
-    file_column = _column(path, names, _FILE_COLUMNS)
-    label_column = _column(path, names, _LABEL_COLUMNS)
+    rows = read_rows(path)
+    file_column, label_column = (column(path, rows, known) for known in (FILE_COLUMNS, _LABEL_COLUMNS))
     items: dict[str, Item] = {}
     skipped = []
     for number, row in enumerate(rows, start=2):
@@ -84,27 +77,11 @@ def _from_csv(path: Path) -> Source:
         elif name in items and items[name].label != label:
             raise ValueError(f"{path}, line {number}: {name} is {label!r} here, {items[name].label!r} above; keep one")
         else:
-            items[name] = Item(name, label, path.parent / name, _part(path, number, row.get("split") or ""))
+            items[name] = Item(name, label, path.parent / name, part_in(path, number, row))
     if not items:
         raise ValueError(f"{path}: names no image; give lines with a file and its label")
     classes = sorted({item.label for item in items.values()}, key=_natural)
     return Source(tuple(items.values()), tuple(classes), tuple(skipped))
-
-
-def _part(path: Path, number: int, text: str) -> str:
-    """train, val, test or nothing. Raises ValueError for any other word: its images would be used as if it were not."""
-    part = part_of(text)
-    if text.strip() and part is None:
-        raise ValueError(f"{path}, line {number}: its split is {text.strip()!r}; give one of {PART_NAMES}")
-    return part or ""
-
-
-def _column(path: Path, names: list[str], known: tuple[str, ...]) -> str:
-    fitting = [name for name in names if name.strip().lower() in known]
-    if not fitting:
-        have = ", ".join(names[:6]) or "no column"
-        raise ValueError(f"{path}: has {have}; give its first line a column named {' or '.join(known[:3])}")
-    return fitting[0]
 
 
 def _from_npz(path: Path) -> Source:

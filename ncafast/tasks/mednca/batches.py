@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ncafast.models.cascade import Windows, cut, draw_windows
 from ncafast.tasks.mednca.cache import CachedVolume
 from ncafast.tasks.mednca.model_file import Model
 from ncafast.tasks.mednca.options import TrainConfig
+from ncafast.tasks.planes import augment, collate
 from ncafast.utils.seeds import generator
 
 
@@ -65,7 +65,7 @@ class TrainingData:
         dice = [generator("augment", config.seed, epoch, start + k) for k in range(len(numbers))]
         samples = [self._sample(number, random) for number, random in zip(numbers, dice, strict=True)]
         mode = "constant" if config.dims == 2 else "replicate"
-        batch = collate(samples, self._classes, config.scale ** (config.levels - 1), mode)
+        batch = Batch(*collate(samples, self._classes, config.scale ** (config.levels - 1), mode))
         if config.dims == 2:
             return batch
         assert config.crop is not None  # `filled`
@@ -85,45 +85,3 @@ class TrainingData:
         if self._config.dims == 2:
             return augment(images[0], labels[0], random, self._config.crop, self._config.flip)
         return augment(images.movedim(1, 0), labels, random, None, self._config.flip)
-
-
-def collate(samples: Sequence[tuple[Tensor, Tensor]], classes: int, multiple: int, mode: str = "constant") -> Batch:
-    """Pad images [C, *s] and class numbers [*s] of different sizes into one batch; the image as ``mode`` says."""
-    size = [padded_size(max(sides), multiple) for sides in zip(*(label.shape for _, label in samples), strict=True)]
-    numbers = torch.arange(1, classes + 1, dtype=torch.uint8).view(-1, *[1] * len(size))
-    images = [padded(image, size, mode) for image, _ in samples]
-    planes = [padded((label == numbers).float(), size) for _, label in samples]
-    valid = [padded(torch.ones(1, *label.shape), size) for _, label in samples]
-    return Batch(torch.stack(images), torch.stack(planes), torch.stack(valid))
-
-
-def augment(
-    image: Tensor,  # [C, *S]
-    label: Tensor,  # [*S]
-    random: torch.Generator,
-    crop: int | None,
-    flip: bool,
-) -> tuple[Tensor, Tensor]:
-    """A random square of ``crop`` pixels (shorter sides stay whole), mirrored at random."""
-    axes = range(-label.dim(), 0)
-    if crop is not None:
-        for axis in axes:
-            size = min(crop, label.shape[axis])
-            start = int(torch.randint(label.shape[axis] - size + 1, (), generator=random))
-            image, label = image.narrow(axis, start, size), label.narrow(axis, start, size)
-    if flip:
-        for axis in axes:
-            if torch.rand((), generator=random) < 0.5:
-                image, label = image.flip(axis), label.flip(axis)
-    return image, label
-
-
-def padded(image: Tensor, size: Sequence[int], mode: str = "constant") -> Tensor:
-    """[C, *s] -> [C, *size], with zeros at the ends, or as another mode of `torch.nn.functional.pad` says."""
-    ends = [whole - side for whole, side in zip(size, image.shape[-len(size) :], strict=True)]
-    return F.pad(image[None], [part for end in reversed(ends) for part in (0, end)], mode=mode)[0]
-
-
-def padded_size(size: int, multiple: int) -> int:
-    """The next multiple."""
-    return -(-size // multiple) * multiple

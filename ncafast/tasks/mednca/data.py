@@ -15,7 +15,7 @@ from ncafast.tasks.mednca.reading import waivers
 from ncafast.tasks.mednca.slices import Recipe, sharpest_axis
 from ncafast.tasks.mednca.volumes import check_sides, read_channels
 from ncafast.tasks.skipping import each_usable
-from ncafast.train.split_files import held_out_by_chance, split_by_lists
+from ncafast.train.split_files import split
 from ncafast.utils.option_checks import refused
 from ncafast.utils.progress import note, say
 from ncafast.utils.texts import listed
@@ -156,25 +156,11 @@ def split_volumes(
     train_list: Path | None = None,
     val_list: Path | None = None,
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Names of the volumes to train on and of those held out, each sorted, at random or as list files say.
+    """Names of the volumes to train on and of those held out; see `ncafast.train.split_files.split`.
 
-    Slices of one volume never end up on both sides. With one list alone, the other side is everything else.
-
-    Raises:
-        ValueError: nothing is left to train on, or a list does not fit the names.
+    Slices of one volume never end up on both sides.
     """
-    held_out: set[str] = set()
-    if train_list is not None or val_list is not None:
-        train, held_out = split_by_lists(sorted(names), train_list, val_list, "volumes")
-        return tuple(sorted(train)), tuple(sorted(held_out))
-    if val_fraction > 0:
-        if len(names) < 2:
-            raise ValueError(
-                f"there is {len(names)} usable volume, which cannot be split by volume; "
-                "add volumes, or train without measuring by --val-fraction 0"
-            )
-        held_out = held_out_by_chance(names, val_fraction, seed, least=1)
-    return tuple(sorted(set(names) - held_out)), tuple(sorted(held_out))
+    return split(names, "volumes", val_fraction, seed, train_list, val_list)
 
 
 def require_classes(volumes: Sequence[CachedVolume], recipe: Recipe) -> None:

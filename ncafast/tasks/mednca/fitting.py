@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 from ncafast.free_memory import require, size_text
 from ncafast.models.memory import fitting_batch, training_bytes
-from ncafast.tasks.mednca.batches import padded_size
 from ncafast.tasks.mednca.cache import CachedVolume
 from ncafast.tasks.mednca.inference import seen_size
 from ncafast.tasks.mednca.model_file import Model
 from ncafast.tasks.mednca.options import TrainConfig
+from ncafast.tasks.planes import padded_size
 from ncafast.train.settings import memory_of
 
 

@@ -26,11 +26,11 @@ from torch import Tensor
 from ncafast.models import MedNCA
 from ncafast.models.memory import fitting_batch
 from ncafast.nifti import VolumeError
-from ncafast.tasks.mednca.batches import padded, padded_size
 from ncafast.tasks.mednca.model_file import Model, Spec, TrainedModel, dims_of, least_sides
 from ncafast.tasks.mednca.slices import Array, Recipe
 from ncafast.tasks.mednca.tiled import check_tiles, in_tiles, logits
 from ncafast.tasks.mednca.volumes import Volume, check_sides, read_grid
+from ncafast.tasks.planes import decide, padded, padded_size
 from ncafast.uncertainty.result import Moments
 from ncafast.utils.progress import note
 from ncafast.utils.seeds import mix
@@ -233,12 +233,6 @@ def _fitting(model: Model, images: Tensor, each: int, runs: int, scratch: Path |
         what = "slices" if isinstance(model, MedNCA) else "runs"
         note(f"{fits} {what} at a time fit into memory and not {wanted}, which changes the result a little")
     return fits, partial(_run, model)
-
-
-def decide(probability: Tensor) -> Tensor:
-    """[S, K, H, W] probabilities -> [S, H, W] uint8 class numbers: the likeliest class above 0.5, else 0."""
-    best, index = probability.max(dim=1)
-    return torch.where(best > 0.5, index + 1, 0).to(torch.uint8)
 
 
 def _run(model: Model, part: Tensor, runs: int, seed: int, last_steps: int) -> tuple[Tensor, Tensor | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -24,7 +24,7 @@ from ncafast.tasks.mednca.options import TrainConfig
 from ncafast.tasks.mednca.slices import Recipe
 from ncafast.train import Report, Settings, StepContext
 from ncafast.train.run_folder import RunFolder
-from ncafast.train.settings import BaseSettings
+from ncafast.train.settings import settings_of
 from ncafast.utils.progress import note
 from ncafast.viz.figures import write_png
 
@@ -140,13 +140,6 @@ class Segmentation(TaskJob):
         lr_step = options.lr_step or self.begun.get("lr_step") or -(-epochs // 3)
         kept = replace(options, epochs=epochs, lr_step=lr_step, channels=self.recipe.channels)
         return settings_of(kept), kept
-
-
-def settings_of(config: TrainConfig) -> Settings:
-    """The loop's options among the task's, with what these leave open decided."""
-    names = [*(field.name for field in fields(BaseSettings)), "batch_size", "ema"]
-    shared = {name: getattr(config, name) for name in names}
-    return Settings(epochs=config.epochs or 1, lr_step=config.lr_step or 1, **shared)
 
 
 def _new_model(config: TrainConfig, recipe: Recipe) -> Model:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,14 +23,12 @@ from ncafast.tasks.mednca.inference import Segmentation
 from ncafast.tasks.mednca.options import Axis
 from ncafast.tasks.mednca.slices import AXES, Recipe
 from ncafast.utils.texts import printable
-from ncafast.viz import charts
+from ncafast.viz import charts, overlays
 from ncafast.viz.figures import pixels_of
+from ncafast.viz.overlays import PREDICTION, draw_labels, outline, put_legend
 
 Array = np.ndarray[Any, Any]
 
-TRUTH = "#35d07f"
-PREDICTION = "#ff5d8f"
-CLASS_COLOURS = ("#ff5d8f", "#4cc9f0", "#ffd166", "#b388eb", "#80ed99", "#f8961e", "#f72585", "#90e0ef")
 _LOSSES = {"loss": ("Dice loss + cross-entropy", "#3a6ea5"), "dice_loss": ("Dice loss", "#8fb8de")}
 _DICE = {"val_dice": ("mean over held-out volumes", PREDICTION)}
 PANELS = (  # of curves.png
@@ -56,40 +55,14 @@ def overlay(
     Prediction is dashed and truth solid; with one class they differ in colour, with several each class has its own.
     ``pixel`` is the size in mm along H and W. ``names`` name the classes in the legend.
     """
-    panel = 4.6  # inches
-    tall = panel * min(max(tallness(image, pixel), 0.6), 1.6)
-    figure = Figure(figsize=(2 * panel + 0.2, tall + 1.0), dpi=110)
-    plain, drawn = figure.subplots(1, 2)
-    for axes, heading in ((plain, "image"), (drawn, "contours")):
-        show_slice(axes, image, axis, pixel)
-        axes.set_title(heading, fontsize=10, color="0.35")
-    handles = draw_labels(drawn, prediction, truth, names)
-    figure.legend(handles=handles, loc="lower center", ncols=min(4, len(handles)), frameon=False, fontsize=10)
-    figure.suptitle(printable(title), fontsize=12, parse_math=False)  # it holds a file's name
-    figure.subplots_adjust(0.02, 0.13, 0.98, 0.86, wspace=0.04)
-    return pixels_of(figure)
-
-
-def draw_labels(axes: Axes, prediction: Array, truth: Array | None, names: Sequence[str]) -> list[Line2D]:
-    """The outlines of every class, as `overlay` draws them; lines for the legend."""
-    handles = []
-    several = len(names) > 1
-    for number, name in enumerate(names, start=1):
-        class_colour = CLASS_COLOURS[(number - 1) % len(CLASS_COLOURS)]
-        for kind, labels, colour in (("truth", truth, TRUTH), ("prediction", prediction, PREDICTION)):
-            if labels is None:
-                continue
-            line = Line2D([], [], color=class_colour if several else colour, linewidth=2)
-            line.set_linestyle("-" if kind == "truth" else "--")
-            line.set_label(f"{legend_text(name)}: {kind}" if several else kind)
-            outline(axes, labels == number, line)
-            handles.append(line)
-    return handles
-
-
-def legend_text(name: str) -> str:
-    """A label's name as matplotlib's legend shows it: no formula, and no leading underscore, which would hide it."""
-    return (name.lstrip("_") or "label").replace("$", r"\$")
+    return overlays.contours(
+        partial(show_slice, image=image, axis=axis, pixel=pixel),
+        prediction.T,
+        None if truth is None else truth.T,
+        names=names,
+        tall=tallness(image, pixel),
+        title=title,
+    )
 
 
 def tallness(image: Array, pixel: tuple[float, float]) -> float:
@@ -111,17 +84,6 @@ def show_slice(axes: Axes, image: Array, axis: Axis, pixel: tuple[float, float])
         text.set_path_effects([withStroke(linewidth=2, foreground="black")])  # on bright tissue
 
 
-def outline(axes: Axes, mask: Array, line: Line2D) -> None:
-    """The outline of a mask along its pixels' edges, in the colour and style of a line."""
-    if not mask.any():
-        return
-    fine = np.pad(mask, 1).repeat(8, 0).repeat(8, 1).T.astype(float)
-    x = (np.arange(fine.shape[1]) + 0.5) / 8 - 1.5
-    y = (np.arange(fine.shape[0]) + 0.5) / 8 - 1.5
-    width, style = 0.9 * line.get_linewidth(), [line.get_linestyle()]
-    axes.contour(x, y, fine, levels=[0.5], colors=[line.get_color()], linestyles=style, linewidths=width)
-
-
 def probability(
     image: Array,  # [H, W] 0..1
     plane: Array,  # [H, W] 0..1
@@ -130,18 +92,9 @@ def probability(
     pixel: tuple[float, float],
 ) -> Array:
     """A probability over a slice, with its scale and a line of text: [height, width, 3] uint8."""
-    figure = Figure(figsize=(4.4, min(max(4.0 * tallness(image, pixel), 2.4), 6.4) + 0.4), dpi=90)
-    axes = figure.add_axes((0.03, 0.03, 0.78, 0.86))
-    show_slice(axes, image, axis, pixel)
-    strength = 0.8 * np.clip(plane.T, 0, 1)  # no probability, no colour
-    aspect = pixel[1] / pixel[0]
-    axes.imshow(plane.T, "plasma", vmin=0, vmax=1, alpha=strength, origin="lower", aspect=aspect)
-    scale = ScalarMappable(Normalize(0, 1), "plasma")
-    bar = figure.colorbar(scale, cax=figure.add_axes((0.84, 0.12, 0.035, 0.66)), ticks=[0, 0.5, 1])
-    bar.ax.set_title("probability", fontsize=7)
-    bar.ax.tick_params(labelsize=7)
-    figure.text(0.42, 0.93, text, ha="center", va="center", fontsize=11)
-    return pixels_of(figure)
+    options = {"origin": "lower", "aspect": pixel[1] / pixel[0]}
+    show = partial(show_slice, image=image, axis=axis, pixel=pixel)
+    return overlays.probability(show, plane.T, text, tallness(image, pixel), **options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,9 +127,9 @@ def draw(segmentation: Segmentation, title: str, labels: Array | None = None) ->
         for axes in (plain, drawn):
             show_slice(axes, plane.of(image), plane.axis, plane.pixel)
         plain.set_title(f"{plane.axis}, {plane.index}", fontsize=10, color="0.35")
-        truth_plane = None if truth is None else plane.of(truth)
-        handles = draw_labels(drawn, plane.of(prediction), truth_plane, names)
-    figure.legend(handles=handles, loc="lower center", ncols=min(4, len(handles)), frameon=False, fontsize=10)
+        truth_plane = None if truth is None else plane.of(truth).T
+        handles = draw_labels(drawn, plane.of(prediction).T, truth_plane, names)
+    put_legend(figure, handles)
     figure.suptitle(printable(title), fontsize=12, parse_math=False)  # it holds a file's name
     figure.subplots_adjust(0.02, 0.07, 0.98, 0.9, wspace=0.04, hspace=0.04)
     return pixels_of(figure)
@@ -196,7 +149,7 @@ def draw_uncertainty(segmentation: Segmentation, variances: Mapping[str, Array],
             aspect = plane.pixel[1] / plane.pixel[0]
             strength = np.clip(4 * deviation, 0, 0.9)  # the image shows where the model is sure
             axes.imshow(deviation, "plasma", vmin=0, vmax=_MOST, alpha=strength, origin="lower", aspect=aspect)
-            outline(axes, plane.of(prediction) > 0, border)
+            outline(axes, plane.of(prediction).T > 0, border)
             axes.set_title(f"over {name}: {plane.axis}, {plane.index}", fontsize=8)
     figure.subplots_adjust(0.02, 0.03, 0.84, 0.88, wspace=0.04, hspace=0.12)
     bar = figure.colorbar(ScalarMappable(Normalize(0, _MOST), "plasma"), cax=figure.add_axes((0.87, 0.2, 0.02, 0.5)))

@@ -2,67 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from operator import itemgetter
 from typing import Any
 
 from ncafast.nifti import VolumeError
+from ncafast.tasks.mask_scores import MaskScores, means, ranked
 from ncafast.tasks.mednca import pictures, uncertainty
 from ncafast.tasks.mednca.calibrating import Calibrations
 from ncafast.tasks.mednca.geometry import say_contradictions
 from ncafast.tasks.mednca.inference import Segmentation, read, segment
 from ncafast.tasks.mednca.inputs import check_channel_names
 from ncafast.tasks.mednca.layouts import Dataset, open_dataset
-from ncafast.tasks.mednca.metrics import mean, score
+from ncafast.tasks.mednca.metrics import score
 from ncafast.tasks.mednca.model_file import TrainedModel
 from ncafast.tasks.mednca.options import EvaluateConfig
 from ncafast.tasks.mednca.pairs import Pair, Skipped
 from ncafast.tasks.mednca.reading import Waived, read_truth, waivers
 from ncafast.tasks.mednca.slices import Array, Recipe
-from ncafast.tasks.report import Report
 from ncafast.tasks.skipping import each_usable
-from ncafast.train.run_folder import read_split
+from ncafast.tasks.subsets import choose
 from ncafast.utils.option_checks import refused
 from ncafast.utils.progress import note, say
-from ncafast.utils.tables import aligned
 from ncafast.utils.texts import printable
-
-_COLUMNS = ("dice", "iou", "hd95_mm")
 
 
 @dataclass(frozen=True)
-class Scores(Report):
-    """One row per volume and class, their means, and the files that were left out."""
+class Scores(MaskScores):
+    """One row per volume and class: volume, label, dice, iou, hd95_mm, voxels_true, voxels_found; name, where labels
+    have names; with several runs also nqm."""
 
-    rows: tuple[dict[str, Any], ...]
-    """volume, label, dice, iou, hd95_mm, voxels_true, voxels_found; name, where labels have names; with several runs
-    also nqm"""
-    mean: dict[str, float]
-    """Of dice, iou and hd95_mm over all rows."""
+    sample = "volume"
+    columns = {"dice": ("Dice", 4), "iou": ("IoU", 4), "hd95_mm": ("HD95 mm", 2)}
     skipped: tuple[Skipped, ...]
-    pictures: dict[str, Array] = field(repr=False)
-    """[H, W, 3] uint8 by file name."""
     calibration: Calibrations | None = field(default=None, repr=False)
     """Of --uncertainty."""
 
     def table(self) -> str:
-        """The rows and the mean as text in columns."""
-        lines = [("volume", "label", "Dice", "IoU", "HD95 mm")]
-        for row in (*self.rows, {"volume": "mean", "label": "", **self.mean}):
-            numbers = (f"{row['dice']:.4f}", f"{row['iou']:.4f}", f"{row['hd95_mm']:.2f}")
-            label = printable(row.get("name") or str(row["label"]))
-            lines.append((printable(row["volume"]), label, *numbers))
-        text = aligned(lines, right=(False, True, True, True, True))
-        rule = "-" * len(text[0])
-        calibration = self.calibration.lines() if self.calibration else []
-        return "\n".join([text[0], rule, *text[1:-1], rule, text[-1], *calibration])
+        """The rows and the mean as text in columns, then what is said of the calibration."""
+        return "\n".join([super().table(), *(self.calibration.lines() if self.calibration else [])])
 
     def contents(self) -> dict[str, Any]:
-        """The rows with a last one named mean, and the pictures."""
-        rows = [row | {"volume": printable(row["volume"])} for row in self.rows]
-        calibration = {"uncertainty.json": self.calibration.facts()} if self.calibration else {}
-        return {"scores.csv": [*rows, {"volume": "mean", **self.mean}], **calibration, **self.pictures}
+        """The rows with a last one named mean, the calibration, and the pictures."""
+        return super().contents() | ({"uncertainty.json": self.calibration.facts()} if self.calibration else {})
 
 
 def score_volumes(trained: TrainedModel, options: EvaluateConfig) -> Scores:
@@ -75,7 +56,8 @@ def score_volumes(trained: TrainedModel, options: EvaluateConfig) -> Scores:
     options = replace(options, runs=uncertainty.runs_of(options))
     calibration = Calibrations(trained.spec.recipe) if options.uncertainty else None
     data = _open(options, trained.spec.recipe)
-    chosen = _choose(data.pairs, options)
+    names = choose([pair.name for pair in data.pairs], options.subset, options.model, "volumes")
+    chosen = [pair for pair in data.pairs if pair.name in names]
     say_contradictions([path for pair in chosen for path in pair.sources], trained.spec.recipe.geometry)
     for item in data.skipped:
         say(f"skipped: {item.reason}")
@@ -86,15 +68,15 @@ def score_volumes(trained: TrainedModel, options: EvaluateConfig) -> Scores:
     scored, unusable = each_usable(chosen, one, VolumeError, "scoring", options.progress)
     note(*waivers({pair.name: waived for pair, _, waived in scored}))
     rows = [row for _, of_pair, _ in scored for row in of_pair]
-    means = {key: mean([row[key] for row in rows]) for key in _COLUMNS}
     drawn = {"quality.png": uncertainty.draw_quality(rows, trained.spec.recipe)} if (options.runs or 1) > 1 else {}
-    ranked = sorted(((mean([row["dice"] for row in of_pair]), pair) for pair, of_pair, _ in scored), key=itemgetter(0))
-    for name, index in (("worst", 0), ("middle", len(ranked) // 2), ("best", -1)):
-        dice, pair = ranked[index]
+
+    def draw(pair: Pair, title: str) -> Array:
         segmentation, truth, _ = _read(trained, pair, options)
-        drawn[f"{name}.png"] = pictures.draw(segmentation, f"{name}: {pair.name}, Dice {dice:.3f}", truth)
+        return pictures.draw(segmentation, title, truth)
+
+    drawn |= ranked([(pair, of_pair) for pair, of_pair, _ in scored], draw)
     skipped = (*data.skipped, *(Skipped(pair.image, reason) for pair, reason in unusable))
-    return Scores(tuple(rows), means, skipped, drawn, calibration)
+    return Scores(tuple(rows), means(rows, Scores.columns), skipped, drawn, calibration)
 
 
 def _open(config: EvaluateConfig, recipe: Recipe) -> Dataset:
@@ -121,28 +103,6 @@ def _other_names(recipe: Recipe, data: Dataset) -> list[str]:
         if known.get(value) and known[value].casefold() != printable(name).casefold()
     ]
     return different[:1]
-
-
-def _choose(pairs: Sequence[Pair], config: EvaluateConfig) -> list[Pair]:
-    """The pairs of the wanted subset."""
-    subset = config.subset
-    split = None if subset == "all" else read_split(config.model)
-    if subset == "auto":
-        known = split is not None and any(pair.name in split["train"] for pair in pairs)
-        subset = "val" if known else "all"
-    if subset == "all":
-        return list(pairs)
-    side = "held-out" if subset == "val" else subset
-    if split is None:
-        raise ValueError(
-            f"{config.model}: has no split.json beside it, so its {side} volumes are not known; use --subset all"
-        )
-    wanted = set(split[side.replace("-", "_")])
-    chosen = [pair for pair in pairs if pair.name in wanted]
-    if not chosen:
-        raise ValueError(f"none of the model's {len(wanted)} {side} volumes is in this data; use --subset all")
-    say(f"scoring the {side} volumes: {len(chosen)} of {len(pairs)}")
-    return chosen
 
 
 def _read(trained: TrainedModel, pair: Pair, config: EvaluateConfig) -> tuple[Segmentation, Array, Waived]:

@@ -9,13 +9,13 @@ from pathlib import Path
 from ncafast.models.m3dnca import MAX_LEVELS
 from ncafast.tasks.base import Task, Trained
 from ncafast.tasks.mednca.animation import frames
-from ncafast.tasks.mednca.job import Segmentation, filled, settings_of
+from ncafast.tasks.mednca.job import Segmentation, filled
 from ncafast.tasks.mednca.layouts import open_dataset
 from ncafast.tasks.mednca.model_file import KINDS, MOST_SCALE, Model, Spec, read, with_geometry
 from ncafast.tasks.mednca.options import AnimateConfig, EvaluateConfig, PredictConfig, TrainConfig
 from ncafast.tasks.mednca.prediction import Predictions, check_prediction, predict
 from ncafast.tasks.mednca.scores import Scores, score_volumes
-from ncafast.train.settings import check_settings
+from ncafast.train.settings import check_settings, settings_of
 from ncafast.utils.devices import resolve_device
 from ncafast.utils.option_checks import Range, refused
 from ncafast.utils.outputs import check_folder

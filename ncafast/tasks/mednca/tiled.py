@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ncafast.models import MedNCA
 from ncafast.models.memory import backend_of
-from ncafast.tasks.mednca.batches import padded_size
 from ncafast.tasks.mednca.model_file import Model
+from ncafast.tasks.planes import padded_size
 from ncafast.volume import cascade_tiled
 from ncafast.volume.choose import choose
 from ncafast.volume.plan import Volume

@@ -20,6 +20,7 @@ from ncafast.utils.outputs import write_result
 from ncafast.utils.texts import printable
 from ncafast.viz import charts
 from ncafast.viz.figures import pixels_of, write_png
+from ncafast.viz.overlays import CLASS_COLOURS, legend_text
 
 ENDINGS = ("_runs.nii.gz", "_steps.nii.gz", ".png")  # of an image's files
 REPORT = "report.json"
@@ -91,9 +92,9 @@ def draw_quality(rows: Sequence[dict[str, Any]], recipe: Recipe) -> Array:
     axes = figure.add_subplot()
     for number, value in enumerate(sorted({row["label"] for row in rows})):
         points = [row for row in rows if row["label"] == value]
-        colour = pictures.CLASS_COLOURS[number % len(pictures.CLASS_COLOURS)]
+        colour = CLASS_COLOURS[number % len(CLASS_COLOURS)]
         nqm, dice = np.array([[row["nqm"], row["dice"]] for row in points]).T
-        said = pictures.legend_text(recipe.name_of(value))
+        said = legend_text(recipe.name_of(value))
         if len(points) > 2 and np.ptp(nqm) > 0 and np.ptp(dice) > 0:
             said += f", correlation {np.corrcoef(nqm, dice)[0, 1]:.2f}"
         axes.plot(nqm, dice, "o", color=colour, alpha=0.8, label=said)

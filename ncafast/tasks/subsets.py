@@ -1,0 +1,43 @@
+"""Which samples of a data set an evaluation scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from ncafast.train.run_folder import read_split
+from ncafast.utils.progress import say
+
+Subset = Literal["auto", "val", "train", "all"]
+
+
+def choose(names: Sequence[str], subset: Subset, model: Path, things: str) -> set[str]:
+    """The names of the wanted subset; auto are those held out, if the model was trained on some of these, or all.
+
+    Args:
+        names: of all samples.
+        subset: see above.
+        model: checkpoint or folder of a run, beside which split.json says what was held out.
+        things: what the samples are called in messages, a plural noun.
+
+    Raises:
+        ValueError: it is not known what was held out, or none of that is here.
+    """
+    split = None if subset == "all" else read_split(model)
+    if subset == "auto":
+        known = split is not None and any(name in split["train"] for name in names)
+        subset = "val" if known else "all"
+    if subset == "all":
+        return set(names)
+    side = "held-out" if subset == "val" else subset
+    if split is None:
+        raise ValueError(
+            f"{model}: has no split.json beside it, so its {side} {things} are not known; use --subset all"
+        )
+    wanted = set(split[side.replace("-", "_")])
+    chosen = wanted.intersection(names)
+    if not chosen:
+        raise ValueError(f"none of the model's {len(wanted)} {side} {things} is in this data; use --subset all")
+    say(f"scoring the {side} {things}: {len(chosen)} of {len(names)}")
+    return chosen

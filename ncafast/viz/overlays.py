@@ -1,0 +1,103 @@
+"""Outlines of masks over an image, and a probability over it, as pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from ncafast.utils.texts import printable
+from ncafast.viz.figures import Array, pixels_of
+
+TRUTH = "#35d07f"
+PREDICTION = "#ff5d8f"
+CLASS_COLOURS = ("#ff5d8f", "#4cc9f0", "#ffd166", "#b388eb", "#80ed99", "#f8961e", "#f72585", "#90e0ef")
+
+Show = Callable[[Axes], None]
+"""Shows the image in a panel; its rows go down, or up with origin="lower"."""
+
+
+def contours(
+    show: Show,
+    prediction: Array,  # [rows, columns] class numbers
+    truth: Array | None = None,  # [rows, columns] class numbers
+    *,
+    names: Sequence[str] = ("label",),
+    tall: float = 1.0,
+    title: str = "",
+) -> Array:
+    """Two panels, the image alone and with contours, as [height, width, 3] uint8.
+
+    Prediction is dashed and truth solid; with one class they differ in colour, with several each class has its own.
+    ``names`` name the classes in the legend; ``tall`` is the image's height over its width.
+    """
+    panel = 4.6  # inches
+    figure = Figure(figsize=(2 * panel + 0.2, panel * min(max(tall, 0.6), 1.6) + 1.0), dpi=110)
+    plain, drawn = figure.subplots(1, 2)
+    for axes, heading in ((plain, "image"), (drawn, "contours")):
+        show(axes)
+        axes.set_title(heading, fontsize=10, color="0.35")
+    put_legend(figure, draw_labels(drawn, prediction, truth, names))
+    figure.suptitle(printable(title), fontsize=12, parse_math=False)  # it holds a file's name
+    figure.subplots_adjust(0.02, 0.13, 0.98, 0.86, wspace=0.04)
+    return pixels_of(figure)
+
+
+def draw_labels(axes: Axes, prediction: Array, truth: Array | None, names: Sequence[str]) -> list[Line2D]:
+    """The outlines of every class, as `contours` draws them; lines for the legend."""
+    handles = []
+    several = len(names) > 1
+    for number, name in enumerate(names, start=1):
+        class_colour = CLASS_COLOURS[(number - 1) % len(CLASS_COLOURS)]
+        for kind, labels, colour in (("truth", truth, TRUTH), ("prediction", prediction, PREDICTION)):
+            if labels is None:
+                continue
+            line = Line2D([], [], color=class_colour if several else colour, linewidth=2)
+            line.set_linestyle("-" if kind == "truth" else "--")
+            line.set_label(f"{legend_text(name)}: {kind}" if several else kind)
+            outline(axes, labels == number, line)
+            handles.append(line)
+    return handles
+
+
+def put_legend(figure: Figure, handles: Sequence[Line2D]) -> None:
+    """Below the panels."""
+    figure.legend(handles=handles, loc="lower center", ncols=min(4, len(handles)), frameon=False, fontsize=10)
+
+
+def legend_text(name: str) -> str:
+    """A label's name as matplotlib's legend shows it: no formula, and no leading underscore, which would hide it."""
+    return (name.lstrip("_") or "label").replace("$", r"\$")
+
+
+def outline(axes: Axes, mask: Array, line: Line2D) -> None:
+    """The outline of a mask [rows, columns] along its pixels' edges, in the colour and style of a line."""
+    if not mask.any():
+        return
+    fine = np.pad(mask, 1).repeat(8, 0).repeat(8, 1).astype(float)
+    x = (np.arange(fine.shape[1]) + 0.5) / 8 - 1.5
+    y = (np.arange(fine.shape[0]) + 0.5) / 8 - 1.5
+    width, style = 0.9 * line.get_linewidth(), [line.get_linestyle()]
+    axes.contour(x, y, fine, levels=[0.5], colors=[line.get_color()], linestyles=style, linewidths=width)
+
+
+def probability(show: Show, plane: Array, text: str, tall: float, **options: Any) -> Array:
+    """A probability [rows, columns], 0 to 1, over an image, with its scale and a line of text: [height, width, 3]
+    uint8. ``options`` are those of `matplotlib.axes.Axes.imshow` that the image is shown with."""
+    figure = Figure(figsize=(4.4, min(max(4.0 * tall, 2.4), 6.4) + 0.4), dpi=90)
+    axes = figure.add_axes((0.03, 0.03, 0.78, 0.86))
+    show(axes)
+    strength = 0.8 * np.clip(plane, 0, 1)  # no probability, no colour
+    axes.imshow(plane, "plasma", vmin=0, vmax=1, alpha=strength, **options)
+    scale = ScalarMappable(Normalize(0, 1), "plasma")
+    bar = figure.colorbar(scale, cax=figure.add_axes((0.84, 0.12, 0.035, 0.66)), ticks=[0, 0.5, 1])
+    bar.ax.set_title("probability", fontsize=7)
+    bar.ax.tick_params(labelsize=7)
+    figure.text(0.42, 0.93, text, ha="center", va="center", fontsize=11)
+    return pixels_of(figure)
