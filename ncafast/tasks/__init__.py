@@ -9,4 +9,7 @@ Attributes:
         `Task` object, TASK. The command line, cross-validation and search follow from these.
 """
 
-TASKS = {name: f"ncafast.tasks.{name}" for name in ("mednca", "classification", "texture", "growing", "selfclassify")}
+TASKS = {
+    name: f"ncafast.tasks.{name}"
+    for name in ("mednca", "segmentation", "classification", "texture", "growing", "selfclassify")
+}

@@ -20,7 +20,7 @@ import ncafast
 from ncafast import backends, cli, models, native
 from ncafast.backends import registry
 from ncafast.bench import options as bench_options
-from ncafast.tasks import TASKS, base, classification, growing, mednca, selfclassify, texture
+from ncafast.tasks import TASKS, base, classification, growing, mednca, segmentation, selfclassify, texture
 from ncafast.tasks.demo import DemoConfig
 from ncafast.tasks.mednca.prediction import Predictions
 from ncafast.tasks.repeats import config as repeats
@@ -37,6 +37,10 @@ EXTRAS += ("torchmetrics", "torchvision", "tqdm")
 OPTIONS = {
     "demo": DemoConfig,
     "train mednca": mednca.TrainConfig,
+    "train segmentation": segmentation.TrainConfig,
+    "evaluate segmentation": segmentation.EvaluateConfig,
+    "predict segmentation": segmentation.PredictConfig,
+    "animate segmentation": segmentation.AnimateConfig,
     "train classification": classification.TrainConfig,
     "evaluate classification": classification.EvaluateConfig,
     "predict classification": classification.PredictConfig,
@@ -55,7 +59,7 @@ OPTIONS = {
     "evaluate selfclassify": selfclassify.EvaluateConfig,
     "predict selfclassify": selfclassify.PredictConfig,
     "animate selfclassify": selfclassify.AnimateConfig,
-    **{f"crossvalidate {task}": repeats.fold_options(task) for task in ("mednca", "classification")},
+    **{f"crossvalidate {task}": repeats.fold_options(task) for task in ("mednca", "segmentation", "classification")},
     **{f"search {task}": repeats.grid_options(task) for task in TASKS},
 }
 
@@ -124,8 +128,14 @@ def test_no_command_is_wrong_usage_and_shows_help(capsys):
             ["xyz"],
             "animate, bench, check, crossvalidate, demo, evaluate, explain, import, info, predict, search, study",
         ),
-        (["train"], "train needs a task: mednca, classification, texture, growing, selfclassify; see ncafast train"),
-        (["predict", "growing"], "predict has no task 'growing'; there are mednca, classification, selfclassify"),
+        (
+            ["train"],
+            "train needs a task: mednca, segmentation, classification, texture, growing, selfclassify; see",
+        ),
+        (
+            ["predict", "growing"],
+            "predict has no task 'growing'; there are mednca, segmentation, classification,",
+        ),
         (["animate"], "ncafast animate --help"),
     ],
 )

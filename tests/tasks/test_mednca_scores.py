@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from ncafast.tasks.mask_scores import mean
 from ncafast.tasks.mednca.inference import decide
-from ncafast.tasks.mednca.metrics import mean, score
+from ncafast.tasks.mednca.metrics import score
 
 
 def test_a_row_has_overlap_and_distance():

@@ -10,12 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
-from ncafast.tasks import classification, growing, mednca, selfclassify, texture
+from ncafast.tasks import classification, growing, mednca, segmentation, selfclassify, texture
 from ncafast.train import Pool, PoolJob
 
 NONE = Path("none")  # never read
 TRAIN = {
     "mednca": (mednca, {"data": NONE}),
+    "segmentation": (segmentation, {"data": NONE}),
     "classification": (classification, {"data": NONE}),
     "texture": (texture, {"image": NONE}),
     "growing": (growing, {"image": NONE}),
@@ -24,6 +25,9 @@ TRAIN = {
 OTHERS = {
     "evaluate mednca": (mednca.evaluate, mednca.EvaluateConfig(NONE)),
     "predict mednca": (mednca.predict, mednca.PredictConfig(NONE, NONE)),
+    "evaluate segmentation": (segmentation.evaluate, segmentation.EvaluateConfig(NONE, data=NONE)),
+    "predict segmentation": (segmentation.predict, segmentation.PredictConfig(NONE, NONE)),
+    "animate segmentation": (segmentation.animate, segmentation.AnimateConfig(NONE, NONE)),
     "evaluate classification": (classification.evaluate, classification.EvaluateConfig(NONE, NONE)),
     "predict classification": (classification.predict, classification.PredictConfig(NONE, NONE)),
     "animate mednca": (mednca.animate, mednca.AnimateConfig(NONE, NONE)),

@@ -11,6 +11,7 @@ from ncafast.losses import DiceBCELoss
 from ncafast.losses.masks import dice
 from ncafast.models import M3DNCA, MedNCA
 from ncafast.tasks.base import Task, TaskJob, initialised
+from ncafast.tasks.mask_scores import mean
 from ncafast.tasks.mednca import pictures
 from ncafast.tasks.mednca.batches import Batch, TrainingData
 from ncafast.tasks.mednca.data import load_sides, recipe_for
@@ -18,7 +19,6 @@ from ncafast.tasks.mednca.fitting import check_memory
 from ncafast.tasks.mednca.geometry import say_contradictions
 from ncafast.tasks.mednca.inference import segment_slices
 from ncafast.tasks.mednca.layouts import open_dataset
-from ncafast.tasks.mednca.metrics import mean
 from ncafast.tasks.mednca.model_file import Model, Spec, least_sides, metadata_of
 from ncafast.tasks.mednca.options import TrainConfig
 from ncafast.tasks.mednca.slices import Recipe

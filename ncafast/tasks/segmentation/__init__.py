@@ -1,0 +1,27 @@
+"""Segmentation of colour images with a cascade: train on images and masks, write masks, score them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ncafast.tasks import on_demand
+from ncafast.tasks.segmentation.options import AnimateConfig, EvaluateConfig, PredictConfig, TrainConfig
+
+if TYPE_CHECKING:
+    from ncafast.tasks.segmentation.prediction import Predictions
+    from ncafast.tasks.segmentation.scores import Scores
+    from ncafast.train import Result
+
+__all__ = [
+    "AnimateConfig", "EvaluateConfig", "PredictConfig", "Predictions", "Result", "Scores",
+    "TrainConfig", "animate", "evaluate", "predict", "train",
+]  # fmt: skip
+
+train: Callable[[TrainConfig], Result] = on_demand.command("train", "segmentation")
+evaluate: Callable[[EvaluateConfig], Scores] = on_demand.command("evaluate", "segmentation")
+predict: Callable[[PredictConfig], Predictions] = on_demand.command("predict", "segmentation")
+animate: Callable[[AnimateConfig], Path] = on_demand.command("animate", "segmentation")
+
+__getattr__ = on_demand.attributes(__name__, Predictions="prediction", Result="ncafast.train", Scores="scores")

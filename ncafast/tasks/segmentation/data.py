@@ -1,0 +1,133 @@
+"""From pairs of files to pixels in memory, divided into training and held-out images."""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ncafast.tasks.images import ImageError, Reading
+from ncafast.tasks.segmentation.options import TrainConfig
+from ncafast.tasks.segmentation.pairs import Pair, find_pairs
+from ncafast.tasks.segmentation.recipe import Array, Recipe, parse_classes, statistics
+from ncafast.tasks.skipping import each_usable
+from ncafast.train.split_files import split
+from ncafast.utils.progress import note, say
+from ncafast.utils.texts import listed
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """An image and its class numbers."""
+
+    name: str
+    pixels: Array  # [h, w, 3] uint8
+    labels: Array  # [h, w] uint8, 0 for the background
+    others: tuple[str, ...] = ()
+    """The first values of the mask that belong to no class."""
+
+    @property
+    def checksum(self) -> int:
+        """Of the pixels and the labels."""
+        return zlib.crc32(self.labels.tobytes(), zlib.crc32(self.pixels.tobytes(), self.pixels.shape[0]))
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """What a run learns from and what it is measured on, as the model sees it."""
+
+    train: tuple[Sample, ...]
+    held_out: tuple[Sample, ...]
+    recipe: Recipe
+    skipped: tuple[str, ...]
+
+
+def load_sides(config: TrainConfig) -> Sides:
+    """Read all pairs that may be trained on and divide them: by lists, as the CSV list says, or at random.
+
+    Raises:
+        ValueError: nothing is left to train on, or a class occurs nowhere in it.
+    """
+    names, values = parse_classes(config.classes)
+    recipe, reading = Recipe(names, values, config.size, value_range=config.value_range), Reading.of(config)
+    found = find_pairs(config)
+    for line in found.skipped:
+        say(f"skipped: {line}")
+    usable = [pair for pair in found.pairs if pair.part != "test"]
+    if not usable:
+        raise ValueError(f"{config.data}: calls all of its images test images; give some to train on")
+
+    def read(pair: Pair) -> Sample:
+        sample = read_pair(pair, recipe, reading)
+        pixels, labels = recipe.shrunk(sample.pixels, sample.labels)
+        assert labels is not None
+        return replace(sample, pixels=pixels, labels=labels)
+
+    samples, bad = each_usable(usable, read, ImageError, "reading images", config.progress)
+    reading.notes.say()
+    train, held_out = _divide(config, samples, {pair.name for pair in usable if pair.part == "val"})
+    _say_doubts(samples)
+    _require_classes(train, recipe)
+    mean, std = statistics([sample.pixels for sample in train])
+    skipped = (*found.skipped, *(reason for _, reason in bad))
+    return Sides(train, held_out, replace(recipe, mean=mean, std=std), skipped)
+
+
+def read_pair(pair: Pair, recipe: Recipe, reading: Reading) -> Sample:
+    """An image and its mask at their own size. Raises ImageError for what cannot be used."""
+    pixels = recipe.read_image(pair.image, reading)
+    labels, others = recipe.read_mask(pair.mask, reading)
+    if labels.shape != pixels.shape[:2]:
+        have, want = (f"{array.shape[1]} x {array.shape[0]}" for array in (labels, pixels))
+        raise ImageError(f"{pair.mask}: has {have} pixels, and its image {want}; give a mask of the image's size")
+    return Sample(pair.name, pixels, labels, tuple(others))
+
+
+def _divide(
+    config: TrainConfig, samples: Sequence[Sample], val: set[str]
+) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
+    """Training and held-out images; those that are called val are held out, where no list says otherwise."""
+    by_name = {sample.name: sample for sample in samples}
+    lists = config.train_list, config.val_list
+    if val and lists == (None, None):
+        held_out = sorted(val & by_name.keys())
+        names: tuple[Sequence[str], Sequence[str]] = sorted(by_name.keys() - val), held_out
+        if not names[0]:
+            raise ValueError(f"{config.data}: calls all of its images val or test; give some to train on")
+    else:
+        names = split(sorted(by_name), "images", config.val_fraction, config.seed, *lists)
+    train, held = (tuple(by_name[name] for name in side) for side in names)
+    return train, held
+
+
+def _require_classes(train: Sequence[Sample], recipe: Recipe) -> None:
+    """Raise ValueError if a class to learn occurs in none of the masks."""
+    present = set().union(*(np.unique(sample.labels).tolist() for sample in train))
+    for number, name in enumerate(recipe.names, start=1):
+        if number in present:
+            continue
+        if not recipe.values:
+            raise ValueError("no training mask is anything but black; give masks in which something is drawn")
+        others = Counter(value for sample in train for value in sample.others)
+        have = listed([value for value, _ in others.most_common()]) or "nothing else"
+        raise ValueError(
+            f"no training mask holds {recipe.values[number - 1]} ({name}); beside the other classes they hold {have}: "
+            "choose --classes among these"
+        )
+
+
+def _say_doubts(samples: Sequence[Sample]) -> None:
+    """What can be used, but was hardly meant, a line for each."""
+    others = Counter(value for sample in samples for value in sample.others)
+    if others:
+        shown = listed([value for value, _ in others.most_common()])
+        note(f"masks also hold {shown}, which is not among --classes and counts as background")
+    empty = [sample.name for sample in samples if not sample.labels.any()]
+    if empty:
+        note(f"{len(empty)} of {len(samples)} masks hold no class at all, {empty[0]} first")
+    blank = [sample.name for sample in samples if (sample.pixels == sample.pixels[:1, :1]).all()]
+    if blank:
+        note(f"{len(blank)} of {len(samples)} images are of one colour, {blank[0]} first; are these files right?")

@@ -1,0 +1,51 @@
+"""Pictures for people: outlines of what was found over an image, and its probability as it appears."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+from matplotlib.axes import Axes
+from torch import Tensor
+
+from ncafast.tasks.segmentation.recipe import Array, Recipe
+from ncafast.viz import charts, overlays
+
+_LOSS = {"loss": ("training loss", "#3a6ea5")}
+_DICE = {"val_dice": ("mean over held-out images", overlays.PREDICTION)}
+PANELS = (  # of curves.png
+    charts.Panel("training loss", _LOSS, {"ylim": (0, None)}, legend="upper right"),
+    charts.Panel("held-out Dice", _DICE, {"ylim": (0, 1)}, marks_best=True, legend="lower right"),
+)
+
+
+def overlay(pixels: Array, labels: Array, recipe: Recipe, title: str, truth: Array | None = None) -> Array:
+    """An image [H, W, 3] with the outlines of class numbers [H, W] and of the true ones: [height, width, 3] uint8."""
+    tall = pixels.shape[0] / pixels.shape[1]
+    show = partial(_show, pixels=pixels)
+    return overlays.contours(show, labels, truth, names=recipe.names, tall=tall, title=title)
+
+
+def film(
+    pixels: Array,
+    levels: Sequence[Tensor],  # of each level, [n, K, h, w] logits after every so many steps
+    label: int,
+    *,
+    scales: Sequence[int],
+    every: int,
+) -> Iterator[Array]:
+    """A frame [height, width, 3] uint8 for every state: the probability of a class over the image [H, W, 3]."""
+    height, width = pixels.shape[:2]
+    for scale, states in zip(scales, levels, strict=True):
+        for number, logits in enumerate(states[:, label], start=1):
+            plane = logits.sigmoid().float().cpu().repeat_interleave(scale, 0).repeat_interleave(scale, 1)
+            text = f"scale {scale}, step {number * every}"
+            show = partial(_show, pixels=pixels)
+            yield overlays.probability(show, plane[:height, :width].numpy(), text, height / width)
+
+
+def _show(axes: Axes, pixels: Array) -> None:
+    axes.imshow(pixels)
+    axes.set(xticks=[], yticks=[])
+    axes.autoscale(False)
+    axes.spines[:].set_visible(False)

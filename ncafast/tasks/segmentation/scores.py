@@ -1,0 +1,74 @@
+"""Scoring a model on images with known masks: a table, a CSV file, and the worst, the middle and the best image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ncafast.losses.masks import dice, iou
+from ncafast.tasks.base import Trained
+from ncafast.tasks.images import ImageError, Reading
+from ncafast.tasks.mask_scores import MaskScores, means, ranked
+from ncafast.tasks.segmentation import pictures
+from ncafast.tasks.segmentation.data import read_pair
+from ncafast.tasks.segmentation.inference import Segmenter, find_labels
+from ncafast.tasks.segmentation.options import EvaluateConfig
+from ncafast.tasks.segmentation.pairs import Pair, Pairs, find_pairs
+from ncafast.tasks.skipping import each_usable
+from ncafast.tasks.subsets import choose
+from ncafast.utils.progress import say
+
+
+@dataclass(frozen=True)
+class Scores(MaskScores):
+    """One row per image and class: image, label, dice, iou, pixels_true, pixels_found."""
+
+    sample = "image"
+    columns = {"dice": ("Dice", 4), "iou": ("IoU", 4)}
+
+
+def score(trained: Trained[Segmenter], options: EvaluateConfig) -> Scores:
+    """Segment images and compare with their masks.
+
+    Raises:
+        ValueError: no image can be scored.
+    """
+    segmenter = trained.spec
+    recipe, reading = segmenter.recipe, Reading(segmenter.recipe.value_range, options.max_pixels)
+    found = find_pairs(options)
+    for line in found.skipped:
+        say(f"skipped: {line}")
+
+    def one(pair: Pair) -> tuple[Pair, list[dict[str, Any]]]:
+        sample = read_pair(pair, recipe, reading)
+        labels = find_labels(segmenter, sample.pixels, str(pair.image), seed=options.seed, runs=options.runs)
+        rows = []
+        for number, name in enumerate(recipe.names, start=1):
+            ours, true = labels == number, sample.labels == number
+            measures = {"dice": dice(ours, true), "iou": iou(ours, true)}
+            pixels = {"pixels_true": int(true.sum()), "pixels_found": int(ours.sum())}
+            rows.append({"image": pair.name, "label": name, **measures, **pixels})
+        return pair, rows
+
+    scored, unusable = each_usable(_chosen(found, options), one, ImageError, "scoring", options.progress)
+    reading.notes.say()
+
+    def draw(pair: Pair, title: str) -> pictures.Array:
+        sample = read_pair(pair, recipe, reading)
+        labels = segmenter.labels(sample.pixels, seed=options.seed, runs=options.runs)
+        return pictures.overlay(sample.pixels, labels, recipe, title, sample.labels)
+
+    rows = tuple(row for _, of_pair in scored for row in of_pair)
+    skipped = (*found.skipped, *(reason for _, reason in unusable))
+    return Scores(rows, means(rows, Scores.columns), skipped, ranked(scored, draw))
+
+
+def _chosen(found: Pairs, options: EvaluateConfig) -> list[Pair]:
+    """The pairs of the wanted subset."""
+    if options.subset == "test":
+        chosen = [pair for pair in found.pairs if pair.part == "test"]
+        if not chosen:
+            raise ValueError(f"{options.data}: has no test images (split test in a CSV list); see --subset")
+        return chosen
+    names = choose([pair.name for pair in found.pairs], options.subset, options.model, "images")
+    return [pair for pair in found.pairs if pair.name in names]

@@ -1,0 +1,95 @@
+"""Segmentation of colour images with a cascade: train on images and masks, write masks, score them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from ncafast.models import CascadeNCA
+from ncafast.tasks.base import Task, Trained
+from ncafast.tasks.images import Reading
+from ncafast.tasks.segmentation import pictures
+from ncafast.tasks.segmentation.inference import Segmenter
+from ncafast.tasks.segmentation.job import Segmentation
+from ncafast.tasks.segmentation.options import AnimateConfig, EvaluateConfig, PredictConfig, TrainConfig
+from ncafast.tasks.segmentation.pairs import find_pairs
+from ncafast.tasks.segmentation.prediction import inputs, predict
+from ncafast.tasks.segmentation.recipe import parse_classes
+from ncafast.tasks.segmentation.scores import score
+from ncafast.train.settings import check_settings, settings_of
+from ncafast.utils.devices import resolve_device
+from ncafast.utils.option_checks import Range, refused
+from ncafast.utils.outputs import check_apart
+from ncafast.utils.progress import say
+from ncafast.viz.pixels import Array
+
+_MOST_SCALE = 1024  # images are padded to a multiple of it, which needs the memory of its square
+
+
+class SegmentationTask(Task[Segmenter]):
+    """See `ncafast train segmentation --help`."""
+
+    name, unit, models = "segmentation", "images", (CascadeNCA,)
+    evaluation_files = ("scores.csv", "worst.png", "middle.png", "best.png")
+    hold = 1.5
+    # What these lead to, the images, is compared itself.
+    free = frozenset({"data", "images", "masks", "train_list", "val_list", "val_fraction", "value_range", "max_pixels"})
+    limits = {
+        **dict.fromkeys(("steps", "size", "crop", "every"), 1),
+        "scales": Range(1, _MOST_SCALE),
+        "state_channels": 5,
+        "step_jitter": Range(0, 1, whole=False, without_high=True),
+    }
+    read = staticmethod(Segmenter.read)
+    evaluate, inputs, predict = staticmethod(score), staticmethod(inputs), staticmethod(predict)
+
+    def check(self, options: TrainConfig) -> None:
+        names, _ = parse_classes(options.classes)
+        if list(options.scales) != sorted(options.scales, reverse=True) or options.scales[-1:] != (1,):
+            raise refused("scales", options.scales, "give numbers that fall to 1, such as 4 2 1")
+        if len(options.steps) != len(options.scales):
+            raise refused("steps", options.steps, f"give {len(options.scales)} numbers, one for each of --scales")
+        least = 4 + len(names)
+        if options.state_channels < least:
+            raise refused("state_channels", options.state_channels, f"3 colours and the classes need {least} or more")
+        check_settings(settings_of(options))
+        for option, folder in (("--data", options.data), ("--images", options.images), ("--masks", options.masks)):
+            check_apart("--output", options.output, option, folder)
+
+    def check_use(self, options: AnimateConfig | EvaluateConfig | PredictConfig) -> None:
+        if isinstance(options, EvaluateConfig):
+            for option, folder in (("--data", options.data), ("--images", options.images), ("--masks", options.masks)):
+                check_apart("--output", options.output, option, folder)
+
+    def resolved(self, options: TrainConfig) -> TrainConfig:
+        return replace(options, device=str(resolve_device(options.device)))
+
+    def samples(self, options: TrainConfig) -> tuple[Sequence[str], None]:
+        pairs = [pair for pair in find_pairs(options).pairs if pair.part != "test"]
+        if any(pair.part == "val" for pair in pairs):
+            say(f"note: {options.data} says itself what to hold out; the folds are drawn from its train and val images")
+        return [pair.name for pair in pairs], None
+
+    def rank_by(self, options: TrainConfig) -> str:
+        return "val_dice"
+
+    def job(self, options: TrainConfig) -> Segmentation:
+        return Segmentation(self, options)
+
+    def frames(self, trained: Trained[Segmenter], options: AnimateConfig) -> Iterable[Array]:
+        """The probability of a class over the image after every few steps of each level."""
+        segmenter, model = trained.spec, trained.model
+        names = segmenter.recipe.names
+        if options.label is not None and options.label not in names:
+            raise refused("label", options.label, f"the model knows {', '.join(names)}")
+        if options.every > min(model.steps):
+            raise refused("every", options.every, f"a level of the model takes {min(model.steps)} steps; give no more")
+        reading = Reading(segmenter.recipe.value_range, options.max_pixels)
+        pixels, _ = segmenter.recipe.shrunk(segmenter.recipe.read_image(options.input, reading))
+        reading.notes.say()
+        levels = segmenter.states(pixels, seed=options.seed, every=options.every)
+        label = 0 if options.label is None else names.index(options.label)
+        return list(pictures.film(pixels, levels, label, scales=model.scales, every=options.every))
+
+
+TASK = SegmentationTask()
