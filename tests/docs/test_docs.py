@@ -96,6 +96,13 @@ def test_the_page_on_compiling_runs(capsys):
     assert names["model"](names["torch"].rand(1, 3, 8, 8), 2).shape == (1, 2, 8, 8)
 
 
+def test_the_page_on_segmentation_runs():
+    names: dict = {}
+    for block in blocks(DOCS / "segmentation.md", "python"):
+        exec(block, names)
+    assert names["levels"][0].shape == (4, 2, 24, 15, 11) and names["state"].shape == (2, 24, 61, 47)
+
+
 def test_the_page_on_layers_runs():
     names: dict = {}
     for block in blocks(DOCS / "layers.md", "python"):
