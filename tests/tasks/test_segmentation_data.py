@@ -27,7 +27,7 @@ def touch(folder: Path, *names: str) -> Path:
 
 
 def names(config) -> list[tuple[str, str, str]]:
-    return [(pair.name, pair.image.name, pair.mask.name) for pair in find_pairs(config).pairs]
+    return [(pair.name, pair.image.name, pair.target.name) for pair in find_pairs(config).pairs]
 
 
 @pytest.mark.parametrize(
@@ -112,16 +112,16 @@ def test_masks_in_every_form(tmp_path, form):
     make, kind = FORMS[form]
     path = tmp_path / ("a.tif" if form in ("float", "32 bits") else "a.png")
     make().save(path)
-    found, others = Recipe(*parse_classes(CLASSES[kind]), None).read_mask(path, Reading())
+    found, others = Recipe.of(CLASSES[kind], None).read_mask(path, Reading())
     assert found.tolist() == MASK.tolist() and not others
-    only, others = Recipe(*parse_classes(CLASSES[kind][:1]), None).read_mask(path, Reading())
+    only, others = Recipe.of(CLASSES[kind][:1], None).read_mask(path, Reading())
     assert only.tolist() == (MASK == 1).tolist() and others == [parse_classes(CLASSES[kind][1:])[1][0]]
-    binary, _ = Recipe(*parse_classes(()), None).read_mask(path, Reading())
+    binary, _ = Recipe.of((), None).read_mask(path, Reading())
     assert binary.tolist() == (MASK > 0).tolist()
 
 
 def test_masks_of_one_class(tmp_path, capsys):
-    reading, recipe = Reading(), Recipe(*parse_classes(()), None)
+    reading, recipe = Reading(), Recipe.of((), None)
     forms = {"bits.png": Image.fromarray(MASK > 0), "on_nothing.png": on_nothing(MASK)}
     forms |= {"black.png": Image.fromarray(255 * (MASK > 0).astype(np.uint8))}
     for name, image in forms.items():
@@ -142,7 +142,7 @@ def test_masks_of_one_class(tmp_path, capsys):
 
 def test_predicted_masks_are_read_as_the_same_classes(tmp_path):
     for words in ((), *CLASSES.values()):
-        recipe = Recipe(*parse_classes(words), None)
+        recipe = Recipe.of(words, None)
         numbers = MASK if words else (MASK > 0).astype(np.uint8)
         Image.fromarray(recipe.mask(numbers)).save(tmp_path / "a.png")
         assert recipe.read_mask(tmp_path / "a.png", Reading())[0].tolist() == numbers.tolist()
@@ -161,7 +161,7 @@ def test_predicted_masks_are_read_as_the_same_classes(tmp_path):
 def test_masks_of_another_kind_are_named(tmp_path, image, words, said):
     image().save(tmp_path / "a.tif")
     with pytest.raises(ImageError, match=f"a.tif: .*{said}"):
-        Recipe(*parse_classes(words), None).read_mask(tmp_path / "a.tif", Reading())
+        Recipe.of(words, None).read_mask(tmp_path / "a.tif", Reading())
 
 
 def test_bad_files_of_a_set_are_skipped_with_a_line_each(tmp_path, capsys):

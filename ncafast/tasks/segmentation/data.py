@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ncafast.tasks.cascades import Array, with_statistics
+from ncafast.tasks.image_pairs import Pair, divide
 from ncafast.tasks.images import ImageError, Reading
 from ncafast.tasks.segmentation.options import TrainConfig
-from ncafast.tasks.segmentation.pairs import Pair, find_pairs
-from ncafast.tasks.segmentation.recipe import Array, Recipe, parse_classes, statistics
+from ncafast.tasks.segmentation.pairs import find_pairs
+from ncafast.tasks.segmentation.recipe import Recipe
 from ncafast.tasks.skipping import each_usable
-from ncafast.train.split_files import split
 from ncafast.utils.progress import note, say
 from ncafast.utils.texts import listed
 
@@ -51,8 +52,7 @@ def load_sides(config: TrainConfig) -> Sides:
     Raises:
         ValueError: nothing is left to train on, or a class occurs nowhere in it.
     """
-    names, values = parse_classes(config.classes)
-    recipe, reading = Recipe(names, values, config.size, value_range=config.value_range), Reading.of(config)
+    recipe, reading = Recipe.of(config.classes, config.size, config.value_range), Reading.of(config)
     found = find_pairs(config)
     for line in found.skipped:
         say(f"skipped: {line}")
@@ -62,45 +62,28 @@ def load_sides(config: TrainConfig) -> Sides:
 
     def read(pair: Pair) -> Sample:
         sample = read_pair(pair, recipe, reading)
-        pixels, labels = recipe.shrunk(sample.pixels, sample.labels)
-        assert labels is not None
-        return replace(sample, pixels=pixels, labels=labels)
+        return replace(sample, pixels=recipe.shrunk(sample.pixels), labels=recipe.shrunk_target(sample.labels))
 
     samples, bad = each_usable(usable, read, ImageError, "reading images", config.progress)
     reading.notes.say()
-    train, held_out = _divide(config, samples, {pair.name for pair in usable if pair.part == "val"})
+    by_name = {sample.name: sample for sample in samples}
+    names_of = divide(config, list(by_name), {pair.name for pair in usable if pair.part == "val"})
+    train, held_out = (tuple(by_name[name] for name in side) for side in names_of)
     _say_doubts(samples)
     _require_classes(train, recipe)
-    mean, std = statistics([sample.pixels for sample in train])
+    recipe = with_statistics(recipe, [sample.pixels for sample in train])
     skipped = (*found.skipped, *(reason for _, reason in bad))
-    return Sides(train, held_out, replace(recipe, mean=mean, std=std), skipped)
+    return Sides(train, held_out, recipe, skipped)
 
 
 def read_pair(pair: Pair, recipe: Recipe, reading: Reading) -> Sample:
     """An image and its mask at their own size. Raises ImageError for what cannot be used."""
     pixels = recipe.read_image(pair.image, reading)
-    labels, others = recipe.read_mask(pair.mask, reading)
+    labels, others = recipe.read_mask(pair.target, reading)
     if labels.shape != pixels.shape[:2]:
         have, want = (f"{array.shape[1]} x {array.shape[0]}" for array in (labels, pixels))
-        raise ImageError(f"{pair.mask}: has {have} pixels, and its image {want}; give a mask of the image's size")
+        raise ImageError(f"{pair.target}: has {have} pixels, and its image {want}; give a mask of the image's size")
     return Sample(pair.name, pixels, labels, tuple(others))
-
-
-def _divide(
-    config: TrainConfig, samples: Sequence[Sample], val: set[str]
-) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
-    """Training and held-out images; those that are called val are held out, where no list says otherwise."""
-    by_name = {sample.name: sample for sample in samples}
-    lists = config.train_list, config.val_list
-    if val and lists == (None, None):
-        held_out = sorted(val & by_name.keys())
-        names: tuple[Sequence[str], Sequence[str]] = sorted(by_name.keys() - val), held_out
-        if not names[0]:
-            raise ValueError(f"{config.data}: calls all of its images val or test; give some to train on")
-    else:
-        names = split(sorted(by_name), "images", config.val_fraction, config.seed, *lists)
-    train, held = (tuple(by_name[name] for name in side) for side in names)
-    return train, held
 
 
 def _require_classes(train: Sequence[Sample], recipe: Recipe) -> None:

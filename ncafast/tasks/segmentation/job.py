@@ -11,8 +11,8 @@ from torch import Tensor
 from ncafast.losses import BinaryFocalLoss, DiceBCELoss, DiceLoss
 from ncafast.losses.masks import dice
 from ncafast.models import CascadeNCA
-from ncafast.nca import NCA
 from ncafast.tasks.base import Task, TaskJob, initialised
+from ncafast.tasks.cascades import new_cascade
 from ncafast.tasks.colours import tinted
 from ncafast.tasks.mask_scores import mean
 from ncafast.tasks.planes import Planes, augment, collate, decide
@@ -36,7 +36,7 @@ class Segmentation(TaskJob):
         sides = load_sides(config)
         self.train, self.held_out, self.skipped = sides.train, sides.held_out, sides.skipped
         self.recipe, self.samples = sides.recipe, len(sides.train)
-        self.model = initialised(lambda: _new_model(config, len(self.recipe.names)), config.seed)
+        self.model = initialised(lambda: new_cascade(config), config.seed)
         self.segmenter = Segmenter(self.model, self.recipe)
 
     def checksums(self) -> dict[str, dict[str, int]]:
@@ -67,7 +67,7 @@ class Segmentation(TaskJob):
     def losses(self, batch: tuple[Tensor, Tensor, Tensor], at: StepContext) -> dict[str, Tensor]:
         planes = Planes(*batch)
         steps = self.model.jittered(at.generator("steps"), self.config.step_jitter)
-        logits = self.segmenter.logits(self.model(planes.image, steps, **at.options))
+        logits = self.segmenter.outputs.of(self.model(planes.image, steps, **at.options))
         return segmentation_losses(self.config.loss, logits, planes)
 
     def validate(self, report: Report) -> dict[str, Any]:
@@ -108,13 +108,3 @@ def segmentation_losses(kind: str, logits: Tensor, planes: Planes) -> dict[str, 
         return {"bce": BinaryFocalLoss(gamma=0.0)(*given)}
     found = {"dice_loss": DiceLoss()(*given)} if kind.startswith("dice") else {}
     return found if kind == "dice" else found | {"focal_loss": BinaryFocalLoss()(*given)}
-
-
-def _new_model(config: TrainConfig, classes: int) -> CascadeNCA:
-    """Two learned filters per channel; at the edges the border is repeated."""
-    cell: dict[str, Any] = {"filters": "learned", "padding": "replicate", "immutable": 3}
-    cell |= {"fire_rate": config.fire_rate, "hidden": config.hidden}
-    count = 1 if config.shared else len(config.scales)
-    automata = [NCA(config.state_channels, **cell) for _ in range(count)]
-    wrapped = automata[0] if config.shared else automata
-    return CascadeNCA(wrapped, config.scales, config.steps, config.shared, enlarge=config.enlarge)

@@ -7,46 +7,39 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
-from PIL import Image
-from torch import Tensor
 
-from ncafast.tasks import colours, images
-from ncafast.tasks.colours import RGB
+from ncafast.tasks.cascades import Array, ImageRecipe
 from ncafast.tasks.image_labels import Kind, read_label_map
-from ncafast.tasks.images import Reading, on_white
+from ncafast.tasks.images import Reading
 from ncafast.tasks.options import ValueRange
-from ncafast.utils.json_files import Jsonable
 
-Array = np.ndarray[Any, Any]
 MOST_CLASSES = 255  # class numbers are bytes, and 0 is background
 _COLOUR = re.compile(r"#[0-9a-f]{6}")
 _NUMBER = re.compile(r"[0-9]{1,5}")
 
 
-@dataclass(frozen=True, slots=True)
-class Recipe(Jsonable):
-    """Classes in the logits' order, the most that an image's longer side may have, and how its colours are scaled."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe(ImageRecipe):
+    """Classes in the logits' order, and what images must look like."""
 
     names: tuple[str, ...]
     values: tuple[str, ...]
     """Number or colour of each class in masks; empty where all that is not black is one class."""
-    size: int | None
-    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    std: tuple[float, float, float] = (0.25, 0.25, 0.25)
-    value_range: ValueRange = "format"
 
     def __post_init__(self) -> None:
-        colours.check_statistics(self.mean, self.std)
-        if self.size is not None and self.size < 1:
-            raise ValueError(f"size={self.size} cannot be of images")
+        self.check()
         if not self.names or (self.values and len(self.values) != len(self.names)):
             raise ValueError(f"names={self.names} and values={self.values} do not belong together")
         for value in self.values:
             check_value(value)
+
+    @classmethod
+    def of(cls, classes: Sequence[str], size: int | None, value_range: ValueRange = "format") -> Recipe:
+        """With the colours' statistics left open. `classes` as --classes."""
+        names, values = parse_classes(classes)
+        return cls(names=names, values=values, size=size, value_range=value_range)
 
     @property
     def kind(self) -> Kind:
@@ -54,10 +47,6 @@ class Recipe(Jsonable):
         if not self.values:
             return "binary"
         return "colours" if self.values[0].startswith("#") else "numbers"
-
-    def read_image(self, path: Path, reading: Reading) -> Array:
-        """[H, W, 3] uint8, with white behind what is transparent. Raises ImageError for a file that cannot be used."""
-        return np.array(on_white(images.read_image(path, reading)).convert("RGB"))
 
     def read_mask(self, path: Path, reading: Reading) -> tuple[Array, list[str]]:
         """Class numbers [H, W] uint8, and the first values that belong to no class. Raises ImageError."""
@@ -82,33 +71,6 @@ class Recipe(Jsonable):
             rgb = np.stack((table >> 16, table >> 8 & 255, table & 255), -1).astype(np.uint8)
             return rgb[numbers]  # type: ignore[no-any-return]
         return table.astype(np.uint8 if table.max() < 256 else np.uint16)[numbers]  # type: ignore[no-any-return]
-
-    def seen_size(self, height: int, width: int) -> tuple[int, int]:
-        """Rows and columns of an image as the model sees it."""
-        longer = max(height, width)
-        if self.size is None or longer <= self.size:
-            return height, width
-        rows, columns = (max(1, round(side * self.size / longer)) for side in (height, width))
-        return rows, columns
-
-    def shrunk(self, image: Array, mask: Array | None = None) -> tuple[Array, Array | None]:
-        """An image [H, W, 3] uint8 and its class numbers [H, W], as the model sees them."""
-        rows, columns = self.seen_size(*image.shape[:2])
-        if (rows, columns) == image.shape[:2]:
-            return image, mask
-        small = Image.fromarray(image).resize((columns, rows), Image.Resampling.BILINEAR, reducing_gap=3.0)
-        if mask is not None:
-            mask = np.array(Image.fromarray(mask).resize((columns, rows), Image.Resampling.NEAREST))
-        return np.array(small), mask
-
-    def scaled(self, pixels: Array) -> Tensor:
-        """[h, w, 3] uint8 -> [3, h, w] float32 with mean 0 and spread 1 over the training set."""
-        return colours.scaled(torch.from_numpy(pixels), self.mean, self.std)
-
-
-def statistics(pixels: Sequence[Array]) -> tuple[RGB, RGB]:
-    """Mean and spread of the colours of images [h, w, 3]."""
-    return colours.statistics(torch.cat([torch.from_numpy(image).flatten(0, 1) for image in pixels]))
 
 
 def parse_classes(words: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -7,13 +7,14 @@ from typing import Any
 
 from ncafast.losses.masks import dice, iou
 from ncafast.tasks.base import Trained
+from ncafast.tasks.image_pairs import Pair, Pairs
 from ncafast.tasks.images import ImageError, Reading
 from ncafast.tasks.mask_scores import MaskScores, means, ranked
 from ncafast.tasks.segmentation import pictures
 from ncafast.tasks.segmentation.data import read_pair
 from ncafast.tasks.segmentation.inference import Segmenter, find_labels
 from ncafast.tasks.segmentation.options import EvaluateConfig
-from ncafast.tasks.segmentation.pairs import Pair, Pairs, find_pairs
+from ncafast.tasks.segmentation.pairs import find_pairs
 from ncafast.tasks.skipping import each_usable
 from ncafast.tasks.subsets import choose
 from ncafast.utils.progress import say

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from ncafast.models import CascadeNCA
 from ncafast.tasks.base import Task, Trained
+from ncafast.tasks.cascade_options import LIMITS, check_cascade
 from ncafast.tasks.images import Reading
 from ncafast.tasks.segmentation import pictures
 from ncafast.tasks.segmentation.inference import Segmenter
@@ -18,12 +19,10 @@ from ncafast.tasks.segmentation.recipe import parse_classes
 from ncafast.tasks.segmentation.scores import score
 from ncafast.train.settings import check_settings, settings_of
 from ncafast.utils.devices import resolve_device
-from ncafast.utils.option_checks import Range, refused
+from ncafast.utils.option_checks import refused
 from ncafast.utils.outputs import check_apart
 from ncafast.utils.progress import say
 from ncafast.viz.pixels import Array
-
-_MOST_SCALE = 1024  # images are padded to a multiple of it, which needs the memory of its square
 
 
 class SegmentationTask(Task[Segmenter]):
@@ -34,24 +33,13 @@ class SegmentationTask(Task[Segmenter]):
     hold = 1.5
     # What these lead to, the images, is compared itself.
     free = frozenset({"data", "images", "masks", "train_list", "val_list", "val_fraction", "value_range", "max_pixels"})
-    limits = {
-        **dict.fromkeys(("steps", "size", "crop", "every"), 1),
-        "scales": Range(1, _MOST_SCALE),
-        "state_channels": 5,
-        "step_jitter": Range(0, 1, whole=False, without_high=True),
-    }
+    limits = LIMITS
     read = staticmethod(Segmenter.read)
     evaluate, inputs, predict = staticmethod(score), staticmethod(inputs), staticmethod(predict)
 
     def check(self, options: TrainConfig) -> None:
         names, _ = parse_classes(options.classes)
-        if list(options.scales) != sorted(options.scales, reverse=True) or options.scales[-1:] != (1,):
-            raise refused("scales", options.scales, "give numbers that fall to 1, such as 4 2 1")
-        if len(options.steps) != len(options.scales):
-            raise refused("steps", options.steps, f"give {len(options.scales)} numbers, one for each of --scales")
-        least = 4 + len(names)
-        if options.state_channels < least:
-            raise refused("state_channels", options.state_channels, f"3 colours and the classes need {least} or more")
+        check_cascade(options, len(names), "the classes")
         check_settings(settings_of(options))
         for option, folder in (("--data", options.data), ("--images", options.images), ("--masks", options.masks)):
             check_apart("--output", options.output, option, folder)
@@ -85,9 +73,9 @@ class SegmentationTask(Task[Segmenter]):
         if options.every > min(model.steps):
             raise refused("every", options.every, f"a level of the model takes {min(model.steps)} steps; give no more")
         reading = Reading(segmenter.recipe.value_range, options.max_pixels)
-        pixels, _ = segmenter.recipe.shrunk(segmenter.recipe.read_image(options.input, reading))
+        pixels = segmenter.recipe.shrunk(segmenter.recipe.read_image(options.input, reading))
         reading.notes.say()
-        levels = segmenter.states(pixels, seed=options.seed, every=options.every)
+        levels = segmenter.outputs.steps(pixels, seed=options.seed, every=options.every)
         label = 0 if options.label is None else names.index(options.label)
         return list(pictures.film(pixels, levels, label, scales=model.scales, every=options.every))
 

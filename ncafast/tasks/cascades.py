@@ -1,0 +1,136 @@
+"""Cascades on colour images: what their input looks like, the channels that are read, and how they are trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ncafast.models import CascadeNCA
+from ncafast.nca import NCA
+from ncafast.tasks import colours, images
+from ncafast.tasks.cascade_options import CascadeConfig
+from ncafast.tasks.images import Reading, on_white
+from ncafast.tasks.options import ValueRange
+from ncafast.tasks.planes import padded, padded_size
+from ncafast.utils.json_files import Jsonable
+from ncafast.utils.seeds import mix
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageRecipe(Jsonable):
+    """The most that an image's longer side may have, and how its colours are scaled."""
+
+    size: int | None = None
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.25, 0.25, 0.25)
+    value_range: ValueRange = "format"
+
+    def check(self) -> None:
+        """Raise ValueError for what cannot be of images."""
+        colours.check_statistics(self.mean, self.std)
+        if self.size is not None and self.size < 1:
+            raise ValueError(f"size={self.size} cannot be of images")
+
+    def read_image(self, path: Path, reading: Reading) -> Array:
+        """[H, W, 3] uint8, with white behind what is transparent. Raises ImageError for a file that cannot be used."""
+        return np.array(on_white(images.read_image(path, reading)).convert("RGB"))
+
+    def seen_size(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns of an image as the model sees it."""
+        longer = max(height, width)
+        if self.size is None or longer <= self.size:
+            return height, width
+        rows, columns = (max(1, round(side * self.size / longer)) for side in (height, width))
+        return rows, columns
+
+    def shrunk(self, image: Array) -> Array:
+        """An image [H, W, 3] uint8 as the model sees it."""
+        rows, columns = self.seen_size(*image.shape[:2])
+        if (rows, columns) == image.shape[:2]:
+            return image
+        small = Image.fromarray(image).resize((columns, rows), Image.Resampling.BILINEAR, reducing_gap=3.0)
+        return np.array(small)
+
+    def shrunk_target(self, target: Array) -> Array:
+        """What goes with the pixels of an image, [H, W] of any dtype, as the model sees it: of the nearest pixel."""
+        if self.seen_size(*target.shape) == target.shape:
+            return target
+        rows, columns = (
+            ((2 * np.arange(small) + 1) * side // (2 * small))
+            for small, side in zip(self.seen_size(*target.shape), target.shape, strict=True)
+        )
+        return target[rows][:, columns]
+
+    def scaled(self, pixels: Array) -> Tensor:
+        """[h, w, 3] uint8 -> [3, h, w] float32 with mean 0 and spread 1 over the training set."""
+        return colours.scaled(torch.from_numpy(pixels), self.mean, self.std)
+
+
+R = TypeVar("R", bound=ImageRecipe)
+
+
+def with_statistics(recipe: R, pixels: Sequence[Array]) -> R:
+    """The recipe with mean and spread of the colours of these images [h, w, 3] uint8."""
+    mean, std = colours.statistics(torch.cat([torch.from_numpy(image).flatten(0, 1) for image in pixels]))
+    return replace(recipe, mean=mean, std=std)
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """A cascade, whose last channels are what it has learned of a colour image in the first three."""
+
+    model: CascadeNCA
+    recipe: ImageRecipe
+    count: int
+    """Of the channels that are read."""
+
+    def check(self) -> None:
+        """Raise ValueError if the cascade cannot be one of so many outputs."""
+        rule = self.model.rules[0]
+        if self.model.image_channels != 3 or rule.ndim != 2 or rule.channels < 3 + self.count:
+            raise ValueError(f"a cascade of {rule.channels} channels is not one of {self.count} outputs")
+
+    def of(self, state: Tensor) -> Tensor:
+        """[..., C, H, W] -> [..., count, H, W]."""
+        return state.narrow(-3, state.shape[-3] - self.count, self.count)
+
+    @torch.no_grad()
+    def run(self, pixels: Array, *, seed: int, run: int = 0) -> Tensor:
+        """[count, h, w] float32 on the CPU, of pixels [h, w, 3] uint8 and one draw of firing cells.
+
+        Raises:
+            MemoryError: the image needs more than is free.
+        """
+        found = self.of(self.model(self._input(pixels), seed=mix("predict", seed, run)))[0]
+        return found[:, : pixels.shape[0], : pixels.shape[1]].float().cpu()
+
+    @torch.no_grad()
+    def steps(self, pixels: Array, *, seed: int = 0, every: int = 1) -> list[Tensor]:
+        """The outputs [n, count, h, w] after every `every` steps of each level, as the first `run` has them."""
+        _, levels = self.model(self._input(pixels), seed=mix("predict", seed, 0), states=every)
+        return [self.of(states[:, 0]) for states in levels]
+
+    def _input(self, pixels: Array) -> Tensor:
+        """[1, 3, h', w'], padded so that every level's cells are whole, on the model's device."""
+        size = [padded_size(side, self.model.scales[0]) for side in pixels.shape[:2]]
+        device = next(self.model.parameters()).device
+        return padded(self.recipe.scaled(pixels), size)[None].to(device)
+
+
+def new_cascade(config: CascadeConfig) -> CascadeNCA:
+    """Two learned filters per channel; at the edges the border is repeated."""
+    cell: dict[str, Any] = {"filters": "learned", "padding": "replicate", "immutable": 3}
+    cell |= {"fire_rate": config.fire_rate, "hidden": config.hidden}
+    count = 1 if config.shared else len(config.scales)
+    automata = [NCA(config.state_channels, **cell) for _ in range(count)]
+    wrapped = automata[0] if config.shared else automata
+    return CascadeNCA(wrapped, config.scales, config.steps, config.shared, enlarge=config.enlarge)
