@@ -25,10 +25,10 @@ SHIM = ROOT / "tests" / "backends" / "cuda_shim" / "shim.h"
 WARNINGS = ["-Wall", "-Wextra", "-Wswitch-enum", "-Werror", "-Wno-unknown-pragmas"]
 # Emulated tensor cores are loops over small arrays, which vectors make fast; kernels ask for their FMAs by themselves.
 FAST = ["-O1", "-ftree-vectorize", "-march=native", "-ffp-contract=off", "-g1"]
-SANITIZED = {
-    "": FAST,
-    "address": ["-O1", "-g1", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
-}
+# Checks of addresses are calls: files compile in two thirds of the time that checks in place take (g++ 12, 2026-11-28).
+CALLS = ["--param", "asan-instrumentation-with-call-threshold=0"]
+SANITIZE = ["-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", *CALLS]
+SANITIZED = {"": FAST, "address": ["-O1", "-g1", *SANITIZE]}
 
 
 def compiler() -> str:
