@@ -24,7 +24,7 @@ from ncafast.viz.figures import write_png
 
 Array = np.ndarray[Any, Any]
 
-_MOST_SIDE = 1024  # pixels of a picture
+_MOST_SIDE = 512  # pixels of a picture
 
 
 def check(options: PredictConfig) -> None:
