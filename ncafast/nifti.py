@@ -111,14 +111,19 @@ def read_voxels(file: NiftiFile, channels: Sequence[int]) -> Array:
     I is innermost in memory, as in the file. Raises VolumeError if the file is truncated or corrupt, and MemoryError.
     """
     check_length(file)
-    # Until slices are made: all in float32 and float16, a mask and a copy of one channel.
-    require(math.prod(file.shape) * (6 * len(channels) + 5), "reading it")
+    require(read_bytes(file.shape, len(channels)), "reading it")
     data = np.empty((len(channels), math.prod(file.shape)), np.float32)
     scaling = file.header.get_slope_inter()
     with np.errstate(over="ignore", invalid="ignore"):
         for number, first, voxels in stored_chunks(file, channels):
             data[number, first : first + voxels.size] = apply_read_scaling(voxels, *scaling)
     return data.reshape(-1, *file.shape[::-1]).transpose(0, 3, 2, 1)
+
+
+def read_bytes(shape: Sequence[int], channels: int) -> int:
+    """The most bytes that reading so many channels takes until slices are made of them: all in float32 and float16, a
+    mask and a copy of one channel."""
+    return math.prod(shape) * (6 * channels + 5)
 
 
 def stored_chunks(file: NiftiFile, channels: Sequence[int]) -> Iterator[tuple[int, int, Array]]:

@@ -179,6 +179,19 @@ def test_scores_of_what_goes_in_tiles_are_the_same(runs, tmp_path, request, caps
         predict(PredictConfig(runs / "3", source, tmp_path / "u.nii", uncertainty=True, progress=False))
 
 
+def test_a_volume_whose_slices_fit_but_not_all_of_them_stays_on_disk(runs, tmp_path, monkeypatch, capsys):
+    image, _ = blob((20, 21, 22), seed=8)
+    source = write(tmp_path / "a.nii.gz", image)
+    config = PredictConfig(runs / "2", source, tmp_path / "whole.nii", progress=False, overlay=False)
+    predict(config)
+    monkeypatch.setattr("ncafast.tasks.mednca.inference.read_bytes", lambda *_: 10**15)
+    monkeypatch.setattr("ncafast.nifti.read_voxels", lambda *_: pytest.fail("was read"))
+    predict(dataclasses.replace(config, output=tmp_path / "parts.nii"))
+    assert "note: segmenting 20x21x22 voxels at once needs 1000000 GB" in capsys.readouterr().out
+    whole, parts = (np.asarray(nib.load(tmp_path / name).dataobj) for name in ("whole.nii", "parts.nii"))
+    assert np.array_equal(whole, parts)
+
+
 def test_a_file_that_is_cut_short_while_it_stays_on_disk(runs, tmp_path, little_memory):
     image, _ = blob((20, 21, 22), seed=8)
     source = write(tmp_path / "a.nii", image)

@@ -144,6 +144,7 @@ def test_what_cannot_be_segmented_is_said_in_one_line_and_nothing_is_lost(runs, 
     refused("--uncertainty is for NIfTI images", uncertainty=True)
     refused("--runs is for NIfTI images", runs=3)
     refused("has 1 channels, but .2. are wanted", channels=(2,))
+    refused(r"^tiles of .* need .* may be used; raise memory_limit", memory_limit="1MB")
     refused("results are zarr stores where the image is one", input=write(tmp_path / "a.nii", image))
     np.testing.assert_array_equal(zarr.open(str(tmp_path / "out.zarr"), mode="r")[...], before)
     assert not list(tmp_path.glob(".ncafast*"))

@@ -23,9 +23,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ncafast.free_memory import require
 from ncafast.models import MedNCA
 from ncafast.models.memory import fitting_batch
-from ncafast.nifti import VolumeError
+from ncafast.nifti import VolumeError, by, read_bytes
 from ncafast.tasks.mednca.model_file import Model, Spec, TrainedModel, dims_of, least_sides
 from ncafast.tasks.mednca.slices import Array, Recipe
 from ncafast.tasks.mednca.tiled import check_tiles, in_tiles, logits
@@ -89,7 +90,7 @@ def read(
 
 
 def needs_tiles(trained: TrainedModel, path: Path, scratch: Path) -> bool:
-    """Whether a file, or one slice of it, fits into memory in tiles only, which a note says. Raises VolumeError if not
+    """Whether a file, or one slice of it, fits into memory in parts only, which a note says. Raises VolumeError if not
     even a tile does."""
     recipe = trained.spec.recipe
     if not (grid := read_grid(path, recipe.geometry)):
@@ -97,8 +98,10 @@ def needs_tiles(trained: TrainedModel, path: Path, scratch: Path) -> bool:
     sides = list(grid[0])
     count = sides.pop(recipe.slice_axis)
     size = seen_size(trained.model, count, sides)
+    probabilities = 4 * len(recipe.values) * math.prod(grid[0])
     try:
         fitting_batch(trained.model, 1, size)
+        require(read_bytes(grid[0], len(recipe.channels)) + probabilities, f"segmenting {by(grid[0])} voxels at once")
     except MemoryError as whole:
         try:
             check_tiles(trained.model, size)
