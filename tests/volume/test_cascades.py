@@ -130,7 +130,10 @@ def test_states_lie_in_files_beside_out_and_are_gone_afterwards(kind, tmp_path, 
 
 def test_what_cannot_be_segmented_is_said_in_one_line(tmp_path):
     model, image = flat(), image_of(flat(), (12, 9), 1)
+    fixed = np.zeros((1, 1, 12, 9))
+    fixed.flags.writeable = False
     wrong = (
+        (model, image, {"out": fixed}, ValueError, r"^out is read-only"),
         (torch.nn.Conv2d(1, 1, 1), image, {}, TypeError, r"^model must be a MedNCA or an M3DNCA, got Conv2d$"),
         (
             model,

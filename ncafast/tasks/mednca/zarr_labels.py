@@ -30,9 +30,10 @@ class ZarrLabels:
         path: of the new store.
         image: whose labels they are.
         recipe: says which values there are.
+        name: what an image-label group is called.
     """
 
-    def __init__(self, path: Path, image: ZarrImage, recipe: Recipe) -> None:
+    def __init__(self, path: Path, image: ZarrImage, recipe: Recipe, name: str) -> None:
         import zarr
 
         self._axes, self._recipe, self._chunks = image.axes, recipe, image.grain
@@ -47,7 +48,7 @@ class ZarrLabels:
         else:
             group = zarr.create_group(str(path), zarr_format=_format(image))
             self._array = group.create_array("0", **made)
-            group.attrs.update(_metadata(image, recipe, path))
+            group.attrs.update(_metadata(image, recipe, name, path.parent))
 
     @property
     def grain(self) -> tuple[int, int, int]:
@@ -83,10 +84,15 @@ def new_store(path: Path) -> Iterator[Path]:
         yield scratch
         if path.exists():
             path.rename(old)
-        scratch.rename(path)
+        try:
+            scratch.rename(path)
+        except OSError:
+            if old.exists():
+                old.rename(path)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
     finally:
-        for folder in (scratch, old):
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def check_store(path: Path, image: Path, overwrite: bool) -> None:
@@ -98,10 +104,10 @@ def check_store(path: Path, image: Path, overwrite: bool) -> None:
     if path.is_symlink() or not path.is_dir():
         raise ValueError(f"--output: {path} is no folder; give another --output")
     try:
-        attributes = dict(open_zarr(path).array.attrs) | dict(_attributes(path))
+        open_zarr(path)
     except VolumeError:
         raise ValueError(f"--output: {path} exists and is no zarr image; give another --output") from None
-    if _MARK not in attributes and not overwrite:
+    if _MARK not in _attributes(path) and not overwrite:
         raise ValueError(
             f"--output: {path} exists and was not written by ncafast; give another --output, or --overwrite to replace "
             "it"
@@ -118,16 +124,16 @@ def _format(image: ZarrImage) -> Literal[2, 3]:
     return image.array.metadata.zarr_format  # type: ignore[no-any-return]
 
 
-def _metadata(image: ZarrImage, recipe: Recipe, path: Path) -> dict[str, Any]:
+def _metadata(image: ZarrImage, recipe: Recipe, name: str, folder: Path) -> dict[str, Any]:
     """Attributes of an image-label group."""
     assert image.multiscales is not None
     level = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": list(image.scale)}]}
     first = image.multiscales["datasets"][0].get("coordinateTransformations", ())
     level["coordinateTransformations"] += [change for change in first if change.get("type") == "translation"]  # type: ignore[operator]
     axes = image.multiscales.get("axes") or list(image.axes)
-    scales = {"name": path.stem, "axes": axes, "datasets": [level]}
+    scales = {"name": name, "axes": axes, "datasets": [level]}
     values = [{"label-value": v, "name": recipe.name_of(v)} for v in recipe.values]
-    source = os.path.relpath(image.path.resolve(), path.parent.resolve())
+    source = os.path.relpath(image.path.resolve(), folder.resolve())
     label = {"properties": values, "source": {"image": source}}
     if _format(image) == 2:
         versions = {"version": image.version}

@@ -53,7 +53,7 @@ def predict(trained: TrainedModel, options: PredictConfig) -> tuple[Path, Path |
     if dims_of(trained.model) == 3:
         check_sides(image.path, image.shape, least_sides(trained.model))
     with new_store(target) as scratch:
-        labels = ZarrLabels(scratch, image, recipe)
+        labels = ZarrLabels(scratch, image, recipe, target.stem)
         folder = existing(target.parent)
         found = segment(trained, slices, labels, seed=options.seed, folder=folder, progress=options.progress)
         if picture:
