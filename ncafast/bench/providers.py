@@ -26,7 +26,6 @@ class Runner:
 
     unchecked: str | None = None  # why parity cannot be checked
     note: str = ""  # what else has to be known of its figures
-    elsewhere = False  # whether other processes do the work, whose memory is not measured
     problem: Problem
 
     def call(self, mode: str) -> Call:
@@ -43,6 +42,13 @@ class Runner:
 
     def kept(self) -> int | None:
         """Bytes kept for backward by one training call; None where that is not visible."""
+        return None
+
+    def busiest(self) -> float | None:
+        """Seconds of a core that the busiest of several processes takes for a call; None where this one does the work.
+
+        Unlike a time, they do not grow with the load of the machine.
+        """
         return None
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import tempfile
+import time
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -47,8 +48,6 @@ class Ranks(Fused):
 class _Runner(Runner):
     """Starts the processes; each keeps its slabs of the inputs."""
 
-    elsewhere = True
-
     def __init__(self, problem: Problem, backend: str, count: int) -> None:
         self.problem, self.count = problem, count
         module = problem.fused().eval()
@@ -74,6 +73,10 @@ class _Runner(Runner):
         """See `Runner`."""
         steps, inputs = self.problem.size.steps, len(self.problem.inputs)
         return lambda number: self._ask("run", [number % inputs] * self.count, self._rule, self._params, steps)
+
+    def busiest(self) -> float | None:
+        """See `Runner`."""
+        return max(self.call(INFERENCE)(0))  # type: ignore[call-overload,no-any-return]
 
     def check(self, check: Check, training: bool) -> dict[str, Tensor]:
         """See `Runner`; it takes no masks, so every cell fires."""
@@ -118,9 +121,11 @@ class _Rank:
         """The slabs of all inputs."""
         self.slabs = [torch.from_numpy(slab) for slab in slabs]
 
-    def run(self, number: int, rule: Rule, params: Mapping[str, np.ndarray], steps: int) -> None:
-        """A rollout of one of them."""
+    def run(self, number: int, rule: Rule, params: Mapping[str, np.ndarray], steps: int) -> float:
+        """A rollout of one of them; the seconds of a core that it took."""
+        start = time.process_time()
         self._rollout(self.slabs[number], rule, params, steps)
+        return time.process_time() - start
 
     def result(self, slab: np.ndarray, rule: Rule, params: Mapping[str, np.ndarray], steps: int) -> np.ndarray:
         """The last state of a rollout of another slab."""

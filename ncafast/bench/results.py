@@ -32,8 +32,8 @@ class Row:
         shape: batch, grid and steps.
         provider: who.
         mode: forward, train, inference or memory.
-        metric: time, rate, arithmetic, traffic, share, kept, peak, error, gradient error, compile, launches, matmul,
-            copy, clock, load; or ABSENT, WRONG.
+        metric: time, rate, arithmetic, traffic, share, kept, peak, error, gradient error, compile, launches, core,
+            matmul, copy, clock, load; or ABSENT, WRONG.
         unit: of the three values.
         p20: percentile over the rounds; "" where there is one value only.
         p50: median, or the one value.

@@ -20,7 +20,7 @@ def test_two_processes_give_the_published_state():
     assert provider.name in case.providers and provider.why_not(problem, INFERENCE) is None
     runner = provider.open(problem)
     assert judged.verdict(provider, runner, False).wrong is None
-    assert runner.call(INFERENCE)(1) == [None, None]
+    assert all(seconds > 0 for seconds in runner.call(INFERENCE)(1))
     assert runner.note.startswith("2 processes of 1 thread on ")
     runner.close()
     assert not multiprocessing.active_children()
