@@ -51,6 +51,7 @@ class Calibration:
         self.score, self.error, self.cell = score, error, cell
         self._scores: list[float] = []
         self._errors: list[float] = []
+        self._failed: list[bool] = []
         self._correlations: list[float] = []
         self._areas: list[float] = []
 
@@ -61,6 +62,7 @@ class Calibration:
         map: Any = None,
         errors: Any = None,
         wrong: Any = None,
+        failed: bool | None = None,
     ) -> None:
         """Add a sample.
 
@@ -70,7 +72,9 @@ class Calibration:
             map: uncertainty of its cells, any shape.
             errors: error of its cells, the same shape; goes into the rank correlation over cells.
             wrong: which cells' decisions are wrong, the same shape; goes into the AUROC.
+            failed: whether the decision on the sample is wrong; give it for all samples or for none.
         """
+        self._failed += [] if failed is None else [bool(failed)]
         self._scores.append(float(score))
         self._errors.append(float(error))
         for found, other, measure in (
@@ -83,9 +87,11 @@ class Calibration:
     def facts(self) -> dict[str, float | int | None]:
         """The numbers: over samples, and the means over samples of those over cells; None where there is none."""
         correlation = rank_correlation(self._scores, self._errors)
+        area = auroc(self._scores, self._failed) if self._failed else math.nan
         return {
             "samples": len(self._scores),
             "rank_correlation": None if math.isnan(correlation) else correlation,
+            "auroc": None if math.isnan(area) else area,
             "rank_correlation_cells": _mean(self._correlations),
             "auroc_cells": _mean(self._areas),
         }
@@ -95,6 +101,8 @@ class Calibration:
         facts = self.facts()
         text = f"{self.score} and {self.error} of {facts['samples']} samples: rank correlation "
         text += _shown(facts["rank_correlation"])
+        if facts["auroc"] is not None:
+            text += f"; AUROC of wrong samples {_shown(facts['auroc'])}"
         if facts["rank_correlation_cells"] is not None:
             text += f"; map and error of {self.cell}s: rank correlation {_shown(facts['rank_correlation_cells'])}"
         if facts["auroc_cells"] is not None:

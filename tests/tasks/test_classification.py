@@ -32,6 +32,7 @@ from ncafast.tasks.classification import (
     predict,
     train,
 )
+from ncafast.tasks.classification.calibrating import calibration, deviations
 from ncafast.tasks.classification.inference import Classifier, Spec, panel, seeded, step_statistics
 from ncafast.tasks.classification.metrics import classification_loss, measure
 from ncafast.tasks.classification.task import TASK
@@ -39,6 +40,8 @@ from ncafast.tasks.repeats import crossvalidate
 from ncafast.tasks.repeats.config import fold_options
 from ncafast.train import Result, TrainingStopped
 from ncafast.train.run_folder import RunFolder
+from ncafast.utils.progress import Bar
+from ncafast.utils.seeds import mix
 from ncafast.viz import charts
 
 CPU = torch.device("cpu")
@@ -129,6 +132,21 @@ def test_the_held_out_accuracy_of_training_is_that_of_evaluation(trained, tmp_pa
         assert max(CLASSES, key=lambda name: float(row[name])) == row["class"]
     assert evaluate(dataclasses.replace(config, subset="all")).count == 90
     assert evaluate(dataclasses.replace(config, subset="train")).count == 72
+
+
+def test_uncertainty_is_the_deviation_over_runs_beside_the_error(trained, tmp_path):
+    options = {"output": tmp_path, "views": 1, "progress": False, "uncertainty": True}
+    scores = evaluate(EvaluateConfig(trained.folder, trained.folder.parent / "cells", **options))
+    facts = json.loads((tmp_path / "uncertainty.json").read_text())
+    assert facts["samples"] == 18 and "rank correlation" in scores.table() and scores.calibration is not None
+    classifier, images = load_model(trained.best, CPU).classifier, torch.rand(3, 3, 16, 16)
+    runs = [classifier.logits(images, mix("uncertainty", 5, run)).softmax(1) for run in range(10)]
+    expected = torch.stack(runs).double().std(0, correction=0).mean(1)
+    found = deviations(classifier, images, 5, Bar(3, False, ""))
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-6)
+    probabilities = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
+    line = calibration(torch.tensor([0.1, 0.3, 0.2]), probabilities, torch.tensor([0, 0, 0])).line()
+    assert line.endswith("of 3 samples: rank correlation 1.000; AUROC of wrong samples 1.000")
 
 
 def test_an_images_class_does_not_depend_on_its_company(trained, tmp_path):

@@ -43,3 +43,11 @@ def test_a_calibration_has_numbers_over_samples_and_means_over_cells():
         "map and error of voxels: rank correlation 0.000; AUROC of wrong voxels 0.500"
     )
     assert Calibration().line().endswith("rank correlation undefined")
+
+
+def test_decisions_on_samples_have_an_area_of_their_own():
+    calibration = Calibration()
+    for score, failed in ((0.1, False), (0.2, True), (0.3, False), (0.4, True)):
+        calibration.add(score, score, failed=failed)
+    assert calibration.facts()["auroc"] == 0.75
+    assert calibration.line().endswith("rank correlation 1.000; AUROC of wrong samples 0.750")

@@ -24,7 +24,7 @@ from ncafast.utils.progress import Bar
 from ncafast.utils.seeds import mix
 
 PANEL = 256  # training images, as many of each class, whose statistics are kept
-_GROUP = 64  # images whose states are in memory at a time
+GROUP = 64  # images whose states are in memory at a time
 
 
 def seeded(images: Tensor, channels: int) -> Tensor:
@@ -79,7 +79,7 @@ class Classifier:
     def probabilities(self, images: Tensor, *, seed: int = 0, count: int = 1, bar: Bar | None = None) -> Tensor:
         """[N, K] on the CPU, softmax of the logits, the mean over `count` views, each with firing cells of its own."""
         parts = [torch.zeros(0, self.model.num_classes)]
-        for group in images.split(_GROUP):
+        for group in images.split(GROUP):
             turned = views(group.to(self.model.fc2.weight.device), count)
             each = [self.logits(view, mix("predict", seed, k)).softmax(1) for k, view in enumerate(turned)]
             parts.append(torch.stack(each).mean(0).cpu())

@@ -139,6 +139,10 @@ class EvaluateConfig(Runtime, ImageLimit, _Views, Progress):
     output: Path = Path("<model>/evaluation")
     """Folder for scores.csv, predictions.csv and confusion.png."""
 
+    uncertainty: bool = False
+    """Also say whether the model is unsure where it is wrong: classify 10 times with different firing cells, and
+    compare the deviation of the probabilities with the error by ranks. Printed, and written to uncertainty.json."""
+
 
 @dataclass
 class AnimateConfig(Runtime, ImageLimit, Progress):

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from ncafast.tasks.base import Trained
+from ncafast.tasks.classification.calibrating import calibration, deviations
 from ncafast.tasks.classification.data import read_items
 from ncafast.tasks.classification.inference import Spec
 from ncafast.tasks.classification.items import Item, Source
@@ -20,6 +21,7 @@ from ncafast.tasks.classification.sources import open_source
 from ncafast.tasks.images import Reading
 from ncafast.tasks.report import Report
 from ncafast.train.run_folder import read_split
+from ncafast.uncertainty import Calibration
 from ncafast.utils.option_checks import Range
 from ncafast.utils.progress import Bar, say
 from ncafast.utils.tables import aligned
@@ -42,6 +44,8 @@ class Scores(Report):
     predictions: str = field(repr=False)
     """predictions.csv."""
     classes: tuple[str, ...] = field(repr=False)
+    calibration: Calibration | None = field(default=None, repr=False)
+    """Of --uncertainty."""
 
     def table(self) -> str:
         """The rows as text in columns, and the metrics below."""
@@ -53,7 +57,9 @@ class Scores(Report):
         rule = "-" * len(text[0])
         metrics = self.metrics
         summary = f"{self.count} images: accuracy {metrics.accuracy:.4f}, F1 {metrics.f1_weighted:.4f} weighted, "
-        return "\n".join([text[0], rule, *text[1:], rule, summary + f"{metrics.f1_macro:.4f} mean over classes"])
+        summary += f"{metrics.f1_macro:.4f} mean over classes"
+        calibration = [self.calibration.line()] if self.calibration else []
+        return "\n".join([text[0], rule, *text[1:], rule, summary, *calibration])
 
     def contents(self) -> dict[str, Any]:
         """Scores by class, the class of every image, and the confusion matrix."""
@@ -63,6 +69,7 @@ class Scores(Report):
         return {
             "scores.csv": [*(row | {"class": printable(row["class"])} for row in self.rows), total],
             "predictions.csv": self.predictions,
+            **({"uncertainty.json": self.calibration.facts()} if self.calibration else {}),
             "confusion.png": charts.confusion(metrics.confusion, self.classes, title),
         }
 
@@ -95,11 +102,16 @@ def score(trained: Trained[Spec], options: EvaluateConfig) -> Scores:
     scaled = recipe.scaled(images.pixels)
     with Bar(len(images), options.progress, "classifying") as bar:
         probabilities = trained.spec.classifier.probabilities(scaled, seed=options.seed, count=options.views, bar=bar)
+    uncertain = None
+    if options.uncertainty:
+        with Bar(len(images), options.progress, "repeating") as bar:
+            spread = deviations(trained.spec.classifier, scaled, options.seed, bar)
+        uncertain = calibration(spread, probabilities, images.labels)
     metrics = measure(probabilities.argmax(1), images.labels, len(recipe.classes))
     rows = _rows(metrics.confusion, recipe.classes)
     labels = [recipe.classes[k] for k in images.labels.tolist()]
     predictions = predictions_csv(images.names, probabilities, recipe.classes, labels)
-    return Scores(metrics, tuple(rows), len(images), skipped, predictions, recipe.classes)
+    return Scores(metrics, tuple(rows), len(images), skipped, predictions, recipe.classes, uncertain)
 
 
 def predictions_csv(

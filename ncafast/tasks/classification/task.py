@@ -29,7 +29,7 @@ class ClassificationTask(Task[Spec]):
     """See `ncafast train classification --help`."""
 
     name, unit, models = "classification", "images", (MaxNCA,)
-    evaluation_files = ("scores.csv", "predictions.csv", "confusion.png")
+    evaluation_files = ("scores.csv", "predictions.csv", "uncertainty.json", "confusion.png")
     hold = 2.0
     # What these lead to, the images, is compared itself.
     free = frozenset(
