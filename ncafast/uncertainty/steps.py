@@ -27,8 +27,9 @@ def last_steps(
     """The standard deviation over the last steps of one run: where the automaton has not come to rest.
 
     Args:
-        model: a module that takes `states="all"` and returns the states [T, B, ...] last, or one that takes
-            `last_steps=` and returns what it reads of them (`MedNCA`, `M3DNCA`). It is in evaluation mode meanwhile.
+        model: a module that takes `states="all"` and returns the states [T, B, ...] last, for several
+            levels in a list, of which the finest counts; or one that takes `last_steps=` and returns what it reads of
+            them (`MedNCA`, `M3DNCA`). It is in evaluation mode meanwhile.
         x: its input.
         n: steps at the end, at least 2.
         read: makes of states, or of what the model reads of them, what is compared, such as
@@ -131,6 +132,7 @@ def _course(model: Callable[..., Any], x: Tensor, n: int | None, read: Read | No
 
 def _states(output: Any) -> Tensor:
     states = output[-1] if isinstance(output, tuple) else None
+    states = states[-1] if isinstance(states, list) else states  # of a cascade those of the finest level
     if not isinstance(states, Tensor):
         raise TypeError(
             "the module does not return (..., states) when it is called with states='all'; "

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import ncafast
-from ncafast.models import MedNCA
+from ncafast.models import CascadeNCA, MedNCA
 from ncafast.uncertainty import flicker, last_steps, stop_time
 
 
@@ -43,6 +43,15 @@ def test_a_cascade_shows_its_finest_level():
     assert torch.equal(flicker(model, image, 5, seed=3).map, (decisions[1:] != decisions[:-1]).float().mean(0))
     stopped = stop_time(model, image, seed=3)
     assert torch.equal(stopped.output, decisions[-1]) and 0 < stopped.score.max() <= 5
+
+
+def test_of_a_list_of_levels_the_finest_counts():
+    torch.manual_seed(1)
+    nca, image = ncafast.NCA(4, 8, immutable=1, zero_init=False), torch.rand(2, 1, 8, 8)
+    model = CascadeNCA(nca, scales=[2, 1], steps=[3, 5])
+    _, (_, states) = model(image, seed=3, states="all")
+    found = last_steps(model, image, 4, seed=3, read=torch.sigmoid)
+    torch.testing.assert_close(found.map, states[-4:].sigmoid().std(0, correction=0), rtol=1e-4, atol=1e-6)
 
 
 def test_flicker_is_the_share_of_steps_that_change_a_decision():
