@@ -47,7 +47,7 @@ class Moments:
         return (self._squares / self.count - self.mean.square()).clamp(min=0)
 
 
-def quality(deviation: Tensor, mean: Tensor, name: str = "NQM") -> Tensor:
+def quality(deviation: Tensor, mean: Tensor) -> Tensor:
     """NQM: the sum of the standard deviation divided by the sum of the mean, per sample; 0 where nothing was found.
 
     Kalkhof and Mukhopadhyay, "M3D-NCA: Robust 3D Segmentation with Built-in Quality Control" (MICCAI 2023), of
@@ -56,17 +56,16 @@ def quality(deviation: Tensor, mean: Tensor, name: str = "NQM") -> Tensor:
     Args:
         deviation: over the runs, [B, ...].
         mean: over the runs, the same shape.
-        name: of the score, for messages.
 
     Raises:
-        ValueError: outputs with a sum below 0.
+        ValueError: outputs below 0, which are no probabilities.
     """
-    spread, total = (each.flatten(1).sum(1, dtype=torch.float64) for each in (deviation, mean))
-    if (total < 0).any():
+    if (mean < 0).any():
         raise ValueError(
-            f"{name} divides by the sum of the outputs, which is below 0 here; "
-            "give read=torch.sigmoid where they are logits, or reduce='mean'"
+            "NQM is of probabilities, and some outputs are below 0; give read=torch.sigmoid where they are logits, or "
+            "reduce='mean'"
         )
+    spread, total = (each.flatten(1).sum(1, dtype=torch.float64) for each in (deviation, mean))
     return torch.where(total > 0, spread / total, 0.0)
 
 
@@ -75,7 +74,7 @@ def spread(moments: Moments, reduce: Reduce, dtype: torch.dtype) -> Uncertainty:
 
     Args:
         moments: of the outputs.
-        reduce: "nqm", see `quality`; "mean" or "max" of the map.
+        reduce: "mean" or "max" of the map; "nqm", see `quality`.
         dtype: of the result.
     """
     deviation, mean = moments.variance.sqrt(), moments.mean
@@ -84,7 +83,7 @@ def spread(moments: Moments, reduce: Reduce, dtype: torch.dtype) -> Uncertainty:
     elif reduce in ("mean", "max"):
         score = deviation.flatten(1).mean(1) if reduce == "mean" else deviation.flatten(1).amax(1)
     else:
-        raise ValueError(f"reduce={reduce!r} is not allowed: choose one of nqm, mean, max")
+        raise ValueError(f"reduce={reduce!r} is not allowed: choose one of mean, max, nqm")
     return Uncertainty(*(each.to(dtype) for each in (deviation, score, mean)))
 
 

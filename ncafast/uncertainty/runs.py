@@ -20,7 +20,7 @@ def nqm(
     runs: int = 10,
     *,
     read: Read | None = None,
-    reduce: Reduce = "nqm",
+    reduce: Reduce = "mean",
     at_once: int | None = None,
     **options: Any,
 ) -> Uncertainty:
@@ -35,8 +35,8 @@ def nqm(
         runs: at least 2.
         read: makes of the module's output what is compared, [B, ...], such as `torch.sigmoid`; None takes the output,
             of several the first.
-        reduce: how the map becomes a score: "nqm", the sum of the deviation divided by the sum of the mean, which the
-            outputs have to be probabilities for; or "mean" or "max" of the map.
+        reduce: how the map becomes a score: its "mean" or "max"; or "nqm", the sum of the deviation divided by the sum
+            of the mean, for which the outputs have to be probabilities.
         at_once: runs in one batch; None means all. Fewer need less memory.
         **options: of the model's call, such as steps and seed. With `seed` the result does not depend on `at_once`, but
             where a norm takes statistics of the batch; the model then has to take `first_sample` too.
@@ -58,7 +58,7 @@ def mc_dropout(
     runs: int = 10,
     *,
     read: Read | None = None,
-    reduce: Reduce = "nqm",
+    reduce: Reduce = "mean",
     at_once: int | None = None,
     **options: Any,
 ) -> Uncertainty:

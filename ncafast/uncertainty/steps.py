@@ -21,7 +21,7 @@ def last_steps(
     n: int = 10,
     *,
     read: Read | None = None,
-    reduce: Reduce = "nqm",
+    reduce: Reduce = "mean",
     **options: Any,
 ) -> Uncertainty:
     """The standard deviation over the last steps of one run: where the automaton has not come to rest.

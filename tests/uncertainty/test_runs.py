@@ -32,7 +32,7 @@ def by_definition(outputs):
 @pytest.mark.parametrize("at_once", [None, 2])
 def test_nqm_is_the_papers_formula_over_runs_of_their_own_masks(at_once):
     nca, x = random(ncafast.NCA(4, 8, immutable=1)), torch.randn(2, 4, 5, 6)
-    found = nqm(nca, x, 5, steps=4, seed=7, read=read, at_once=at_once)
+    found = nqm(nca, x, 5, steps=4, seed=7, read=read, reduce="nqm", at_once=at_once)
     runs = torch.stack([read(nca(x, 4, seed=7, first_sample=2 * run)) for run in range(5)])
     for ours, theirs in zip(found, by_definition(runs), strict=True):
         assert theirs.max() > 1e-3
@@ -41,11 +41,12 @@ def test_nqm_is_the_papers_formula_over_runs_of_their_own_masks(at_once):
 
 def test_other_scores_are_of_the_map():
     nca, x = random(ncafast.NCA(4, 8)), torch.randn(2, 4, 5, 6)
-    deviation = nqm(nca, x, 3, steps=4, seed=7, reduce="mean").map.flatten(1)
-    assert torch.allclose(nqm(nca, x, 3, steps=4, seed=7, reduce="mean").score, deviation.mean(1))
+    found = nqm(nca, x, 3, steps=4, seed=7)
+    deviation = found.map.flatten(1)
+    assert torch.allclose(found.score, deviation.mean(1))
     assert torch.equal(nqm(nca, x, 3, steps=4, seed=7, reduce="max").score, deviation.amax(1))
     with pytest.raises(ValueError, match="give read=torch.sigmoid where they are logits"):
-        nqm(lambda x: -x.abs() - torch.rand(len(x), 1, 1, 1), x)
+        nqm(lambda x: x + torch.rand(len(x), 1, 1, 1), x, reduce="nqm")
     with pytest.raises(ValueError, match="reduce='sum' is not allowed"):
         nqm(nca, x, reduce="sum", steps=1)
     with pytest.raises(ValueError, match="runs=1 is not allowed"):
@@ -60,7 +61,7 @@ def test_any_module_is_measured_in_evaluation_mode_and_put_back():
 
     model = torch.nn.Sequential(torch.nn.Linear(3, 3).eval(), Noisy(3, 2)).train()
     model[0].eval()
-    found = nqm(model, torch.randn(4, 3), 200, reduce="mean")
+    found = nqm(model, torch.randn(4, 3), 200)
     assert found.map.shape == (4, 2) and found.score.shape == (4,)
     torch.testing.assert_close(found.score, torch.full((4,), 12**-0.5), rtol=0.15, atol=0)
     assert model.training and model[1].training and not model[0].training
@@ -78,10 +79,10 @@ def test_cascades_are_modules_too(model):
 def test_dropout_is_switched_on_and_norms_are_not():
     nca = random(ncafast.NCA(4, 8, hidden_dropout=0.5, norm="running", fire_rate=1.0)).eval()
     x, before = torch.randn(2, 4, 5, 6), nca.norm.running_mean.clone()
-    assert not nqm(nca, x, 3, steps=2, seed=1, reduce="mean").score.any()
-    assert (mc_dropout(nca, x, 3, steps=2, seed=1, reduce="mean").score > 0).all()
+    assert not nqm(nca, x, 3, steps=2, seed=1).score.any()
+    assert (mc_dropout(nca, x, 3, steps=2, seed=1).score > 0).all()
     assert torch.equal(nca.norm.running_mean, before) and not nca.training
     plain = torch.nn.Sequential(torch.nn.Linear(3, 64), torch.nn.Dropout(0.5), torch.nn.Linear(64, 1))
-    assert (mc_dropout(plain, torch.randn(4, 3), reduce="mean").score > 0).all()
+    assert (mc_dropout(plain, torch.randn(4, 3)).score > 0).all()
     with pytest.raises(ValueError, match="NCA has no dropout: build it with hidden_dropout="):
         mc_dropout(ncafast.NCA(), x)

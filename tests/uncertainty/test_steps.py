@@ -28,7 +28,7 @@ def test_last_steps_are_their_definition():
     torch.testing.assert_close(found.map.double(), outputs.std(0, correction=0), rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(found.output.double(), outputs.mean(0))
     with pytest.raises(ValueError, match="n=10 is not allowed: the model takes 9 steps"):
-        last_steps(nca, x, 10, steps=9, reduce="mean")
+        last_steps(nca, x, 10, steps=9)
 
 
 def test_a_cascade_shows_its_finest_level():
