@@ -10,7 +10,7 @@ from ncafast import check
 from ncafast.padding import pad_input
 from ncafast.rule import Rule
 from ncafast.step_range import Steps, check_steps, most
-from ncafast.time_code import TimeCode, time_code
+from ncafast.time_code import TimeCode, make_time_code
 from ncafast.trace import drawn_seed
 from ncafast.values import flag
 
@@ -37,7 +37,7 @@ class Defaults(NamedTuple):
         """From the arguments of `NCA`, or an error that says what is allowed."""
         steps = check_steps("steps", steps)
         in_eval = None if eval_steps is None else check_steps("eval_steps", eval_steps)
-        time = _time(time_code, max_steps, max(1, most(steps)))
+        time = make_time_code(time_code, max_steps, max(1, most(steps)))
         return cls(steps, in_eval, time, flag("pad_noise", pad_noise))
 
     def config(self) -> dict[str, Any]:
@@ -72,6 +72,3 @@ class Defaults(NamedTuple):
         if self.time is None:
             return extra
         return self.time.after(extra, x, check.check_count("first_step", first_step), steps)
-
-
-_time = time_code  # under another name, since an argument has this one

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ncafast.models.base import RuleModule
+from ncafast.nca import NCA
+
 
 def num_trainable_parameters(model: nn.Module) -> int:
     """Numbers that an optimiser would change: the elements of all parameters that require a gradient."""
@@ -22,8 +25,8 @@ def finetune(model: nn.Module, freeze: str | Sequence[str] | None = None) -> lis
     Args:
         model: any module.
         freeze: names of parameters, or of the modules that they are in: `"perceive"` or `["perceive", "hidden"]` of an
-            `NCA`, `"nca"` of a `Classifier`. None freezes all but the last layer: of an `NCA` all but `update`, of a
-            `Classifier` all but the head's last layer. `[]` freezes nothing.
+            `NCA`, `"nca"` of a `Classifier`. None freezes all but the last layer: of an automaton all but the
+            layer that gives the update, of a `Classifier` all but the head's last layer. `[]` freezes nothing.
 
     Returns:
         The names of the parameters that are left to train.
@@ -35,7 +38,7 @@ def finetune(model: nn.Module, freeze: str | Sequence[str] | None = None) -> lis
     if not names:
         raise ValueError(f"a {type(model).__name__} has no parameters to train")
     if freeze is None:
-        last = names[-1].rpartition(".")[0]
+        last = _last_layer(model, names[-1].rpartition(".")[0])
         frozen = {name for name in names if name.rpartition(".")[0] != last}
     else:
         frozen = _named(names, [freeze] if isinstance(freeze, str) else freeze, type(model).__name__)
@@ -50,6 +53,18 @@ def finetune(model: nn.Module, freeze: str | Sequence[str] | None = None) -> lis
         if isinstance(module, _BatchNorm) and own and frozen.issuperset(own):
             module.eval()
     return trained
+
+
+def _last_layer(model: nn.Module, registered: str) -> str:
+    """The layer that was registered last; if it is an automaton's, the one that gives its update."""
+    for path, module in model.named_modules():
+        if not isinstance(module, (NCA, RuleModule)):
+            continue
+        layers = module._layers(described=True) if isinstance(module, NCA) else module._layers()
+        start = f"{path}." if path else ""
+        if registered in {start + layer.name for layer in (*layers.filters, *layers.hidden, *layers.norms)}:
+            return start + layers.update.name
+    return registered
 
 
 def _named(names: Sequence[str], freeze: Sequence[str], owner: str) -> set[str]:

@@ -46,7 +46,7 @@ class TimeCode(NamedTuple):
         return torch.cat((given, code.to(given).expand(*given.shape[:2], -1, *given.shape[3:])), 2)
 
 
-def time_code(kind: Any, max_steps: Any, default: int) -> TimeCode | None:
+def make_time_code(kind: Any, max_steps: Any, default: int) -> TimeCode | None:
     """The code that these arguments mean, or an error that says what is allowed.
 
     Args:

@@ -7,7 +7,7 @@ import torch
 
 import ncafast
 from ncafast.heads import Classifier, MaxPoolHead
-from ncafast.models import MedNCA
+from ncafast.models import M3DNCA, MedNCA
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,8 @@ def test_of_an_automaton_the_last_layer_is_left():
     assert ncafast.finetune(nca.eval()) == ["update.weight"] and nca.training
     assert ncafast.num_trainable_parameters(nca) == 8 * 4
     assert len(ncafast.finetune(nca, [])) == 3
+    cascade = M3DNCA(6, hidden_size=8)  # other layers are registered behind this one
+    assert ncafast.finetune(cascade) == ["model.1.fc1.weight"]
 
 
 def test_wrong_names_are_listed():

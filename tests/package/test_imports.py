@@ -13,7 +13,6 @@ ROOT = Path(ncafast.__file__).parent
 ORDER = (
     {
         "compiling",
-        "finetuning",
         "free_memory",
         "half",
         "interrupt",
@@ -35,7 +34,7 @@ ORDER = (
     {"call_defaults", "layers"},
     {"nca", "settling"},
     {"models"},
-    {"acceleration", "heads", "uncertainty"},
+    {"acceleration", "finetuning", "heads", "uncertainty"},
     {"rebuild", "tensors"},
     {"checkpoint", "identify"},
     {"checkup", "importing", "info", "utils"},
