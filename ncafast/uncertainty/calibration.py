@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+_MOST_CELLS = 2**20  # ranks take about 40 bytes a cell, by count, so those of 512^3 would take 5 GB
+
 
 def rank_correlation(a: Any, b: Any) -> float:
     """Spearman's rank correlation of two lists or tensors of numbers; ties share their mean rank.
@@ -40,6 +42,8 @@ def auroc(score: Any, wrong: Any) -> float:
 
 class Calibration:
     """Uncertainty beside error on held-out samples, collected one sample at a time.
+
+    Of more than a million cells of a sample, as many are drawn, always the same ones.
 
     Args:
         score: what the uncertainty of a sample is called, for people.
@@ -82,7 +86,7 @@ class Calibration:
             (self._areas, wrong, auroc),
         ):
             if map is not None and other is not None:
-                found.append(measure(map, other))
+                found.append(measure(*_thinned(map, other)))
 
     def facts(self) -> dict[str, float | int | None]:
         """The numbers: over samples, and the means over samples of those over cells; None where there is none."""
@@ -108,6 +112,17 @@ class Calibration:
         if facts["auroc_cells"] is not None:
             text += f"; AUROC of wrong {self.cell}s {_shown(facts['auroc_cells'])}"
         return text
+
+
+def _thinned(*maps: Any) -> list[Tensor]:
+    """The same cells of each map, not more than `_MOST_CELLS`."""
+    flat = [torch.as_tensor(each).flatten() for each in maps]
+    if flat[0].shape != flat[1].shape:
+        raise ValueError(f"a map of {flat[0].numel()} cells does not fit {flat[1].numel()}")
+    if flat[0].numel() <= _MOST_CELLS:
+        return flat
+    drawn = torch.randint(flat[0].numel(), (_MOST_CELLS,), generator=torch.Generator().manual_seed(0))
+    return [each[drawn.to(each.device)] for each in flat]
 
 
 def _mean(values: list[float]) -> float | None:

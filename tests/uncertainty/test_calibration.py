@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.stats import mannwhitneyu, spearmanr
 
-from ncafast.uncertainty import Calibration, auroc, rank_correlation
+from ncafast.uncertainty import Calibration, auroc, calibration, rank_correlation
 
 
 def test_ranks_are_those_of_scipy_also_with_ties():
@@ -30,24 +30,38 @@ def test_what_has_no_ranks_is_nan():
 
 
 def test_a_calibration_has_numbers_over_samples_and_means_over_cells():
-    calibration = Calibration("NQM", "1 - Dice", "voxel")
+    collected = Calibration("NQM", "1 - Dice", "voxel")
     error = torch.tensor([[0.0, 0.1], [0.2, 0.9]])
-    calibration.add(0.1, 0.3, error, error, error > 0.5)
-    calibration.add(0.2, 0.4, error, -error, error < 0.5)
-    calibration.add(0.3, 0.2)
-    facts = calibration.facts()
+    collected.add(0.1, 0.3, error, error, error > 0.5)
+    collected.add(0.2, 0.4, error, -error, error < 0.5)
+    collected.add(0.3, 0.2)
+    facts = collected.facts()
     assert facts["samples"] == 3 and facts["rank_correlation"] == pytest.approx(-0.5)
     assert facts["rank_correlation_cells"] == pytest.approx(0) and facts["auroc_cells"] == pytest.approx(0.5)
-    assert calibration.line() == (
+    assert collected.line() == (
         "NQM and 1 - Dice of 3 samples: rank correlation -0.500; "
         "map and error of voxels: rank correlation 0.000; AUROC of wrong voxels 0.500"
     )
     assert Calibration().line().endswith("rank correlation undefined")
 
 
+def test_of_many_cells_some_stand_for_all(monkeypatch):
+    spread = torch.rand(400, 500)
+    errors, wrong = spread + torch.rand(400, 500), torch.rand(400, 500) < spread
+    whole, part = Calibration(), Calibration()
+    whole.add(0, 0, spread, errors, wrong)
+    monkeypatch.setattr(calibration, "_MOST_CELLS", 20_000)
+    part.add(0, 0, spread, errors, wrong)
+    for name in ("rank_correlation_cells", "auroc_cells"):
+        assert part.facts()[name] != whole.facts()[name]
+        assert part.facts()[name] == pytest.approx(whole.facts()[name], abs=0.02)
+    with pytest.raises(ValueError, match="a map of 200000 cells does not fit 400"):
+        part.add(0, 0, spread, errors[0][:400])
+
+
 def test_decisions_on_samples_have_an_area_of_their_own():
-    calibration = Calibration()
+    collected = Calibration()
     for score, failed in ((0.1, False), (0.2, True), (0.3, False), (0.4, True)):
-        calibration.add(score, score, failed=failed)
-    assert calibration.facts()["auroc"] == 0.75
-    assert calibration.line().endswith("rank correlation 1.000; AUROC of wrong samples 0.750")
+        collected.add(score, score, failed=failed)
+    assert collected.facts()["auroc"] == 0.75
+    assert collected.line().endswith("rank correlation 1.000; AUROC of wrong samples 0.750")
