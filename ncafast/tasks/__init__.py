@@ -11,5 +11,5 @@ Attributes:
 
 TASKS = {
     name: f"ncafast.tasks.{name}"
-    for name in ("mednca", "segmentation", "classification", "texture", "growing", "selfclassify")
+    for name in ("mednca", "segmentation", "depth", "classification", "texture", "growing", "selfclassify")
 }

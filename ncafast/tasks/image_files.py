@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ncafast.tasks.image_hints import RAW_ENDINGS
 from ncafast.tasks.images import ImageError
+from ncafast.utils.outputs import check_apart, check_folder, check_free
 from ncafast.utils.progress import note
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp")  # of photographs
@@ -62,6 +63,24 @@ def picture_of(image: Path, source: Path, output: Path) -> Path:
     and a.jpg may lie side by side."""
     name = image.relative_to(source if source.is_dir() else source.parent)
     return output / name.with_name(f"{name.name}.png")
+
+
+def list_beside(source: Path, output: Path, folders: Sequence[str], overwrite: bool) -> list[Path]:
+    """The images of a file or folder, of each of which one picture goes into the folder `output` and one into each of
+    `folders` inside it; see `picture_of`.
+
+    Raises:
+        ValueError: the images cannot be listed, or the pictures not be written.
+    """
+    check_folder("--output", output)
+    check_apart("--output", output, "--input", source)
+    files = list_images(source, ENDINGS)
+    written = [picture_of(file, source, place) for place in (output, *map(output.joinpath, folders)) for file in files]
+    twice = [path for path, count in Counter(written).items() if count > 1]
+    if twice:
+        raise ValueError(f"--output: {twice[0]} would hold two results; rename {' and '.join(folders)} in {source}")
+    check_free("--output", written, overwrite)
+    return files
 
 
 def _ignored(name: str) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 from ncafast.tasks.csv_lists import FILE_COLUMNS, column, part_in, read_rows
 from ncafast.tasks.image_files import ENDINGS, list_images
 from ncafast.train.split_files import split
+from ncafast.utils.progress import note
 
 _IMAGES = ("images", "image", "imgs", "img", "rgb", "imagesTr", "JPEGImages")
 _IMAGE_ENDING = re.compile(r"[_-](image|img|rgb|color|colour)$", re.IGNORECASE)
@@ -87,6 +88,14 @@ def find_pairs(data: Path | None, images: Path | None, targets: Path | None, kin
     if data.suffix.lower() != ".csv":
         raise ValueError(f"{data}: is no folder and no CSV list; give one of these")
     return _from_csv(data, kind)
+
+
+def trainable(found: Pairs, data: Path | None) -> list[str]:
+    """The names of all images that folds may be drawn from: all but test images."""
+    pairs = [pair for pair in found.pairs if pair.part != "test"]
+    if any(pair.part == "val" for pair in pairs):
+        note(f"{data} says itself what to hold out; the folds are drawn from its train and val images")
+    return [pair.name for pair in pairs]
 
 
 def divide(config: Any, names: Sequence[str], val: set[str]) -> tuple[Sequence[str], Sequence[str]]:

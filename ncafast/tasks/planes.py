@@ -35,8 +35,10 @@ def augment(
     random: torch.Generator,
     crop: int | None,
     flip: bool,
+    upright: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """A random square of ``crop`` pixels (shorter sides stay whole), mirrored at random."""
+    """A random square of ``crop`` pixels (shorter sides stay whole), mirrored at random along every axis, or along the
+    last one where it is to stay upright."""
     axes = range(-label.dim(), 0)
     if crop is not None:
         for axis in axes:
@@ -44,7 +46,7 @@ def augment(
             start = int(torch.randint(label.shape[axis] - size + 1, (), generator=random))
             image, label = image.narrow(axis, start, size), label.narrow(axis, start, size)
     if flip:
-        for axis in axes:
+        for axis in axes[-1:] if upright else axes:
             if torch.rand((), generator=random) < 0.5:
                 image, label = image.flip(axis), label.flip(axis)
     return image, label

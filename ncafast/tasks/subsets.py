@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from ncafast.tasks.image_pairs import Pair, Pairs
 from ncafast.train.run_folder import read_split
 from ncafast.utils.progress import say
 
@@ -41,3 +42,19 @@ def choose(names: Sequence[str], subset: Subset, model: Path, things: str) -> se
         raise ValueError(f"none of the model's {len(wanted)} {side} {things} is in this data; use --subset all")
     say(f"scoring the {side} {things}: {len(chosen)} of {len(names)}")
     return chosen
+
+
+def choose_pairs(found: Pairs, options: Any) -> list[Pair]:
+    """The pairs of images and targets that options with data, subset and model ask for; test are those that a CSV list
+    calls so.
+
+    Raises:
+        ValueError: there are none, or it is not known which they are.
+    """
+    if options.subset == "test":
+        chosen = [pair for pair in found.pairs if pair.part == "test"]
+        if not chosen:
+            raise ValueError(f"{options.data}: has no test images (split test in a CSV list); see --subset")
+        return chosen
+    names = choose([pair.name for pair in found.pairs], options.subset, options.model, "images")
+    return [pair for pair in found.pairs if pair.name in names]

@@ -18,7 +18,7 @@ from pathlib import Path
 # A .csv file has no place for remarks: what evaluate and predict write is known by its columns.
 _TABLES = re.compile(
     rb"(file,class,(true,)?[^\r\n]+,|class,images,precision,recall,f1|volume,label,(name,)?dice,iou,hd95_mm,|step,grown,"
-    rb"|image,label,dice,iou,pixels_true,|steps,patches|step,cell_accuracy,|image,digit,share_of_cells)[^\r\n]*\n"
+    rb"|image,(label,dice,iou,pixels_true|method,abs_rel),|steps,patches|step,cell_accuracy,|image,digit,share_of_cells)[^\r\n]*\n"
 )
 
 

@@ -20,7 +20,7 @@ import ncafast
 from ncafast import backends, cli, models, native
 from ncafast.backends import registry
 from ncafast.bench import options as bench_options
-from ncafast.tasks import TASKS, base, classification, growing, mednca, segmentation, selfclassify, texture
+from ncafast.tasks import TASKS, base, classification, depth, growing, mednca, segmentation, selfclassify, texture
 from ncafast.tasks.demo import DemoConfig
 from ncafast.tasks.mednca.prediction import Predictions
 from ncafast.tasks.repeats import config as repeats
@@ -41,6 +41,10 @@ OPTIONS = {
     "evaluate segmentation": segmentation.EvaluateConfig,
     "predict segmentation": segmentation.PredictConfig,
     "animate segmentation": segmentation.AnimateConfig,
+    "train depth": depth.TrainConfig,
+    "evaluate depth": depth.EvaluateConfig,
+    "predict depth": depth.PredictConfig,
+    "animate depth": depth.AnimateConfig,
     "train classification": classification.TrainConfig,
     "evaluate classification": classification.EvaluateConfig,
     "predict classification": classification.PredictConfig,
@@ -59,7 +63,10 @@ OPTIONS = {
     "evaluate selfclassify": selfclassify.EvaluateConfig,
     "predict selfclassify": selfclassify.PredictConfig,
     "animate selfclassify": selfclassify.AnimateConfig,
-    **{f"crossvalidate {task}": repeats.fold_options(task) for task in ("mednca", "segmentation", "classification")},
+    **{
+        f"crossvalidate {task}": repeats.fold_options(task)
+        for task in ("mednca", "segmentation", "depth", "classification")
+    },
     **{f"search {task}": repeats.grid_options(task) for task in TASKS},
 }
 
@@ -130,11 +137,11 @@ def test_no_command_is_wrong_usage_and_shows_help(capsys):
         ),
         (
             ["train"],
-            "train needs a task: mednca, segmentation, classification, texture, growing, selfclassify; see",
+            "train needs a task: mednca, segmentation, depth, classification, texture, growing, selfclassify",
         ),
         (
             ["predict", "growing"],
-            "predict has no task 'growing'; there are mednca, segmentation, classification,",
+            "predict has no task 'growing'; there are mednca, segmentation, depth, classification,",
         ),
         (["animate"], "ncafast animate --help"),
     ],

@@ -10,13 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
-from ncafast.tasks import classification, growing, mednca, segmentation, selfclassify, texture
+from ncafast.tasks import classification, depth, growing, mednca, segmentation, selfclassify, texture
 from ncafast.train import Pool, PoolJob
 
 NONE = Path("none")  # never read
 TRAIN = {
     "mednca": (mednca, {"data": NONE}),
     "segmentation": (segmentation, {"data": NONE}),
+    "depth": (depth, {"data": NONE}),
     "classification": (classification, {"data": NONE}),
     "texture": (texture, {"image": NONE}),
     "growing": (growing, {"image": NONE}),
@@ -28,6 +29,9 @@ OTHERS = {
     "evaluate segmentation": (segmentation.evaluate, segmentation.EvaluateConfig(NONE, data=NONE)),
     "predict segmentation": (segmentation.predict, segmentation.PredictConfig(NONE, NONE)),
     "animate segmentation": (segmentation.animate, segmentation.AnimateConfig(NONE, NONE)),
+    "evaluate depth": (depth.evaluate, depth.EvaluateConfig(NONE, data=NONE)),
+    "predict depth": (depth.predict, depth.PredictConfig(NONE, NONE)),
+    "animate depth": (depth.animate, depth.AnimateConfig(NONE, NONE)),
     "evaluate classification": (classification.evaluate, classification.EvaluateConfig(NONE, NONE)),
     "predict classification": (classification.predict, classification.PredictConfig(NONE, NONE)),
     "animate mednca": (mednca.animate, mednca.AnimateConfig(NONE, NONE)),

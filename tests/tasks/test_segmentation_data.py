@@ -12,9 +12,16 @@ from PIL import Image
 
 from ncafast.tasks.image_labels import read_label_map
 from ncafast.tasks.images import ImageError, Reading
-from ncafast.tasks.segmentation.data import load_sides
+from ncafast.tasks.segmentation.data import Sample, load
 from ncafast.tasks.segmentation.pairs import find_pairs
 from ncafast.tasks.segmentation.recipe import Recipe, parse_classes
+
+
+def load_sides(config) -> tuple[list[Sample], list[Sample], list[str]]:
+    """Training and held-out samples, and what was left out."""
+    (train, held_out, skipped), _ = load(config)
+    return list(train), list(held_out), list(skipped)
+
 
 MASK = np.array([[0, 1, 1], [0, 2, 0]], np.uint8)
 
@@ -67,13 +74,13 @@ def test_a_csv_list_says_what_is_held_out(tmp_path):
     write_folders(tmp_path, 6)
     rows = [f"images/{n}.png,masks/{n}.png,{part}" for n, part in enumerate(["", "val", "test", "train", "Valid", ""])]
     (tmp_path / "list.csv").write_text("\n".join(["Image,Mask,split", *rows, "images/9.png,,"]))
-    sides = load_sides(tiny(tmp_path / "list.csv", tmp_path / "run"))
-    assert [sample.name for sample in sides.held_out] == ["images/1.png", "images/4.png"]
-    assert [sample.name for sample in sides.train] == ["images/0.png", "images/3.png", "images/5.png"]
-    assert sides.skipped == (f"{tmp_path / 'list.csv'}, line 8: has no Mask; fill it in",)
+    train, held_out, skipped = load_sides(tiny(tmp_path / "list.csv", tmp_path / "run"))
+    assert [sample.name for sample in held_out] == ["images/1.png", "images/4.png"]
+    assert [sample.name for sample in train] == ["images/0.png", "images/3.png", "images/5.png"]
+    assert skipped == [f"{tmp_path / 'list.csv'}, line 8: has no Mask; fill it in"]
     (tmp_path / "own.txt").write_text("images/0.png\n")
-    listed = load_sides(tiny(tmp_path / "list.csv", tmp_path / "run", val_list=tmp_path / "own.txt"))
-    assert len(listed.held_out) == 1 and len(listed.train) == 4
+    train, held_out, _ = load_sides(tiny(tmp_path / "list.csv", tmp_path / "run", val_list=tmp_path / "own.txt"))
+    assert len(held_out) == 1 and len(train) == 4
     for text, said in (("a,b\n1,2", "has a, b; give its first line"), ("image,mask,split\na,b,x", "its split is 'x'")):
         (tmp_path / "list.csv").write_text(text)
         with pytest.raises(ValueError, match=said):
@@ -169,8 +176,8 @@ def test_bad_files_of_a_set_are_skipped_with_a_line_each(tmp_path, capsys):
     Image.fromarray(blob(0)[1][:5]).save(tmp_path / "masks" / "0.png")
     (tmp_path / "masks" / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     (tmp_path / "images" / "2.png").write_bytes(b"")
-    sides = load_sides(tiny(tmp_path, tmp_path / "run"))
-    assert len(sides.skipped) == 3 and len(sides.train) + len(sides.held_out) == 3
+    train, held_out, skipped = load_sides(tiny(tmp_path, tmp_path / "run"))
+    assert len(skipped) == 3 and len(train) + len(held_out) == 3
     said = capsys.readouterr().out
     sizes = "masks/0.png: has 22 x 5 pixels, and its image 22 x 18; give a mask of the image's size"
     for line in (sizes, "masks/1.png: is ", "images/2.png: is an empty file"):
@@ -185,7 +192,7 @@ def test_an_image_turned_by_exif_keeps_its_mask(tmp_path):
         exif[0x0112] = 6
         Image.fromarray(array).save(tmp_path / folder / "a.png", exif=exif)
     config = tiny(tmp_path, tmp_path / "run", val_fraction=0.0)
-    (sample,) = load_sides(config).train
+    (sample,), _, _ = load_sides(config)
     assert np.array_equal(sample.labels, np.rot90(labels, -1)) and sample.pixels.shape[:2] == labels.shape[::-1]
 
 

@@ -249,6 +249,7 @@ COMMANDS = [
     ("evaluate segmentation --data {data}", "{o}", "worst.png"),
     ("predict segmentation --input {data}", "{o}", "cat/1.png.png"),
     ("predict segmentation --input {data}/cat/1.png", "{o}", "overlays/1.png.png"),
+    ("predict depth --input {data}", "{o}", "pictures/cat/1.png.png"),
     ("evaluate classification --data {data}", "{o}", "predictions.csv"),
     ("evaluate classification --data {data}", "{o}", "confusion.png"),
     ("predict classification --input {data}", "{o}", "cat/1.png.png"),

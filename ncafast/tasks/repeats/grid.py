@@ -17,7 +17,10 @@ from ncafast.train.run_folder import FREE
 from ncafast.utils.progress import say
 from ncafast.utils.renamed import present_words
 
-_LOWEST = ("loss", "val_loss", "val_grown", "val_later", "val_healed", "dice_loss", "bce", "seconds")
+_LOWEST = (
+    *("loss", "val_loss", "val_grown", "val_later", "val_healed", "dice_loss", "bce", "seconds"),
+    *("val_abs_rel", "val_rmse"),
+)
 _NOT_SEARCHED = FREE - {"epochs", "patience"} | {"device", "threads"}
 
 

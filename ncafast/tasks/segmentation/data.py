@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ncafast.tasks.cascade_job import Sides, load_sides
 from ncafast.tasks.cascades import Array, with_statistics
-from ncafast.tasks.image_pairs import Pair, divide
+from ncafast.tasks.image_pairs import Pair
 from ncafast.tasks.images import ImageError, Reading
 from ncafast.tasks.segmentation.options import TrainConfig
 from ncafast.tasks.segmentation.pairs import find_pairs
 from ncafast.tasks.segmentation.recipe import Recipe
-from ncafast.tasks.skipping import each_usable
-from ncafast.utils.progress import note, say
+from ncafast.utils.progress import note
 from ncafast.utils.texts import listed
 
 
@@ -36,44 +36,23 @@ class Sample:
         return zlib.crc32(self.labels.tobytes(), zlib.crc32(self.pixels.tobytes(), self.pixels.shape[0]))
 
 
-@dataclass(frozen=True, slots=True)
-class Sides:
-    """What a run learns from and what it is measured on, as the model sees it."""
-
-    train: tuple[Sample, ...]
-    held_out: tuple[Sample, ...]
-    recipe: Recipe
-    skipped: tuple[str, ...]
-
-
-def load_sides(config: TrainConfig) -> Sides:
-    """Read all pairs that may be trained on and divide them: by lists, as the CSV list says, or at random.
+def load(config: TrainConfig) -> tuple[Sides[Sample], Recipe]:
+    """The samples to train on and those held out, as the model sees them, and how they are read.
 
     Raises:
         ValueError: nothing is left to train on, or a class occurs nowhere in it.
     """
     recipe, reading = Recipe.of(config.classes, config.size, config.value_range), Reading.of(config)
-    found = find_pairs(config)
-    for line in found.skipped:
-        say(f"skipped: {line}")
-    usable = [pair for pair in found.pairs if pair.part != "test"]
-    if not usable:
-        raise ValueError(f"{config.data}: calls all of its images test images; give some to train on")
 
     def read(pair: Pair) -> Sample:
         sample = read_pair(pair, recipe, reading)
         return replace(sample, pixels=recipe.shrunk(sample.pixels), labels=recipe.shrunk_target(sample.labels))
 
-    samples, bad = each_usable(usable, read, ImageError, "reading images", config.progress)
-    reading.notes.say()
-    by_name = {sample.name: sample for sample in samples}
-    names_of = divide(config, list(by_name), {pair.name for pair in usable if pair.part == "val"})
-    train, held_out = (tuple(by_name[name] for name in side) for side in names_of)
-    _say_doubts(samples)
+    sides = load_sides(config, find_pairs(config), reading, read)
+    train, held_out, _ = sides
+    _say_doubts((*train, *held_out))
     _require_classes(train, recipe)
-    recipe = with_statistics(recipe, [sample.pixels for sample in train])
-    skipped = (*found.skipped, *(reason for _, reason in bad))
-    return Sides(train, held_out, recipe, skipped)
+    return sides, with_statistics(recipe, [sample.pixels for sample in train])
 
 
 def read_pair(pair: Pair, recipe: Recipe, reading: Reading) -> Sample:
@@ -111,6 +90,3 @@ def _say_doubts(samples: Sequence[Sample]) -> None:
     empty = [sample.name for sample in samples if not sample.labels.any()]
     if empty:
         note(f"{len(empty)} of {len(samples)} masks hold no class at all, {empty[0]} first")
-    blank = [sample.name for sample in samples if (sample.pixels == sample.pixels[:1, :1]).all()]
-    if blank:
-        note(f"{len(blank)} of {len(samples)} images are of one colour, {blank[0]} first; are these files right?")

@@ -5,70 +5,46 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ncafast.losses import BinaryFocalLoss, DiceBCELoss, DiceLoss
 from ncafast.losses.masks import dice
-from ncafast.models import CascadeNCA
-from ncafast.tasks.base import Task, TaskJob, initialised
-from ncafast.tasks.cascades import new_cascade
-from ncafast.tasks.colours import tinted
+from ncafast.tasks.base import Task
+from ncafast.tasks.cascade_job import CascadeJob
 from ncafast.tasks.mask_scores import mean
-from ncafast.tasks.planes import Planes, augment, collate, decide
+from ncafast.tasks.planes import Planes, collate, decide
 from ncafast.tasks.segmentation import pictures
-from ncafast.tasks.segmentation.data import Sample, load_sides
+from ncafast.tasks.segmentation.data import load
 from ncafast.tasks.segmentation.inference import Segmenter
 from ncafast.tasks.segmentation.options import TrainConfig
-from ncafast.train import Report, Settings, StepContext
-from ncafast.train.settings import settings_of
+from ncafast.tasks.segmentation.recipe import Recipe
+from ncafast.train import Report, StepContext
 from ncafast.viz.figures import write_png
 
 
-class Segmentation(TaskJob):
+class Segmentation(CascadeJob):
     """Images and masks, judged by the Dice of held-out images."""
 
-    model: CascadeNCA
+    recipe: Recipe
     panels = pictures.PANELS
 
     def __init__(self, task: Task[Any], config: TrainConfig) -> None:
         self.task, self.config = task, config
-        sides = load_sides(config)
-        self.train, self.held_out, self.skipped = sides.train, sides.held_out, sides.skipped
-        self.recipe, self.samples = sides.recipe, len(sides.train)
-        self.model = initialised(lambda: new_cascade(config), config.seed)
+        (self.train, self.held_out, self.skipped), self.recipe = load(config)
+        self.begin(len(self.recipe.names))
         self.segmenter = Segmenter(self.model, self.recipe)
-
-    def checksums(self) -> dict[str, dict[str, int]]:
-        sides = {"train": self.train, "held_out": self.held_out}
-        return {name: {sample.name: sample.checksum for sample in side} for name, side in sides.items()}
 
     def opening(self) -> str:
         names = ", ".join(self.recipe.names)
         return f"{self.samples} images to train on, {len(self.held_out)} held out; classes: {names}"
 
-    def settings(self, options: TrainConfig) -> tuple[Settings, TrainConfig]:
-        return settings_of(options), options
+    def load(self, at: StepContext) -> tuple[Tensor, ...]:
+        """Images [B, 3, H, W], varied, with target and valid planes."""
+        found = self.varied(at, lambda sample: sample.labels)
+        return tuple(collate(found, len(self.recipe.names), self.config.scales[0]))
 
-    def load(self, at: StepContext) -> tuple[Tensor, Tensor, Tensor]:
-        """Images [B, 3, H, W], varied, with target and valid planes; image by image, so that parts of a batch vary
-        alike."""
-        found = [
-            self._varied(self.train[number], at.generator("augment", index))
-            for number, index in zip(at.micro_batch, at.indices, strict=True)
-        ]
-        return tuple(collate(found, len(self.recipe.names), self.config.scales[0]))  # type: ignore[return-value]
-
-    def _varied(self, sample: Sample, random: torch.Generator) -> tuple[Tensor, Tensor]:
-        image, labels = self.recipe.scaled(sample.pixels), torch.from_numpy(sample.labels)
-        image, labels = augment(image, labels, random, self.config.crop, self.config.flip)
-        return (tinted(image[None], self.config.jitter, random)[0] if self.config.jitter else image), labels
-
-    def losses(self, batch: tuple[Tensor, Tensor, Tensor], at: StepContext) -> dict[str, Tensor]:
-        planes = Planes(*batch)
-        steps = self.model.jittered(at.generator("steps"), self.config.step_jitter)
-        logits = self.segmenter.outputs.of(self.model(planes.image, steps, **at.options))
-        return segmentation_losses(self.config.loss, logits, planes)
+    def judge(self, outputs: Tensor, batch: tuple[Tensor, Tensor, Tensor]) -> dict[str, Tensor]:
+        return segmentation_losses(self.config.loss, outputs, Planes(*batch))
 
     def validate(self, report: Report) -> dict[str, Any]:
         """Mean Dice over the held-out images, and of each class where there are several; None where nothing is held
@@ -93,10 +69,6 @@ class Segmentation(TaskJob):
     def score(self, row: dict[str, Any]) -> float:
         """Held-out Dice; the training loss where nothing is held out."""
         return float(-row["loss"] if row["val_dice"] is None else row["val_dice"])
-
-    @property
-    def metadata(self) -> dict[str, str]:
-        return {"recipe": self.recipe.to_json()}
 
 
 def segmentation_losses(kind: str, logits: Tensor, planes: Planes) -> dict[str, Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +10,13 @@ import imageio.v3 as iio
 import numpy as np
 
 from ncafast.tasks.base import Trained
-from ncafast.tasks.image_files import ENDINGS, list_images, picture_of
+from ncafast.tasks.image_files import list_beside, picture_of
 from ncafast.tasks.images import ImageError, Reading
 from ncafast.tasks.segmentation import pictures
 from ncafast.tasks.segmentation.inference import Segmenter, find_labels
 from ncafast.tasks.segmentation.options import PredictConfig
 from ncafast.tasks.skipping import each_usable
-from ncafast.utils.outputs import check_apart, check_folder, check_free, finished
+from ncafast.utils.outputs import finished
 from ncafast.viz.figures import write_png
 
 
@@ -52,15 +51,7 @@ def inputs(options: PredictConfig) -> list[Path]:
     Raises:
         ValueError: an input or an output that cannot be used.
     """
-    check_folder("--output", options.output)
-    check_apart("--output", options.output, "--input", options.input)
-    files = list_images(options.input, ENDINGS)
-    written = [path for file in files for path in _targets(file, options) if path is not None]
-    twice = [path for path, count in Counter(written).items() if count > 1]
-    if twice:
-        raise ValueError(f"--output: {twice[0]} would hold two results; rename the folder overlays in {options.input}")
-    check_free("--output", written, options.overwrite)
-    return files
+    return list_beside(options.input, options.output, ("overlays",) if options.overlay else (), options.overwrite)
 
 
 def predict(trained: Trained[Segmenter], files: Sequence[Path], options: PredictConfig) -> Predictions:
@@ -75,10 +66,11 @@ def predict(trained: Trained[Segmenter], files: Sequence[Path], options: Predict
     def one(path: Path) -> Prediction:
         pixels = recipe.read_image(path, reading)
         labels = find_labels(segmenter, pixels, str(path), seed=options.seed, runs=options.runs)
-        mask, overlay = _targets(path, options)
+        mask, overlay = picture_of(path, options.input, options.output), None
         with finished(mask) as scratch:
             iio.imwrite(scratch, recipe.mask(labels))
-        if overlay is not None:
+        if options.overlay:
+            overlay = picture_of(path, options.input, options.output / "overlays")
             write_png(overlay, pictures.overlay(pixels, labels, recipe, path.name))
         share = {name: float(np.mean(labels == k)) for k, name in enumerate(recipe.names, start=1)}
         return Prediction(path, mask, overlay, share)
@@ -86,9 +78,3 @@ def predict(trained: Trained[Segmenter], files: Sequence[Path], options: Predict
     done, skipped = each_usable(files, one, ImageError, "segmenting", options.progress)
     reading.notes.say()
     return Predictions(tuple(done), tuple(reason for _, reason in skipped))
-
-
-def _targets(image: Path, options: PredictConfig) -> tuple[Path, Path | None]:
-    """Where the mask of an image goes, and its overlay."""
-    mask = picture_of(image, options.input, options.output)
-    return mask, picture_of(image, options.input, options.output / "overlays") if options.overlay else None

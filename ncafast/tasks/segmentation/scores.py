@@ -7,7 +7,7 @@ from typing import Any
 
 from ncafast.losses.masks import dice, iou
 from ncafast.tasks.base import Trained
-from ncafast.tasks.image_pairs import Pair, Pairs
+from ncafast.tasks.image_pairs import Pair
 from ncafast.tasks.images import ImageError, Reading
 from ncafast.tasks.mask_scores import MaskScores, means, ranked
 from ncafast.tasks.segmentation import pictures
@@ -16,7 +16,7 @@ from ncafast.tasks.segmentation.inference import Segmenter, find_labels
 from ncafast.tasks.segmentation.options import EvaluateConfig
 from ncafast.tasks.segmentation.pairs import find_pairs
 from ncafast.tasks.skipping import each_usable
-from ncafast.tasks.subsets import choose
+from ncafast.tasks.subsets import choose_pairs
 from ncafast.utils.progress import say
 
 
@@ -51,7 +51,7 @@ def score(trained: Trained[Segmenter], options: EvaluateConfig) -> Scores:
             rows.append({"image": pair.name, "label": name, **measures, **pixels})
         return pair, rows
 
-    scored, unusable = each_usable(_chosen(found, options), one, ImageError, "scoring", options.progress)
+    scored, unusable = each_usable(choose_pairs(found, options), one, ImageError, "scoring", options.progress)
     reading.notes.say()
 
     def draw(pair: Pair, title: str) -> pictures.Array:
@@ -62,14 +62,3 @@ def score(trained: Trained[Segmenter], options: EvaluateConfig) -> Scores:
     rows = tuple(row for _, of_pair in scored for row in of_pair)
     skipped = (*found.skipped, *(reason for _, reason in unusable))
     return Scores(rows, means(rows, Scores.columns), skipped, ranked(scored, draw))
-
-
-def _chosen(found: Pairs, options: EvaluateConfig) -> list[Pair]:
-    """The pairs of the wanted subset."""
-    if options.subset == "test":
-        chosen = [pair for pair in found.pairs if pair.part == "test"]
-        if not chosen:
-            raise ValueError(f"{options.data}: has no test images (split test in a CSV list); see --subset")
-        return chosen
-    names = choose([pair.name for pair in found.pairs], options.subset, options.model, "images")
-    return [pair for pair in found.pairs if pair.name in names]

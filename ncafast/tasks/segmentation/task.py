@@ -8,6 +8,7 @@ from dataclasses import replace
 from ncafast.models import CascadeNCA
 from ncafast.tasks.base import Task, Trained
 from ncafast.tasks.cascade_options import LIMITS, check_cascade
+from ncafast.tasks.image_pairs import trainable
 from ncafast.tasks.images import Reading
 from ncafast.tasks.segmentation import pictures
 from ncafast.tasks.segmentation.inference import Segmenter
@@ -21,7 +22,6 @@ from ncafast.train.settings import check_settings, settings_of
 from ncafast.utils.devices import resolve_device
 from ncafast.utils.option_checks import refused
 from ncafast.utils.outputs import check_apart
-from ncafast.utils.progress import say
 from ncafast.viz.pixels import Array
 
 
@@ -41,22 +41,21 @@ class SegmentationTask(Task[Segmenter]):
         names, _ = parse_classes(options.classes)
         check_cascade(options, len(names), "the classes")
         check_settings(settings_of(options))
-        for option, folder in (("--data", options.data), ("--images", options.images), ("--masks", options.masks)):
-            check_apart("--output", options.output, option, folder)
+        self._check_apart(options)
 
     def check_use(self, options: AnimateConfig | EvaluateConfig | PredictConfig) -> None:
         if isinstance(options, EvaluateConfig):
-            for option, folder in (("--data", options.data), ("--images", options.images), ("--masks", options.masks)):
-                check_apart("--output", options.output, option, folder)
+            self._check_apart(options)
+
+    def _check_apart(self, options: TrainConfig | EvaluateConfig) -> None:
+        for option, folder in (("--data", options.data), ("--images", options.images), ("--masks", options.masks)):
+            check_apart("--output", options.output, option, folder)
 
     def resolved(self, options: TrainConfig) -> TrainConfig:
         return replace(options, device=str(resolve_device(options.device)))
 
     def samples(self, options: TrainConfig) -> tuple[Sequence[str], None]:
-        pairs = [pair for pair in find_pairs(options).pairs if pair.part != "test"]
-        if any(pair.part == "val" for pair in pairs):
-            say(f"note: {options.data} says itself what to hold out; the folds are drawn from its train and val images")
-        return [pair.name for pair in pairs], None
+        return trainable(find_pairs(options), options.data), None
 
     def rank_by(self, options: TrainConfig) -> str:
         return "val_dice"

@@ -1,0 +1,81 @@
+"""The depth of new images: a 16-bit PNG in millimetres for each, and a picture beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+
+from ncafast.tasks.base import Trained
+from ncafast.tasks.depth import pictures
+from ncafast.tasks.depth.inference import Estimator, find_depth
+from ncafast.tasks.depth.options import PredictConfig
+from ncafast.tasks.image_files import list_beside, picture_of
+from ncafast.tasks.images import ImageError, Reading
+from ncafast.tasks.skipping import each_usable
+from ncafast.utils.outputs import finished
+from ncafast.viz.figures import write_png
+
+_MOST = 65535  # of 16 bits
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What was written for one image."""
+
+    image: Path
+    depth: Path
+    picture: Path | None
+    nearest: float
+    farthest: float
+    """Metres."""
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """What was written, and one line for each image that could not be used."""
+
+    written: tuple[Prediction, ...]
+    skipped: tuple[str, ...]
+
+    def lines(self) -> Iterator[str]:
+        """What was found, for people."""
+        for item in self.written:
+            yield f"{item.image}: {item.nearest:.2f} to {item.farthest:.2f} m ({item.depth})"
+
+
+def inputs(options: PredictConfig) -> list[Path]:
+    """The images whose depth is asked for.
+
+    Raises:
+        ValueError: an input or an output that cannot be used.
+    """
+    return list_beside(options.input, options.output, ("pictures",) if options.picture else (), options.overwrite)
+
+
+def predict(trained: Trained[Estimator], files: Sequence[Path], options: PredictConfig) -> Predictions:
+    """Estimate the depth of images. The result for an image does not depend on the others.
+
+    Raises:
+        ValueError: none of several images can be used.
+    """
+    estimator = trained.spec
+    recipe, reading = estimator.recipe, Reading(estimator.recipe.value_range, options.max_pixels)
+
+    def one(path: Path) -> Prediction:
+        pixels = recipe.read_image(path, reading)
+        depth = find_depth(estimator, pixels, str(path), seed=options.seed, runs=options.runs)
+        target, picture = picture_of(path, options.input, options.output), None
+        with finished(target) as scratch:
+            iio.imwrite(scratch, np.clip(np.rint(1000 * depth), 1, _MOST).astype(np.uint16))
+        if options.picture:
+            picture = picture_of(path, options.input, options.output / "pictures")
+            write_png(picture, pictures.beside(pixels, depth, path.name))
+        return Prediction(path, target, picture, float(depth.min()), float(depth.max()))
+
+    done, skipped = each_usable(files, one, ImageError, "estimating depth", options.progress)
+    reading.notes.say()
+    return Predictions(tuple(done), tuple(reason for _, reason in skipped))

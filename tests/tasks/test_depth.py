@@ -1,0 +1,148 @@
+"""Depth: what it learns, its measures and losses, files in every form, its resume, and errors in one line."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from power_cut import cut_at_every_save
+from safetensors.torch import load_file
+from scenes import scene, tiny, write_folders
+
+from ncafast.tasks.depth import AnimateConfig, EvaluateConfig, PredictConfig, animate, evaluate, predict, train
+from ncafast.tasks.depth.data import read_depth
+from ncafast.tasks.depth.metrics import depth_losses, measure, slopes
+from ncafast.tasks.depth.recipe import Recipe, fitted
+from ncafast.tasks.images import ImageError, Reading
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run that takes a few seconds."""
+    folder = tmp_path_factory.mktemp("depth")
+    write_folders(folder / "data", 16)
+    return train(tiny(folder / "data", folder / "run", epochs=4, lr=0.02, batch_size=2, hidden=16, pictures=0, ema=0.8))
+
+
+def test_it_learns_and_evaluation_finds_the_same(trained, tmp_path, capsys):
+    best = trained.history[trained.best_epoch - 1]
+    assert best["val_abs_rel"] == min(row["val_abs_rel"] for row in trained.history)
+    config = EvaluateConfig(trained.folder, data=trained.folder.parent / "data", output=tmp_path, progress=False)
+    means = evaluate(config).means
+    assert means["model"]["abs_rel"] == pytest.approx(best["val_abs_rel"], rel=1e-9)
+    assert means["constant"]["abs_rel"] == pytest.approx(best["val_constant"], rel=1e-9)
+    assert means["model"]["abs_rel"] < 0.3 * means["constant"]["abs_rel"]
+    assert means["linear"]["abs_rel"] < means["constant"]["abs_rel"]
+    assert "means over 3 images" in capsys.readouterr().out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.png", "middle.png", "scores.csv", "worst.png"]
+
+
+def test_predicted_depth_can_be_read_again(trained, tmp_path):
+    image, _ = scene(40)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    (one,) = predict(PredictConfig(trained.folder, tmp_path / "a.png", tmp_path / "out", progress=False)).written
+    depth = read_depth(one.depth, Reading())
+    assert depth.shape == image.shape[:2] and one.picture.is_file()
+    assert (depth.min(), depth.max()) == pytest.approx((one.nearest, one.farthest), abs=6e-4)
+    films = AnimateConfig(trained.folder, tmp_path / "a.png", tmp_path / "a.gif", every=4, progress=False)
+    animate(films)
+    assert len(iio.imread(films.output)) == 1 + 1
+
+
+def test_a_run_that_is_cut_off_goes_on_to_the_same_bits(tmp_path, monkeypatch):
+    config = tiny(write_folders(tmp_path / "data"), tmp_path / "cut", save_every=1)
+    done = cut_at_every_save(train, config, 4, monkeypatch)
+    whole = train(dataclasses.replace(config, output=tmp_path / "whole"))
+    for name, tensor in load_file(whole.last).items():
+        assert torch.equal(load_file(done.last)[name], tensor)
+
+
+def test_measures_by_hand():
+    true = np.array([[1.0, 2.0, np.nan], [4.0, 8.0, np.nan]])
+    found = np.array([[1.2, 2.0, 7.0], [6.0, 2.0, 9.0]])
+    have = measure(found, true)
+    assert have["abs_rel"] == pytest.approx((0.2 + 0 + 0.5 + 0.75) / 4)
+    assert have["rmse"] == pytest.approx(math.sqrt((0.04 + 4 + 36) / 4))
+    assert [have[f"delta{k}"] for k in (1, 2, 3)] == [0.5, 0.75, 0.75]
+
+
+@pytest.mark.parametrize("kind", ["l1", "mse"])
+def test_what_is_unknown_changes_no_loss_and_gets_no_gradient_of_it(kind):
+    torch.manual_seed(1)
+    found, target = torch.randn(2, 1, 12, 13, requires_grad=True), torch.randn(2, 1, 12, 13)
+    known, image = (torch.rand(2, 1, 12, 13) < 0.7).float(), torch.randn(2, 3, 12, 13)
+    other = torch.where(known > 0, target, torch.full_like(target, 9.0))
+    each = [depth_losses(kind, found, values, known, image, 0.5, 0.0) for values in (target, other)]
+    for name in ("depth_loss", "ssim_loss"):
+        torch.testing.assert_close(each[0][name], each[1][name])
+    away = (found - target)[known > 0]
+    torch.testing.assert_close(each[0]["depth_loss"], (away.abs() if kind == "l1" else away.square()).mean())
+    (gradient,) = torch.autograd.grad(each[0]["depth_loss"], found)
+    assert not gradient[known == 0].any()
+    assert depth_losses(kind, target, target, known, image, 1.0, 0.0)["ssim_loss"] < 1e-5
+
+
+def test_slopes_count_less_at_edges_of_the_image():
+    step = torch.cat((torch.zeros(1, 1, 6, 4), torch.ones(1, 1, 6, 4)), 3)
+    flat, edge = torch.zeros(1, 3, 6, 8), step.expand(-1, 3, -1, -1)
+    assert slopes(step, flat) == pytest.approx(6 / 42) and slopes(step, edge) == pytest.approx(6 / 42 * math.exp(-1))
+    assert slopes(torch.full((1, 1, 6, 8), 3.0), edge) == 0
+
+
+def test_the_linear_model_is_least_squares():
+    images, depths = zip(*(scene(seed) for seed in range(3)), strict=True)
+    depths = [np.where(depth > 4.5, np.nan, depth).astype(np.float32) for depth in depths]
+    recipe = dataclasses.replace(Recipe(), **fitted(Recipe(), images, depths))
+    features = np.concatenate([recipe.features(i)[:, np.isfinite(d)] for i, d in zip(images, depths, strict=True)], 1)
+    wanted = np.concatenate([recipe.scaled_log(depth)[np.isfinite(depth)] for depth in depths])
+    assert abs(wanted.mean()) < 1e-4 and wanted.std() == pytest.approx(1, abs=1e-4)
+    np.testing.assert_allclose(recipe.linear, np.linalg.lstsq(features.T, wanted, rcond=None)[0], atol=1e-4)
+    assert Recipe.from_json(recipe.to_json()) == recipe
+
+
+def test_depth_in_every_form(tmp_path):
+    metres = np.array([[0.5, 1.25, 0], [2, 3, 40]], np.float32)
+    wanted = np.where((metres > 0) & (metres < 10), metres, np.nan)
+    Image.fromarray((1000 * metres).astype(np.uint16)).save(tmp_path / "mm.png")
+    Image.fromarray((100 * metres).astype(np.uint16)).save(tmp_path / "cm.png")
+    np.save(tmp_path / "a.npy", np.where(metres == 0, np.inf, metres))
+    np.savez(tmp_path / "a.npz", depth=metres[None].astype(np.float64))
+    np.save(tmp_path / "mm.npy", (1000 * metres).astype(np.int32))
+    for name, scale in (("mm.png", None), ("cm.png", 0.01), ("a.npy", None), ("a.npz", None), ("mm.npy", None)):
+        np.testing.assert_allclose(read_depth(tmp_path / name, Reading(), scale, 10.0), wanted, rtol=1e-6)
+
+
+def test_bad_depth_is_one_line(tmp_path):
+    write_folders(tmp_path, 6)
+    for number, content in enumerate((b"", b"\x93NUMPY\x01\x00v", b"PK\x03\x04 no zip")):
+        (tmp_path / "depth" / f"{number}.png").unlink()
+        (tmp_path / "depth" / f"{number}.{'npz' if number == 2 else 'npy'}").write_bytes(content)
+    Image.fromarray(np.zeros((20, 23), np.uint16)).save(tmp_path / "depth" / "3.png")
+    np.savez(tmp_path / "two.npz", a=np.ones((2, 2)), b=np.ones((2, 2)))
+    with pytest.raises(ImageError, match=r"two.npz: holds float64 \[2, 2\], float64 \[2, 2\], and one array"):
+        read_depth(tmp_path / "two.npz", Reading())
+    done = train(tiny(tmp_path, tmp_path.parent / "depth-run", epochs=1, val_fraction=0.0))
+    assert len(done.skipped) == 4 and done.train == ("4", "5")
+    said = " ".join(done.skipped)
+    assert said.count("is no readable array") == 3 and "3.png: has no pixel of known depth" in said
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"data": None}, "give either --data, or --images and --depth"),
+        ({"depth_scale": 0.0}, "depth_scale=0.0 is not allowed"),
+        ({"ssim": -1.0}, "ssim=-1.0 is not allowed"),
+        ({"max_depth": 1e-4}, "none of the 10 images can be used"),
+    ],
+)
+def test_bad_options_are_one_line(tmp_path, changes, said):
+    config = dataclasses.replace(tiny(write_folders(tmp_path / "data"), tmp_path / "run"), **changes)
+    with pytest.raises(ValueError, match=said) as error:
+        train(config)
+    assert "\n" not in str(error.value) and not (tmp_path / "run").exists()
