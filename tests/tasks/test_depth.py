@@ -26,7 +26,7 @@ def trained(tmp_path_factory):
     """A run that takes a few seconds."""
     folder = tmp_path_factory.mktemp("depth")
     write_folders(folder / "data", 16)
-    return train(tiny(folder / "data", folder / "run", epochs=4, lr=0.02, batch_size=2, hidden=16, pictures=0, ema=0.8))
+    return train(tiny(folder / "data", folder / "run", epochs=3, lr=0.02, batch_size=2, hidden=16, pictures=0, ema=0.8))
 
 
 def test_it_learns_and_evaluation_finds_the_same(trained, tmp_path, capsys):
@@ -55,8 +55,8 @@ def test_predicted_depth_can_be_read_again(trained, tmp_path):
 
 
 def test_a_run_that_is_cut_off_goes_on_to_the_same_bits(tmp_path, monkeypatch):
-    config = tiny(write_folders(tmp_path / "data"), tmp_path / "cut", save_every=1)
-    done = cut_at_every_save(train, config, 4, monkeypatch)
+    config = tiny(write_folders(tmp_path / "data"), tmp_path / "cut", save_every=1, epochs=1)
+    done = cut_at_every_save(train, config, 2, monkeypatch)
     whole = train(dataclasses.replace(config, output=tmp_path / "whole"))
     for name, tensor in load_file(whole.last).items():
         assert torch.equal(load_file(done.last)[name], tensor)

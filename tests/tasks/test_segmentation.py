@@ -38,7 +38,7 @@ def trained(tmp_path_factory):
     """A run that takes a few seconds."""
     folder = tmp_path_factory.mktemp("segmentation")
     write_folders(folder / "data", 16)
-    options = {"epochs": 6, "lr": 0.02, "hidden": 16, "pictures": 1, "ema": 0.8}
+    options = {"epochs": 3, "batch_size": 2, "lr": 0.02, "hidden": 16, "pictures": 1, "ema": 0.8}
     return train(tiny(folder / "data", folder / "run", **options))
 
 
@@ -139,7 +139,7 @@ def test_the_steps_of_a_level_vary_by_a_fifth(tmp_path, monkeypatch):
         return real(self, x, steps, **options)
 
     monkeypatch.setattr(CascadeNCA, "forward", forward)
-    config = tiny(write_folders(tmp_path / "data"), tmp_path / "run", steps=(5, 1), epochs=4, batch_size=3)
+    config = tiny(write_folders(tmp_path / "data"), tmp_path / "run", steps=(5, 1), epochs=1, batch_size=1)
     train(config)
     drawn = {steps[0] for steps, _ in seen if steps is not None}
     assert drawn == {4, 5, 6} and {steps[1] for steps, _ in seen if steps is not None} == {1}
