@@ -25,7 +25,7 @@ class CascadeConfig(ImageOptions, BaseSettings):
     """Train on random squares with sides of this many pixels. Give None to train on whole images."""
 
     flip: bool = True
-    """Mirror training images at random: from left to right, and where up and down mean nothing also these."""
+    """Mirror training images at random along each side; for depth, from left to right only."""
 
     jitter: float = 0.05
     """Vary brightness and contrast of every colour of training images by this share of its spread."""
