@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import torch
 
@@ -45,6 +46,8 @@ def choose(
     if sizes is None or sizes != volume.whole:
         _check_parts(volume, sizes, steps_per_pass)
     found = [plan for plan in _plans(volume, sizes, steps_per_pass, fits) if fits(plan)]
+    if not found and any(cells > 1 for cells in volume.grain):  # parts of chunks are written, which takes longer
+        return choose(replace(volume, grain=()), tile, steps_per_pass, memory_limit)
     if not found:
         every = _plans(volume, sizes, steps_per_pass or 1, lambda plan: False)
         smallest = min(every, key=lambda plan: plan.device_bytes)

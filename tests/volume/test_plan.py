@@ -76,6 +76,13 @@ def test_tiles_keep_to_chunks(free):
     assert plan.cut and all(plan.tile[axis] % 48 == 0 for axis in plan.cut)
 
 
+def test_chunks_are_cut_where_no_tile_of_whole_ones_fits(free):
+    free(10**9)
+    plan = choose(volume(grain=(512, 512, 512)), None, None, None)
+    assert plan.device_bytes <= 0.8 * 10**9
+    assert plan == choose(volume(), None, None, None)
+
+
 def test_a_small_volume_of_memory_computes_more_rather_than_nothing(free):
     free(260 * 10**6)
     plan = choose(volume(RULE.replace(kernel_size=7)), None, None, None)
