@@ -19,9 +19,11 @@ from ncafast.models import M3DNCA, MedNCA
 from ncafast.models.base import RuleModule
 from ncafast.models.cascade import level_sizes
 from ncafast.models.memory import Cascade
-from ncafast.volume.arrays import Array, TensorArray, shared, wrap
+from ncafast.volume.array import Array
+from ncafast.volume.arrays import shared, wrap
 from ncafast.volume.level_states import Channels, FirstState, Room
 from ncafast.volume.resized import Resize, bilinear, pooled, repeated, same
+from ncafast.volume.tensor_array import TensorArray
 from ncafast.volume.tiles import rollout_tiled
 
 

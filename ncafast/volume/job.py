@@ -16,8 +16,10 @@ from ncafast import backends, check
 from ncafast.backends.fusable import MEASURED_NORMS
 from ncafast.rule import Rule
 from ncafast.trace import seed_tensor
-from ncafast.volume.arrays import Array, TensorArray, shared, wrap
+from ncafast.volume.array import Array
+from ncafast.volume.arrays import shared, wrap
 from ncafast.volume.plan import PassPlan, Volume
+from ncafast.volume.tensor_array import TensorArray
 
 _SAMPLE = 64  # cells per axis of the state that a backend is asked about
 

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ncafast.volume.arrays import Array, Extent, scratch_file
+from ncafast.volume.array import Array, Extent
 from ncafast.volume.boxes import Box, Place, runs
+from ncafast.volume.disk_arrays import scratch_file
 from ncafast.volume.resized import Resize
 
 _PIECE = 2**26  # bytes that are resized at once

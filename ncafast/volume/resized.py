@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ncafast.half import widened
-from ncafast.volume.arrays import Array
+from ncafast.volume.array import Array
 from ncafast.volume.boxes import Box
 
 Resize = Callable[[Array, Box], Tensor]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ncafast.half import widened
 from ncafast.utils.progress import Bar
-from ncafast.volume.arrays import Array
+from ncafast.volume.array import Array
 from ncafast.volume.boxes import Box
 from ncafast.volume.job import Job
 from ncafast.volume.measured import Measured, Plain

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ncafast.volume.arrays import Array
+from ncafast.volume.array import Array
 from ncafast.volume.boxes import Box
 
 

@@ -13,8 +13,9 @@ from torch import Tensor
 from ncafast.models import MedNCA
 from ncafast.tasks.mednca.inference import decide
 from ncafast.tasks.mednca.model_file import Model
-from ncafast.volume.arrays import Array, Extent, scratch_file
+from ncafast.volume.array import Array, Extent
 from ncafast.volume.boxes import Box
+from ncafast.volume.disk_arrays import scratch_file
 
 Numbers = np.ndarray[Any, Any]
 
