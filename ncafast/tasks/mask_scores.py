@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any, ClassVar, TypeVar
 
+from ncafast.tasks.mask_calibration import MaskCalibration
 from ncafast.tasks.report import Report
 from ncafast.utils.tables import aligned
 from ncafast.utils.texts import printable
@@ -36,9 +37,11 @@ class MaskScores(Report):
     skipped: tuple[Any, ...]
     pictures: dict[str, Array] = field(repr=False)
     """[H, W, 3] uint8 by file name."""
+    calibration: MaskCalibration | None = field(default=None, repr=False)
+    """Of --uncertainty."""
 
     def table(self) -> str:
-        """The rows and the mean as text in columns."""
+        """The rows and the mean as text in columns, then what is said of the calibration."""
         lines = [(self.sample, "label", *(heading for heading, _ in self.columns.values()))]
         for row in (*self.rows, {self.sample: "mean", "label": "", **self.mean}):
             numbers = (f"{row[key]:.{digits}f}" for key, (_, digits) in self.columns.items())
@@ -46,12 +49,14 @@ class MaskScores(Report):
             lines.append((printable(row[self.sample]), label, *numbers))
         text = aligned(lines, right=(False, *[True] * (1 + len(self.columns))))
         rule = "-" * len(text[0])
-        return "\n".join([text[0], rule, *text[1:-1], rule, text[-1]])
+        calibration = self.calibration.lines() if self.calibration else []
+        return "\n".join([text[0], rule, *text[1:-1], rule, text[-1], *calibration])
 
     def contents(self) -> dict[str, Any]:
-        """The rows with a last one named mean, and the pictures."""
+        """The rows with a last one named mean, the calibration, and the pictures."""
         rows = [row | {self.sample: printable(row[self.sample])} for row in self.rows]
-        return {"scores.csv": [*rows, {self.sample: "mean", **self.mean}], **self.pictures}
+        calibration = {"uncertainty.json": self.calibration.facts()} if self.calibration else {}
+        return {"scores.csv": [*rows, {self.sample: "mean", **self.mean}], **calibration, **self.pictures}
 
 
 def means(rows: Sequence[Mapping[str, Any]], columns: Columns) -> dict[str, float]:

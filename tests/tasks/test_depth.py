@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 
 import imageio.v3 as iio
@@ -13,11 +14,14 @@ from PIL import Image
 from power_cut import cut_at_every_save
 from safetensors.torch import load_file
 from scenes import scene, tiny, write_folders
+from scipy.stats import spearmanr
 
+from ncafast.tasks.base import load
 from ncafast.tasks.depth import AnimateConfig, EvaluateConfig, PredictConfig, animate, evaluate, predict, train
-from ncafast.tasks.depth.data import read_depth
+from ncafast.tasks.depth.data import find_pairs, read_depth, read_pair
 from ncafast.tasks.depth.metrics import depth_losses, measure, slopes
 from ncafast.tasks.depth.recipe import Recipe, fitted
+from ncafast.tasks.depth.task import TASK
 from ncafast.tasks.images import ImageError, Reading
 
 
@@ -40,6 +44,24 @@ def test_it_learns_and_evaluation_finds_the_same(trained, tmp_path, capsys):
     assert means["linear"]["abs_rel"] < means["constant"]["abs_rel"]
     assert "means over 3 images" in capsys.readouterr().out
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best.png", "middle.png", "scores.csv", "worst.png"]
+
+
+def test_it_says_whether_it_is_unsure_where_it_is_wrong(trained, tmp_path, capsys):
+    data = trained.folder.parent / "data"
+    config = EvaluateConfig(trained.folder, data=data, output=tmp_path, uncertainty=True, runs=3, progress=False)
+    rows = [row for row in evaluate(config).rows if row["method"] == "model"]
+    estimator, spread, cells = load(TASK, trained.folder, torch.device("cpu")).spec, [], []
+    for pair in (pair for pair in find_pairs(config).pairs if pair.name in {row["image"] for row in rows}):
+        sample = read_pair(pair, estimator.recipe, Reading(), config)
+        runs = [estimator.outputs.run(sample.pixels, seed=config.seed, run=run)[0] for run in range(3)]
+        known, (deviation, mean) = np.isfinite(sample.depth), (np.std(runs, 0), np.mean(runs, 0))
+        errors = abs(estimator.recipe.log_std * mean + estimator.recipe.log_mean - np.log(sample.depth))
+        spread.append(deviation[known].mean())
+        cells.append(spearmanr(deviation[known], errors[known]).statistic)
+    facts = json.loads((tmp_path / "uncertainty.json").read_text())
+    assert facts["rank_correlation"] == pytest.approx(spearmanr(spread, [row["abs_rel"] for row in rows]).statistic)
+    assert facts["rank_correlation_cells"] == pytest.approx(np.mean(cells), abs=1e-3)  # float32 numbers tie
+    assert "deviation and |error| / depth of 3 samples: rank correlation" in capsys.readouterr().out
 
 
 def test_predicted_depth_can_be_read_again(trained, tmp_path):

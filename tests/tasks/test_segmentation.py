@@ -14,6 +14,7 @@ from blobs import blob, tiny, write_folders
 from PIL import Image
 from power_cut import cut_at_every_save
 from safetensors.torch import load_file
+from scipy.stats import spearmanr
 
 from ncafast import checkpoint, cli
 from ncafast.tasks.base import load
@@ -61,6 +62,27 @@ def test_it_learns_and_evaluation_finds_the_same(trained, tmp_path, capsys):
     assert len(list((trained.folder / "pictures").iterdir())) == 1
 
 
+def test_it_says_whether_it_is_unsure_where_it_is_wrong(trained, tmp_path, capsys):
+    data = trained.folder.parent / "data"
+    config = EvaluateConfig(trained.folder, data=data, output=tmp_path, uncertainty=True, runs=3, progress=False)
+    scores = evaluate(config)
+    spec = load(TASK, trained.folder, torch.device("cpu")).spec
+    for outer, inner in zip(scores.rows[::2], scores.rows[1::2], strict=True):
+        pixels = spec.recipe.read_image(next((data / "images").glob(f"{Path(outer['image']).stem}.*")), None)
+        runs = torch.stack([spec.outputs.run(pixels, seed=config.seed, run=run).sigmoid() for run in range(3)]).double()
+        spread, mean = (each.flatten(1).sum(1) for each in (runs.std(0, correction=0), runs.mean(0)))
+        assert [outer["nqm"], inner["nqm"]] == pytest.approx((spread / mean).tolist(), rel=1e-5)
+    facts = json.loads((tmp_path / "uncertainty.json").read_text())
+    assert facts.keys() == {"written_by", "blob", "middle"}
+    for name, rows in (("blob", scores.rows[::2]), ("middle", scores.rows[1::2])):
+        want = spearmanr([row["nqm"] for row in rows], [1 - row["dice"] for row in rows]).statistic
+        assert facts[name]["rank_correlation"] == pytest.approx(want)
+        assert facts[name]["rank_correlation_cells"] > 0.3  # both are large at the edges
+    assert "middle: NQM and 1 - Dice of 3 samples: rank correlation" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="runs=1 is not allowed with --uncertainty"):
+        evaluate(dataclasses.replace(config, runs=1, overwrite=True))
+
+
 def test_predicted_masks_have_the_values_of_training_and_the_size_of_the_image(trained, tmp_path):
     source = tmp_path / "in"
     (source / "deep").mkdir(parents=True)
@@ -100,7 +122,7 @@ def test_a_film_ends_with_what_prediction_finds(trained, tmp_path, monkeypatch):
     pixels = spec.recipe.read_image(source, None)
     height, width = pixels.shape[:2]
     (levels,) = seen
-    assert torch.equal(levels[-1][-1].sigmoid()[:, :height, :width], spec.probability(pixels))
+    assert torch.equal(levels[-1][-1].sigmoid()[:, :height, :width], spec.moments(pixels).mean.float())
     with pytest.raises(ValueError, match="label='cell' is not allowed; the model knows blob, middle"):
         animate(dataclasses.replace(config, label="cell"))
     with pytest.raises(ValueError, match="every=6 is not allowed"):

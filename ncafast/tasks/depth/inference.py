@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 
 from ncafast.models import CascadeNCA
 from ncafast.tasks.cascades import Array, Outputs
 from ncafast.tasks.depth.recipe import Recipe
 from ncafast.tasks.images import ImageError
+from ncafast.uncertainty.result import Moments
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,19 +32,38 @@ class Estimator:
         """The scaled logarithm [1, h, w]."""
         return Outputs(self.model, self.recipe, 1)
 
-    def depth(self, pixels: Array, *, seed: int = 0, runs: int = 1) -> Array:
-        """Metres [H, W] float32 of an image [H, W, 3] uint8 of any size, the mean of the logarithms over draws of
-        firing cells. Raises MemoryError for an image that needs more than is free."""
-        small = self.recipe.shrunk(pixels)
-        found = sum((self.outputs.run(small, seed=seed, run=run) for run in range(runs)), torch.zeros(())) / runs
-        if small.shape != pixels.shape:
-            found = F.interpolate(found[None], size=pixels.shape[:2], mode="bilinear")[0]
-        return self.recipe.metres(found[0].numpy())
+    def moments(self, pixels: Array, *, seed: int = 0, runs: int = 1) -> Moments:
+        """Of the scaled logarithm [H, W] over draws of firing cells, on the CPU.
+
+        Args:
+            pixels: [H, W, 3] uint8, of any size.
+            seed: of the draws.
+            runs: number of draws.
+
+        Raises:
+            MemoryError: the image needs more than is free.
+        """
+        small, moments = self.recipe.shrunk(pixels), Moments()
+        for run in range(runs):
+            found = self.outputs.run(small, seed=seed, run=run)
+            if small.shape != pixels.shape:
+                found = F.interpolate(found[None], size=pixels.shape[:2], mode="bilinear")[0]
+            moments.add(found)
+        return moments
+
+    def depth(self, pixels: Array, *, seed: int = 0) -> Array:
+        """Metres [H, W] float32 of an image [H, W, 3] uint8, by one draw of firing cells."""
+        return self.recipe.metres(self.moments(pixels, seed=seed).mean.numpy())
+
+
+def find(estimator: Estimator, pixels: Array, name: str, *, seed: int, runs: int) -> Moments:
+    """`Estimator.moments`, but an image that the model has no memory for raises ImageError."""
+    try:
+        return estimator.moments(pixels, seed=seed, runs=runs)
+    except MemoryError as error:
+        raise ImageError(f"{name}: {error}") from None
 
 
 def find_depth(estimator: Estimator, pixels: Array, name: str, *, seed: int, runs: int) -> Array:
-    """`Estimator.depth`, but an image that the model has no memory for raises ImageError."""
-    try:
-        return estimator.depth(pixels, seed=seed, runs=runs)
-    except MemoryError as error:
-        raise ImageError(f"{name}: {error}") from None
+    """Metres [H, W] float32, of the mean of the logarithms over runs. Raises ImageError as `find` does."""
+    return estimator.recipe.metres(find(estimator, pixels, name, seed=seed, runs=runs).mean.numpy())

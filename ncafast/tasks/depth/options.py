@@ -75,13 +75,21 @@ class PredictConfig(Runtime, ImageLimit, _Runs, Progress):
 
 
 @dataclass
-class EvaluateConfig(Runtime, ImageLimit, _Measured, _Runs, Progress):
+class EvaluateConfig(Runtime, ImageLimit, _Measured, Progress):
     """Score a trained cascade on images with known depth, beside a constant depth and a linear model of the colours and
     the position."""
 
     subset: Literal["auto", "val", "train", "test", "all"] = "auto"
     """Which images to score. auto: those held out, if the model was trained on this data; otherwise all. test: those
     that the CSV list calls so; they are never trained on."""
+
+    runs: int | None = None
+    """Estimate this many times with different firing cells and average the logarithms. Left out: once, with
+    --uncertainty 10 times."""
+
+    uncertainty: bool = False
+    """Also say whether the model is unsure where it is wrong: the rank correlation of the deviation over runs and the
+    error, over the images, and over the pixels of each. Printed, and written to uncertainty.json."""
 
     output: Path = Path("<model>/evaluation")
     """Folder for scores.csv and pictures of the worst, the middle and the best image."""

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from typing import Any
+
+import numpy as np
+import torch
 
 from ncafast.tasks.base import Trained
 from ncafast.tasks.cascades import Array
 from ncafast.tasks.depth import pictures
-from ncafast.tasks.depth.data import find_pairs, read_pair
-from ncafast.tasks.depth.inference import Estimator, find_depth
+from ncafast.tasks.depth.data import Sample, find_pairs, read_pair
+from ncafast.tasks.depth.inference import Estimator, find
 from ncafast.tasks.depth.metrics import MEASURES, measure
 from ncafast.tasks.depth.options import EvaluateConfig
+from ncafast.tasks.depth.recipe import Recipe
 from ncafast.tasks.image_pairs import Pair
 from ncafast.tasks.images import ImageError, Reading
 from ncafast.tasks.mask_scores import mean
 from ncafast.tasks.report import Report
+from ncafast.tasks.runs import runs_of
 from ncafast.tasks.skipping import each_usable
 from ncafast.tasks.subsets import choose_pairs
+from ncafast.uncertainty import Calibration
+from ncafast.uncertainty.result import Moments
 from ncafast.utils.progress import say
 from ncafast.utils.tables import aligned
 from ncafast.utils.texts import printable
@@ -35,18 +42,23 @@ class Scores(Report):
     """By method."""
     skipped: tuple[str, ...]
     pictures: dict[str, Array] = field(repr=False)
+    calibration: Calibration | None = field(default=None, repr=False)
+    """Of --uncertainty."""
 
     def table(self) -> str:
-        """The means as text in columns."""
+        """The means as text in columns, then what is said of the calibration."""
         lines = [("method", "|error|/depth", "RMSE m", "< 1.25", "< 1.25^2", "< 1.25^3")]
         lines += [(name, *(f"{row[key]:.4f}" for key in MEASURES)) for name, row in self.means.items()]  # type: ignore[misc]
         text = aligned(lines, right=(False, *[True] * len(MEASURES)))
         count = len(self.rows) // len(self.means)
-        return "\n".join([text[0], "-" * len(text[0]), *text[1:], f"means over {count} images"])
+        last = [f"means over {count} images", *([self.calibration.line()] if self.calibration else [])]
+        return "\n".join([text[0], "-" * len(text[0]), *text[1:], *last])
 
     def contents(self) -> dict[str, Any]:
-        """The rows, and the pictures."""
-        return {"scores.csv": [row | {"image": printable(row["image"])} for row in self.rows], **self.pictures}
+        """The rows, the calibration, and the pictures."""
+        calibration = {"uncertainty.json": self.calibration.facts()} if self.calibration else {}
+        rows = [row | {"image": printable(row["image"])} for row in self.rows]
+        return {"scores.csv": rows, **calibration, **self.pictures}
 
 
 def score(trained: Trained[Estimator], options: EvaluateConfig) -> Scores:
@@ -55,20 +67,27 @@ def score(trained: Trained[Estimator], options: EvaluateConfig) -> Scores:
     Raises:
         ValueError: no image can be scored.
     """
-    estimator = trained.spec
+    estimator, options = trained.spec, replace(options, runs=runs_of(options))
     recipe, reading = estimator.recipe, Reading(estimator.recipe.value_range, options.max_pixels)
+    calibration = Calibration("deviation", "|error| / depth", "pixel") if options.uncertainty else None
     found = find_pairs(options)
     for line in found.skipped:
         say(f"skipped: {line}")
-    methods: dict[str, Callable[[Array, str], Array]] = {
-        "model": lambda pixels, name: find_depth(estimator, pixels, name, seed=options.seed, runs=options.runs),
-        "constant": lambda pixels, name: recipe.constant_depth(pixels),
-        "linear": lambda pixels, name: recipe.linear_depth(pixels),
-    }
+
+    def moments_of(sample: Sample, name: str) -> Moments:
+        return find(estimator, sample.pixels, name, seed=options.seed, runs=options.runs or 1)
 
     def one(pair: Pair) -> tuple[Pair, list[dict[str, Any]]]:
         sample = read_pair(pair, recipe, reading, options)
-        each = {name: measure(find(sample.pixels, str(pair.image)), sample.depth) for name, find in methods.items()}
+        moments = moments_of(sample, str(pair.image))
+        methods = {
+            "model": recipe.metres(moments.mean.numpy()),
+            "constant": recipe.constant_depth(sample.pixels),
+            "linear": recipe.linear_depth(sample.pixels),
+        }
+        each = {name: measure(depth, sample.depth) for name, depth in methods.items()}
+        if calibration:
+            _add(calibration, moments, sample, recipe, each["model"]["abs_rel"])
         return pair, [{"image": pair.name, "method": name, **row} for name, row in each.items()]
 
     scored, unusable = each_usable(choose_pairs(found, options), one, ImageError, "scoring", options.progress)
@@ -79,9 +98,23 @@ def score(trained: Trained[Estimator], options: EvaluateConfig) -> Scores:
         error, pair = order[index]
         sample = read_pair(pair, recipe, reading, options)
         title = f"{name}: {pair.name}, |error| / depth {-error:.3f}"
-        drawn[f"{name}.png"] = pictures.beside(sample.pixels, methods["model"](sample.pixels, ""), title, sample.depth)
+        depth = recipe.metres(moments_of(sample, pair.name).mean.numpy())
+        drawn[f"{name}.png"] = pictures.beside(sample.pixels, depth, title, sample.depth)
     rows = tuple(row for _, of_pair in scored for row in of_pair)
-    means = {
+    return Scores(rows, _means(rows), (*found.skipped, *(reason for _, reason in unusable)), drawn, calibration)
+
+
+def _add(calibration: Calibration, moments: Moments, sample: Sample, recipe: Recipe, error: float) -> None:
+    """Add an image: the deviation of the logarithm over runs beside its error, where the depth is known."""
+    known = torch.from_numpy(np.isfinite(sample.depth))
+    deviation = moments.variance.sqrt()[known]
+    errors = (moments.mean - torch.from_numpy(recipe.scaled_log(sample.depth)))[known].abs()
+    calibration.add(float(deviation.mean()), error, deviation, errors)
+
+
+def _means(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Of every measure over all images, by method."""
+    methods = dict.fromkeys(row["method"] for row in rows)
+    return {
         name: {key: mean([row[key] for row in rows if row["method"] == name]) for key in MEASURES} for name in methods
     }
-    return Scores(rows, means, (*found.skipped, *(reason for _, reason in unusable)), drawn)

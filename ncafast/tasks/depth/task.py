@@ -30,7 +30,7 @@ class DepthTask(Task[Estimator]):
     """See `ncafast train depth --help`."""
 
     name, unit, models = "depth", "images", (CascadeNCA,)
-    evaluation_files = ("scores.csv", "worst.png", "middle.png", "best.png")
+    evaluation_files = ("scores.csv", "uncertainty.json", "worst.png", "middle.png", "best.png")
     hold = 1.5
     # What these lead to, the images and depths, is compared itself.
     free = frozenset(

@@ -22,6 +22,7 @@ from ncafast.tasks.mednca.slices import Recipe
 from ncafast.tasks.mednca.tiled import existing
 from ncafast.tasks.mednca.volumes import write_map
 from ncafast.tasks.mednca.zarr_images import is_zarr
+from ncafast.tasks.runs import runs_of
 from ncafast.tasks.skipping import each_usable
 from ncafast.utils.option_checks import refused
 from ncafast.utils.outputs import check_folder, check_free
@@ -86,7 +87,7 @@ class Predictions:
 
 def check_prediction(options: PredictConfig) -> None:
     """Raise ValueError for options that cannot be used, before a model is read."""
-    uncertainty.runs_of(options)
+    runs_of(options)
     one_file = _names_file(options.output) or is_zarr(options.output)
     if is_zarr(options.input):
         zarr_prediction.check(options)
@@ -112,7 +113,7 @@ def predict(trained: TrainedModel, options: PredictConfig) -> Predictions:
         labels, picture, voxels = zarr_prediction.predict(trained, options)
         return Predictions((Prediction(options.input, labels, picture, voxels),), ())
     recipe = trained.spec.recipe
-    options = replace(options, runs=uncertainty.runs_of(options), last_steps=_last_steps(options, trained))
+    options = replace(options, runs=runs_of(options), last_steps=_last_steps(options, trained))
     cases = find_inputs(options, recipe)
     planned = _planned(options, cases, recipe)
     say_contradictions([path for case in cases for path in case.paths], recipe.geometry)

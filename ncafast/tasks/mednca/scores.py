@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ncafast.nifti import VolumeError
+from ncafast.tasks.mask_calibration import MaskCalibration
 from ncafast.tasks.mask_scores import MaskScores, means, ranked
 from ncafast.tasks.mednca import pictures, uncertainty
-from ncafast.tasks.mednca.calibrating import Calibrations
 from ncafast.tasks.mednca.geometry import say_contradictions
 from ncafast.tasks.mednca.inference import Segmentation, read, segment
 from ncafast.tasks.mednca.inputs import check_channel_names
@@ -19,6 +19,7 @@ from ncafast.tasks.mednca.options import EvaluateConfig
 from ncafast.tasks.mednca.pairs import Pair, Skipped
 from ncafast.tasks.mednca.reading import Waived, read_truth, waivers
 from ncafast.tasks.mednca.slices import Array, Recipe
+from ncafast.tasks.runs import runs_of
 from ncafast.tasks.skipping import each_usable
 from ncafast.tasks.subsets import choose
 from ncafast.utils.option_checks import refused
@@ -34,16 +35,6 @@ class Scores(MaskScores):
     sample = "volume"
     columns = {"dice": ("Dice", 4), "iou": ("IoU", 4), "hd95_mm": ("HD95 mm", 2)}
     skipped: tuple[Skipped, ...]
-    calibration: Calibrations | None = field(default=None, repr=False)
-    """Of --uncertainty."""
-
-    def table(self) -> str:
-        """The rows and the mean as text in columns, then what is said of the calibration."""
-        return "\n".join([super().table(), *(self.calibration.lines() if self.calibration else [])])
-
-    def contents(self) -> dict[str, Any]:
-        """The rows with a last one named mean, the calibration, and the pictures."""
-        return super().contents() | ({"uncertainty.json": self.calibration.facts()} if self.calibration else {})
 
 
 def score_volumes(trained: TrainedModel, options: EvaluateConfig) -> Scores:
@@ -52,13 +43,15 @@ def score_volumes(trained: TrainedModel, options: EvaluateConfig) -> Scores:
     Raises:
         ValueError: no volume can be scored.
     """
-    trained.spec.recipe.check_channels(options.channels)
-    options = replace(options, runs=uncertainty.runs_of(options))
-    calibration = Calibrations(trained.spec.recipe) if options.uncertainty else None
-    data = _open(options, trained.spec.recipe)
+    recipe = trained.spec.recipe
+    recipe.check_channels(options.channels)
+    options = replace(options, runs=runs_of(options))
+    classes = {str(value): recipe.name_of(value) for value in recipe.values}
+    calibration = MaskCalibration(classes, "voxel") if options.uncertainty else None
+    data = _open(options, recipe)
     names = choose([pair.name for pair in data.pairs], options.subset, options.model, "volumes")
     chosen = [pair for pair in data.pairs if pair.name in names]
-    say_contradictions([path for pair in chosen for path in pair.sources], trained.spec.recipe.geometry)
+    say_contradictions([path for pair in chosen for path in pair.sources], recipe.geometry)
     for item in data.skipped:
         say(f"skipped: {item.reason}")
 
@@ -68,7 +61,7 @@ def score_volumes(trained: TrainedModel, options: EvaluateConfig) -> Scores:
     scored, unusable = each_usable(chosen, one, VolumeError, "scoring", options.progress)
     note(*waivers({pair.name: waived for pair, _, waived in scored}))
     rows = [row for _, of_pair, _ in scored for row in of_pair]
-    drawn = {"quality.png": uncertainty.draw_quality(rows, trained.spec.recipe)} if (options.runs or 1) > 1 else {}
+    drawn = {"quality.png": uncertainty.draw_quality(rows, recipe)} if (options.runs or 1) > 1 else {}
 
     def draw(pair: Pair, title: str) -> Array:
         segmentation, truth, _ = _read(trained, pair, options)
@@ -117,7 +110,7 @@ def _read(trained: TrainedModel, pair: Pair, config: EvaluateConfig) -> tuple[Se
 
 
 def _score(
-    trained: TrainedModel, pair: Pair, config: EvaluateConfig, calibration: Calibrations | None
+    trained: TrainedModel, pair: Pair, config: EvaluateConfig, calibration: MaskCalibration | None
 ) -> tuple[list[dict[str, Any]], Waived]:
     """The volume's rows, and what --ignore-affine changed for its label map."""
     segmentation, truth, waived = _read(trained, pair, config)
@@ -135,6 +128,8 @@ def _score(
             "voxels_found": int(ours.sum()),
         }
         rows.append(row | ({"nqm": nqm[value]} if (config.runs or 1) > 1 else {}))
-    if calibration:
-        calibration.add(segmentation, truth, rows)
+    if calibration and segmentation.result:
+        probability = segmentation.result.probability.movedim(1, 0)
+        deviation = segmentation.result.runs_variance.movedim(1, 0).sqrt()
+        calibration.add(probability, deviation, segmentation.labels, truth, rows)
     return rows, waived

@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 
 from ncafast.tasks.mednca import pictures
 from ncafast.tasks.mednca.inference import Segmentation
-from ncafast.tasks.mednca.options import EvaluateConfig, PredictConfig
 from ncafast.tasks.mednca.slices import Array, Recipe
 from ncafast.tasks.mednca.volumes import write_map
 from ncafast.uncertainty.result import quality
@@ -24,19 +23,6 @@ from ncafast.viz.overlays import CLASS_COLOURS, legend_text
 
 ENDINGS = ("_runs.nii.gz", "_steps.nii.gz", ".png")  # of an image's files
 REPORT = "report.json"
-_RUNS = 10  # of the pseudo-ensemble, as many as in M3D-NCA
-
-
-def runs_of(options: PredictConfig | EvaluateConfig) -> int:
-    """How often to segment an image.
-
-    Raises:
-        ValueError: fewer than 2 runs, which cannot differ, with --uncertainty.
-    """
-    runs = options.runs if options.runs is not None else _RUNS if options.uncertainty else 1
-    if options.uncertainty and runs < 2:
-        raise ValueError(f"runs={runs} is not allowed with --uncertainty; give a whole number from 2")
-    return runs
 
 
 def scores(segmentation: Segmentation) -> dict[int, float]:

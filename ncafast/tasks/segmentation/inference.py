@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from ncafast.models import CascadeNCA
 from ncafast.tasks.cascades import Array, Outputs
 from ncafast.tasks.images import ImageError
 from ncafast.tasks.planes import decide
 from ncafast.tasks.segmentation.recipe import Recipe
+from ncafast.uncertainty.result import Moments
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,29 +33,38 @@ class Segmenter:
         """The logits [K, h, w]."""
         return Outputs(self.model, self.recipe, len(self.recipe.names))
 
-    def probability(self, pixels: Array, *, seed: int = 0, runs: int = 1) -> Tensor:
-        """Of each class, the mean over draws of firing cells: pixels [h, w, 3] uint8 -> [K, h, w] float32 on the CPU.
+    def moments(self, pixels: Array, *, seed: int = 0, runs: int = 1) -> Moments:
+        """Of each class's probability [K, H, W] over draws of firing cells, on the CPU.
+
+        Args:
+            pixels: [H, W, 3] uint8, of any size.
+            seed: of the draws.
+            runs: number of draws.
 
         Raises:
             MemoryError: the image needs more than is free.
         """
-        total = torch.zeros(len(self.recipe.names), *pixels.shape[:2])
+        small, moments = self.recipe.shrunk(pixels), Moments()
         for run in range(runs):
-            total += self.outputs.run(pixels, seed=seed, run=run).sigmoid()
-        return total / runs
+            found = self.outputs.run(small, seed=seed, run=run).sigmoid()[None]
+            if small.shape != pixels.shape:
+                found = F.interpolate(found, size=pixels.shape[:2], mode="bilinear")
+            moments.add(found)
+        return moments
 
     def labels(self, pixels: Array, *, seed: int = 0, runs: int = 1) -> Array:
         """Class numbers [H, W] uint8 of an image [H, W, 3] uint8 of any size."""
-        small = self.recipe.shrunk(pixels)
-        probability = self.probability(small, seed=seed, runs=runs)[None]
-        if small.shape != pixels.shape:
-            probability = F.interpolate(probability, size=pixels.shape[:2], mode="bilinear")
-        return decide(probability)[0].numpy()  # type: ignore[no-any-return]
+        return labels_of(self.moments(pixels, seed=seed, runs=runs))
 
 
-def find_labels(segmenter: Segmenter, pixels: Array, name: str, *, seed: int, runs: int) -> Array:
-    """`Segmenter.labels`, but an image that the model has no memory for raises ImageError."""
+def labels_of(moments: Moments) -> Array:
+    """Class numbers [H, W] uint8 by the mean probability [K, H, W] of each class."""
+    return decide(moments.mean[None])[0].numpy()  # type: ignore[no-any-return]
+
+
+def find(segmenter: Segmenter, pixels: Array, name: str, *, seed: int, runs: int) -> Moments:
+    """`Segmenter.moments`, but an image that the model has no memory for raises ImageError."""
     try:
-        return segmenter.labels(pixels, seed=seed, runs=runs)
+        return segmenter.moments(pixels, seed=seed, runs=runs)
     except MemoryError as error:
         raise ImageError(f"{name}: {error}") from None

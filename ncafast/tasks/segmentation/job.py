@@ -12,7 +12,7 @@ from ncafast.losses.masks import dice
 from ncafast.tasks.base import Task
 from ncafast.tasks.cascade_job import CascadeJob
 from ncafast.tasks.mask_scores import mean
-from ncafast.tasks.planes import Planes, collate, decide
+from ncafast.tasks.planes import Planes, collate
 from ncafast.tasks.segmentation import pictures
 from ncafast.tasks.segmentation.data import load
 from ncafast.tasks.segmentation.inference import Segmenter
@@ -56,7 +56,7 @@ class Segmentation(CascadeJob):
         self.model.eval()
         table = []
         for number, sample in enumerate(self.held_out):
-            labels = decide(self.segmenter.probability(sample.pixels, seed=self.config.seed)[None])[0].numpy()
+            labels = self.segmenter.labels(sample.pixels, seed=self.config.seed)
             table.append([dice(labels == k, sample.labels == k) for k in range(1, len(names) + 1)])
             if number < self.config.pictures:
                 title = f"{sample.name}, Dice {mean(table[-1]):.3f}"

@@ -67,12 +67,21 @@ class PredictConfig(Runtime, ImageLimit, _Runs, Progress):
 
 
 @dataclass
-class EvaluateConfig(Runtime, ImageLimit, _Labelled, _Runs, Progress):
+class EvaluateConfig(Runtime, ImageLimit, _Labelled, Progress):
     """Score a trained cascade on images with known masks: Dice and IoU per image, at the images' own size."""
 
     subset: Literal["auto", "val", "train", "test", "all"] = "auto"
     """Which images to score. auto: those held out, if the model was trained on this data; otherwise all. test: those
     that the CSV list calls so; they are never trained on."""
+
+    runs: int | None = None
+    """Segment this many times with different firing cells and average the probabilities. From 2 on, scores.csv also has
+    the quality score NQM (high means doubtful). Left out: once, with --uncertainty 10 times."""
+
+    uncertainty: bool = False
+    """Also say whether the model is unsure where it is wrong: the rank correlation of NQM and 1 - Dice over the images,
+    that of the deviation over runs and the error over the pixels of each, and how well it finds wrong pixels (AUROC).
+    They are printed, and written to uncertainty.json."""
 
     output: Path = Path("<model>/evaluation")
     """Folder for scores.csv and the overlays of the worst, the middle and the best image."""

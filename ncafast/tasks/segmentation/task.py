@@ -29,7 +29,7 @@ class SegmentationTask(Task[Segmenter]):
     """See `ncafast train segmentation --help`."""
 
     name, unit, models = "segmentation", "images", (CascadeNCA,)
-    evaluation_files = ("scores.csv", "worst.png", "middle.png", "best.png")
+    evaluation_files = ("scores.csv", "uncertainty.json", "worst.png", "middle.png", "best.png")
     hold = 1.5
     # What these lead to, the images, is compared itself.
     free = frozenset({"data", "images", "masks", "train_list", "val_list", "val_fraction", "value_range", "max_pixels"})
