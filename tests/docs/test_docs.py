@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import shlex
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ncafast import cli
+from ncafast.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -123,3 +125,22 @@ def test_the_page_on_volumes_runs(tmp_path, monkeypatch, capsys):
     for block in blocks(DOCS / "volumes.md", "python"):
         exec(block, names)
     assert capsys.readouterr().out.startswith(blocks(DOCS / "volumes.md", "text")[0])
+
+
+def test_the_table_of_what_tasks_have_on_by_default_is_right():
+    table = (ROOT / "docs" / "training.md").read_text().split("What the tasks have on by default", 1)[1]
+    lines = [line for line in table.splitlines() if line[:1] == "|"][:8]
+    head, _, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    shown = {name: row for row in rows for name in row[0].split(", ")}
+    assert shown.keys() == TASKS.keys()
+    for name, row in shown.items():
+        options = importlib.import_module(f"ncafast.tasks.{name}.options").TrainConfig
+        assert options.amp == "off"
+        for column, cell in zip(head[1:-1], row[1:-1], strict=True):
+            value = getattr(options, column.strip("`"), None)
+            if (name, column) == ("mednca", "`ema`"):
+                assert value is None and cell == "2-D 0, 3-D 0.98"
+            elif isinstance(value, bool):
+                assert cell == ("yes" if value else "no")
+            else:
+                assert cell == ("" if value is None else f"{value:g}")
