@@ -22,7 +22,7 @@ import cuda_model
 import cuda_slots
 import pybind11
 import pytest
-from architectures import ARCHITECTURES, skip_unless_compiled
+from architectures import ARCHITECTURES, skip_unless
 from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -152,7 +152,7 @@ def test_products_run_on_tensor_cores():
 @pytest.mark.skipif(tool("cuobjdump") is None or tool("nvdisasm") is None, reason="there is no disassembler")
 @pytest.mark.parametrize("sm", WARPS)
 def test_kernels_keep_within_their_issue_slots(sm):
-    skip_unless_compiled(sm)
+    skip_unless(sm, ARCHITECTURES)
     counts = cuda_slots.counted(objects(), sm)
     assert counts.keys() == SLOTS.keys()
     for kernel, (total, shares) in counts.items():
