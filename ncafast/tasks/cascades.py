@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -19,6 +20,7 @@ from ncafast.tasks.cascade_options import CascadeConfig
 from ncafast.tasks.images import Reading, on_white
 from ncafast.tasks.options import ValueRange
 from ncafast.tasks.planes import padded, padded_size
+from ncafast.uncertainty.result import Moments
 from ncafast.utils.json_files import Jsonable
 from ncafast.utils.seeds import mix
 
@@ -112,6 +114,28 @@ class Outputs:
         """
         found = self.of(self.model(self._input(pixels), seed=mix("predict", seed, run)))[0]
         return found[:, : pixels.shape[0], : pixels.shape[1]].float().cpu()
+
+    def moments(
+        self, pixels: Array, through: Callable[[Tensor], Tensor] = lambda outputs: outputs, *, seed: int, runs: int
+    ) -> Moments:
+        """Of the outputs [count, H, W] over draws of firing cells, on the CPU, at the image's own size.
+
+        Args:
+            pixels: [H, W, 3] uint8, of any size; the model sees the image as the recipe shrinks it.
+            through: what is made of the outputs first.
+            seed: of the draws.
+            runs: number of draws.
+
+        Raises:
+            MemoryError: the image needs more than is free.
+        """
+        small, moments = self.recipe.shrunk(pixels), Moments()
+        for run in range(runs):
+            found = through(self.run(small, seed=seed, run=run))[None]
+            if small.shape != pixels.shape:
+                found = F.interpolate(found, size=pixels.shape[:2], mode="bilinear")
+            moments.add(found)
+        return moments
 
     @torch.no_grad()
     def steps(self, pixels: Array, *, seed: int = 0, every: int = 1) -> list[Tensor]:

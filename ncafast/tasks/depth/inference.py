@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch.nn.functional as F
-
 from ncafast.models import CascadeNCA
 from ncafast.tasks.cascades import Array, Outputs
 from ncafast.tasks.depth.recipe import Recipe
@@ -33,27 +31,12 @@ class Estimator:
         return Outputs(self.model, self.recipe, 1)
 
     def moments(self, pixels: Array, *, seed: int = 0, runs: int = 1) -> Moments:
-        """Of the scaled logarithm [H, W] over draws of firing cells, on the CPU.
-
-        Args:
-            pixels: [H, W, 3] uint8, of any size.
-            seed: of the draws.
-            runs: number of draws.
-
-        Raises:
-            MemoryError: the image needs more than is free.
-        """
-        small, moments = self.recipe.shrunk(pixels), Moments()
-        for run in range(runs):
-            found = self.outputs.run(small, seed=seed, run=run)
-            if small.shape != pixels.shape:
-                found = F.interpolate(found[None], size=pixels.shape[:2], mode="bilinear")[0]
-            moments.add(found)
-        return moments
+        """Of the scaled logarithm [1, H, W], as `Outputs.moments`."""
+        return self.outputs.moments(pixels, seed=seed, runs=runs)
 
     def depth(self, pixels: Array, *, seed: int = 0) -> Array:
         """Metres [H, W] float32 of an image [H, W, 3] uint8, by one draw of firing cells."""
-        return self.recipe.metres(self.moments(pixels, seed=seed).mean.numpy())
+        return self.recipe.metres(self.moments(pixels, seed=seed).mean[0].numpy())
 
 
 def find(estimator: Estimator, pixels: Array, name: str, *, seed: int, runs: int) -> Moments:
@@ -66,4 +49,4 @@ def find(estimator: Estimator, pixels: Array, name: str, *, seed: int, runs: int
 
 def find_depth(estimator: Estimator, pixels: Array, name: str, *, seed: int, runs: int) -> Array:
     """Metres [H, W] float32, of the mean of the logarithms over runs. Raises ImageError as `find` does."""
-    return estimator.recipe.metres(find(estimator, pixels, name, seed=seed, runs=runs).mean.numpy())
+    return estimator.recipe.metres(find(estimator, pixels, name, seed=seed, runs=runs).mean[0].numpy())

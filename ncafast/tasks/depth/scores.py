@@ -81,7 +81,7 @@ def score(trained: Trained[Estimator], options: EvaluateConfig) -> Scores:
         sample = read_pair(pair, recipe, reading, options)
         moments = moments_of(sample, str(pair.image))
         methods = {
-            "model": recipe.metres(moments.mean.numpy()),
+            "model": recipe.metres(moments.mean[0].numpy()),
             "constant": recipe.constant_depth(sample.pixels),
             "linear": recipe.linear_depth(sample.pixels),
         }
@@ -98,7 +98,7 @@ def score(trained: Trained[Estimator], options: EvaluateConfig) -> Scores:
         error, pair = order[index]
         sample = read_pair(pair, recipe, reading, options)
         title = f"{name}: {pair.name}, |error| / depth {-error:.3f}"
-        depth = recipe.metres(moments_of(sample, pair.name).mean.numpy())
+        depth = recipe.metres(moments_of(sample, pair.name).mean[0].numpy())
         drawn[f"{name}.png"] = pictures.beside(sample.pixels, depth, title, sample.depth)
     rows = tuple(row for _, of_pair in scored for row in of_pair)
     return Scores(rows, _means(rows), (*found.skipped, *(reason for _, reason in unusable)), drawn, calibration)
@@ -107,8 +107,8 @@ def score(trained: Trained[Estimator], options: EvaluateConfig) -> Scores:
 def _add(calibration: Calibration, moments: Moments, sample: Sample, recipe: Recipe, error: float) -> None:
     """Add an image: the deviation of the logarithm over runs beside its error, where the depth is known."""
     known = torch.from_numpy(np.isfinite(sample.depth))
-    deviation = moments.variance.sqrt()[known]
-    errors = (moments.mean - torch.from_numpy(recipe.scaled_log(sample.depth)))[known].abs()
+    deviation = moments.variance[0].sqrt()[known]
+    errors = (moments.mean[0] - torch.from_numpy(recipe.scaled_log(sample.depth)))[known].abs()
     calibration.add(float(deviation.mean()), error, deviation, errors)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch.nn.functional as F
+import torch
 
 from ncafast.models import CascadeNCA
 from ncafast.tasks.cascades import Array, Outputs
@@ -34,23 +34,8 @@ class Segmenter:
         return Outputs(self.model, self.recipe, len(self.recipe.names))
 
     def moments(self, pixels: Array, *, seed: int = 0, runs: int = 1) -> Moments:
-        """Of each class's probability [K, H, W] over draws of firing cells, on the CPU.
-
-        Args:
-            pixels: [H, W, 3] uint8, of any size.
-            seed: of the draws.
-            runs: number of draws.
-
-        Raises:
-            MemoryError: the image needs more than is free.
-        """
-        small, moments = self.recipe.shrunk(pixels), Moments()
-        for run in range(runs):
-            found = self.outputs.run(small, seed=seed, run=run).sigmoid()[None]
-            if small.shape != pixels.shape:
-                found = F.interpolate(found, size=pixels.shape[:2], mode="bilinear")
-            moments.add(found)
-        return moments
+        """Of each class's probability [K, H, W], as `Outputs.moments`."""
+        return self.outputs.moments(pixels, torch.sigmoid, seed=seed, runs=runs)
 
     def labels(self, pixels: Array, *, seed: int = 0, runs: int = 1) -> Array:
         """Class numbers [H, W] uint8 of an image [H, W, 3] uint8 of any size."""
