@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from ncafast.models import CascadeNCA
 from ncafast.nca import NCA
 from ncafast.tasks import colours, images
 from ncafast.tasks.cascade_options import CascadeConfig
-from ncafast.tasks.images import Reading, on_white
+from ncafast.tasks.images import ImageError, Reading, on_white
 from ncafast.tasks.options import ValueRange
 from ncafast.tasks.planes import padded, padded_size
 from ncafast.uncertainty.result import Moments
@@ -148,6 +148,43 @@ class Outputs:
         size = [padded_size(side, self.model.scales[0]) for side in pixels.shape[:2]]
         device = next(self.model.parameters()).device
         return padded(self.recipe.scaled(pixels), size)[None].to(device)
+
+
+C = TypeVar("C", bound="Reader[Any]")
+
+
+@dataclass(frozen=True)
+class Reader(Generic[R]):
+    """A cascade with how it looks at images; what its outputs stand for is up to the task."""
+
+    model: CascadeNCA
+    recipe: R
+
+    kind: ClassVar[type[ImageRecipe]]
+    """Of the recipe."""
+
+    @classmethod
+    def read(cls: type[C], model: CascadeNCA, metadata: dict[str, str]) -> C:
+        """From a checkpoint. Raises ValueError, KeyError or TypeError for what does not fit."""
+        found = cls(model, cls.kind.from_json(metadata["recipe"]))
+        found.outputs.check()
+        return found
+
+    @property
+    def outputs(self) -> Outputs:
+        """The channels [count, h, w] that are read."""
+        raise NotImplementedError
+
+    def moments(self, pixels: Array, *, seed: int = 0, runs: int = 1) -> Moments:
+        """Of what the outputs [count, H, W] stand for, as `Outputs.moments`."""
+        return self.outputs.moments(pixels, seed=seed, runs=runs)
+
+    def find(self, pixels: Array, name: str, *, seed: int, runs: int) -> Moments:
+        """`moments`, but an image that the model has no memory for raises ImageError, which tells its name."""
+        try:
+            return self.moments(pixels, seed=seed, runs=runs)
+        except MemoryError as error:
+            raise ImageError(f"{name}: {error}") from None
 
 
 def new_cascade(config: CascadeConfig) -> CascadeNCA:

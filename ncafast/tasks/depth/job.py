@@ -63,7 +63,7 @@ class Depth(CascadeJob):
         self.model.eval()
         table, constant = [], []
         for number, sample in enumerate(self.held_out):
-            depth = self.estimator.depth(sample.pixels, seed=self.config.seed)
+            depth = self.estimator.metres(self.estimator.moments(sample.pixels, seed=self.config.seed))
             table.append(measure(depth, sample.depth))
             constant.append(measure(self.recipe.constant_depth(sample.pixels), sample.depth)["abs_rel"])
             if number < self.config.pictures:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ncafast.tasks.base import Trained
 from ncafast.tasks.depth import pictures
-from ncafast.tasks.depth.inference import Estimator, find_depth
+from ncafast.tasks.depth.inference import Estimator
 from ncafast.tasks.depth.options import PredictConfig
 from ncafast.tasks.image_files import list_beside, picture_of
 from ncafast.tasks.images import ImageError, Reading
@@ -67,7 +67,7 @@ def predict(trained: Trained[Estimator], files: Sequence[Path], options: Predict
 
     def one(path: Path) -> Prediction:
         pixels = recipe.read_image(path, reading)
-        depth = find_depth(estimator, pixels, str(path), seed=options.seed, runs=options.runs)
+        depth = estimator.metres(estimator.find(pixels, str(path), seed=options.seed, runs=options.runs))
         target, picture = picture_of(path, options.input, options.output), None
         with finished(target) as scratch:
             iio.imwrite(scratch, np.clip(np.rint(1000 * depth), 1, _MOST).astype(np.uint16))

@@ -14,7 +14,7 @@ from ncafast.tasks.base import Trained
 from ncafast.tasks.cascades import Array
 from ncafast.tasks.depth import pictures
 from ncafast.tasks.depth.data import Sample, find_pairs, read_pair
-from ncafast.tasks.depth.inference import Estimator, find
+from ncafast.tasks.depth.inference import Estimator
 from ncafast.tasks.depth.metrics import MEASURES, measure
 from ncafast.tasks.depth.options import EvaluateConfig
 from ncafast.tasks.depth.recipe import Recipe
@@ -75,13 +75,13 @@ def score(trained: Trained[Estimator], options: EvaluateConfig) -> Scores:
         say(f"skipped: {line}")
 
     def moments_of(sample: Sample, name: str) -> Moments:
-        return find(estimator, sample.pixels, name, seed=options.seed, runs=options.runs or 1)
+        return estimator.find(sample.pixels, name, seed=options.seed, runs=options.runs or 1)
 
     def one(pair: Pair) -> tuple[Pair, list[dict[str, Any]]]:
         sample = read_pair(pair, recipe, reading, options)
         moments = moments_of(sample, str(pair.image))
         methods = {
-            "model": recipe.metres(moments.mean[0].numpy()),
+            "model": estimator.metres(moments),
             "constant": recipe.constant_depth(sample.pixels),
             "linear": recipe.linear_depth(sample.pixels),
         }
@@ -98,7 +98,7 @@ def score(trained: Trained[Estimator], options: EvaluateConfig) -> Scores:
         error, pair = order[index]
         sample = read_pair(pair, recipe, reading, options)
         title = f"{name}: {pair.name}, |error| / depth {-error:.3f}"
-        depth = recipe.metres(moments_of(sample, pair.name).mean[0].numpy())
+        depth = estimator.metres(moments_of(sample, pair.name))
         drawn[f"{name}.png"] = pictures.beside(sample.pixels, depth, title, sample.depth)
     rows = tuple(row for _, of_pair in scored for row in of_pair)
     return Scores(rows, _means(rows), (*found.skipped, *(reason for _, reason in unusable)), drawn, calibration)

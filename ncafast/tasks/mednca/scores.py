@@ -128,7 +128,8 @@ def _score(
             "voxels_found": int(ours.sum()),
         }
         rows.append(row | ({"nqm": nqm[value]} if (config.runs or 1) > 1 else {}))
-    if calibration and segmentation.result:
+    if calibration:
+        assert segmentation.result is not None
         probability = segmentation.result.probability.movedim(1, 0)
         deviation = segmentation.result.runs_variance.movedim(1, 0).sqrt()
         calibration.add(probability, deviation, segmentation.labels, truth, rows)

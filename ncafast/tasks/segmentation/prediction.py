@@ -13,7 +13,7 @@ from ncafast.tasks.base import Trained
 from ncafast.tasks.image_files import list_beside, picture_of
 from ncafast.tasks.images import ImageError, Reading
 from ncafast.tasks.segmentation import pictures
-from ncafast.tasks.segmentation.inference import Segmenter, find, labels_of
+from ncafast.tasks.segmentation.inference import Segmenter, labels_of
 from ncafast.tasks.segmentation.options import PredictConfig
 from ncafast.tasks.skipping import each_usable
 from ncafast.utils.outputs import finished
@@ -65,7 +65,7 @@ def predict(trained: Trained[Segmenter], files: Sequence[Path], options: Predict
 
     def one(path: Path) -> Prediction:
         pixels = recipe.read_image(path, reading)
-        labels = labels_of(find(segmenter, pixels, str(path), seed=options.seed, runs=options.runs))
+        labels = labels_of(segmenter.find(pixels, str(path), seed=options.seed, runs=options.runs))
         mask, overlay = picture_of(path, options.input, options.output), None
         with finished(mask) as scratch:
             iio.imwrite(scratch, recipe.mask(labels))

@@ -14,7 +14,7 @@ from ncafast.tasks.mask_scores import MaskScores, means, ranked
 from ncafast.tasks.runs import runs_of
 from ncafast.tasks.segmentation import pictures
 from ncafast.tasks.segmentation.data import Sample, read_pair
-from ncafast.tasks.segmentation.inference import Segmenter, find, labels_of
+from ncafast.tasks.segmentation.inference import Segmenter, labels_of
 from ncafast.tasks.segmentation.options import EvaluateConfig
 from ncafast.tasks.segmentation.pairs import find_pairs
 from ncafast.tasks.segmentation.recipe import Recipe
@@ -47,7 +47,7 @@ def score(trained: Trained[Segmenter], options: EvaluateConfig) -> Scores:
 
     def one(pair: Pair) -> tuple[Pair, list[dict[str, Any]]]:
         sample = read_pair(pair, recipe, reading)
-        moments = find(segmenter, sample.pixels, str(pair.image), seed=options.seed, runs=options.runs or 1)
+        moments = segmenter.find(sample.pixels, str(pair.image), seed=options.seed, runs=options.runs or 1)
         return pair, _rows(pair, sample, moments, recipe, calibration)
 
     scored, unusable = each_usable(choose_pairs(found, options), one, ImageError, "scoring", options.progress)
