@@ -88,7 +88,7 @@ class Loop:
             self.sums["samples"] += len(numbers)
             self.step += 1
             bar.advance({"loss": math.fsum(terms.values())} | (terms if len(terms) > 1 else {}))
-            board.scalars(self._total(), {f"train/{name}": value for name, value in terms.items()})
+            board.scalars(self._total(), {f"train/{k}": v for k, v in (terms | self.trainer.curves).items()})
             if self.step < self.epoch_steps and self.ranks.first and self.state_saver.due(self._total()):
                 self.sums["seconds"] += time.perf_counter() - started
                 started = time.perf_counter()

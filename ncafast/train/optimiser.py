@@ -23,7 +23,7 @@ def make_optimiser(parameters: Iterable[Tensor], settings: Settings) -> torch.op
 
 
 def shape_gradient(parameters: Iterable[Tensor], *, normalise: bool, clip: float) -> Tensor:
-    """Normalise, then clip, in place; returns the norm [] of what there was to clip (infinite or NaN if any part is).
+    """Normalise, then clip, in place; returns the norm [] of the gradient as it came (infinite or NaN if any part is).
 
     Args:
         parameters: tensors; those without a gradient do not count.
@@ -32,12 +32,14 @@ def shape_gradient(parameters: Iterable[Tensor], *, normalise: bool, clip: float
         clip: largest norm over all tensors together; 0 for any.
     """
     parameters = list(parameters)
-    if normalise:
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        norms = torch._foreach_norm(gradients)
-        torch._foreach_add_(norms, 1e-8)
-        torch._foreach_div_(gradients, norms)
-    return clip_grad_norm_(parameters, clip or math.inf)
+    if not normalise:
+        return clip_grad_norm_(parameters, clip or math.inf)
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    norms = torch._foreach_norm(gradients)
+    whole = torch.linalg.vector_norm(torch.stack(norms))
+    torch._foreach_div_(gradients, torch._foreach_add(norms, 1e-8))
+    clip_grad_norm_(parameters, clip or math.inf)
+    return whole
 
 
 def learning_rate(settings: Settings, step: int, per_epoch: int) -> float:

@@ -38,6 +38,7 @@ class Trainer:
         self.average = Average(self.model, settings.ema)
         self.batch = settings.batch_size * settings.accumulate * ranks.count
         self.epoch_steps = job.steps_per_epoch(self.batch)
+        self.gradient_norm = math.nan  # of the last step, before it was normalised and clipped
         self._skipped = 0  # steps in a row that fp16 has skipped
 
     def train_on(self, at: StepContext) -> dict[str, float]:
@@ -59,6 +60,12 @@ class Trainer:
             kept = self.ranks.gather(kept, len(at.numbers), self.settings.accumulate)
         self.job.end_step(at, kept)
         return values
+
+    @property
+    def curves(self) -> dict[str, float]:
+        """What the last step was taken with: learning rate and gradient norm (not where fp16 skipped the step)."""
+        rate = {"learning_rate": self.optimiser.param_groups[0]["lr"]}
+        return rate | ({"gradient_norm": self.gradient_norm} if math.isfinite(self.gradient_norm) else {})
 
     def state(self) -> dict[str, Any]:
         """What a stopped run goes on with."""
@@ -87,7 +94,8 @@ class Trainer:
         self.scaler.unscale_(self.optimiser)
         norm = shape_gradient(self.parameters, normalise=self.settings.normalise_gradient, clip=self.settings.clip)
         values = dict(zip(terms, torch.stack([*terms.values()]).tolist(), strict=True))
-        self._guard(math.fsum(values.values()), norm.item(), at)
+        self.gradient_norm = norm.item()
+        self._guard(math.fsum(values.values()), self.gradient_norm, at)
         return values
 
     def _backward(self, at: StepContext) -> dict[str, Tensor]:

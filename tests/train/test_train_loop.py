@@ -13,6 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from kills import kill_until_done
@@ -57,7 +58,11 @@ def test_it_takes_the_steps_that_plain_pytorch_takes(tmp_path):
 
 
 def test_what_a_run_leaves(tmp_path):
-    result = fit(nca(), STATES, loss, settings(tmp_path, tensorboard=True), validate=lambda m: {"val_x": 1.5})
+    model, own = nca(), settings(tmp_path, tensorboard=True, clip=1e-3, warmup=4)
+    squares: list[float] = []  # of every gradient, before it is clipped
+    for parameter in model.parameters():
+        parameter.register_post_accumulate_grad_hook(lambda p: squares.append(float(p.grad.square().sum())))
+    result = fit(model, STATES, loss, own, validate=lambda m: {"val_x": 1.5})
     rows = json.loads((tmp_path / "history.json").read_text())
     assert rows == list(result.history)
     with (tmp_path / "history.csv").open() as file:
@@ -70,6 +75,10 @@ def test_what_a_run_leaves(tmp_path):
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [e.step for e in events.Scalars("train/loss")] == list(range(1, 7))
     assert [e.value for e in events.Scalars("epoch/loss")] == pytest.approx([row["loss"] for row in rows])
+    rates = [own.lr * share for share in (0.25, 0.5, 0.75, 1, 1, 1)]
+    assert [e.value for e in events.Scalars("train/learning_rate")] == pytest.approx(rates)
+    norms = np.sqrt(np.reshape(squares, (6, -1)).sum(1))
+    assert [e.value for e in events.Scalars("train/gradient_norm")] == pytest.approx(norms)
 
 
 def test_the_epochs_loss_is_the_mean_over_its_samples(tmp_path):
@@ -572,9 +581,11 @@ def test_gradients_are_normalised_per_parameter_then_clipped(normalise, clip):
     for p in parameters[:2]:
         p.grad = torch.randn(p.shape)
         expected.append(p.grad / (p.grad.norm() + 1e-8) if normalise else p.grad.clone())
-    total = math.sqrt(sum(float(g.square().sum()) for g in expected))
+    raw, total = (
+        math.sqrt(sum(float(g.square().sum()) for g in each)) for each in ([p.grad for p in parameters[:2]], expected)
+    )
     norm = shape_gradient(parameters, normalise=normalise, clip=clip)
-    assert norm.item() == pytest.approx(total, rel=1e-5)
+    assert norm.item() == pytest.approx(raw, rel=1e-5)
     factor = min(clip / total, 1.0) if clip else 1.0
     for p, g in zip(parameters, expected, strict=False):
         torch.testing.assert_close(p.grad, g * factor, rtol=1e-4, atol=1e-6)
