@@ -33,8 +33,9 @@ from ncafast.utils.seeds import mix
 from ncafast.utils.texts import reason
 from ncafast.viz import charts
 from ncafast.viz.animation import check_animation, write_animation
+from ncafast.viz.captions import Frame, captioned, in_style
 from ncafast.viz.figures import write_png
-from ncafast.viz.pixels import Array
+from ncafast.viz.styles import style_of
 
 S = TypeVar("S")
 
@@ -162,8 +163,8 @@ class Task(Generic[S]):
         """Results for these files: an object with `lines()` (text to print) and `skipped` (not empty: exit code 1)."""
         raise NotImplementedError
 
-    def frames(self, trained: Trained[S], options: Any) -> Iterable[Array]:
-        """The pictures [H, W, 3] uint8 of an animation."""
+    def frames(self, trained: Trained[S], options: Any) -> Iterable[Frame]:
+        """The pictures of an animation; their figures get the colours of its style."""
         raise NotImplementedError
 
 
@@ -264,14 +265,16 @@ def animate(task: Task[Any], options: Any) -> Path:
         check_free("--output", [options.output], options.overwrite)
     else:
         check_animation(options.output, overwrite=options.overwrite)
-    frames = task.frames(load(task, options.model, resolve_device(options.device)), options)
+    style = style_of(options.style)
+    with style.figures():
+        frames = task.frames(load(task, options.model, resolve_device(options.device)), options)
     if still:
-        (last,) = deque(frames, maxlen=1)
-        write_png(options.output, last)
+        (last,) = deque(in_style(frames, style), maxlen=1)
+        write_png(options.output, last.picture)
     else:
         total = len(frames) if isinstance(frames, Sized) else getattr(options, "frames", None)
-        progress = getattr(options, "progress", False)
-        write_animation(options.output, frames, fps=options.fps, hold=task.hold, total=total, progress=progress)
+        shown = captioned(in_style(frames, style), style, label=options.step_label, bar=options.step_bar)
+        write_animation(options.output, shown, fps=options.fps, hold=task.hold, total=total, progress=options.progress)
     return Path(options.output)
 
 

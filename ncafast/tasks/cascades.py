@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -148,6 +148,22 @@ class Outputs:
         size = [padded_size(side, self.model.scales[0]) for side in pixels.shape[:2]]
         device = next(self.model.parameters()).device
         return padded(self.recipe.scaled(pixels), size)[None].to(device)
+
+
+def stages(
+    model: CascadeNCA,
+    levels: Sequence[Tensor],  # of each level, [n, count, h, w] after every so many steps
+    every: int,
+    size: tuple[int, int],
+) -> Iterator[tuple[Tensor, str, float]]:
+    """The outputs [count, H, W] of an animation's frames, those of coarse levels enlarged cell by cell to the image's
+    size; with the step in words, and the part of all frames that is done."""
+    total, done = sum(map(len, levels)), 0
+    for scale, steps, states in zip(model.scales, model.steps, levels, strict=True):
+        for number, state in enumerate(states, start=1):
+            done += 1
+            whole = state.float().cpu().repeat_interleave(scale, 1).repeat_interleave(scale, 2)
+            yield whole[:, : size[0], : size[1]], f"scale {scale}, step {number * every} of {steps}", done / total
 
 
 C = TypeVar("C", bound="Reader[Any]")

@@ -22,6 +22,20 @@ class Progress:
     """Show progress bars."""
 
 
+@dataclass(kw_only=True)
+class Animation(Progress):
+    """What every command takes that makes an animation."""
+
+    style: Literal["light", "dark"] = "light"
+    """Colours of the page around the pictures."""
+
+    step_label: bool = True
+    """Write below each picture which step it is."""
+
+    step_bar: bool = True
+    """Draw a progress bar below each picture: how much of the animation is over."""
+
+
 @dataclass
 class Runtime(Renamed, MemoryLimit):
     """Which trained model is run, and how.

@@ -24,28 +24,36 @@ def rgb(state: Tensor, *, channels: Sequence[int] = (0, 1, 2), offset: float = 0
     return np.ascontiguousarray(planes.expand(3, -1, -1).permute(1, 2, 0).cpu().numpy())
 
 
-def mosaic(state: Tensor, *, columns: int | None = None, limit: float | None = None, gap: int = 1) -> Array:
+def mosaic(
+    state: Tensor, *, columns: int | None = None, limit: float | None = None, gap: int = 1, dark: bool = False
+) -> Array:
     """Every channel of a state [C, H, W] (or of the first sample of a batch) as one tile of a picture, uint8.
 
-    Values below 0 are blue, 0 is white, values above 0 are red.
+    Values below 0 are blue, 0 is white (black with `dark`), values above 0 are red.
 
     Args:
         state: floating point, on any device.
         columns: tiles in a row; None makes the mosaic about square.
         limit: value of full colour. None: each channel's own largest magnitude, so that a quiet one is seen too.
         gap: grey pixels between tiles.
+        dark: for a dark page.
     """
     planes = _first(state).float().nan_to_num(0.0)
     most = planes.abs().flatten(1).amax(1) if limit is None else planes.new_full((len(planes),), limit)
     share = (planes / most.clamp_min(1e-12)[:, None, None]).clamp(-1, 1)  # [C, H, W]
-    fade = 1 - share.abs()
-    red, blue = (share < 0) * fade + (share >= 0), (share > 0) * fade + (share <= 0)
-    colours = np.stack([plane.mul(255).round().byte().cpu().numpy() for plane in (red, fade, blue)], -1)
-    return tiled(list(colours), columns=columns, gap=gap)
+    if dark:
+        parts = share.clamp_min(0), 0.4 * share.abs(), (-share).clamp_min(0)
+    else:
+        fade = 1 - share.abs()
+        parts = (share < 0) * fade + (share >= 0), fade, (share > 0) * fade + (share <= 0)
+    colours = np.stack([plane.mul(255).round().byte().cpu().numpy() for plane in parts], -1)
+    return tiled(list(colours), columns=columns, gap=gap, colour=64 if dark else 128)
 
 
-def tiled(pictures: Sequence[Array], *, columns: int | None = None, gap: int = 1, colour: int = 128) -> Array:
-    """Pictures [H, W, 3] uint8 of one size in rows of `columns`, with `gap` pixels of one grey between them."""
+def tiled(
+    pictures: Sequence[Array], *, columns: int | None = None, gap: int = 1, colour: int | tuple[int, int, int] = 128
+) -> Array:
+    """Pictures [H, W, 3] uint8 of one size in rows of `columns`, with `gap` pixels of one colour between them."""
     columns = columns or int(np.ceil(np.sqrt(len(pictures))))
     rows = -(-len(pictures) // columns)
     height, width = pictures[0].shape[:2]

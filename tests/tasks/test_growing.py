@@ -25,7 +25,7 @@ from ncafast.tasks.base import Trained, load
 from ncafast.tasks.growing import AnimateConfig, EvaluateConfig, TrainConfig, animate, evaluate, job, train
 from ncafast.tasks.growing.emoji import draw_emoji
 from ncafast.tasks.growing.healing import Course, grow, heal
-from ncafast.tasks.growing.pictures import beside_channels, over_white
+from ncafast.tasks.growing.pictures import beside_channels, on_page
 from ncafast.tasks.growing.states import CUTS, cut_away, pixel_loss, seed_states
 from ncafast.tasks.growing.target import Target, TargetError, make_target, read_target
 from ncafast.tasks.growing.task import TASK, film
@@ -415,7 +415,7 @@ def test_evaluate_shows_how_far_it_is(model_file, tmp_path, capsys, progress):
 def test_the_film_shows_seed_growth_cut_and_healing(model_file, tmp_path):
     config = AnimateConfig(model_file, tmp_path / "film.gif", cuts=("left", "top"), grow=6, heal=4, zoom=3, fps=6)
     trained = load_model(model_file)
-    states = film(trained, config)
+    labels, states = zip(*film(trained, config), strict=True)
     target = disc().tensor()
     assert len(states) == 2 + 3 + (2 + 2) + (2 + 2)  # each new sight stays for a third of a second
     assert torch.equal(states[0], seed_states(1, 8, *target.shape[-2:])[0])
@@ -423,8 +423,10 @@ def test_the_film_shows_seed_growth_cut_and_healing(model_file, tmp_path):
     assert torch.equal(states[9], cut_away(states[8], "top", target))
     assert animate(config) == config.output
     frames = iio.imread(config.output)
-    assert frames.shape[1:] == (30, 27, 3) and len(frames) <= len(states)  # GIF joins frames that are equal
-    assert np.abs(frames[-1].astype(int) - over_white(states[-1], 3)).max() < 60  # a GIF has 256 colours
+    assert frames.shape[1:] == (30 + 20 + 4, 160, 3) and len(frames) <= len(states)  # GIF joins frames that are equal
+    seen = frames[-1].astype(int)[:30, (160 - 27) // 2 :][:, :27]  # above label and bar, between margins
+    assert np.abs(seen - on_page(states[-1], 3)).max() < 60  # a GIF has 256 colours
+    assert labels[4] == "growing, step 6 of 6" and labels[5] == "left cut away" and labels[-1] == "healing, step 4 of 4"
 
 
 def test_a_cut_is_called_healed_only_where_it_got_better():
@@ -446,7 +448,7 @@ def test_states_over_white_are_what_alpha_says():
     state = torch.zeros(5, 1, 3)
     state[:4, 0, 1] = torch.tensor([0.5, 0.0, 0.25, 0.5])  # half transparent, colours multiplied by alpha
     state[:4, 0, 2] = torch.tensor([2.0, -1.0, 0.0, 3.0])
-    assert over_white(state).tolist() == [[[255, 255, 255], [255, 128, 191], [255, 0, 0]]]
+    assert on_page(state).tolist() == [[[255, 255, 255], [255, 128, 191], [255, 0, 0]]]
     assert beside_channels(torch.rand(8, 6, 5), 6).shape == (2 * (3 * 6 + 2), 2 * (3 * 5 + 3 * 5 + 2), 3)
 
 

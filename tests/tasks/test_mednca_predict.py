@@ -109,7 +109,8 @@ def test_a_film_shows_the_slice_with_most_of_the_label(run, tmp_path):
     assert (tmp_path / "a.gif").read_bytes() == (tmp_path / "b.gif").read_bytes()
     frames = iio.imread(config.output)
     assert len(frames) == 10  # 5 steps on either level
-    animate(dataclasses.replace(config, output=tmp_path / "c.gif", show="channels", every=5, zoom=2))
+    plain = {"step_label": False, "step_bar": False}
+    animate(dataclasses.replace(config, output=tmp_path / "c.gif", show="channels", every=5, zoom=2, **plain))
     tiles = iio.imread(tmp_path / "c.gif")
     assert tiles.shape == (2, 2 * (2 * 13 + 1), 2 * (2 * 9 + 1), 3)
     for options, said in (

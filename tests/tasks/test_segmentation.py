@@ -110,9 +110,9 @@ def test_a_film_ends_with_what_prediction_finds(trained, tmp_path, monkeypatch):
     source, seen = trained.folder.parent / "data" / "images" / "3.png", []
     real = pictures.film
 
-    def watched(pixels, levels, label, **options):
+    def watched(pixels, levels, label, recipe, **options):
         seen.append(levels)
-        return real(pixels, levels, label, **options)
+        return real(pixels, levels, label, recipe, **options)
 
     monkeypatch.setattr(pictures, "film", watched)
     config = AnimateConfig(trained.folder, source, tmp_path / "a.gif", label="middle", progress=False)

@@ -38,7 +38,7 @@ from ncafast.tasks.selfclassify import (
 from ncafast.tasks.selfclassify.idx import IdxError, read_digits, read_idx
 from ncafast.tasks.selfclassify.images import read_digit
 from ncafast.tasks.selfclassify.metrics import Tally, confusion, cross_entropy, l2, tally, votes
-from ncafast.tasks.selfclassify.pictures import COLOURS, colour
+from ncafast.tasks.selfclassify.pictures import COLOURS, colour, legend
 from ncafast.tasks.selfclassify.running import film
 from ncafast.tasks.selfclassify.scores import step_counts
 from ncafast.tasks.selfclassify.states import brightness, exchange, fresh_states
@@ -506,14 +506,21 @@ def test_predict_votes_and_says_what_it_could_not_read(model_file, tmp_path, cap
 
 
 def test_the_film_exchanges_the_digits(model_file, data, tmp_path):
-    config = AnimateConfig(model_file, data, tmp_path / "film.gif", digits=3, steps=4, exchanges=1, zoom=2)
+    config = AnimateConfig(
+        model_file, data, tmp_path / "film.gif", digits=3, steps=4, exchanges=1, zoom=2, progress=False
+    )
     states = film(load(TASK, config.model, torch.device("cpu")).model, 4, config)
     assert len(states) == 2 * (1 + 4)
     assert states[0][:, :-1].abs().sum() == 0
     assert torch.equal(states[5], exchange(states[4], states[5][:, -1]))
     assert not torch.equal(states[5][:, -1], states[4][:, -1])
     assert animate(config) == config.output
-    assert iio.imread(config.output).shape[1:] == (7 * 2, (3 * 9 + 2 * 2) * 2, 3)
+    height = 3 + 7 * 2 + 6 + 24 + 3  # digits and legend, each with a margin
+    frames = iio.imread(config.output)
+    assert frames.shape[1:] == (height + 20 + 4, 160, 3)
+    strip = legend(150)
+    seen = frames[-1].astype(int)[height - 27 : height - 3, 5:155]
+    assert np.abs(seen - strip)[3:-3].mean() < 20  # a GIF has 256 colours
 
 
 @pytest.mark.parametrize(

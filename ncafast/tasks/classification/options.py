@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ncafast.tasks.options import ImageLimit, ImageOptions, Progress, Runtime
+from ncafast.tasks.options import Animation, ImageLimit, ImageOptions, Progress, Runtime
 from ncafast.train.settings import Schedule, Settings
 
 Naming = Literal["folders", "matek19"]
@@ -145,7 +145,7 @@ class EvaluateConfig(Runtime, ImageLimit, _Views, Progress):
 
 
 @dataclass
-class AnimateConfig(Runtime, ImageLimit, Progress):
+class AnimateConfig(Runtime, ImageLimit, Animation):
     """Make a film of what a trained MaxNCA makes of an image: channels over time, and the classes' probabilities."""
 
     input: Path

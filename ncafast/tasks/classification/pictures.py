@@ -12,6 +12,7 @@ from torch import Tensor
 from ncafast.tasks.classification.recipe import Recipe
 from ncafast.utils.texts import printable
 from ncafast.viz import charts
+from ncafast.viz.captions import Frame
 from ncafast.viz.figures import Array, pixels_of
 
 _BLUE, _PALE, _PINK, _GREEN, _ORANGE = "#3a6ea5", "#8fb8de", "#ff5d8f", "#2a9d6f", "#f8961e"
@@ -64,8 +65,8 @@ def film(
     probabilities: Sequence[Sequence[float]],  # after each of these
     recipe: Recipe,
     title: str = "",
-) -> Iterator[Array]:
-    """A frame [height, width, 3] uint8 per step: the image and its hidden channels, below them the probabilities.
+) -> Iterator[Frame]:
+    """A frame per step: the image and its hidden channels, below them the probabilities.
 
     Channels are chosen and coloured as in `channels_over_time`, alike in all frames.
     """
@@ -80,10 +81,9 @@ def film(
             _panel(axes, image, hidden[:, chosen[index - 1]] if index else None, step)
             axes.set_title("image" if index == 0 else f"channel {chosen[index - 1] + 3}", fontsize=8, pad=2)
         _bars(figure.add_subplot(grid[2, :]), now, recipe)
-        text = f"{title}, step {step} of {len(states) - 1}"
-        figure.suptitle(printable(text), fontsize=11, parse_math=False)
+        figure.suptitle(printable(title), fontsize=11, parse_math=False)
         figure.subplots_adjust(0.14, 0.14, 0.98, 0.89)
-        yield pixels_of(figure)
+        yield Frame.at(pixels_of(figure), step, len(states) - 1)
 
 
 def _hidden(states: Sequence[Tensor]) -> tuple[Array, Array]:

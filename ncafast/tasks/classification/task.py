@@ -22,7 +22,7 @@ from ncafast.train.run_folder import RunFolder
 from ncafast.utils.devices import resolve_device
 from ncafast.utils.outputs import check_apart
 from ncafast.utils.progress import say
-from ncafast.viz.pixels import Array
+from ncafast.viz.captions import Frame
 
 
 class ClassificationTask(Task[Spec]):
@@ -69,7 +69,7 @@ class ClassificationTask(Task[Spec]):
         earlier = bool(begun) and "value_range" not in begun  # by a version without the option
         return Classification(self, options, Reading("earlier", options.max_pixels) if earlier else None)
 
-    def frames(self, trained: Trained[Spec], options: AnimateConfig) -> Iterable[Array]:
+    def frames(self, trained: Trained[Spec], options: AnimateConfig) -> Iterable[Frame]:
         """An image's channels after every step, and the probabilities that the classes would have."""
         spec, reading = trained.spec, Reading(trained.spec.recipe.value_range, options.max_pixels)
         pixels = torch.from_numpy(read_image(options.input, spec.recipe.size, reading))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from ncafast.tasks.cascade_options import CascadeConfig
-from ncafast.tasks.options import ImageLimit, Progress, Runtime
+from ncafast.tasks.options import Animation, ImageLimit, Progress, Runtime
 
 
 @dataclass(kw_only=True)
@@ -96,7 +96,7 @@ class EvaluateConfig(Runtime, ImageLimit, _Measured, Progress):
 
 
 @dataclass
-class AnimateConfig(Runtime, ImageLimit, Progress):
+class AnimateConfig(Runtime, ImageLimit, Animation):
     """Make a film of an image's depth as it appears, on the coarsest level first."""
 
     input: Path

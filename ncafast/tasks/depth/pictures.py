@@ -8,10 +8,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ncafast.tasks.cascades import Array
+from ncafast.models import CascadeNCA
+from ncafast.tasks.cascades import Array, stages
 from ncafast.tasks.depth.recipe import Recipe
 from ncafast.utils.texts import printable
 from ncafast.viz import charts
+from ncafast.viz.captions import Frame
 from ncafast.viz.figures import pixels_of
 
 _LOSS = {"loss": ("training loss", "#3a6ea5")}
@@ -22,7 +24,7 @@ PANELS = (  # of curves.png
 )
 
 
-def beside(pixels: Array, depth: Array, title: str, truth: Array | None = None) -> Array:
+def beside(pixels: Array, depth: Array, title: str = "", truth: Array | None = None) -> Array:
     """An image [H, W, 3], its depth [H, W] in metres and the true one in one range of colours: [height, width, 3]
     uint8. What is unknown (NaN) is white."""
     shown = [("estimate", depth)] if truth is None else [("truth", truth), ("estimate", depth)]
@@ -30,7 +32,8 @@ def beside(pixels: Array, depth: Array, title: str, truth: Array | None = None) 
     low, high = np.percentile(known, (1, 99)) if known.size else (0.0, 1.0)
     panel = 3.4  # inches
     tall = panel * min(max(pixels.shape[0] / pixels.shape[1], 0.4), 1.6)
-    figure = Figure(figsize=(panel * (1 + len(shown)) + 1.0, tall + 0.8), dpi=100)
+    head = 0.7 if title else 0.4
+    figure = Figure(figsize=(panel * (1 + len(shown)) + 1.0, tall + head + 0.1), dpi=100)
     axes = figure.subplots(1, 1 + len(shown))
     axes[0].imshow(pixels)
     axes[0].set_title("image", fontsize=10)
@@ -41,7 +44,7 @@ def beside(pixels: Array, depth: Array, title: str, truth: Array | None = None) 
         place.set(xticks=[], yticks=[])
         place.spines[:].set_visible(False)
     figure.suptitle(printable(title), fontsize=11, parse_math=False)
-    figure.subplots_adjust(0.02, 0.04, 0.9, 0.84, wspace=0.05)
+    figure.subplots_adjust(0.02, 0.1 / figure.get_figheight(), 0.9, 1 - head / figure.get_figheight(), wspace=0.05)
     bar = figure.colorbar(drawn, cax=figure.add_axes((0.92, 0.1, 0.015, 0.68)))
     bar.ax.set_title("metres", fontsize=8)
     return pixels_of(figure)
@@ -52,13 +55,9 @@ def film(
     levels: Sequence[Tensor],  # of each level, [n, 1, h, w] scaled logarithms after every so many steps
     recipe: Recipe,
     *,
-    scales: Sequence[int],
+    model: CascadeNCA,
     every: int,
-) -> Iterator[Array]:
-    """A frame [height, width, 3] uint8 for every state: the depth beside the image [H, W, 3]."""
-    height, width = pixels.shape[:2]
-    for scale, states in zip(scales, levels, strict=True):
-        for number, found in enumerate(states[:, 0], start=1):
-            plane = found.float().cpu().repeat_interleave(scale, 0).repeat_interleave(scale, 1)
-            depth = recipe.metres(plane[:height, :width].numpy())
-            yield beside(pixels, depth, f"scale {scale}, step {number * every}")
+) -> Iterator[Frame]:
+    """A frame for every state: the depth beside the image [H, W, 3]."""
+    for outputs, label, done in stages(model, levels, every, pixels.shape[:2]):
+        yield Frame(beside(pixels, recipe.metres(outputs[0].numpy())), label, done)

@@ -16,7 +16,7 @@ from ncafast.tasks.depth.prediction import inputs, predict
 from ncafast.tasks.depth.scores import score
 from ncafast.train.settings import check_settings, settings_of
 from ncafast.utils.option_checks import Range
-from ncafast.viz.pixels import Array
+from ncafast.viz.captions import Frame
 
 _ABOVE_ZERO = Range(0, whole=False, without_low=True)
 
@@ -48,11 +48,10 @@ class DepthTask(CascadeTask[Estimator]):
     def job(self, options: TrainConfig) -> Depth:
         return Depth(self, options)
 
-    def frames(self, trained: Trained[Estimator], options: AnimateConfig) -> Iterable[Array]:
+    def frames(self, trained: Trained[Estimator], options: AnimateConfig) -> Iterable[Frame]:
         """The depth beside the image after every few steps of each level."""
-        estimator, model = trained.spec, trained.model
         pixels, levels = self.steps_of(trained, options)
-        return list(pictures.film(pixels, levels, estimator.recipe, scales=model.scales, every=options.every))
+        return list(pictures.film(pixels, levels, trained.spec.recipe, model=trained.model, every=options.every))
 
 
 TASK = DepthTask()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ncafast.tasks.options import ImageOptions, Progress, Runtime
+from ncafast.tasks.options import Animation, ImageOptions, Progress, Runtime
 from ncafast.train.settings import Schedule, Settings
 
 Regime = Literal["growing", "persistent", "regenerating"]
@@ -101,7 +101,7 @@ class EvaluateConfig(Runtime, Progress):
 
 
 @dataclass
-class AnimateConfig(Runtime):
+class AnimateConfig(Runtime, Animation):
     """Make a film of the image as it grows, loses a half, and heals."""
 
     output: Path = Path("<model>/animation.gif")
@@ -122,7 +122,7 @@ class AnimateConfig(Runtime):
     zoom: int = 4
     """Pixels along each side of a cell."""
 
-    fps: int = 20
+    fps: float = 20.0
     """Frames per second."""
 
     hidden: bool = False

@@ -14,6 +14,7 @@ from ncafast.tasks.growing.healing import Course
 from ncafast.viz import charts
 from ncafast.viz.figures import pixels_of
 from ncafast.viz.pixels import Array, enlarged, mosaic, tiled
+from ncafast.viz.styles import Colour
 
 _COLOURS = {"left": "#3a6ea5", "right": "#ff5d8f", "top": "#f8961e", "bottom": "#35a07f", "centre": "#8a5fbf"}
 _MEASURES: dict[str, tuple[str | None, str]] = {
@@ -24,30 +25,33 @@ _MEASURES: dict[str, tuple[str | None, str]] = {
 PANELS = charts.training_loss(), charts.Panel("loss from the seed", _MEASURES, {"yscale": "log"}, marks_best=True)
 
 
-def over_white(
+def on_page(
     states: Tensor,  # [..., C, H, W]: red, green and blue multiplied by alpha, alpha, anything
     zoom: int = 1,
+    page: Colour = (255, 255, 255),
 ) -> Array:  # [..., H * zoom, W * zoom, 3] uint8
-    """States as they look on a white page."""
+    """States as they look on a white page, or on one of another colour."""
     colour, alpha = states[..., :3, :, :], states[..., 3:4, :, :].clamp(0, 1)
-    seen = (1 - alpha + colour).clamp(0, 1).movedim(-3, -1)  # [..., H, W, 3]
+    paper = states.new_tensor(page)[:, None, None] / 255
+    seen = ((1 - alpha) * paper + colour).clamp(0, 1).movedim(-3, -1)  # [..., H, W, 3]
     pixels = (255 * seen).round().to(torch.uint8)
     return pixels.repeat_interleave(zoom, -3).repeat_interleave(zoom, -2).cpu().numpy()
 
 
 def row(states: Sequence[Tensor], zoom: int = 4) -> Array:
     """States [C, H, W] side by side, with a grey line between them, as [height, width, 3] uint8."""
-    return tiled([over_white(state[:4], zoom) for state in states], columns=len(states), gap=2, colour=200)
+    return tiled([on_page(state[:4], zoom) for state in states], columns=len(states), gap=2, colour=200)
 
 
-def beside_channels(state: Tensor, zoom: int) -> Array:
-    """A state [C, H, W] on white, and beside it all channels as tiles, as one picture of about twice the width."""
+def beside_channels(state: Tensor, zoom: int, page: Colour = (255, 255, 255)) -> Array:
+    """A state [C, H, W], and beside it all channels as tiles, as one picture of about twice the width."""
     columns = int(np.ceil(np.sqrt(len(state))))
-    tiles = mosaic(state, columns=columns, limit=1.0)
-    image = over_white(state, columns)
-    height = max(tiles.shape[0], image.shape[0])
-    both = [np.pad(each, ((0, height - each.shape[0]), (0, 0), (0, 0)), constant_values=255) for each in (image, tiles)]
-    return enlarged(np.concatenate(both, 1), max(1, zoom // columns))
+    tiles = mosaic(state, columns=columns, limit=1.0, dark=sum(page) < 384)
+    image = on_page(state, columns, page)
+    whole = np.full((max(len(tiles), len(image)), image.shape[1] + tiles.shape[1], 3), page, np.uint8)
+    whole[: len(image), : image.shape[1]] = image
+    whole[: len(tiles), image.shape[1] :] = tiles
+    return enlarged(whole, max(1, zoom // columns))
 
 
 def healing(courses: Sequence[Course], grown: Sequence[float]) -> Array:
@@ -59,7 +63,7 @@ def healing(courses: Sequence[Course], grown: Sequence[float]) -> Array:
     for number, course in enumerate(courses):
         for column, text in enumerate(("grown", "cut", "healed")):
             axes = figure.add_subplot(grid[number, column])
-            axes.imshow(over_white(course.states[column]), interpolation="nearest")
+            axes.imshow(on_page(course.states[column]), interpolation="nearest")
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set_color("0.85")
             if number == 0:

@@ -12,14 +12,15 @@ from ncafast.tasks.growing.emoji import draw_emoji
 from ncafast.tasks.growing.healing import run_states
 from ncafast.tasks.growing.job import FromPool, FromSeed, Growing
 from ncafast.tasks.growing.options import AnimateConfig, TrainConfig
-from ncafast.tasks.growing.pictures import beside_channels, over_white
+from ncafast.tasks.growing.pictures import beside_channels, on_page
 from ncafast.tasks.growing.regeneration import regenerate
 from ncafast.tasks.growing.states import cut_away, seed_states
 from ncafast.tasks.growing.target import MOST_SIZE, Spec, Target, make_target, read_target
 from ncafast.tasks.images import Reading
 from ncafast.utils.option_checks import Range, refused
 from ncafast.utils.seeds import mix
-from ncafast.viz.pixels import Array
+from ncafast.viz.captions import Frame
+from ncafast.viz.styles import style_of
 
 _MOST_STEPS = 1_000_000
 _RANK_BY = {"growing": "val_grown", "persistent": "val_later", "regenerating": "val_healed"}
@@ -61,28 +62,34 @@ class GrowingTask(Task[Spec]):
             raise ValueError(f"steps={steps}")
         return Spec(Target.from_text(metadata["target"], int(metadata["padding"])), steps, metadata.get("regime", ""))
 
-    def frames(self, trained: Trained[Spec], options: AnimateConfig) -> Iterable[Array]:
-        draw = beside_channels if options.hidden else over_white
-        return (draw(state, options.zoom) for state in film(trained, options))
+    def frames(self, trained: Trained[Spec], options: AnimateConfig) -> Iterable[Frame]:
+        draw, page = beside_channels if options.hidden else on_page, style_of(options.style).rgb("background")
+        shown = film(trained, options)
+        return [
+            Frame(draw(state, options.zoom, page), label, number / len(shown))
+            for number, (label, state) in enumerate(shown, start=1)
+        ]
 
 
-def film(trained: Trained[Spec], options: AnimateConfig) -> list[Tensor]:
-    """States [C, H, W] of all frames: the seed, growth, and after each cut the state without that part and its
-    healing."""
+def film(trained: Trained[Spec], options: AnimateConfig) -> list[tuple[str, Tensor]]:
+    """What all frames show, in words and as states [C, H, W]: the seed, growth, and after each cut the state without
+    that part and its healing."""
     model, target = trained.model, trained.spec.target.tensor()
     usual = 3 * trained.spec.longest // 2
-    pause = max(1, options.fps // 3)  # frames for which the seed and every cut are shown
+    pause = max(1, int(options.fps) // 3)  # frames for which the seed and every cut are shown
     state = seed_states(1, model.channel_n, *target.shape[-2:]).to(next(model.parameters()).device)  # [1, C, H, W]
-    shown = [state[0]] * pause
+    shown = [("the seed", state[0])] * pause
     for number, cut in enumerate((None, *options.cuts)):
         steps = (options.grow if cut is None else options.heal) or usual
         if cut is not None:
             state = cut_away(state, cut, target)
-            shown += [state[0]] * pause
-        kept = run_states(model, state, max(steps, options.every), mix("film", options.seed, number), options.every)
-        shown += list(kept[:, 0])
+            shown += [(f"{cut} cut away", state[0])] * pause
+        steps, what = max(steps, options.every), "growing" if cut is None else "healing"
+        kept = run_states(model, state, steps, mix("film", options.seed, number), options.every)
+        labels = (f"{what}, step {step} of {steps}" for step in range(options.every, steps + 1, options.every))
+        shown += zip(labels, kept[:, 0], strict=True)
         state = kept[-1]
-    return [state.cpu() for state in shown]
+    return [(label, state.cpu()) for label, state in shown]
 
 
 def _target(options: TrainConfig) -> Target:

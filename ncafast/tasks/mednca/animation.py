@@ -19,7 +19,9 @@ from ncafast.tasks.mednca.model_file import Model, TrainedModel
 from ncafast.tasks.mednca.options import AnimateConfig, Axis
 from ncafast.tasks.mednca.slices import Array
 from ncafast.utils.option_checks import refused
+from ncafast.viz.captions import Frame
 from ncafast.viz.pixels import enlarged, mosaic
+from ncafast.viz.styles import style_of
 
 _FULL = 0.99  # share of a film's values that are within full colour
 
@@ -36,8 +38,8 @@ class Stage:
     """The slice's cells, [C, H, W] at the image's size: those of coarse levels are shown enlarged."""
 
 
-def frames(trained: TrainedModel, options: AnimateConfig) -> list[Array]:
-    """The frames [height, width, 3] uint8 of one slice's segmentation.
+def frames(trained: TrainedModel, options: AnimateConfig) -> list[Frame]:
+    """The frames of one slice's segmentation.
 
     Raises:
         ValueError: options or files that cannot be used.
@@ -62,9 +64,13 @@ def frames(trained: TrainedModel, options: AnimateConfig) -> list[Array]:
         raise refused("slice", index, f"{options.input} has {len(images)} slices; give one from 0 to {len(images) - 1}")
     seen = list(stages(model, torch.from_numpy(images), index, every=options.every, seed=options.seed))
     if options.show == "channels":
-        return channels(seen, options.zoom)
-    number = recipe.values.index(options.label) if options.label is not None else 0
-    return segmentation(seen, images[index, 0], read_from(model) + number, recipe.axis, (spacing[1], spacing[2]))
+        shown = channels(seen, options.zoom, dark=style_of(options.style).is_dark)
+    else:
+        number = recipe.values.index(options.label) if options.label is not None else 0
+        name, pixel = recipe.name_of(recipe.values[number]), (spacing[1], spacing[2])
+        shown = segmentation(seen, images[index, 0], read_from(model) + number, name, recipe.axis, pixel)
+    labels = (f"{stage.level}, step {stage.step} of {stage.steps}" for stage in seen)
+    return [Frame(*each, number / len(seen)) for number, each in enumerate(zip(shown, labels, strict=True), start=1)]
 
 
 @torch.no_grad()
@@ -104,20 +110,18 @@ def segmentation(
     seen: Sequence[Stage],
     image: Array,  # [H, W] 0..1
     channel: int,
+    name: str = "",
     axis: Axis = "axial",
     pixel: tuple[float, float] = (1.0, 1.0),
 ) -> list[Array]:
-    """Frames [height, width, 3] uint8: the probability in a channel of the state over the image."""
-    frames = []
-    for stage in seen:
-        text = f"{stage.level}, step {stage.step} of {stage.steps}"
-        frames.append(pictures.probability(image, stage.state[channel].sigmoid().numpy(), text, axis, pixel))
-    return frames
+    """Pictures [height, width, 3] uint8: the probability in a channel of the state over the image."""
+    planes = (stage.state[channel].sigmoid().numpy() for stage in seen)
+    return [pictures.probability(image, plane, name, axis, pixel) for plane in planes]
 
 
-def channels(seen: Sequence[Stage], scale: int) -> list[Array]:
-    """Frames [height, width, 3] uint8: every channel as a tile, blue below 0 and red above, alike in all frames."""
+def channels(seen: Sequence[Stage], scale: int, dark: bool = False) -> list[Array]:
+    """Pictures [height, width, 3] uint8: every channel as a tile, blue below 0 and red above, alike in all of them."""
     values = torch.stack([stage.state for stage in seen]).abs()  # [n, C, H, W]
     limit = float(np.quantile(values.numpy(), _FULL)) or 1.0
     upright = [stage.state.movedim(1, 2).flip(1) for stage in seen]  # the first axis to the right, the second upwards
-    return [enlarged(mosaic(state, limit=limit), scale) for state in upright]
+    return [enlarged(mosaic(state, limit=limit, dark=dark), scale) for state in upright]

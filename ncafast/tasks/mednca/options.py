@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ncafast.tasks.options import Progress, Runtime
+from ncafast.tasks.options import Animation, Progress, Runtime
 from ncafast.train.settings import BaseSettings, Schedule
 
 Axis = Literal["sagittal", "coronal", "axial"]
@@ -239,7 +239,7 @@ class EvaluateConfig(Runtime, _Reading, _Labelled, Progress):
 
 
 @dataclass
-class AnimateConfig(Runtime, _NewImages, Progress):
+class AnimateConfig(Runtime, _NewImages, Animation):
     """Make a film of one slice of an image: the segmentation as it appears, on the coarse level first."""
 
     input: Path

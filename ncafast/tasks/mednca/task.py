@@ -19,7 +19,7 @@ from ncafast.train.settings import check_settings, settings_of
 from ncafast.utils.devices import resolve_device
 from ncafast.utils.option_checks import Range, refused
 from ncafast.utils.outputs import check_folder
-from ncafast.viz.pixels import Array
+from ncafast.viz.captions import Frame
 
 
 class MedNCATask(Task[Spec]):
@@ -84,7 +84,7 @@ class MedNCATask(Task[Spec]):
     def predict(self, trained: Trained[Spec], files: Sequence[Path], options: PredictConfig) -> Predictions:
         return predict(with_geometry(trained, options.geometry), options)
 
-    def frames(self, trained: Trained[Spec], options: AnimateConfig) -> Iterable[Array]:
+    def frames(self, trained: Trained[Spec], options: AnimateConfig) -> Iterable[Frame]:
         return frames(with_geometry(trained, options.geometry), options)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from ncafast.tasks.cascade_options import CascadeConfig
-from ncafast.tasks.options import ImageLimit, Progress, Runtime
+from ncafast.tasks.options import Animation, ImageLimit, Progress, Runtime
 
 Loss = Literal["dice-bce", "dice", "bce", "focal", "dice-focal"]
 
@@ -88,7 +88,7 @@ class EvaluateConfig(Runtime, ImageLimit, _Labelled, Progress):
 
 
 @dataclass
-class AnimateConfig(Runtime, ImageLimit, Progress):
+class AnimateConfig(Runtime, ImageLimit, Animation):
     """Make a film of an image: the segmentation as it appears, on the coarsest level first."""
 
     input: Path

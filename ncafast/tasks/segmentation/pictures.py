@@ -8,8 +8,11 @@ from functools import partial
 from matplotlib.axes import Axes
 from torch import Tensor
 
+from ncafast.models import CascadeNCA
+from ncafast.tasks.cascades import stages
 from ncafast.tasks.segmentation.recipe import Array, Recipe
 from ncafast.viz import charts, overlays
+from ncafast.viz.captions import Frame
 
 _LOSS = {"loss": ("training loss", "#3a6ea5")}
 _DICE = {"val_dice": ("mean over held-out images", overlays.PREDICTION)}
@@ -30,18 +33,17 @@ def film(
     pixels: Array,
     levels: Sequence[Tensor],  # of each level, [n, K, h, w] logits after every so many steps
     label: int,
+    recipe: Recipe,
     *,
-    scales: Sequence[int],
+    model: CascadeNCA,
     every: int,
-) -> Iterator[Array]:
-    """A frame [height, width, 3] uint8 for every state: the probability of a class over the image [H, W, 3]."""
+) -> Iterator[Frame]:
+    """A frame for every state: the probability of a class over the image [H, W, 3]."""
     height, width = pixels.shape[:2]
-    for scale, states in zip(scales, levels, strict=True):
-        for number, logits in enumerate(states[:, label], start=1):
-            plane = logits.sigmoid().float().cpu().repeat_interleave(scale, 0).repeat_interleave(scale, 1)
-            text = f"scale {scale}, step {number * every}"
-            show = partial(_show, pixels=pixels)
-            yield overlays.probability(show, plane[:height, :width].numpy(), text, height / width)
+    show = partial(_show, pixels=pixels)
+    for logits, text, done in stages(model, levels, every, (height, width)):
+        plane = logits[label].sigmoid().numpy()
+        yield Frame(overlays.probability(show, plane, recipe.names[label], height / width), text, done)
 
 
 def _show(axes: Axes, pixels: Array) -> None:

@@ -17,7 +17,7 @@ from ncafast.tasks.segmentation.recipe import parse_classes
 from ncafast.tasks.segmentation.scores import score
 from ncafast.train.settings import check_settings, settings_of
 from ncafast.utils.option_checks import refused
-from ncafast.viz.pixels import Array
+from ncafast.viz.captions import Frame
 
 
 class SegmentationTask(CascadeTask[Segmenter]):
@@ -42,15 +42,15 @@ class SegmentationTask(CascadeTask[Segmenter]):
     def job(self, options: TrainConfig) -> Segmentation:
         return Segmentation(self, options)
 
-    def frames(self, trained: Trained[Segmenter], options: AnimateConfig) -> Iterable[Array]:
+    def frames(self, trained: Trained[Segmenter], options: AnimateConfig) -> Iterable[Frame]:
         """The probability of a class over the image after every few steps of each level."""
-        segmenter, model = trained.spec, trained.model
-        names = segmenter.recipe.names
+        recipe, model = trained.spec.recipe, trained.model
+        names = recipe.names
         if options.label is not None and options.label not in names:
             raise refused("label", options.label, f"the model knows {', '.join(names)}")
         pixels, levels = self.steps_of(trained, options)
         label = 0 if options.label is None else names.index(options.label)
-        return list(pictures.film(pixels, levels, label, scales=model.scales, every=options.every))
+        return list(pictures.film(pixels, levels, label, recipe, model=model, every=options.every))
 
 
 TASK = SegmentationTask()

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from ncafast.tasks.options import ImageOptions, Progress, Runtime
+from ncafast.tasks.options import Animation, ImageOptions, Progress, Runtime
 from ncafast.train.settings import Schedule, Settings
 
 
@@ -118,7 +118,7 @@ class PredictConfig(Runtime, ImageOptions):
 
 
 @dataclass
-class AnimateConfig(Runtime):
+class AnimateConfig(Runtime, Animation):
     """Make a film of digits whose cells come to agree; then the digits are exchanged, and they agree anew."""
 
     data: Path
@@ -139,7 +139,7 @@ class AnimateConfig(Runtime):
     zoom: int = 3
     """Pixels along each side of a cell."""
 
-    fps: int = 10
+    fps: float = 10.0
     """Frames per second; each frame is one step."""
 
     seed: int = field(default=0, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -15,11 +16,14 @@ from ncafast.tasks.selfclassify.states import ink, logits
 from ncafast.viz import charts
 from ncafast.viz.figures import pixels_of
 from ncafast.viz.pixels import Array, enlarged, tiled
+from ncafast.viz.styles import ANIMATION_STYLES, AnimationStyle, Colour
 
 # The article's colours of the ten digits, then of a cell that says nothing yet, and of the background.
 _HEX = "800000 e6194b 46f0f0 d2f53c fabebe aa6e28 aaffc3 a5a39f 008080 808000 000000 ffffff"
 COLOURS = torch.tensor([list(bytes.fromhex(each)) for each in _HEX.split()], dtype=torch.uint8)
 _SILENT, _NOTHING = CLASSES, CLASSES + 1
+_WHITE = (255, 255, 255)
+_LEGEND = 150  # pixels that its ten digits need
 _CERTAIN = 0.01  # a cell whose highest logit exceeds the mean by less says nothing
 _ACCURACIES: dict[str, tuple[str | None, str]] = {
     "val_cells": ("cells", "#35a07f"),
@@ -32,34 +36,49 @@ PANELS = (
 )
 
 
-def colour(states: Tensor) -> Array:
+def colour(states: Tensor, style: AnimationStyle = ANIMATION_STYLES["light"]) -> Array:
     """States [N, C, H, W] as pictures [N, H, W, 3] uint8: each cell of a digit in the colour of what it says."""
     scores = logits(states)
     said = scores.argmax(1)
     said = said.where(scores.amax(1) - scores.mean(1) > _CERTAIN, torch.full_like(said, _SILENT))
     said = said.where(ink(states[:, -1]), torch.full_like(said, _NOTHING))
-    return COLOURS.to(states.device)[said].cpu().numpy()
+    shades = COLOURS.numpy().copy()
+    if style.is_dark:  # black and white change places
+        shades[_SILENT], shades[_NOTHING] = style.rgb("text"), style.rgb("background")
+    return shades[said.cpu().numpy()]
 
 
 def sheet(
     pictures: Array,  # [N, H, W, 3] uint8
     columns: int = 10,
     zoom: int = 1,
+    page: Colour = _WHITE,
 ) -> Array:
     """Pictures in rows, as one picture [height, width, 3] uint8."""
     columns = min(columns, len(pictures))
-    blank = [np.full_like(pictures[0], 255)] * (-len(pictures) % columns)
-    return enlarged(tiled([*pictures, *blank], columns=columns, gap=2, colour=255), zoom)
+    blank = [np.full_like(pictures[0], page)] * (-len(pictures) % columns)
+    return enlarged(tiled([*pictures, *blank], columns=columns, gap=2, colour=page), zoom)
 
 
-def stack(parts: Sequence[Array]) -> Array:
-    """Pictures one below the other, with a narrow gap, filled with white to the widest one."""
+def stack(parts: Sequence[Array], page: Colour = _WHITE) -> Array:
+    """Pictures one below the other, with a narrow gap, filled with the page's colour to the widest one."""
     width = max(part.shape[1] for part in parts)
-    return np.concatenate(
-        [np.pad(part, ((3, 3), (0, width - part.shape[1]), (0, 0)), constant_values=255) for part in parts]
-    )
+    whole = np.full((sum(len(part) + 6 for part in parts), width, 3), page, np.uint8)
+    top = 3
+    for part in parts:
+        whole[top : top + len(part), : part.shape[1]] = part
+        top += len(part) + 6
+    return whole
 
 
+def with_legend(states: Tensor, zoom: int, style: AnimationStyle) -> Array:
+    """States [N, C, H, W] in rows, and which colour is which digit: [height, width, 3] uint8."""
+    page = style.rgb("background")
+    shown = sheet(colour(states, style), zoom=zoom, page=page)
+    return stack([shown, legend(max(shown.shape[1], _LEGEND))], page)
+
+
+@lru_cache(maxsize=4)  # of all frames of an animation
 def legend(width: int) -> Array:
     """A strip [height, width, 3] uint8 with the ten colours and their digits."""
     figure = Figure(figsize=(width / 100, 0.24), dpi=100)

@@ -14,7 +14,8 @@ from ncafast.tasks.selfclassify.prediction import inputs, predict
 from ncafast.tasks.selfclassify.running import film
 from ncafast.tasks.selfclassify.scores import score
 from ncafast.utils.option_checks import Range, refused
-from ncafast.viz.pixels import Array, enlarged
+from ncafast.viz.captions import Frame
+from ncafast.viz.styles import style_of
 
 _MOST_STEPS = 1_000_000
 _SHARE = Range(0, 1, whole=False)
@@ -57,9 +58,16 @@ class SelfClassifyTask(Task[int]):
             raise ValueError(f"ndim={model.ndim}, channel_size={model.channel_size}")
         return steps
 
-    def frames(self, trained: Trained[int], options: AnimateConfig) -> Iterable[Array]:
-        states = film(trained.model, trained.spec, options)
-        return (enlarged(pictures.sheet(pictures.colour(each)), options.zoom) for each in states)
+    def frames(self, trained: Trained[int], options: AnimateConfig) -> Iterable[Frame]:
+        states, style = film(trained.model, trained.spec, options), style_of(options.style)
+        rounds = options.exchanges + 1
+        steps = len(states) // rounds - 1
+        frames = []
+        for index, each in enumerate(states):
+            number, step = divmod(index, steps + 1)
+            label = f"step {step} of {steps}" if rounds == 1 else f"digits {number + 1} of {rounds}, step {step}"
+            frames.append(Frame(pictures.with_legend(each, options.zoom, style), label, (index + 1) / len(states)))
+        return frames
 
 
 TASK = SelfClassifyTask()

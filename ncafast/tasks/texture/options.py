@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from ncafast.tasks.options import ImageLimit, ImageOptions, Progress, Runtime, ValueRange
+from ncafast.tasks.options import Animation, ImageLimit, ImageOptions, Progress, Runtime, ValueRange
 from ncafast.train.settings import Schedule, Settings
 from ncafast.utils.renamed import Renamed
 
@@ -99,7 +99,7 @@ class TrainConfig(_Sample, Settings):
 
 
 @dataclass
-class AnimateConfig(Runtime, Progress):
+class AnimateConfig(Runtime, Animation):
     """Run a trained texture automaton and write what it does as a GIF or MP4, on a torus of any size."""
 
     output: Path = Path("<model>/animation.gif")

@@ -19,7 +19,9 @@ from ncafast.tasks.texture.scores import score
 from ncafast.utils.devices import resolve_device
 from ncafast.utils.option_checks import check_options, refused
 from ncafast.viz import mosaic, rgb, watch
+from ncafast.viz.captions import Frame
 from ncafast.viz.pixels import Array, enlarged
+from ncafast.viz.styles import style_of
 
 MOST_CELLS = 2**28  # of a picture: a state is `channels` times 4 bytes each
 LEAST_GRID = 16  # below, nothing is left for the deepest layer of VGG16
@@ -71,15 +73,21 @@ class TextureTask(Task[Recipe]):
             raise ValueError(f"num_channels={model.num_channels} are too few for colours")
         return Recipe.from_json(metadata["recipe"])
 
-    def frames(self, trained: Trained[Recipe], options: AnimateConfig) -> Iterator[Array]:
+    def frames(self, trained: Trained[Recipe], options: AnimateConfig) -> Iterator[Frame]:
         (state,) = states_at(trained.model, options.size, (options.start,), options.seed)
         how = {"frames": options.frames, "every": options.every, "seed": options.seed, "first_step": options.start}
-        return (enlarged(_drawn(later, options), options.zoom) for later in watch(trained.model, state, **how))
+        last = options.start + options.frames * options.every
+        return (
+            Frame(enlarged(_drawn(later, options), options.zoom), f"step {step} of {last}", number / options.frames)
+            for number, later in enumerate(watch(trained.model, state, **how), start=1)
+            if (step := options.start + number * options.every)
+        )
 
 
 def _drawn(state: Tensor, options: AnimateConfig) -> Array:
     """One frame [H, W, 3] uint8."""
-    picture = mosaic(state) if options.show == "channels" else rgb(state, offset=OFFSET)
+    dark = style_of(options.style).is_dark
+    picture = mosaic(state, dark=dark) if options.show == "channels" else rgb(state, offset=OFFSET)
     return np.tile(picture, (*options.repeat, 1))
 
 
