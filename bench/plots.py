@@ -132,10 +132,14 @@ def _scaling(chosen: Chosen) -> Any:
     return figure
 
 
+def _middle(values: list[float]) -> float:
+    return sorted(values)[len(values) // 2]
+
+
 def _roofline(chosen: Chosen) -> Any:
     """Rates against operations per byte, below the ceilings that were measured in the same runs."""
-    matmul, copy = chosen.ceiling("matmul"), chosen.ceiling("copy")
-    if not matmul or not copy:
+    fma, copy = chosen.fma(), chosen.ceiling("copy")
+    if not fma or not copy:
         return None
     figure, (axis,) = _axes(6.5, 4.2)
     for label in ("eager", "compile", "ncafast"):
@@ -148,10 +152,12 @@ def _roofline(chosen: Chosen) -> Any:
                     points.append((rate / traffic, rate))
         if points:
             axis.loglog(*zip(*points, strict=True), "o", color=_COLOURS[label], label=_TITLES[label], alpha=0.7)
-    peak, bandwidth = sorted(matmul)[len(matmul) // 2], sorted(copy)[len(copy) // 2]
+    peak, bandwidth, matmul = (_middle(values) for values in (fma, copy, chosen.ceiling("matmul")))
     ridge = peak / bandwidth
     axis.plot([ridge / 8, ridge, 1000], [peak / 8, peak, peak], color="0.3", linewidth=1)
-    axis.annotate(f"large matmul {peak:.0f} GFLOP/s", (1000, peak), ha="right", va="bottom", fontsize=8)
+    axis.annotate(f"FMA peak {peak:.0f} GFLOP/s", (1000, peak), ha="right", va="bottom", fontsize=8)
+    axis.axhline(matmul, color="0.3", linewidth=0.8, linestyle=":")
+    axis.annotate(f"torch's large matmul {matmul:.0f}", (ridge / 8, matmul), va="bottom", fontsize=8)
     axis.annotate(f"copy {bandwidth:.1f} GB/s", (ridge / 8, peak / 8), va="top", fontsize=8)
     axis.set(xlabel="operations per byte that has to move", ylabel="GFLOP/s of the work that has to be done")
     axis.legend(fontsize=8)

@@ -12,6 +12,7 @@ from ncafast.bench.case import FORWARD, INFERENCE, TRAIN
 from ncafast.bench.cases import CASES
 from ncafast.bench.chosen import Chosen, files
 from ncafast.bench.report import short
+from ncafast.bench.results import PEAK_SHARE
 
 START, END = "<!-- benchmark start -->", "<!-- benchmark end -->"
 # What the README shows: the training of every published model. texture-c128 has the smallest gain of all cases.
@@ -112,16 +113,19 @@ def _made_with(chosen: Chosen) -> str:
 
 
 def _table(chosen: Chosen, rows: list[tuple[str, str]]) -> str:
-    head = "| ms per step | mode | plain PyTorch | torch.compile | CAX | ncafast | x PyTorch | x compile | of floor |"
+    head = "| ms per step | mode | plain PyTorch | torch.compile | CAX | ncafast | x PyTorch | x compile | of peak |"
     return "\n".join([head, "|---|---|---|---|---|---|---|---|---|", *(_line(chosen, *row) for row in rows)])
 
 
 def _note(chosen: Chosen) -> str:
+    text = 'Mode "train" is forward, backward and Adam.'
+    fma, matmul = chosen.fma(), chosen.ceiling("matmul")
+    if not fma:
+        return text
     return (
-        'Mode "train" is forward, backward and Adam. "of floor" is the time that the necessary arithmetic takes at the '
-        "rate of a large matmul, divided by ncafast's time. The matmul was measured in the same rounds (median "
-        f"{_middle(chosen.ceiling('matmul'))} GFLOP/s); above 100 %: other programs slowed the matmul "
-        "down more than ncafast."
+        f'{text} "of peak" is the rate of the necessary arithmetic (the MLP of fired cells only) as a share of '
+        f"what multiply-adds on registers reached in the same rounds, {_middle(fma)} GFLOP/s (torch's large matmul: "
+        f"{_middle(matmul)})."
     )
 
 
@@ -162,14 +166,14 @@ def _earlier(path: Path, chosen: Chosen, home: Path) -> str:
 
 
 def _line(chosen: Chosen, case: str, mode: str) -> str:
-    """A row of the table: milliseconds per step, ncafast's ratios and its share of the floor."""
+    """A row of the table: milliseconds per step, ncafast's ratios and its share of the peak."""
     best = chosen.fastest(case, mode) or "ncafast"
     shape = next(row.shape for row in chosen.rows if row.case == case)
     times = [_cell(chosen.value(case, provider, mode, "time")) for provider in ("eager", "compile", "cax", best)]
     ratios = [_cell(chosen.speedup(case, best, mode, over)) for over in ("eager", "compile")]
-    share = chosen.value(case, best, mode, "share")
-    floor = "" if share is None else f"{share:.0f} %"
-    return f"| {_TITLES.get(case, case)} ({shape}) | {mode} | " + " | ".join([*times, *ratios, floor]) + " |"
+    share = chosen.get(case, best, mode, "share")
+    of_peak = f"{share.value:.0f} %" if share and share.unit == PEAK_SHARE else ""
+    return f"| {_TITLES.get(case, case)} ({shape}) | {mode} | " + " | ".join([*times, *ratios, of_peak]) + " |"
 
 
 def _cell(value: float | None) -> str:

@@ -86,4 +86,9 @@ PYBIND11_MODULE(_C, m, py::mod_gil_not_used()) {
   m.def("backward_members", &ncafast::backward_members, py::arg("call"));
   m.def("enums", &ncafast::enums);
   m.def("instruction_set", &ncafast::cpu::instruction_set);
+  m.def("instruction_sets", &ncafast::cpu::instruction_sets);
+  m.def("multiply_add", &ncafast::cpu::multiply_add, py::arg("set"), py::arg("threads"), py::arg("rounds"),
+        py::call_guard<py::gil_scoped_release>());
+  m.def("copy", &ncafast::cpu::copy, py::arg("threads"), py::arg("bytes"), py::arg("rounds"),
+        py::call_guard<py::gil_scoped_release>());
 }

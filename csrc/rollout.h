@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 namespace ncafast {
@@ -180,6 +181,13 @@ void backward(const Inputs& inputs, int threads,
               const Gradients& gradients);
 
 const char* instruction_set();  // the kernels that run on this processor: avx512, avx2 or portable
+
+// Those that can run on it, the best first.
+std::vector<std::string> instruction_sets();
+
+// Ceilings, one loop on every thread. They return how much was done; the caller takes the time.
+int64_t multiply_add(const std::string& set, int threads, int64_t rounds);  // operations; 0 for a set that cannot run
+int64_t copy(int threads, int64_t bytes, int64_t rounds);  // bytes read and written; two buffers fill `bytes` a thread
 
 }  // namespace cpu
 

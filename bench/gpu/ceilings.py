@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 
 from ncafast.bench import results
-from ncafast.measuring.timing import Ceilings, spread
+from ncafast.measuring.ceilings import Ceilings
+from ncafast.measuring.timing import spread
 
 Rates = dict[str, tuple[float, str]]  # per second, and the unit
 _FILE = "ceilings.json"
@@ -31,9 +32,9 @@ def main(words: list[str]) -> int:
         rows = Rows(Path(out), date, "tiny" if tiny else "gpu")
         limits = Ceilings(device, 64 if tiny else 0)
         for name, precision, work, unit in (
-            ("copy", "ieee", limits.bytes, "B/s"),
-            ("FMA", "ieee", limits.flop, "FLOP/s"),
-            ("TF32", "tf32", limits.flop, "FLOP/s"),
+            ("copy", "ieee", limits.work("copy"), "B/s"),
+            ("FMA", "ieee", limits.work("matmul"), "FLOP/s"),
+            ("TF32", "tf32", limits.work("matmul"), "FLOP/s"),
         ):
             as_eager(precision)
             call = limits.calls()["copy" if name == "copy" else "matmul"]

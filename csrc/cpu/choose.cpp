@@ -1,8 +1,8 @@
 // Which instruction set's kernels run: the best that this processor has, or the one that NCAFAST_CPU_ISA names.
+#include "choose.h"
+
 #include <cstdlib>
 #include <cstring>
-
-#include "job.h"
 
 namespace ncafast::cpu {
 namespace {
@@ -26,15 +26,20 @@ bool has_avx512() {
 
 }  // namespace
 
+std::vector<const Kernels*> usable_kernels() {
+  std::vector<const Kernels*> found;
+  if (has_avx512() && avx512_kernels()) found.push_back(avx512_kernels());
+  if (has_avx2() && avx2_kernels()) found.push_back(avx2_kernels());
+  found.push_back(portable_kernels());
+  return found;
+}
+
 const Kernels& chosen_kernels() {
-  const Kernels* avx512 = has_avx512() ? avx512_kernels() : nullptr;
-  const Kernels* avx2 = has_avx2() ? avx2_kernels() : nullptr;
-  if (const char* wanted = std::getenv("NCAFAST_CPU_ISA")) {
-    if (avx512 && std::strcmp(wanted, "avx512") == 0) return *avx512;
-    if (avx2 && std::strcmp(wanted, "avx2") == 0) return *avx2;
-    if (std::strcmp(wanted, "portable") == 0) return *portable_kernels();
-  }
-  return avx512 ? *avx512 : avx2 ? *avx2 : *portable_kernels();
+  const std::vector<const Kernels*> usable = usable_kernels();
+  if (const char* wanted = std::getenv("NCAFAST_CPU_ISA"))
+    for (const Kernels* kernels : usable)
+      if (std::strcmp(wanted, kernels->name) == 0) return *kernels;
+  return *usable.front();
 }
 
 const char* instruction_set() { return chosen_kernels().name; }

@@ -160,6 +160,9 @@ struct Kernels {
   // width.
   void (*matmul)(int64_t M, int64_t N, int64_t K, const float* a, int64_t am, int64_t ak, const float* b, int64_t ldb,
                  float* d, int64_t ldd);
+  // Nothing but multiply-adds on registers; one round is so many operations.
+  float (*multiply_add)(int64_t rounds);
+  int64_t multiply_add_operations;
 };
 
 const Kernels* portable_kernels();

@@ -16,4 +16,6 @@
 //
 #include "draws.h"
 //
+#include "peak.h"
+//
 #include "tile.h"

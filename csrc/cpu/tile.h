@@ -215,4 +215,6 @@ static void matmul(int64_t M, int64_t N, int64_t K, const float* a, int64_t am, 
   gemm<Start::zero>(M, N, K, a, am, ak, b, ldb, nullptr, d, ldd);
 }
 
-static const Kernels kernels = {NCAFAST_NAME, W, draw, forward, see, backward, moments, affine, clamp, gate, matmul};
+static const Kernels kernels = {
+    NCAFAST_NAME,           W, draw, forward, see, backward, moments, affine, clamp, gate, matmul, multiply_add,
+    multiply_add_operations};

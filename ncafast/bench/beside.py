@@ -11,7 +11,7 @@ from ncafast.bench.case import FORWARD, TRAIN, Case, Size
 from ncafast.bench.measure import Measurement
 from ncafast.bench.originals import NCA2D
 from ncafast.bench.providers import Eager, Fused
-from ncafast.measuring.timing import Ceilings
+from ncafast.measuring.ceilings import Ceilings
 
 
 def compare(level: models.NCA2D, steps: int, batch: int, side: int, rounds: int) -> dict[str, Any]:

@@ -63,8 +63,14 @@ class Chosen:
         return found
 
     def ceiling(self, metric: str) -> list[float]:
-        """All values of a ceiling of the machine, "matmul" or "copy"."""
+        """All values of a ceiling of the machine, "matmul", "copy", "FMA avx2" and so on."""
         return [row.value for row in self.rows if row.provider == MACHINE and row.metric == metric]
+
+    def fma(self) -> list[float]:
+        """All values of the FMA peak of the best instruction set."""
+        names = {row.metric for row in self.rows if row.provider == MACHINE and row.metric.startswith("FMA ")}
+        found = [self.ceiling(name) for name in names]
+        return max(found, key=max, default=[])
 
 
 def files(folder: Path) -> list[Path]:

@@ -16,8 +16,10 @@ from ncafast.bench.launches import count_launches
 from ncafast.bench.parity import Verdict
 from ncafast.bench.problem import Problem
 from ncafast.bench.providers import Provider, Runner
+from ncafast.bench.results import PEAK_SHARE
+from ncafast.measuring.ceilings import Ceilings, Rates, peak
 from ncafast.measuring.memory import peak_bytes
-from ncafast.measuring.timing import Call, Ceilings, Spread, interleave, spread
+from ncafast.measuring.timing import Call, Spread, interleave, spread
 
 _MIB = 2**20
 _BUDGET, _LEAST_ROUNDS = 30.0, 3  # a provider may take so many seconds of a mode's rounds, and gets so many rounds
@@ -32,6 +34,7 @@ class Outcome:
         values: metric -> (figure, unit).
         absent: why nothing was measured, or None.
         wrong: in what its parity check failed, or None; then there is no time.
+        above_peak: it was measured as faster than the machine can be, and therefore left out.
         note: what else has to be known.
         seconds: of the call that came before the timing.
         rounds: in how many rounds it took part, or None for all.
@@ -42,6 +45,7 @@ class Outcome:
     values: dict[str, tuple[Spread | float, str]] = field(default_factory=dict)
     absent: str | None = None
     wrong: str | None = None
+    above_peak: bool = False
     note: str = ""
     seconds: float = 0.0
     rounds: int | None = None
@@ -141,14 +145,28 @@ class Measurement:
     def _possible(
         self, mode: str, rounds: int, calls: dict[str, Call], outcomes: dict[str, Outcome], trained: Sequence[Outcome]
     ) -> Outcome:
-        """As `_time`; once more where a forward took longer than forward and backward, then that time is left out."""
+        """As `_time`; once more where a figure cannot be, and then it is left out."""
         limits = self._time(mode, rounds, calls, outcomes)
-        if mode == FORWARD and _too_long(outcomes, trained):
-            limits = self._time(mode, rounds, calls, outcomes)
-            for outcome in _too_long(outcomes, trained):
-                outcome.absent = "forward took longer than forward and backward, twice: the machine is too busy"
-                outcome.values.clear()
+        if not self._impossible(mode, outcomes, trained):
+            return limits
+        limits = self._time(mode, rounds, calls, outcomes)
+        for outcome, why in self._impossible(mode, outcomes, trained):
+            outcome.absent = f"{why}, measured twice: the machine is too busy"
+            outcome.above_peak = "share" in outcome.values and _median(outcome.values["share"]) > 100
+            outcome.values.clear()
         return limits
+
+    def _impossible(
+        self, mode: str, outcomes: dict[str, Outcome], trained: Sequence[Outcome]
+    ) -> list[tuple[Outcome, str]]:
+        """Outcomes that are faster than the machine, or slower than what they are a part of."""
+        found = []
+        for outcome in outcomes.values():
+            share = outcome.values.get("share")
+            if share is not None and _median(share) > 100:
+                found.append((outcome, f"{_median(share):.0f} {share[1]}"))
+        too_long = _too_long(outcomes, trained) if mode == FORWARD else []
+        return found + [(outcome, "forward took longer than forward and backward") for outcome in too_long]
 
     def _time(self, mode: str, rounds: int, calls: dict[str, Call], outcomes: dict[str, Outcome]) -> Outcome:
         """Fill in times and rates; return what the machine could do in the same rounds."""
@@ -157,15 +175,14 @@ class Measurement:
             outcomes[name].rounds = possible if possible < rounds else None
         fewer = {name: outcomes[name].rounds or rounds for name in calls}
         seconds = interleave({**calls, **self.ceilings.calls()}, rounds, fewer=fewer)
-        matmul = spread(seconds.pop("matmul")).under(self.ceilings.flop)
-        copy = spread(seconds.pop("copy")).under(self.ceilings.bytes)
-        for name, found in seconds.items():
-            self._rates(outcomes[name], spread(found), matmul.p50, copy.p50)
+        rates = self.ceilings.rates(seconds)
+        for name in calls:
+            self._rates(outcomes[name], spread(seconds[name]), rates)
         limits = Outcome("machine", mode)
-        limits.values = {"matmul": (matmul.scaled(1e-9), "GFLOP/s"), "copy": (copy.scaled(1e-9), "GB/s")}
+        limits.values = {**rates}
         return limits
 
-    def _rates(self, outcome: Outcome, taken: Spread, flops: float, bandwidth: float) -> None:
+    def _rates(self, outcome: Outcome, taken: Spread, ceilings: Rates) -> None:
         size, rule = self.problem.size, self.problem.rule
         per_step = taken.scaled(1 / self.runners[outcome.provider].steps(outcome.mode))
         outcome.values["time"] = per_step.scaled(1e3), "ms/step"
@@ -177,8 +194,17 @@ class Measurement:
         todo = work.train(rule, self.problem.learned_filters) if outcome.mode == TRAIN else work.forward(rule)
         outcome.values["arithmetic"] = per_step.under(todo.flop * size.cells * 1e-9), "GFLOP/s"
         outcome.values["traffic"] = per_step.under(todo.bytes * size.cells * 1e-9), "GB/s"
-        floor = todo.floor(flops, bandwidth) * size.cells
-        outcome.values["share"] = per_step.under(100 * floor), "% of the roofline floor"
+        floor, unit = self._floor(outcome, todo, ceilings)
+        if floor is not None:
+            outcome.values["share"] = per_step.under(100 * floor * size.cells), unit
+
+    def _floor(self, outcome: Outcome, todo: work.Work, ceilings: Rates) -> tuple[float | None, str]:
+        """Least seconds per cell and step, and the unit of the share that it gives."""
+        if self.device.type == "cuda":
+            matmul, copy = (1e9 * ceilings[name][0].p50 for name in ("matmul", "copy"))
+            return todo.floor(matmul, copy), "% of the roofline floor"
+        found = peak(ceilings, own=outcome.provider.startswith("ncafast:cpu"))
+        return (None if found is None else todo.flop / found), PEAK_SHARE
 
     def _remember(self, outcome: Outcome, call: Call) -> None:
         """Memory of one more call, and on a GPU its kernel launches."""

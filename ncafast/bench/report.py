@@ -13,7 +13,7 @@ from ncafast.bench.measure import Outcome
 from ncafast.bench.results import MACHINE
 from ncafast.measuring.timing import Spread
 
-_HEAD = ("", "ms/step", "p20-p80", "x eager", "GFLOP/s", "of floor", "kept B", "peak MiB", "error", "compile s")
+_HEAD = ("", "ms/step", "p20-p80", "x eager", "GFLOP/s", "of peak", "kept B", "peak MiB", "error", "compile s")
 
 
 def heading(device: str, threads: str, rounds: str, versions: str) -> str:
@@ -38,8 +38,8 @@ def table(outcomes: Sequence[Outcome], said: set[tuple[str, str]]) -> str:
     lines = []
     for mode in dict.fromkeys(outcome.mode for outcome in outcomes):
         here = [outcome for outcome in outcomes if outcome.mode == mode]
-        limits = "".join(_ceilings(outcome) for outcome in here if outcome.provider == MACHINE)
-        lines.append(_line((f"  {mode}", *_HEAD[1:])) + limits)
+        lines.append(_line((f"  {mode}", *_HEAD[1:])))
+        lines += [_ceilings(outcome) for outcome in here if outcome.provider == MACHINE]
         eager = next((_time(outcome) for outcome in here if outcome.provider == "eager"), None)
         for outcome in here:
             reason = (outcome.provider, outcome.absent or "")
@@ -50,11 +50,13 @@ def table(outcomes: Sequence[Outcome], said: set[tuple[str, str]]) -> str:
     return "\n".join([*lines, ""])
 
 
-def ending(path: Path, wrong: Sequence[str]) -> str:
-    """Where the results are, and what is wrong."""
+def ending(path: Path, wrong: Sequence[str], above: Sequence[str]) -> str:
+    """Where the results are, what is wrong, and what was measured as faster than the machine can be."""
     text = f"results: {path}"
     if wrong:
         text += "\n" + _red(f"parity check failed, so not timed: {', '.join(dict.fromkeys(wrong))}")
+    if above:
+        text += "\n" + _red(f"above 100 % of the peak, so left out: {', '.join(dict.fromkeys(above))}; measure again")
     return text
 
 
@@ -131,7 +133,8 @@ def _time(outcome: Outcome) -> float | None:
 
 
 def _ceilings(outcome: Outcome) -> str:
-    return f"   matmul {_figure(outcome, 'matmul')} GFLOP/s, copy {_figure(outcome, 'copy')} GB/s"
+    ceilings = outcome.values.items()
+    return f"    {MACHINE}: " + ", ".join(f"{name} {_figure(outcome, name)} {unit}" for name, (_, unit) in ceilings)
 
 
 def warning(text: str) -> str:

@@ -12,6 +12,7 @@ from ncafast.measuring.timing import Spread
 ABSENT = "not measured"  # the metric of a row that says in its note why there is no other
 WRONG = "parity failed"  # likewise
 MACHINE = "machine"  # the provider of ceilings and clock
+PEAK_SHARE = "% of FMA peak"  # unit of the metric "share" on a CPU
 
 
 class NotResults(ValueError):
@@ -33,7 +34,8 @@ class Row:
         provider: who.
         mode: forward, train, inference or memory.
         metric: time, rate, arithmetic, traffic, share, kept, peak, error, gradient error, compile, launches, core,
-            matmul, copy, clock, load; or ABSENT, WRONG.
+            matmul, copy, FMA and copy by instruction set and cache ("FMA avx2", "copy L2"), clock, load; or ABSENT,
+            WRONG.
         unit: of the three values.
         p20: percentile over the rounds; "" where there is one value only.
         p50: median, or the one value.

@@ -23,7 +23,7 @@ from ncafast.bench.providers import Compiled, CompiledMax, Eager, Fused, Provide
 from ncafast.bench.ranks import Ranks
 from ncafast.bench.results import Row
 from ncafast.bench.tiled import Tiled
-from ncafast.measuring.timing import Ceilings
+from ncafast.measuring.ceilings import Ceilings
 
 _BUSY = 0.5  # load per core before the start, above which times are not to be trusted
 
@@ -42,7 +42,8 @@ class Run:
 
 
 def main(words: Sequence[str]) -> int:
-    """Run the benchmark with command line words. Returns 1 when a parity check failed or nothing could be measured."""
+    """Run the benchmark with command line words. Returns 1 when a parity check failed, a figure was above
+    the machine's peak, or nothing could be measured."""
     return run(parse(words))
 
 
@@ -103,7 +104,9 @@ def _run(options: Options) -> int:
     if busy is not None and busy > _BUSY * machine.usable_cores():
         print(report.warning(f"others keep this machine busy (load {busy:.1f}): the times below will be too long\n"))
     ceilings = Ceilings(options.device)
-    wrong, measured = [], False
+    wrong: list[str] = []
+    above: list[str] = []
+    measured = False
     said: set[tuple[str, str]] = set()
     for case in cases:
         size = case.sizes[options.size]
@@ -113,11 +116,12 @@ def _run(options: Options) -> int:
         results.append(path, rows(shared, case, size, outcomes))
         measured |= any(map(_measured, outcomes))
         wrong += [f"{case.name} {outcome.provider}" for outcome in outcomes if outcome.wrong]
+        above += [f"{case.name} {outcome.provider}" for outcome in outcomes if outcome.above_peak]
     results.append(path, _surroundings(shared, busy))
-    print(report.ending(path, wrong))
+    print(report.ending(path, wrong, above))
     if not measured and not wrong:
         print(report.warning("nothing was measured: no provider could run; the reasons are above"))
-    return 1 if wrong or not measured else 0
+    return 1 if wrong or above or not measured else 0
 
 
 def _measured(outcome: Outcome) -> bool:

@@ -80,34 +80,6 @@ def interleave(
     return seconds
 
 
-class Ceilings:
-    """What the machine can do: the rate of a large matmul and of a large copy, measured beside the rest."""
-
-    def __init__(self, device: torch.device, side: int = 0) -> None:
-        """`side` of the square matrices; 0 takes 1536 on a CPU, 8192 on a GPU."""
-        side = side or (8192 if device.type == "cuda" else 1536)
-        self.device = device
-        self.flop = 2.0 * side**3
-        self._a, self._b = (torch.randn(side, side, device=device) for _ in range(2))
-        self._out = torch.empty(side, side, device=device)
-        count = 2**28 if device.type == "cuda" else 2**25
-        self._from, self._to = torch.ones(count, device=device), torch.empty(count, device=device)
-        self.bytes = 2.0 * 4 * count
-
-    def calls(self) -> dict[str, Call]:
-        """To be interleaved with what they are the ceilings of."""
-        return {"matmul": self._matmul, "copy": self._copy}
-
-    def _matmul(self, number: int) -> None:
-        with torch.no_grad():
-            torch.matmul(self._a, self._b, out=self._out)
-        synchronize(self.device)
-
-    def _copy(self, number: int) -> None:
-        self._to.copy_(self._from)
-        synchronize(self.device)
-
-
 def synchronize(device: torch.device) -> None:
     """Wait until the device has done all that it was given."""
     if device.type == "cuda":

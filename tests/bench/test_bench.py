@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ncafast import backends, cli, models
+from ncafast import backends, cli, models, native
 from ncafast.acceleration import benchmark
 from ncafast.backends import cpu
 from ncafast.bench import cases, judged, launches, machine, measure, options, parity, run, work
@@ -23,10 +23,12 @@ from ncafast.bench.parity import STATE, STATE_GRADIENT
 from ncafast.bench.problem import Problem
 from ncafast.bench.providers import Compiled, CompiledMax, Eager, Fused
 from ncafast.measuring import memory, timing
+from ncafast.measuring.ceilings import Ceilings, peak
 from ncafast.nca import NCA
 from ncafast.rule import Alive, Rule
 
 CPU = torch.device("cpu")
+SETS = native.load().instruction_sets() if native.load() else []
 BY_NAME = {case.name: case for case in CASES}
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 every_backend = pytest.mark.parametrize("backend", backends.names())
@@ -185,7 +187,7 @@ def test_loosely_a_gradient_may_be_off_by_a_hundredth_and_a_state_may_not():
 def test_one_hidden_value_at_a_kink_is_forgiven_and_a_wrong_kernel_is_not(off_at, wrong):
     """Gradients that are off by a thousandth on some of the three small inputs, which have seeds 2, 3 and 4."""
     case = BY_NAME["maxnca"]
-    found = measure.Measurement(case, case.tiny(), [], CPU, timing.Ceilings(CPU, 8))
+    found = measure.Measurement(case, case.tiny(), [], CPU, Ceilings(CPU, 8))
     provider = Fused("reference")
     runner = provider.open(found.problem)
     right = runner.check
@@ -294,14 +296,14 @@ def call_takes(monkeypatch, seconds):
 def test_a_provider_over_its_budget_takes_part_in_three_rounds(seconds, rounds, monkeypatch):
     call_takes(monkeypatch, seconds)
     case = BY_NAME["texture"]
-    found = measure.Measurement(case, case.tiny(), [Fused("reference")], CPU, timing.Ceilings(CPU, 8))
+    found = measure.Measurement(case, case.tiny(), [Fused("reference")], CPU, Ceilings(CPU, 8))
     assert found.run([FORWARD], 4)[1].rounds == rounds
 
 
 def test_a_provider_that_takes_too_long_is_not_measured(monkeypatch):
     call_takes(monkeypatch, 61.4)
     case = BY_NAME["texture"]
-    found = measure.Measurement(case, case.tiny(), [Fused("reference")], CPU, timing.Ceilings(CPU, 8))
+    found = measure.Measurement(case, case.tiny(), [Fused("reference")], CPU, Ceilings(CPU, 8))
     (outcome,) = found.run([FORWARD], 4)
     assert outcome.absent == "one call takes 61 s"
     assert "time" not in outcome.values
@@ -314,11 +316,11 @@ def test_a_forward_above_forward_and_backward_is_measured_again_then_left_out(bu
     def interleave(calls, rounds, **_):
         timed.append("forward" if len(timed) else "train")
         taken = 2.0 if len(timed) == 1 else 5.0 if len(timed) <= 1 + busy else 1.0
-        return {name: [taken] for name in calls}
+        return {name: [taken if name.startswith("ncafast") else 1e-9] for name in calls}
 
     monkeypatch.setattr(measure, "interleave", interleave)
     case = BY_NAME["texture"]
-    found = measure.Measurement(case, case.tiny(), [Fused("reference")], CPU, timing.Ceilings(CPU, 8))
+    found = measure.Measurement(case, case.tiny(), [Fused("reference")], CPU, Ceilings(CPU, 8))
     outcomes = {outcome.mode: outcome for outcome in found.run([TRAIN, FORWARD], 1) if outcome.provider != "machine"}
     assert timed == ["train", *["forward"] * min(1 + busy, 2)]
     assert outcomes[TRAIN].values["time"][0].p50 == pytest.approx(2e3 / case.tiny().steps)
@@ -383,7 +385,7 @@ def test_a_provider_that_fails_is_absent_with_the_reason(monkeypatch):
         raise RuntimeError("no such thing\nand more")
 
     monkeypatch.setattr(Eager, "open", fail)
-    found = measure.Measurement(problem, problem.tiny(), [Eager(), Fused("reference")], CPU, timing.Ceilings(CPU, 8))
+    found = measure.Measurement(problem, problem.tiny(), [Eager(), Fused("reference")], CPU, Ceilings(CPU, 8))
     outcomes = {outcome.provider: outcome for outcome in found.run([TRAIN], 1)}
     assert outcomes["eager"].absent == "RuntimeError: no such thing"
     assert outcomes["ncafast:reference"].values["time"][1] == "ms/step"
@@ -391,20 +393,45 @@ def test_a_provider_that_fails_is_absent_with_the_reason(monkeypatch):
 
 def test_rates_follow_from_the_time():
     case = BY_NAME["maxnca"]
-    found = measure.Measurement(case, case.tiny(), [Fused("reference")], CPU, timing.Ceilings(CPU, 8))
+    found = measure.Measurement(case, case.tiny(), [Fused("reference")], CPU, Ceilings(CPU, 8))
     limits, outcome = found.run([FORWARD], 3)
     values = {name: value for name, (value, _) in outcome.values.items()}
     size, todo = case.tiny(), work.forward(found.problem.rule)
     seconds = values["time"].p50 / 1e3
     assert values["rate"].p50 == pytest.approx(size.cells / seconds)
     assert values["arithmetic"].p50 == pytest.approx(todo.flop * size.cells / seconds / 1e9)
-    matmul, copy = (limits.values[name][0].p50 * 1e9 for name in ("matmul", "copy"))
-    assert values["share"].p50 == pytest.approx(100 * todo.floor(matmul, copy) * size.cells / seconds)
+    peak = limits.values[f"FMA {native.load().instruction_sets()[0]}"][0].p80 * 1e9
+    assert values["share"].p50 == pytest.approx(100 * todo.flop / peak * size.cells / seconds)
+
+
+def test_the_peak_of_ncafast_is_that_of_the_instruction_set_that_it_runs_on(monkeypatch):
+    rates = {f"FMA {name}": (timing.Spread(1.0, 2.0, number), "") for number, name in enumerate(SETS, 5)}
+    monkeypatch.setenv("NCAFAST_CPU_ISA", "portable")
+    assert peak(rates, own=True) == 1e9 * (4 + len(SETS))
+    assert peak(rates, own=False) == 5e9
+
+
+def test_ceilings_say_how_much_they_did():
+    extension = native.load()
+    for name, lanes in {"avx512": 16, "avx2": 8, "portable": 4}.items():
+        done = extension.multiply_add(name, 2, 3)
+        assert name not in SETS and done == 0 or done % (2 * 3 * 2 * lanes) == 0 and done > 0
+    assert extension.multiply_add("none", 1, 3) == 0
+    assert extension.copy(2, 4096, 5) == 2 * 5 * 4096  # each of two buffers is read or written once a round
+
+
+def test_a_figure_above_the_peak_is_left_out_and_an_error(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(measure, "peak", lambda rates, own: 1.0)
+    words = ["bench", "--quick", "--case", "texture", "--mode", "forward", "--provider", "ncafast:cpu", "--rounds", "1"]
+    assert cli.main([*words, "--output", str(tmp_path)]) == 1
+    shown = capsys.readouterr().out
+    assert "% of FMA peak, measured twice: the machine is too busy" in shown
+    assert "above 100 % of the peak, so left out: texture ncafast:cpu; measure again" in shown
 
 
 def test_memory_mode_is_not_timed():
     (case, *_) = SWEEPS["steps"]
-    found = measure.Measurement(case, case.tiny(), [Fused("cpu", "sqrt")], CPU, timing.Ceilings(CPU, 8))
+    found = measure.Measurement(case, case.tiny(), [Fused("cpu", "sqrt")], CPU, Ceilings(CPU, 8))
     (outcome,) = found.run([MEMORY], 1)
     assert "time" not in outcome.values and outcome.values["kept"][1] == "B/cell/step"
 
@@ -429,7 +456,7 @@ def test_cax_trains_few_steps_a_call_and_has_reasons():
     assert [Cax().open(problem).steps(mode) for mode in (TRAIN, FORWARD)] == [4, 6]
     assert "CAX has no batch norm" in (Cax().why_not(tiny("med-fine"), TRAIN) or "")
     assert "dead cells" in (Cax().why_not(tiny("growing-seed"), TRAIN) or "")
-    found = measure.Measurement(case, problem.size, [Cax()], CPU, timing.Ceilings(CPU, 8))
+    found = measure.Measurement(case, problem.size, [Cax()], CPU, Ceilings(CPU, 8))
     if Cax().why_not(problem, TRAIN) is None:
         _, outcome = found.run([TRAIN], 1)
         assert outcome.note == "4 steps per call" and "time" in outcome.values and "compile" in outcome.values

@@ -51,10 +51,11 @@ def measured() -> list[Row]:
                 row(provider, mode, "time", time, unit="ms/step"),
                 row(provider, mode, "arithmetic", 300 / time, unit="GFLOP/s"),
                 row(provider, mode, "traffic", 30 / time, unit="GB/s"),
-                row(provider, mode, "share", 200 / time),
+                row(provider, mode, "share", 200 / time, unit=results.PEAK_SHARE),
                 row(provider, mode, "kept", 900.0 if provider == "eager" else 60.0),
             ]
         rows += [row("machine", mode, "matmul", 140.0), row("machine", mode, "copy", 10.0)]
+        rows += [row("machine", mode, "FMA avx2", 230.0), row("machine", mode, "FMA portable", 90.0)]
         rows.append(row("cax", mode, results.ABSENT, 0, note="not installed"))
     for case in SWEEPS["grid"]:
         for provider, time in (("eager", 5.0), ("ncafast:cpu", 1.0)):

@@ -1,0 +1,40 @@
+// What the processor can do at most, for the benchmark to compare with.
+#include <algorithm>
+#include <cstring>
+
+#include "choose.h"
+#include "memory.h"
+
+namespace ncafast::cpu {
+
+std::vector<std::string> instruction_sets() {
+  std::vector<std::string> names;
+  for (const Kernels* kernels : usable_kernels()) names.emplace_back(kernels->name);
+  return names;
+}
+
+int64_t multiply_add(const std::string& set, int threads, int64_t rounds) {
+  for (const Kernels* kernels : usable_kernels()) {
+    if (set != kernels->name) continue;
+    float sum = 0.0f;
+#pragma omp parallel num_threads(threads) reduction(+ : sum)
+    sum += kernels->multiply_add(rounds);
+    return sum < 0.0f ? 0 : threads * rounds * kernels->multiply_add_operations;  // never below: the loop must run
+  }
+  return 0;
+}
+
+int64_t copy(int threads, int64_t bytes, int64_t rounds) {
+  const int64_t count = bytes / 8;  // floats of each of two buffers
+#pragma omp parallel num_threads(threads)
+  {
+    Floats from(count), to(count);
+    for (int64_t i = 0; i < rounds; ++i) {
+      std::memcpy(to.data(), from.data(), 4 * count);
+      std::swap(from, to);
+    }
+  }
+  return threads * rounds * 8 * count;
+}
+
+}  // namespace ncafast::cpu
