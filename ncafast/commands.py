@@ -55,6 +55,11 @@ PLAIN = {
         "measure speed, memory and error beside plain PyTorch, torch.compile and others",
         "ncafast.bench:main",
     ),
+    "render depth": Command(
+        "render rooms and their depth, to try the task without data",
+        "ncafast.tasks.depth:render",
+        "ncafast.tasks.depth:RenderConfig",
+    ),
     "study texture": Command(
         "train textures over channels and hidden widths, and map how strongly they move",
         "ncafast.tasks.texture:study",

@@ -45,6 +45,7 @@ OPTIONS = {
     "evaluate depth": depth.EvaluateConfig,
     "predict depth": depth.PredictConfig,
     "animate depth": depth.AnimateConfig,
+    "render depth": depth.RenderConfig,
     "train classification": classification.TrainConfig,
     "evaluate classification": classification.EvaluateConfig,
     "predict classification": classification.PredictConfig,

@@ -32,6 +32,7 @@ OTHERS = {
     "evaluate depth": (depth.evaluate, depth.EvaluateConfig(NONE, data=NONE)),
     "predict depth": (depth.predict, depth.PredictConfig(NONE, NONE)),
     "animate depth": (depth.animate, depth.AnimateConfig(NONE, NONE)),
+    "render depth": (depth.render, depth.RenderConfig(NONE)),
     "evaluate classification": (classification.evaluate, classification.EvaluateConfig(NONE, NONE)),
     "predict classification": (classification.predict, classification.PredictConfig(NONE, NONE)),
     "animate mednca": (mednca.animate, mednca.AnimateConfig(NONE, NONE)),

@@ -60,7 +60,10 @@ def load(config: TrainConfig) -> tuple[Sides[Sample], Recipe]:
 
     def read(pair: Pair) -> Sample:
         sample = read_pair(pair, recipe, reading, config)
-        return replace(sample, pixels=recipe.shrunk(sample.pixels), depth=recipe.shrunk_target(sample.depth))
+        depth = recipe.shrunk_target(sample.depth)
+        if not np.isfinite(depth).any():
+            raise ImageError(f"{pair.target}: has no pixel of known depth at --size {config.size}; leave it out")
+        return replace(sample, pixels=recipe.shrunk(sample.pixels), depth=depth)
 
     sides = load_sides(config, find_pairs(config), reading, read)
     train, _, _ = sides

@@ -6,10 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ncafast.losses import SSIMLoss
+from ncafast.losses import SSIM, SSIMLoss
 from ncafast.tasks.cascades import Array
 
-MEASURES = ("abs_rel", "rmse", "delta1", "delta2", "delta3")
+MEASURES = ("abs_rel", "rmse", "delta1", "delta2", "delta3", "ssim")
+_LEAST = 6  # pixels of a side that SSIM's window needs
 _SPREAD = 4.0  # of scaled logarithms: from -2 to 2 spreads lies nearly all depth
 
 
@@ -25,6 +26,19 @@ def measure(found: Array, true: Array) -> dict[str, float]:
     shares = {f"delta{power}": float(np.mean(ratio < 1.25**power)) for power in (1, 2, 3)}
     errors = {"abs_rel": float(np.mean(np.abs(ours - theirs) / theirs))}
     return errors | {"rmse": float(np.sqrt(np.mean((ours - theirs) ** 2)))} | shares
+
+
+def similarity(found: Array, true: Array) -> float:
+    """SSIM of metres [H, W], whose range is that of the true ones; what is unknown is taken to be what was found.
+
+    NaN where nothing is known, and for an image of less than 6 pixels on a side, which has no room for the window.
+    """
+    known = np.isfinite(true)
+    if min(true.shape) < _LEAST or not known.any():
+        return float("nan")
+    most, least = float(true[known].max()), float(true[known].min())
+    images = [torch.from_numpy(plane.astype(np.float32))[None, None] for plane in (found, np.where(known, true, found))]
+    return float(SSIM(max(most - least, 1e-3))(*images))
 
 
 def depth_losses(

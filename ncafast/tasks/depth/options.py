@@ -54,6 +54,29 @@ class TrainConfig(CascadeConfig, _Measured):
     """Weight of the depth's slope where the image has none; 0 switches it off."""
 
 
+@dataclass
+class RenderConfig(Progress):
+    """Render rooms with balls and fog, and their depth, to try the task without data of your own.
+
+    The folder is one for --data: images/ and depth/ with 16-bit PNG files in millimetres.
+    """
+
+    output: Path = Path("rooms")
+    """Folder for images/ and depth/. Rooms that were rendered there before are replaced."""
+
+    count: int = 160
+    """Number of rooms."""
+
+    size: tuple[int, int] = (72, 96)
+    """Height and width of the images in pixels."""
+
+    seed: int = 0
+    """Decides how the rooms look."""
+
+    overwrite: bool = False
+    """Also replace files that ncafast did not write."""
+
+
 @dataclass(kw_only=True)
 class _Runs:
     runs: int = 1

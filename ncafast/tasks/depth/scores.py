@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
@@ -15,7 +16,7 @@ from ncafast.tasks.cascades import Array
 from ncafast.tasks.depth import pictures
 from ncafast.tasks.depth.data import Sample, find_pairs, read_pair
 from ncafast.tasks.depth.inference import Estimator
-from ncafast.tasks.depth.metrics import MEASURES, measure
+from ncafast.tasks.depth.metrics import MEASURES, measure, similarity
 from ncafast.tasks.depth.options import EvaluateConfig
 from ncafast.tasks.depth.recipe import Recipe
 from ncafast.tasks.image_pairs import Pair
@@ -37,7 +38,7 @@ class Scores(Report):
     """The measures of every image, and their means over all images by method."""
 
     rows: tuple[dict[str, Any], ...]
-    """image, method (model, constant, linear), abs_rel, rmse, delta1, delta2, delta3"""
+    """image, method (model, constant, linear), abs_rel, rmse, delta1, delta2, delta3, ssim"""
     means: dict[str, dict[str, float]]
     """By method."""
     skipped: tuple[str, ...]
@@ -47,7 +48,7 @@ class Scores(Report):
 
     def table(self) -> str:
         """The means as text in columns, then what is said of the calibration."""
-        lines = [("method", "|error|/depth", "RMSE m", "< 1.25", "< 1.25^2", "< 1.25^3")]
+        lines = [("method", "|error|/depth", "RMSE m", "< 1.25", "< 1.25^2", "< 1.25^3", "SSIM")]
         lines += [(name, *(f"{row[key]:.4f}" for key in MEASURES)) for name, row in self.means.items()]  # type: ignore[misc]
         text = aligned(lines, right=(False, *[True] * len(MEASURES)))
         count = len(self.rows) // len(self.means)
@@ -85,7 +86,11 @@ def score(trained: Trained[Estimator], options: EvaluateConfig) -> Scores:
             "constant": recipe.constant_depth(sample.pixels),
             "linear": recipe.linear_depth(sample.pixels),
         }
-        each = {name: measure(depth, sample.depth) for name, depth in methods.items()}
+        small = recipe.shrunk_target
+        each = {
+            name: measure(depth, sample.depth) | {"ssim": similarity(small(depth), small(sample.depth))}
+            for name, depth in methods.items()
+        }
         if calibration:
             _add(calibration, moments, sample, recipe, each["model"]["abs_rel"])
         return pair, [{"image": pair.name, "method": name, **row} for name, row in each.items()]
@@ -113,8 +118,10 @@ def _add(calibration: Calibration, moments: Moments, sample: Sample, recipe: Rec
 
 
 def _means(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Of every measure over all images, by method."""
-    methods = dict.fromkeys(row["method"] for row in rows)
-    return {
-        name: {key: mean([row[key] for row in rows if row["method"] == name]) for key in MEASURES} for name in methods
-    }
+    """Of every measure over all images that have it, by method."""
+    found: dict[str, dict[str, float]] = {}
+    for name in dict.fromkeys(row["method"] for row in rows):
+        columns = {key: [row[key] for row in rows if row["method"] == name] for key in MEASURES}
+        have = {key: [value for value in values if math.isfinite(value)] for key, values in columns.items()}
+        found[name] = {key: mean(values) if values else math.nan for key, values in have.items()}
+    return found
