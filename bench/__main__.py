@@ -1,7 +1,8 @@
 """`python -m bench` in a checkout: the options of `ncafast bench`, or one word that turns results into something.
 
 plot draws pictures, readme writes the README's section and docs/benchmarks.md, `table FOLDER` prints a short table of
-the results in FOLDER, weights draws the pictures of docs/bring-your-own-weights.md.
+the results in FOLDER, weights draws the pictures of docs/bring-your-own-weights.md, and compaction that of
+docs/why-fast.md.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from bench import plots, readme, weights
+from bench import compaction, plots, readme, weights
 from ncafast import cli
 from ncafast.bench import report, results
 from ncafast.bench.chosen import Chosen, files
@@ -23,8 +24,8 @@ def main(words: list[str]) -> int:
         for path in plots.draw(HERE / "results"):
             print(path.relative_to(HERE.parent))
         return 0
-    if words[:1] == ["weights"]:
-        for path in weights.draw(HERE.parent / "docs" / "images"):
+    if words[:1] in (["weights"], ["compaction"]):
+        for path in {"weights": weights, "compaction": compaction}[words[0]].draw(HERE.parent / "docs" / "images"):
             print(path.relative_to(HERE.parent))
         return 0
     if words[:1] == ["readme"]:

@@ -126,7 +126,8 @@ class CascadeNCA(nn.Module):
             states: "all" or k: also return every (k-th) state.
             memory: as in `ncafast.rollout`.
             first_step: absolute index of the coarsest level's first step.
-            first_sample, backend: as in `ncafast.rollout`.
+            first_sample: as in `ncafast.rollout`.
+            backend: as in `ncafast.rollout`.
 
         Returns:
             The state [B, C, *S]; with states= (state, a list per level of states [n, B, C, *grid of the level]).

@@ -26,7 +26,8 @@ class Cells2PixelsNCA(VanillaNCA):
 
     Args:
         channels: channels of the state.
-        fc_dim, padding, perception_kernels, cond_chn, update_prob, device: of VanillaNCA.
+        fc_dim: width of the hidden layer.
+        padding: as in VanillaNCA, and so are perception_kernels, cond_chn, update_prob and device.
         noise_level: the seed is uniform in +- noise_level / 2; None for zeros.
         positions: whether each cell sees where it is, as in PENCA; cond_chn is 2 then.
         alive: whether cells need a neighbour with channel 3 above 0.1, before the update and after it.

@@ -87,7 +87,8 @@ class VanillaNCA(FilterBankNCA):
 
         Args:
             s: [B, chn, H, W].
-            dx, dy: size of a cell, which the filters are divided by; a number each.
+            dx: width of a cell, which the filters are divided by, a number.
+            dy: its height, likewise.
             dt: length of a step, a factor of the update.
             integrator: "euler". The original's "rk4" is not a step of a Rule.
             steps: NCA steps.
@@ -124,8 +125,10 @@ class NoiseNCA(VanillaNCA):
     state_dict: that of VanillaNCA, and noise_level [1].
 
     Args:
-        chn, fc_dim, padding, perception_kernels, cond_chn, device: of VanillaNCA.
+        chn: channels of the state.
+        fc_dim: width of the hidden layer.
         noise_level: the seed is uniform in +- noise_level / 2.
+        padding: as in VanillaNCA, and so are the rest.
     """
 
     noise_level: Tensor
@@ -154,7 +157,9 @@ class PENCA(VanillaNCA):
     state_dict: that of VanillaNCA with cond_chn = 2.
 
     Args:
-        chn, fc_dim, padding, perception_kernels, update_prob, device: of VanillaNCA.
+        chn: channels of the state.
+        fc_dim: width of the hidden layer.
+        padding: as in VanillaNCA, and so are the rest.
     """
 
     positions = True

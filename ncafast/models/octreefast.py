@@ -45,7 +45,8 @@ class BasicNCA2DFast(ImageNCA):
         input_channels: channels of the image; they never change.
         init_method: "standard", whose last layer starts at 0, or "xavier" for both layers.
         kernel_size: filter size, odd.
-        groups, inplace_relu: kept for the original's signature, which does not look at them either.
+        groups: kept for the original's signature, which does not look at it either.
+        inplace_relu: as groups.
         normalization: "batch", "group" (one group), "instance" or "none". The original's "layer" fails unless the
             grid is as wide as the hidden layer.
 

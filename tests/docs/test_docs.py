@@ -8,13 +8,15 @@ import shlex
 from pathlib import Path
 
 import pytest
+import torch
 
+import ncafast
 from ncafast import cli
 from ncafast.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-PAGES = sorted(DOCS.glob("*.md"))
+PAGES = sorted(DOCS.rglob("*.md"))
 README = ROOT / "README.md"
 OTHERS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "bench/README.md")]
 
@@ -112,8 +114,12 @@ def test_the_page_on_layers_runs():
     assert names["logits"].shape == (2, 13)
 
 
-@pytest.mark.parametrize("page", ["losses", "nca", "uncertainty"])
-def test_the_code_of_a_page_runs(page):
+@pytest.mark.parametrize(
+    "page", ["export", "index", "losses", "nca", "step", "uncertainty", "volumes-training", "why-fast"]
+)
+def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
+    """It asserts for itself."""
+    monkeypatch.chdir(tmp_path)
     names: dict = {}
     for block in blocks(DOCS / f"{page}.md", "python"):
         exec(block, names)
@@ -125,6 +131,23 @@ def test_the_page_on_volumes_runs(tmp_path, monkeypatch, capsys):
     for block in blocks(DOCS / "volumes.md", "python"):
         exec(block, names)
     assert capsys.readouterr().out.startswith(blocks(DOCS / "volumes.md", "text")[0])
+
+
+def test_the_page_on_several_devices_runs(tmp_path, monkeypatch):
+    """On a group of one process; `tests/volume` has groups of several."""
+    monkeypatch.chdir(tmp_path)
+    for name, value in (("MASTER_ADDR", "localhost"), ("MASTER_PORT", "0"), ("RANK", "0"), ("WORLD_SIZE", "1")):
+        monkeypatch.setenv(name, value)
+    first, second = blocks(DOCS / "sharding.md", "python")
+    names: dict = {}
+    exec(first.replace("48", "6").replace("dist.destroy_process_group()", ""), names)
+    names |= {"model": lambda x: names["nca"](x, 2), "loss_of": torch.nn.functional.mse_loss}
+    names |= {"images": torch.rand(1, 8, 12, 5, 7), "labels": torch.rand(1, 8, 12, 5, 7)}
+    try:
+        exec(second, names)
+    finally:
+        torch.distributed.destroy_process_group()
+    assert ncafast.load("nca.safetensors").rule == names["nca"].rule
 
 
 def test_the_table_of_what_tasks_have_on_by_default_is_right():
