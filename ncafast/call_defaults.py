@@ -12,7 +12,7 @@ from ncafast.rule import Rule
 from ncafast.step_range import Steps, check_steps, most
 from ncafast.time_code import TimeCode, make_time_code
 from ncafast.trace import drawn_seed
-from ncafast.values import flag
+from ncafast.values import flag, whole
 
 DEFAULT_STEPS = 32
 
@@ -24,6 +24,7 @@ class Defaults(NamedTuple):
     eval_steps: Steps | None
     time: TimeCode | None
     pad_noise: bool
+    outputs: int
 
     @classmethod
     def of(
@@ -33,19 +34,25 @@ class Defaults(NamedTuple):
         time_code: str | None = None,
         max_steps: int | None = None,
         pad_noise: bool = False,
+        outputs: int = 0,
     ) -> Defaults:
         """From the arguments of `NCA`, or an error that says what is allowed."""
         steps = check_steps("steps", steps)
         in_eval = None if eval_steps is None else check_steps("eval_steps", eval_steps)
         time = make_time_code(time_code, max_steps, max(1, most(steps)))
-        return cls(steps, in_eval, time, flag("pad_noise", pad_noise))
+        return cls(steps, in_eval, time, flag("pad_noise", pad_noise), whole("outputs", outputs, 0))
 
     def config(self) -> dict[str, Any]:
         """The arguments that differ from the defaults; earlier versions know none of them but steps."""
         kind, max_steps = self.time or (None, None)
-        given = {"steps": self.steps, "eval_steps": self.eval_steps, "time_code": kind, "max_steps": max_steps}
-        given["pad_noise"] = self.pad_noise
-        plain = {"steps": DEFAULT_STEPS, "pad_noise": False}
+        given: dict[str, Any] = {
+            "steps": self.steps,
+            "eval_steps": self.eval_steps,
+            "time_code": kind,
+            "max_steps": max_steps,
+        }
+        given |= {"pad_noise": self.pad_noise, "outputs": self.outputs}
+        plain = {"steps": DEFAULT_STEPS, "pad_noise": False, "outputs": 0}
         return {name: value for name, value in given.items() if value != plain.get(name)}
 
     def asked(self, steps: Steps | None, training: bool) -> Steps:

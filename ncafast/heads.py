@@ -13,8 +13,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from ncafast import check
+from ncafast.levels import LevelsOutput
 from ncafast.models.base import Rebuildable
 from ncafast.nca import NCA
+from ncafast.prediction import Channels, Predicting
 from ncafast.rule import Rule
 from ncafast.values import whole, widths
 
@@ -149,7 +151,7 @@ class AttentionPoolHead(Head):
         return f"{super().extra_repr()}, width={self.width}"
 
 
-class Classifier(nn.Module):
+class Classifier(Predicting):
     """An automaton and the head that reads its last state.
 
     Args:
@@ -192,6 +194,22 @@ class Classifier(nn.Module):
         if isinstance(done, tuple):
             return self.head(done[0]), *done[1:]
         return self.head(done)
+
+    def _levels_output(self, image: Tensor, steps: Any, **options: Any) -> LevelsOutput:
+        return self._model()._levels_output(image, steps, **options)
+
+    def _channels(self) -> Channels:
+        return self._model()._channels()
+
+    def _head(self, state: Tensor) -> Tensor:
+        logits: Tensor = self.head(state)
+        return logits
+
+    def _model(self) -> Predicting:
+        """The automaton, or a TypeError for what is none of ncafast."""
+        if not isinstance(self.nca, Predicting):
+            raise TypeError(f"a Classifier of a {type(self.nca).__name__} cannot predict: its nca must be of ncafast")
+        return self.nca
 
 
 _HEADS: dict[str, type[Head]] = {kind.__name__: kind for kind in (AveragePoolHead, MaxPoolHead, AttentionPoolHead)}

@@ -11,11 +11,15 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ncafast.call_defaults import DEFAULT_STEPS, Defaults
+from ncafast.convergence import Automaton
 from ncafast.fixed_filters import fixed_filters, fixed_sizes, is_learned, per_channel
 from ncafast.keywords import options_of, refuse_unknown
 from ncafast.layers import Dense, Layers, check_call, derive, follow, norm, norm_layer, norm_tensors
+from ncafast.levels import Advance, with_kept
 from ncafast.perception import perception
+from ncafast.prediction import Channels
 from ncafast.rule import Alive, Rule, layer_name
+from ncafast.single import Single, check_begin
 from ncafast.step_range import Steps, check_steps, draw_steps
 from ncafast.trace import Memory, Options, States, trace
 from ncafast.values import flag, shown, whole
@@ -23,7 +27,7 @@ from ncafast.values import flag, shown, whole
 _SHOWN = ("channels", "hidden", "num_filters", "kernel_size", "fire_rate")
 
 
-class NCA(nn.Module):
+class NCA(Single):
     """A neural cellular automaton: `nca(x, steps=32)` runs a whole rollout as one operator.
 
     Cells fire at random in evaluation too, as in the originals of most automata; `fire_in_eval=False` lets every cell
@@ -61,6 +65,8 @@ class NCA(nn.Module):
         max_steps: of the time code; None means the most of `steps`.
         pad_noise: an x of the first `immutable` channels alone is an image, behind which the state starts as zeros, or
             with `pad_noise` as noise (`ncafast.pad_input`).
+        outputs: so many channels, the last ones, are what is read of the state; `predict` shows them apart from the
+            hidden ones. The rollout does not know them.
         **rule_fields: any other field of `Rule`, such as step_size, extra, norm_groups, noise.
 
     Raises:
@@ -93,6 +99,7 @@ class NCA(nn.Module):
         time_code: str | None = None,
         max_steps: int | None = None,
         pad_noise: bool = False,
+        outputs: int = 0,
         **rule_fields: Any,
     ) -> None:
         refuse_unknown("NCA", rule_fields, _ARGUMENTS)
@@ -134,7 +141,7 @@ class NCA(nn.Module):
             **rule_fields,
         )
         super().__init__()
-        defaults = Defaults.of(steps, eval_steps, time_code, max_steps, pad_noise)
+        defaults = Defaults.of(steps, eval_steps, time_code, max_steps, pad_noise, outputs)
         if defaults.time is not None:
             rule = rule.replace(extra=rule.extra + defaults.time.channels)
         self._build(rule, fixed, zero_init, defaults)
@@ -154,7 +161,7 @@ class NCA(nn.Module):
             rule: what one step does. The last of its extra channels are those of a time code.
             filters: as in the constructor: learned, or fixed ones of the rule's shape.
             zero_init: as in the constructor.
-            **calls: further ones of the constructor: steps, eval_steps, time_code, max_steps, pad_noise.
+            **calls: further ones of the constructor: steps, eval_steps, time_code, max_steps, pad_noise, outputs.
         """
         if not isinstance(rule, Rule):
             raise TypeError(f"rule must be an ncafast.Rule, got {type(rule).__name__}")
@@ -263,6 +270,25 @@ class NCA(nn.Module):
         found = {name: value for name, value in fields.items() if name in _SHOWN or value != getattr(plain, name)}
         return ", ".join(f"{name}={value!r}" for name, value in (found | calls).items())
 
+    def _stepper(self) -> Advance:
+        return lambda state, steps, **options: with_kept(self(state, steps, **options))
+
+    def _automaton(self, extra: Tensor | None) -> Automaton:
+        rule = self._present_rule()
+        return Automaton(rule, self._tensors(rule), lambda *at: self._defaults.extra(extra, *at))
+
+    def _asked(self, steps: Any) -> Steps:
+        return self._defaults.asked(steps, self.training)
+
+    def _begun(self, image: Tensor, seed: Tensor, first_sample: int) -> Tensor:
+        check_begin(image, self.rule, self._channels().image, "NCA")
+        return self._defaults.state(image, self.rule, seed, first_sample)[0]
+
+    def _channels(self) -> Channels:
+        rule = self._rule
+        end = rule.channels - self._defaults.outputs
+        return Channels(slice(0, rule.lo), slice(rule.lo, end), slice(end, rule.channels))
+
     def _present_rule(self) -> Rule:
         """The rule in the present mode of the module and its norms: running statistics are batch statistics first."""
         rule = self._rule if self.training else self._eval_rule
@@ -300,6 +326,7 @@ class NCA(nn.Module):
         return found
 
     def _build(self, rule: Rule, fixed: Tensor | None, zero_init: bool, defaults: Defaults) -> None:
+        whole("outputs", defaults.outputs, 0, rule.channels - rule.lo)
         self._defaults = defaults
         self._rule, self._eval_rule = rule, rule.for_eval()
         for name, shape in rule.param_shapes().items():

@@ -2,51 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, overload
+from collections.abc import Mapping
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
 
 from ncafast import check
-from ncafast.functional import OPTIONS, rollout
+from ncafast.convergence import CHUNK, Convergence, Run, Settled, SettledSamples, each, together
+from ncafast.functional import OPTIONS
 from ncafast.keywords import options_of, refuse_unknown
 from ncafast.rule import Rule
-from ncafast.values import flag, number, shown, whole
-
-
-class Settled(NamedTuple):
-    """The state in which a rollout converged, or in which it was stopped."""
-
-    state: Tensor  # [B, C, *S]
-    steps: int
-    """Steps that were taken."""
-    change: float
-    """Mean absolute change in the last step, of the sample that changed most, or the mean over samples."""
-    converged: bool
-    """Whether that is below the tolerance; False if max_steps came first."""
-
-    def __repr__(self) -> str:
-        how = "converged" if self.converged else "not converged"
-        return f"Settled({how} after {self.steps} steps, change {self.change:.3g}, state {list(self.state.shape)})"
-
-    @property
-    def rests(self) -> bool:
-        """The earlier name of `converged`."""
-        return self.converged
-
-
-class SettledSamples(NamedTuple):
-    """The states in which samples converged one by one, or in which they were stopped."""
-
-    state: Tensor  # [B, C, *S]
-    steps: Tensor  # [B] int64
-    """Steps that each sample took."""
-    change: Tensor  # [B] float64
-    """Mean absolute change in each sample's last step."""
-    converged: Tensor  # [B] bool
-    """Whether that is below the tolerance."""
+from ncafast.values import flag, shown
 
 
 @overload
@@ -73,7 +40,7 @@ def settle(
     max_steps: int = 1000,
     score: Literal["largest", "mean"] = "largest",
     per_sample: bool = False,
-    chunk: int = 8,
+    chunk: int = CHUNK,
     channels: slice = slice(None),
     first_step: int = 0,
     seed: int | Tensor | None = None,
@@ -118,9 +85,9 @@ def settle(
     refuse_unknown("settle", options, _OPTIONS)
     check.check_floating("x", x)
     max_steps, chunk = check.check_count("max_steps", max_steps), check.check_count("chunk", chunk, 1)
-    stop = _Stop(number("tolerance", tolerance, 0.0), whole("plateau", plateau, 1), whole("min_steps", min_steps, 0))
-    if not isinstance(channels, slice):
-        raise TypeError(f"channels must be a slice, such as slice(1, 2), got {type(channels).__name__}")
+    until = Convergence(tolerance, plateau, min_steps, channels)
+    if channels is None:
+        raise TypeError("channels must be a slice, such as slice(1, 2), got NoneType")
     if score not in ("largest", "mean"):
         raise ValueError(f"score={shown(score)} is not allowed: choose one of largest, mean")
     if x.dim() > 1 and 0 in (len(x), len(range(x.shape[1])[channels])):
@@ -134,112 +101,9 @@ def settle(
         )
     if seed is None:
         seed = torch.randint(-(2**63), 2**63 - 1, (1,), dtype=torch.int64)
-    run = _Run(rule, params, first_step, seed, channels, options)
+    run = Run(rule, params, first_step, seed, channels, options)
     sizes = max_steps, chunk
-    return _each(x, run, stop, *sizes) if per_sample else _together(x, run, stop, *sizes, score == "mean")
-
-
-class _Stop(NamedTuple):
-    tolerance: float
-    plateau: int
-    min_steps: int
-
-    def look(self, changes: Sequence[float], done: int, count: int) -> tuple[int | None, int]:
-        """The step, from 0, after which a rollout ends, or None; and how many steps in a row have been below."""
-        for step, change in enumerate(changes):
-            below = (change < self.tolerance or change == 0) and done + step + 1 >= self.min_steps
-            count = count + 1 if below else 0
-            if count >= self.plateau or math.isnan(change):
-                return step, count
-        return None, count
-
-
-class _Run(NamedTuple):
-    rule: Rule
-    params: Mapping[str, Tensor]
-    first_step: int
-    seed: int | Tensor
-    channels: slice
-    options: dict[str, Any]
-
-    def steps(self, state: Tensor, done: int, count: int, start: int, batch: int) -> tuple[Tensor, Tensor]:
-        """The next states [T, n, C, *S] of n samples, the first being number `start` of `batch`; changes [T, n]."""
-        options, first = dict(self.options), self.first_step + done
-        options["first_sample"] = options.get("first_sample", 0) + start
-        samples = slice(start, start + len(state)), batch
-        if callable(extra := options.get("extra")):
-            extra = extra(first, count)
-        if extra is not None:
-            options["extra"] = _own(extra, extra.dim() - state.dim(), *samples)
-        if film := options.get("film"):
-            options["film"] = tuple(_own(each, 0, *samples) for each in film)
-        params = self.params if len(state) == batch else self._params_of(*samples)
-        where: dict[str, Any] = {"first_step": first, "seed": self.seed, "states": "all"}
-        _, states = rollout(state, self.rule, params, count, **where, **options)
-        watched = torch.cat((state[None], states))[:, :, self.channels]
-        return states, watched.diff(dim=0).abs().flatten(2).double().mean(2)
-
-    def _params_of(self, samples: slice, batch: int) -> dict[str, Tensor]:
-        """The parameters of these samples, where each has its own."""
-        ranks = {name: len(shape) for name, shape in self.rule.param_shapes().items()}
-        return {
-            name: _own(tensor, 0, samples, batch) if tensor.dim() > ranks.get(name, 99) else tensor
-            for name, tensor in self.params.items()
-        }
-
-
-def _own(tensor: Tensor, axis: int, samples: slice, batch: int) -> Tensor:
-    """What belongs to these samples of a batch, of a tensor with an axis of samples or of length 1."""
-    if tensor.shape[axis] != batch:
-        return tensor
-    return tensor.narrow(axis, samples.start, samples.stop - samples.start)
-
-
-def _together(x: Tensor, run: _Run, stop: _Stop, max_steps: int, chunk: int, mean: bool) -> Settled:
-    """All samples stop at the same step."""
-    done, count, change = 0, 0, float("inf")
-    state = x.clone()
-    while done < max_steps:
-        steps = min(chunk, max_steps - done)
-        states, changes = run.steps(state, done, steps, 0, len(x))
-        scores = (changes.mean(1) if mean else changes.amax(1)).tolist()  # one number per step
-        end, count = stop.look(scores, done, count)
-        change = scores[-1 if end is None else end]
-        if end is not None:
-            return Settled(states[end].clone(), done + end + 1, change, count >= stop.plateau)
-        state, done = states[-1].clone(), done + steps
-    return Settled(state, done, change, False)
-
-
-def _each(x: Tensor, run: _Run, stop: _Stop, max_steps: int, chunk: int) -> SettledSamples:
-    """Each sample stops at its own step; neighbours that still run are one rollout."""
-    state, counts, active = x.clone(), [0] * len(x), list(range(len(x)))
-    taken = torch.zeros(len(x), dtype=torch.int64)
-    change = torch.full((len(x),), math.inf, dtype=torch.float64)
-    converged = torch.zeros(len(x), dtype=torch.bool)
-    done = 0
-    while done < max_steps and active:
-        steps, left = min(chunk, max_steps - done), []
-        for start, end in _neighbours(active):
-            states, changes = run.steps(state[start:end], done, steps, start, len(x))
-            for place, scores in enumerate(changes.T.tolist()):
-                sample = start + place
-                last, counts[sample] = stop.look(scores, done, counts[sample])
-                left += [sample] if last is None else []
-                last = steps - 1 if last is None else last
-                state[sample], change[sample], taken[sample] = states[last, place], scores[last], done + last + 1
-                converged[sample] = counts[sample] >= stop.plateau
-        active, done = left, done + steps
-    return SettledSamples(state, taken, change, converged)
-
-
-def _neighbours(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Rising numbers as ranges [start, end) without gaps."""
-    start = 0
-    for place in range(1, len(numbers) + 1):
-        if place == len(numbers) or numbers[place] != numbers[place - 1] + 1:
-            yield numbers[start], numbers[place - 1] + 1
-            start = place
+    return each(x, run, until, *sizes) if per_sample else together(x, run, until, *sizes, score == "mean")
 
 
 _OPTIONS = (*options_of(settle, 3), *(name for name in OPTIONS if name not in ("first_step", "seed", "states")))

@@ -10,10 +10,13 @@ from torch import Tensor, nn
 
 from ncafast import check
 from ncafast.backends.precision import precision
+from ncafast.convergence import Automaton
 from ncafast.functional import OPTIONS
 from ncafast.keywords import options_of, refuse_unknown
 from ncafast.layers import Layers, derive, follow
+from ncafast.levels import Advance
 from ncafast.rule import Rule
+from ncafast.single import Single
 from ncafast.trace import Options, Trace, trace
 from ncafast.values import number
 
@@ -55,7 +58,7 @@ class Rebuildable(nn.Module):
         return {name: getattr(self, name) for name in names if name != "device"}
 
 
-class RuleModule(Rebuildable):
+class RuleModule(Rebuildable, Single):
     """A module that owns a Rule and runs it.
 
     Its layers hold the parameters and are never called. What they would do is read from them whenever the model runs:
@@ -124,6 +127,20 @@ class RuleModule(Rebuildable):
         if norms and rule.norm == "batch" and x.shape[0]:
             follow(norms, done.stats, x.numel() // x.shape[1])
         return done.out, done.states
+
+    def _stepper(self) -> Advance:
+        rule = self._level_rule()
+        params = self._tensors(rule)
+        return lambda state, steps, **options: self._run(state, rule, params, steps, **options)
+
+    def _automaton(self, extra: Tensor | None) -> Automaton:
+        rule = self._level_rule()
+        return Automaton(rule, self._tensors(rule), lambda *at: extra, self._linear_layers)
+
+    def _level_rule(self) -> Rule:
+        """`rule`, but in evaluation that of evaluation."""
+        rule = self.rule
+        return rule if self.training else rule.for_eval()
 
     def _trace(self, x: Tensor, rule: Rule, params: dict[str, Tensor], steps: int, **options: Any) -> Trace:
         """`trace`, on a GPU with products as accurate as those of the layers that the rollout stands for."""

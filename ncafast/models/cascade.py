@@ -1,127 +1,15 @@
-"""What cascades of automata share: running one level, and the boxes that finer levels are trained on."""
+"""The grids of a cascade's levels, and the boxes that finer levels are trained on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ncafast.models.base import RuleModule
-from ncafast.nca import NCA
-from ncafast.trace import States
-from ncafast.values import shown
-
 Box = tuple[int, ...]  # a cell's index, or a number of cells, along each spatial axis
-
-
-class LevelOutput(NamedTuple):
-    """What one level returns."""
-
-    state: Tensor  # [B, C, *S]
-    kept: Tensor | None  # [n, B, C, *S], as states= asks
-    last: Tensor | None  # [last_steps, B, channels read, *S]
-
-
-class CascadeOutput(NamedTuple):
-    """What all levels return, one after the other."""
-
-    state: Tensor  # [B, C, *S] of the finest level
-    kept: list[Tensor]  # per level, coarse to fine, [n, B, C, *S of the level]; empty without states=
-    last: Tensor | None  # of the finest level, as in LevelOutput
-
-
-Level = RuleModule | NCA
-
-
-def run_levels(
-    levels: Sequence[Level],
-    steps: Sequence[int],
-    enter: Callable[[int, Tensor | None], Tensor],
-    *,
-    first_step: int,
-    fire_masks: Sequence[Tensor | None] | None = None,
-    last_steps: int = 0,
-    **options: Any,
-) -> CascadeOutput:
-    """Run levels from coarse to fine; each draws its fire masks at the steps after those of the level before.
-
-    Args:
-        levels: their automata, coarse to fine.
-        steps: of each level.
-        enter: (number of the level, last state of the level before) -> first state [B, C, *S] of the level.
-        first_step: absolute index of the coarsest level's first step.
-        fire_masks: one for each level, or None for drawn ones.
-        last_steps: of the finest level, as in `run_level`.
-        **options: of `run_level`.
-    """
-    masks = [None] * len(levels) if fire_masks is None else fire_masks
-    kept, state, last = [], None, None
-    for number, (level, count, mask) in enumerate(zip(levels, steps, masks, strict=True)):
-        shown = last_steps if number == len(levels) - 1 else 0
-        where: dict[str, Any] = {"first_step": first_step, "fire_mask": mask, "last_steps": shown}
-        state, states, last = run_level(level, enter(number, state), count, **where, **options)
-        first_step += count
-        if states is not None:
-            kept.append(states)
-    assert state is not None
-    return CascadeOutput(state, kept, last)
-
-
-def run_level(
-    level: Level,
-    state: Tensor,  # [B, C, *S]
-    steps: int,
-    *,
-    first_step: int,
-    fire_mask: Tensor | None,
-    states: States = None,
-    last_steps: int = 0,
-    read: slice = slice(None),
-    **options: Any,
-) -> LevelOutput:
-    """Run one level; with last_steps, keep the channels `read` of the states after each of the last so many steps.
-
-    These steps run one at a time, to the same bits, so that no whole states are kept for them.
-    """
-    head = steps - last_steps
-    advance = _stepper(level)
-
-    def run(state: Tensor, first: int, count: int, states: States) -> tuple[Tensor, Tensor | None]:
-        mask = None if fire_mask is None else fire_mask if count == steps else fire_mask[first : first + count]
-        where: dict[str, Any] = {"first_step": first_step + first, "fire_mask": mask, "states": states}
-        return advance(state, count, **where, **options)
-
-    state, kept = run(state, 0, head, states)
-    seen = []
-    for step in range(head, steps):
-        state, _ = run(state, step, 1, None)
-        seen.append(state[:, read])
-    return LevelOutput(state, kept, torch.stack(seen) if seen else None)
-
-
-def _stepper(level: Level) -> Callable[..., tuple[Tensor, Tensor | None]]:
-    """(state [B, C, *S], steps, options of a rollout) -> (last state, kept states); reads the level's layers once."""
-    if isinstance(level, NCA):
-        return lambda state, steps, **options: _with_kept(level(state, steps, **options))
-    rule = level.rule
-    params = level._tensors(rule)
-    return lambda state, steps, **options: level._run(state, rule, params, steps, **options)
-
-
-def _with_kept(done: Tensor | tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor | None]:
-    return done if isinstance(done, tuple) else (done, None)
-
-
-def check_last(last_steps: int, steps: int, states: States) -> None:
-    """Raise ValueError unless the finest level can show its last steps."""
-    if not 0 <= last_steps <= steps:
-        raise ValueError(f"last_steps={shown(last_steps)} is not allowed: the finest level takes {steps} steps")
-    if last_steps and states is not None:
-        raise ValueError("give either states= or last_steps=, not both")
 
 
 @dataclass(frozen=True)

@@ -16,20 +16,23 @@ from torch import Tensor, nn
 from ncafast import check
 from ncafast.keywords import options_of, refuse_unknown
 from ncafast.layers import check_call
+from ncafast.levels import LevelsOutput, run_levels
 from ncafast.models.base import RuleModule
-from ncafast.models.cascade import Box, Level, enlarge, run_levels
+from ncafast.models.cascade import Box, enlarge
 from ncafast.nca import NCA
+from ncafast.prediction import Channels, Predicting
 from ncafast.rule import Rule
 from ncafast.trace import Memory, States
 from ncafast.values import flag, shown, whole
 
 Enlarge = Literal["nearest", "linear"]
 Shrink = Literal["linear", "nearest", "area", "max"]
+Level = RuleModule | NCA
 _LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 _MAX_POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 
 
-class CascadeNCA(nn.Module):
+class CascadeNCA(Predicting):
     """One automaton per level, or one for all, from the coarsest grid to that of the image.
 
     Every level starts from the image at its scale; its other channels are those of the level before, enlarged, and 0 on
@@ -136,21 +139,38 @@ class CascadeNCA(nn.Module):
             ValueError: a wrong shape, or what `rollout` refuses.
         """
         refuse_unknown("CascadeNCA", unknown, _OPTIONS)
-        self._check(x)
-        counts = self.steps if steps is None else self._each_step(steps)
+        options: dict[str, Any] = {"seed": seed, "states": states, "memory": memory, "fire_masks": fire_masks}
+        options |= {"first_step": first_step, "first_sample": first_sample, "backend": backend}
+        ran = self._levels_output(x, steps, **options)
+        return ran.state if states is None else (ran.state, ran.kept)
+
+    def _levels_output(
+        self,
+        image: Tensor,
+        steps: Sequence[int] | None,
+        *,
+        first_step: int = 0,
+        fire_masks: Sequence[Tensor] | None = None,
+        **options: Any,
+    ) -> LevelsOutput:
+        self._check(image)
         if fire_masks is not None and len(fire_masks) != len(self.scales):
             raise ValueError(f"fire_masks has {len(fire_masks)} masks, but there are {len(self.scales)} levels")
-        options: dict[str, Any] = {"seed": seed, "states": states, "memory": memory}
-        options |= {"first_sample": first_sample, "backend": backend}
-        ran = run_levels(
+        return run_levels(
             self._automata(),
-            counts,
-            lambda number, before: self._enter(number, x, before),
+            self.steps if steps is None else self._each_step(steps),
+            lambda number, before: self._enter(number, image, before),
             first_step=check.check_count("first_step", first_step),
             fire_masks=fire_masks,
             **options,
         )
-        return ran.state if states is None else (ran.state, ran.kept)
+
+    def _channels(self) -> Channels:
+        """Of the finest automaton, whose output counts where its channels are the last ones."""
+        channels = self.rules[-1].channels
+        output = self._automata()[-1]._channels().output
+        end = max(output.start, self.image_channels) if output.stop == channels else channels
+        return Channels(slice(0, self.image_channels), slice(self.image_channels, end), slice(end, channels))
 
     def config(self) -> dict[str, Any]:
         """What `from_config` needs to build this module again, as plain data."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ncafast import check
 from ncafast.models.base import check_rate
 from ncafast.models.filterbank import LAPLACIAN, SOBEL_X, SOBEL_Y, FilterBankNCA, cell_positions, padding_of
+from ncafast.prediction import Channels
 from ncafast.rule import Rule
 from ncafast.values import whole
 
@@ -147,6 +148,10 @@ class DyNCA(FilterBankNCA):
             drawn = torch.rand(1, self.c_in, height, width, generator=torch.Generator().manual_seed(42))
             state += (drawn - 0.5).to(state)
         return state
+
+    def _channels(self) -> Channels:
+        colours = slice(0, self.c_out)
+        return Channels(colours, slice(self.c_out, self.c_in), colours)
 
     def to_rgb(self, x: Tensor) -> Tensor:
         """The image of a state, [B, c_out, H, W]."""

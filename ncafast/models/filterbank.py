@@ -12,8 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ncafast import check
+from ncafast.convergence import Automaton
 from ncafast.layers import Layers, bias, conv, matrix
+from ncafast.levels import Advance
 from ncafast.models.base import RuleModule
+from ncafast.prediction import Channels
 from ncafast.rule import PADDINGS, Rule
 
 Kernel = tuple[tuple[float, float, float], ...]
@@ -86,16 +89,35 @@ class FilterBankNCA(RuleModule):
             found["update.bias"] = bias(self.w2, update) * dt
         return found
 
+    def _stepper(self) -> Advance:
+        rule = self._level_rule()
+        params = self._tensors(rule)
+        return lambda state, steps, **options: self._step(state, rule, params, steps, options)
+
+    def _automaton(self, extra: Tensor | None) -> Automaton:
+        found = super()._automaton(extra)
+        if not self.positions:
+            return found
+        self._check_extra({} if extra is None else {"extra": extra})
+        return found._replace(extra=lambda x, *at: cell_positions(x))
+
+    def _channels(self) -> Channels:
+        colours = slice(0, min(3, self._rule.channels))
+        return Channels(colours, slice(colours.stop, self._rule.channels), colours)
+
     def _step(
         self, x: Tensor, rule: Rule, params: dict[str, Tensor], steps: int, options: dict[str, Any]
     ) -> tuple[Tensor, Tensor | None]:
         """`_run`, with the positions where the model has them."""
         if self.positions:
-            if "extra" in options:
-                raise TypeError(f"{type(self).__name__} has no option 'extra': its extra channels are the positions")
+            self._check_extra(options)
             check.check_state(x, rule)
             options = options | {"extra": cell_positions(x)}
         return self._run(x, rule, params, steps, **options)
+
+    def _check_extra(self, options: dict[str, Any]) -> None:
+        if "extra" in options:
+            raise TypeError(f"{type(self).__name__} has no option 'extra': its extra channels are the positions")
 
     def _step_seen(
         self, x: Tensor, rule: Rule, params: dict[str, Tensor], bank: Tensor, steps: int, options: dict[str, Any]

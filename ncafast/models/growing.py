@@ -18,6 +18,7 @@ from ncafast import check
 from ncafast.filters import sobel
 from ncafast.layers import Layers, bias, linear, matrix
 from ncafast.models.base import Rate, RuleModule, channels_first
+from ncafast.prediction import Channels
 from ncafast.rule import Alive, Rule
 from ncafast.values import whole
 
@@ -75,6 +76,9 @@ class GrowingNCA(RuleModule):
 
     def _layers(self) -> Layers:
         return Layers((), hidden=(linear("fc0", self.fc0),), norms=(), update=linear("fc1", self.fc1))
+
+    def _channels(self) -> Channels:
+        return Channels(slice(0, 4), slice(4, self.channel_n), slice(0, 4))
 
     def _tensors(self, rule: Rule, angle: float = 0.0) -> dict[str, Tensor]:
         hidden, update = matrix(self.fc0), matrix(self.fc1)

@@ -16,18 +16,18 @@ from torch import Tensor, nn
 from ncafast import check
 from ncafast.keywords import options_of, refuse_unknown
 from ncafast.layers import check_call
+from ncafast.levels import LevelsOutput, check_last, run_levels
 from ncafast.models.base import Rebuildable
 from ncafast.models.basicnca3d import BasicNCA3D
 from ncafast.models.cascade import (
     Windows,
-    check_last,
     cut,
     draw_windows,
     enlarge,
     enlarge_windows,
     level_sizes,
-    run_levels,
 )
+from ncafast.prediction import Channels, Predicting
 from ncafast.rule import Rule
 from ncafast.trace import Memory, States
 from ncafast.values import whole
@@ -35,7 +35,7 @@ from ncafast.values import whole
 MAX_LEVELS = 10  # a coarsest cell covers at least 2**9 voxels along each axis then
 
 
-class M3DNCA(Rebuildable):
+class M3DNCA(Rebuildable, Predicting):
     """`levels` automata, from coarse to fine: the volume is shrunk by max-pooling, states are enlarged cell by cell.
 
     The coarsest level sees the whole volume; with windows= (and, as in the original, when training with targets) the
@@ -131,6 +131,7 @@ class M3DNCA(Rebuildable):
         batch_duplication: int = 1,
         *,
         windows: Windows | None = None,
+        steps: int | Sequence[int] | None = None,
         seed: int | Tensor | None = None,
         fire_masks: Sequence[Tensor] | None = None,
         states: States = None,
@@ -147,6 +148,7 @@ class M3DNCA(Rebuildable):
                 windows from torch's generator, as the original does: 1/scale_factor**(levels - 1) of each side.
             batch_duplication: in training mode, repeat the batch so often; each copy draws its own windows and masks.
             windows: the part that the finer levels run on, see `ncafast.models.cascade.draw_windows`.
+            steps: one number for all levels or one per level; None takes the constructor's.
             seed: of the fire masks; each level draws from it, at the steps after the level before.
             fire_masks: one mask [steps, B or 1, 1, *grid or window of the level] per level instead of drawn ones.
             states: "all" or k: also return every (k-th) state.
@@ -164,25 +166,16 @@ class M3DNCA(Rebuildable):
             ValueError: a wrong shape, or what `rollout` refuses.
         """
         self._check(x, y)
-        check_last(last_steps, self.steps[-1], states)
         if "fire_mask" in options:
             raise TypeError("M3DNCA takes fire_masks=, one for each level, not fire_mask=")
         refuse_unknown("M3DNCA", options, _OPTIONS)
         if y is not None and self.training:
             x, y = (torch.cat([tensor] * batch_duplication) for tensor in (x, y))
             windows = self._random_windows(x) if windows is None else windows
-        volume = x.movedim(-1, 1)
-        read = slice(self.input_channels, self.input_channels + self.output_channels)
-        ran = run_levels(
-            self._levels,
-            self.steps,
-            lambda number, before: self._enter(number, volume, before, windows),
-            first_step=check.check_count("first_step", first_step),
-            fire_masks=None if fire_masks is None else _each("fire_masks", fire_masks, self.levels),
-            last_steps=last_steps,
-            **{"read": read, "seed": seed, "states": states, "memory": memory} | options,
-        )
-        result: list[Any] = [ran.state[:, read].movedim(1, -1)]
+        options |= {"fire_masks": fire_masks, "states": states, "last_steps": last_steps, "memory": memory}
+        where: dict[str, Any] = {"windows": windows, "seed": seed, "first_step": first_step}
+        ran = self._levels_output(x.movedim(-1, 1), steps, **where, **options)
+        result: list[Any] = [ran.state[:, self._channels().output].movedim(1, -1)]
         if y is not None:
             result.append(y if windows is None or self.levels == 1 else self.cut(y, windows))
         if states is not None:
@@ -190,6 +183,37 @@ class M3DNCA(Rebuildable):
         if ran.last is not None:
             result.append(ran.last.movedim(2, -1))
         return result[0] if len(result) == 1 else tuple(result)
+
+    def _levels_output(
+        self,
+        image: Tensor,  # [B, input_channels, X, Y, Z]
+        steps: int | Sequence[int] | None,
+        *,
+        first_step: int = 0,
+        windows: Windows | None = None,
+        fire_masks: Sequence[Tensor] | None = None,
+        states: States = None,
+        last_steps: int = 0,
+        **options: Any,
+    ) -> LevelsOutput:
+        if image.dim() != 5 or image.shape[1] != self.input_channels:
+            raise ValueError(f"image must be [B, {self.input_channels}, X, Y, Z], got shape {list(image.shape)}")
+        asked = self.steps if steps is None else steps
+        counts = tuple(whole("steps", count, 0) for count in _each("steps", asked, self.levels))
+        check_last(last_steps, counts[-1], states)
+        options |= {"states": states, "last_steps": last_steps, "read": self._channels().output}
+        return run_levels(
+            self._levels,
+            counts,
+            lambda number, before: self._enter(number, image, before, windows),
+            first_step=check.check_count("first_step", first_step),
+            fire_masks=None if fire_masks is None else _each("fire_masks", fire_masks, self.levels),
+            **options,
+        )
+
+    def _channels(self) -> Channels:
+        first, end = self.input_channels, self.input_channels + self.output_channels
+        return Channels(slice(0, first), slice(end, self.channel_n), slice(first, end))
 
     def cut(self, volume: Tensor, windows: Windows) -> Tensor:
         """What the finest level's windows show of [B, X, Y, Z, any]."""

@@ -102,9 +102,13 @@ class MaxNCA(ImageNCA):
             ValueError: a wrong shape, a fire rate outside 0 to 1, or what `rollout` refuses.
         """
         last, kept = self._advance(x, self._rule_at(fire_rate), steps, options)
-        pooled = F.adaptive_max_pool2d(last.movedim(-1, 1), (1, 1)).flatten(1)
-        logits = self.fc3(F.relu(self.fc2(pooled)))
+        logits = self._head(last.movedim(-1, 1))
         return (logits, last) if kept is None else (logits, last, kept)
+
+    def _head(self, state: Tensor) -> Tensor:
+        pooled = F.adaptive_max_pool2d(state, (1, 1)).flatten(1)
+        logits: Tensor = self.fc3(F.relu(self.fc2(pooled)))
+        return logits
 
 
 class WBCMaxNCA(MaxNCA):

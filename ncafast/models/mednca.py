@@ -6,6 +6,7 @@ Lightweight Segmentation with Neural Cellular Automata" (IPMI 2023).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,15 +16,16 @@ from torch import Tensor
 from ncafast import check
 from ncafast.keywords import options_of, refuse_unknown
 from ncafast.layers import check_call
+from ncafast.levels import LevelsOutput, check_last, run_levels
 from ncafast.models.base import Rebuildable
-from ncafast.models.cascade import check_last, run_levels
 from ncafast.models.nca2d import NCA2D
+from ncafast.prediction import Channels, Predicting
 from ncafast.rule import MAX_KERNEL, Rule
 from ncafast.trace import Memory, States
 from ncafast.values import odd, shown, whole
 
 
-class MedNCA(Rebuildable):
+class MedNCA(Rebuildable, Predicting):
     """`model1` (coarse, k=7, 40 steps at 1/4 of the resolution) then `model2` (fine, k=3, 20 steps).
 
     The coarse state holds the bilinearly shrunk image, its other channels start at 0; they are enlarged bilinearly and
@@ -106,6 +108,7 @@ class MedNCA(Rebuildable):
         self,
         image: Tensor,
         *,
+        steps: Sequence[int] | None = None,
         seed: int | Tensor | None = None,
         fire_masks: tuple[Tensor, Tensor] | None = None,
         states: States = None,
@@ -118,6 +121,7 @@ class MedNCA(Rebuildable):
 
         Args:
             image: [B, image_channels, H, W], H and W at least `scale`; any size, divisible by `scale` or not.
+            steps: of the coarse and the fine level; None takes the constructor's.
             seed: of the fire masks; both levels draw from it, the fine one at the steps after the coarse one's.
             fire_masks: (coarse, fine) masks [steps, B or 1, 1, *size of the level] instead of drawn ones.
             states: "all" or k: also return every (k-th) state.
@@ -133,25 +137,43 @@ class MedNCA(Rebuildable):
         Raises:
             ValueError: a wrong shape, or what `rollout` refuses.
         """
-        self._check(image)
         if "fire_mask" in options:
             raise TypeError("MedNCA takes fire_masks=(coarse, fine), one for each level, not fire_mask=")
-        check_last(last_steps, self.steps[1], states)
         refuse_unknown("MedNCA", options, _OPTIONS)
-        read = slice(self.image_channels, self.image_channels + self.classes)
-        ran = run_levels(
-            self._levels,
-            self.steps,
-            lambda number, before: self._enter(image, before),
-            first_step=check.check_count("first_step", first_step),
-            fire_masks=None if fire_masks is None else _pair("fire_masks", fire_masks),
-            last_steps=last_steps,
-            **{"read": read, "seed": seed, "states": states, "memory": memory} | options,
-        )
-        logits = ran.state[:, read]
+        options |= {"fire_masks": fire_masks, "states": states, "last_steps": last_steps, "memory": memory}
+        ran = self._levels_output(image, steps, seed=seed, first_step=first_step, **options)
+        logits = ran.state[:, self._channels().output]
         if last_steps:
             return logits, ran.last
         return logits if states is None else (logits, ran.kept)
+
+    def _levels_output(
+        self,
+        image: Tensor,
+        steps: Sequence[int] | None,
+        *,
+        first_step: int = 0,
+        fire_masks: tuple[Tensor, Tensor] | None = None,
+        states: States = None,
+        last_steps: int = 0,
+        **options: Any,
+    ) -> LevelsOutput:
+        self._check(image)
+        counts = self.steps if steps is None else tuple(whole("steps", count, 0) for count in _pair("steps", steps))
+        check_last(last_steps, counts[1], states)
+        options |= {"states": states, "last_steps": last_steps, "read": self._channels().output}
+        return run_levels(
+            self._levels,
+            counts,
+            lambda number, before: self._enter(image, before),
+            first_step=check.check_count("first_step", first_step),
+            fire_masks=None if fire_masks is None else _pair("fire_masks", fire_masks),
+            **options,
+        )
+
+    def _channels(self) -> Channels:
+        first, end = self.image_channels, self.image_channels + self.classes
+        return Channels(slice(0, first), slice(end, self.channels), slice(first, end))
 
     def _enter(self, image: Tensor, before: Tensor | None) -> Tensor:
         """The first state of the coarse level, or of the fine one, which goes on from the coarse one's last state."""

@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from ncafast import check
 from ncafast.keywords import options_of, refuse_unknown
 from ncafast.layers import check_call
+from ncafast.levels import LevelsOutput, run_levels
 from ncafast.models.base import Rebuildable
-from ncafast.models.cascade import Box, enlarge, run_levels
+from ncafast.models.cascade import Box, enlarge
 from ncafast.models.octreefast import BasicNCA2DFast, BasicNCA3DFast
+from ncafast.prediction import Channels, Predicting
 from ncafast.rule import Rule
 from ncafast.trace import Memory, States
 from ncafast.values import whole
@@ -38,7 +40,7 @@ _CONFIG = {
 }
 
 
-class OctreeNCA(Rebuildable):
+class OctreeNCA(Rebuildable, Predicting):
     """One automaton per level, or one for all, from the coarsest grid to the finest.
 
     Images are shrunk to each level's grid by nearest neighbour, hidden states are enlarged cell by cell. Every level
@@ -162,29 +164,44 @@ class OctreeNCA(Rebuildable):
         refuse_unknown("OctreeNCA", options, _OPTIONS)
         copies = batch_duplication if self.training else 1
         image = torch.cat([self._image(x)] * copies)
-        sizes = self._sizes(tuple(image.shape[2:]))
-        if fire_masks is not None and len(fire_masks) != len(sizes):
-            raise ValueError(
-                f"fire_masks has {len(fire_masks)} masks, but there are {len(sizes)} levels; give one for each"
-            )
-        finest = len(sizes) - 1
-
-        def enter(number: int, before: Tensor | None) -> Tensor:
-            return self._enter(finest - number, image, before, sizes[finest - number])
-
-        ran = run_levels(  # from the coarsest on, which comes last here
-            [self._level(number) for number in reversed(range(len(sizes)))],
-            [steps for _, steps in reversed(self.res_and_steps)],
-            enter,
-            first_step=check.check_count("first_step", first_step),
-            fire_masks=None if fire_masks is None else list(reversed(fire_masks)),
-            **{"seed": seed, "states": states, "memory": memory} | options,
-        )
+        options |= {"seed": seed, "fire_masks": fire_masks, "states": states, "memory": memory}
+        ran = self._levels_output(image, None, first_step=first_step, **options)
         last, end = ran.state.movedim(1, -1), self.input_channels + self.output_channels
         found: dict[str, Any] = {"logits": last[..., self.input_channels : end], "hidden_channels": last[..., end:]}
         if y is not None:
             found["target"] = torch.cat([y if image.dim() == 5 else y.movedim(1, -1)] * copies)
         return found if states is None else found | {"states": [kept.movedim(2, -1) for kept in reversed(ran.kept)]}
+
+    def _levels_output(
+        self,
+        image: Tensor,  # [B, input_channels, *S]
+        steps: Sequence[int] | None,  # from the coarsest level on
+        *,
+        first_step: int = 0,
+        fire_masks: Sequence[Tensor] | None = None,
+        **options: Any,
+    ) -> LevelsOutput:
+        ndim, finest = len(self.res_and_steps[0][0]), len(self.res_and_steps) - 1
+        if image.dim() != ndim + 2 or image.shape[1] != self.input_channels:
+            axes = "H, W" if ndim == 2 else "X, Y, Z"
+            raise ValueError(f"image must be [B, {self.input_channels}, {axes}], got shape {list(image.shape)}")
+        own = [count for _, count in reversed(self.res_and_steps)]
+        for name, what, given in (("fire_masks", "masks", fire_masks), ("steps", "numbers", steps)):
+            if given is not None and len(given) != len(own):
+                raise ValueError(f"{name} has {len(given)} {what}, but there are {len(own)} levels; give one for each")
+        sizes = self._sizes(tuple(image.shape[2:]))
+        return run_levels(  # from the coarsest on, which comes last here
+            [self._level(number) for number in reversed(range(len(sizes)))],
+            own if steps is None else [whole("steps", count, 0) for count in steps],
+            lambda number, before: self._enter(finest - number, image, before, sizes[finest - number]),
+            first_step=check.check_count("first_step", first_step),
+            fire_masks=None if fire_masks is None else list(reversed(fire_masks)),
+            **options,
+        )
+
+    def _channels(self) -> Channels:
+        first, end = self.input_channels, self.input_channels + self.output_channels
+        return Channels(slice(0, first), slice(end, self.channel_n), slice(first, end))
 
     def _enter(self, number: int, image: Tensor, before: Tensor | None, size: Box) -> Tensor:
         """The first state of a level: the image on its grid, and the hidden channels of the level before."""

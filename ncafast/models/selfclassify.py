@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ncafast import check
 from ncafast.layers import CONV, Layers, bias, check_call, conv, filters, matrix
 from ncafast.models.base import Rate, RuleModule, channels_first
+from ncafast.prediction import Channels
 from ncafast.rule import Alive, Rule, layer_name
 from ncafast.values import number, whole, widths
 
@@ -95,6 +96,11 @@ class SelfClassifyingNCA(RuleModule):
             norms=(),
             update=conv(f"update.layers.{len(hidden)}", last, ndim),
         )
+
+    def _channels(self) -> Channels:
+        image = self.channel_size - 1
+        logits = min(10, image)
+        return Channels(slice(image, image + 1), slice(logits, image), slice(0, logits))
 
     def _tensors(self, rule: Rule) -> dict[str, Tensor]:
         *hidden, last = self.update.layers

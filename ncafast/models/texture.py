@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ncafast.layers import Layers, activation, bias, check_call, linear, matrix
 from ncafast.models.base import Rate, RuleModule
+from ncafast.prediction import Channels
 from ncafast.rule import Rule
 from ncafast.values import whole
 
@@ -72,6 +73,10 @@ class TextureNCA(RuleModule):
         return Layers(
             (), (linear("mlp.0", first),), (), update=linear("mlp.2", last), activation=activation("mlp.1", middle)
         )
+
+    def _channels(self) -> Channels:
+        colours = slice(0, min(3, self.num_channels))
+        return Channels(colours, slice(colours.stop, self.num_channels), colours)
 
     def _tensors(self, rule: Rule) -> dict[str, Tensor]:
         """Columns put in a Rule's order, identity first and filter by filter."""

@@ -1,29 +1,15 @@
-"""Modes that a module is put into while it is measured, and back."""
+"""A module that drops units as in training while it is measured, and back."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
+from ncafast.evaluating import evaluating
 from ncafast.nca import NCA
-
-
-@contextmanager
-def evaluating(model: Any) -> Iterator[None]:
-    """Inside, a module is in evaluation mode; afterwards each of its parts is in the mode it had."""
-    modules = list(model.modules()) if isinstance(model, nn.Module) else []
-    modes = [module.training for module in modules]
-    try:
-        for module in modules:
-            module.training = False
-        yield
-    finally:
-        for module, mode in zip(modules, modes, strict=True):
-            module.training = mode
 
 
 @contextmanager

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ncafast.uncertainty.modes import dropping, evaluating
+from ncafast.evaluating import evaluating
+from ncafast.uncertainty.modes import dropping
 from ncafast.uncertainty.result import Moments, Read, Reduce, Uncertainty, first_output, spread
 from ncafast.values import whole
 

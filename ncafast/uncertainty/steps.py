@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ncafast.uncertainty.modes import evaluating
+from ncafast.evaluating import evaluating
 from ncafast.uncertainty.result import Moments, Read, Reduce, Uncertainty, spread
 from ncafast.values import whole
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import ncafast
-from ncafast import models, settling
+from ncafast import convergence, models
 
 
 def calming(fire_rate: float = 0.5, seed: int = 0) -> tuple[Tensor, ncafast.Rule, dict[str, Tensor]]:
@@ -93,13 +93,13 @@ def test_samples_stop_one_by_one_as_they_would_alone(chunk: int) -> None:
 def test_a_sample_that_has_converged_costs_nothing(monkeypatch) -> None:
     x, rule, params = calming()
     sizes = []
-    rollout = settling.rollout
+    trace = convergence.trace
 
-    def counted(state, *arguments, **options):
-        sizes.append((len(state), options["first_sample"]))
-        return rollout(state, *arguments, **options)
+    def counted(state, rule, params, steps, options):
+        sizes.append((len(state), options.first_sample))
+        return trace(state, rule, params, steps, options)
 
-    monkeypatch.setattr(settling, "rollout", counted)
+    monkeypatch.setattr(convergence, "trace", counted)
     ncafast.settle(x, rule, params, tolerance=0.05, per_sample=True, seed=5, chunk=1)
     assert sizes[0] == (2, 0) and sizes[-1] == (1, 1) and sizes.count((1, 1)) > 5
 

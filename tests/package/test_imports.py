@@ -13,6 +13,7 @@ ROOT = Path(ncafast.__file__).parent
 ORDER = (
     {
         "compiling",
+        "evaluating",
         "free_memory",
         "half",
         "interrupt",
@@ -31,8 +32,11 @@ ORDER = (
     {"members"},
     {"trace"},
     {"functional", "padding"},
-    {"call_defaults", "layers"},
-    {"nca", "settling"},
+    {"call_defaults", "convergence", "layers"},
+    {"levels", "settling"},
+    {"prediction"},
+    {"single"},
+    {"nca"},
     {"models"},
     {"acceleration", "finetuning", "heads", "uncertainty"},
     {"rebuild", "tensors"},
