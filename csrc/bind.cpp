@@ -7,6 +7,7 @@
 #include <array>
 #include <cstdint>
 
+#include "bind_block.h"
 #include "bind_members.h"
 #include "philox.h"
 #include "rollout.h"
@@ -85,6 +86,10 @@ PYBIND11_MODULE(_C, m, py::mod_gil_not_used()) {
   m.def("forward_members", &ncafast::forward_members, py::arg("call"));
   m.def("backward_members", &ncafast::backward_members, py::arg("call"));
   m.def("enums", &ncafast::enums);
+  m.def("block", &ncafast::pool_block, py::arg("shape"));
+  m.def("keep", &ncafast::cpu::keep, py::arg("bytes"));
+  m.def("kept", &ncafast::cpu::kept);
+  m.def("release", &ncafast::cpu::release);
   m.def("instruction_set", &ncafast::cpu::instruction_set);
   m.def("instruction_sets", &ncafast::cpu::instruction_sets);
   m.def("multiply_add", &ncafast::cpu::multiply_add, py::arg("set"), py::arg("threads"), py::arg("rounds"),

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 
+from ncafast import native
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 SKIP = "NCAFAST_MEMORY_CHECK"  # 0: needs are not compared with what is free
@@ -52,13 +54,18 @@ def size_text(count: float) -> str:
 
 @contextmanager
 def limited(limit: int | None) -> Iterator[None]:
-    """Inside, this process counts as having no more memory than so many bytes in all; None changes nothing."""
+    """Inside, this process counts as having no more memory than so many bytes in all, and keeps none of it for later
+    calls; None changes nothing."""
     global _limit
-    before = _limit
-    _limit = before if limit is None else limit
+    if limit is None:
+        yield
+        return
+    before, _limit = _limit, limit
+    kept = native.keep_memory(0)
     try:
         yield
     finally:
+        native.keep_memory(kept)
         _limit = before
 
 

@@ -11,15 +11,18 @@ import importlib.util
 import json
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import torch  # before the extension, so that both use the one OpenMP runtime that torch ships
+import torch.utils.dlpack  # before the extension, so that both use the one OpenMP runtime that torch ships
 from torch import Tensor
 
 from ncafast.compiling import constant_result
 from ncafast.philox import check_counter, threshold
+
+_LEAST_KEPT = 2**20  # bytes
 
 
 def _import(name: str, file: str | None = None) -> tuple[ModuleType | None, str | None]:
@@ -90,6 +93,31 @@ def build_info() -> dict[str, Any]:
     except (OSError, ValueError) as error:
         return {"reason": f"no build record ({error}); the package was not installed by pip"}
     return info if isinstance(info, dict) else {"reason": "the build record is corrupt"}
+
+
+def empty(shape: Sequence[int]) -> Tensor:
+    """Return uninitialised float32 memory on the CPU that is kept for the next call once the tensor is gone.
+
+    Small tensors, and all where the extension is missing, come from PyTorch.
+    """
+    if _module is None or 4 * math.prod(shape) < _LEAST_KEPT:
+        return torch.empty(shape)
+    tensor: Tensor = torch.utils.dlpack.from_dlpack(_module.block(list(shape)))
+    return tensor
+
+
+def keep_memory(bytes: int) -> int:
+    """Keep at most so many bytes of memory for the next call; at first it is an eighth of the machine's.
+
+    Returns:
+        The bytes that could be kept before.
+    """
+    return 0 if _module is None else int(_module.keep(bytes))
+
+
+def release_memory() -> int:
+    """Give back all memory that is kept for the next call. Returns how many bytes that was."""
+    return 0 if _module is None else int(_module.release())
 
 
 def fire_mask(

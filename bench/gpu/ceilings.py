@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from ncafast.bench import results
-from ncafast.measuring.ceilings import Ceilings
+from ncafast.bench.ceilings import Ceilings
 from ncafast.measuring.timing import spread
 
 Rates = dict[str, tuple[float, str]]  # per second, and the unit

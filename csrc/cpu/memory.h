@@ -4,7 +4,8 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
-#include <new>
+
+#include "pool.h"
 
 #ifdef __linux__
 #include <sys/mman.h>
@@ -29,9 +30,7 @@ inline void use_large_pages(void* memory, int64_t bytes) {
 class Floats {
  public:
   Floats() = default;
-  explicit Floats(int64_t count, bool zero = true)
-      : memory_(static_cast<float*>(::operator new(4 * (count + slack), alignment))), count_(count) {
-    use_large_pages(memory_.get(), 4 * count);
+  explicit Floats(int64_t count, bool zero = true) : memory_(new_memory(count), Free{count}), count_(count) {
     // The slack is always set, so that what is read there is a number.
     std::memset(memory_.get() + (zero ? 0 : count), 0, 4 * (zero ? count + slack : slack));
   }
@@ -42,9 +41,10 @@ class Floats {
 
  private:
   static constexpr int64_t slack = 64;
-  static constexpr std::align_val_t alignment{64};
+  static float* new_memory(int64_t count) { return static_cast<float*>(take(4 * (count + slack))); }
   struct Free {
-    void operator()(float* p) const { ::operator delete(p, alignment); }
+    int64_t count;
+    void operator()(float* p) const { give(p, 4 * (count + slack)); }
   };
   std::unique_ptr<float, Free> memory_;
   int64_t count_ = 0;

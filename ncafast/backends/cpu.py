@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -44,8 +44,13 @@ def can_run(rule: Rule, x: Tensor, rounding: str | None = None) -> str | None:
 
 def outputs(rule: Rule, x: Tensor, plan: Plan) -> Outputs:
     """Uninitialised tensors of the shapes, dtypes and strides that `forward` returns."""
+    return _outputs(rule, x, plan, x.new_empty)
+
+
+def _outputs(rule: Rule, x: Tensor, plan: Plan, empty: Callable[[Sequence[int]], Tensor]) -> Outputs:
+    """`empty` makes the history, which is most of the memory."""
     batch, channels, *size = x.shape
-    history = x.new_empty((plan.kept, batch, *size, channels)).movedim(-1, 2)
+    history = empty((plan.kept, batch, *size, channels)).movedim(-1, 2)
     stats = x.new_empty((plan.steps if rule.norm == "batch" else 0, 2, sum(rule.hidden)))
     # Where no state is kept no backward follows.
     tape = x.new_empty((plan.steps if plan.every else 0, _tape_bytes(rule, batch, size)), dtype=torch.uint8)
@@ -54,7 +59,7 @@ def outputs(rule: Rule, x: Tensor, plan: Plan) -> Outputs:
 
 def forward(call: Call) -> Outputs:
     """All steps."""
-    done = outputs(call.rule, call.x, call.plan)
+    done = _outputs(call.rule, call.x, call.plan, native.empty)
     given = inputs(call) | {"threads": torch.get_num_threads()}
     module().forward(given, *(tensor.data_ptr() for tensor in done))
     return done

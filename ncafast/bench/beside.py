@@ -8,10 +8,10 @@ import torch
 
 from ncafast import backends, models
 from ncafast.bench.case import FORWARD, TRAIN, Case, Size
+from ncafast.bench.ceilings import Ceilings
 from ncafast.bench.measure import Measurement
 from ncafast.bench.originals import NCA2D
 from ncafast.bench.providers import Eager, Fused
-from ncafast.measuring.ceilings import Ceilings
 
 
 def compare(level: models.NCA2D, steps: int, batch: int, side: int, rounds: int) -> dict[str, Any]:

@@ -12,12 +12,12 @@ import torch
 
 from ncafast.bench import judged, work
 from ncafast.bench.case import FORWARD, INFERENCE, MEMORY, TRAIN, Case, Size
+from ncafast.bench.ceilings import Ceilings, Rates, peak
 from ncafast.bench.launches import count_launches
 from ncafast.bench.parity import Verdict
 from ncafast.bench.problem import Problem
 from ncafast.bench.providers import Provider, Runner
 from ncafast.bench.results import PEAK_SHARE
-from ncafast.measuring.ceilings import Ceilings, Rates, peak
 from ncafast.measuring.memory import peak_bytes
 from ncafast.measuring.timing import Call, Spread, interleave, spread
 

@@ -16,6 +16,7 @@ from ncafast.bench import machine, mine, report, results
 from ncafast.bench.case import Case, Size
 from ncafast.bench.cases import RANKS, select
 from ncafast.bench.cax import Cax
+from ncafast.bench.ceilings import Ceilings
 from ncafast.bench.foreign import NcaLab, OctreeKernel
 from ncafast.bench.measure import Measurement, Outcome
 from ncafast.bench.options import Options, parse
@@ -23,7 +24,6 @@ from ncafast.bench.providers import Compiled, CompiledMax, Eager, Fused, Provide
 from ncafast.bench.ranks import Ranks
 from ncafast.bench.results import Row
 from ncafast.bench.tiled import Tiled
-from ncafast.measuring.ceilings import Ceilings
 
 _BUSY = 0.5  # load per core before the start, above which times are not to be trusted
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ncafast import native
+
 
 def kept_bytes(forward: Callable[[], object], not_counted: Iterable[Tensor] = ()) -> int:
     """Bytes that autograd holds between forward and backward, every piece of memory counted once.
@@ -54,6 +56,7 @@ def peak_bytes(run: Callable[[], object], device: torch.device) -> int | None:
 
 def _reset_peak() -> bool:
     """Give freed memory back and let the kernel's peak start anew; False where that is not possible."""
+    native.release_memory()
     try:
         ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")

@@ -19,11 +19,11 @@ from ncafast.bench import cases, judged, launches, machine, measure, options, pa
 from ncafast.bench.case import FORWARD, INFERENCE, MEMORY, TRAIN, Size
 from ncafast.bench.cases import CASES, SWEEPS
 from ncafast.bench.cax import Cax
+from ncafast.bench.ceilings import Ceilings, peak
 from ncafast.bench.parity import STATE, STATE_GRADIENT
 from ncafast.bench.problem import Problem
 from ncafast.bench.providers import Compiled, CompiledMax, Eager, Fused
 from ncafast.measuring import memory, timing
-from ncafast.measuring.ceilings import Ceilings, peak
 from ncafast.nca import NCA
 from ncafast.rule import Alive, Rule
 
