@@ -16,7 +16,8 @@ from ncafast import check
 from ncafast.levels import LevelsOutput
 from ncafast.models.base import Rebuildable
 from ncafast.nca import NCA
-from ncafast.prediction import Channels, Predicting
+from ncafast.predicting import Predicting
+from ncafast.prediction import Channels
 from ncafast.rule import Rule
 from ncafast.values import whole, widths
 

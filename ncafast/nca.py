@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -13,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ncafast.call_defaults import DEFAULT_STEPS, Defaults
 from ncafast.convergence import Automaton
 from ncafast.fixed_filters import fixed_filters, fixed_sizes, is_learned, per_channel
+from ncafast.initialisation import draw
 from ncafast.keywords import options_of, refuse_unknown
 from ncafast.layers import Dense, Layers, check_call, derive, follow, norm, norm_layer, norm_tensors
 from ncafast.levels import Advance, with_kept
@@ -281,8 +281,8 @@ class NCA(Single):
         return self._defaults.asked(steps, self.training)
 
     def _begun(self, image: Tensor, seed: Tensor, first_sample: int) -> Tensor:
-        check_begin(image, self.rule, self._channels().image, "NCA")
-        return self._defaults.state(image, self.rule, seed, first_sample)[0]
+        check_begin(image, self._rule, self._channels().image, "NCA")
+        return self._defaults.state(image, self._rule, seed, first_sample)[0]
 
     def _channels(self) -> Channels:
         rule = self._rule
@@ -347,16 +347,7 @@ class NCA(Single):
 
     def reset_parameters(self) -> None:
         """Draw all learned parameters anew: uniform in +-1/sqrt(fan in) as torch's layers, the last layer zero."""
-        sizes = self.rule.param_shapes()
-        for name, parameter in self.named_parameters():
-            module, leaf = name.rsplit(".", 1)
-            if module.startswith("norm"):
-                nn.init.constant_(parameter, float(leaf == "weight"))
-            elif module == "update" and self._zero_init:
-                nn.init.zeros_(parameter)
-            else:
-                fan_in = _fan_in(self.rule, module, sizes[f"{module}.weight"])
-                nn.init.uniform_(parameter, -1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in))
+        draw(self.named_parameters(), self.rule, self._zero_init)
 
 
 def _holder(name: str, module: Any, *kinds: type[nn.Module]) -> Dense:
@@ -367,9 +358,3 @@ def _holder(name: str, module: Any, *kinds: type[nn.Module]) -> Dense:
 
 _OPTIONS = options_of(NCA.forward, 2)
 _ARGUMENTS = tuple(dict.fromkeys((*options_of(NCA.__init__, 1), *options_of(Rule, 0))))
-
-
-def _fan_in(rule: Rule, module: str, weight_shape: tuple[int, ...]) -> int:
-    if module == "perceive" and rule.perception == "depthwise":
-        return math.prod(weight_shape[2:])
-    return math.prod(weight_shape[1:])

@@ -9,7 +9,8 @@ from torch import Tensor
 from ncafast import check
 from ncafast.convergence import Automaton, Convergence
 from ncafast.levels import Advance, LevelsOutput, run_levels
-from ncafast.prediction import Channels, Predicting
+from ncafast.predicting import Predicting
+from ncafast.prediction import Channels
 from ncafast.rule import Rule
 from ncafast.step_range import check_steps, draw_steps, most
 

@@ -20,7 +20,8 @@ from ncafast.levels import LevelsOutput, run_levels
 from ncafast.models.base import RuleModule
 from ncafast.models.cascade import Box, enlarge
 from ncafast.nca import NCA
-from ncafast.prediction import Channels, Predicting
+from ncafast.predicting import Predicting
+from ncafast.prediction import Channels
 from ncafast.rule import Rule
 from ncafast.trace import Memory, States
 from ncafast.values import flag, shown, whole

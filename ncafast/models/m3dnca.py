@@ -27,7 +27,8 @@ from ncafast.models.cascade import (
     enlarge_windows,
     level_sizes,
 )
-from ncafast.prediction import Channels, Predicting
+from ncafast.predicting import Predicting
+from ncafast.prediction import Channels
 from ncafast.rule import Rule
 from ncafast.trace import Memory, States
 from ncafast.values import whole

@@ -19,7 +19,8 @@ from ncafast.layers import check_call
 from ncafast.levels import LevelsOutput, check_last, run_levels
 from ncafast.models.base import Rebuildable
 from ncafast.models.nca2d import NCA2D
-from ncafast.prediction import Channels, Predicting
+from ncafast.predicting import Predicting
+from ncafast.prediction import Channels
 from ncafast.rule import MAX_KERNEL, Rule
 from ncafast.trace import Memory, States
 from ncafast.values import odd, shown, whole

@@ -20,6 +20,7 @@ from ncafast.tasks.cascade_options import CascadeConfig
 from ncafast.tasks.images import ImageError, Reading, on_white
 from ncafast.tasks.options import ValueRange
 from ncafast.tasks.planes import padded, padded_size
+from ncafast.tasks.stopping import Stopping
 from ncafast.uncertainty.result import Moments
 from ncafast.utils.json_files import Jsonable
 from ncafast.utils.seeds import mix
@@ -105,18 +106,25 @@ class Outputs:
         """[..., C, H, W] -> [..., count, H, W]."""
         return state.narrow(-3, state.shape[-3] - self.count, self.count)
 
-    @torch.no_grad()
-    def run(self, pixels: Array, *, seed: int, run: int = 0) -> Tensor:
+    def run(self, pixels: Array, *, seed: int, run: int = 0, stopping: Stopping | None = None) -> Tensor:
         """[count, h, w] float32 on the CPU, of pixels [h, w, 3] uint8 and one draw of firing cells.
 
         Raises:
             MemoryError: the image needs more than is free.
         """
-        found = self.of(self.model(self._input(pixels), seed=mix("predict", seed, run)))[0]
+        stopping = stopping or Stopping()
+        done = stopping.predict(self.model, self._input(pixels), seed=mix("predict", seed, run))
+        found = self.of(done.state)[0]
         return found[:, : pixels.shape[0], : pixels.shape[1]].float().cpu()
 
     def moments(
-        self, pixels: Array, through: Callable[[Tensor], Tensor] = lambda outputs: outputs, *, seed: int, runs: int
+        self,
+        pixels: Array,
+        through: Callable[[Tensor], Tensor] = lambda outputs: outputs,
+        *,
+        seed: int,
+        runs: int,
+        stopping: Stopping | None = None,
     ) -> Moments:
         """Of the outputs [count, H, W] over draws of firing cells, on the CPU, at the image's own size.
 
@@ -125,13 +133,14 @@ class Outputs:
             through: what is made of the outputs first.
             seed: of the draws.
             runs: number of draws.
+            stopping: where they stop; None means after the model's own steps.
 
         Raises:
             MemoryError: the image needs more than is free.
         """
         small, moments = self.recipe.shrunk(pixels), Moments()
         for run in range(runs):
-            found = through(self.run(small, seed=seed, run=run))[None]
+            found = through(self.run(small, seed=seed, run=run, stopping=stopping))[None]
             if small.shape != pixels.shape:
                 found = F.interpolate(found, size=pixels.shape[:2], mode="bilinear")
             moments.add(found)
@@ -191,14 +200,14 @@ class Reader(Generic[R]):
         """The channels [count, h, w] that are read."""
         raise NotImplementedError
 
-    def moments(self, pixels: Array, *, seed: int = 0, runs: int = 1) -> Moments:
+    def moments(self, pixels: Array, *, seed: int = 0, runs: int = 1, stopping: Stopping | None = None) -> Moments:
         """Of what the outputs [count, H, W] stand for, as `Outputs.moments`."""
-        return self.outputs.moments(pixels, seed=seed, runs=runs)
+        return self.outputs.moments(pixels, seed=seed, runs=runs, stopping=stopping)
 
-    def find(self, pixels: Array, name: str, *, seed: int, runs: int) -> Moments:
+    def find(self, pixels: Array, name: str, *, seed: int, runs: int, stopping: Stopping | None = None) -> Moments:
         """`moments`, but an image that the model has no memory for raises ImageError, which tells its name."""
         try:
-            return self.moments(pixels, seed=seed, runs=runs)
+            return self.moments(pixels, seed=seed, runs=runs, stopping=stopping)
         except MemoryError as error:
             raise ImageError(f"{name}: {error}") from None
 

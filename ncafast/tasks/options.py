@@ -77,3 +77,25 @@ class ImageOptions(ImageLimit):
     """How values of more than 8 bits become brightness: format, black and white are the ends of the file format's
     range (16 bits: 0 to 65535; floats: 0 to 1); image, each image's lowest and highest value; percentile, each image's
     1st and 99th percentile. Images of 8 bits are never scaled."""
+
+
+@dataclass(kw_only=True)
+class UntilConverged:
+    """What predictions take that may stop before or after the steps that a model was trained with."""
+
+    until_converged: bool = False
+    """Stop each image, on each level of the model, where the hidden channels of its cells change no more. The steps
+    that were taken are printed, and written to steps.csv."""
+
+    tolerance: float = 0.01
+    """With --until-converged: the mean change per step that counts as none."""
+
+    plateau: int = 5
+    """With --until-converged: so many steps in a row without a change."""
+
+    min_steps: int = 0
+    """With --until-converged: steps that are taken in any case."""
+
+    max_steps: int | None = None
+    """With --until-converged: where to stop on each level in any case. Left out: after the steps that are taken without
+    it, so that runs only become shorter."""

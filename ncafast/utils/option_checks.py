@@ -45,10 +45,11 @@ _BELOW_ONE = Range(0, 1, whole=False, without_high=True)
 _RANGES = {
     **{name: Range(0, MOST_SEED) for name in ("seed", "seeds")},
     **dict.fromkeys(("epochs", "epoch_length", "batch_size", "accumulate", "lr_step", "patience"), Range(1)),
+    **dict.fromkeys(("plateau", "max_steps"), Range(1)),
     **dict.fromkeys(("save_every", "hidden", "runs", "views", "max_pixels"), Range(1)),
-    **dict.fromkeys(("warmup", "pictures"), Range(0)),
+    **dict.fromkeys(("warmup", "pictures", "min_steps"), Range(0)),
     "threads": Range(1, MOST_THREADS),
-    **dict.fromkeys(("lr_gamma", "clip", "weight_decay", "jitter", "overflow"), _NOT_NEGATIVE),
+    **dict.fromkeys(("lr_gamma", "clip", "weight_decay", "jitter", "overflow", "tolerance"), _NOT_NEGATIVE),
     **dict.fromkeys(("lr", "fps"), _ABOVE_ZERO),
     **dict.fromkeys(("ema", "betas", "val_fraction", "dropout"), _BELOW_ONE),
     "fire_rate": Range(0, 1, whole=False, without_low=True),  # at 0 no cell would ever update

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 from pathlib import Path
@@ -154,13 +155,13 @@ def test_parts_of_a_batch_learn_as_the_whole(tmp_path):
 def test_the_steps_of_a_level_vary_by_a_fifth(tmp_path, monkeypatch):
     from ncafast.models import CascadeNCA
 
-    seen, real = [], CascadeNCA.forward
+    seen, real = [], CascadeNCA._levels_output
 
-    def forward(self, x, steps=None, **options):
-        seen.append((steps, options["seed"]))
+    def watched(self, x, steps, **options):
+        seen.append((steps, int(options["seed"])))
         return real(self, x, steps, **options)
 
-    monkeypatch.setattr(CascadeNCA, "forward", forward)
+    monkeypatch.setattr(CascadeNCA, "_levels_output", watched)
     config = tiny(write_folders(tmp_path / "data"), tmp_path / "run", steps=(5, 1), epochs=1, batch_size=1)
     train(config)
     drawn = {steps[0] for steps, _ in seen if steps is not None}
@@ -219,3 +220,37 @@ def test_all_commands_are_there(trained, tmp_path, capsys):
     model = ["--model", str(trained.folder)]
     assert cli.main(["evaluate", "segmentation", *model, *data, "--subset", "test"]) == 1
     assert "has no test images" in capsys.readouterr().err
+
+
+def test_an_image_stops_where_it_has_converged_and_the_steps_are_written(trained, tmp_path):
+    source, options = trained.folder.parent / "data" / "images", {"overlay": False, "progress": False}
+    plain = predict(PredictConfig(trained.folder, source, tmp_path / "plain", **options))
+    assert plain.steps is None
+    late = {"until_converged": True, "tolerance": 0.0}
+    same = predict(PredictConfig(trained.folder, source, tmp_path / "late", **late, **options))
+    for one, other in zip(plain.written, same.written, strict=True):
+        assert one.mask.read_bytes() == other.mask.read_bytes() and one.share == other.share
+    rows = list(csv.DictReader(same.steps.read_text().splitlines()))
+    assert [row["image"] for row in rows] == [item.image.name for item in same.written] and len(rows) == 16
+    assert {tuple(row.values())[1:] for row in rows} == {("1", "9", "5", "4", "no")}
+    soon = {"until_converged": True, "tolerance": 9.0, "plateau": 2, "max_steps": 30, "runs": 2}
+    found = predict(PredictConfig(trained.folder, source / "3.png", tmp_path / "soon", **soon, **options))
+    assert found.steps.read_text().splitlines() == [
+        "image,run,steps,level_1,level_2,converged",
+        "3.png,1,4,2,2,yes",
+        "3.png,2,4,2,2,yes",
+    ]
+    assert next(found.lines()).endswith("; 4 steps")
+    long = {"until_converged": True, "tolerance": 0.0, "max_steps": 30}
+    found = predict(PredictConfig(trained.folder, source / "3.png", tmp_path / "long", **long, **options))
+    assert next(found.lines()).endswith("; 60 steps, not converged")
+    with pytest.raises(ValueError, match=r"max_steps=9 is not allowed; give it with --until-converged only"):
+        predict(PredictConfig(trained.folder, source, tmp_path / "new", max_steps=9))
+    with pytest.raises(ValueError, match=r"max_steps=9 is not allowed; give no fewer than --min-steps"):
+        predict(
+            PredictConfig(trained.folder, source, tmp_path / "new", until_converged=True, max_steps=9, min_steps=10)
+        )
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "steps.csv").write_text("mine")
+    with pytest.raises(ValueError, match=r"steps\.csv"):
+        predict(PredictConfig(trained.folder, source, tmp_path / "new", until_converged=True))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from ncafast.tasks.cascade_options import CascadeConfig
-from ncafast.tasks.options import Animation, ImageLimit, Progress, Runtime
+from ncafast.tasks.options import Animation, ImageLimit, Progress, Runtime, UntilConverged
 
 
 @dataclass(kw_only=True)
@@ -84,7 +84,7 @@ class _Runs:
 
 
 @dataclass
-class PredictConfig(Runtime, ImageLimit, _Runs, Progress):
+class PredictConfig(Runtime, ImageLimit, _Runs, UntilConverged, Progress):
     """Estimate the depth of images with a trained cascade: a 16-bit PNG in millimetres for each."""
 
     input: Path

@@ -16,6 +16,7 @@ from ncafast.tasks.depth.options import PredictConfig
 from ncafast.tasks.image_files import list_beside, picture_of
 from ncafast.tasks.images import ImageError, Reading
 from ncafast.tasks.skipping import each_usable
+from ncafast.tasks.stopping import Stopping, check_stopping, write_steps
 from ncafast.utils.outputs import finished
 from ncafast.viz.figures import write_png
 
@@ -32,6 +33,8 @@ class Prediction:
     nearest: float
     farthest: float
     """Metres."""
+    stopping: Stopping
+    """With the steps that were taken, where --until-converged asks for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +43,13 @@ class Predictions:
 
     written: tuple[Prediction, ...]
     skipped: tuple[str, ...]
+    steps: Path | None = None
+    """What --until-converged says of all images."""
 
     def lines(self) -> Iterator[str]:
         """What was found, for people."""
         for item in self.written:
-            yield f"{item.image}: {item.nearest:.2f} to {item.farthest:.2f} m ({item.depth})"
+            yield f"{item.image}: {item.nearest:.2f} to {item.farthest:.2f} m ({item.depth}){item.stopping.words()}"
 
 
 def inputs(options: PredictConfig) -> list[Path]:
@@ -53,6 +58,7 @@ def inputs(options: PredictConfig) -> list[Path]:
     Raises:
         ValueError: an input or an output that cannot be used.
     """
+    check_stopping(options)
     return list_beside(options.input, options.output, ("pictures",) if options.picture else (), options.overwrite)
 
 
@@ -66,16 +72,19 @@ def predict(trained: Trained[Estimator], files: Sequence[Path], options: Predict
     recipe, reading = estimator.recipe, Reading(estimator.recipe.value_range, options.max_pixels)
 
     def one(path: Path) -> Prediction:
-        pixels = recipe.read_image(path, reading)
-        depth = estimator.metres(estimator.find(pixels, str(path), seed=options.seed, runs=options.runs))
+        pixels, stopping = recipe.read_image(path, reading), Stopping.of(options)
+        found = estimator.find(pixels, str(path), seed=options.seed, runs=options.runs, stopping=stopping)
+        depth = estimator.metres(found)
         target, picture = picture_of(path, options.input, options.output), None
         with finished(target) as scratch:
             iio.imwrite(scratch, np.clip(np.rint(1000 * depth), 1, _MOST).astype(np.uint16))
         if options.picture:
             picture = picture_of(path, options.input, options.output / "pictures")
             write_png(picture, pictures.beside(pixels, depth, path.name))
-        return Prediction(path, target, picture, float(depth.min()), float(depth.max()))
+        return Prediction(path, target, picture, float(depth.min()), float(depth.max()), stopping)
 
     done, skipped = each_usable(files, one, ImageError, "estimating depth", options.progress)
     reading.notes.say()
-    return Predictions(tuple(done), tuple(reason for _, reason in skipped))
+    root = options.input if options.input.is_dir() else options.input.parent
+    steps = write_steps(options.output, [(str(item.image.relative_to(root)), item.stopping) for item in done])
+    return Predictions(tuple(done), tuple(reason for _, reason in skipped), steps)

@@ -9,6 +9,7 @@ import torch
 from ncafast.tasks.cascades import Array, Outputs, Reader
 from ncafast.tasks.planes import decide
 from ncafast.tasks.segmentation.recipe import Recipe
+from ncafast.tasks.stopping import Stopping
 from ncafast.uncertainty.result import Moments
 
 
@@ -23,9 +24,9 @@ class Segmenter(Reader[Recipe]):
         """The logits [K, h, w]."""
         return Outputs(self.model, self.recipe, len(self.recipe.names))
 
-    def moments(self, pixels: Array, *, seed: int = 0, runs: int = 1) -> Moments:
+    def moments(self, pixels: Array, *, seed: int = 0, runs: int = 1, stopping: Stopping | None = None) -> Moments:
         """Of each class's probability [K, H, W], as `Outputs.moments`."""
-        return self.outputs.moments(pixels, torch.sigmoid, seed=seed, runs=runs)
+        return self.outputs.moments(pixels, torch.sigmoid, seed=seed, runs=runs, stopping=stopping)
 
     def labels(self, pixels: Array, *, seed: int = 0, runs: int = 1) -> Array:
         """Class numbers [H, W] uint8 of an image [H, W, 3] uint8 of any size."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from ncafast.tasks.cascade_options import CascadeConfig
-from ncafast.tasks.options import Animation, ImageLimit, Progress, Runtime
+from ncafast.tasks.options import Animation, ImageLimit, Progress, Runtime, UntilConverged
 
 Loss = Literal["dice-bce", "dice", "bce", "focal", "dice-focal"]
 
@@ -53,7 +53,7 @@ class _Runs:
 
 
 @dataclass
-class PredictConfig(Runtime, ImageLimit, _Runs, Progress):
+class PredictConfig(Runtime, ImageLimit, _Runs, UntilConverged, Progress):
     """Segment images with a trained cascade: a mask for each, in the form of the masks of training."""
 
     input: Path

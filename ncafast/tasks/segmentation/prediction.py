@@ -16,6 +16,7 @@ from ncafast.tasks.segmentation import pictures
 from ncafast.tasks.segmentation.inference import Segmenter, labels_of
 from ncafast.tasks.segmentation.options import PredictConfig
 from ncafast.tasks.skipping import each_usable
+from ncafast.tasks.stopping import Stopping, check_stopping, write_steps
 from ncafast.utils.outputs import finished
 from ncafast.viz.figures import write_png
 
@@ -29,6 +30,8 @@ class Prediction:
     overlay: Path | None
     share: dict[str, float]
     """Share of the image's pixels, by class."""
+    stopping: Stopping
+    """With the steps that were taken, where --until-converged asks for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +40,14 @@ class Predictions:
 
     written: tuple[Prediction, ...]
     skipped: tuple[str, ...]
+    steps: Path | None = None
+    """What --until-converged says of all images."""
 
     def lines(self) -> Iterator[str]:
         """What was found, for people."""
         for item in self.written:
             found = ", ".join(f"{name} {100 * share:.1f} %" for name, share in item.share.items())
-            yield f"{item.image}: {found} ({item.mask})"
+            yield f"{item.image}: {found} ({item.mask}){item.stopping.words()}"
 
 
 def inputs(options: PredictConfig) -> list[Path]:
@@ -51,6 +56,7 @@ def inputs(options: PredictConfig) -> list[Path]:
     Raises:
         ValueError: an input or an output that cannot be used.
     """
+    check_stopping(options)
     return list_beside(options.input, options.output, ("overlays",) if options.overlay else (), options.overwrite)
 
 
@@ -64,8 +70,8 @@ def predict(trained: Trained[Segmenter], files: Sequence[Path], options: Predict
     recipe, reading = segmenter.recipe, Reading(segmenter.recipe.value_range, options.max_pixels)
 
     def one(path: Path) -> Prediction:
-        pixels = recipe.read_image(path, reading)
-        labels = labels_of(segmenter.find(pixels, str(path), seed=options.seed, runs=options.runs))
+        pixels, stopping = recipe.read_image(path, reading), Stopping.of(options)
+        labels = labels_of(segmenter.find(pixels, str(path), seed=options.seed, runs=options.runs, stopping=stopping))
         mask, overlay = picture_of(path, options.input, options.output), None
         with finished(mask) as scratch:
             iio.imwrite(scratch, recipe.mask(labels))
@@ -73,8 +79,10 @@ def predict(trained: Trained[Segmenter], files: Sequence[Path], options: Predict
             overlay = picture_of(path, options.input, options.output / "overlays")
             write_png(overlay, pictures.overlay(pixels, labels, recipe, path.name))
         share = {name: float(np.mean(labels == k)) for k, name in enumerate(recipe.names, start=1)}
-        return Prediction(path, mask, overlay, share)
+        return Prediction(path, mask, overlay, share, stopping)
 
     done, skipped = each_usable(files, one, ImageError, "segmenting", options.progress)
     reading.notes.say()
-    return Predictions(tuple(done), tuple(reason for _, reason in skipped))
+    root = options.input if options.input.is_dir() else options.input.parent
+    steps = write_steps(options.output, [(str(item.image.relative_to(root)), item.stopping) for item in done])
+    return Predictions(tuple(done), tuple(reason for _, reason in skipped), steps)
