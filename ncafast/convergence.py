@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -84,6 +84,8 @@ class SettledSamples(NamedTuple):
     """Mean absolute change in each sample's last step."""
     converged: Tensor  # [B] bool
     """Whether that is below the tolerance."""
+    together: bool = False
+    """Whether they are the same of all samples, which depend on each other."""
 
 
 @torch.no_grad()
@@ -117,9 +119,8 @@ def converge(
         return each(x, run, until, max_steps, CHUNK)
     found = together(x, run, until, max_steps, CHUNK, False)
     change = torch.full((count,), found.change, dtype=torch.float64)
-    return SettledSamples(
-        found.state, torch.full((count,), found.steps), change, torch.tensor([found.converged] * count)
-    )
+    steps, converged = torch.full((count,), found.steps), torch.tensor([found.converged] * count)
+    return SettledSamples(found.state, steps, change, converged, together=True)
 
 
 def _look(until: Convergence, changes: Sequence[float], done: int, count: int) -> tuple[int | None, int]:
@@ -130,6 +131,13 @@ def _look(until: Convergence, changes: Sequence[float], done: int, count: int) -
         if count >= until.plateau or math.isnan(change):
             return step, count
     return None, count
+
+
+class Course(Protocol):
+    """What is run until it has converged."""
+
+    def steps(self, state: Tensor, done: int, count: int, start: int, batch: int) -> tuple[Tensor, Tensor]:
+        """The next states [T, n, C, *S] of n samples, the first being number `start` of `batch`; changes [T, n]."""
 
 
 class Run(NamedTuple):
@@ -177,7 +185,7 @@ def _own(tensor: Tensor, axis: int, samples: slice, batch: int) -> Tensor:
     return tensor.narrow(axis, samples.start, samples.stop - samples.start)
 
 
-def together(x: Tensor, run: Run, until: Convergence, max_steps: int, chunk: int, mean: bool) -> Settled:
+def together(x: Tensor, run: Course, until: Convergence, max_steps: int, chunk: int, mean: bool) -> Settled:
     """All samples stop at the same step."""
     done, count, change = 0, 0, float("inf")
     state = x.clone()
@@ -193,7 +201,7 @@ def together(x: Tensor, run: Run, until: Convergence, max_steps: int, chunk: int
     return Settled(state, done, change, False)
 
 
-def each(x: Tensor, run: Run, until: Convergence, max_steps: int, chunk: int) -> SettledSamples:
+def each(x: Tensor, run: Course, until: Convergence, max_steps: int, chunk: int) -> SettledSamples:
     """Each sample stops at its own step; neighbours that still run are one rollout."""
     state, counts, active = x.clone(), [0] * len(x), list(range(len(x)))
     taken = torch.zeros(len(x), dtype=torch.int64)

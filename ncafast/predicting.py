@@ -64,9 +64,10 @@ class Predicting(nn.Module):
             done = self._levels_output(image, steps, until=stop, seed=seed, **where, **options)
             head = self._head(done.state)
         if until is None:
-            return Prediction(done.state, channels, _taken(done.steps, len(done.state)), None, head)
+            return Prediction(done.state, channels, _taken(done.steps, len(done.state)), head_prediction=head)
         taken, converged = (torch.stack([getattr(s, name) for s in done.settled], 1) for name in ("steps", "converged"))
-        return Prediction(done.state, channels, taken, converged, head)
+        together = any(each.together for each in done.settled)
+        return Prediction(done.state, channels, taken, converged, together, head)
 
     def record(
         self,
@@ -96,7 +97,7 @@ class Predicting(nn.Module):
                 heads = [None] * len(kept) if head is None else list(head.unflatten(0, kept.shape[:2]))
                 for number, (state, said) in enumerate(zip(kept, heads, strict=True), start=1):
                     counts = (*done.steps[:level], number * every, *[0] * (len(done.steps) - level - 1))
-                    found.append(Prediction(state, channels, _taken(counts, len(state)), None, said))
+                    found.append(Prediction(state, channels, _taken(counts, len(state)), head_prediction=said))
         return found
 
     def validate(

@@ -31,6 +31,7 @@ class Prediction:
             read, the output has none; where it changes the image itself, such as a growing one, both are the same.
         level_steps: steps that each sample took on each level, coarse to fine, [B, levels] int64.
         converged: whether each sample converged on each level, [B, levels]; None where that was not asked for.
+        together: whether `converged` and the steps are the same of all samples, which share the statistics of a norm.
         head_prediction: what the model's head says of the state, such as logits [B, K]; None without one.
     """
 
@@ -38,6 +39,7 @@ class Prediction:
     channels: Channels
     level_steps: Tensor
     converged: Tensor | None = None
+    together: bool = False
     head_prediction: Tensor | None = None
 
     def __repr__(self) -> str:

@@ -113,7 +113,7 @@ class Outputs:
             MemoryError: the image needs more than is free.
         """
         stopping = stopping or Stopping()
-        done = stopping.predict(self.model, self._input(pixels), seed=mix("predict", seed, run))
+        done = stopping.predict(self.model, self._input(pixels), self.model.steps, seed=mix("predict", seed, run))
         found = self.of(done.state)[0]
         return found[:, : pixels.shape[0], : pixels.shape[1]].float().cpu()
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ncafast.convergence import Convergence
 from ncafast.files import write_text
+from ncafast.predicting import Predicting
 from ncafast.prediction import Prediction
 from ncafast.utils.option_checks import refused
 from ncafast.utils.outputs import check_free
@@ -56,14 +57,17 @@ class Stopping:
             raise refused("max_steps", options.max_steps, "give no fewer than --min-steps and --plateau")
         return cls(Convergence(options.tolerance, options.plateau, options.min_steps), options.max_steps)
 
-    def predict(self, model: Any, image: Tensor, **options: Any) -> Prediction:
-        """`model.predict` of a cascade, which is stopped so."""
+    def predict(self, model: Predicting, image: Tensor, steps: int | Sequence[int], **options: Any) -> Prediction:
+        """`model.predict`, stopped so; `steps` are those that it takes otherwise. Samples that share statistics stop
+        together, and have one row."""
         if self.until is None:
-            return model.predict(image, **options)  # type: ignore[no-any-return]
-        steps = model.steps if self.most is None else (self.most,) * len(model.steps)
-        found: Prediction = model.predict(image, steps, until=self.until, **options)
+            return model.predict(image, steps, **options)
+        if self.most is not None:
+            steps = self.most if isinstance(steps, int) else (self.most,) * len(steps)
+        found = model.predict(image, steps, until=self.until, **options)
         assert found.converged is not None
-        for taken, converged in zip(found.level_steps.tolist(), found.converged.all(1).tolist(), strict=True):
+        stops = list(zip(found.level_steps.tolist(), found.converged.all(1).tolist(), strict=True))
+        for taken, converged in stops[:1] if found.together else stops:
             self.note(taken, converged)
         return found
 
@@ -89,12 +93,12 @@ def check_stopping(options: _Options) -> None:
         check_free("--output", [options.output / TABLE], options.overwrite)
 
 
-def write_steps(folder: Path, done: Sequence[tuple[str, Stopping]]) -> Path | None:
-    """Write `TABLE`, a row per image and run, or per sample of several that run together; None where none was stopped.
+def write_steps(table: Path, done: Sequence[tuple[str, Stopping]]) -> Path | None:
+    """Write a row for each run of each image and return the path; None, and no file, where none was stopped.
 
     Args:
-        folder: where it goes.
-        done: names of images, and how they stopped.
+        table: where it goes.
+        done: names of images, and how their runs stopped.
     """
     rows = [
         {"image": name, "run": number, **row}
@@ -103,5 +107,5 @@ def write_steps(folder: Path, done: Sequence[tuple[str, Stopping]]) -> Path | No
     ]
     if not rows:
         return None
-    write_text(folder / TABLE, csv_text(rows))
-    return folder / TABLE
+    write_text(table, csv_text(rows))
+    return table

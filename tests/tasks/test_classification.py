@@ -26,6 +26,7 @@ from ncafast.tasks.classification import (
     PredictConfig,
     TrainConfig,
     animate,
+    augment,
     evaluate,
     job,
     pictures,
@@ -33,9 +34,11 @@ from ncafast.tasks.classification import (
     train,
 )
 from ncafast.tasks.classification.calibrating import calibration, deviations
+from ncafast.tasks.classification.images import read_image
 from ncafast.tasks.classification.inference import Classifier, Spec, panel, seeded, step_statistics
 from ncafast.tasks.classification.metrics import classification_loss, measure
 from ncafast.tasks.classification.task import TASK
+from ncafast.tasks.images import Reading
 from ncafast.tasks.repeats import crossvalidate
 from ncafast.tasks.repeats.config import fold_options
 from ncafast.train import Result, TrainingStopped
@@ -331,6 +334,27 @@ def test_predicting_files(trained, tmp_path, capsys):
     words = ["predict", "classification", "--model", str(trained.folder), "--input", str(tmp_path / "new")]
     assert cli.main([*words, "--output", str(tmp_path / "cli"), "--no-progress"]) == 1  # one file was left out
     assert f"written: {tmp_path / 'cli' / 'predictions.csv'}" in capsys.readouterr().out
+
+
+def test_an_image_stops_where_it_has_converged(trained, tmp_path):
+    source = trained.folder.parent / "cells" / "ring"
+    options = {"views": 2, "pictures": 1, "progress": False, "until_converged": True}
+    plain = predict(PredictConfig(trained.best, source, tmp_path / "plain", views=2, pictures=0, progress=False))
+    never = predict(PredictConfig(trained.best, source, tmp_path / "never", tolerance=0.0, **options))
+    assert [item.probability for item in never.found] == [item.probability for item in plain.found]
+    assert never.found[0].stopping.rows == [{"steps": 6, "converged": "no"}] * 2
+    soon = predict(PredictConfig(trained.best, source, tmp_path / "soon", tolerance=1e9, plateau=2, **options))
+    spec = load_model(trained.best, CPU)
+    read = read_image(soon.found[0].image, spec.recipe.size, Reading(spec.recipe.value_range))
+    turned = augment.views(spec.recipe.scaled(torch.from_numpy(read)[None]), 2)
+    views = [spec.classifier.states(view, mix("predict", 0, k))[2] for k, view in enumerate(turned)]
+    expected = torch.stack([spec.classifier.head(state).softmax(1)[0] for state in views]).mean(0)
+    assert soon.found[0].probability == pytest.approx(float(expected.max()), abs=1e-6)
+    assert (tmp_path / "soon" / "steps.csv").read_text().splitlines()[1:3] == [
+        f"{soon.found[0].image.name},{run},2,yes" for run in (1, 2)
+    ]
+    with pytest.raises(ValueError, match="max_steps=7 is not allowed; the model's norm has statistics of 6 steps"):
+        predict(PredictConfig(trained.best, source, tmp_path / "no", max_steps=7, **options))
 
 
 def test_scores_of_other_data_do_not_take_the_place_of_the_first(trained, tmp_path):

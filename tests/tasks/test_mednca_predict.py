@@ -381,3 +381,21 @@ def test_scoring_skips_what_cannot_be_scored(run, tmp_path, capsys):
     scores = evaluate(EvaluateConfig(run, data, subset="all", output=tmp_path / "e", progress=False))
     assert [row["volume"] for row in scores.rows] == ["case_0"]
     assert "4x4x4 voxels but its image case_1.nii.gz has 11x13x9" in capsys.readouterr().out
+
+
+def test_groups_of_slices_stop_where_they_have_converged(run, data, tmp_path):
+    source, options = sorted((data / "imagesTr").iterdir())[0], {"overlay": False, "progress": False}
+    plain = _predict(run, source, tmp_path / "plain.nii.gz")
+    found = _predict(run, source, tmp_path / "late.nii.gz", until_converged=True, tolerance=0.0)
+    np.testing.assert_array_equal(found, plain)
+    rows = list(csv.DictReader((tmp_path / "late-steps.csv").read_text().splitlines()))
+    assert {tuple(row.values())[2:] for row in rows} == {("10", "5", "5", "no")} and rows[0]["image"] == source.name
+    assert len(rows) == len(groups(nib.load(source).shape[2], 4))
+    soon = {"until_converged": True, "tolerance": 1e9, "plateau": 2, "runs": 2}
+    done = predict(PredictConfig(run, data / "imagesTr", tmp_path / "out", **soon, **options))
+    assert {line.rpartition("; ")[2] for line in done.lines()} == {"4 steps"}
+    assert len((tmp_path / "out" / "steps.csv").read_text().splitlines()) > 2 * 5
+    with pytest.raises(ValueError, match="--until-converged does not go with --uncertainty"):
+        predict(PredictConfig(run, source, tmp_path / "no", until_converged=True, uncertainty=True))
+    with pytest.raises(ValueError, match=r"--until-converged is for NIfTI images, not for a\.zarr"):
+        predict(PredictConfig(run, Path("a.zarr"), tmp_path / "no", until_converged=True))

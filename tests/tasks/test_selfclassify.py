@@ -568,3 +568,17 @@ def test_mnist_is_read():
     digits, test = read_digits(REAL, "train"), read_digits(REAL, "t10k")
     assert digits.images.shape == (60000, 28, 28) and test.images.shape == (10000, 28, 28)
     assert np.bincount(test.labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+
+
+def test_a_digit_stops_where_its_cells_have_converged(model_file, tmp_path):
+    image, _ = bars(1, seed=5)
+    source = tmp_path / "bar.png"
+    Image.fromarray(image[0]).save(source)
+    options = {"until_converged": True, "plateau": 2}
+    found = predict(PredictConfig(model_file, source, tmp_path / "a", steps=7, tolerance=1e9, **options))
+    plain = predict(PredictConfig(model_file, source, tmp_path / "b", steps=2))
+    assert found.found[0].share == plain.found[0].share and found.found[0].stopping.words() == "; 2 steps"
+    assert (tmp_path / "a" / "steps.csv").read_text() == "image,run,steps,converged\nbar.png,1,2,yes\n"
+    assert not (tmp_path / "b" / "steps.csv").exists()
+    late = predict(PredictConfig(model_file, source, tmp_path / "c", tolerance=0.0, max_steps=9, **options))
+    assert late.found[0].stopping.rows == [{"steps": 9, "converged": "no"}]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ncafast.tasks.options import Animation, ImageLimit, ImageOptions, Progress, Runtime
+from ncafast.tasks.options import Animation, ImageLimit, ImageOptions, Progress, Runtime, UntilConverged
 from ncafast.train.settings import Schedule, Settings
 
 Naming = Literal["folders", "matek19"]
@@ -105,7 +105,7 @@ class _Views:
 
 
 @dataclass
-class PredictConfig(Runtime, ImageLimit, _Views, Progress):
+class PredictConfig(Runtime, ImageLimit, _Views, UntilConverged, Progress):
     """Classify images with a trained MaxNCA.
 
     Writes predictions.csv and, for each image, a picture of its channels over time.

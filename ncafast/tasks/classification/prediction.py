@@ -20,6 +20,7 @@ from ncafast.tasks.classification.scores import predictions_csv
 from ncafast.tasks.image_files import ENDINGS, list_images, picture_of
 from ncafast.tasks.images import ImageError, Reading
 from ncafast.tasks.skipping import each_usable
+from ncafast.tasks.stopping import TABLE, Stopping, check_stopping, write_steps
 from ncafast.utils.outputs import check_apart, check_folder, check_free
 from ncafast.viz.figures import write_png
 
@@ -34,6 +35,8 @@ class Prediction:
     label: str
     probability: float
     picture: Path | None
+    stopping: Stopping
+    """With the steps that were taken, where --until-converged asks for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ class Predictions:
         """What was found, for people."""
         for item in self.found:
             shown = f" ({item.picture})" if item.picture else ""
-            yield f"{item.image}: {item.label}, {item.probability:.2f}{shown}"
+            yield f"{item.image}: {item.label}, {item.probability:.2f}{shown}{item.stopping.words()}"
         yield f"written: {self.csv}"
 
 
@@ -60,6 +63,7 @@ def inputs(options: PredictConfig) -> list[Path]:
     """
     check_folder("--output", options.output)
     check_apart("--output", options.output, "--input", options.input)
+    check_stopping(options)
     files = list_images(options.input, ENDINGS)
     drawn = [picture_of(path, options.input, options.output) for path in files] if options.pictures else []
     check_free("--output", [options.output / _TABLE, *drawn], options.overwrite)
@@ -73,19 +77,22 @@ def predict(trained: Trained[Spec], files: Sequence[Path], options: PredictConfi
         ValueError: none of several images can be used.
     """
     spec = trained.spec
+    spec.classifier.check(Stopping.of(options))
     reading, drawn = Reading(spec.recipe.value_range, options.max_pixels), itertools.count()
 
     def one(path: Path) -> tuple[Prediction, Tensor]:
         pixels = torch.from_numpy(read_image(path, spec.recipe.size, reading))
-        probabilities = spec.probabilities(pixels, options.seed, options.views)
+        stopping = Stopping.of(options)
+        probabilities = spec.probabilities(pixels, options.seed, options.views, stopping)
         best = int(probabilities.argmax())
         label, picture = spec.recipe.classes[best], None
         if next(drawn) < options.pictures:
             picture = picture_of(path, options.input, options.output)
             title = f"{path.name}: {label} ({probabilities[best]:.2f})"
-            states = spec.states(pixels, options.seed)
+            taken = stopping.rows[0]["steps"] if stopping.rows else None  # of the view that is shown
+            states = spec.states(pixels, options.seed)[: None if taken is None else taken + 1]
             write_png(picture, pictures.channels_over_time(states, probabilities.tolist(), spec.recipe, title))
-        return Prediction(path, label, float(probabilities[best]), picture), probabilities
+        return Prediction(path, label, float(probabilities[best]), picture, stopping), probabilities
 
     done, skipped = each_usable(files, one, ImageError, "classifying", options.progress)
     reading.notes.say()
@@ -93,4 +100,6 @@ def predict(trained: Trained[Spec], files: Sequence[Path], options: PredictConfi
     root = options.input if options.input.is_dir() else options.input.parent
     names = [str(prediction.image.relative_to(root)) for prediction, _ in done]
     write_text(table, predictions_csv(names, torch.stack([row for _, row in done]), spec.recipe.classes))
-    return Predictions(tuple(prediction for prediction, _ in done), table, tuple(reason for _, reason in skipped))
+    found = tuple(prediction for prediction, _ in done)
+    write_steps(options.output / TABLE, [(name, item.stopping) for name, item in zip(names, found, strict=True)])
+    return Predictions(found, table, tuple(reason for _, reason in skipped))

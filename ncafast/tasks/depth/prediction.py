@@ -16,7 +16,7 @@ from ncafast.tasks.depth.options import PredictConfig
 from ncafast.tasks.image_files import list_beside, picture_of
 from ncafast.tasks.images import ImageError, Reading
 from ncafast.tasks.skipping import each_usable
-from ncafast.tasks.stopping import Stopping, check_stopping, write_steps
+from ncafast.tasks.stopping import TABLE, Stopping, check_stopping, write_steps
 from ncafast.utils.outputs import finished
 from ncafast.viz.figures import write_png
 
@@ -86,5 +86,5 @@ def predict(trained: Trained[Estimator], files: Sequence[Path], options: Predict
     done, skipped = each_usable(files, one, ImageError, "estimating depth", options.progress)
     reading.notes.say()
     root = options.input if options.input.is_dir() else options.input.parent
-    steps = write_steps(options.output, [(str(item.image.relative_to(root)), item.stopping) for item in done])
+    steps = write_steps(options.output / TABLE, [(str(item.image.relative_to(root)), item.stopping) for item in done])
     return Predictions(tuple(done), tuple(reason for _, reason in skipped), steps)

@@ -32,6 +32,7 @@ from ncafast.tasks.mednca.slices import Array, Recipe
 from ncafast.tasks.mednca.tiled import check_tiles, in_tiles, logits
 from ncafast.tasks.mednca.volumes import Volume, check_sides, read_grid
 from ncafast.tasks.planes import decide, padded, padded_size
+from ncafast.tasks.stopping import Stopping
 from ncafast.uncertainty.result import Moments
 from ncafast.utils.progress import note
 from ncafast.utils.seeds import mix
@@ -178,6 +179,7 @@ def infer(
     group: int = 16,
     last_steps: int = 0,
     scratch: Path | None = None,
+    stopping: Stopping | None = None,
 ) -> Result:
     """Segment a volume, given as its slices.
 
@@ -189,6 +191,7 @@ def infer(
         group: slices that a 2-D model sees together.
         last_steps: of the finest level, whose variance is measured; 0 measures none.
         scratch: folder for states that do not fit into memory; None refuses them.
+        stopping: where runs stop; None means after the model's own steps.
 
     Raises:
         MemoryError: it does not fit, without a folder or not even in tiles.
@@ -198,7 +201,7 @@ def infer(
     wanted = (True, runs > 1, last_steps > 0)  # the others are 0, and take no memory
     results = [torch.zeros(shape if want else ()).expand(shape) for want in wanted]
     flat = isinstance(model, MedNCA)
-    fits, run = _fitting(model, images, min(group, len(images)) if flat else 1, runs, scratch)
+    fits, run = _fitting(model, images, min(group, len(images)) if flat else 1, runs, scratch, stopping or Stopping())
     parts = groups(len(images), min(fits, group)) if flat else [range(len(images))]
     for number, members in enumerate(parts):
         part = images[members.start :: members.step]
@@ -220,7 +223,9 @@ def infer(
 _Run = Callable[[Tensor, int, int, int], tuple[Tensor, Tensor | None]]  # of slices, runs, seed, last_steps; see `_run`
 
 
-def _fitting(model: Model, images: Tensor, each: int, runs: int, scratch: Path | None) -> tuple[int, _Run]:
+def _fitting(
+    model: Model, images: Tensor, each: int, runs: int, scratch: Path | None, stopping: Stopping
+) -> tuple[int, _Run]:
     """How many slices, or volumes, of which a run takes `each`, the model may see at once, and how it runs. A note says
     if memory, and not what was asked for, decides."""
     size = seen_size(model, len(images), images.shape[2:])
@@ -235,12 +240,20 @@ def _fitting(model: Model, images: Tensor, each: int, runs: int, scratch: Path |
     if fits < wanted:
         what = "slices" if isinstance(model, MedNCA) else "runs"
         note(f"{fits} {what} at a time fit into memory and not {wanted}, which changes the result a little")
-    return fits, partial(_run, model)
+    return fits, partial(_run, model, stopping)
 
 
-def _run(model: Model, part: Tensor, runs: int, seed: int, last_steps: int) -> tuple[Tensor, Tensor | None]:
+def _run(
+    model: Model, stopping: Stopping, part: Tensor, runs: int, seed: int, last_steps: int
+) -> tuple[Tensor, Tensor | None]:
     """Probabilities [runs, s, K, H, W] float64 of slices [s, C, H, W], and after the last steps,
     [last_steps, runs, s, K, H, W] float32; on the CPU."""
+    if stopping.until is not None:
+        first = isinstance(model, MedNCA)
+        given = model_input(model, part, runs)
+        found = stopping.predict(model, given if first else given.movedim(-1, 1), model.steps, seed=seed)
+        logits = found.output_channels if first else found.output_channels.movedim(1, -1)
+        return _probabilities(model, logits, part, runs).double(), None
     outputs = model(model_input(model, part, runs), seed=seed, last_steps=last_steps)
     if not last_steps:
         return _probabilities(model, outputs, part, runs).double(), None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ncafast.tasks.options import Animation, Progress, Runtime
+from ncafast.tasks.options import Animation, Progress, Runtime, UntilConverged
 from ncafast.train.settings import BaseSettings, Schedule
 
 Axis = Literal["sagittal", "coronal", "axial"]
@@ -177,7 +177,7 @@ class TrainConfig(BaseSettings, _Labelled):
 
 
 @dataclass
-class PredictConfig(Runtime, _NewImages, Progress):
+class PredictConfig(Runtime, _NewImages, UntilConverged, Progress):
     """Segment NIfTI images, or one in a zarr store, with a trained Med-NCA or M3D-NCA."""
 
     input: Path

@@ -24,6 +24,7 @@ from ncafast.tasks.mednca.volumes import write_map
 from ncafast.tasks.mednca.zarr_images import is_zarr
 from ncafast.tasks.runs import runs_of
 from ncafast.tasks.skipping import each_usable
+from ncafast.tasks.stopping import TABLE, Stopping, write_steps
 from ncafast.utils.option_checks import refused
 from ncafast.utils.outputs import check_folder, check_free
 from ncafast.viz.figures import write_png
@@ -48,6 +49,8 @@ class Prediction:
     """Where the model is unsure, as `uncertainty.ENDINGS` has them, where --uncertainty asks for it."""
     row: dict[str, Any] | None = None
     """Of the report of --uncertainty."""
+    stopping: Stopping = field(default_factory=Stopping)
+    """With the steps of each run of each group of slices, where --until-converged asks for them."""
 
     @property
     def quality(self) -> dict[int, float] | None:
@@ -80,7 +83,7 @@ class Predictions:
             overlay = f", {item.overlay.name}" if item.overlay else ""
             doubt = f" (NQM {', '.join(f'{value:.3f}' for value in item.quality.values())})" if item.quality else ""
             masks = f", {len(item.masks)} masks in {item.masks[0].parent.name}/" if item.masks else ""
-            yield f"written: {item.labels}{overlay}{masks}{doubt}"
+            yield f"written: {item.labels}{overlay}{masks}{doubt}{item.stopping.words()}"
         if self.report is not None:
             yield f"written: {self.report}, and beside it maps of where the model is unsure"
 
@@ -88,6 +91,10 @@ class Predictions:
 def check_prediction(options: PredictConfig) -> None:
     """Raise ValueError for options that cannot be used, before a model is read."""
     runs_of(options)
+    if Stopping.of(options).until is not None and options.uncertainty:
+        raise ValueError(
+            "--until-converged does not go with --uncertainty, which compares the last steps; leave one out"
+        )
     one_file = _names_file(options.output) or is_zarr(options.output)
     if is_zarr(options.input):
         zarr_prediction.check(options)
@@ -127,6 +134,7 @@ def predict(trained: TrainedModel, options: PredictConfig) -> Predictions:
     if options.uncertainty:
         facts = {"runs": options.runs, "last_steps": options.last_steps}
         report = uncertainty.write_report(_maps_folder(options), [item.row for item in written], recipe, facts)
+    write_steps(_steps_table(options), [(item.title, item.stopping) for item in written])
     return Predictions(tuple(written), tuple(Skipped(item.image, reason) for (_, item), reason in skipped), report)
 
 
@@ -156,6 +164,13 @@ def _maps_folder(config: PredictConfig) -> Path:
     return config.output.parent / f"{stem(config.output)}-uncertainty"
 
 
+def _steps_table(config: PredictConfig) -> Path:
+    """What --until-converged writes."""
+    if not _names_file(config.output):
+        return config.output / TABLE
+    return config.output.parent / f"{stem(config.output)}-{TABLE}"
+
+
 def _names_file(output: Path) -> bool:
     return output.name.lower().endswith((".nii", ".nii.gz"))
 
@@ -178,7 +193,8 @@ def _planned(config: PredictConfig, cases: Sequence[Case], recipe: Recipe) -> li
         maps = (_maps_folder(config) / f"{name}{end}" for end in uncertainty.ENDINGS if config.uncertainty)
         planned.append(Prediction(image, target, overlay, others=tuple(others), masks=tuple(masks), maps=tuple(maps)))
     report = [_maps_folder(config) / uncertainty.REPORT] if config.uncertainty else []
-    check_free("--output", [*(path for item in planned for path in item.files), *report], config.overwrite)
+    steps = [_steps_table(config)] if config.until_converged else []
+    check_free("--output", [*(path for item in planned for path in item.files), *report, *steps], config.overwrite)
     return planned
 
 
@@ -188,7 +204,8 @@ def _segment(trained: TrainedModel, case: Case, planned: Prediction, config: Pre
         raise VolumeError(case.problem)
     recipe, runs, last_steps = trained.spec.recipe, config.runs or 1, config.last_steps or 0
     like = case.paths[(config.channels or recipe.channels)[0] if len(case.paths) > 1 else 0]
-    segmentation = _segmentation(trained, case, existing(planned.labels.parent), config)
+    stopping = Stopping.of(config)
+    segmentation = _segmentation(trained, case, existing(planned.labels.parent), config, stopping)
     values = recipe.to_volume(segmentation.labels)
     write_map(planned.labels, values, like, recipe.geometry)
     for value, path in zip(recipe.values, planned.masks, strict=False):
@@ -198,18 +215,23 @@ def _segment(trained: TrainedModel, case: Case, planned: Prediction, config: Pre
         write_png(planned.overlay, pictures.draw(segmentation, title))
     if planned.maps:
         row = uncertainty.write_maps(planned.maps, segmentation, like, title, runs, last_steps)
-    return replace(planned, voxels=segmentation.voxels(), row=row)
+    return replace(planned, voxels=segmentation.voxels(), row=row, stopping=stopping)
 
 
-def _segmentation(trained: TrainedModel, case: Case, folder: Path, config: PredictConfig) -> Segmentation:
-    """What the model says of a case. Where only labels are wanted of a file that needs tiles, it stays on disk."""
-    only_labels = (config.runs or 1) == 1 and not config.uncertainty and len(case.paths) == 1
+def _segmentation(
+    trained: TrainedModel, case: Case, folder: Path, config: PredictConfig, stopping: Stopping
+) -> Segmentation:
+    """What the model says of a case. Where only labels are wanted of a file that needs tiles, it stays on disk; what
+    stops by convergence cannot run in tiles."""
+    scratch = folder if stopping.until is None else None
+    only_labels = scratch and (config.runs or 1) == 1 and not config.uncertainty and len(case.paths) == 1
     if only_labels and needs_tiles(trained, case.paths[0], folder):
         options: dict[str, Any] = {"seed": config.seed, "folder": folder, "progress": config.progress}
         return segment_file(trained, case.paths[0], config.channels, **options)
-    options = {"seed": config.seed, "runs": config.runs or 1, "last_steps": config.last_steps or 0, "scratch": folder}
+    options = {"seed": config.seed, "runs": config.runs or 1, "last_steps": config.last_steps or 0}
+    options |= {"scratch": scratch, "stopping": stopping}
     # segment() alone holds the intensities
-    return segment(trained, read(trained, case.paths, config.channels, folder), **options)
+    return segment(trained, read(trained, case.paths, config.channels, scratch), **options)
 
 
 def mask_names(recipe: Recipe) -> list[str]:

@@ -30,6 +30,7 @@ _MOST_SIDE = 512  # pixels of a picture
 def check(options: PredictConfig) -> None:
     """Raise ValueError for options that a zarr store cannot have."""
     given = {"--uncertainty": options.uncertainty, "--masks": options.masks, "--runs": (options.runs or 1) > 1}
+    given["--until-converged"] = options.until_converged
     if wrong := [name for name, there in given.items() if there]:
         raise ValueError(f"{wrong[0]} is for NIfTI images, not for {options.input}; leave it out")
 

@@ -16,7 +16,7 @@ from ncafast.tasks.segmentation import pictures
 from ncafast.tasks.segmentation.inference import Segmenter, labels_of
 from ncafast.tasks.segmentation.options import PredictConfig
 from ncafast.tasks.skipping import each_usable
-from ncafast.tasks.stopping import Stopping, check_stopping, write_steps
+from ncafast.tasks.stopping import TABLE, Stopping, check_stopping, write_steps
 from ncafast.utils.outputs import finished
 from ncafast.viz.figures import write_png
 
@@ -84,5 +84,5 @@ def predict(trained: Trained[Segmenter], files: Sequence[Path], options: Predict
     done, skipped = each_usable(files, one, ImageError, "segmenting", options.progress)
     reading.notes.say()
     root = options.input if options.input.is_dir() else options.input.parent
-    steps = write_steps(options.output, [(str(item.image.relative_to(root)), item.stopping) for item in done])
+    steps = write_steps(options.output / TABLE, [(str(item.image.relative_to(root)), item.stopping) for item in done])
     return Predictions(tuple(done), tuple(reason for _, reason in skipped), steps)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from ncafast.tasks.options import Animation, ImageOptions, Progress, Runtime
+from ncafast.tasks.options import Animation, ImageOptions, Progress, Runtime, UntilConverged
 from ncafast.train.settings import Schedule, Settings
 
 
@@ -97,7 +97,7 @@ class EvaluateConfig(Runtime, Progress):
 
 
 @dataclass
-class PredictConfig(Runtime, ImageOptions):
+class PredictConfig(Runtime, ImageOptions, UntilConverged):
     """Classify images of handwritten digits, and colour their cells by what they say."""
 
     input: Path

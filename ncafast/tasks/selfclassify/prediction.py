@@ -19,6 +19,7 @@ from ncafast.tasks.selfclassify.options import PredictConfig
 from ncafast.tasks.selfclassify.running import over_time
 from ncafast.tasks.selfclassify.states import fresh_states
 from ncafast.tasks.skipping import each_usable
+from ncafast.tasks.stopping import TABLE, Stopping, check_stopping, write_steps
 from ncafast.utils.outputs import check_folder, check_free
 from ncafast.utils.progress import say
 from ncafast.utils.tables import csv_text
@@ -38,6 +39,8 @@ class Prediction:
     share: float
     """Part of the digit's cells that name it."""
     picture: Path
+    stopping: Stopping
+    """With the steps that were taken, where --until-converged asks for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +68,21 @@ def predict(trained: Trained[int], files: Sequence[Path], options: PredictConfig
         ValueError: none of the images can be used.
     """
     reading, device = Reading.of(options), next(trained.model.parameters()).device
-    steps = options.steps or 2 * trained.spec
-    counts = sorted({max(1, round(steps * part / (_STATES - 1))) for part in range(1, _STATES)})
+    most = options.steps or 2 * trained.spec
 
     def one(path: Path) -> Prediction:
         image = read_digit(path, size=options.size, tone=options.ink, reading=reading).to(device)
-        fresh = fresh_states(image[None], trained.model.channel_size)
+        fresh, stopping = fresh_states(image[None], trained.model.channel_size), Stopping.of(options)
+        steps = most
+        if stopping.until is not None:  # found first, so that its states can be shown; the same seed, the same steps
+            steps = stopping.predict(trained.model, fresh, most, seed=options.seed).steps
+        counts = sorted({max(1, round(steps * part / (_STATES - 1))) for part in range(1, _STATES)})
         states = torch.cat([fresh, *(later for _, later in over_time(trained.model, fresh, counts, options.seed))])
         named = votes(states[-1:])[0]
         picture = picture_of(path, options.input, options.output)
         write_png(picture, pictures.sheet(pictures.colour(states), len(states), zoom=5))
-        done = Prediction(path, int(named.argmax()), float(named.max() / named.sum()), picture)
-        say(f"{path.name}: {done.digit} ({100 * done.share:.0f} % of the cells)")
+        done = Prediction(path, int(named.argmax()), float(named.max() / named.sum()), picture, stopping)
+        say(f"{path.name}: {done.digit} ({100 * done.share:.0f} % of the cells){stopping.words()}")
         return done
 
     found, skipped = each_usable(files, one, ImageError, "classifying")
@@ -87,6 +93,7 @@ def predict(trained: Trained[int], files: Sequence[Path], options: PredictConfig
         for item in found
     ]
     write_text(table, csv_text(rows))
+    write_steps(options.output / TABLE, [(item.image.name, item.stopping) for item in found])
     return Predictions(tuple(found), tuple(skipped), table)
 
 
@@ -99,6 +106,7 @@ def inputs(options: PredictConfig) -> list[Path]:
     check_folder("--output", options.output)
     if options.output.resolve() == options.input.resolve():
         raise ValueError(f"--output {options.output}: its pictures would be taken for digits; give another folder")
+    check_stopping(options)
     files = list_images(options.input, ENDINGS, deep=False)
     written = [options.output / _TABLE, *(picture_of(path, options.input, options.output) for path in files)]
     check_free("--output", written, options.overwrite)
