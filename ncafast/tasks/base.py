@@ -36,6 +36,7 @@ from ncafast.viz.animation import check_animation, write_animation
 from ncafast.viz.captions import Frame, captioned, in_style
 from ncafast.viz.figures import write_png
 from ncafast.viz.styles import style_of
+from ncafast.viz.visual import Visual
 
 S = TypeVar("S")
 
@@ -77,6 +78,17 @@ class TaskJob(Job):
     def settings(self, options: Any) -> tuple[Settings, Any]:
         """The settings of the training loop, and the options that the run keeps, with nothing left open."""
         return options, options
+
+    def visuals(self) -> Iterable[Visual]:
+        """A few samples as the model handles them now, those held out if there are any, for TensorBoard."""
+        return ()
+
+    def show(self, report: EpochReport) -> None:
+        """Add the pictures of `visuals` to TensorBoard."""
+        self.model.eval()
+        with torch.no_grad():
+            for visual in self.visuals():
+                report.board.picture(report.step, visual.name, visual.draw())
 
     def draw(self, history: Sequence[dict[str, Any]], best_epoch: int, report: EpochReport) -> None:
         """Write curves.png."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
@@ -20,6 +20,8 @@ from ncafast.tasks.skipping import each_usable
 from ncafast.train import Settings, StepContext
 from ncafast.train.settings import settings_of
 from ncafast.utils.progress import note, say
+from ncafast.viz.views import View
+from ncafast.viz.visual import Visual
 
 
 class Sample(Protocol):
@@ -119,6 +121,24 @@ class CascadeJob(TaskJob):
         """Of the outputs after this training step's steps of each level."""
         steps = self.model.jittered(at.generator("steps"), self.config.step_jitter)
         return self.judge(self.outputs.of(self.model(batch[0], steps, **at.options)), batch)
+
+    def visuals(self) -> Iterable[Visual]:
+        """Images with what is true and what is found."""
+        side = "held out" if self.held_out else "training"
+        for sample in (self.held_out or self.train)[: self.config.pictures]:
+            state = self.outputs.state(sample.pixels, seed=self.config.seed)
+            views = [View("input", sample.pixels), *self.views(sample, self.outputs.of(state).float().cpu())]
+            hidden = state[3 : len(state) - self.outputs.count]
+            yield Visual(f"{side}/{sample.name}", views, hidden, first=3, legend=self.legend)
+
+    @property
+    def legend(self) -> dict[str, str]:
+        """Of the pictures for TensorBoard: colours by name."""
+        return {}
+
+    def views(self, sample: Any, outputs: Tensor) -> Sequence[View]:
+        """Truth, prediction and error of a sample, by the outputs [count, h, w]."""
+        raise NotImplementedError
 
     def judge(self, outputs: Tensor, batch: Any) -> dict[str, Tensor]:
         """Losses by name, of outputs [B, count, H, W] and a batch whose first tensor is the images."""

@@ -106,16 +106,20 @@ class Outputs:
         """[..., C, H, W] -> [..., count, H, W]."""
         return state.narrow(-3, state.shape[-3] - self.count, self.count)
 
-    def run(self, pixels: Array, *, seed: int, run: int = 0, stopping: Stopping | None = None) -> Tensor:
-        """[count, h, w] float32 on the CPU, of pixels [h, w, 3] uint8 and one draw of firing cells.
+    @torch.no_grad()
+    def state(self, pixels: Array, *, seed: int, run: int = 0, stopping: Stopping | None = None) -> Tensor:
+        """The state [C, h, w] after all steps, of pixels [h, w, 3] uint8 and one draw of firing cells.
 
         Raises:
             MemoryError: the image needs more than is free.
         """
         stopping = stopping or Stopping()
         done = stopping.predict(self.model, self._input(pixels), self.model.steps, seed=mix("predict", seed, run))
-        found = self.of(done.state)[0]
-        return found[:, : pixels.shape[0], : pixels.shape[1]].float().cpu()
+        return done.state[0][:, : pixels.shape[0], : pixels.shape[1]]
+
+    def run(self, pixels: Array, *, seed: int, run: int = 0, stopping: Stopping | None = None) -> Tensor:
+        """The outputs [count, h, w] of `state`, float32 on the CPU."""
+        return self.of(self.state(pixels, seed=seed, run=run, stopping=stopping)).float().cpu()
 
     def moments(
         self,

@@ -16,7 +16,7 @@ from ncafast.values import shown
 _WANTED = "return a tensor [] that is a mean over the batch, or several in a dict by name"
 
 
-def check_fit(model: Any, data: Any, loss: Any, settings: Any, validate: Any, score: Any) -> None:
+def check_fit(model: Any, data: Any, loss: Any, settings: Any, validate: Any, score: Any, show: Any = None) -> None:
     """Raise TypeError or ValueError, naming the argument and what is allowed."""
     _check_model("model", model)
     _check_data(data)
@@ -27,6 +27,8 @@ def check_fit(model: Any, data: Any, loss: Any, settings: Any, validate: Any, sc
         _check_call("validate", validate, "model")
     if score is not None:
         _check_call("score", score, "row")
+    if show is not None:
+        _check_call("show", show, "model")
 
 
 def check_job(job: Any) -> None:

@@ -31,6 +31,7 @@ def fit(
     *,
     validate: Callable[[nn.Module], Row] | None = None,
     score: Callable[[Row], float] | None = None,
+    show: Callable[[nn.Module], dict[str, Any]] | None = None,
 ) -> Result:
     """Train a model with a loss function; `run` takes a `Job` where that is not enough.
 
@@ -43,14 +44,16 @@ def fit(
         settings: see `Settings`; None takes the defaults.
         validate: `validate(model)` gives columns for the history, after every epoch.
         score: `score(row)` says what an epoch is worth; the best one's weights are kept.
+        show: `show(model)` gives pictures [height, width, 3] uint8 by name, at about ten epochs, for TensorBoard; see
+            `ncafast.viz.visual.Visual`.
 
     Raises:
         TypeError, ValueError: options, data, a model, a loss or a run folder that cannot be used; another process has
             the folder.
         TrainingStopped: the loss or the gradient became infinite or NaN.
     """
-    check_fit(model, data, loss, settings, validate, score)
-    job = FunctionJob(model, data, loss, validate, score)
+    check_fit(model, data, loss, settings, validate, score, show)
+    job = FunctionJob(model, data, loss, validate, score, show)
     return run(job, settings or Settings(), data={"train": job.checksums(), "held_out": {}})
 
 

@@ -56,6 +56,10 @@ class Job:
         """Columns to add to an epoch's row; numbers, or None. The model holds the weights to be judged."""
         return {}
 
+    def show(self, report: Report) -> None:
+        """Give pictures of samples to `report.board`. Called after `validate`, at about ten epochs of a run, if
+        TensorBoard files are written; the model holds the weights that were judged."""
+
     def score(self, row: Row) -> float:
         """What an epoch is worth; the highest one's weights are kept as best.safetensors."""
         return -float(row["loss"])
@@ -89,8 +93,10 @@ class FunctionJob(Job):
         loss: Callable[[nn.Module, Any, StepContext], Losses],
         validate: Callable[[nn.Module], Row] | None = None,
         score: Callable[[Row], float] | None = None,
+        show: Callable[[nn.Module], dict[str, Any]] | None = None,
     ) -> None:
         self.model, self._data, self._loss, self._validate, self._score = model, data, loss, validate, score
+        self._show = show
         self._tensors = (data,) if isinstance(data, Tensor) else data if isinstance(data, tuple) else None
         self.samples = len(data if self._tensors is None else self._tensors[0])
         if not self.samples:
@@ -120,6 +126,16 @@ class FunctionJob(Job):
         self.model.eval()
         with torch.no_grad():
             return self._validate(self.model)
+
+    def show(self, report: Report) -> None:
+        """What the function says, without gradients."""
+        if self._show is None:
+            return
+        self.model.eval()
+        with torch.no_grad():
+            pictures = self._show(self.model)
+        for name, pixels in pictures.items():
+            report.board.picture(report.step, name, pixels)
 
     def score(self, row: Row) -> float:
         """What the function says; by default the lowest training loss is best."""

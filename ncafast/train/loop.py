@@ -140,8 +140,15 @@ class Loop:
         row["lr"] = self.trainer.optimiser.param_groups[0]["lr"]
         with self.trainer.average.shown():
             row |= self.ranks.told(check_row(self.job.validate(report)) if self.ranks.first else None)
+            if report.board.written and self._is_shown(report.epoch):
+                self.job.show(report)
         row["seconds"] = round(self.sums["seconds"], 1)
         return row
+
+    def _is_shown(self, epoch: int) -> bool:
+        """The first epoch, the last one, and some in between: TensorBoard keeps ten pictures of a name."""
+        epochs = self.settings.epochs
+        return epoch in (1, epochs) or epoch % -(-epochs // 9) == 0
 
     def _is_best(self, row: Row) -> bool:
         """Whether the epoch is the best one so far. The first one is whatever its score, so that there is a checkpoint;

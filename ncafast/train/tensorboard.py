@@ -25,6 +25,11 @@ class Board:
             return
         self._writer = SummaryWriter(str(folder), purge_step=first_step + 1)
 
+    @property
+    def written(self) -> bool:
+        """Whether anything that it is given is kept."""
+        return self._writer is not None
+
     def scalars(self, step: int, values: dict[str, float]) -> None:
         """Add one point to each named curve."""
         for name, value in values.items():

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import imageio.v3 as iio
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ncafast import cli, commands, tasks
 from ncafast.tasks.repeats import config
@@ -16,7 +17,7 @@ OPTIONS = """
 from dataclasses import dataclass
 from pathlib import Path
 
-from ncafast.tasks.options import Progress, Runtime
+from ncafast.tasks.options import Animation, Progress, Runtime
 from ncafast.train.settings import Settings
 
 
@@ -48,7 +49,7 @@ class PredictConfig(EvaluateConfig):
 
 
 @dataclass
-class AnimateConfig(EvaluateConfig):
+class AnimateConfig(Runtime, Animation):
     '''Show the grey level.'''
 
     output: Path = Path("toy.gif")
@@ -68,6 +69,9 @@ from ncafast.nca import NCA
 from ncafast.tasks.base import Task, TaskJob, initialised
 from ncafast.tasks.report import Report
 from ncafast.utils.option_checks import Range
+from ncafast.viz.captions import Frame
+from ncafast.viz.views import View
+from ncafast.viz.visual import Visual
 
 
 class Scores(Report):
@@ -104,6 +108,9 @@ class ToyJob(TaskJob):
     def validate(self, report):
         return {"val_distance": 1.0}
 
+    def visuals(self):
+        return [Visual("grey", [View("input", torch.full((5, 6), 0.1))])]
+
 
 class Toy(Task):
     name, unit, models = "toy", "levels", (NCA,)
@@ -129,7 +136,7 @@ class Toy(Task):
         return SimpleNamespace(skipped=(), lines=lambda: [f"level {float(files[0].read_text()) - trained.spec:.2f}"])
 
     def frames(self, trained, options):
-        return (np.full((4, 4, 3), 100 * k, np.uint8) for k in range(3))
+        return (Frame.at(np.full((4, 4, 3), 100 * k, np.uint8), k, 2) for k in range(3))
 
 
 TASK = Toy()
@@ -159,7 +166,8 @@ def toy(tmp_path, monkeypatch):
 def test_a_task_of_sixty_lines_gets_every_command(toy, tmp_path, capsys):
     assert len([line for line in TASK.splitlines() if line.strip()]) <= 60
     short = ["--epochs", "1", "--batch-size", "2", "--steps", "1", "2", "--no-progress", "--no-tensorboard"]
-    assert cli.main(["train", "toy", *short]) == 0
+    assert cli.main(["train", "toy", *short[:-1]]) == 0
+    assert EventAccumulator("toy-run/tensorboard").Reload().Tags()["images"] == ["grey"]
     assert "best checkpoint: toy-run/best.safetensors (epoch 1, distance 1)" in capsys.readouterr().out
     assert cli.main(["evaluate", "toy", "--model", "toy-run"]) == 0
     assert "distance 0.500" in capsys.readouterr().out

@@ -62,7 +62,12 @@ def test_what_a_run_leaves(tmp_path):
     squares: list[float] = []  # of every gradient, before it is clipped
     for parameter in model.parameters():
         parameter.register_post_accumulate_grad_hook(lambda p: squares.append(float(p.grad.square().sum())))
-    result = fit(model, STATES, loss, own, validate=lambda m: {"val_x": 1.5})
+
+    def show(model):
+        assert not model.training and not torch.is_grad_enabled()
+        return {"states": np.full((4, 5, 3), 7, np.uint8)}
+
+    result = fit(model, STATES, loss, own, validate=lambda m: {"val_x": 1.5}, show=show)
     rows = json.loads((tmp_path / "history.json").read_text())
     assert rows == list(result.history)
     with (tmp_path / "history.csv").open() as file:
@@ -75,10 +80,32 @@ def test_what_a_run_leaves(tmp_path):
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [e.step for e in events.Scalars("train/loss")] == list(range(1, 7))
     assert [e.value for e in events.Scalars("epoch/loss")] == pytest.approx([row["loss"] for row in rows])
+    assert [e.step for e in events.Images("states")] == [3, 6]
     rates = [own.lr * share for share in (0.25, 0.5, 0.75, 1, 1, 1)]
     assert [e.value for e in events.Scalars("train/learning_rate")] == pytest.approx(rates)
     norms = np.sqrt(np.reshape(squares, (6, -1)).sum(1))
     assert [e.value for e in events.Scalars("train/gradient_norm")] == pytest.approx(norms)
+
+
+def test_pictures_are_drawn_at_ten_epochs_at_most_of_the_averaged_weights_and_for_tensorboard_alone(tmp_path):
+    judged, shown = [], []
+
+    def weight(model):
+        return float(next(model.parameters()).sum())
+
+    def show(model):
+        shown.append(weight(model))
+        return {}
+
+    def validate(model):
+        judged.append(weight(model))
+        return {}
+
+    own = {"epochs": 21, "ema": 0.9, "batch_size": 12}
+    fit(nca(), STATES, loss, settings(tmp_path / "a", tensorboard=True, **own), validate=validate, show=show)
+    assert shown == [judged[epoch - 1] for epoch in (1, 3, 6, 9, 12, 15, 18, 21)]
+    fit(nca(), STATES, loss, settings(tmp_path / "b", **own), show=show)
+    assert len(shown) == 8
 
 
 def test_the_epochs_loss_is_the_mean_over_its_samples(tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from ncafast.models import MaxNCA
 from ncafast.tasks.base import Task, TaskJob, initialised, load
 from ncafast.tasks.classification import augment, pictures
 from ncafast.tasks.classification.data import load_sides
-from ncafast.tasks.classification.inference import Classifier, panel, seeded, step_statistics
+from ncafast.tasks.classification.inference import Classifier, Spec, panel, seeded, step_statistics
 from ncafast.tasks.classification.metrics import classification_loss, measure
 from ncafast.tasks.classification.options import TrainConfig
 from ncafast.tasks.classification.recipe import Recipe
@@ -24,6 +24,7 @@ from ncafast.utils.devices import resolve_device
 from ncafast.utils.seeds import generator, mix
 from ncafast.viz import charts
 from ncafast.viz.figures import write_png
+from ncafast.viz.visual import Visual
 
 
 class Classification(TaskJob):
@@ -91,6 +92,20 @@ class Classification(TaskJob):
         loss = classification_loss(self.config.loss, logits, self.held_out.labels).item()
         return dict(zip(names, (loss, score.accuracy, score.f1_weighted, score.f1_macro), strict=True))
 
+    def visuals(self) -> Iterable[Visual]:
+        """Images with the probabilities of their classes."""
+        side, images = ("held out", self.held_out) if len(self.held_out) else ("training", self.train)
+        spec = Spec(self.classifier(), self.recipe)
+        for index in self._chosen(images):
+            state = spec.states(images.pixels[index], self.config.seed)[-1]
+            found = spec.classifier.head(state[None]).softmax(1)[0].tolist()
+            yield pictures.visual(f"{side}/{images.names[index]}", images.pixels[index], state, found,
+                                  self.recipe.classes, int(images.labels[index]))  # fmt: skip
+
+    def _chosen(self, images: Any) -> list[int]:
+        """Some of the images, spread over the classes."""
+        return sorted(range(len(images)), key=lambda index: mix("shown", images.names[index]))[: self.config.pictures]
+
     def classifier(self) -> Classifier:
         """The model as it is now, with its statistics on the panel."""
         images = self.recipe.scaled(self.train.pixels[self.panel]).to(self.model.fc2.weight.device)
@@ -111,8 +126,7 @@ class Classification(TaskJob):
             return
         spec = load(self.task, done.best, resolve_device(self.config.device)).spec
         images = self.held_out if len(self.held_out) else self.train
-        order = sorted(range(len(images)), key=lambda index: mix("shown", images.names[index]))
-        for index in order[: self.config.pictures]:
+        for index in self._chosen(images):
             pixels, true = images.pixels[index], spec.recipe.classes[int(images.labels[index])]
             probabilities = spec.probabilities(pixels, self.config.seed)
             title = f"{images.names[index]}: {true}, found {spec.recipe.classes[int(probabilities.argmax())]}"

@@ -14,6 +14,8 @@ from ncafast.utils.texts import printable
 from ncafast.viz import charts
 from ncafast.viz.captions import Frame
 from ncafast.viz.figures import Array, pixels_of
+from ncafast.viz.views import Bars, View
+from ncafast.viz.visual import Visual
 
 _BLUE, _PALE, _PINK, _GREEN, _ORANGE = "#3a6ea5", "#8fb8de", "#ff5d8f", "#2a9d6f", "#f8961e"
 _LOSSES = {"loss": ("training", _BLUE), "val_loss": ("held out", _ORANGE)}
@@ -84,6 +86,18 @@ def film(
         figure.suptitle(printable(title), fontsize=11, parse_math=False)
         figure.subplots_adjust(0.14, 0.14, 0.98, 0.89)
         yield Frame.at(pixels_of(figure), step, len(states) - 1)
+
+
+def visual(
+    name: str, pixels: Tensor, state: Tensor, probabilities: Sequence[float], classes: Sequence[str], truth: int
+) -> Visual:
+    """An image [H, W, 3] uint8 with its last state [C, H, W] and what its class was found to be."""
+    best = int(np.argmax(probabilities))
+    loss = -np.log(max(probabilities[truth], 1e-12))
+    found = "right" if best == truth else f"found {classes[best]}"
+    title = f"{name}: {classes[truth]}, {found}, cross-entropy {loss:.2f}"
+    bars = Bars("probability (green: the truth)", classes, probabilities, truth)
+    return Visual(name, [View("input", pixels.numpy()), bars], state[3:], first=3, title=title)
 
 
 def _hidden(states: Sequence[Tensor]) -> tuple[Array, Array]:

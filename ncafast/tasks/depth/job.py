@@ -11,7 +11,7 @@ from torch import Tensor
 from ncafast.tasks.base import Task
 from ncafast.tasks.cascade_job import CascadeJob
 from ncafast.tasks.depth import pictures
-from ncafast.tasks.depth.data import load
+from ncafast.tasks.depth.data import Sample, load
 from ncafast.tasks.depth.inference import Estimator
 from ncafast.tasks.depth.metrics import depth_losses, measure
 from ncafast.tasks.depth.options import TrainConfig
@@ -20,6 +20,7 @@ from ncafast.tasks.mask_scores import mean
 from ncafast.tasks.planes import padded, padded_size
 from ncafast.train import Report, StepContext
 from ncafast.viz.figures import write_png
+from ncafast.viz.views import View
 
 
 class Depth(CascadeJob):
@@ -70,9 +71,11 @@ class Depth(CascadeJob):
                 title = f"{sample.name}, |error| / depth {table[-1]['abs_rel']:.3f}"
                 picture = pictures.beside(sample.pixels, depth, title, sample.depth)
                 write_png(report.folder.pictures / f"{Path(sample.name).stem}.png", picture)
-                report.board.picture(report.step, f"held out/{sample.name}", picture)
         means = {f"val_{name}": mean([row[name] for row in table]) for name in ("abs_rel", "rmse", "delta1")}
         return means | {"val_constant": mean(constant)}
+
+    def views(self, sample: Sample, outputs: Tensor) -> list[View]:
+        return pictures.views(sample.depth, self.recipe.metres(outputs[0].numpy()))
 
     def score(self, row: dict[str, Any]) -> float:
         """Minus the held-out relative error; the training loss where nothing is held out."""

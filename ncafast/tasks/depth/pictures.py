@@ -15,6 +15,7 @@ from ncafast.utils.texts import printable
 from ncafast.viz import charts
 from ncafast.viz.captions import Frame
 from ncafast.viz.figures import pixels_of
+from ncafast.viz.views import View
 
 _LOSS = {"loss": ("training loss", "#3a6ea5")}
 _ERROR = {"val_abs_rel": ("mean over held-out images", "#ff5d8f"), "val_constant": ("a constant depth", "#f8961e")}
@@ -28,8 +29,7 @@ def beside(pixels: Array, depth: Array, title: str = "", truth: Array | None = N
     """An image [H, W, 3], its depth [H, W] in metres and the true one in one range of colours: [height, width, 3]
     uint8. What is unknown (NaN) is white."""
     shown = [("estimate", depth)] if truth is None else [("truth", truth), ("estimate", depth)]
-    known = np.concatenate([plane[np.isfinite(plane)] for _, plane in shown])
-    low, high = np.percentile(known, (1, 99)) if known.size else (0.0, 1.0)
+    low, high = _range(*(plane for _, plane in shown))
     panel = 3.4  # inches
     tall = panel * min(max(pixels.shape[0] / pixels.shape[1], 0.4), 1.6)
     head = 0.7 if title else 0.4
@@ -48,6 +48,23 @@ def beside(pixels: Array, depth: Array, title: str = "", truth: Array | None = N
     bar = figure.colorbar(drawn, cax=figure.add_axes((0.92, 0.1, 0.015, 0.68)))
     bar.ax.set_title("metres", fontsize=8)
     return pixels_of(figure)
+
+
+def views(truth: Array, estimate: Array) -> list[View]:
+    """Depths [H, W] in metres, the true one with NaN where it is unknown, and how far apart they are."""
+    limits = _range(truth, estimate)
+    return [
+        View("truth", truth, "viridis_r", limits, "metres"),
+        View("prediction", estimate, "viridis_r", limits, "metres"),
+        View("error", np.abs(estimate - truth), "magma", (0.0, None), "metres"),
+    ]
+
+
+def _range(*planes: Array) -> tuple[float, float]:
+    """The depths that are shown apart: all but the outermost, which may be errors of the sensor."""
+    known = np.concatenate([plane[np.isfinite(plane)] for plane in planes])
+    low, high = np.percentile(known, (1, 99)) if known.size else (0.0, 1.0)
+    return float(low), float(high)
 
 
 def film(

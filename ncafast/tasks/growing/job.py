@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -11,13 +11,16 @@ from torch import Tensor
 from ncafast.models import GrowingNCA
 from ncafast.tasks.base import Task, TaskJob, initialised
 from ncafast.tasks.growing import pictures
-from ncafast.tasks.growing.healing import grow, heal
+from ncafast.tasks.growing.healing import grow, heal, run_states
 from ncafast.tasks.growing.options import TrainConfig
 from ncafast.tasks.growing.states import pixel_loss, seed_states
 from ncafast.tasks.growing.target import Target
 from ncafast.train import Report, StepContext
 from ncafast.train.pool import Pool, PoolJob
+from ncafast.utils.seeds import mix
 from ncafast.viz.figures import write_png
+from ncafast.viz.views import View
+from ncafast.viz.visual import Visual
 
 _EPOCH = 100  # training steps
 _RUNS = 4  # that an epoch's measures are means of
@@ -79,6 +82,19 @@ class Growing(TaskJob):
         write_png(report.folder.pictures / f"epoch-{report.epoch:04d}.png", shown)
         report.board.picture(report.step, "target, grown, cut, healed", shown)
         return row
+
+    def visuals(self) -> Iterable[Visual]:
+        """The image as it has grown after the longest training rollout."""
+        seed = self.seeds(1).to(next(self.model.parameters()).device)
+        grown = run_states(self.model, seed, self.longest, mix("shown", self.config.seed), self.longest)[0, 0].cpu()
+        error = (grown[:4] - self.target).square().mean(0)
+        views = [
+            View("input", pictures.on_page(seed[0].cpu())),
+            View("truth", pictures.on_page(self.target)),
+            View("prediction", pictures.on_page(grown)),
+            View("error", error, "magma", (0.0, None), "squared"),
+        ]
+        yield Visual("grown", views, grown[4:], first=4, title=f"grown from the seed, step {self.longest}")
 
     def score(self, row: dict[str, Any]) -> float:
         wanted = {"growing": ("val_grown",), "persistent": ("val_grown", "val_later")}

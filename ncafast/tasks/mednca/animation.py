@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor
 
 from ncafast.models import MedNCA
 from ncafast.nifti import VolumeError
+from ncafast.tasks.label_views import label_views
 from ncafast.tasks.mednca import pictures
 from ncafast.tasks.mednca.geometry import say_contradictions
 from ncafast.tasks.mednca.inference import model_input, read, segment, slices_of
@@ -22,6 +25,8 @@ from ncafast.utils.option_checks import refused
 from ncafast.viz.captions import Frame
 from ncafast.viz.pixels import enlarged, mosaic
 from ncafast.viz.styles import style_of
+from ncafast.viz.views import View, class_legend
+from ncafast.viz.visual import Visual
 
 _FULL = 0.99  # share of a film's values that are within full colour
 
@@ -119,9 +124,33 @@ def segmentation(
     return [pictures.probability(image, plane, name, axis, pixel) for plane in planes]
 
 
+def visual(
+    model: Model,
+    images: Tensor,  # [S, C, H, W]
+    labels: Tensor,  # [S, H, W] class numbers
+    index: int,
+    name: str,
+    classes: Sequence[str],
+    spacing: Sequence[float],
+    seed: int,
+) -> Visual:
+    """A slice after all steps of the finest level, for TensorBoard."""
+    *_, last = stages(model, images, index, every=math.gcd(*model.steps), seed=seed)
+    first, state = read_from(model), last.state
+    views = label_views(_upright(labels[index]), _upright(state[first : first + len(classes)].sigmoid()))
+    image = View("input", _upright(images[index, 0].float()), "gray", (0.0, 1.0))
+    hidden, title = _upright(state[first + len(classes) :]), f"{name}, slice {index}"
+    look: dict[str, Any] = {"legend": class_legend(classes), "aspect": spacing[2] / spacing[1], "title": title}
+    return Visual(name, [image, *views], hidden, first + len(classes), **look)
+
+
+def _upright(planes: Tensor) -> Tensor:
+    """[..., H, W] as it is shown: the first axis to the right, the second upwards."""
+    return planes.movedim(-2, -1).flip(-2)
+
+
 def channels(seen: Sequence[Stage], scale: int, dark: bool = False) -> list[Array]:
     """Pictures [height, width, 3] uint8: every channel as a tile, blue below 0 and red above, alike in all of them."""
     values = torch.stack([stage.state for stage in seen]).abs()  # [n, C, H, W]
     limit = float(np.quantile(values.numpy(), _FULL)) or 1.0
-    upright = [stage.state.movedim(1, 2).flip(1) for stage in seen]  # the first axis to the right, the second upwards
-    return [enlarged(mosaic(state, limit=limit, dark=dark), scale) for state in upright]
+    return [enlarged(mosaic(_upright(stage.state), limit=limit, dark=dark), scale) for stage in seen]

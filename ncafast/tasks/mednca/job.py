@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from ncafast.models import M3DNCA, MedNCA
 from ncafast.tasks.base import Task, TaskJob, initialised
 from ncafast.tasks.mask_scores import mean
 from ncafast.tasks.mednca import pictures
+from ncafast.tasks.mednca.animation import visual
 from ncafast.tasks.mednca.batches import Batch, TrainingData
 from ncafast.tasks.mednca.data import load_sides, recipe_for
 from ncafast.tasks.mednca.fitting import check_memory
@@ -27,6 +29,7 @@ from ncafast.train.run_folder import RunFolder
 from ncafast.train.settings import settings_of
 from ncafast.utils.progress import note
 from ncafast.viz.figures import write_png
+from ncafast.viz.visual import Visual
 
 _STEPS = 1500  # of the default length: 1803 steps on 96 hippocampi reach a held-out Dice of 0.857
 # 3-D, 96 hippocampi of some 37 x 50 x 35 voxels, held-out Dice, 2026-11-24. Cubes of 24, single weights: between 0.80
@@ -95,10 +98,18 @@ class Segmentation(TaskJob):
             if number < self.config.pictures:
                 picture = pictures.draw(segmentation, f"{volume.name}, Dice of the volume {mean(table[-1]):.3f}", truth)
                 write_png(report.folder.pictures / f"{volume.name}.png", picture)
-                report.board.picture(report.step, f"held out/{volume.name}", picture)
         self.finds = self.finds or not labelled
         per_class = [mean(column) for column in zip(*table, strict=True)]
         return {"val_dice": mean(per_class), **dict(zip(columns, per_class, strict=False))}
+
+    def visuals(self) -> Iterable[Visual]:
+        """The slice of each volume in which most is labelled, as an animation has it."""
+        side, names = "held out" if self.held_out else "training", [self.recipe.name_of(v) for v in self.recipe.values]
+        for volume in (self.held_out or self.train)[: self.config.pictures]:
+            images, truth = volume.read(slice(None))
+            index = int(truth.flatten(1).count_nonzero(1).argmax())
+            yield visual(self.model, images, truth, index, f"{side}/{volume.name}", names, volume.spacing,
+                         self.config.seed)  # fmt: skip
 
     def _columns(self) -> list[str]:
         """Names of the classes' columns, by the labels' names or values; none for one class."""

@@ -5,21 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ncafast.losses import BinaryFocalLoss, DiceBCELoss, DiceLoss
 from ncafast.losses.masks import dice
 from ncafast.tasks.base import Task
 from ncafast.tasks.cascade_job import CascadeJob
+from ncafast.tasks.label_views import label_views
 from ncafast.tasks.mask_scores import mean
 from ncafast.tasks.planes import Planes, collate
 from ncafast.tasks.segmentation import pictures
-from ncafast.tasks.segmentation.data import load
+from ncafast.tasks.segmentation.data import Sample, load
 from ncafast.tasks.segmentation.inference import Segmenter
 from ncafast.tasks.segmentation.options import TrainConfig
 from ncafast.tasks.segmentation.recipe import Recipe
 from ncafast.train import Report, StepContext
 from ncafast.viz.figures import write_png
+from ncafast.viz.views import View, class_legend
 
 
 class Segmentation(CascadeJob):
@@ -62,9 +65,15 @@ class Segmentation(CascadeJob):
                 title = f"{sample.name}, Dice {mean(table[-1]):.3f}"
                 picture = pictures.overlay(sample.pixels, labels, self.recipe, title, sample.labels)
                 write_png(report.folder.pictures / f"{Path(sample.name).stem}.png", picture)
-                report.board.picture(report.step, f"held out/{sample.name}", picture)
         per_class = [mean(column) for column in zip(*table, strict=True)]
         return {"val_dice": mean(per_class), **dict(zip(columns, per_class, strict=False))}
+
+    @property
+    def legend(self) -> dict[str, str]:
+        return class_legend(self.recipe.names)
+
+    def views(self, sample: Sample, outputs: Tensor) -> list[View]:
+        return label_views(torch.from_numpy(sample.labels), outputs.sigmoid())
 
     def score(self, row: dict[str, Any]) -> float:
         """Held-out Dice; the training loss where nothing is held out."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,9 +23,11 @@ from ncafast.train import Report, StepContext
 from ncafast.train.pool import Pool, PoolJob
 from ncafast.utils.seeds import generator
 from ncafast.viz.figures import write_png
+from ncafast.viz.visual import Visual
 
 _LATER = 4  # times the trained length, at which held-out digits are looked at again
 _SHOWN = 20
+_VISUALS = 3
 
 
 class SelfClassifying(TaskJob, PoolJob):
@@ -96,13 +98,23 @@ class SelfClassifying(TaskJob, PoolJob):
                 shown = states[:_SHOWN].cpu()
         picture = pictures.sheet(pictures.colour(shown), zoom=3)
         write_png(report.folder.pictures / f"epoch-{report.epoch:04d}.png", picture)
-        report.board.picture(report.step, "held out", picture)
         first, later = tallies.values()
         return {
             "val_cells": first.cell_accuracy,
             "val_votes": first.vote_accuracy,
             "val_cells_later": later.cell_accuracy,
         }
+
+    def visuals(self) -> Iterable[Visual]:
+        """Digits after the steps of training."""
+        side, digits = ("held out", self.held_out) if len(self.held_out) else ("training", self.digits)
+        images, labels = brightness(digits.images[:_VISUALS]), _labels(digits.labels[:_VISUALS])
+        counts = (self.config.steps[1],)
+        for _, _, states in each_batch(self.model, images, counts, batch=_VISUALS, seed=self.config.seed):
+            for number, (state, label) in enumerate(zip(states.cpu(), labels.tolist(), strict=True)):
+                hidden, title = state[CLASSES:-1], f"{side} digit {number}, a {label}"
+                look: dict[str, Any] = {"first": CLASSES, "title": title, "legend": pictures.DIGITS}
+                yield Visual(f"{side}/{number}", pictures.views(state, label), hidden, **look)
 
     def score(self, row: dict[str, Any]) -> float:
         if row["val_cells"] is None:

@@ -17,10 +17,12 @@ from ncafast.viz import charts
 from ncafast.viz.figures import pixels_of
 from ncafast.viz.pixels import Array, enlarged, tiled
 from ncafast.viz.styles import ANIMATION_STYLES, AnimationStyle, Colour
+from ncafast.viz.views import View
 
 # The article's colours of the ten digits, then of a cell that says nothing yet, and of the background.
 _HEX = "800000 e6194b 46f0f0 d2f53c fabebe aa6e28 aaffc3 a5a39f 008080 808000 000000 ffffff"
 COLOURS = torch.tensor([list(bytes.fromhex(each)) for each in _HEX.split()], dtype=torch.uint8)
+DIGITS = {str(digit): f"#{shade}" for digit, shade in enumerate(_HEX.split()[:CLASSES])}
 _SILENT, _NOTHING = CLASSES, CLASSES + 1
 _WHITE = (255, 255, 255)
 _LEGEND = 150  # pixels that its ten digits need
@@ -46,6 +48,20 @@ def colour(states: Tensor, style: AnimationStyle = ANIMATION_STYLES["light"]) ->
     if style.is_dark:  # black and white change places
         shades[_SILENT], shades[_NOTHING] = style.rgb("text"), style.rgb("background")
     return shades[said.cpu().numpy()]
+
+
+def views(state: Tensor, label: int) -> list[View]:
+    """A digit's state [C, H, W]: the image, the colours that its cells should have and those they have, and how
+    improbable each finds the truth."""
+    inside = ink(state[-1])
+    truth = np.where(inside[..., None].numpy(), COLOURS[label].numpy(), np.uint8(255))
+    error = (1 - logits(state[None])[0].softmax(0)[label]).where(inside, torch.nan)
+    return [
+        View("input", state[-1], "gray_r", (0.0, 1.0)),
+        View("truth", truth),
+        View("prediction", colour(state[None])[0]),
+        View("error", error, "magma", (0.0, 1.0), "1 - p(truth)"),
+    ]
 
 
 def sheet(

@@ -6,6 +6,7 @@ begun anew every few steps, gradients normalised per tensor, and a loss on overf
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -19,12 +20,14 @@ from ncafast.tasks.texture import pictures
 from ncafast.tasks.texture.loss import make_loss
 from ncafast.tasks.texture.measure import states_at
 from ncafast.tasks.texture.options import TrainConfig
-from ncafast.tasks.texture.recipe import Recipe, fresh, picture_of
+from ncafast.tasks.texture.recipe import COLOURS, Recipe, fresh, picture_of
 from ncafast.tasks.texture.sample import checksum, read_sample
 from ncafast.train import Pool, PoolJob, Report, StepContext
 from ncafast.utils.seeds import generator, mix
 from ncafast.viz import rgb
 from ncafast.viz.figures import write_png
+from ncafast.viz.views import View
+from ncafast.viz.visual import Visual
 
 _CHECKED_AFTER = (64, 256)  # steps from a fresh state after which an epoch is judged
 _BURST = 0.1  # mean overflow of a state beyond which it is not trained on; a good one has none
@@ -70,8 +73,21 @@ class Texture(TaskJob, PoolJob):
             shown.append(rgb(image[0]))
         picture = pictures.side_by_side(shown, ["sample", *(f"after {steps} steps" for steps in _CHECKED_AFTER)])
         write_png(report.folder.pictures / f"epoch-{report.epoch:03d}.png", picture)
-        report.board.picture(report.step, "texture", picture)
         return {"val_loss": sum(distances) / len(distances)}
+
+    def visuals(self) -> Iterable[Visual]:
+        """A texture grown from nothing. It is no copy of the sample: all that is wrong pixel by pixel is overflow."""
+        fresh, steps = self._fresh(1), _CHECKED_AFTER[0]
+        side, seed = (self.config.grid, self.config.grid), mix("validate", self.config.seed)
+        (state,) = (each[0].cpu() for each in states_at(self.model, side, (steps,), seed))
+        beyond = (state.abs() - 1).clamp_min(0).sum(0)
+        views = [
+            View("input", rgb(picture_of(fresh))),
+            View("truth", rgb(self.sample)),
+            View("prediction", rgb(picture_of(state[None]))),
+            View("error", beyond, "magma", (0.0, None), "overflow"),
+        ]
+        yield Visual("grown", views, state[COLOURS:], first=COLOURS, title=f"grown from nothing, step {steps}")
 
     def score(self, row: dict[str, Any]) -> float:
         return -float(row["val_loss"])
