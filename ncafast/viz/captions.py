@@ -12,7 +12,7 @@ from ncafast.viz.pixels import Array
 from ncafast.viz.styles import AnimationStyle
 
 _LEAST_WIDTH = 160  # pixels, for a label such as "fine level, step 12 of 20"
-_LARGEST, _SMALLEST = 15, 8  # pixels of the letters
+_LARGEST, _USUAL, _SMALLEST = 15, 12, 8  # pixels of the letters: of wide pictures, of small ones, at least
 
 
 class Frame(NamedTuple):
@@ -56,7 +56,7 @@ def captioned(
 def _framed(frame: Frame, style: AnimationStyle, label: bool, bar: bool) -> Array:
     height, inner = frame.picture.shape[:2]
     width = max(inner, _LEAST_WIDTH) if label else inner
-    letters = min(max(width // 24, 10), _LARGEST)
+    letters = min(max(width // 24, _USUAL), _LARGEST)
     text = 2 * letters if label else 0
     whole = np.full((height + text + (style.bar_height if bar else 0), width, 3), style.rgb("background"), np.uint8)
     left = (width - inner) // 2

@@ -90,14 +90,19 @@ def outline(axes: Axes, mask: Array, line: Line2D) -> None:
 def probability(show: Show, plane: Array, text: str, tall: float, **options: Any) -> Array:
     """A probability [rows, columns], 0 to 1, over an image, with its scale and a line of text: [height, width, 3]
     uint8. ``options`` are those of `matplotlib.axes.Axes.imshow` that the image is shown with."""
-    figure = Figure(figsize=(4.4, min(max(4.0 * tall, 2.4), 6.4) + 0.4), dpi=90)
-    axes = figure.add_axes((0.03, 0.03, 0.78, 0.86))
+    inner, head = min(max(3.43 * tall, 2.0), 6.0), 0.45 if text else 0.12  # inches
+    whole = inner + head + 0.12
+    figure = Figure(figsize=(4.4, whole), dpi=90)
+    axes = figure.add_axes((0.03, 0.12 / whole, 0.78, inner / whole))
     show(axes)
     strength = 0.8 * np.clip(plane, 0, 1)  # no probability, no colour
     axes.imshow(plane, "plasma", vmin=0, vmax=1, alpha=strength, **options)
-    scale = ScalarMappable(Normalize(0, 1), "plasma")
-    bar = figure.colorbar(scale, cax=figure.add_axes((0.84, 0.12, 0.035, 0.66)), ticks=[0, 0.5, 1])
-    bar.ax.set_title("probability", fontsize=7)
-    bar.ax.tick_params(labelsize=7)
-    figure.text(0.42, 0.93, text, ha="center", va="center", fontsize=11)
+    scale, place = (
+        ScalarMappable(Normalize(0, 1), "plasma"),
+        (0.84, (0.12 + 0.1 * inner) / whole, 0.035, 0.8 * inner / whole),
+    )
+    bar = figure.colorbar(scale, cax=figure.add_axes(place), ticks=[0, 0.5, 1])
+    bar.set_label("probability", fontsize=8)
+    bar.ax.tick_params(labelsize=8)
+    figure.text(0.42, 1 - 0.5 * head / whole, text, ha="center", va="center", fontsize=11, parse_math=False)
     return pixels_of(figure)
