@@ -64,6 +64,14 @@ def tiled(
     return whole
 
 
+def array_of(image: Any) -> Array:
+    """A tensor of any device and dtype, or what NumPy makes of anything else."""
+    if not isinstance(image, Tensor):
+        return np.asarray(image)
+    kept = image.detach().cpu()
+    return (kept.float() if kept.is_floating_point() else kept).numpy()
+
+
 def enlarged(picture: Array, scale: int) -> Array:
     """A picture [H, W, 3] with every pixel as a square of `scale` x `scale`."""
     return picture if scale == 1 else picture.repeat(scale, 0).repeat(scale, 1)

@@ -9,9 +9,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
+from torch import Tensor
 
 from ncafast.utils.texts import printable
 from ncafast.viz.figures import Array
+from ncafast.viz.pixels import array_of
 
 _GAP = 0.04  # between two images, as a part of their width
 
@@ -37,8 +39,8 @@ def show_image_row(
 
     Args:
         axes: the panel.
-        images: tensors or arrays of one height and width: values [H, W], [1, H, W] or [H, W, 1], or colours [3, H, W]
-            or [H, W, 3], or with alpha, uint8 or from 0 to 1.
+        images: of one height and width: values [H, W], or colours, uint8 or from 0 to 1, as tensors [3, H, W] or arrays
+            [H, W, 3], or with alpha. Where only the other layout is possible, it is taken.
         vmin, vmax: values at both ends of the colours; None takes the lowest and the highest of all images.
         cmap: matplotlib's name of the colours of values.
         overlays: a mask or map [H, W] for each image; what is 0 or NaN lets the image be seen.
@@ -81,8 +83,9 @@ def show_image_row(
 
 def _channels_last(image: Any) -> Array:
     """[H, W] of values, or [H, W, 3 or 4] of colours."""
-    array = np.asarray(image.detach().float().cpu() if hasattr(image, "detach") else image)
-    if array.ndim == 3 and array.shape[-1] not in (1, 3, 4) and array.shape[0] in (1, 3, 4):
+    array = array_of(image)
+    first, last = (array.ndim == 3 and array.shape[axis] in (1, 3, 4) for axis in (0, -1))
+    if first and (isinstance(image, Tensor) or not last):
         array = np.moveaxis(array, 0, -1)
     if array.ndim == 3 and array.shape[-1] == 1:
         array = array[..., 0]

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from ncafast.utils.texts import printable
 from ncafast.viz.figures import Array
 from ncafast.viz.overlays import CLASS_COLOURS
+from ncafast.viz.pixels import array_of
 
 _DARK = 40  # grey of the background in a picture of classes
 _MOST_BARS, _LONGEST = 6, 12  # classes, and letters of their names
@@ -48,7 +49,7 @@ class Bars:
 
 def class_picture(labels: Any, colours: Sequence[str] = CLASS_COLOURS) -> Array:
     """Class numbers [H, W] as a picture [H, W, 3] uint8: 0 is dark, every other class has a colour of its own."""
-    numbers = np.asarray(labels)
+    numbers = array_of(labels)
     table = np.array([[_DARK] * 3, *(list(bytes.fromhex(colour[1:])) for colour in colours)], np.uint8)
     return table[np.where(numbers > 0, (numbers - 1) % len(colours) + 1, 0)]
 
@@ -62,7 +63,7 @@ def draw_view(axes: Axes, view: View, aspect: float, beside: Axes) -> None:
     """Draw colours or values in a panel; the one beside it takes the colour bar, or is removed."""
     axes.set(xticks=[], yticks=[], facecolor="0.75")
     axes.spines[:].set(color="0.8", linewidth=0.6)  # where a picture is white
-    pixels = np.asarray(view.pixels.detach().cpu() if hasattr(view.pixels, "detach") else view.pixels)
+    pixels = array_of(view.pixels)
     if pixels.ndim == 3:
         beside.remove()
         axes.imshow(pixels, interpolation="nearest", aspect=aspect)

@@ -20,10 +20,12 @@ from PIL import Image
 from ncafast.tasks.classification.task import TASK as CLASSIFICATION
 from ncafast.tasks.depth.task import TASK as DEPTH
 from ncafast.tasks.growing.task import TASK as GROWING
+from ncafast.tasks.mednca.inference import segment_slices
 from ncafast.tasks.mednca.task import TASK as MEDNCA
 from ncafast.tasks.segmentation.task import TASK as SEGMENTATION
 from ncafast.tasks.selfclassify.task import TASK as SELFCLASSIFY
 from ncafast.tasks.texture.task import TASK as TEXTURE
+from ncafast.viz.views import class_picture
 
 PARTS = ["input", "truth", "prediction", "error"]
 TASKS = ("classification", "mednca", "mednca-3d", "texture", "growing", "selfclassify", "segmentation", "depth")
@@ -55,6 +57,21 @@ def make(name, folder):
     return DEPTH, dataclasses.replace(scenes.tiny(scenes.write_folders(folder / "s"), out), pictures=2)
 
 
+def labels_of_a_slice(job, volume):
+    """In the slice in which most is labelled, upright."""
+    images, truth = volume.read(slice(None))
+    found = segment_slices(job.model, job.spec, images.numpy(), volume.spacing, seed=job.config.seed).labels
+    return class_picture(found[int(truth.flatten(1).count_nonzero(1).argmax())].T[::-1])
+
+
+# What validation finds in the first held-out sample.
+FOUND = {
+    "depth": lambda job, one: job.estimator.metres(job.estimator.moments(one.pixels, seed=job.config.seed)),
+    "segmentation": lambda job, one: class_picture(job.segmenter.labels(one.pixels, seed=job.config.seed)),
+    "mednca-3d": labels_of_a_slice,
+}
+
+
 @pytest.fixture(params=TASKS)
 def shown(request, tmp_path):
     task, config = make(request.param, tmp_path)
@@ -69,6 +86,10 @@ def shown(request, tmp_path):
 def test_a_task_shows_how_its_samples_are_handled(shown):
     name, job, visuals = shown
     assert len({visual.name for visual in visuals}) == len(visuals) > 0
+    if name in FOUND:
+        sample = next(iter(job.held_out))
+        (panel,) = (view for view in visuals[0].views if view.title == "prediction")
+        np.testing.assert_allclose(np.asarray(panel.pixels, float), FOUND[name](job, sample), rtol=1e-4)
     for visual in visuals:
         titles = [view.title for view in visual.views]
         assert titles == (["input", "probability (green: the truth)"] if name == "classification" else PARTS)
@@ -77,7 +98,7 @@ def test_a_task_shows_how_its_samples_are_handled(shown):
         if name != "texture":  # whose sample has a size of its own
             assert sizes == {tuple(visual.hidden.shape[1:])}
         assert len(visual.hidden) >= 1 and torch.isfinite(visual.hidden).all()
-        picture = visual.draw()
-        assert picture.dtype == np.uint8 and picture.ndim == 3
-        picture[3:-3, 3:-3] = 255
-        assert (picture == 255).all()  # nothing is cut off at the edges
+    picture = visuals[0].draw()
+    assert picture.dtype == np.uint8 and picture.ndim == 3
+    picture[3:-3, 3:-3] = 255
+    assert (picture == 255).all()  # nothing is cut off at the edges

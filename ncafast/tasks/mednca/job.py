@@ -28,6 +28,7 @@ from ncafast.train import Report, Settings, StepContext
 from ncafast.train.run_folder import RunFolder
 from ncafast.train.settings import settings_of
 from ncafast.utils.progress import note
+from ncafast.utils.seeds import mix
 from ncafast.viz.figures import write_png
 from ncafast.viz.visual import Visual
 
@@ -105,11 +106,11 @@ class Segmentation(TaskJob):
     def visuals(self) -> Iterable[Visual]:
         """The slice of each volume in which most is labelled, as an animation has it."""
         side, names = "held out" if self.held_out else "training", [self.recipe.name_of(v) for v in self.recipe.values]
+        seed = mix("predict", self.config.seed, 0, 0)  # as of the volume's first slices in `validate`
         for volume in (self.held_out or self.train)[: self.config.pictures]:
             images, truth = volume.read(slice(None))
             index = int(truth.flatten(1).count_nonzero(1).argmax())
-            yield visual(self.model, images, truth, index, f"{side}/{volume.name}", names, volume.spacing,
-                         self.config.seed)  # fmt: skip
+            yield visual(self.model, images, truth, index, f"{side}/{volume.name}", names, volume.spacing, seed)
 
     def _columns(self) -> list[str]:
         """Names of the classes' columns, by the labels' names or values; none for one class."""
