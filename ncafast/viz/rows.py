@@ -77,7 +77,8 @@ def show_image_row(
     axes.spines[:].set_visible(False)
     axes.set_ylabel(printable(label), fontsize=9, parse_math=False)
     if colorbar:
-        bar = axes.figure.colorbar(ScalarMappable(scale, cmap), ax=axes, fraction=0.03, pad=0.01)  # type: ignore[union-attr]
+        beside = axes.inset_axes((1.01, 0.0, 0.012, 1.0))  # as high as the images
+        bar = axes.figure.colorbar(ScalarMappable(scale, cmap), cax=beside)
         bar.ax.tick_params(labelsize=7)
 
 

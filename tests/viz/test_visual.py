@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +13,8 @@ from matplotlib.figure import Figure
 from ncafast.viz.rows import show_image_row
 from ncafast.viz.views import Bars, View, class_legend, class_picture
 from ncafast.viz.visual import Visual
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "pictures.md"
 
 
 def test_a_row_shows_images_of_any_layout_in_one_range():
@@ -26,7 +31,7 @@ def test_a_row_shows_images_of_any_layout_in_one_range():
     lefts = [image.get_extent()[0] for image in axes.images]
     assert lefts[0] == 0 and np.allclose(np.diff(lefts), 3 * 1.04)
     assert [text.get_text() for text in axes.get_xticklabels()] == ["0", "1", "2", "3"]
-    assert axes.get_ylabel() == "state" and len(axes.figure.axes) == 2
+    assert axes.get_ylabel() == "state" and len(axes.child_axes) == 1
 
 
 def test_overlays_leave_out_what_is_0_and_normalize_stretches_colours():
@@ -75,3 +80,11 @@ def test_nothing_is_cut_off_whatever_the_shape_and_the_names(height, width, chan
     picture = Visual("a/very/long/path" * 20, views, hidden, first=3, legend=legend, aspect=2.0).draw()
     picture[3:-3, 3:-3] = 255
     assert (picture == 255).all()
+
+
+def test_the_page_on_pictures_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):
+        exec(block, names)
+    assert {path.name for path in tmp_path.iterdir()} == {"run", "nca.gif", "paper.gif", "state.png"}
