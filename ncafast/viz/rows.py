@@ -41,10 +41,13 @@ def show_image_row(
         axes: the panel.
         images: of one height and width: values [H, W], or colours, uint8 or from 0 to 1, as tensors [3, H, W] or arrays
             [H, W, 3], or with alpha. Where only the other layout is possible, it is taken.
-        vmin, vmax: values at both ends of the colours; None takes the lowest and the highest of all images.
+        vmin: value of the first colour; None takes the lowest of all images.
+        vmax: value of the last colour; None takes the highest.
         cmap: matplotlib's name of the colours of values.
         overlays: a mask or map [H, W] for each image; what is 0 or NaN lets the image be seen.
-        overlay_cmap, overlay_vmin, overlay_vmax: the same for overlays.
+        overlay_cmap: as `cmap`, for overlays.
+        overlay_vmin: as `vmin`, for overlays.
+        overlay_vmax: as `vmax`, for overlays.
         label: to the left of the first image.
         names: one below each image, such as `range(8)`.
         colorbar: show the scale of the values, to the right of the last image.
