@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from ncafast.free_memory import require
 from ncafast.models import CascadeNCA
 from ncafast.nca import NCA
 from ncafast.tasks import colours, images
@@ -26,6 +27,9 @@ from ncafast.utils.json_files import Jsonable
 from ncafast.utils.seeds import mix
 
 Array = np.ndarray[Any, Any]
+
+# Bytes that a pixel takes at most, of an output that is enlarged and averaged and of what is made of these, as measured.
+_OUTPUT, _RESULT = 44, 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +147,10 @@ class Outputs:
             MemoryError: the image needs more than is free.
         """
         small, moments = self.recipe.shrunk(pixels), Moments()
+        if small.shape != pixels.shape:
+            height, width = pixels.shape[:2]
+            each = _RESULT + _OUTPUT * self.count
+            require(each * height * width, f"a result of {width} x {height} pixels", "scale the image down")
         for run in range(runs):
             found = through(self.run(small, seed=seed, run=run, stopping=stopping))[None]
             if small.shape != pixels.shape:

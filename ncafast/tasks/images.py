@@ -19,6 +19,7 @@ from typing import BinaryIO, Literal
 
 from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 
+from ncafast.free_memory import require
 from ncafast.tasks.image_hints import FIRST, RAW, RAW_ENDINGS, hint
 from ncafast.tasks.image_values import ValueRangeError, read_values
 from ncafast.tasks.options import MAX_PIXELS, ImageOptions, ValueRange
@@ -26,6 +27,9 @@ from ncafast.utils.progress import note
 from ncafast.utils.texts import listed, printable
 
 _LAYERED = ("PSD",)  # what Pillow counts as frames are layers of one picture, which it gives merged
+# Bytes that a pixel takes at most while it is read, of 8 bits and of more, as measured; few pixels pass unseen.
+_BYTES, _MORE_BYTES, _FEW = 13, 32, 10**6
+_EIGHT = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr")
 _LOG, _NOWHERE = logging.getLogger("PIL"), logging.NullHandler()  # else, logging prints errors of nobody's handler
 _PILLOW = threading.Lock()  # for Pillow's limit, which is one number for the whole process
 
@@ -123,6 +127,9 @@ def decode(file: BinaryIO, name: str, reading: Reading | None = None) -> Image.I
     """The same from a binary file that is open; `name` is what errors call it."""
     reading = reading or Reading()
     with decoding(file, name, reading) as opened:
+        if opened.width * opened.height > _FEW:
+            each = _BYTES if opened.mode in _EIGHT else _MORE_BYTES
+            require(each * opened.width * opened.height, f"reading {opened.width} x {opened.height} pixels")
         image = _eight_bits(file, opened, name, reading)
         return upright(opened, image, name, reading)
 
@@ -217,8 +224,8 @@ def _one_line(file: BinaryIO, name: str, most: int) -> Iterator[None]:
     except UnidentifiedImageError:
         file.seek(0)
         raise image_error(name, hint(name, file.read(FIRST))) from None
-    except MemoryError:
-        raise image_error(name, "needs more memory than there is; scale it down or leave it out") from None
+    except MemoryError as error:
+        raise image_error(name, f"{error or 'needs more memory than there is'}; scale it down or leave it out") from None
     except Exception as error:
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise image_error(name, f"is corrupt or incomplete ({reason}); copy it anew or leave it out") from error

@@ -67,7 +67,7 @@ class RenderConfig(Progress):
     count: int = 160
     """Number of rooms."""
 
-    size: tuple[int, int] = (72, 96)
+    size: tuple[int, int] = (48, 64)
     """Height and width of the images in pixels."""
 
     seed: int = 0

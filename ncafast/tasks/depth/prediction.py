@@ -80,7 +80,7 @@ def predict(trained: Trained[Estimator], files: Sequence[Path], options: Predict
             iio.imwrite(scratch, np.clip(np.rint(1000 * depth), 1, _MOST).astype(np.uint16))
         if options.picture:
             picture = picture_of(path, options.input, options.output / "pictures")
-            write_png(picture, pictures.beside(pixels, depth, path.name))
+            write_png(picture, pictures.beside(recipe.shrunk(pixels), recipe.shrunk_target(depth), path.name))
         return Prediction(path, target, picture, float(depth.min()), float(depth.max()), stopping)
 
     done, skipped = each_usable(files, one, ImageError, "estimating depth", options.progress)

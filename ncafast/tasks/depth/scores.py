@@ -103,8 +103,9 @@ def score(trained: Trained[Estimator], options: EvaluateConfig) -> Scores:
         error, pair = order[index]
         sample = read_pair(pair, recipe, reading, options)
         title = f"{name}: {pair.name}, |error| / depth {-error:.3f}"
-        depth = estimator.metres(moments_of(sample, pair.name))
-        drawn[f"{name}.png"] = pictures.beside(sample.pixels, depth, title, sample.depth)
+        depth = recipe.shrunk_target(estimator.metres(moments_of(sample, pair.name)))
+        truth = recipe.shrunk_target(sample.depth)
+        drawn[f"{name}.png"] = pictures.beside(recipe.shrunk(sample.pixels), depth, title, truth)
     rows = tuple(row for _, of_pair in scored for row in of_pair)
     return Scores(rows, _means(rows), (*found.skipped, *(reason for _, reason in unusable)), drawn, calibration)
 
