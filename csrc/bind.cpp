@@ -90,6 +90,7 @@ PYBIND11_MODULE(_C, m, py::mod_gil_not_used()) {
   m.def("keep", &ncafast::cpu::keep, py::arg("bytes"));
   m.def("kept", &ncafast::cpu::kept);
   m.def("release", &ncafast::cpu::release);
+  m.def("refuse_bf16", &ncafast::cpu::refuse_bf16);
   m.def("instruction_set", &ncafast::cpu::instruction_set);
   m.def("instruction_sets", &ncafast::cpu::instruction_sets);
   m.def("multiply_add", &ncafast::cpu::multiply_add, py::arg("set"), py::arg("threads"), py::arg("rounds"),

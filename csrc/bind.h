@@ -133,6 +133,7 @@ inline Inputs read_inputs(const py::dict& call) {
   const py::tuple plan = call["plan"];
   in.plan = {plan[0].cast<int64_t>(), plan[1].cast<int64_t>(), plan[2].cast<int64_t>(), plan[3].cast<int64_t>(),
              plan[4].cast<int64_t>()};
+  in.bf16 = call.contains("bf16") && call["bf16"].cast<bool>();
   in.state = read_enum<StateType>("state", call["state"]);
   in.x = pointer<const void>(call["x"]);
   in.fire.seed = pointer<const uint64_t>(call["seed"]);

@@ -127,6 +127,7 @@ struct Inputs {
   Grid grid;
   Rule rule;
   Plan plan;
+  bool bf16;  // CPU: the operands of the MLP's products are bfloat16
   Fire fire;
   Parameters<const float> parameters;
   Extra<const float> extra;
@@ -182,11 +183,14 @@ void backward(const Inputs& inputs, int threads,
 
 const char* instruction_set();  // the kernels that run on this processor: avx512, avx2 or portable
 
+const char* refuse_bf16();  // why no call can have Inputs::bf16 on this processor, or null
+
 // Those that can run on it, the best first.
 std::vector<std::string> instruction_sets();
 
 // Ceilings, one loop on every thread. They return how much was done; the caller takes the time.
-int64_t multiply_add(const std::string& set, int threads, int64_t rounds);  // operations; 0 for a set that cannot run
+int64_t multiply_add(const std::string& set, int threads,
+                     int64_t rounds);  // operations; 0 for a set that cannot run; "bf16" is one here
 int64_t copy(int threads, int64_t bytes, int64_t rounds);  // bytes read and written; two buffers fill `bytes` a thread
 
 }  // namespace cpu

@@ -14,7 +14,9 @@ std::vector<std::string> instruction_sets() {
 }
 
 int64_t multiply_add(const std::string& set, int threads, int64_t rounds) {
-  for (const Kernels* kernels : usable_kernels()) {
+  std::vector<const Kernels*> all = usable_kernels();
+  if (!refuse_bf16()) all.push_back(bf16_kernels());
+  for (const Kernels* kernels : all) {
     if (set != kernels->name) continue;
     float sum = 0.0f;
 #pragma omp parallel num_threads(threads) reduction(+ : sum)

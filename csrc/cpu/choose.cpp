@@ -24,6 +24,14 @@ bool has_avx512() {
 #endif
 }
 
+bool has_bf16() {
+#if defined(__x86_64__)
+  return has_avx512() && __builtin_cpu_supports("avx512bf16");
+#else
+  return false;
+#endif
+}
+
 }  // namespace
 
 std::vector<const Kernels*> usable_kernels() {
@@ -40,6 +48,14 @@ const Kernels& chosen_kernels() {
     for (const Kernels* kernels : usable)
       if (std::strcmp(wanted, kernels->name) == 0) return *kernels;
   return *usable.front();
+}
+
+const char* refuse_bf16() {
+  if (!bf16_kernels())
+    return "ncafast was built for other processors than x86-64, or by a compiler without AVX512_BF16";
+  if (!has_bf16()) return "this processor has no dot products of bfloat16 (AVX512_BF16)";
+  if (&chosen_kernels() != avx512_kernels()) return "NCAFAST_CPU_ISA names an instruction set without bfloat16";
+  return nullptr;
 }
 
 const char* instruction_set() { return chosen_kernels().name; }

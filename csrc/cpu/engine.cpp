@@ -61,12 +61,12 @@ StepTape tape_at(const Rule& rule, const Grid& grid, uint8_t* tape, int64_t step
 
 Engine::Engine(const Inputs& in, int thread_count)
     : inputs(in),
-      kernels(chosen_kernels()),
+      kernels(in.bf16 ? *bf16_kernels() : chosen_kernels()),
       threads(thread_count),
       tables(in.grid, in.rule),
       geometry(tables.geometry),
       sets(sets_of(in.rule, in.grid)),
-      weights(in.rule, in.parameters, kernels.width, geometry.taps, sets),
+      weights(in.rule, in.parameters, kernels.width, geometry.taps, sets, in.bf16),
       P(perception_size(in.rule)),
       bands(make_bands(tables, in.grid.batch, thread_count)),
       pooled(in, tables, thread_count),
@@ -122,6 +122,10 @@ Engine::Engine(const Inputs& in, int thread_count)
       if (!has_cell_moments(rule.norm)) continue;
       s.normal[layer] = floats(tile_cells * round_up(rule.hidden[layer], width));
       s.inverse[layer] = floats(tile_cells);
+    }
+    if (in.bf16) {
+      pairs_.emplace_back(tile_cells * round_up(std::max<int64_t>(widest, rule.channels), 2 * width) / 2);
+      s.pairs = pairs_.back().data();
     }
     s.delta[0] = floats(tile_cells * widest);
     s.delta[1] = floats(tile_cells * widest);

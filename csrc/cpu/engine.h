@@ -109,6 +109,7 @@ class Engine {
   Floats seen_;                         // [B, cells, F * C]
   Floats restored_;                     // [B, cells, channels that are set back] before a step in place
   std::vector<std::vector<uint8_t>> fired_, drawn_;
+  std::vector<std::vector<uint32_t>> pairs_;
   std::vector<std::vector<Cell>> cells_;
   std::vector<uint32_t> moved_, touched_;
   std::vector<uint8_t> past_clamp_;         // [bit_bytes(line * C)] ones on the channels that are set back after it

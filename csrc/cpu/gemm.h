@@ -5,6 +5,24 @@
 enum class Start { zero, bias, add };
 enum class End { none, relu, relu_slope };  // the last one: times the derivative of ReLU where it gave `gate`
 
+// The factors as they are, and sums of their products.
+struct Singles {
+  typedef float value;
+  NCAFAST_INLINE vec column(const float* b) { return load(b); }
+  NCAFAST_INLINE vec row(const float* a) { return all(*a); }
+  NCAFAST_INLINE vec add(vec sum, vec a, vec b) { return a * b + sum; }
+};
+
+#ifdef NCAFAST_BF16
+// Two values of each factor at a time, in bfloat16.
+struct Pairs {
+  typedef uint32_t value;
+  NCAFAST_INLINE vec column(const uint32_t* b) { return load(reinterpret_cast<const float*>(b)); }
+  NCAFAST_INLINE vec row(const uint32_t* a) { return (vec)_mm512_set1_epi32(static_cast<int>(*a)); }
+  NCAFAST_INLINE vec add(vec sum, vec a, vec b) { return (vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b); }
+};
+#endif
+
 NCAFAST_INLINE vec relu(vec v) { return v < 0.0f ? vec{} : v; }  // a NaN stays one
 NCAFAST_INLINE vec relu_slope(vec gate, vec g) {
   return gate <= 0.0f ? vec{} : g;
@@ -25,9 +43,10 @@ struct Rows {
   static constexpr int value = N;
 };
 
-template <int NV, int MR, Start START, End END>
-NCAFAST_INLINE void micro(int64_t K, const float* a, int64_t am, int64_t ak, const float* b, int64_t ldb,
-                          const float* bias, float* d, int64_t ldd, const float* gate) {
+template <class Factors, int NV, int MR, Start START, End END>
+NCAFAST_INLINE void micro(int64_t K, const typename Factors::value* a, int64_t am, int64_t ak,
+                          const typename Factors::value* b, int64_t ldb, const float* bias, float* d, int64_t ldd,
+                          const float* gate) {
   vec sum[MR][NV];
 #pragma GCC unroll 16
   for (int i = 0; i < MR; ++i)
@@ -40,12 +59,12 @@ NCAFAST_INLINE void micro(int64_t K, const float* a, int64_t am, int64_t ak, con
   for (int64_t k = 0; k < K; ++k, a += ak, b += ldb) {
     vec column[NV];
 #pragma GCC unroll 4
-    for (int j = 0; j < NV; ++j) column[j] = load(b + j * W);
+    for (int j = 0; j < NV; ++j) column[j] = Factors::column(b + j * W);
 #pragma GCC unroll 16
     for (int i = 0; i < MR; ++i) {
-      const vec value = all(a[i * am]);
+      const vec value = Factors::row(a + i * am);
 #pragma GCC unroll 4
-      for (int j = 0; j < NV; ++j) sum[i][j] = value * column[j] + sum[i][j];
+      for (int j = 0; j < NV; ++j) sum[i][j] = Factors::add(sum[i][j], value, column[j]);
     }
   }
 #pragma GCC unroll 16
@@ -58,14 +77,15 @@ NCAFAST_INLINE void micro(int64_t K, const float* a, int64_t am, int64_t ak, con
     }
 }
 
-template <int NV, Start START, End END>
-static void panel(int64_t M, int64_t K, const float* a, int64_t am, int64_t ak, const float* b, int64_t ldb,
-                  const float* bias, float* d, int64_t ldd, const float* gate) {
+template <class Factors, int NV, Start START, End END>
+static void panel(int64_t M, int64_t K, const typename Factors::value* a, int64_t am, int64_t ak,
+                  const typename Factors::value* b, int64_t ldb, const float* bias, float* d, int64_t ldd,
+                  const float* gate) {
   const auto rows = [&](auto group) {
     constexpr int MR = decltype(group)::value;
     for (int64_t m = 0; m < M; m += MR)
-      micro<NV, MR, START, END>(K, a + m * am, am, ak, b, ldb, bias, d + m * ldd, ldd,
-                                END == End::relu_slope ? gate + m * ldd : nullptr);
+      micro<Factors, NV, MR, START, END>(K, a + m * am, am, ak, b, ldb, bias, d + m * ldd, ldd,
+                                         END == End::relu_slope ? gate + m * ldd : nullptr);
   };
   constexpr int most = rows_of<NV>();
   if (most == 12 && (M + 7) / 8 * 8 < (M + 11) / 12 * 12)
@@ -75,9 +95,10 @@ static void panel(int64_t M, int64_t K, const float* a, int64_t am, int64_t ak, 
 }
 
 // N is a multiple of W.
-template <Start START, End END = End::none>
-static void gemm(int64_t M, int64_t N, int64_t K, const float* a, int64_t am, int64_t ak, const float* b, int64_t ldb,
-                 const float* bias, float* d, int64_t ldd, const float* gate = nullptr) {
+template <Start START, End END = End::none, class Factors = Singles>
+static void gemm(int64_t M, int64_t N, int64_t K, const typename Factors::value* a, int64_t am, int64_t ak,
+                 const typename Factors::value* b, int64_t ldb, const float* bias, float* d, int64_t ldd,
+                 const float* gate = nullptr) {
   int64_t left = N / W;
   while (left > 0) {
 #if NCAFAST_REGISTERS == 32
@@ -89,17 +110,17 @@ static void gemm(int64_t M, int64_t N, int64_t K, const float* a, int64_t am, in
     switch (now) {
 #if NCAFAST_REGISTERS == 32
       case 4:
-        panel<4, START, END>(M, K, a, am, ak, b, ldb, bias, d, ldd, gate);
+        panel<Factors, 4, START, END>(M, K, a, am, ak, b, ldb, bias, d, ldd, gate);
         break;
 #endif
       case 3:
-        panel<3, START, END>(M, K, a, am, ak, b, ldb, bias, d, ldd, gate);
+        panel<Factors, 3, START, END>(M, K, a, am, ak, b, ldb, bias, d, ldd, gate);
         break;
       case 2:
-        panel<2, START, END>(M, K, a, am, ak, b, ldb, bias, d, ldd, gate);
+        panel<Factors, 2, START, END>(M, K, a, am, ak, b, ldb, bias, d, ldd, gate);
         break;
       default:
-        panel<1, START, END>(M, K, a, am, ak, b, ldb, bias, d, ldd, gate);
+        panel<Factors, 1, START, END>(M, K, a, am, ak, b, ldb, bias, d, ldd, gate);
     }
     left -= now;
     b += now * W;

@@ -33,12 +33,19 @@ struct Geometry {
   const int64_t* offset;  // [taps] floats from a cell to its neighbour
 };
 
+// A factor of a product, rows by columns: in float32, and as bfloat16 where that was chosen, each word a column's value
+// of two rows (the first one in its low half, zero past the last row).
+struct Factor {
+  const float* floats;    // [K, Np]
+  const uint32_t* pairs;  // [ceil(K / 2), Np] or null
+};
+
 // One 1x1 layer, packed: inputs K, outputs N.
 struct Dense {
   int32_t inputs, outputs;
-  const float* forward;   // [K, Np]
-  const float* bias;      // [Np]
-  const float* backward;  // [N, Kp]
+  Factor forward;     // [K, Np]
+  const float* bias;  // [Np]
+  Factor backward;    // [N, Kp]
 };
 
 // Layer norm of one hidden layer.
@@ -90,6 +97,7 @@ struct Scratch {
   float* inverse[max_hidden_layers];  // [, 1] 1 / sqrt(var + eps)
   float* kept[max_hidden_layers];     // [, Hp] factors of dropout
   uint8_t* drawn;                     // a cell's words of dropout
+  uint32_t* pairs;                    // [, widest] the other factor of a product in bfloat16
   float* delta[2];                    // [, widest] gradients on their way back
   float* update;                      // [, Cp]
   float* update_slope;                // [, Cp] value or derivative of its activation
@@ -168,6 +176,7 @@ struct Kernels {
 const Kernels* portable_kernels();
 const Kernels* avx2_kernels();    // null where this compiler has no such target
 const Kernels* avx512_kernels();  // likewise
+const Kernels* bf16_kernels();    // AVX-512 with the MLP's products in bfloat16; likewise
 const Kernels& chosen_kernels();  // the best for this processor, or what NCAFAST_CPU_ISA names
 
 inline int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }

@@ -205,7 +205,8 @@ static void see_dense(const Job& job, const Scratch& s, const Cell* cells, int c
   for (int i = 0; i < count; ++i)
     for (int t = 0; t < g.taps; ++t)
       copy(s.columns + i * ldc + t * p.channels, state_of(job, cells[i]) + g.offset[t], p.channels);
-  gemm<Start::bias>(count, width, p.conv.inputs, s.columns, ldc, 1, p.conv.forward, width, p.conv.bias, s.seen, width);
+  gemm<Start::bias>(count, width, p.conv.inputs, s.columns, ldc, 1, p.conv.forward.floats, width, p.conv.bias, s.seen,
+                    width);
   if (slopes) differentiate(p.dense_activation, count * width, s.seen, s.seen_slope);
   activate(p.dense_activation, p.slope, count * width, s.seen);
   for (int i = 0; i < count; ++i) copy(y + i * ldy, s.seen + i * width, p.conv.outputs);
@@ -427,7 +428,8 @@ static void spread_dense(const Job& job, const Scratch& s, const Sums& sums, con
   add_columns(count, width, delta, width, sums.conv_bias);
   gemm<Start::add>(p.conv.inputs, width, count, s.columns, 1, ldc, delta, width, nullptr, sums.conv, width);
   const int64_t inputs = round_up(p.conv.inputs, W);
-  gemm<Start::zero>(count, inputs, p.conv.outputs, delta, width, 1, p.conv.backward, inputs, nullptr, s.columns, ldc);
+  gemm<Start::zero>(count, inputs, p.conv.outputs, delta, width, 1, p.conv.backward.floats, inputs, nullptr, s.columns,
+                    ldc);
   for (int i = 0; i < count; ++i)
     for (int t = 0; t < g.taps; ++t) {
       float* to = grad_of(job, cells[i]) + g.offset[t];

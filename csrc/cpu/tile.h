@@ -23,9 +23,9 @@ static void run_hidden(const Job& job, const Scratch& s, const Cell* cells, int 
     const int64_t width = round_up(d.outputs, W);
     float* z = s.value[layer];
     if (p.activation == Activation::relu && !p.layer_norm) {
-      gemm<Start::bias, End::relu>(count, width, d.inputs, input, ld, 1, d.forward, width, d.bias, z, width);
+      mlp_product<Start::bias, End::relu>(s, count, width, d.inputs, input, ld, d.forward, d.bias, z, width);
     } else {
-      gemm<Start::bias>(count, width, d.inputs, input, ld, 1, d.forward, width, d.bias, z, width);
+      mlp_product<Start::bias>(s, count, width, d.inputs, input, ld, d.forward, d.bias, z, width);
       if (p.layer_norm) through_layer_norm(p, s, layer, count, z);
       if (slopes) differentiate(p.activation, count * width, z, s.slope[layer]);
       activate(p.activation, p.slope, count * width, z);
@@ -41,7 +41,7 @@ static void run_update(const Job& job, const Scratch& s, int count, float* to) {
   const Packed& p = *job.packed;
   const Dense& d = p.update;
   const int64_t width = round_up(d.outputs, W), ld = round_up(d.inputs, W);
-  gemm<Start::bias>(count, width, d.inputs, s.value[p.layers - 1], ld, 1, d.forward, width, d.bias, to, width);
+  mlp_product<Start::bias>(s, count, width, d.inputs, s.value[p.layers - 1], ld, d.forward, d.bias, to, width);
 }
 
 static void forward_tile(const Job& job, const Scratch& s, const Cell* cells, int count) {
@@ -72,10 +72,10 @@ static void delta_through_hidden(const Job& job, const Scratch& s, int layer, in
   const int64_t width = round_up(above.inputs, W);
   const float* value = s.value[layer];
   if (p.activation == Activation::relu) {
-    gemm<Start::zero, End::relu_slope>(count, width, above.outputs, from, ld, 1, above.backward, width, nullptr, to,
-                                       width, value);
+    mlp_product<Start::zero, End::relu_slope>(s, count, width, above.outputs, from, ld, above.backward, nullptr, to,
+                                              width, value);
   } else {
-    gemm<Start::zero>(count, width, above.outputs, from, ld, 1, above.backward, width, nullptr, to, width);
+    mlp_product<Start::zero>(s, count, width, above.outputs, from, ld, above.backward, nullptr, to, width);
     through_activation(p.activation, p.slope, count * width, value, s.slope[layer], to);
   }
   drop(job, s, layer, count, to);
@@ -131,8 +131,8 @@ static void backward_tile(const Job& job, const Scratch& s, const Sums& sums, co
       delta = below;
     } else {
       const int64_t inputs = round_up(d.inputs, W);
-      gemm<Start::zero>(count, inputs, d.outputs, delta, width, 1, d.backward, inputs, nullptr, s.grad_perception,
-                        perception_stride(p));
+      mlp_product<Start::zero>(s, count, inputs, d.outputs, delta, width, d.backward, nullptr, s.grad_perception,
+                               perception_stride(p));
     }
   }
   const int64_t ldy = perception_stride(p);

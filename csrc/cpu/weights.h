@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <utility>
 #include <vector>
 
@@ -41,12 +42,15 @@ inline Fold fold_of(const Rule& rule, const Layer<const float>& layer, std::vect
 
 class PackedWeights {
  public:
-  PackedWeights(const Rule& rule, const Parameters<const float>& parameters, int width, int64_t taps, int64_t sets)
+  // `in_pairs`: the MLP's weights also in bfloat16.
+  PackedWeights(const Rule& rule, const Parameters<const float>& parameters, int width, int64_t taps, int64_t sets,
+                bool in_pairs)
       : packed(std::max<int64_t>(sets, 1)),
         rule_(rule),
         parameters_(parameters),
         width_(width),
         taps_(taps),
+        in_pairs_(in_pairs),
         centres_(packed.size()),
         first_(packed.size()) {
     Packed& one = packed.front();
@@ -98,6 +102,7 @@ class PackedWeights {
  private:
   struct Layer1x1 {
     Floats forward, bias, backward;
+    std::vector<uint32_t> forward_pairs, backward_pairs;
   };
 
   Dense pack_layer(int layer, const Fold& fold, const float* mean, Layer1x1& to) {
@@ -120,6 +125,21 @@ class PackedWeights {
     return view(to, k, n);
   }
 
+  // To nearest, ties to even; a NaN stays one.
+  static uint32_t bfloat16(float value) {
+    uint32_t word;
+    std::memcpy(&word, &value, 4);
+    if (value != value) return word >> 16 | 0x40;
+    return (word + 0x7FFF + (word >> 16 & 1)) >> 16;
+  }
+
+  void pack_pairs(const Floats& from, int64_t rows, int64_t columns, std::vector<uint32_t>& to) const {
+    if (!in_pairs_) return;
+    to.assign((rows + 1) / 2 * columns, 0);
+    for (int64_t i = 0; i < rows; ++i)
+      for (int64_t j = 0; j < columns; ++j) to[i / 2 * columns + j] |= bfloat16(from[i * columns + j]) << 16 * (i % 2);
+  }
+
   void allocate(Layer1x1& to, int64_t k, int64_t n) {
     if (to.forward.count()) return;
     to.forward = Floats(k * round_up(n, width_));
@@ -127,9 +147,14 @@ class PackedWeights {
     to.backward = Floats(n * round_up(k, width_));
   }
 
-  static Dense view(const Layer1x1& from, int64_t k, int64_t n) {
-    return {static_cast<int32_t>(k), static_cast<int32_t>(n), from.forward.data(), from.bias.data(),
-            from.backward.data()};
+  Dense view(Layer1x1& from, int64_t k, int64_t n) const {
+    pack_pairs(from.forward, k, round_up(n, width_), from.forward_pairs);
+    pack_pairs(from.backward, n, round_up(k, width_), from.backward_pairs);
+    return {static_cast<int32_t>(k),
+            static_cast<int32_t>(n),
+            {from.forward.data(), from.forward_pairs.data()},
+            from.bias.data(),
+            {from.backward.data(), from.backward_pairs.data()}};
   }
 
   void pack_filters(Packed& to) {
@@ -188,6 +213,7 @@ class PackedWeights {
   const Rule& rule_;
   const Parameters<const float>& parameters_;
   const int64_t width_, taps_;
+  const bool in_pairs_;
   Floats filters_, filter_bias_, norms_[max_hidden_layers];
   std::vector<Floats> centres_;  // of each set
   std::vector<Layer1x1> first_;  // the first hidden layer of each set

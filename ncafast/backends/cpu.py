@@ -19,6 +19,7 @@ from ncafast.backends import extra_channels
 from ncafast.backends.fusable import MEASURED_NORMS, can_fuse
 from ncafast.backends.native_call import gradients, inputs, three_axes
 from ncafast.backends.plan import Call, Gradients, Outputs, Plan
+from ncafast.compiling import constant_result
 from ncafast.rule import Rule
 
 DEVICE: str | None = "cpu"
@@ -37,6 +38,8 @@ def can_run(rule: Rule, x: Tensor, rounding: str | None = None) -> str | None:
         return f"the state is on {x.device}, this backend runs on the CPU"
     if math.prod([n + 6 for n in x.shape[2:]]) >= 2**31:
         return "a sample has 2**31 cells or more, its border included"
+    if rounding == "bf16" and (refusal := _refuse_bf16()) is not None:
+        return f"bfloat16 was asked for, and {refusal}"
     if x.dtype != torch.float32:
         return f"the state is {x.dtype}, this backend takes torch.float32"
     return can_fuse(rule)
@@ -60,7 +63,7 @@ def _outputs(rule: Rule, x: Tensor, plan: Plan, empty: Callable[[Sequence[int]],
 def forward(call: Call) -> Outputs:
     """All steps."""
     done = _outputs(call.rule, call.x, call.plan, native.empty)
-    given = inputs(call) | {"threads": torch.get_num_threads()}
+    given = native_inputs(call)
     module().forward(given, *(tensor.data_ptr() for tensor in done))
     return done
 
@@ -79,10 +82,7 @@ def backward(
     grad_x = torch.empty_like(x)
     grads = [torch.empty_like(p) if need else None for p, need in zip(params, need_params, strict=True)]
     grad_extra = extra_channels.sums(rule, x, extra, plan) if need_extra and extra is not None else None
-    given = inputs(call) | {
-        "threads": torch.get_num_threads(),
-        "gradients": gradients(rule, grad_x if need_x else None, grad_extra, grads),
-    }
+    given = native_inputs(call) | {"gradients": gradients(rule, grad_x if need_x else None, grad_extra, grads)}
     history = history.movedim(2, -1).contiguous()  # copied if something in between has laid it out anew
     where = [0 if grad is None else grad.data_ptr() for grad in (grad_out, grad_history)]
     module().backward(given, history.data_ptr(), tape.data_ptr(), *where)
@@ -102,13 +102,24 @@ def sums_of_part(
     rule = call.rule.replace(norm="none")
     shapes = rule.param_shapes()
     params = [p for name, p in zip(call.rule.param_shapes(), call.params, strict=True) if name in shapes]
-    given = inputs(call._replace(rule=rule, params=params)) | {"threads": torch.get_num_threads()}
+    given = native_inputs(call._replace(rule=rule, params=params))
     first = shift.new_empty(shift.shape, dtype=torch.float64)
     second = first.new_empty((*shift.shape, shift.shape[1]))
     box = [three_axes([place.start for place in core]), three_axes([place.stop for place in core])]
     box[0][: 3 - len(core)] = [0] * (3 - len(core))
     module().sums_of_part(given, *box, shift.shape[0], shift.data_ptr(), first.data_ptr(), second.data_ptr())
     return first, second
+
+
+def native_inputs(call: Call) -> dict[str, Any]:
+    """All that the kernels read, with torch's number of threads."""
+    return inputs(call) | {"threads": torch.get_num_threads(), "bf16": call.plan.precision == "bf16"}
+
+
+@constant_result  # torch.compile traces the choice of a backend, which asks for it
+def _refuse_bf16() -> str | None:
+    refusal: str | None = module().refuse_bf16()
+    return refusal
 
 
 def module() -> Any:

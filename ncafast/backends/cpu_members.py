@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ncafast.backends import cpu, extra_channels
 from ncafast.backends.members import Members
-from ncafast.backends.native_call import gradients, inputs
+from ncafast.backends.native_call import gradients
 from ncafast.backends.plan import Gradients, Outputs, Plan
 from ncafast.rule import Rule
 
@@ -74,7 +73,7 @@ def backward(
 
 def _inputs(members: Members) -> tuple[dict[str, Any], Apart]:
     call = members.call
-    given = inputs(members.at(0)) | {"threads": torch.get_num_threads()}
+    given = cpu.native_inputs(members.at(0))
     apart: Apart = {
         "x": _bytes(call.x),
         "seed": _bytes(call.seed),

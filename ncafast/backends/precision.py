@@ -1,4 +1,4 @@
-"""How GPU kernels round the operands of their matrix products. Sums are float32 always; the CPU computes in float32."""
+"""How kernels round the operands of their matrix products. Sums are float32 always."""
 
 from __future__ import annotations
 
@@ -20,11 +20,15 @@ _forced: str | None = None
 
 @contextmanager
 def use_precision(name: str) -> Iterator[None]:
-    """Run GPU rollouts inside the `with` block with this precision. NCAFAST_PRECISION does the same from outside.
+    """Run rollouts inside the `with` block with this precision. NCAFAST_PRECISION does the same from outside.
+
+    On the CPU, "bf16" is by choice only and concerns the MLP: the perception and its moments, the states and the
+    gradients of weights are float32. It needs AVX512_BF16; where a rollout cannot have it, the reference runs, with a
+    warning. All others are float32 there.
 
     Args:
         name: "ieee" (float32), "tf32" (10 bits of mantissa), "tf32x3" (three TF32 products, about float32) or "bf16"
-            (7 bits). Left alone, it is what torch's own convolutions use: tf32 where
+            (7 bits). Left alone, on a GPU it is what torch's own convolutions use: tf32 where
             `torch.backends.cudnn.conv.fp32_precision` says so, which is torch's default, else ieee. Models whose
             originals have `torch.nn.Linear` layers follow `torch.backends.cuda.matmul.fp32_precision`. Half-precision
             states have tf32.
@@ -42,7 +46,7 @@ def use_precision(name: str) -> Iterator[None]:
 
 
 def precision(x: Tensor | None = None, *, linear: bool = False) -> str:
-    """The precision that a GPU rollout started now would have.
+    """The precision that a rollout started now would have.
 
     Args:
         x: the state. Where it has half precision, products of torch's own layers have no more bits than TF32's, so that

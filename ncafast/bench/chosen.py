@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ncafast.bench import results
 from ncafast.bench.cases import LARGEST, SWEEPS
-from ncafast.bench.results import ABSENT, MACHINE, WRONG, Row
+from ncafast.bench.results import ABSENT, MACHINE, ROUNDED, WRONG, Row
 
 _SWEPT = {case.name for group in (*SWEEPS.values(), LARGEST) for case in group}
 
@@ -38,12 +38,9 @@ class Chosen:
         return list(dict.fromkeys(row.mode for row in self.rows if row.case == case))
 
     def fastest(self, case: str, mode: str) -> str | None:
-        """ncafast's fastest backend there."""
-        times = [
-            row
-            for row in self.rows
-            if (row.case, row.mode, row.metric) == (case, mode, "time") and row.provider.startswith("ncafast:")
-        ]
+        """ncafast's fastest backend there, in float32."""
+        wanted = case, mode, "time"
+        times = [row for row in self.rows if (row.case, row.mode, row.metric) == wanted and _is_ours(row.provider)]
         return min(times, key=lambda row: row.value).provider if times else None
 
     def speedup(self, case: str, provider: str, mode: str, over: str = "eager") -> float | None:
@@ -71,6 +68,10 @@ class Chosen:
         names = {row.metric for row in self.rows if row.provider == MACHINE and row.metric.startswith("FMA ")}
         found = [self.ceiling(name) for name in names]
         return max(found, key=max, default=[])
+
+
+def _is_ours(provider: str) -> bool:
+    return provider.startswith("ncafast:") and provider != ROUNDED
 
 
 def files(folder: Path) -> list[Path]:

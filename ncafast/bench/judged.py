@@ -25,4 +25,4 @@ def verdict(provider: Provider, runner: Runner, training: bool) -> Verdict:
 def _compared(provider: Provider, runner: Runner, check: Check, training: bool, loose: bool) -> Verdict:
     plain, exact = runner.problem.answer(check, training, provider.every_cell)
     found = runner.check(check, training)
-    return parity.judge(found, plain, exact, check.size.cells, not provider.state_only, loose)
+    return parity.judge(found, plain, exact, check.size.cells, not provider.state_only, loose, provider.rounding)

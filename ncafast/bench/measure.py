@@ -17,7 +17,7 @@ from ncafast.bench.launches import count_launches
 from ncafast.bench.parity import Verdict
 from ncafast.bench.problem import Problem
 from ncafast.bench.providers import Provider, Runner
-from ncafast.bench.results import PEAK_SHARE
+from ncafast.bench.results import PEAK_SHARE, ROUNDED
 from ncafast.measuring.memory import peak_bytes
 from ncafast.measuring.timing import Call, Spread, interleave, spread
 
@@ -203,6 +203,8 @@ class Measurement:
         if self.device.type == "cuda":
             matmul, copy = (1e9 * ceilings[name][0].p50 for name in ("matmul", "copy"))
             return todo.floor(matmul, copy), "% of the roofline floor"
+        if outcome.provider == ROUNDED:  # part of its work has another peak
+            return None, PEAK_SHARE
         found = peak(ceilings, own=outcome.provider.startswith("ncafast:cpu"))
         return (None if found is None else todo.flop / found), PEAK_SHARE
 

@@ -37,6 +37,7 @@ def judge(
     cells: int,
     complete: bool,
     loose: bool = False,
+    rounding: tuple[float, float] = (0.0, 0.0),
 ) -> Verdict:
     """Compare a provider's tensors by name with float64 ones, measured against plain PyTorch's in float32.
 
@@ -47,6 +48,7 @@ def judge(
         cells: how many cells a weight's gradient is summed over.
         complete: whether a missing tensor is wrong; else it is not compared.
         loose: whether gradients may be off by a hundredth.
+        rounding: what the provider's own precision adds, of the tensor's size, to the state and to gradients.
     """
     errors: dict[str, float] = {}
     missing = [name for name in exact if name not in found] if complete else []
@@ -60,6 +62,7 @@ def judge(
                 size = largest  # 0 but for rounding, as of a bias before a batch norm: it has no size of its own
         if name != STATE and loose:
             slack = _LOOSE
+        slack += rounding[name != STATE]
         error, allowed = _distance(tensor, exact[name]), FACTOR * _distance(plain[name], exact[name]) + slack * size
         errors[name] = error / size if size else error
         if not error <= allowed and wrong is None:  # also when it is nan

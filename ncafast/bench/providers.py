@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from ncafast import backends
+from ncafast.backends.precision import precision, use_precision
 from ncafast.bench import machine, work
 from ncafast.bench.case import FORWARD, INFERENCE, MEMORY, TRAIN
 from ncafast.bench.problem import Check, Problem, Rollout, plain
+from ncafast.bench.results import ROUNDED
 from ncafast.measuring.memory import kept_bytes
 from ncafast.measuring.timing import Call, synchronize
 from ncafast.nca import NCA
@@ -64,6 +66,8 @@ class Provider:
         compiles: whether its first call compiles, which is reported apart.
         every_cell: whether its parity is checked with every cell firing, since it takes no masks.
         state_only: whether the gradients of weights are left out of that check.
+        by_name_only: whether it takes part only where --provider names it.
+        rounding: what its own precision adds to the errors that are allowed, of state and of gradients, relative.
         patience: seconds; where a call takes longer it is not measured.
     """
 
@@ -72,6 +76,8 @@ class Provider:
     compiles = False
     every_cell = False
     state_only = False
+    by_name_only = False
+    rounding = 0.0, 0.0
     patience = 60.0
 
     def why_not(self, problem: Problem, mode: str) -> str | None:
@@ -222,7 +228,7 @@ class Fused(Provider):
     def why_not(self, problem: Problem, mode: str) -> str | None:
         """What the backend says."""
         backend = backends.get(self.backend)
-        return backend.unavailable() or backend.can_run(problem.rule, problem.inputs[0].movedim(-1, 1), None)
+        return backend.unavailable() or backend.can_run(problem.rule, problem.inputs[0].movedim(-1, 1), precision())
 
     def open(self, problem: Problem) -> Runner:
         """See `Provider`."""
@@ -238,6 +244,35 @@ class Fused(Provider):
             return state.movedim(1, -1) if turned else state
 
         return TorchRunner(problem, module, rollout)
+
+
+class Rounded(Fused):
+    """ncafast on the CPU with the MLP's products in bfloat16."""
+
+    by_name_only = True
+    rounding = 0.02, 0.1  # gradients: a hidden value may round to the other side of ReLU's kink
+
+    def __init__(self) -> None:
+        super().__init__("cpu")
+        self.name = ROUNDED
+
+    def why_not(self, problem: Problem, mode: str) -> str | None:
+        """What the backend says."""
+        with use_precision("bf16"):
+            return super().why_not(problem, mode)
+
+    def open(self, problem: Problem) -> Runner:
+        """See `Provider`."""
+        runner = super().open(problem)
+        assert isinstance(runner, TorchRunner)
+        plain = runner.rollout
+
+        def rollout(x: Tensor, steps: int, masks: Tensor | None) -> Tensor:
+            with use_precision("bf16"):
+                return plain(x, steps, masks)
+
+        runner.rollout = rollout
+        return runner
 
 
 def _draws(module: nn.Module) -> bool:

@@ -12,6 +12,7 @@ from ncafast.measuring.timing import Spread
 ABSENT = "not measured"  # the metric of a row that says in its note why there is no other
 WRONG = "parity failed"  # likewise
 MACHINE = "machine"  # the provider of ceilings and clock
+ROUNDED = "ncafast:cpu:bf16"  # the provider whose products are in bfloat16
 PEAK_SHARE = "% of FMA peak"  # unit of the metric "share" on a CPU
 
 

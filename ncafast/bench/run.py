@@ -20,7 +20,7 @@ from ncafast.bench.ceilings import Ceilings
 from ncafast.bench.foreign import NcaLab, OctreeKernel
 from ncafast.bench.measure import Measurement, Outcome
 from ncafast.bench.options import Options, parse
-from ncafast.bench.providers import Compiled, CompiledMax, Eager, Fused, Provider
+from ncafast.bench.providers import Compiled, CompiledMax, Eager, Fused, Provider, Rounded
 from ncafast.bench.ranks import Ranks
 from ncafast.bench.results import Row
 from ncafast.bench.tiled import Tiled
@@ -68,11 +68,13 @@ def providers(options: Options) -> list[Provider]:
     fused = [Fused(name) for name in backends.names()]
     fused += [Fused(name, "sqrt") for name in backends.names() if name != "reference"]
     found: list[Provider] = [Eager(), Compiled(), CompiledMax(), *fused]
+    found.append(Rounded())
     found += [Tiled(name) for name in backends.names() if name != "reference"]
     found += [Ranks("cpu", count) for count in RANKS]
     found += [Cax(), NcaLab(options.ncalab), OctreeKernel(options.octreenca)]
     if not options.provider:
         faster = len(backends.available()) > 1
+        found = [provider for provider in found if not provider.by_name_only]
         return [provider for provider in found if not (faster and provider.name == "ncafast:reference")]
     known = {provider.name for provider in found} | {"ncafast"}
     unknown = [name for name in options.provider if name not in known]
@@ -81,7 +83,7 @@ def providers(options: Options) -> list[Provider]:
     wanted, only = set(options.provider), os.environ.get("NCAFAST_BACKEND")
     if only and "ncafast" in wanted:
         wanted = wanted - {"ncafast"} | {f"ncafast:{only}", f"ncafast:{only}:sqrt"}
-    return [p for p in found if p.name in wanted or p.name.split(":")[0] in wanted]
+    return [p for p in found if p.name in wanted or (p.name.split(":")[0] in wanted and not p.by_name_only)]
 
 
 def _run(options: Options) -> int:

@@ -28,7 +28,7 @@ from ncafast.utils.seeds import mix
 
 Array = np.ndarray[Any, Any]
 
-# Bytes that a pixel takes at most, of an output that is enlarged and averaged and of what is made of these, as measured.
+# Bytes that a pixel takes at most, of an output that is enlarged and averaged and of what is made of these (measured).
 _OUTPUT, _RESULT = 44, 16
 
 

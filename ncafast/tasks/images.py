@@ -225,7 +225,9 @@ def _one_line(file: BinaryIO, name: str, most: int) -> Iterator[None]:
         file.seek(0)
         raise image_error(name, hint(name, file.read(FIRST))) from None
     except MemoryError as error:
-        raise image_error(name, f"{error or 'needs more memory than there is'}; scale it down or leave it out") from None
+        raise image_error(
+            name, f"{error or 'needs more memory than there is'}; scale it down or leave it out"
+        ) from None
     except Exception as error:
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise image_error(name, f"is corrupt or incomplete ({reason}); copy it anew or leave it out") from error
