@@ -57,6 +57,7 @@ class Predicting(nn.Module):
         if not isinstance(until, (Convergence, type(None))):
             raise TypeError(f"until must be an ncafast.Convergence, got {type(until).__name__}")
         where = {"first_step": first_step, "first_sample": first_sample, "backend": backend}
+        _check_call(self)
         channels = self._channels()
         with torch.no_grad(), evaluating(self):
             seed = _seed(seed, image)
@@ -88,6 +89,7 @@ class Predicting(nn.Module):
         """
         refuse_unknown(f"{type(self).__name__}.record", options, (*_OPTIONS, "every"))
         where = {"first_step": first_step, "first_sample": first_sample, "backend": backend}
+        _check_call(self)
         channels, every = self._channels(), whole("every", every, 1)
         found: list[Prediction] = []
         with torch.no_grad(), evaluating(self):
@@ -157,6 +159,21 @@ class Predicting(nn.Module):
 
 
 _OPTIONS = ("steps", "seed", "first_step", "first_sample", "backend", "extra", "film")
+
+
+def _check_call(model: nn.Module) -> None:
+    """Raise ValueError for a model whose call does more than its class in ncafast, which is not called here."""
+    name, kinds = type(model).__name__, type(model).__mro__
+    forward = next(kind for kind in kinds if "forward" in vars(kind))
+    if any(kind.__module__.startswith("ncafast.volume.") for kind in kinds):
+        what = "is sharded"
+    elif "forward" in vars(model) or not forward.__module__.startswith("ncafast."):
+        what = "has a forward of its own"
+    elif model._forward_hooks or model._forward_pre_hooks:
+        what = "has forward hooks"
+    else:
+        return
+    raise ValueError(f"this {name} {what}, which predict() and record() do not run; call the model itself")
 
 
 def _seed(seed: int | Tensor | None, image: Tensor) -> Tensor:

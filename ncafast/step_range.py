@@ -31,6 +31,15 @@ def most(steps: Steps) -> int:
     return steps[1] if isinstance(steps, tuple) else steps
 
 
+def jitter(steps: Sequence[int], share: float, random: torch.Generator) -> tuple[int, ...]:
+    """Each number, less or more up to a share of it, drawn evenly; at least 1."""
+    drawn = []
+    for count in steps:
+        far = int(share * count)
+        drawn.append(max(1, count + int(torch.randint(-far, far + 1, (), generator=random))))
+    return tuple(drawn)
+
+
 def draw_steps(steps: Any, seed: int | Tensor | None) -> int:
     """A number of steps from min to max, both included; a plain number is returned as it is.
 

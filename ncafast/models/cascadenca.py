@@ -20,10 +20,12 @@ from ncafast.levels import LevelsOutput, run_levels
 from ncafast.models.base import RuleModule
 from ncafast.models.cascade import Box, enlarge
 from ncafast.nca import NCA
+from ncafast.padding import pad_input
 from ncafast.predicting import Predicting
 from ncafast.prediction import Channels
 from ncafast.rule import Rule
-from ncafast.trace import Memory, States
+from ncafast.step_range import jitter
+from ncafast.trace import Memory, States, drawn_seed
 from ncafast.values import flag, shown, whole
 
 Enlarge = Literal["nearest", "linear"]
@@ -36,9 +38,10 @@ _MAX_POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 class CascadeNCA(Predicting):
     """One automaton per level, or one for all, from the coarsest grid to that of the image.
 
-    Every level starts from the image at its scale; its other channels are those of the level before, enlarged, and 0 on
-    the coarsest level. The automata run on states [B, C, *S], also those whose own layout has the channels last, and
-    without their heads.
+    Every level starts from the image at its scale; its other channels are those of the level before, enlarged, and on
+    the coarsest level 0, or noise where its automaton is an `NCA(pad_noise=True)`. The steps that an NCA's time code
+    counts are those of all levels, one after the other. The automata run on states [B, C, *S], also those whose own
+    layout has the channels last, and without their heads.
 
     NCALab's class varies the steps of every call by up to a fifth, in evaluation too, and aligns the corners of the
     grids where it shrinks. Here `jittered` draws such steps, and pixels keep their places as in torch's interpolation.
@@ -99,11 +102,7 @@ class CascadeNCA(Predicting):
 
     def jittered(self, random: torch.Generator, share: float = 0.2) -> tuple[int, ...]:
         """Steps of each level, drawn evenly from `steps` less and more `share` of them; at least 1."""
-        drawn = []
-        for count in self.steps:
-            most = int(share * count)
-            drawn.append(max(1, count + int(torch.randint(-most, most + 1, (), generator=random))))
-        return tuple(drawn)
+        return jitter(self.steps, share, random)
 
     def forward(
         self,
@@ -157,10 +156,19 @@ class CascadeNCA(Predicting):
         self._check(image)
         if fire_masks is not None and len(fire_masks) != len(self.scales):
             raise ValueError(f"fire_masks has {len(fire_masks)} masks, but there are {len(self.scales)} levels")
+        levels = self._automata()
+        noise = isinstance(levels[0], NCA) and levels[0]._defaults.pad_noise
+        if noise:
+            options["seed"] = drawn_seed(options.get("seed"), image.device, True)
+        how = {
+            "noise": noise and image.shape[1] < levels[0].rule.channels,
+            "seed": options.get("seed"),
+            "first_sample": options.get("first_sample", 0),
+        }
         return run_levels(
-            self._automata(),
+            levels,
             self.steps if steps is None else self._each_step(steps),
-            lambda number, before: self._enter(number, image, before),
+            lambda number, before: self._enter(number, image, before, **how),
             first_step=check.check_count("first_step", first_step),
             fire_masks=fire_masks,
             **options,
@@ -204,12 +212,11 @@ class CascadeNCA(Predicting):
             raise ValueError(f"steps={shown(steps)} is not allowed: give {len(self.scales)} numbers, one per scale")
         return tuple(whole("steps", count, 0) for count in steps)
 
-    def _enter(self, number: int, x: Tensor, before: Tensor | None) -> Tensor:
-        """The first state of a level: the image at its scale, beside the other channels of the level before."""
+    def _enter(self, number: int, x: Tensor, before: Tensor | None, **how: Any) -> Tensor:
+        """The first state of a level: the image at its scale, beside the other channels of the level before, or those
+        that `pad_input` makes as `how` says."""
         if before is None:
-            first = self._shrunk(x, self.scales[0])
-            missing = self.rules[0].channels - x.shape[1]
-            return torch.cat((first, first.new_zeros(x.shape[0], missing, *first.shape[2:])), 1) if missing else first
+            return pad_input(self._shrunk(x, self.scales[0]), self.rules[0].channels, **how)
         image = self._shrunk(x[:, : self.image_channels], self.scales[number])
         hidden = before[:, self.image_channels :]
         ratio = self.scales[number - 1], self.scales[number]
@@ -290,6 +297,8 @@ def _check_automaton(level: Any) -> None:
     """Raise an error for what cannot run a level."""
     if not isinstance(level, (NCA, RuleModule)) or not _kind(level).__module__.startswith("ncafast."):
         raise TypeError(f"wrapped must be an NCA or an automaton of ncafast.models, got {type(level).__name__}")
-    if level.rule.extra or level.rule.restore is not None:
-        what = "takes extra channels" if level.rule.extra else "keeps its image in other channels than the first"
+    time = level._defaults.time if isinstance(level, NCA) else None
+    extra = level.rule.extra - (0 if time is None else time.channels)
+    if extra or level.rule.restore is not None:
+        what = "takes extra channels" if extra else "keeps its image in other channels than the first"
         raise ValueError(f"a {type(level).__name__} that {what} cannot run a level of a cascade")

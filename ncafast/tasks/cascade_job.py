@@ -89,7 +89,7 @@ class CascadeJob(TaskJob):
     def begin(self, outputs: int) -> None:
         """Make the model, of which so many channels are read."""
         self.samples = len(self.train)
-        self.model = initialised(lambda: new_cascade(self.config), self.config.seed)
+        self.model = initialised(lambda: new_cascade(self.config, outputs), self.config.seed)
         self.outputs = Outputs(self.model, self.recipe, outputs)
 
     def checksums(self) -> dict[str, dict[str, int]]:

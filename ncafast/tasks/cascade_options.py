@@ -49,6 +49,12 @@ class CascadeConfig(ImageOptions, BaseSettings):
     step_jitter: float = 0.2
     """Vary the steps of each level in training by up to this share."""
 
+    time_code: Literal["none", "linear", "sincos"] = "none"
+    """Let cells see how far the steps of all levels have come: none; linear, a number from 0 to 1; sincos, two of them."""
+
+    pad_noise: bool = False
+    """Start the channels beside the image as noise and not as 0."""
+
     shared: bool = True
     """Use the same automaton on all levels; otherwise each learns its own."""
 

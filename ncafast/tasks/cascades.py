@@ -224,10 +224,12 @@ class Reader(Generic[R]):
             raise ImageError(f"{name}: {error}") from None
 
 
-def new_cascade(config: CascadeConfig) -> CascadeNCA:
+def new_cascade(config: CascadeConfig, outputs: int) -> CascadeNCA:
     """Two learned filters per channel; at the edges the border is repeated."""
     cell: dict[str, Any] = {"filters": "learned", "padding": "replicate", "immutable": 3}
-    cell |= {"fire_rate": config.fire_rate, "hidden": config.hidden}
+    cell |= {"fire_rate": config.fire_rate, "hidden": config.hidden, "pad_noise": config.pad_noise, "outputs": outputs}
+    if config.time_code != "none":
+        cell |= {"time_code": config.time_code, "max_steps": sum(config.steps)}
     count = 1 if config.shared else len(config.scales)
     automata = [NCA(config.state_channels, **cell) for _ in range(count)]
     wrapped = automata[0] if config.shared else automata

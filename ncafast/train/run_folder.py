@@ -34,6 +34,8 @@ FREE = frozenset(
         "domain_parallel",
     }
 )
+# Options that earlier versions do not have, with the values that stand for what they did.
+_ADDED: dict[str, Any] = {"step_jitter": 0.0}
 _ANOTHER = "give another folder with --output"
 
 
@@ -116,7 +118,7 @@ class RunFolder:
             )
 
     def _compare(self, wanted: dict[str, Any], found: dict[str, Any], data: dict[str, Any], free: set[str]) -> None:
-        found = present(found, wanted)
+        found = {name: value for name, value in _ADDED.items() if name in wanted} | present(found, wanted)
         if wanted.keys() - free - found.keys():
             raise ValueError(
                 f"{self.path}: holds a run of another task or of another version of ncafast; give another folder with "

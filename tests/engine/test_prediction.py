@@ -244,6 +244,23 @@ def test_mistakes_are_named(call, error, message) -> None:
         call()
 
 
+def test_what_a_call_does_besides_is_not_left_out() -> None:
+    class Own(models.MedNCA):
+        def forward(self, image, **options):
+            return image
+
+    hooked = automaton()
+    hooked.register_forward_hook(lambda *_: None)
+    for model, said in ((Own(8, 8), "this Own has a forward of its own"), (hooked, "this NCA has forward hooks")):
+        for method in (model.predict, model.record):
+            with pytest.raises(ValueError, match=said):
+                method(torch.rand(1, 1, 9, 9))
+    cascade = models.CascadeNCA(models.NCA2D(6, 8, 3), (2, 1), (1, 1))
+    cascade.levels[0].register_forward_hook(lambda *_: None)
+    with pytest.raises(ValueError, match="levels.0 has a forward hook"):
+        cascade.predict(torch.rand(1, 1, 9, 9))
+
+
 @pytest.mark.parametrize("value", [torch.rand(3), "good", None])
 def test_a_metric_that_is_no_number_is_named(value) -> None:
     batches = [(torch.rand(2, 1, 6, 7), None)]

@@ -152,6 +152,40 @@ def test_steps_may_differ_from_call_to_call() -> None:
     torch.testing.assert_close(model(image, (2, 1), seed=4), written_out(model, image, (2, 1), 4))
 
 
+@pytest.mark.parametrize("kind", ["linear", "sincos"])
+def test_a_time_code_counts_the_steps_of_all_levels(tmp_path, kind) -> None:
+    model = random(CascadeNCA(cell(time_code=kind, max_steps=7), (2, 1), (4, 3), single_model=False)).eval()
+    image, code = torch.rand(2, 2, 7, 6).double(), ncafast.time_code.TimeCode(kind, 7)
+    small = F.interpolate(image, size=(3, 3), mode="bilinear")
+    state = torch.cat((small, small.new_zeros(2, 4, 3, 3)), 1)
+    for number, (count, first) in enumerate(((4, 0), (3, 4))):
+        level = model.levels[number]
+        if number:
+            state = torch.cat((image, F.interpolate(state[:, 2:], size=(7, 6))), 1)
+        where = {"extra": code.of(state, first, count), "first_step": first, "seed": 9}
+        state = ncafast.rollout(state, level.rule, level.params(), count, **where)
+    torch.testing.assert_close(model(image, seed=9), state)
+    ncafast.save(tmp_path / "a.safetensors", model)
+    assert torch.equal(ncafast.load(tmp_path / "a.safetensors")(image, seed=9), model(image, seed=9))
+    until = model.predict(image, seed=9, until=ncafast.Convergence(0.0, min_steps=9))
+    torch.testing.assert_close(until.state, state)
+
+
+def test_the_coarsest_level_may_start_from_noise() -> None:
+    model = random(CascadeNCA(cell(pad_noise=True), (2, 1), (0, 0)))
+    image = torch.rand(3, 2, 8, 6).double()
+    small = F.interpolate(image, size=(4, 3), mode="bilinear")
+    expected = F.interpolate(ncafast.pad_input(small, 6, seed=5)[:, 2:], size=(8, 6))
+    assert torch.equal(model(image, seed=5), torch.cat((image, expected), 1)) and expected.std() > 0.1
+    part = model(image[1:], seed=5, first_sample=1)  # each sample has its own
+    assert torch.equal(part, model(image, seed=5)[1:])
+    assert not torch.equal(model(image), model(image))
+    state = torch.rand(1, 6, 8, 6).double()
+    assert torch.equal(model(state, seed=5)[:, :2], state[:, :2])
+    model.steps = (3, 2)
+    assert torch.equal(model(image, seed=5), model.predict(image, seed=5).state)
+
+
 @pytest.mark.parametrize("shared", [True, False])
 def test_it_is_saved_and_built_again(tmp_path, shared) -> None:
     model = random(CascadeNCA(cell(filters=["sobel", "laplacian"]), (2, 1), (2, 1), shared, enlarge="linear")).eval()
@@ -175,6 +209,7 @@ def test_it_is_saved_and_built_again(tmp_path, shared) -> None:
         (lambda: CascadeNCA(NCA(6), image_channels=6), "image_channels=6 is not allowed: 1 to 5 are"),
         (lambda: CascadeNCA(cell(), shrink="min"), "shrink='min' is not allowed: it must be one of linear, nearest"),
         (lambda: CascadeNCA(models.PENCA(6, 8)), "a PENCA that takes extra channels"),
+        (lambda: CascadeNCA(cell(extra=1, time_code="linear")), "an? NCA that takes extra channels"),
         (lambda: CascadeNCA(models.SelfClassifyingNCA()), "keeps its image in other channels than the first"),
         (lambda: CascadeNCA(cell())(torch.rand(1, 3, 8, 8)), r"images \[B, 2, H, W\] or states \[B, 6, H, W\]"),
         (lambda: CascadeNCA(cell())(torch.rand(1, 2, 3, 8)), "an image of 3 x 8 cells is too small"),

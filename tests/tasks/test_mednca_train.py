@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 
 from ncafast import checkpoint
 from ncafast.losses import DiceBCELoss
+from ncafast.models import MedNCA
 from ncafast.tasks.mednca import job, train
 from ncafast.train import TrainingStopped
 from ncafast.train.run_folder import RunFolder
@@ -427,3 +428,20 @@ def test_nothing_held_out_takes_the_lowest_loss(data, tmp_path):
     losses = [row["loss"] for row in result.history]
     assert result.best_epoch == 1 + losses.index(min(losses))
     assert all(row["val_dice"] is None for row in result.history)
+
+
+def test_the_steps_of_a_level_may_vary(tmp_path, monkeypatch):
+    seen, real = [], MedNCA._levels_output
+
+    def watched(self, image, steps, **options):
+        seen.append(steps)
+        return real(self, image, steps, **options)
+
+    monkeypatch.setattr(MedNCA, "_levels_output", watched)
+    data = write_set(tmp_path / "data", 3)
+    train(tiny(data, tmp_path / "run", steps=(5, 4), step_jitter=0.25, epochs=1, batch_size=1))
+    drawn = [steps for steps in seen if steps is not None]
+    assert {first for first, _ in drawn} == {4, 5, 6} and {second for _, second in drawn} == {3, 4, 5}
+    assert None in seen  # held-out volumes are segmented with the steps of the model
+    with pytest.raises(ValueError, match="step_jitter=0.25 is not allowed; with --domain-parallel"):
+        train(tiny(data, tmp_path / "other", dims=3, step_jitter=0.25, domain_parallel=2))

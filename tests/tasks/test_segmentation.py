@@ -131,7 +131,8 @@ def test_a_film_ends_with_what_prediction_finds(trained, tmp_path, monkeypatch):
 
 
 def test_a_run_that_is_cut_off_goes_on_to_the_same_bits(tmp_path, monkeypatch):
-    config = tiny(write_folders(tmp_path / "data"), tmp_path / "cut", save_every=1, shared=False)
+    begin = {"time_code": "linear", "pad_noise": True}
+    config = tiny(write_folders(tmp_path / "data"), tmp_path / "cut", save_every=1, shared=False, **begin)
     done = cut_at_every_save(train, config, 4, monkeypatch)
     whole = train(dataclasses.replace(config, output=tmp_path / "whole"))
     for kind in ("best", "last"):
@@ -164,9 +165,9 @@ def test_the_steps_of_a_level_vary_by_a_fifth(tmp_path, monkeypatch):
     monkeypatch.setattr(CascadeNCA, "_levels_output", watched)
     config = tiny(write_folders(tmp_path / "data"), tmp_path / "run", steps=(5, 1), epochs=1, batch_size=1)
     train(config)
-    drawn = {steps[0] for steps, _ in seen if steps is not None}
-    assert drawn == {4, 5, 6} and {steps[1] for steps, _ in seen if steps is not None} == {1}
-    assert {seed for steps, seed in seen if steps is None} == {mix("predict", config.seed, 0)}
+    held_out = mix("predict", config.seed, 0)
+    drawn = {steps for steps, seed in seen if seed != held_out}
+    assert drawn == {(4, 1), (5, 1), (6, 1)} and {steps for steps, seed in seen if seed == held_out} == {(5, 1)}
 
 
 @pytest.mark.parametrize("kind", ["dice-bce", "dice", "bce", "focal", "dice-focal"])
@@ -254,3 +255,19 @@ def test_an_image_stops_where_it_has_converged_and_the_steps_are_written(trained
     (tmp_path / "new" / "steps.csv").write_text("mine")
     with pytest.raises(ValueError, match=r"steps\.csv"):
         predict(PredictConfig(trained.folder, source, tmp_path / "new", until_converged=True))
+
+
+def test_cells_may_see_the_time_and_start_from_noise(tmp_path):
+    config = tiny(write_folders(tmp_path / "data"), tmp_path / "run", epochs=1, time_code="sincos", pad_noise=True)
+    done = train(config)
+    model = checkpoint.load(done.best)
+    config = model.levels[0].config()
+    assert (config["time_code"], config["max_steps"], config["pad_noise"], config["outputs"]) == ("sincos", 9, True, 2)
+    image = torch.rand(1, 3, 12, 10)
+    found = model.predict(image, seed=1)
+    assert found.output_channels.shape == (1, 2, 12, 10) and not torch.equal(found.state, model.predict(image).state)
+    assert torch.equal(found.state, model(image, seed=1))
+    options = {"overlay": False, "progress": False}
+    source = tmp_path / "data" / "images" / "0.png"
+    first, second = (predict(PredictConfig(done.folder, source, tmp_path / name, **options)).written for name in "ab")
+    assert first[0].mask.read_bytes() == second[0].mask.read_bytes()

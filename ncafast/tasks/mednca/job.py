@@ -11,6 +11,7 @@ from torch import Tensor
 from ncafast.losses import DiceBCELoss
 from ncafast.losses.masks import dice
 from ncafast.models import M3DNCA, MedNCA
+from ncafast.step_range import jitter
 from ncafast.tasks.base import Task, TaskJob, initialised
 from ncafast.tasks.mask_scores import mean
 from ncafast.tasks.mednca import pictures
@@ -79,7 +80,10 @@ class Segmentation(TaskJob):
         return self.data.batch(at.epoch, at.position + at.indices.start, at.micro_batch)
 
     def losses(self, batch: Batch, at: StepContext) -> dict[str, Tensor]:
-        logits = batch.logits(self.model, **at.options)
+        varied = {}
+        if self.config.step_jitter:
+            varied = {"steps": jitter(self.model.steps, self.config.step_jitter, at.generator("steps"))}
+        logits = batch.logits(self.model, **at.options, **varied)
         dice_loss, bce = _LOSS.terms(logits, batch.target, batch.valid)
         return {"dice_loss": dice_loss, "bce": bce}
 

@@ -142,6 +142,9 @@ class TrainConfig(BaseSettings, _Labelled):
     steps: tuple[int, ...] | None = None
     """Steps of the automaton on each level. Left out: 20, with --dims 3 10."""
 
+    step_jitter: float = 0.0
+    """Vary the steps of each level in training by up to this share."""
+
     scale: int = 2
     """How many times smaller a level is than the next. 4 suits images of some 200 pixels and more."""
 

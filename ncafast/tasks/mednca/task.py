@@ -37,6 +37,7 @@ class MedNCATask(Task[Spec]):
         "levels": Range(1, MAX_LEVELS),
         "scale": Range(1, MOST_SCALE),
         "state_channels": 2,
+        "step_jitter": Range(0, 1, whole=False, without_high=True),
         **dict.fromkeys(("steps", "kernel_sizes", "predict_batch", "crop", "label", "every"), 1),
         **dict.fromkeys(("channels", "slice"), 0),
     }
@@ -53,6 +54,10 @@ class MedNCATask(Task[Spec]):
         for name, values in (("steps", whole.steps), ("kernel_sizes", whole.kernel_sizes)):
             if len(values or ()) != options.levels:
                 raise refused(name, values, f"give {options.levels} numbers, one per level, the coarsest first")
+        if options.step_jitter and options.domain_parallel > 1:
+            raise refused(
+                "step_jitter", options.step_jitter, "with --domain-parallel all steps are taken; leave it at 0"
+            )
         _check_patch(whole)
         check_settings(settings_of(whole))
         if options.cache is not None:
