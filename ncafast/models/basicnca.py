@@ -83,7 +83,7 @@ class BasicNCA(_Swapped):
 
     The original swaps axis 1 and 3 of x, so its first filter looks along H, its second along W; so do these.
 
-    state_dict: fc0.* [hidden_size, 3 channel_n], fc1.weight [channel_n, hidden_size]; bn.* with batch_norm.
+    state_dict: `fc0.*` [hidden_size, 3 channel_n], fc1.weight [channel_n, hidden_size]; `bn.*` with batch_norm.
 
     Args:
         channel_n: channels of the state.
@@ -127,8 +127,8 @@ class BackboneNCA(_Swapped):
     Layout and `fire_rate` are BasicNCA's. The original swaps axis 1 and 3 of x before it convolves, so the axes of its
     filters are W, H; so are they here.
 
-    state_dict: fc0.* [hidden_size, 3 channel_n], fc1.weight [channel_n, hidden_size], p0.*, p1.* [channel_n, channel_n,
-    k, k]; bn.* with batch_norm.
+    state_dict: `fc0.*` [hidden_size, 3 channel_n], fc1.weight [channel_n, hidden_size], `p0.*`, `p1.*`
+    [channel_n, channel_n, k, k]; `bn.*` with batch_norm.
 
     Args:
         channel_n: channels of the state.

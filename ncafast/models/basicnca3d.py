@@ -27,8 +27,8 @@ class BasicNCA3D(ImageNCA):
 
     The original swaps axis 1 and 4 of x before it convolves, so the axes of its filters are Y, Z, X; so are they here.
 
-    state_dict: fc0.* [hidden_size, 2 channel_n], fc1.weight [channel_n, hidden_size], p0.* [channel_n, 1, k, k, k],
-    bn.*.
+    state_dict: `fc0.*` [hidden_size, 2 channel_n], fc1.weight [channel_n, hidden_size], `p0.*` [channel_n, 1, k, k, k],
+    `bn.*`.
 
     Args:
         channel_n: channels of the state.

@@ -46,7 +46,7 @@ class CascadeNCA(Predicting):
     NCALab's class varies the steps of every call by up to a fifth, in evaluation too, and aligns the corners of the
     grids where it shrinks. Here `jittered` draws such steps, and pixels keep their places as in torch's interpolation.
 
-    state_dict: levels.0.* (the coarsest level, or the one automaton of all), levels.1.* and so on.
+    state_dict: `levels.0.*` (the coarsest level, or the one automaton of all), `levels.1.*` and so on.
 
     Args:
         wrapped: an NCA or one of the published automata of `ncafast.models`; or one for each level, coarse to fine.

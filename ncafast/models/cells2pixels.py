@@ -21,7 +21,7 @@ class Cells2PixelsNCA(VanillaNCA):
     The original's four classes are this one with other arguments: NCA; NoiseNCA with noise_level=0.1, update_prob=1.0;
     PENCA with noise_level=0.0, positions=True, padding="replicate"; GrowingNCA with alive=True.
 
-    state_dict: w1.* [fc_dim, 4 channels + cond_chn, 1, 1], w2.weight [channels, fc_dim, 1, 1]; if given
+    state_dict: `w1.*` [fc_dim, 4 channels + cond_chn, 1, 1], w2.weight [channels, fc_dim, 1, 1]; if given
     noise_level [1].
 
     Args:

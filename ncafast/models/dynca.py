@@ -27,7 +27,7 @@ class DyNCA(FilterBankNCA):
 
     Layout: state x [B, c_in, H, W] float. A cell updates with probability `update_rate`, an argument of the call.
 
-    state_dict: w1.* [fc_dim, 4 c_in (+ 2), 1, 1] with columns filter by filter, w2.* [c_in, fc_dim, 1, 1].
+    state_dict: `w1.*` [fc_dim, 4 c_in (+ 2), 1, 1] with columns filter by filter, `w2.*` [c_in, fc_dim, 1, 1].
 
     Args:
         c_in: channels of the state.

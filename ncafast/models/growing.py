@@ -32,7 +32,7 @@ class GrowingNCA(RuleModule):
     The tutorial swaps axis 1 and 3 of x, so its "x" filter looks along axis 1 (H here), its "y" filter along axis 2;
     so does this class.
 
-    state_dict: fc0.* [hidden_size, 3 channel_n], fc1.weight [channel_n, hidden_size].
+    state_dict: `fc0.*` [hidden_size, 3 channel_n], fc1.weight [channel_n, hidden_size].
 
     Args:
         channel_n: channels of the state, at least 4.

@@ -48,7 +48,7 @@ class M3DNCA(Rebuildable, Predicting):
     On whole volumes this computes what `CascadeNCA(list(model), scales, steps, shrink="max")` does; it is a class of
     its own for its windows, and for the original's layout, arguments and keys.
 
-    state_dict: model.0.* (coarsest) to model.<levels - 1>.*, each a BasicNCA3D.
+    state_dict: `model.0.*` (coarsest) to `model.<levels - 1>.*`, each a BasicNCA3D.
 
     Args:
         channel_n: channels of every state.

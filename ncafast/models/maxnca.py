@@ -26,7 +26,8 @@ class MaxNCA(ImageNCA):
     `fire_rate` is the notebook's: a cell updates when a uniform number is ABOVE it, so with probability 1 - fire_rate.
     Batch statistics normalise the hidden layer in training and in evaluation alike.
 
-    state_dict: p0.*, p1.* [channel_n, 1, 3, 3], fc0.* [hidden_size, 3 channel_n, 1, 1], bn.*, fc1.weight, fc2.*, fc3.*.
+    state_dict: `p0.*`, `p1.*` [channel_n, 1, 3, 3], `fc0.*` [hidden_size, 3 channel_n, 1, 1], `bn.*`, fc1.weight,
+    `fc2.*`, `fc3.*`.
 
     Args:
         channel_n: channels of the state.
@@ -117,7 +118,7 @@ class WBCMaxNCA(MaxNCA):
     It swaps axis 1 and 3 of x before it convolves, so the axes of its filters are W, H; so are they here. Layout,
     `fire_rate`, arguments and result are MaxNCA's; `num_classes` is 13 there.
 
-    state_dict: p0.*, p1.* [channel_n, 1, 3, 3], fc0.* [hidden_size, 3 channel_n], fc1.weight, fc2.*, fc3.*.
+    state_dict: `p0.*`, `p1.*` [channel_n, 1, 3, 3], `fc0.*` [hidden_size, 3 channel_n], fc1.weight, `fc2.*`, `fc3.*`.
     """
 
     _linear_layers = True

@@ -30,7 +30,7 @@ class MedNCA(Rebuildable, Predicting):
     """`model1` (coarse, k=7, 40 steps at 1/4 of the resolution) then `model2` (fine, k=3, 20 steps).
 
     The coarse state holds the bilinearly shrunk image, its other channels start at 0; they are enlarged bilinearly and
-    go on in the fine state beside the full image. state_dict: model1.* and model2.*, each an NCA2D; the notebook
+    go on in the fine state beside the full image. state_dict: `model1.*` and `model2.*`, each an NCA2D; the notebook
     saves the two apart, load them into `model1` and `model2`.
 
     This computes what `CascadeNCA([model1, model2], (scale, 1), steps, enlarge="linear")` does; it is a class of its

@@ -23,8 +23,8 @@ class NCA2D(RuleModule):
     Layout: state x [B, c, H, W] float, image in channel 0. A cell updates with probability `fire_rate`. Batch
     statistics normalise the hidden layer in training and in evaluation alike.
 
-    state_dict: perception.* [c, 1, k, k], fc1.* [h, 2 c, 1, 1] (columns: filtered channels, then the state), bn.*,
-    fc2.* [c - input_channels, h, 1, 1].
+    state_dict: `perception.*` [c, 1, k, k], `fc1.*` [h, 2 c, 1, 1] (columns: filtered channels, then the state),
+    `bn.*`, `fc2.*` [c - input_channels, h, 1, 1].
 
     Args:
         c: channels of the state.

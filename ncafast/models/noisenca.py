@@ -23,7 +23,7 @@ class VanillaNCA(FilterBankNCA):
 
     Layout: state [B, chn, H, W] float. A cell updates with probability `update_prob`.
 
-    state_dict: w1.* [fc_dim, 4 chn + cond_chn, 1, 1] with columns channel by channel, w2.weight [chn, fc_dim, 1, 1].
+    state_dict: `w1.*` [fc_dim, 4 chn + cond_chn, 1, 1] with columns channel by channel, w2.weight [chn, fc_dim, 1, 1].
 
     Args:
         chn: channels of the state.

@@ -50,7 +50,7 @@ class OctreeNCA(Rebuildable, Predicting):
 
     Layout: images [B, input_channels, H, W] in 2-D, volumes [B, X, Y, Z, input_channels] in 3-D, as in the original.
 
-    state_dict: backbone_ncas.0.* (finest) to backbone_ncas.<levels - 1>.* (coarsest), or backbone_nca.*, each a
+    state_dict: `backbone_ncas.0.*` (finest) to `backbone_ncas.<levels - 1>.*` (coarsest), or `backbone_nca.*`, each a
     BasicNCA2DFast or BasicNCA3DFast.
 
     Args:

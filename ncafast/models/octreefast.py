@@ -34,8 +34,8 @@ class BasicNCA2DFast(ImageNCA):
     probability `fire_rate`, as in the original's fast classes (in its slow ones with 1 - fire_rate). Statistics of
     norm "batch" are those of the batch in training and in evaluation alike.
 
-    state_dict: fc0.* [hidden_size, 2 channel_n, 1, ...], fc1.weight [channel_n - input_channels, hidden_size, 1, ...],
-    conv.* [channel_n, 1, k, ...]; bn.* for the norms "batch" and "group".
+    state_dict: `fc0.*` [hidden_size, 2 channel_n, 1, ...], fc1.weight [channel_n - input_channels, hidden_size, 1,
+    ...], `conv.*` [channel_n, 1, k, ...]; `bn.*` for the norms "batch" and "group".
 
     Args:
         channel_n: channels of the state.
