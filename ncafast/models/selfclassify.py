@@ -30,7 +30,7 @@ class SelfClassifyingNCA(RuleModule):
     alive afterwards; then the image is put back.
 
     state_dict: flax paths in PyTorch's spelling, kernel -> weight with axes (out, in, k, k): `perceive.conv.*`
-    [perception_size, channel_size, 3, ...], update.layers.<n>.* with 1x1 kernels. Weights start as flax starts
+    [perception_size, channel_size, 3, ...], `update.layers.<n>.*` with 1x1 kernels. Weights start as flax starts
     them: truncated normal of variance 1 / fan_in, biases 0, the last kernel 0.
 
     Args:

@@ -31,8 +31,8 @@ class TextureNCA(RuleModule):
     Layout: state [B, num_channels, H, W] float. A cell updates with probability 1/2.
 
     state_dict: `mlp.0.*` [hidden_neurons, 4 num_channels], `mlp.2.*` [num_channels, hidden_neurons]. Columns of mlp.0
-    go channel by channel, (x gradient, y gradient, Laplacian, identity) of channel 0 first: the order in which a grouped
-    convolution with four filters per channel gives them. The notebook's 1-channel case fits any order.
+    go channel by channel, (x gradient, y gradient, Laplacian, identity) of channel 0 first: the order in which a
+    grouped convolution with four filters per channel gives them. The notebook's 1-channel case fits any order.
 
     Args:
         num_channels: channels of the state.
