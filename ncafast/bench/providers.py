@@ -5,13 +5,14 @@ A provider opens a `Runner` for a problem; a runner gives calls to time and the 
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ncafast import backends
-from ncafast.backends.precision import precision, use_precision
+from ncafast.backends.precision import use_precision
 from ncafast.bench import machine, work
 from ncafast.bench.case import FORWARD, INFERENCE, MEMORY, TRAIN
 from ncafast.bench.problem import Check, Problem, Rollout, plain
@@ -224,11 +225,12 @@ class Fused(Provider):
         self.backend, self.memory = backend, memory
         self.name = f"ncafast:{backend}" + ("" if memory == "states" else f":{memory}")
         self.modes = (TRAIN, FORWARD, INFERENCE, MEMORY) if memory == "states" else (MEMORY,)
+        self.precision = "ieee" if backend == "cpu" else None  # there nothing else is done unless it is chosen
 
     def why_not(self, problem: Problem, mode: str) -> str | None:
         """What the backend says."""
         backend = backends.get(self.backend)
-        return backend.unavailable() or backend.can_run(problem.rule, problem.inputs[0].movedim(-1, 1), precision())
+        return backend.unavailable() or backend.can_run(problem.rule, problem.inputs[0].movedim(-1, 1), self.precision)
 
     def open(self, problem: Problem) -> Runner:
         """See `Provider`."""
@@ -239,7 +241,8 @@ class Fused(Provider):
             options: dict[str, Any] = {"backend": self.backend, "memory": self.memory}
             if masks is not None and _draws(module):
                 options["fire_mask"] = masks
-            result = module(x.movedim(-1, 1) if turned else x, steps, **options)
+            with use_precision(self.precision) if self.precision else nullcontext():
+                result = module(x.movedim(-1, 1) if turned else x, steps, **options)
             state = result if isinstance(result, Tensor) else result[1]  # MaxNCA: (logits, state)
             return state.movedim(1, -1) if turned else state
 
@@ -254,25 +257,7 @@ class Rounded(Fused):
 
     def __init__(self) -> None:
         super().__init__("cpu")
-        self.name = ROUNDED
-
-    def why_not(self, problem: Problem, mode: str) -> str | None:
-        """What the backend says."""
-        with use_precision("bf16"):
-            return super().why_not(problem, mode)
-
-    def open(self, problem: Problem) -> Runner:
-        """See `Provider`."""
-        runner = super().open(problem)
-        assert isinstance(runner, TorchRunner)
-        plain = runner.rollout
-
-        def rollout(x: Tensor, steps: int, masks: Tensor | None) -> Tensor:
-            with use_precision("bf16"):
-                return plain(x, steps, masks)
-
-        runner.rollout = rollout
-        return runner
+        self.name, self.precision = ROUNDED, "bf16"
 
 
 def _draws(module: nn.Module) -> bool:

@@ -62,7 +62,7 @@ def test_an_unknown_set_is_refused_at_the_first_rollout(wanted, monkeypatch):
 
 
 @X86
-@pytest.mark.parametrize("name", ["avx2", "avx512"])
+@pytest.mark.parametrize("name", ["avx2", "avx512", "bf16"])
 def test_objects_of_newer_sets_share_no_symbol(name, tmp_path):
     """A weak or unique symbol, such as an inline function of the library, could be picked for older processors too."""
     target = tmp_path / f"{name}.o"
@@ -76,17 +76,16 @@ def test_objects_of_newer_sets_share_no_symbol(name, tmp_path):
 
 @X86
 def test_no_newer_instruction_outside_its_own_functions():
-    """In the extension as built, AVX stands in functions of the namespaces avx2 and avx512 alone."""
+    """In the extension as built, AVX stands in functions of the namespaces avx2, avx512 and bf16 alone."""
     objdump = compiler("objdump")
     functions = re.split(r"\n\n[0-9a-f]+ <", command(objdump, "-d", "-C", "--no-show-raw-insn", native.load().__file__))
     newer = re.compile(r"%[yz]mm|%k[0-7]|\tv[a-z0-9]+\s.*%xmm")
     found = {text.split(">:\n")[0] for text in functions[1:] if newer.search(text)}
     if not any("::" in text.split(">:\n")[0] for text in functions):
         pytest.skip("the extension was stripped of its symbols")
-    assert any("ncafast::cpu::avx512::" in name for name in found)
-    assert any("ncafast::cpu::avx2::" in name for name in found)
-    stray = [name for name in found if "ncafast::cpu::avx2::" not in name and "ncafast::cpu::avx512::" not in name]
-    assert stray == []
+    own = [f"ncafast::cpu::{name}::" for name in ("avx2", "avx512", "bf16")]
+    assert all(any(namespace in name for name in found) for namespace in own)
+    assert [name for name in found if not any(namespace in name for namespace in own)] == []
 
 
 def test_every_source_compiles_for_arm64(tmp_path):
