@@ -50,7 +50,7 @@ class CascadeConfig(ImageOptions, BaseSettings):
     """Vary the steps of each level in training by up to this share."""
 
     time_code: Literal["none", "linear", "sincos"] = "none"
-    """Let cells see how far the steps of all levels have come: none; linear, one number from 0 to 1; sincos, two."""
+    """Let cells see how far the steps of all levels have come: none; linear, from 0 to 1; sincos, two numbers."""
 
     pad_noise: bool = False
     """Start the channels beside the image as noise and not as 0."""
