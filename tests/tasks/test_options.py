@@ -77,6 +77,13 @@ WRONG: list[tuple[str, Any, str]] = [
     ("views", 9, "give a whole number from 1 to 8"),
     ("fps", 0, "give a number above 0"),
     ("val_fraction", 1.0, "give a number from 0 to below 1"),
+    ("tolerance", -0.01, "give a number from 0"),
+    ("tolerance", float("nan"), "give a number from 0"),
+    ("plateau", 0, "give a whole number from 1"),
+    ("min_steps", -1, "give a whole number from 0"),
+    ("max_steps", 0, "give a whole number from 1"),
+    ("step_jitter", 1.0, "give a number from 0 to below 1"),
+    ("time_code", "cubic", "choose from none, linear, sincos"),
 ]
 
 

@@ -28,7 +28,7 @@ _TABLE = "predictions.csv"
 
 
 @dataclass(frozen=True, slots=True)
-class Prediction:
+class ImageResult:
     """What was found for one image."""
 
     image: Path
@@ -43,7 +43,7 @@ class Prediction:
 class Predictions:
     """What was found, where it was written, and one line for each image that could not be used."""
 
-    found: tuple[Prediction, ...]
+    found: tuple[ImageResult, ...]
     csv: Path
     skipped: tuple[str, ...]
 
@@ -80,7 +80,7 @@ def predict(trained: Trained[Spec], files: Sequence[Path], options: PredictConfi
     spec.classifier.check(Stopping.of(options))
     reading, drawn = Reading(spec.recipe.value_range, options.max_pixels), itertools.count()
 
-    def one(path: Path) -> tuple[Prediction, Tensor]:
+    def one(path: Path) -> tuple[ImageResult, Tensor]:
         pixels = torch.from_numpy(read_image(path, spec.recipe.size, reading))
         stopping = Stopping.of(options)
         probabilities = spec.probabilities(pixels, options.seed, options.views, stopping)
@@ -92,7 +92,7 @@ def predict(trained: Trained[Spec], files: Sequence[Path], options: PredictConfi
             taken = stopping.rows[0]["steps"] if stopping.rows else None  # of the view that is shown
             states = spec.states(pixels, options.seed)[: None if taken is None else taken + 1]
             write_png(picture, pictures.channels_over_time(states, probabilities.tolist(), spec.recipe, title))
-        return Prediction(path, label, float(probabilities[best]), picture, stopping), probabilities
+        return ImageResult(path, label, float(probabilities[best]), picture, stopping), probabilities
 
     done, skipped = each_usable(files, one, ImageError, "classifying", options.progress)
     reading.notes.say()

@@ -24,7 +24,7 @@ _MOST = 65535  # of 16 bits
 
 
 @dataclass(frozen=True, slots=True)
-class Prediction:
+class ImageResult:
     """What was written for one image."""
 
     image: Path
@@ -41,7 +41,7 @@ class Prediction:
 class Predictions:
     """What was written, and one line for each image that could not be used."""
 
-    written: tuple[Prediction, ...]
+    written: tuple[ImageResult, ...]
     skipped: tuple[str, ...]
     steps: Path | None = None
     """What --until-converged says of all images."""
@@ -71,7 +71,7 @@ def predict(trained: Trained[Estimator], files: Sequence[Path], options: Predict
     estimator = trained.spec
     recipe, reading = estimator.recipe, Reading(estimator.recipe.value_range, options.max_pixels)
 
-    def one(path: Path) -> Prediction:
+    def one(path: Path) -> ImageResult:
         pixels, stopping = recipe.read_image(path, reading), Stopping.of(options)
         found = estimator.find(pixels, str(path), seed=options.seed, runs=options.runs, stopping=stopping)
         depth = estimator.metres(found)
@@ -81,7 +81,7 @@ def predict(trained: Trained[Estimator], files: Sequence[Path], options: Predict
         if options.picture:
             picture = picture_of(path, options.input, options.output / "pictures")
             write_png(picture, pictures.beside(recipe.shrunk(pixels), recipe.shrunk_target(depth), path.name))
-        return Prediction(path, target, picture, float(depth.min()), float(depth.max()), stopping)
+        return ImageResult(path, target, picture, float(depth.min()), float(depth.max()), stopping)
 
     done, skipped = each_usable(files, one, ImageError, "estimating depth", options.progress)
     reading.notes.say()

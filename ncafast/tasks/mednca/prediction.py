@@ -33,7 +33,7 @@ _LAST_STEPS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Prediction:
+class ImageResult:
     """What is written for one image."""
 
     image: Path
@@ -72,7 +72,7 @@ class Prediction:
 class Predictions:
     """What was written, and which images could not be used."""
 
-    written: tuple[Prediction, ...]
+    written: tuple[ImageResult, ...]
     skipped: tuple[Skipped, ...]
     report: Path | None = None
     """What --uncertainty says of all images."""
@@ -118,14 +118,14 @@ def predict(trained: TrainedModel, options: PredictConfig) -> Predictions:
     """
     if is_zarr(options.input):
         labels, picture, voxels = zarr_prediction.predict(trained, options)
-        return Predictions((Prediction(options.input, labels, picture, voxels),), ())
+        return Predictions((ImageResult(options.input, labels, picture, voxels),), ())
     recipe = trained.spec.recipe
     options = replace(options, runs=runs_of(options), last_steps=_last_steps(options, trained))
     cases = find_inputs(options, recipe)
     planned = _planned(options, cases, recipe)
     say_contradictions([path for case in cases for path in case.paths], recipe.geometry)
 
-    def one(item: tuple[Case, Prediction]) -> Prediction:
+    def one(item: tuple[Case, ImageResult]) -> ImageResult:
         return _segment(trained, *item, options)
 
     items = list(zip(cases, planned, strict=True))
@@ -175,7 +175,7 @@ def _names_file(output: Path) -> bool:
     return output.name.lower().endswith((".nii", ".nii.gz"))
 
 
-def _planned(config: PredictConfig, cases: Sequence[Case], recipe: Recipe) -> list[Prediction]:
+def _planned(config: PredictConfig, cases: Sequence[Case], recipe: Recipe) -> list[ImageResult]:
     """The files to write for every case. Raises ValueError for one that cannot be written."""
     one_file = _names_file(config.output)
     targets = [config.output if one_file else config.output / case.target for case in cases]
@@ -191,14 +191,14 @@ def _planned(config: PredictConfig, cases: Sequence[Case], recipe: Recipe) -> li
         overlay = target.with_name(f"{name}.png") if config.overlay else None
         masks = (target.parent / name / f"{mask}.nii.gz" for mask in mask_names(recipe) if config.masks)
         maps = (_maps_folder(config) / f"{name}{end}" for end in uncertainty.ENDINGS if config.uncertainty)
-        planned.append(Prediction(image, target, overlay, others=tuple(others), masks=tuple(masks), maps=tuple(maps)))
+        planned.append(ImageResult(image, target, overlay, others=tuple(others), masks=tuple(masks), maps=tuple(maps)))
     report = [_maps_folder(config) / uncertainty.REPORT] if config.uncertainty else []
     steps = [_steps_table(config)] if config.until_converged else []
     check_free("--output", [*(path for item in planned for path in item.files), *report, *steps], config.overwrite)
     return planned
 
 
-def _segment(trained: TrainedModel, case: Case, planned: Prediction, config: PredictConfig) -> Prediction:
+def _segment(trained: TrainedModel, case: Case, planned: ImageResult, config: PredictConfig) -> ImageResult:
     """Write everything for one case."""
     if case.problem:
         raise VolumeError(case.problem)

@@ -22,7 +22,7 @@ from ncafast.viz.figures import write_png
 
 
 @dataclass(frozen=True, slots=True)
-class Prediction:
+class ImageResult:
     """What was written for one image."""
 
     image: Path
@@ -38,7 +38,7 @@ class Prediction:
 class Predictions:
     """What was written, and one line for each image that could not be used."""
 
-    written: tuple[Prediction, ...]
+    written: tuple[ImageResult, ...]
     skipped: tuple[str, ...]
     steps: Path | None = None
     """What --until-converged says of all images."""
@@ -69,7 +69,7 @@ def predict(trained: Trained[Segmenter], files: Sequence[Path], options: Predict
     segmenter = trained.spec
     recipe, reading = segmenter.recipe, Reading(segmenter.recipe.value_range, options.max_pixels)
 
-    def one(path: Path) -> Prediction:
+    def one(path: Path) -> ImageResult:
         pixels, stopping = recipe.read_image(path, reading), Stopping.of(options)
         labels = labels_of(segmenter.find(pixels, str(path), seed=options.seed, runs=options.runs, stopping=stopping))
         mask, overlay = picture_of(path, options.input, options.output), None
@@ -79,7 +79,7 @@ def predict(trained: Trained[Segmenter], files: Sequence[Path], options: Predict
             overlay = picture_of(path, options.input, options.output / "overlays")
             write_png(overlay, pictures.overlay(pixels, labels, recipe, path.name))
         share = {name: float(np.mean(labels == k)) for k, name in enumerate(recipe.names, start=1)}
-        return Prediction(path, mask, overlay, share, stopping)
+        return ImageResult(path, mask, overlay, share, stopping)
 
     done, skipped = each_usable(files, one, ImageError, "segmenting", options.progress)
     reading.notes.say()

@@ -31,7 +31,7 @@ _STATES = 5  # states in a picture
 
 
 @dataclass(frozen=True, slots=True)
-class Prediction:
+class ImageResult:
     """What one image's cells came to."""
 
     image: Path
@@ -47,7 +47,7 @@ class Prediction:
 class Predictions:
     """What was classified, and which images could not be used, with the reason."""
 
-    found: tuple[Prediction, ...]
+    found: tuple[ImageResult, ...]
     skipped: tuple[tuple[Path, str], ...]
     csv: Path
 
@@ -70,7 +70,7 @@ def predict(trained: Trained[int], files: Sequence[Path], options: PredictConfig
     reading, device = Reading.of(options), next(trained.model.parameters()).device
     most = options.steps or 2 * trained.spec
 
-    def one(path: Path) -> Prediction:
+    def one(path: Path) -> ImageResult:
         image = read_digit(path, size=options.size, tone=options.ink, reading=reading).to(device)
         fresh, stopping = fresh_states(image[None], trained.model.channel_size), Stopping.of(options)
         steps = most
@@ -81,7 +81,7 @@ def predict(trained: Trained[int], files: Sequence[Path], options: PredictConfig
         named = votes(states[-1:])[0]
         picture = picture_of(path, options.input, options.output)
         write_png(picture, pictures.sheet(pictures.colour(states), len(states), zoom=5))
-        done = Prediction(path, int(named.argmax()), float(named.max() / named.sum()), picture, stopping)
+        done = ImageResult(path, int(named.argmax()), float(named.max() / named.sum()), picture, stopping)
         say(f"{path.name}: {done.digit} ({100 * done.share:.0f} % of the cells){stopping.words()}")
         return done
 
