@@ -423,7 +423,7 @@ def test_the_film_shows_seed_growth_cut_and_healing(model_file, tmp_path):
     assert torch.equal(states[9], cut_away(states[8], "top", target))
     assert animate(config) == config.output
     frames = iio.imread(config.output)
-    assert frames.shape[1:] == (30 + 20 + 4, 160, 3) and len(frames) <= len(states)  # GIF joins frames that are equal
+    assert frames.shape[1:] == (30 + 24 + 4, 160, 3) and len(frames) <= len(states)  # GIF joins frames that are equal
     seen = frames[-1].astype(int)[:30, (160 - 27) // 2 :][:, :27]  # above label and bar, between margins
     assert np.abs(seen - on_page(states[-1], 3)).max() < 60  # a GIF has 256 colours
     assert labels[4] == "growing, step 6 of 6" and labels[5] == "left cut away" and labels[-1] == "healing, step 4 of 4"

@@ -517,7 +517,7 @@ def test_the_film_exchanges_the_digits(model_file, data, tmp_path):
     assert animate(config) == config.output
     height = 3 + 7 * 2 + 6 + 24 + 3  # digits and legend, each with a margin
     frames = iio.imread(config.output)
-    assert frames.shape[1:] == (height + 20 + 4, 160, 3)
+    assert frames.shape[1:] == (height + 24 + 4, 160, 3)
     strip = legend(150)
     seen = frames[-1].astype(int)[height - 27 : height - 3, 5:155]
     assert np.abs(seen - strip)[3:-3].mean() < 20  # a GIF has 256 colours
