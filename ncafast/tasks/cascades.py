@@ -28,8 +28,8 @@ from ncafast.utils.seeds import mix
 
 Array = np.ndarray[Any, Any]
 
-# Bytes that a pixel takes at most, of an output that is enlarged and averaged and of what is made of these (measured).
-_OUTPUT, _RESULT = 44, 16
+# Bytes that a pixel takes at most: of each output that is enlarged and averaged, and of what is made of these.
+_ENLARGED = 36
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +81,9 @@ class ImageRecipe(Jsonable):
         """[h, w, 3] uint8 -> [3, h, w] float32 with mean 0 and spread 1 over the training set."""
         return colours.scaled(torch.from_numpy(pixels), self.mean, self.std)
 
+
+SHOWN = ImageRecipe(size=512)
+"""Of pictures, whose panels have no more pixels."""
 
 R = TypeVar("R", bound=ImageRecipe)
 
@@ -149,8 +152,11 @@ class Outputs:
         small, moments = self.recipe.shrunk(pixels), Moments()
         if small.shape != pixels.shape:
             height, width = pixels.shape[:2]
-            each = _RESULT + _OUTPUT * self.count
-            require(each * height * width, f"a result of {width} x {height} pixels", "scale the image down")
+            require(
+                _ENLARGED * (1 + self.count) * height * width,
+                f"a result of {width} x {height} pixels",
+                "scale the image down",
+            )
         for run in range(runs):
             found = through(self.run(small, seed=seed, run=run, stopping=stopping))[None]
             if small.shape != pixels.shape:

@@ -17,6 +17,7 @@ from ncafast.viz.figures import Array, pixels_of
 
 TRUTH = "#35d07f"
 PREDICTION = "#ff5d8f"
+_FINE = 1024  # points along the longer side, twice the pixels of a panel
 CLASS_COLOURS = ("#ff5d8f", "#4cc9f0", "#ffd166", "#b388eb", "#80ed99", "#f8961e", "#f72585", "#90e0ef")
 
 Show = Callable[[Axes], None]
@@ -80,9 +81,10 @@ def outline(axes: Axes, mask: Array, line: Line2D) -> None:
     """The outline of a mask [rows, columns] along its pixels' edges, in the colour and style of a line."""
     if not mask.any():
         return
-    fine = np.pad(mask, 1).repeat(8, 0).repeat(8, 1).astype(float)
-    x = (np.arange(fine.shape[1]) + 0.5) / 8 - 1.5
-    y = (np.arange(fine.shape[0]) + 0.5) / 8 - 1.5
+    parts = max(2, min(8, _FINE // max(mask.shape)))  # of a pixel's side; corners are cut off by half a part
+    fine = np.pad(mask, 1).repeat(parts, 0).repeat(parts, 1).astype(np.float32)
+    x = (np.arange(fine.shape[1]) + 0.5) / parts - 1.5
+    y = (np.arange(fine.shape[0]) + 0.5) / parts - 1.5
     width, style = 0.9 * line.get_linewidth(), [line.get_linestyle()]
     axes.contour(x, y, fine, levels=[0.5], colors=[line.get_color()], linestyles=style, linewidths=width)
 

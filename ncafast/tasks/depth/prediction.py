@@ -10,6 +10,7 @@ import imageio.v3 as iio
 import numpy as np
 
 from ncafast.tasks.base import Trained
+from ncafast.tasks.cascades import SHOWN
 from ncafast.tasks.depth import pictures
 from ncafast.tasks.depth.inference import Estimator
 from ncafast.tasks.depth.options import PredictConfig
@@ -80,7 +81,7 @@ def predict(trained: Trained[Estimator], files: Sequence[Path], options: Predict
             iio.imwrite(scratch, np.clip(np.rint(1000 * depth), 1, _MOST).astype(np.uint16))
         if options.picture:
             picture = picture_of(path, options.input, options.output / "pictures")
-            write_png(picture, pictures.beside(recipe.shrunk(pixels), recipe.shrunk_target(depth), path.name))
+            write_png(picture, pictures.beside(SHOWN.shrunk(pixels), SHOWN.shrunk_target(depth), path.name))
         return ImageResult(path, target, picture, float(depth.min()), float(depth.max()), stopping)
 
     done, skipped = each_usable(files, one, ImageError, "estimating depth", options.progress)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ncafast.tasks.base import Trained
-from ncafast.tasks.cascades import Array
+from ncafast.tasks.cascades import SHOWN, Array
 from ncafast.tasks.depth import pictures
 from ncafast.tasks.depth.data import Sample, find_pairs, read_pair
 from ncafast.tasks.depth.inference import Estimator
@@ -103,9 +103,9 @@ def score(trained: Trained[Estimator], options: EvaluateConfig) -> Scores:
         error, pair = order[index]
         sample = read_pair(pair, recipe, reading, options)
         title = f"{name}: {pair.name}, |error| / depth {-error:.3f}"
-        depth = recipe.shrunk_target(estimator.metres(moments_of(sample, pair.name)))
-        truth = recipe.shrunk_target(sample.depth)
-        drawn[f"{name}.png"] = pictures.beside(recipe.shrunk(sample.pixels), depth, title, truth)
+        depth = SHOWN.shrunk_target(estimator.metres(moments_of(sample, pair.name)))
+        truth = SHOWN.shrunk_target(sample.depth)
+        drawn[f"{name}.png"] = pictures.beside(SHOWN.shrunk(sample.pixels), depth, title, truth)
     rows = tuple(row for _, of_pair in scored for row in of_pair)
     return Scores(rows, _means(rows), (*found.skipped, *(reason for _, reason in unusable)), drawn, calibration)
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from ncafast.models import CascadeNCA
-from ncafast.tasks.cascades import stages
+from ncafast.tasks.cascades import SHOWN, stages
 from ncafast.tasks.segmentation.recipe import Array, Recipe
 from ncafast.viz import charts, overlays
 from ncafast.viz.captions import Frame
@@ -24,6 +24,8 @@ PANELS = (  # of curves.png
 
 def overlay(pixels: Array, labels: Array, recipe: Recipe, title: str, truth: Array | None = None) -> Array:
     """An image [H, W, 3] with the outlines of class numbers [H, W] and of the true ones: [height, width, 3] uint8."""
+    pixels, labels = SHOWN.shrunk(pixels), SHOWN.shrunk_target(labels)
+    truth = None if truth is None else SHOWN.shrunk_target(truth)
     tall = pixels.shape[0] / pixels.shape[1]
     show = partial(_show, pixels=pixels)
     return overlays.contours(show, labels, truth, names=recipe.names, tall=tall, title=title)
