@@ -24,6 +24,7 @@ from ncafast.tasks import TASKS, base, classification, depth, growing, mednca, s
 from ncafast.tasks.demo import DemoConfig
 from ncafast.tasks.mednca.prediction import Predictions
 from ncafast.tasks.repeats import config as repeats
+from ncafast.tasks.stopping import Stopping
 
 try:
     import tomllib
@@ -112,7 +113,9 @@ def test_help_names_every_command(capsys, word):
     assert "--traceback" in shown and "NCAFAST_TRACEBACK" in shown
 
 
-@pytest.mark.parametrize("first", ["train", "evaluate", "predict", "animate", "study", "crossvalidate", "search"])
+@pytest.mark.parametrize(
+    "first", ["train", "evaluate", "predict", "animate", "render", "study", "crossvalidate", "search"]
+)
 @pytest.mark.parametrize("word", ["-h", "--help"])
 def test_help_of_a_command_without_a_task_lists_its_tasks(capsys, first, word):
     assert cli.main([first, word]) == 0
@@ -134,7 +137,7 @@ def test_no_command_is_wrong_usage_and_shows_help(capsys):
         (["train", "medncaa"], "train has no task 'medncaa' (did you mean 'mednca'?); see ncafast train --help"),
         (
             ["xyz"],
-            "animate, bench, check, crossvalidate, demo, evaluate, explain, import, info, predict, search, study",
+            "check, crossvalidate, demo, evaluate, explain, import, info, predict, render, search, study",
         ),
         (
             ["train"],
@@ -270,7 +273,9 @@ def test_options_arrive_typed(monkeypatch, capsys):
 
 @pytest.mark.parametrize(("skipped", "code"), [((), 0), (("a file",), 1)])
 def test_predict_fails_when_an_image_was_left_out(monkeypatch, capsys, skipped, code):
-    written = (SimpleNamespace(labels=Path("out/a.nii.gz"), overlay=None, quality={1: 0.1234}, masks=()),)
+    written = (
+        SimpleNamespace(labels=Path("out/a.nii.gz"), overlay=None, quality={1: 0.1234}, masks=(), stopping=Stopping()),
+    )
     result = Predictions(written, skipped, Path("out/uncertainty/report.json"))
     monkeypatch.setattr(base, "predict", lambda task, config: result)
     assert cli.main(["predict", "mednca", "--model", "m", "--input", "folder"]) == code

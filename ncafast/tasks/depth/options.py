@@ -65,7 +65,7 @@ class RenderConfig(Progress):
     """Folder for images/ and depth/. Rooms that were rendered there before are replaced."""
 
     count: int = 160
-    """Number of rooms."""
+    """Number of images, each of a room of its own."""
 
     size: tuple[int, int] = (48, 64)
     """Height and width of the images in pixels."""
