@@ -72,6 +72,7 @@ class BuildNative(build_ext):
                 openmp = self.configure(ext)
                 if self.compiler.compiler_type == "unix":
                     ext.extra_objects, ext.sources = [str(made) for made in self.compile_cpu(ext)], []
+                    self.force = True  # no time of a file tells whether the module holds these objects
                 super().build_extension(ext)
         except Exception as error:  # a compiler can fail in more ways than can be listed
             self.give_up(ext, self.failure(error, "\n".join(printed).strip()))

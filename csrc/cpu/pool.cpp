@@ -1,11 +1,12 @@
 // See pool.h. Blocks come in sizes of at most an eighth more than was asked for, so that calls of about one size share
-// them.
+// them. A block of up to four times the size is lent too, since memory that is kept is there anyway.
 #include "pool.h"
 
 #include <algorithm>
 #include <list>
 #include <mutex>
 #include <new>
+#include <unordered_map>
 
 #ifdef __linux__
 #include <sys/mman.h>
@@ -35,9 +36,16 @@ int64_t share_of_machine() {
 #ifdef __linux__
 void advise(void* memory, int64_t bytes, int advice) { madvise(memory, bytes, advice); }
 #else
-enum { MADV_FREE, MADV_HUGEPAGE };
+enum { MADV_DONTNEED, MADV_FREE, MADV_HUGEPAGE };
 void advise(void*, int64_t, int) {}
 #endif
+
+// Gives back the pages that lie here as a whole.
+void forget(char* memory, int64_t bytes) {
+  constexpr uintptr_t small_page = 4096;  // more elsewhere, where this does nothing then
+  const int64_t before = static_cast<int64_t>(-reinterpret_cast<uintptr_t>(memory) % small_page);
+  if (before < bytes) advise(memory + before, bytes - before, MADV_DONTNEED);
+}
 
 class Pool {
  public:
@@ -45,25 +53,32 @@ class Pool {
     const int64_t size = size_of(bytes);
     {
       const std::lock_guard<std::mutex> lock(mutex_);
-      const auto fits = [size](const Block& block) { return block.size == size; };
-      const auto block = std::find_if(blocks_.rbegin(), blocks_.rend(), fits);
-      if (block != blocks_.rend()) {
+      const auto block = smallest(size);
+      if (block != blocks_.end()) {
         void* memory = block->memory;
-        kept_ -= size;
-        blocks_.erase(std::prev(block.base()));
+        kept_ -= block->size;
+        lent_[memory] = block->size;
+        // Nobody asked for the rest of a block that is too large.
+        if (block->size > size) forget(static_cast<char*>(memory) + bytes, block->size - bytes);
+        blocks_.erase(block);
         return memory;
       }
+      release_outgrown(size);
     }
     void* memory = ::operator new(size, large_alignment, std::nothrow);
     if (!memory && release()) memory = ::operator new(size, large_alignment, std::nothrow);
     if (!memory) throw std::bad_alloc();
-    advise(memory, size, MADV_HUGEPAGE);
+    advise(memory, bytes / page * page, MADV_HUGEPAGE);  // not past what was asked for, which would be there in full
+    const std::lock_guard<std::mutex> lock(mutex_);
+    lent_[memory] = size;
     return memory;
   }
 
-  void give(void* memory, int64_t bytes) {
-    const int64_t size = size_of(bytes);
+  void give(void* memory) {
     const std::lock_guard<std::mutex> lock(mutex_);
+    const auto lent = lent_.find(memory);
+    const int64_t size = lent->second;
+    lent_.erase(lent);
     if (size > most_) return ::operator delete(memory, large_alignment);
     // From now on the system may take the pages; those that it left are as they were.
     advise(memory, size, MADV_FREE);
@@ -98,6 +113,25 @@ class Pool {
     int64_t size;
   };
 
+  // The smallest block that is kept and large enough, of several the newest.
+  std::list<Block>::iterator smallest(int64_t size) {
+    auto found = blocks_.end();
+    for (auto block = blocks_.begin(); block != blocks_.end(); ++block)
+      if (block->size >= size && block->size <= 4 * size && (found == blocks_.end() || block->size <= found->size))
+        found = block;
+    return found;
+  }
+
+  // What grows step by step would otherwise leave a block of every size behind.
+  void release_outgrown(int64_t size) {
+    blocks_.remove_if([&](const Block& block) {
+      if (block.size >= size || 2 * block.size < size) return false;
+      ::operator delete(block.memory, large_alignment);
+      kept_ -= block.size;
+      return true;
+    });
+  }
+
   void shrink(int64_t most) {
     while (kept_ > most) {
       ::operator delete(blocks_.front().memory, large_alignment);
@@ -107,7 +141,8 @@ class Pool {
   }
 
   std::mutex mutex_;
-  std::list<Block> blocks_;  // the oldest first
+  std::list<Block> blocks_;                  // the oldest first
+  std::unordered_map<void*, int64_t> lent_;  // sizes
   int64_t kept_ = 0, most_ = share_of_machine();
 };
 
@@ -122,7 +157,7 @@ void* take(int64_t bytes) { return bytes < least_kept ? ::operator new(bytes, sm
 
 void give(void* memory, int64_t bytes) {
   if (!memory) return;
-  bytes < least_kept ? ::operator delete(memory, small_alignment) : pool().give(memory, bytes);
+  bytes < least_kept ? ::operator delete(memory, small_alignment) : pool().give(memory);
 }
 
 int64_t keep(int64_t bytes) { return pool().keep(bytes); }
