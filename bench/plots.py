@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from ncafast.bench import results
-from ncafast.bench.case import FORWARD, INFERENCE, MEMORY, SIZES, TRAIN
 from ncafast.bench.cases import CASES, SWEEPS
 from ncafast.bench.chosen import Chosen, files
+from ncafast.bench.modes import FORWARD, INFERENCE, MEMORY, SIZES, TRAIN
 
 _COLOURS = {"eager": "0.6", "compile": "tab:orange", "cax": "tab:green", "ncafast": "tab:blue"}
 _TITLES = {"eager": "plain PyTorch", "compile": "torch.compile", "cax": "CAX (JAX)", "ncafast": "ncafast"}

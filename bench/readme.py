@@ -8,9 +8,9 @@ from pathlib import Path
 
 from bench.plots import picture_path
 from ncafast.bench import results
-from ncafast.bench.case import FORWARD, INFERENCE, TRAIN
 from ncafast.bench.cases import CASES
 from ncafast.bench.chosen import Chosen, files
+from ncafast.bench.modes import FORWARD, INFERENCE, TRAIN
 from ncafast.bench.report import short
 from ncafast.bench.results import PEAK_SHARE
 

@@ -1,38 +1,33 @@
 """ncafast: fast neural cellular automata for PyTorch. A whole rollout is one operator, forward and backward."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
-from ncafast import interrupt  # before torch, whose import takes seconds
+from ncafast import interrupt  # before all that takes time
 
 # isort: split
-from ncafast import backends, filters, heads, losses, models, uncertainty
-from ncafast.backends import FallbackWarning
-from ncafast.checkpoint import load, save
-from ncafast.convergence import Convergence, Settled, SettledSamples
-from ncafast.finetuning import finetune, num_trainable_parameters
-from ncafast.functional import fire_mask, rollout
-from ncafast.layers import ignore_hooks
-from ncafast.nca import NCA
-from ncafast.padding import pad_input
-from ncafast.perception import perception
-from ncafast.prediction import Prediction
-from ncafast.rule import Alive, Rule
-from ncafast.settling import settle
-
-interrupt.release()
+import importlib
+import sys
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ncafast.acceleration import Adapted, NotAccelerated, accelerate, accelerated, adapter, explain, restore
+    from ncafast.public import *
 
 _ACCELERATION = ("Adapted", "NotAccelerated", "accelerate", "accelerated", "adapter", "explain", "restore")
 
 
+def _complete() -> None:
+    """Import PyTorch, the operators and every public name but those of `_ACCELERATION`."""
+    public = importlib.import_module("ncafast.public")
+    globals().update({name: getattr(public, name) for name in __all__ if name not in _ACCELERATION})
+
+
 def __getattr__(name: str) -> Any:
     """Load `accelerate` and its companions when they are first asked for: tracing takes torch.fx, which is slow."""
-    if name not in _ACCELERATION:
-        raise AttributeError(f"module 'ncafast' has no attribute {name!r}")
-    return getattr(importlib.import_module("ncafast.acceleration"), name)
+    if name in _ACCELERATION:
+        return getattr(importlib.import_module("ncafast.acceleration"), name)
+    if name in __all__ and "ncafast.public" not in sys.modules:
+        _complete()
+        return globals()[name]
+    raise AttributeError(f"module 'ncafast' has no attribute {name!r}")
 
 
 __all__ = [
@@ -68,3 +63,6 @@ __all__ = [
     "settle",
     "uncertainty",
 ]
+
+if not interrupt.is_command():  # the command does so once it knows that it needs PyTorch; --help does not
+    _complete()

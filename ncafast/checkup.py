@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ncafast import backends, checkpoint
+from ncafast import backends, checkpoint, parsers
 from ncafast.backends import trust, verdicts
 from ncafast.rule import Rule
 
@@ -20,29 +19,15 @@ def main(words: Sequence[str]) -> int:
     Returns:
         0 where every backend that can run here passed, 1 where one failed, was slower or could not be checked.
     """
-    parser = argparse.ArgumentParser(
-        prog="ncafast check",
-        description="Check the GPU backends, and those of other packages, on this machine: masks, states and gradients "
-        "against the reference backend in float64, then, on a GPU, the time of both. A backend that passes and is "
-        "faster is chosen by default from then on. The first rollout that would take one does the same by itself.",
-    )
-    parser.add_argument(
-        "--backend",
-        nargs="+",
-        choices=trust.checked(),
-        default=trust.checked(),
-        help="backends to check; default: all",
-    )
-    parser.add_argument(
-        "--rule",
-        type=Path,
-        metavar="FILE",
-        help="check the rules of this model (.safetensors, or a training run's folder); default: a fixed set",
-    )
+    parser = parsers.check()
     options = parser.parse_args(list(words))
+    names = options.backend or trust.checked()
+    for name in names:
+        if name not in trust.checked():
+            parser.error(f"argument --backend: {name!r} is not allowed; choose from {', '.join(trust.checked())}")
     rules: list[Rule] = [] if options.rule is None else list(_rules(options.rule))
     failed = False
-    for name in options.backend:
+    for name in names:
         reason = backends.get(name).unavailable()
         if reason is not None:
             print(f"{name}: cannot run here: {reason}")

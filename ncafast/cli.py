@@ -18,13 +18,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import ncafast
 from ncafast import interrupt
 from ncafast.commands import DONE, FAILED, PLAIN, Command, commands
 from ncafast.interrupt import INTERRUPTED
 from ncafast.utils.outputs import BESIDE
 from ncafast.utils.renamed import present_words
-
-interrupt.hold()  # until `main` begins
 
 WRONG_USAGE = 2
 
@@ -47,7 +46,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     full = "--traceback" in words or os.environ.get("NCAFAST_TRACEBACK", "0") not in ("", "0")
     try:
-        interrupt.release()
         code = _dispatch([word for word in words if word != "--traceback"])
         sys.stdout.flush()
         return code
@@ -79,7 +77,7 @@ def _dispatch(words: list[str]) -> int:
         print(_help())
         return DONE
     if words[0] in ("-V", "--version", "version"):
-        from ncafast.info import version
+        from ncafast.versions import version
 
         print(f"ncafast {version()}")
         return DONE
@@ -88,8 +86,13 @@ def _dispatch(words: list[str]) -> int:
         return DONE
     name, rest = _find(words)
     command = PLAIN[name] if name in PLAIN else commands()[name]
+    if command.parser is not None:
+        _load(command.parser)().parse_args(rest)  # ends in SystemExit where they are wrong, before torch is imported
     options = rest if command.options is None else _parse(name, command, rest)
-    code = _load(command.run)(*([] if command.task is None else [command.task]), options)
+    ncafast._complete()
+    run = _load(command.run)
+    with interrupt.released():
+        code = run(*([] if command.task is None else [command.task]), options)
     return code if isinstance(code, int) else DONE
 
 

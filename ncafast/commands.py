@@ -21,14 +21,16 @@ DONE, FAILED = 0, 1
 class Command:
     """Where a command lives, as "module:name".
 
-    `options` is a class of options, or where one lives; without it `run` takes the words of the command line. `run` is
-    called with the task's name, if there is one, and the options. A whole number that it returns is the exit code.
+    `options` is a class of options, or where one lives; without it `run` takes the words of the command line, and
+    `parser` is where the function lives that makes their parser. `run` is called with the task's name, if there is one,
+    and the options. A whole number that it returns is the exit code.
     """
 
     summary: str
     run: str
     options: str | type[Any] | None = None
     task: str | None = None
+    parser: str | None = None
 
 
 # Found without a look at the tasks, so that `ncafast info` needs none of what these need.
@@ -36,24 +38,32 @@ PLAIN = {
     "info": Command(
         "versions, backends, and why a part is missing; with a FILE or a run, what it holds",
         "ncafast.info:main",
+        parser="ncafast.parsers:info",
     ),
     "import": Command(
         "make a model file from the weights of a published model, as its authors' code saved them",
         "ncafast.importing:main",
+        parser="ncafast.parsers:weights",
     ),
     "check": Command(
         "check the GPU backends on this machine's GPUs, and print whether they are chosen by default",
         "ncafast.checkup:main",
+        parser="ncafast.parsers:check",
     ),
     "demo": Command(
         "train a small Med-NCA on a brain template, segment held-out slices, measure the speed",
         "ncafast.tasks.demo:run",
         "ncafast.tasks.demo:DemoConfig",
     ),
-    "explain": Command("what accelerate finds in a module of yours, and why not more", "ncafast.explanation:main"),
+    "explain": Command(
+        "what accelerate finds in a module of yours, and why not more",
+        "ncafast.explanation:main",
+        parser="ncafast.parsers:explain",
+    ),
     "bench": Command(
         "measure speed, memory and error beside plain PyTorch, torch.compile and others",
-        "ncafast.bench:main",
+        "ncafast.bench.run:main",
+        parser="ncafast.bench.options:parser",
     ),
     "render depth": Command(
         "render rooms and their depth, to try the task without data",

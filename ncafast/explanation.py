@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ncafast import parsers
 from ncafast.acceleration import Report, explain
 from ncafast.user_class import build, lengths, load_class
 
@@ -17,7 +17,7 @@ def main(words: Sequence[str]) -> int:
         SystemExit: --help, or an option that is unknown.
         ValueError: a class, its arguments or a shape that cannot be used.
     """
-    given = _parser().parse_args(list(words))
+    given = parsers.explain().parse_args(list(words))
     cls = load_class("explain", given.where)
     model = build(f"explain {given.where}", cls, "--args", given.args)
     for shape in _shapes(given.shape):
@@ -40,18 +40,3 @@ def _shapes(shape: str) -> Iterator[dict[str, Any]]:
     sizes = lengths("--shape", shape)
     for channels, last in ((sizes[1], False), (sizes[-1], True)):
         yield {"channels": channels, "ndim": len(sizes) - 2, "channels_last": last}
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="ncafast explain",
-        description="What ncafast.accelerate finds in a module of yours: the step of each part, or the reason why not.",
-        epilog="The exit code is 1 where nothing can be accelerated.",
-    )
-    add = parser.add_argument
-    add("where", metavar="MODULE:CLASS", help="a subclass of torch.nn.Module, importable from here")
-    add("--args", default="{}", metavar="JSON", help="arguments of its constructor (default: {})")
-    add("--shape", default="", metavar="N,N,...", help="shape of a state (default: found out)")
-    add("--method", metavar="NAME", help="the only method to look at (default: forward, step, update, ...)")
-    add("--steps", metavar="NAME", help="that method's argument for the number of steps (default: steps, n_steps, ...)")
-    return parser

@@ -5,7 +5,6 @@ Nothing is unpickled but tensors: safetensors, and torch's weights-only format.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import pickle
@@ -18,14 +17,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from ncafast import checkpoint, identify, rebuild
+from ncafast import checkpoint, identify, parsers, rebuild
 
 _PAGE = "docs/bring-your-own-weights.md"
 
 
 def main(words: Sequence[str]) -> int:
     """`ncafast import CHECKPOINT`. Returns the exit code; errors as in `import_weights`."""
-    options = _parser().parse_args(list(words))
+    options = parsers.weights().parse_args(list(words))
     if os.path.lexists(options.output) and not options.overwrite:
         raise ValueError(f"--output: {options.output} exists; give another --output, or --overwrite to replace it")
     given = dict(_argument(text) for text in options.set)
@@ -177,24 +176,3 @@ def _argument(text: str) -> tuple[str, Any]:
 
 def _listed(arguments: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}={value}" for name, value in arguments.items())
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="ncafast import",
-        description="Make a model file of ncafast from the weights of a published model. Tensors only are read.",
-    )
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a file of safetensors or torch.save")
-    parser.add_argument("--like", metavar="NAME", help="class in ncafast.models; left out: the one that the keys fit")
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the model file (.safetensors)")
-    parser.add_argument(
-        "--set",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="NAME=VALUE",
-        help="arguments of the class that no weight tells, such as fire_rate=0.4 input_channels=3",
-    )
-    parser.add_argument("--key", metavar="NAME", help="where the weights are, in a file that holds several things")
-    parser.add_argument("--overwrite", action="store_true", help="replace FILE if it exists")
-    return parser

@@ -5,23 +5,21 @@ Needs the core dependencies only. Everything that is missing is said with its re
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import json
 import os
 import platform
 from collections.abc import Iterator, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ncafast import backends, checkpoint, native
+from ncafast import backends, checkpoint, native, parsers
 from ncafast.backends import registry, trust
 from ncafast.rule import Rule
+from ncafast.versions import package_version, version
 
-_NOT_INSTALLED = "not installed"
 _CORE = ("torch", "numpy", "safetensors", "triton")
 _IMPORT_NAMES = {"imageio-ffmpeg": "imageio_ffmpeg", "pillow": "PIL"}
 _EXTRAS = {
@@ -47,35 +45,9 @@ _MAIN_FIELDS = ("channels", "fire_rate", "hidden", "kernel_size", "norm", "paddi
 
 def main(words: Sequence[str]) -> int:
     """`ncafast info [FILE]`. Returns the exit code; errors of a file as in `checkpoint.find` and `describe`."""
-    parser = argparse.ArgumentParser(
-        prog="ncafast info",
-        description="Versions, backends and why one cannot run, what was built and what was not.",
-    )
-    parser.add_argument(
-        "file",
-        nargs="?",
-        type=Path,
-        metavar="FILE",
-        help="a checkpoint (.safetensors), or a training run's folder (its best one is taken): print its class, rule "
-        "and metadata instead",
-    )
-    file = parser.parse_args(list(words)).file
+    file = parsers.info().parse_args(list(words)).file
     print("\n".join(_machine() if file is None else _checkpoint(file)))
     return 0
-
-
-def version() -> str:
-    """ncafast's version: of the installed package, else of the last build in place, else "unknown"."""
-    found = package_version("ncafast")
-    return str(native.build_info().get("version", "unknown")) if found == _NOT_INSTALLED else found
-
-
-def package_version(name: str) -> str:
-    """The version of an installed package, or "not installed"."""
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return _NOT_INSTALLED
 
 
 def versions() -> dict[str, str]:

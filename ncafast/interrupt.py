@@ -1,6 +1,7 @@
-"""Ctrl-C while the command line is still importing ends it with one line, as it does later.
+"""Ctrl-C ends the command line with one line and exit code 130, whatever it is doing.
 
-Python's own handler would raise KeyboardInterrupt somewhere inside torch or NumPy, which may print or swallow it.
+Python's own handler raises KeyboardInterrupt. That is right while a command runs, which cleans up behind it; but an
+import may print or swallow it, and at the end of the process nobody catches it.
 """
 
 from __future__ import annotations
@@ -8,31 +9,52 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
-from types import FrameType
-from typing import Any
+
+# isort: split
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import FrameType
 
 INTERRUPTED = 130  # exit code
 
+_said = False
+
 
 def hold() -> None:
-    """From here to `release`, Ctrl-C ends the process at once, if that is the command `ncafast` and not a program that
-    imports the package."""
-    if _is_command():
+    """Let Ctrl-C end the process at once, if that is the command `ncafast` and not a program that imports the
+    package."""
+    if is_command():
         _replace(signal.default_int_handler, _stop)
 
 
-def release() -> None:
-    """Ctrl-C raises KeyboardInterrupt again."""
+@contextmanager
+def released() -> Iterator[None]:
+    """Let Ctrl-C raise KeyboardInterrupt inside."""
     _replace(_stop, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        hold()
 
 
 def say() -> None:
-    """Print the line, once whatever the number of processes under torchrun."""
-    if os.environ.get("RANK", "0") == "0":
+    """Print the line, once whatever the number of processes under torchrun and of Ctrl-Cs."""
+    global _said
+    if not _said and os.environ.get("RANK", "0") == "0":
+        _said = True
         print("ncafast: stopped", file=sys.stderr, flush=True)
+
+
+def is_command() -> bool:
+    """Whether the process is the installed command or `python -m ncafast`."""
+    called = sys.argv[0] if sys.argv else ""
+    if called == "-m":  # the package is being imported; after that, its __main__.py stands here
+        return bool({"ncafast", "-mncafast"} & {*sys.orig_argv})
+    own = os.path.join(os.path.dirname(__file__), "__main__.py")
+    return os.path.basename(called) in ("ncafast", "ncafast.exe") or called == own
 
 
 def _replace(old: Callable[..., Any], new: Callable[..., Any]) -> None:
@@ -47,12 +69,4 @@ def _stop(number: int, frame: FrameType | None) -> None:
     os._exit(INTERRUPTED)
 
 
-def _is_command() -> bool:
-    """Whether the process is the installed command or `python -m ncafast`."""
-    called = sys.argv[0] if sys.argv else ""
-    if called == "-m":  # the package is being imported; after that, its __main__.py stands here
-        return {"ncafast", "-mncafast"} & {*sys.orig_argv} != set()
-    return Path(called).name in ("ncafast", "ncafast.exe") or Path(called) == Path(__file__).with_name("__main__.py")
-
-
-hold()  # until the package is imported
+hold()

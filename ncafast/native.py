@@ -5,22 +5,19 @@ Importing this never fails. What is missing is a reason for a backend to say no,
 
 from __future__ import annotations
 
-import functools
 import importlib
 import importlib.util
-import json
 import math
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import torch.utils.dlpack  # before the extension, so that both use the one OpenMP runtime that torch ships
 from torch import Tensor
 
 from ncafast.compiling import constant_result
 from ncafast.philox import check_counter, threshold
+from ncafast.versions import build_info
 
 _LEAST_KEPT = 2**20  # bytes
 
@@ -79,20 +76,6 @@ def cuda_reason() -> str | None:
     if cuda.get("built", True):
         return f"ncafast._CUDA cannot be imported: {_cuda_import_error}"
     return f"ncafast._CUDA was not built: {cuda.get('reason')}"
-
-
-@functools.cache  # asked for at every choice of a backend
-def build_info() -> dict[str, Any]:
-    """Return what the build recorded: keys version, python, platform, cpu, cuda.
-
-    `cpu` and `cuda` are dicts with `built` and, where that is False, `reason`. Where there is no
-    record, the only key is `reason`.
-    """
-    try:
-        info = json.loads(Path(__file__).with_name("_build.json").read_text())
-    except (OSError, ValueError) as error:
-        return {"reason": f"no build record ({error}); the package was not installed by pip"}
-    return info if isinstance(info, dict) else {"reason": "the build record is corrupt"}
 
 
 def empty(shape: Sequence[int]) -> Tensor:

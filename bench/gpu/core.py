@@ -23,8 +23,8 @@ from bench.gpu.turns import turn
 from ncafast.backends import cuda
 from ncafast.backends.precision import use_precision
 from ncafast.bench import judged, report, results, work
-from ncafast.bench.case import FORWARD, TRAIN
 from ncafast.bench.cases import select
+from ncafast.bench.modes import FORWARD, TRAIN
 from ncafast.bench.problem import Problem
 from ncafast.bench.providers import Eager, Fused, Provider, TorchRunner
 from ncafast.measuring.timing import Call, Spread, spread, synchronize

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ncafast.bench import report, results
-from ncafast.bench.case import FORWARD, TRAIN
+from ncafast.bench.modes import FORWARD, TRAIN
 from ncafast.bench.results import MACHINE, Row
 
 MOST = 11_000  # characters: what people see of a remote machine's output is often no more than its end

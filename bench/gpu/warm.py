@@ -17,8 +17,8 @@ import torch
 
 from bench.gpu.core import as_eager
 from ncafast.backends.precision import use_precision
-from ncafast.bench.case import FORWARD, TRAIN
 from ncafast.bench.cases import select
+from ncafast.bench.modes import FORWARD, TRAIN
 from ncafast.bench.problem import Problem
 from ncafast.bench.providers import Fused, TorchRunner
 from ncafast.measuring.timing import synchronize

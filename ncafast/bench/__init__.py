@@ -2,7 +2,3 @@
 
 cases x providers x modes; parity is checked before anything is timed, times are taken in turns, results are CSV rows.
 """
-
-from ncafast.bench.run import main
-
-__all__ = ["main"]

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 
 from ncafast import backends, models
-from ncafast.bench.case import FORWARD, TRAIN, Case, Size
+from ncafast.bench.case import Case, Size
 from ncafast.bench.ceilings import Ceilings
 from ncafast.bench.measure import Measurement
+from ncafast.bench.modes import FORWARD, TRAIN
 from ncafast.bench.originals import NCA2D
 from ncafast.bench.providers import Eager, Fused
 

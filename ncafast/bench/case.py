@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ncafast.bench.modes import FORWARD, TRAIN
 from ncafast.bench.originals import Original
 
-FORWARD, TRAIN, INFERENCE, MEMORY = "forward", "train", "inference", "memory"
-SIZES = ("quick", "full", "gpu")
 Tensors = Mapping[str, Tensor]
 
 

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from ncafast import models
 from ncafast.bench import originals
-from ncafast.bench.case import FORWARD, INFERENCE, MEMORY, SIZES, TRAIN, Case, Size, Tensors
+from ncafast.bench.case import Case, Size, Tensors
+from ncafast.bench.modes import FORWARD, INFERENCE, MEMORY, SIZES, TRAIN
 from ncafast.nca import NCA
 
 

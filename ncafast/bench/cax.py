@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ncafast.bench import machine
-from ncafast.bench.case import FORWARD, INFERENCE, TRAIN
+from ncafast.bench.modes import FORWARD, INFERENCE, TRAIN
 from ncafast.bench.parity import STATE, STATE_GRADIENT
 from ncafast.bench.problem import Check, Problem, params_of
 from ncafast.bench.providers import LEARNING_RATE, Provider, Runner

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ncafast.bench.case import FORWARD, INFERENCE, TRAIN
+from ncafast.bench.modes import FORWARD, INFERENCE, TRAIN
 from ncafast.bench.problem import Check, Problem
 from ncafast.bench.providers import Provider, Runner, TorchRunner
 from ncafast.measuring.timing import Call, synchronize

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 import torch
 
 from ncafast.bench import judged, work
-from ncafast.bench.case import FORWARD, INFERENCE, MEMORY, TRAIN, Case, Size
+from ncafast.bench.case import Case, Size
 from ncafast.bench.ceilings import Ceilings, Rates, peak
 from ncafast.bench.launches import count_launches
+from ncafast.bench.modes import FORWARD, INFERENCE, MEMORY, TRAIN
 from ncafast.bench.parity import Verdict
 from ncafast.bench.problem import Problem
 from ncafast.bench.providers import Provider, Runner

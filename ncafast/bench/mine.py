@@ -13,7 +13,8 @@ from ncafast import models
 from ncafast.acceleration import accelerate
 from ncafast.acceleration.benchmark import compare
 from ncafast.acceleration.entry import STEPS
-from ncafast.bench.case import FORWARD, SIZES, TRAIN, Case, Size
+from ncafast.bench.case import Case, Size
+from ncafast.bench.modes import FORWARD, SIZES, TRAIN
 from ncafast.bench.originals import Masks, Original
 from ncafast.user_class import build, json_object, lengths, load_class
 

@@ -6,11 +6,13 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-
-from ncafast.bench.case import FORWARD, INFERENCE, MEMORY, SIZES, TRAIN
+from ncafast.bench.modes import FORWARD, INFERENCE, MEMORY, SIZES, TRAIN
 from ncafast.utils.renamed import present_words
+
+if TYPE_CHECKING:
+    import torch
 
 QUICK_CASES = ("maxnca", "maxnca-bn", "med-fine", "med-coarse", "texture", "growing", "selfclass-mnist", "3d-k3")
 _QUICK_ROUNDS, _ROUNDS = 5, 7
@@ -47,7 +49,9 @@ def parse(words: Sequence[str]) -> Options:
         SystemExit: --help, or an option that is unknown or makes no sense.
         ValueError: values that contradict each other or the machine.
     """
-    given = _parser().parse_args(present_words(words, ("output",)))
+    import torch
+
+    given = parser().parse_args(present_words(words, ("output",)))
     if given.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda: torch finds no GPU here")
     device = torch.device(given.device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -82,7 +86,8 @@ def default_folder() -> Path:
     return Path("bench", "results") if Path("bench", "gpu.sh").is_file() else Path("ncafast-bench")
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """Of the command's words, for `--help` and for what is wrong with them."""
     parser = argparse.ArgumentParser(
         prog="ncafast bench",
         description="Measure ncafast beside plain PyTorch, torch.compile, CAX and others: time, memory, error.",

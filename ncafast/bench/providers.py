@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ncafast import backends
 from ncafast.backends.precision import use_precision
 from ncafast.bench import machine, work
-from ncafast.bench.case import FORWARD, INFERENCE, MEMORY, TRAIN
+from ncafast.bench.modes import FORWARD, INFERENCE, MEMORY, TRAIN
 from ncafast.bench.problem import Check, Problem, Rollout, plain
 from ncafast.bench.results import ROUNDED
 from ncafast.measuring.memory import kept_bytes

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ncafast.bench import machine
-from ncafast.bench.case import INFERENCE
+from ncafast.bench.modes import INFERENCE
 from ncafast.bench.problem import Check, Problem, params_of
 from ncafast.bench.providers import Fused, Runner
 from ncafast.measuring.timing import Call

@@ -7,9 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ncafast.bench.case import TRAIN, Case, Size
+from ncafast.bench.case import Case, Size
 from ncafast.bench.chosen import Chosen
 from ncafast.bench.measure import Outcome
+from ncafast.bench.modes import TRAIN
 from ncafast.bench.results import MACHINE
 from ncafast.measuring.timing import Spread
 

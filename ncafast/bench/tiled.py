@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ncafast.bench.case import INFERENCE
+from ncafast.bench.modes import INFERENCE
 from ncafast.bench.problem import Check, Problem, params_of
 from ncafast.bench.providers import Fused, Runner, TorchRunner
 from ncafast.rule import Rule

@@ -24,7 +24,7 @@ from ncafast.tasks.report import Report
 from ncafast.train import Job, Result, run
 from ncafast.train.context import Report as EpochReport
 from ncafast.train.run_folder import FREE
-from ncafast.train.settings import Settings, check_settings
+from ncafast.training_options import Settings, check_settings
 from ncafast.utils.devices import resolve_device
 from ncafast.utils.option_checks import Range, check_options
 from ncafast.utils.outputs import check_folder, check_free

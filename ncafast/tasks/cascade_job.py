@@ -18,7 +18,7 @@ from ncafast.tasks.images import ImageError, Reading
 from ncafast.tasks.planes import augment
 from ncafast.tasks.skipping import each_usable
 from ncafast.train import Settings, StepContext
-from ncafast.train.settings import settings_of
+from ncafast.training_options import settings_of
 from ncafast.utils.progress import note, say
 from ncafast.viz.views import View
 from ncafast.viz.visual import Visual

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ncafast.tasks.options import ImageOptions
-from ncafast.train.settings import BaseSettings, Schedule
+from ncafast.training_options import BaseSettings, Schedule
 from ncafast.utils.option_checks import Range, refused
 
 _MOST_SCALE = 1024  # images are padded to a multiple of it, which needs the memory of its square

@@ -23,8 +23,8 @@ from ncafast.train.fitting import fit, run
 from ncafast.train.job import Job
 from ncafast.train.pool import Pool, PoolJob
 from ncafast.train.search import cross_validate, search
-from ncafast.train.settings import Settings
 from ncafast.train.split_files import Fold, make_folds, read_folds, write_folds
+from ncafast.training_options import Settings
 
 __all__ = [
     "Fold",

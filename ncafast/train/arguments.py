@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ncafast.train.job import Job, Row
-from ncafast.train.settings import Settings
+from ncafast.training_options import Settings
 from ncafast.values import shown
 
 _WANTED = "return a tensor [] that is a mean over the batch, or several in a dict by name"

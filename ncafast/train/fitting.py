@@ -17,7 +17,7 @@ from ncafast.train.distributed import check_norm, joined
 from ncafast.train.job import FunctionJob, Job, Losses, Row, bare_reason
 from ncafast.train.loop import Loop
 from ncafast.train.run_folder import FREE, RunFolder
-from ncafast.train.settings import Settings, check_settings
+from ncafast.training_options import Settings, check_settings
 from ncafast.utils.devices import determinism, threads
 from ncafast.utils.lock import locked
 from ncafast.utils.progress import say

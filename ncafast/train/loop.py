@@ -24,9 +24,9 @@ from ncafast.train.job import Job, Row
 from ncafast.train.resume import SUMS, check_model, check_progress, kind_of
 from ncafast.train.run_folder import RunFolder
 from ncafast.train.saving import Saver
-from ncafast.train.settings import Settings, memory_of
 from ncafast.train.tensorboard import Board
 from ncafast.train.trainer import Trainer
+from ncafast.training_options import Settings, memory_of
 from ncafast.utils.progress import Bar, say
 from ncafast.utils.seeds import generator
 from ncafast.utils.texts import reason

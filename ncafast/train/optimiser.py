@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
-from ncafast.train.settings import Settings
+from ncafast.training_options import Settings
 
 
 def make_optimiser(parameters: Iterable[Tensor], settings: Settings) -> torch.optim.Optimizer:

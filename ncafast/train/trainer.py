@@ -15,7 +15,7 @@ from ncafast.train.job import Job, to_device
 from ncafast.train.optimiser import Average, learning_rate, make_optimiser, shape_gradient
 from ncafast.train.resume import check_optimiser, take_weights
 from ncafast.train.run_folder import RunFolder
-from ncafast.train.settings import Settings
+from ncafast.training_options import Settings
 from ncafast.utils.seeds import mix
 
 _SKIPPED_MOST = 50  # steps in a row without a finite gradient after which fp16's scale is not to blame

@@ -16,10 +16,11 @@ from ncafast import backends, cli, models, native
 from ncafast.acceleration import benchmark
 from ncafast.backends import cpu
 from ncafast.bench import cases, judged, launches, machine, measure, options, parity, run, work
-from ncafast.bench.case import FORWARD, INFERENCE, MEMORY, TRAIN, Size
+from ncafast.bench.case import Size
 from ncafast.bench.cases import CASES, SWEEPS
 from ncafast.bench.cax import Cax
 from ncafast.bench.ceilings import Ceilings, peak
+from ncafast.bench.modes import FORWARD, INFERENCE, MEMORY, TRAIN
 from ncafast.bench.parity import STATE, STATE_GRADIENT
 from ncafast.bench.problem import Problem
 from ncafast.bench.providers import Compiled, CompiledMax, Eager, Fused

@@ -5,8 +5,8 @@ import multiprocessing
 import torch
 
 from ncafast.bench import judged
-from ncafast.bench.case import INFERENCE
 from ncafast.bench.cases import RANKS, SWEEPS
+from ncafast.bench.modes import INFERENCE
 from ncafast.bench.problem import Problem
 from ncafast.bench.ranks import Ranks
 

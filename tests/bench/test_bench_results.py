@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from ncafast.bench import report, results
-from ncafast.bench.case import FORWARD, INFERENCE, MEMORY, TRAIN
 from ncafast.bench.cases import CASES, SWEEPS
 from ncafast.bench.chosen import Chosen
+from ncafast.bench.modes import FORWARD, INFERENCE, MEMORY, TRAIN
 from ncafast.bench.results import Row
 from ncafast.measuring.timing import Spread
 

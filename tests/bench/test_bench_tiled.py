@@ -4,8 +4,8 @@ import numpy as np
 import torch
 
 from ncafast.bench import judged
-from ncafast.bench.case import INFERENCE
 from ncafast.bench.cases import SWEEPS
+from ncafast.bench.modes import INFERENCE
 from ncafast.bench.problem import Problem
 from ncafast.bench.tiled import Tiled
 

@@ -73,6 +73,9 @@ OPTIONS = {
 }
 
 
+FROM_SOURCE = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
 def start(*words: str | Path, code: str = "", **environment: str) -> subprocess.Popen:
     """Start `ncafast` in a process of its own, after `code`, with SIGINT as a terminal has it."""
     interrupt = "import signal, sys\nsignal.signal(signal.SIGINT, signal.default_int_handler)"
@@ -199,7 +202,7 @@ def test_help_of_a_number_has_its_unit(name):
 
 
 def test_help_of_the_benchmark_has_units_and_defaults():
-    for action in bench_options._parser()._actions:
+    for action in bench_options.parser()._actions:
         assert action.help and len(action.help) > 10
         alone = action.nargs == 0 or action.dest.startswith("mine") and action.dest != "mine_steps"
         assert alone or "default: " in action.help, action.dest
@@ -353,14 +356,59 @@ def stopped_at(folder: Path, module: str, *words: str | Path, **environment: str
     return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, timeout=HANG)
 
 
-@pytest.mark.parametrize("module", ["torch", "numpy", "ncafast.settling", "ncafast.info"])
+@pytest.mark.parametrize("module", ["torch", "numpy", "ncafast.settling", "ncafast.parsers"])
 @pytest.mark.parametrize("way", ["script", "-m"])
 def test_ctrl_c_during_imports_is_one_line_and_130(tmp_path, way, module):
     script = tmp_path / "ncafast"  # as pip writes it
     script.write_text("import sys\nfrom ncafast.cli import main\nsys.exit(main())\n")
-    words = [script, "--version"] if way == "script" else ["-m", "ncafast", "--version"]
+    words = [script, "info"] if way == "script" else ["-m", "ncafast", "info"]
     done = stopped_at(tmp_path, module, *words)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "ncafast: stopped\n")
+
+
+NO_TORCH = [
+    ["--help"],
+    ["--version"],
+    ["train", "--help"],
+    ["train", "nothing"],
+    ["nothing"],
+    ["info", "--help"],
+    ["bench", "--help"],
+    ["bench", "--rounds", "0"],
+    ["check", "--help"],
+    ["explain"],
+    ["import", "--help"],
+    ["render", "depth", "--help"],
+    ["train", "mednca", "--epochs", "x"],
+    *([action, task, "--help"] for action in ("train", "search") for task in TASKS),
+]
+
+
+def test_help_and_wrong_words_need_no_torch(tmp_path):
+    """In one process, as none of these leaves torch for the next."""
+    script = tmp_path / "ncafast"
+    script.write_text(
+        "import sys\nfrom ncafast.cli import main\n"
+        f"for words in {NO_TORCH}:\n"
+        "    assert main(words) in (0, 2), words\n"
+        "    assert not {'torch', 'numpy'} & set(sys.modules), words\n"
+    )
+    done = subprocess.run([sys.executable, script], env=FROM_SOURCE, capture_output=True, text=True, timeout=HANG)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("words", [["info"], []])
+def test_the_package_is_whole_for_code_that_a_command_imports(tmp_path, words):
+    """Also before a command has begun, in a script that happens to have the command's name."""
+    script = tmp_path / "ncafast"
+    script.write_text(
+        "import sys, ncafast, ncafast.cli\n"
+        f"{f'ncafast.cli.main({words})' if words else ''}\n"
+        "assert callable(ncafast.perception) and ncafast.NCA(4).channels == 4\n"
+        "assert all(hasattr(ncafast, name) for name in ncafast.__all__)\n"
+    )
+    done = subprocess.run([sys.executable, script], env=FROM_SOURCE, capture_output=True, text=True, timeout=HANG)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_one_of_several_processes_says_that_they_stopped(tmp_path):

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ncafast.tasks.options import Animation, Progress, Runtime
-from ncafast.train.settings import Settings
+from ncafast.training_options import Settings
 
 
 @dataclass

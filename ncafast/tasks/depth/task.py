@@ -14,7 +14,7 @@ from ncafast.tasks.depth.job import Depth
 from ncafast.tasks.depth.options import AnimateConfig, TrainConfig
 from ncafast.tasks.depth.prediction import inputs, predict
 from ncafast.tasks.depth.scores import score
-from ncafast.train.settings import check_settings, settings_of
+from ncafast.training_options import check_settings, settings_of
 from ncafast.utils.option_checks import Range
 from ncafast.viz.captions import Frame
 

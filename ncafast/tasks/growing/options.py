@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from ncafast.tasks.options import Animation, ImageOptions, Progress, Runtime
-from ncafast.train.settings import Schedule, Settings
+from ncafast.training_options import Schedule, Settings
 
 Regime = Literal["growing", "persistent", "regenerating"]
 

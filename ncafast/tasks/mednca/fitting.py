@@ -13,7 +13,7 @@ from ncafast.tasks.mednca.inference import seen_size
 from ncafast.tasks.mednca.model_file import Model
 from ncafast.tasks.mednca.options import TrainConfig
 from ncafast.tasks.planes import padded_size
-from ncafast.train.settings import memory_of
+from ncafast.training_options import memory_of
 
 
 def check_memory(

@@ -27,7 +27,7 @@ from ncafast.tasks.mednca.options import TrainConfig
 from ncafast.tasks.mednca.slices import Recipe
 from ncafast.train import Report, Settings, StepContext
 from ncafast.train.run_folder import RunFolder
-from ncafast.train.settings import settings_of
+from ncafast.training_options import settings_of
 from ncafast.utils.progress import note
 from ncafast.utils.seeds import mix
 from ncafast.viz.figures import write_png

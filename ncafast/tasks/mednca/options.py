@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from ncafast.tasks.options import Animation, Progress, Runtime, UntilConverged
-from ncafast.train.settings import BaseSettings, Schedule
+from ncafast.training_options import BaseSettings, Schedule
 
 Axis = Literal["sagittal", "coronal", "axial"]
 Geometry = Literal["sform", "qform"]

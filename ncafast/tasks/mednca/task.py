@@ -15,7 +15,7 @@ from ncafast.tasks.mednca.model_file import KINDS, MOST_SCALE, Model, Spec, read
 from ncafast.tasks.mednca.options import AnimateConfig, EvaluateConfig, PredictConfig, TrainConfig
 from ncafast.tasks.mednca.prediction import Predictions, check_prediction, predict
 from ncafast.tasks.mednca.scores import Scores, score_volumes
-from ncafast.train.settings import check_settings, settings_of
+from ncafast.training_options import check_settings, settings_of
 from ncafast.utils.devices import resolve_device
 from ncafast.utils.option_checks import Range, refused
 from ncafast.utils.outputs import check_folder

@@ -15,7 +15,7 @@ from ncafast.tasks.segmentation.pairs import find_pairs
 from ncafast.tasks.segmentation.prediction import inputs, predict
 from ncafast.tasks.segmentation.recipe import parse_classes
 from ncafast.tasks.segmentation.scores import score
-from ncafast.train.settings import check_settings, settings_of
+from ncafast.training_options import check_settings, settings_of
 from ncafast.utils.option_checks import refused
 from ncafast.viz.captions import Frame
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from ncafast.tasks.options import Animation, ImageOptions, Progress, Runtime, UntilConverged
-from ncafast.train.settings import Schedule, Settings
+from ncafast.training_options import Schedule, Settings
 
 
 @dataclass(kw_only=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from ncafast.tasks.options import Animation, ImageLimit, ImageOptions, Progress, Runtime, ValueRange
-from ncafast.train.settings import Schedule, Settings
+from ncafast.training_options import Schedule, Settings
 from ncafast.utils.renamed import Renamed
 
 Loss = Literal["auto", "patches", "sliced", "gram"]
