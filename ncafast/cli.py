@@ -22,12 +22,20 @@ import ncafast
 from ncafast import interrupt
 from ncafast.commands import DONE, FAILED, PLAIN, Command, commands
 from ncafast.interrupt import INTERRUPTED
+from ncafast.tasks.option_groups import grouped
+from ncafast.utils.options_file import read_options, take_options
 from ncafast.utils.outputs import BESIDE
 from ncafast.utils.renamed import present_words
 
 WRONG_USAGE = 2
 
 _EXPECTED = (ValueError, TypeError, OSError, RuntimeError, MemoryError)  # their messages are for people
+
+
+_CONFIG = (
+    "JSON file with options by name, such as config.json in the folder of a training run. Options of the command line "
+    "win over those of the file. Left out: no file is read."
+)
 
 
 class _Usage(Exception):
@@ -91,7 +99,7 @@ def _dispatch(words: list[str]) -> int:
     options = rest if command.options is None else _parse(name, command, rest)
     ncafast._complete()
     run = _load(command.run)
-    with interrupt.released():
+    with interrupt.Released():
         code = run(*([] if command.task is None else [command.task]), options)
     return code if isinstance(code, int) else DONE
 
@@ -141,20 +149,61 @@ def _parse(name: str, command: Command, words: list[str]) -> Any:
     assert command.options is not None
     options = _load(command.options) if isinstance(command.options, str) else command.options
     words = present_words(words, [field.name for field in dataclasses.fields(options)])
+    words, file = _without_config(words)
     given = tyro.cli(
-        _described(options),
+        _described(options, {} if file is None else _from_file(file, name, options)),
         prog=f"ncafast {name}",
         description=_paragraphs(options.__doc__ or ""),
         args=words,
-        config=(tyro.conf.DisallowNone,),
+        config=(tyro.conf.DisallowNone, tyro.conf.OmitArgPrefixes),
     )
-    return options(**vars(given))
+    groups = [vars(group) for group in vars(given).values() if dataclasses.is_dataclass(group)]
+    return options(**{name: value for group in groups for name, value in group.items()})
 
 
-def _described(options: type[Any]) -> type[Any]:
-    """A dataclass of the same fields, with the text under each as its help. tyro keeps the line breaks of such texts.
+def _without_config(words: list[str]) -> tuple[list[str], Path | None]:
+    """The words without --config FILE, and the file."""
+    rest: list[str] = []
+    files: list[str] = []
+    left = iter(words)
+    for word in left:
+        if word == "--config":
+            files.append(next(left, ""))
+        elif word.startswith("--config="):
+            files.append(word.removeprefix("--config="))
+        else:
+            rest.append(word)
+    if len(files) > 1 or "" in files:
+        raise _Usage("--config needs a JSON file" if "" in files else "--config is given twice; give one file")
+    return rest, Path(files[0]) if files else None
 
-    Where nothing is the default, the text says what that means, in place of tyro's "(default: None)".
+
+def _from_file(path: Path, name: str, options: type[Any]) -> dict[str, Any]:
+    """The options in a JSON file. What repeats a training takes all of one's options but its folder."""
+    try:
+        found = read_options(path)
+        if hasattr(options, "task"):
+            found.pop("output", None)
+        if not found.keys() <= {field.name for field in dataclasses.fields(options)}:
+            _refuse_other_task(path, found, name)
+        return take_options(path, found, options)
+    except ValueError as error:
+        raise _Usage(error) from None
+
+
+def _refuse_other_task(path: Path, found: dict[str, Any], name: str) -> None:
+    """Raise ValueError if a file holds the options of another task's command."""
+    for other, command in commands().items():
+        fields = getattr(command.options, "__dataclass_fields__", {})
+        if other.split()[0] == name.split()[0] and len(found) > 1 and found.keys() <= fields.keys():
+            raise ValueError(f"--config {path}: holds options of ncafast {other}, not of ncafast {name}")
+
+
+def _described(options: type[Any], defaults: Mapping[str, Any]) -> type[Any]:
+    """A dataclass of the same fields in groups, with the text under each as its help, and with other defaults.
+
+    tyro keeps the line breaks of such texts. Where nothing is the default, the text says what that means, in place of
+    tyro's "(default: None)".
     """
     import tyro
 
@@ -162,32 +211,26 @@ def _described(options: type[Any]) -> type[Any]:
     docs = [doc for kind in kinds for doc in _documented(kind)]
     texts = {doc.arg_name: doc.description for doc in docs if doc.description}
     types = typing.get_type_hints(options)
-    declared = options.__annotations__
-
-    def after(field: dataclasses.Field[Any]) -> tuple[bool, bool]:
-        """The order in the help: what is required, the options of the class itself, those that it inherits."""
-        required = field.default is field.default_factory is dataclasses.MISSING
-        return not required, field.name not in declared
+    nothing = tyro.conf.arg(help_behavior_hint="")
 
     def text(field: dataclasses.Field[Any]) -> str:
         beside = isinstance(field.default, Path) and field.default.parts[:1] == (BESIDE,)
         more = " By default beside the model; a number is added where that is taken." if beside else ""
         return " ".join(texts[field.name].split()) + more
 
-    nothing = tyro.conf.arg(help_behavior_hint="")
-    fields = [
-        (
-            field.name,
-            typing.Annotated[types[field.name], nothing] if field.default in (None, ()) else types[field.name],
-            dataclasses.field(
-                default=field.default,
-                default_factory=field.default_factory,
-                metadata={"help": text(field)},
-            ),
-        )
-        for field in sorted(dataclasses.fields(options), key=after)
-    ]
-    return dataclasses.make_dataclass(options.__name__, fields, kw_only=True)  # bases would bring their own order
+    def described(field: dataclasses.Field[Any]) -> tuple[str, Any, Any]:
+        default = defaults.get(field.name, field.default)
+        factory = dataclasses.MISSING if field.name in defaults else field.default_factory
+        made: Any = dataclasses.field(default=default, default_factory=factory, metadata={"help": text(field)})
+        kind = types[field.name]
+        return field.name, typing.Annotated[kind, nothing] if default in (None, ()) else kind, made
+
+    file: Any = dataclasses.field(default=None, metadata={"help": _CONFIG})
+    members: list[Any] = [("config", typing.Annotated[Path | None, nothing], file)]
+    for group, fields in grouped(dataclasses.fields(options)).items():
+        made = dataclasses.make_dataclass(group, map(described, fields), kw_only=True)
+        members.append((group.replace(" ", "_"), typing.Annotated[made, tyro.conf.arg(name=group)]))
+    return dataclasses.make_dataclass(options.__name__, members, kw_only=True)
 
 
 def _documented(kind: type[Any]) -> list[Any]:

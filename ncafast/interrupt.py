@@ -6,17 +6,16 @@ import may print or swallow it, and at the end of the process nobody catches it.
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
 
-# isort: split
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # without typing, which takes longer to import than all of this
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from types import FrameType
+    from typing import Any
 
 INTERRUPTED = 130  # exit code
 
@@ -30,14 +29,18 @@ def hold() -> None:
         _replace(signal.default_int_handler, _stop)
 
 
-@contextmanager
-def released() -> Iterator[None]:
-    """Let Ctrl-C raise KeyboardInterrupt inside."""
-    _replace(_stop, signal.default_int_handler)
-    try:
-        yield
-    finally:
+class Released:
+    """Let Ctrl-C raise KeyboardInterrupt inside a `with`, again where it was raised in a callback and so ignored."""
+
+    def __enter__(self) -> None:
+        self._hook = sys.unraisablehook
+        if is_command():
+            sys.unraisablehook = _again
+        _replace(_stop, signal.default_int_handler)
+
+    def __exit__(self, *error: object) -> None:
         hold()
+        sys.unraisablehook = self._hook
 
 
 def say() -> None:
@@ -57,11 +60,13 @@ def is_command() -> bool:
     return os.path.basename(called) in ("ncafast", "ncafast.exe") or called == own
 
 
-def _replace(old: Callable[..., Any], new: Callable[..., Any]) -> None:
+def _replace(old: Callable[..., Any], new: Callable[..., Any] | signal.Handlers) -> None:
     """Set another handler; one that is neither, as of a background job, is left alone."""
     if signal.getsignal(signal.SIGINT) is old:
-        with suppress(ValueError):  # only the main thread may
+        try:
             signal.signal(signal.SIGINT, new)
+        except ValueError:
+            return  # only the main thread may
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
@@ -69,4 +74,20 @@ def _stop(number: int, frame: FrameType | None) -> None:
     os._exit(INTERRUPTED)
 
 
+def _again(ignored: sys.UnraisableHookArgs) -> None:
+    """Raise what a garbage collection or the like has swallowed once more, a moment later."""
+    if isinstance(ignored.exc_value, KeyboardInterrupt):
+        import threading
+
+        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+    else:
+        sys.__unraisablehook__(ignored)
+
+
+def _ignore() -> None:
+    """Leave the interpreter alone while it ends; it would reset the handler, and die of the signal."""
+    _replace(_stop, signal.SIG_IGN)
+
+
 hold()
+atexit.register(_ignore)  # first of all, so that it is called last

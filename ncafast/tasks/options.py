@@ -47,7 +47,7 @@ class Runtime(Renamed, MemoryLimit):
     model: Path
     """Checkpoint (.safetensors), or the folder of a training run (its best checkpoint is taken)."""
 
-    seed: int = field(default=0, kw_only=True)
+    seed: int = field(default=0, kw_only=True, metadata={"group": "model"})
     """Random seed of the fire masks."""
 
     device: str = field(default="auto", kw_only=True)

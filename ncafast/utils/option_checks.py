@@ -78,8 +78,8 @@ def check_kinds(options: Any) -> None:
     """Raise ValueError unless the value of every field of a dataclass instance is of the kind it is annotated as."""
     for name, kind in get_type_hints(type(options)).items():
         value = getattr(options, name)
-        if not _fits(value, kind):
-            raise refused(name, value, _words(kind, value))
+        if not fits(value, kind):
+            raise refused(name, value, words(kind, value))
 
 
 def refused(name: str, value: Any, allowed: str) -> ValueError:
@@ -87,31 +87,32 @@ def refused(name: str, value: Any, allowed: str) -> ValueError:
     return ValueError(f"{name}={value!r} is not allowed; {allowed}")
 
 
-def _fits(value: Any, kind: Any) -> bool:
+def fits(value: Any, kind: Any) -> bool:
+    """Whether a value is of the kind that a field is annotated as."""
     origin, parts = get_origin(kind), get_args(kind)
     if origin is Literal:
         return value in parts
     if origin in (Union, UnionType):
-        return any(_fits(value, part) for part in parts)
+        return any(fits(value, part) for part in parts)
     if origin is tuple:
         if not isinstance(value, tuple):
             return False
         if parts[-1] is Ellipsis:
-            return all(_fits(item, parts[0]) for item in value)
-        return len(value) == len(parts) and all(map(_fits, value, parts))
+            return all(fits(item, parts[0]) for item in value)
+        return len(value) == len(parts) and all(map(fits, value, parts))
     if kind in (int, float):  # True is an int to Python
         return isinstance(value, int if kind is int else (int, float)) and not isinstance(value, bool)
     return not isinstance(kind, type) or isinstance(value, kind)
 
 
-def _words(kind: Any, value: Any) -> str:
+def words(kind: Any, value: Any) -> str:
     """What to give for an option of this kind."""
     origin, parts = get_origin(kind), get_args(kind)
     if origin is Literal:
         return f"choose from {', '.join(map(str, parts))}"
     if origin in (Union, UnionType):
         choices = tuple(choice for part in parts if get_origin(part) is Literal for choice in get_args(part))
-        rest = [_words(part, value) for part in parts if get_origin(part) is not Literal]
+        rest = [words(part, value) for part in parts if get_origin(part) is not Literal]
         return " or ".join([*([f"choose from {', '.join(map(str, choices))}"] if choices else []), *rest])
     if origin is tuple:
         what = {int: "whole numbers", float: "numbers"}.get(parts[0], "values")

@@ -356,7 +356,7 @@ def stopped_at(folder: Path, module: str, *words: str | Path, **environment: str
     return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, timeout=HANG)
 
 
-@pytest.mark.parametrize("module", ["torch", "numpy", "ncafast.settling", "ncafast.parsers"])
+@pytest.mark.parametrize("module", ["torch", "numpy", "ncafast.settling", "ncafast.commands"])
 @pytest.mark.parametrize("way", ["script", "-m"])
 def test_ctrl_c_during_imports_is_one_line_and_130(tmp_path, way, module):
     script = tmp_path / "ncafast"  # as pip writes it
@@ -404,11 +404,25 @@ def test_the_package_is_whole_for_code_that_a_command_imports(tmp_path, words):
     script.write_text(
         "import sys, ncafast, ncafast.cli\n"
         f"{f'ncafast.cli.main({words})' if words else ''}\n"
-        "assert callable(ncafast.perception) and ncafast.NCA(4).channels == 4\n"
+        "assert callable(ncafast.perception) and ncafast.NCA(4).rule.channels == 4\n"
         "assert all(hasattr(ncafast, name) for name in ncafast.__all__)\n"
     )
     done = subprocess.run([sys.executable, script], env=FROM_SOURCE, capture_output=True, text=True, timeout=HANG)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_ctrl_c_in_a_callback_stops_a_command_too(tmp_path):
+    """Python prints an exception there and goes on."""
+    script = tmp_path / "ncafast"
+    script.write_text(
+        "import os, signal, sys, time\nsys.path.insert(0, sys.argv[1])\nimport ncafast.parsers\n"
+        "class Command:\n"
+        "    def __del__(self):\n        os.kill(os.getpid(), signal.SIGINT)\n        time.sleep(1)\n"
+        "def info(words):\n    command = Command()\n    del command\n    time.sleep(1000)\n"
+        "import ncafast.cli, ncafast.info\nncafast.info.main = info\nsys.exit(ncafast.cli.main(['info']))\n"
+    )
+    done = subprocess.run([sys.executable, script, ROOT], capture_output=True, text=True, timeout=HANG)
+    assert (done.returncode, done.stderr) == (130, "ncafast: stopped\n")
 
 
 def test_one_of_several_processes_says_that_they_stopped(tmp_path):

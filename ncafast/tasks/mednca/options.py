@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -200,7 +200,7 @@ class PredictConfig(Runtime, _NewImages, UntilConverged, Progress):
     """Also write a picture: of the slice with the largest segmented area, or of three planes
     through the middle of what a 3-D model segmented."""
 
-    masks: bool = False
+    masks: bool = field(default=False, metadata={"group": "output"})
     """Also write one binary mask per label, NAME/LABEL.nii.gz beside NAME.nii.gz."""
 
     uncertainty: bool = False
