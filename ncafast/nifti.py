@@ -24,6 +24,7 @@ import numpy as np
 from nibabel.volumeutils import apply_read_scaling
 
 from ncafast.free_memory import require
+from ncafast.medical_formats import hint
 from ncafast.utils.texts import reason
 
 Array = np.ndarray[Any, Any]
@@ -169,10 +170,8 @@ def _check_name(path: Path) -> None:
     if not path.is_file():
         raise VolumeError(f"{path}: there is no such file")
     name = path.name.lower()
-    if name.endswith((".hdr", ".img", ".hdr.gz", ".img.gz")):
-        raise VolumeError(f"{path}: keeps header and voxels in two files; convert the two into one .nii.gz")
     if not name.endswith((".nii", ".nii.gz")):
-        raise VolumeError(f"{path}: is no .nii or .nii.gz file; convert it to .nii.gz")
+        raise VolumeError(f"{path}: {hint(path) or 'is no .nii or .nii.gz file; convert it to .nii.gz'}")
     try:
         with path.open("rb") as file:
             start = file.read(2)

@@ -17,6 +17,7 @@ ORDER = (
         "half",
         "interrupt",
         "keywords",
+        "medical_formats",
         "memory_option",
         "parsers",
         "user_class",

@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ncafast.medical_formats import hint, hint_among
 from ncafast.tasks.mednca.options import Suffix
 
 _LAYOUTS = (("imagesTr", "labelsTr"), ("images", "labels"))
@@ -74,10 +75,12 @@ def list_nifti(folder: Path) -> list[Path]:
     Raises ValueError if the folder does not exist or holds none.
     """
     if not folder.is_dir():
-        raise ValueError(f"{folder}: there is no such folder; give one that holds NIfTI files")
+        what = f"is a file, and {hint(folder) or 'no folder'}" if folder.is_file() else "there is no such folder"
+        raise ValueError(f"{folder}: {what}; give a folder that holds NIfTI files")
     files = [path for path in sorted(folder.iterdir()) if _NIFTI.fullmatch(path.name) and not path.is_dir()]
     if not files:
-        raise ValueError(f"{folder}: holds no .nii or .nii.gz file; give the folder that holds them")
+        other = hint_among(path for path in sorted(folder.iterdir()) if not path.name.startswith("."))
+        raise ValueError(f"{folder}: holds no .nii or .nii.gz file; {other or 'give the folder that holds them'}")
     return files
 
 
