@@ -18,7 +18,8 @@ from scipy.stats import spearmanr
 
 from ncafast.tasks.base import load
 from ncafast.tasks.depth import AnimateConfig, EvaluateConfig, PredictConfig, animate, evaluate, predict, train
-from ncafast.tasks.depth.data import find_pairs, read_depth, read_pair
+from ncafast.tasks.depth.data import find_pairs, read_pair
+from ncafast.tasks.depth.maps import read_depth
 from ncafast.tasks.depth.metrics import depth_losses, measure, slopes
 from ncafast.tasks.depth.recipe import Recipe, fitted
 from ncafast.tasks.depth.task import TASK
@@ -135,12 +136,38 @@ def test_depth_in_every_form(tmp_path):
     np.save(tmp_path / "a.npy", np.where(metres == 0, np.inf, metres))
     np.savez(tmp_path / "a.npz", depth=metres[None].astype(np.float64))
     np.save(tmp_path / "mm.npy", (1000 * metres).astype(np.int32))
-    for name, scale in (("mm.png", None), ("cm.png", 0.01), ("a.npy", None), ("a.npz", None), ("mm.npy", None)):
-        np.testing.assert_allclose(read_depth(tmp_path / name, Reading(), scale, 10.0), wanted, rtol=1e-6)
+    np.save(tmp_path / "far.npy", np.where(metres == 0, 1e300, metres.astype(np.float64)))
+    Image.fromarray(metres).save(tmp_path / "a.tif")
+    for name in ("mm.png", "a.npy", "a.npz", "mm.npy", "far.npy", "a.tif"):
+        np.testing.assert_allclose(read_depth(tmp_path / name, Reading(), None, 10.0), wanted, rtol=1e-6)
+    np.testing.assert_allclose(read_depth(tmp_path / "cm.png", Reading(), 0.01, 10.0), wanted, rtol=1e-6)
+    assert np.isnan(read_depth(tmp_path / "a.npy", Reading(), 1e300)).all()
+    for thin in (metres[:1], metres[:, :1], metres[:1, 1:2]):
+        np.save(tmp_path / "thin.npy", thin)
+        assert read_depth(tmp_path / "thin.npy", Reading()).shape == thin.shape
+    grey = np.array([[1, 200]], np.uint8)
+    Image.fromarray(np.stack([grey] * 3, -1)).save(tmp_path / "grey.png")
+    np.testing.assert_allclose(read_depth(tmp_path / "grey.png", Reading()), [[0.001, 0.2]], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "image", "said"),
+    [
+        ("a.jpg", Image.new("L", (9, 8), 90), "a JPEG's values are not exact; save the depth map as PNG"),
+        ("a.png", Image.new("RGB", (9, 8), (1, 2, 3)), "holds colours, which are no depth"),
+        ("b.png", Image.new("RGB", (9, 8), (1, 2, 3)).quantize(2), "is of mode P, which holds no depth"),
+        ("c.png", Image.new("1", (9, 8)), "is of mode 1, which holds no depth"),
+    ],
+)
+def test_images_that_are_no_depth_are_named(tmp_path, name, image, said):
+    image.save(tmp_path / name)
+    with pytest.raises(ImageError, match=f"{name}: {said}") as error:
+        read_depth(tmp_path / name, Reading())
+    assert "\n" not in str(error.value)
 
 
 def test_bad_depth_is_one_line(tmp_path):
-    write_folders(tmp_path, 6)
+    write_folders(tmp_path, 8)
     for number, content in enumerate((b"", b"\x93NUMPY\x01\x00v", b"PK\x03\x04 no zip")):
         (tmp_path / "depth" / f"{number}.png").unlink()
         (tmp_path / "depth" / f"{number}.{'npz' if number == 2 else 'npy'}").write_bytes(content)
@@ -148,10 +175,19 @@ def test_bad_depth_is_one_line(tmp_path):
     np.savez(tmp_path / "two.npz", a=np.ones((2, 2)), b=np.ones((2, 2)))
     with pytest.raises(ImageError, match=r"two.npz: holds float64 \[2, 2\], float64 \[2, 2\], and one array"):
         read_depth(tmp_path / "two.npz", Reading())
+    Image.fromarray(np.ones((5, 7), np.uint16)).save(tmp_path / "depth" / "6.png")
+    (tmp_path / "depth" / "7.png").unlink()
     done = train(tiny(tmp_path, tmp_path.parent / "depth-run", epochs=1, val_fraction=0.0))
-    assert len(done.skipped) == 4 and done.train == ("4", "5")
+    assert len(done.skipped) == 6 and done.train == ("4", "5")
     said = " ".join(done.skipped)
     assert said.count("is no readable array") == 3 and "3.png: has no pixel of known depth" in said
+    assert "6.png: has 7 x 5 pixels, and its image 24 x 20; give a map of the image's size" in said
+    assert "7.png: has no depth map of the same name" in said
+    options = EvaluateConfig(done.folder, data=tmp_path, output=tmp_path.parent / "e", subset="all", progress=False)
+    assert len(evaluate(options).rows) == 2 * 3 and len(evaluate(options).skipped) == 6
+    (tmp_path / "list.csv").write_text("image,depth\nrgb/4.png,depth/none.png\nrgb/3.png,depth/3.png\n")
+    with pytest.raises(ValueError, match="none of the 2 images can be used"):
+        train(tiny(tmp_path / "list.csv", tmp_path.parent / "none", epochs=1))
 
 
 @pytest.mark.parametrize(

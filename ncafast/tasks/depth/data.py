@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import zlib
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,21 +12,20 @@ import numpy as np
 from ncafast.tasks import image_pairs
 from ncafast.tasks.cascade_job import Sides, load_sides
 from ncafast.tasks.cascades import Array, with_statistics
+from ncafast.tasks.depth.maps import ARRAYS, read_depth
 from ncafast.tasks.depth.options import EvaluateConfig, TrainConfig
 from ncafast.tasks.depth.recipe import Recipe, fitted
 from ncafast.tasks.image_files import ENDINGS
-from ncafast.tasks.image_labels import read_label_map
 from ncafast.tasks.image_pairs import Pair, Pairs, Targets
-from ncafast.tasks.images import ImageError, Reading, image_error
+from ncafast.tasks.images import ImageError, Reading
 
-_ARRAYS = (".npy", ".npz")
 _DEPTH = Targets(
     "depth map",
     "depth",
     ("depth", "depths", "depth_maps", "labels"),
     re.compile(r"[_-](depth|depths|disp)$", re.IGNORECASE),
     ("depth", "depth_map", "label"),
-    (*ENDINGS, *_ARRAYS),
+    (*ENDINGS, *ARRAYS),
 )
 
 
@@ -83,33 +81,3 @@ def read_pair(pair: Pair, recipe: Recipe, reading: Reading, options: TrainConfig
     if not np.isfinite(depth).any():
         raise ImageError(f"{pair.target}: has no pixel of known depth (see --depth-scale and --max-depth)")
     return Sample(pair.name, pixels, depth)
-
-
-def read_depth(path: Path, reading: Reading, scale: float | None = None, most: float | None = None) -> Array:
-    """Metres [H, W] float32, NaN where they are 0 or less, not finite, or above `most`. Raises ImageError."""
-    if path.suffix.lower() in _ARRAYS:
-        raw = _array(path)
-        usual = 1.0 if raw.dtype.kind == "f" else 1e-3
-    else:
-        raw, usual = read_label_map(path, "numbers", reading), 1e-3
-    metres = raw.astype(np.float32) * np.float32(usual if scale is None else scale)
-    known = np.isfinite(metres) & (metres > 0) & (metres <= (np.inf if most is None else most))
-    return np.where(known, metres, np.float32(np.nan))
-
-
-def _array(path: Path) -> Array:
-    """The only array of a file, [H, W] of numbers."""
-    try:
-        with path.open("rb") as file:
-            content = np.load(file, allow_pickle=False)
-            found = [content] if isinstance(content, np.ndarray) else [content[name] for name in content.files]
-    except FileNotFoundError:
-        raise image_error(str(path), "there is no such file; correct the name or bring the file back") from None
-    except Exception as error:  # numpy raises nearly every type there is on corrupt files
-        what = " ".join(str(error).split())[:120]
-        raise image_error(str(path), f"is no readable array ({what}); copy it anew or leave it out") from error
-    arrays = [array.squeeze() for array in found]
-    if len(arrays) != 1 or arrays[0].ndim != 2 or arrays[0].dtype.kind not in "iuf":
-        shapes = ", ".join(f"{array.dtype} {list(array.shape)}" for array in arrays) or "nothing"
-        raise image_error(str(path), f"holds {shapes}, and one array [H, W] of numbers is needed")
-    return arrays[0]

@@ -27,8 +27,8 @@ class _Measured:
     and .npz files of one array. Left out: they are under --data."""
 
     depth_scale: float | None = None
-    """Metres for each step of depth maps: 0.001 for millimetres, 0.0002 for TUM's. Left out: 0.001 for images, 1 for
-    arrays of floats."""
+    """Metres for each step of depth maps: 0.001 for millimetres, 0.0002 for TUM's. Left out: 0.001, but 1 for
+    floats."""
 
     max_depth: float | None = None
     """Pixels farther than this many metres count as unknown. Left out: none does, but 0, NaN and infinite values."""
