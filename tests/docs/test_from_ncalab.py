@@ -36,6 +36,9 @@ def test_every_class_of_theirs_has_a_row():
         VisualMultiImageClassification VisualBinaryImageSegmentation VisualDepthEstimation VisualGrowing
         get_compute_device pad_input print_NCALab_banner print_mascot fix_random_seed unwrap intepret_range_parameter
         draw_segmentation_overlay abbreviate_label show_image_row finetune predict record validate
-        num_trainable_parameters save load DEFAULT_RANDOM_SEED WEIGHTS_PATH animator_styles animator_style_dark"""
+        num_trainable_parameters save load to_dict from_dict DEFAULT_RANDOM_SEED ROOT_PATH WEIGHTS_PATH TASK_PATH
+        animator_styles animator_style_dark classify make_seed grow freeze prepare_input post_prediction
+        image_channels hidden_channels output_channels plot_function validation_metric lambda_hidden
+        pixel_wise_loss batch_repeat gradient_clipping use_temporal_encoding pad_noise"""
     theirs = set(re.findall(r"`(\w+)[`=(]", " ".join(row[0] for row in ROWS)))
     assert not set(names.split()) - theirs
