@@ -67,6 +67,10 @@ class CascadeConfig(ImageOptions, BaseSettings):
     hidden: int = 96
     """Width of the hidden layer of the update rule."""
 
+    filters: Literal["learned", "sobel"] = "learned"
+    """What a cell sees of its neighbours: learned, two filters per channel, with the border repeated; sobel, the slopes
+    along both axes, with zeros beyond the border."""
+
     fire_rate: float = 0.8
     """Probability that a cell updates in a step."""
 

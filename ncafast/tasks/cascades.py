@@ -231,8 +231,9 @@ class Reader(Generic[R]):
 
 
 def new_cascade(config: CascadeConfig, outputs: int) -> CascadeNCA:
-    """Two learned filters per channel; at the edges the border is repeated."""
-    cell: dict[str, Any] = {"filters": "learned", "padding": "replicate", "immutable": 3}
+    """Two filters per channel; at the edges the border is repeated, where these are fixed there are zeros."""
+    padding = "replicate" if config.filters == "learned" else "zeros"
+    cell: dict[str, Any] = {"filters": config.filters, "padding": padding, "immutable": 3}
     cell |= {"fire_rate": config.fire_rate, "hidden": config.hidden, "pad_noise": config.pad_noise, "outputs": outputs}
     if config.time_code != "none":
         cell |= {"time_code": config.time_code, "max_steps": sum(config.steps)}

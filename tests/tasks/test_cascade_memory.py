@@ -37,7 +37,7 @@ def large_image(folder):
 def test_a_large_image_takes_what_is_said_at_most_or_is_refused(tmp_path, task):
     name = task.__name__.rsplit(".", 1)[-1]
     config = task.TrainConfig(data=tmp_path, state_channels=8, hidden=12)
-    model = initialised(lambda: new_cascade(config, outputs=1), 0)
+    model = initialised(lambda: new_cascade(config, 1), 0)
     with torch.no_grad():
         model.levels[0].update.weight.normal_(std=0.1)  # else all outputs are 0
     checkpoint.save(tmp_path / "m.safetensors", model, task=name, facts=json.dumps({}), recipe=RECIPES[name].to_json())

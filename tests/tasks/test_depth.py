@@ -10,12 +10,14 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from power_cut import cut_at_every_save
 from safetensors.torch import load_file
 from scenes import scene, tiny, write_folders
 from scipy.stats import spearmanr
 
+from ncafast import checkpoint
 from ncafast.tasks.base import load
 from ncafast.tasks.depth import AnimateConfig, EvaluateConfig, PredictConfig, animate, evaluate, predict, train
 from ncafast.tasks.depth.data import find_pairs, read_pair
@@ -83,6 +85,18 @@ def test_a_run_that_is_cut_off_goes_on_to_the_same_bits(tmp_path, monkeypatch):
     whole = train(dataclasses.replace(config, output=tmp_path / "whole"))
     for name, tensor in load_file(whole.last).items():
         assert torch.equal(load_file(done.last)[name], tensor)
+
+
+def test_filters_may_be_fixed_with_zeros_beyond_the_border(tmp_path):
+    """As DepthNCAModel(num_learned_filters=0) of NCALab."""
+    done = train(tiny(write_folders(tmp_path / "data", 4), tmp_path / "run", epochs=1, filters="sobel"))
+    cell = checkpoint.load(done.best).levels[0]
+    assert cell.rule.padding == "zeros" and "perceive.weight" not in dict(cell.named_parameters())
+    slope = torch.tensor([1.0, 2.0, 1.0]).outer(torch.tensor([-1.0, 0.0, 1.0])) / 8
+    state = torch.randn(1, 8, 6, 7)
+    for number, kernel in enumerate((slope, slope.T)):
+        expected = F.conv2d(state, kernel.expand(8, 1, 3, 3), padding=1, groups=8)
+        torch.testing.assert_close(cell.perception(state)[:, 8 * (1 + number) : 8 * (2 + number)], expected)
 
 
 def test_measures_by_hand():
