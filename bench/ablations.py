@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import argparse
 import re
-import statistics
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ncafast.tasks import base, on_demand
 from ncafast.train import TrainingStopped
@@ -94,8 +95,8 @@ def _measured(task: str, options: dict[str, Any]) -> dict[str, float]:
 
 
 def _spread(values: list[float]) -> str:
-    spread = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{statistics.mean(values):.4f} +- {spread:.4f}"
+    spread = np.std(values, ddof=1) if len(values) > 1 else 0.0
+    return f"{np.mean(values):.4f} +- {spread:.4f}"
 
 
 def main(words: list[str]) -> int:
