@@ -25,6 +25,7 @@ from setuptools.command.build_ext import build_ext
 sys.path.insert(0, str(Path("csrc").resolve()))  # pip keeps the folder of setup.py off the path
 import nvcc  # noqa: E402
 import objects  # noqa: E402
+import readme  # noqa: E402
 
 MSVC = ["/O2", "/std:c++17", "/EHsc", "/we4062"]  # the last one: as -Werror=switch
 UNIX = ["-O3", "-g0", "-std=c++17", "-fvisibility=hidden", "-Werror=switch"]  # every case of an enum is there
@@ -213,7 +214,13 @@ def kept_stderr(printed: list[str]) -> Iterator[None]:
             printed.append(file.read().decode(errors="replace"))
 
 
+repository = os.environ.get("NCAFAST_REPOSITORY")  # address of a web page; the release workflow knows it
+page = Path("README.md").read_text(encoding="utf-8")
+
 setup(
+    long_description=readme.with_absolute_links(page, repository) if repository else page,
+    long_description_content_type="text/markdown",
+    project_urls={"Repository": repository} if repository else {},
     ext_modules=[
         Extension(
             "ncafast._C",

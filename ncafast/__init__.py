@@ -7,6 +7,10 @@ import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
+from ncafast.versions import version as _version
+
+__version__ = _version()
+
 if TYPE_CHECKING:
     from ncafast.acceleration import Adapted, NotAccelerated, accelerate, accelerated, adapter, explain, restore
     from ncafast.public import *

@@ -13,7 +13,6 @@ import os
 import pickle
 import warnings
 import zipfile
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 from ncafast import files
 from ncafast.rebuild import CLASSES, build, config_of, knows, misfit, obstacle, shapes, unwrapped
 from ncafast.tensors import packed, stored, tie, ties
+from ncafast.versions import version
 
 FORMAT = "ncafast"
 FORMAT_VERSION = "1"
@@ -67,7 +67,7 @@ def save(path: str | os.PathLike[str], module: nn.Module, **metadata: str) -> No
         save_tensors(path, module, partial=False, **metadata)
         warnings.warn(f"{path}: {bare(name, reason, path)}", stacklevel=2)
         return
-    header = {"format": FORMAT, "format_version": FORMAT_VERSION, "ncafast": _version(), "model": name}
+    header = {"format": FORMAT, "format_version": FORMAT_VERSION, "ncafast": version(), "model": name}
     header |= {"config": config_of(module)} | metadata
     tied = ties(module)
     if tied:
@@ -239,13 +239,6 @@ def load_resume(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(state, dict):
         raise ValueError(f"{path} is not a training state: it holds a {type(state).__name__}; delete it to start anew")
     return state
-
-
-def _version() -> str:
-    try:
-        return version("ncafast")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def _one_line(error: BaseException) -> str:

@@ -19,6 +19,7 @@ import torch
 import ncafast
 
 ROOT = Path(__file__).resolve().parents[2]
+SMOKE = ROOT / "tests" / "smoke.py"
 SHIPPED = ["pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "CHANGELOG.md"]
 
 
@@ -78,6 +79,14 @@ def ask_native(folder: Path, expression: str) -> str:
     return answer.strip()
 
 
+def test_wheel_passes_the_smoke_test(installed):
+    paths = [str(installed), *dict.fromkeys(sysconfig.get_path(key) for key in ("purelib", "platlib"))]
+    begin = f"import runpy, sys; sys.path[:0] = {paths}; sys.argv[1:] = []"
+    code = f"{begin}; runpy.run_path({str(SMOKE)!r}, run_name='__main__')"
+    shown = run(sys.executable, "-S", "-c", code, cwd=installed)
+    assert f" in {installed / 'ncafast'}, " in shown and shown.count("ok: ") == 5
+
+
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory) -> Path:
     """The unpacked wheel of an isolated build, made from the source distribution."""
@@ -101,7 +110,7 @@ def test_wheel_holds_the_package_and_nothing_else(installed):
 
 def test_wheel_says_what_was_built(installed):
     record = json.loads((installed / "ncafast" / "_build.json").read_text())
-    assert record["version"] == "0.1.0"
+    assert record["version"] == ncafast.__version__
     assert record["cpu"]["built"] is True
     assert "-march=native" not in record["cpu"]["flags"]
     assert "-ffast-math" not in record["cpu"]["flags"]

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 from pathlib import Path
+
+import readme
+
+import ncafast
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -13,8 +19,14 @@ def text(name):
 
 
 def test_one_version():
+    """In a release it is the tag's too, which the workflow compares; its expression is tried here."""
     (version,) = re.findall(r'^version = "(.+)"$', text("pyproject.toml"), re.MULTILINE)
     assert re.findall(r"^version: (.+)$", text("CITATION.cff"), re.MULTILINE) == [version]
+    assert ncafast.__version__ == version
+    (command,) = re.findall(r"^ +run: (test .+)$", text(".github/workflows/release.yml"), re.MULTILINE)
+    for tag, code in ((f"v{version}", 0), (f"v{version}.1", 1)):
+        done = subprocess.run(["sh", "-c", command], cwd=ROOT, env={**os.environ, "GITHUB_REF_NAME": tag})
+        assert done.returncode == code
 
 
 def test_hooks_before_a_commit_are_the_linters_of_ci():
@@ -31,3 +43,14 @@ def test_public_ci_tests_the_oldest_versions_that_are_allowed():
     (torch,) = re.findall(r'"torch>=([\d.]+)"', project)
     assert f'python: "{python}", torch: "torch=={torch}.*"' in workflow
     assert "- run: .ci/run" in workflow
+
+
+def test_readme_of_a_package_index_has_no_relative_links():
+    page = readme.with_absolute_links(text("README.md"), "https://example.org/o/r")
+    targets = re.findall(r'\]\(([^)]+)\)|src="([^"]+)"', page)
+    left = [target for pair in targets for target in pair if target and not target.startswith(("https://", "#"))]
+    assert not left
+    assert 'src="https://example.org/o/r/raw/HEAD/docs/images/growing.gif"' in page
+    assert re.search(r"!\[[^]]+\]\(https://example.org/o/r/raw/HEAD/bench/results/[\w-]+.png\)", page)
+    assert "[One step](https://example.org/o/r/blob/HEAD/docs/step.md)" in page
+    assert "](https://example.org/o/r/blob/HEAD/docs/step.md#what-is-fused-where)" in page
