@@ -116,7 +116,8 @@ class BuildNative(build_ext):
         command = [*self.compiler.compiler_so_cxx, *ext.extra_compile_args, *include]
         versions = f"{self.compiler_version()}, Python {sys.version}, pybind11 {pybind11.__version__}"
         ours = [Path("csrc"), Path("csrc", "cpu")]
-        return objects.compiled(list(map(Path, ext.sources)), command, ours, Path("build", "cpu"), versions)
+        made = Path("build", "cpu", sys.implementation.cache_tag)  # one per Python, none removes the others
+        return objects.compiled(list(map(Path, ext.sources)), command, ours, made, versions)
 
     def compile_binding(self, ext: Extension) -> list[Path]:
         """Compile what stands between Python and the kernels."""
