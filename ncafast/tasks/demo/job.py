@@ -1,4 +1,4 @@
-"""The demo from data to summary: the commands of the task, two baselines, a measurement."""
+"""The demo from data to summary: the commands of the task, baselines, a picture, a measurement."""
 
 from __future__ import annotations
 
@@ -8,33 +8,24 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 
 from ncafast.bench import beside
+from ncafast.losses.masks import dice
 from ncafast.models import MedNCA
 from ncafast.tasks.base import load
-from ncafast.tasks.demo import DemoConfig, baselines, brain, summary
-from ncafast.tasks.mednca import (
-    AnimateConfig,
-    EvaluateConfig,
-    PredictConfig,
-    Result,
-    TrainConfig,
-    animate,
-    predict,
-    train,
-)
-from ncafast.tasks.mednca.model_file import TrainedModel
+from ncafast.tasks.demo import DemoConfig, baselines, brain, pictures, summary
+from ncafast.tasks.mednca import AnimateConfig, PredictConfig, Result, TrainConfig, animate, predict, train
 from ncafast.tasks.mednca.task import TASK
 from ncafast.utils.devices import resolve_device
 from ncafast.utils.outputs import check_folder
 from ncafast.utils.progress import say
 from ncafast.viz.figures import write_png
 
-BATCH, CROP = 2, 48  # slices at once, and the side of the random squares cut from them
+BATCH, CROP = 2, 96  # slices at once, and the side of the random squares cut from them
 _RUN_FILES = (
     *("config.json", "split.json", "resume.pt", "history.csv", "history.json", "curves.png", "log.txt"),
     *("best.safetensors", "last.safetensors"),
@@ -56,22 +47,26 @@ def run(config: DemoConfig) -> None:
     seconds: dict[str, float] = {}
     with _timed(seconds, "prepare"):
         _claim(config.output)
-        data = brain.load(config.quick)
-        say(_intention(config, data))
+        data = brain.load(config.seed, config.quick)
+        _announce(config, data)
         options = _options(config, brain.write_volumes(data, config.output / "data"))
+        ways = baselines.masks(data)
     with _timed(seconds, "train"):
         result = _train(options)
         shutil.copyfile(result.last, config.output / "model.safetensors")
         shutil.copyfile(options.output / "curves.png", config.output / "curves.png")
     with _timed(seconds, "predict"):
-        _segment(config, data)
-    with _timed(seconds, "score"):
-        trained = load(TASK, config.output / "model.safetensors", resolve_device("cpu"))
-        assert isinstance(trained.model, MedNCA)
-        quality = _quality(config, trained, data)
+        found = _segment(config)
     with _timed(seconds, "draw"):
+        truth = data.held_out.white
+        quality = {"dice": dice(found, truth), "baselines": {way: dice(mask, truth) for way, mask in ways.items()}}
+        typical, worst = _typical_and_worst(found, truth)
+        shown = data.held_out, ways[baselines.THRESHOLD], found, (("typical slice", typical), ("worst slice", worst))
+        write_png(config.output / "comparison.png", pictures.comparison(*shown))
         film = config.output / "automaton.gif"
-        animate(AnimateConfig(input=_held_out(config, "images"), output=film, fps=FPS, **_shared(config)))
+        animate(AnimateConfig(input=_held_out(config), output=film, fps=FPS, slice=typical, **_shared(config)))
+    trained = load(TASK, config.output / "model.safetensors", resolve_device("cpu"))
+    assert isinstance(trained.model, MedNCA)
     say("measuring the speed beside plain PyTorch")
     with _timed(seconds, "measure"):
         speeds = beside.compare(trained.model.model2, trained.model.steps[1], *(QUICK_SPEED if config.quick else SPEED))
@@ -100,14 +95,12 @@ def _claim(out: Path) -> None:
         (out / "training" / name).unlink(missing_ok=True)
 
 
-def _intention(config: DemoConfig, data: brain.Brain) -> str:
-    count = sum(stop - start for start, stop in (data.blocks[name] for name in data.training))
+def _announce(config: DemoConfig, data: brain.Brain) -> None:
+    count = sum(scan.image.shape[1] for scan in data.training.values())
     first, last = data.blocks[brain.HELD_OUT]
-    return (
-        f"Learning to find white matter in {count} coronal slices of a brain template, to find it in {last - first} "
-        f"others (slices {first} to {last - 1}, {brain.GAP} mm or more from any training slice).\n"
-        f"Everything goes to {config.output}/; training writes its lines to {config.output}/training/log.txt"
-    )
+    say(f"Learning to find white matter in {count} slices of a brain template, each turned, shaded and noisy.")
+    say(f"Held out: {last - first} others ({first} to {last - 1}), {brain.GAP} mm or more from any that training sees.")
+    say(f"Everything goes to {config.output}/; training writes its lines to {config.output}/training/log.txt")
 
 
 def _options(config: DemoConfig, held_out: Path) -> TrainConfig:
@@ -143,38 +136,28 @@ def _train(options: TrainConfig) -> Result:
         return train(options)
 
 
-def _held_out(config: DemoConfig, kind: Literal["images", "labels"]) -> Path:
-    return config.output / "data" / f"{kind}Ts" / f"{brain.HELD_OUT}.nii.gz"
+def _held_out(config: DemoConfig) -> Path:
+    return config.output / "data" / "imagesTs" / f"{brain.HELD_OUT}.nii.gz"
 
 
-def _shared(config: DemoConfig, **options: Any) -> dict[str, Any]:
-    """The options of all commands that run the trained model, and these."""
+def _shared(config: DemoConfig) -> dict[str, Any]:
+    """The options of all commands that run the trained model."""
     shared = {"model": config.output / "model.safetensors", "seed": config.seed, "device": "cpu"}
-    return shared | {"progress": config.progress, "overwrite": True} | options
+    return shared | {"progress": config.progress, "overwrite": True}
 
 
-def _segment(config: DemoConfig, data: brain.Brain) -> None:
-    """Segment the held-out volume as `ncafast predict mednca` does."""
-    labels = config.output / "data" / f"{brain.HELD_OUT}-predicted.nii.gz"
-    options = _shared(config, input=_held_out(config, "images"), output=labels, overlay=False)
-    predict(PredictConfig(**options, runs=1 if config.quick else RUNS))
-    white = np.asarray(nib.Nifti1Image.from_filename(labels).dataobj) > 0
-    brain.write_prediction(data, white, config.output / "white-matter.nii.gz")
-    labels.unlink()  # the same voxels, without the template around them
+def _segment(config: DemoConfig) -> brain.Array:
+    """Segment the held-out slices as `ncafast predict mednca` does: white matter [X, S, Z] bool."""
+    path, runs = config.output / "white-matter.nii.gz", 1 if config.quick else RUNS
+    predict(PredictConfig(input=_held_out(config), output=path, overlay=False, runs=runs, **_shared(config)))
+    return np.asarray(nib.Nifti1Image.from_filename(path).dataobj) > 0
 
 
-def _quality(config: DemoConfig, trained: TrainedModel, data: brain.Brain) -> dict[str, Any]:
-    """Scores of the held-out volume as `ncafast evaluate mednca` has them, and of two ways without any learning."""
-    images, labels = _held_out(config, "images").parent, _held_out(config, "labels").parent
-    options = _shared(config, images=images, labels=labels, subset="all", runs=1 if config.quick else RUNS)
-    scores = TASK.evaluate(trained, EvaluateConfig(**options))
-    write_png(config.output / "overlay.png", scores.pictures["best.png"])
-    threshold = baselines.best_threshold(data)
-    return scores.mean | {
-        "threshold_dice": baselines.threshold_dice(data, threshold),
-        "copy_dice": baselines.copy_dice(data),
-        "threshold": threshold,
-    }
+def _typical_and_worst(found: brain.Array, truth: brain.Array) -> tuple[int, int]:
+    """The slices with the median and with the lowest Dice."""
+    scores = [dice(found[:, index], truth[:, index]) for index in range(found.shape[1])]
+    order = np.argsort(scores)
+    return int(order[len(order) // 2]), int(order[0])
 
 
 @contextlib.contextmanager
