@@ -123,4 +123,4 @@ for axes, (title, (picture, colours)) in zip(row, pictures.items(), strict=True)
 
 # %% [markdown]
 # For NIfTI files of your own, `ncafast train mednca --data FOLDER` reads, splits, trains and writes segmentations in
-# the files' own geometry. `ncafast demo` is this notebook with more slices and at full resolution.
+# the files' own geometry. `ncafast demo` is this notebook with more slices, in random poses and at full resolution.

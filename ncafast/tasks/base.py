@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import torch
 from torch import nn
 
-from ncafast import checkpoint
+from ncafast import checkpoint, pretrained
 from ncafast.free_memory import limited_by_options
 from ncafast.tasks.report import Report
 from ncafast.train import Job, Result, run
@@ -210,12 +210,12 @@ def train(task: Task[Any], options: Any) -> Result:
 
 
 def load(task: Task[S], path: Path, device: torch.device) -> Trained[S]:
-    """The model of a checkpoint, in float32, or of the best one of a run folder.
+    """The model of a checkpoint, in float32, or of the best one of a run folder, or the one that comes with the task.
 
     Raises:
         ValueError: one line that names the file, if it is none of this task or corrupt.
     """
-    path = checkpoint.find(path)
+    path = pretrained.find(task.name, path)
     metadata = checkpoint.describe(path)
     writer = metadata.get("task")
     if writer != task.name:

@@ -43,7 +43,7 @@ ORDER = (
     {"acceleration", "finetuning", "heads", "uncertainty"},
     {"rebuild", "tensors"},
     {"checkpoint", "identify"},
-    {"checkup", "importing", "info", "public", "utils"},
+    {"checkup", "importing", "info", "pretrained", "public", "utils"},
     {"training_options", "volume"},
     {"explanation", "nifti", "train", "viz"},
     {"bench"},

@@ -104,6 +104,8 @@ def test_wheel_holds_the_package_and_nothing_else(installed):
     source = {path.relative_to(ROOT) for path in (ROOT / "ncafast").rglob("*.py")}
     assert {path.relative_to(installed) for path in package.rglob("*.py")} == source
     assert (package / "py.typed").exists()
+    models = {path.name for path in (ROOT / "ncafast" / "pretrained").glob("*.safetensors")}
+    assert {path.name for path in (package / "pretrained").glob("*.safetensors")} == models != set()
     assert len(list(package.glob("_C.*"))) == 1
     assert not [*package.glob("*.older.so"), *package.glob("_CUDA.*")]
 

@@ -172,7 +172,7 @@ def test_quick_demo_segments_the_held_out_slices(quick):
     np.testing.assert_array_equal(image, data.held_out.image)
     assert set(np.unique(found)) == {0, 1}
     assert facts["dice"] == pytest.approx(dice(found > 0, truth > 0), abs=1e-6)
-    assert facts["dice"] > 0.3  # it has learned something
+    assert facts["dice"] > 0.5  # it has learned something
 
 
 def test_quick_demo_summary_is_complete_and_consistent(quick):

@@ -15,6 +15,7 @@ on either side to the blocks that training slices come from. No slice of it, in 
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,8 @@ def write_volumes(brain: Brain, folder: Path) -> Path:
     some = Scan(brain.held_out.image[:, ::WATCHED_EVERY], brain.held_out.white[:, ::WATCHED_EVERY])
     _write_pair(some, folder, "Tr", WATCHED)
     _write_pair(brain.held_out, folder, "Ts", HELD_OUT)
+    label = {"channel_names": {"0": "T1"}, "labels": {"background": 0, "white matter": 1}}
+    (folder / "dataset.json").write_text(json.dumps(label), encoding="utf-8")
     names = folder / "held-out.txt"
     names.write_text(f"{WATCHED}\n", encoding="utf-8")
     return names

@@ -63,8 +63,8 @@ def run(config: DemoConfig) -> None:
         typical, worst = _typical_and_worst(found, truth)
         shown = data.held_out, ways[baselines.THRESHOLD], found, (("typical slice", typical), ("worst slice", worst))
         write_png(config.output / "comparison.png", pictures.comparison(*shown))
-        film = config.output / "automaton.gif"
-        animate(AnimateConfig(input=_held_out(config), output=film, fps=FPS, slice=typical, **_shared(config)))
+        shared = _shared(config) | {"output": config.output / "automaton.gif", "fps": FPS, "style": "dark"}
+        animate(AnimateConfig(input=_held_out(config), slice=typical, **shared))
     trained = load(TASK, config.output / "model.safetensors", resolve_device("cpu"))
     assert isinstance(trained.model, MedNCA)
     say("measuring the speed beside plain PyTorch")

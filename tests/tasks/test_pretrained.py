@@ -1,0 +1,88 @@
+"""The models that come with the package: small, listed in the docs, `--model example`, and as good as stated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+import ncafast
+from ncafast import checkpoint, cli, pretrained
+from ncafast.losses.masks import dice
+from ncafast.tasks import depth, growing, mednca
+from ncafast.tasks.base import load
+from ncafast.tasks.demo import brain
+from ncafast.tasks.depth.task import TASK as DEPTH
+from ncafast.tasks.growing.task import TASK as GROWING
+
+FOLDER = Path(pretrained.__file__).parent
+EXAMPLE = Path(pretrained.EXAMPLE)
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "pretrained.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """A working directory without files."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("task", pretrained.tasks())
+def test_each_is_small_described_and_of_its_task(task):
+    path = pretrained.find(task, EXAMPLE)
+    assert path.stat().st_size < 100_000
+    assert checkpoint.describe(path)["task"] == task
+    assert f"| `{task}` |" in PAGE
+
+
+def test_a_model_of_ones_own_goes_first(tmp_path):
+    (tmp_path / "example").mkdir()
+    assert pretrained.find("growing", EXAMPLE) == FOLDER / "growing.safetensors"  # a folder without a model
+    ncafast.save(tmp_path / "example" / "last.safetensors", ncafast.NCA(channels=5))
+    assert pretrained.find("growing", EXAMPLE) == Path("example/last.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("animate growing --model nothing", "nothing: there is no such file or folder; give a checkpoint"),
+        ("animate growing --model nothing", "or example for the one that comes with ncafast"),
+        ("animate texture --model example", f"no model comes with texture, only with {', '.join(pretrained.tasks())}"),
+    ],
+)
+def test_what_is_not_there_says_what_is(words, said, capsys):
+    assert cli.main(words.split()) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_results_go_to_the_working_directory(tmp_path):
+    words = "animate growing --model example --grow 4 --heal 2 --no-progress --device cpu"
+    assert cli.main(words.split()) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["example-animation.gif"]
+
+
+def test_growing_grows_its_target_keeps_it_and_heals():
+    trained = load(GROWING, EXAMPLE, torch.device("cpu"))
+    found = GROWING.evaluate(trained, growing.EvaluateConfig(EXAMPLE, runs=2, progress=False, device="cpu"))
+    assert found.grown_loss < 0.2 * found.empty_loss
+    assert found.before_cut < 0.2 * found.empty_loss  # after three times as many steps
+    by_name = {course.cut: course for course in found.cuts}
+    assert by_name["right"].healed_loss < 0.5 * by_name["right"].cut_loss
+
+
+def test_depth_is_better_than_a_constant_and_a_linear_model_in_rooms_it_has_not_seen(tmp_path):
+    depth.render(depth.RenderConfig(tmp_path / "rooms", count=8, seed=99, progress=False))
+    options = depth.EvaluateConfig(EXAMPLE, data=tmp_path / "rooms", progress=False, device="cpu")
+    means = DEPTH.evaluate(load(DEPTH, EXAMPLE, torch.device("cpu")), options).means
+    assert means["model"]["abs_rel"] < 0.8 * min(means[name]["abs_rel"] for name in ("constant", "linear"))
+
+
+def test_mednca_finds_white_matter_in_slices_drawn_anew(tmp_path):
+    data = brain.load(seed=99, quick=True)
+    brain.write_volumes(data, tmp_path)
+    image, found = tmp_path / "imagesTs" / f"{brain.HELD_OUT}.nii.gz", tmp_path / "found.nii.gz"
+    mednca.predict(mednca.PredictConfig(EXAMPLE, image, found, overlay=False, runs=3, progress=False, device="cpu"))
+    mask = np.asarray(nib.load(found).dataobj) > 0
+    assert dice(mask, data.held_out.white) > 0.85
