@@ -46,7 +46,7 @@ class Runtime(Renamed, MemoryLimit):
 
     model: Path
     """Checkpoint (.safetensors), or the folder of a training run (its best checkpoint is taken), or example: the small
-    model that comes with ncafast for growing, mednca and depth."""
+    model that comes with ncafast for growing, mednca, depth and texture."""
 
     seed: int = field(default=0, kw_only=True, metadata={"group": "model"})
     """Random seed of the fire masks."""

@@ -17,6 +17,8 @@ from ncafast.tasks.base import load
 from ncafast.tasks.demo import brain
 from ncafast.tasks.depth.task import TASK as DEPTH
 from ncafast.tasks.growing.task import TASK as GROWING
+from ncafast.tasks.texture.recipe import fresh, picture_of
+from ncafast.tasks.texture.task import TASK as TEXTURE
 
 FOLDER = Path(pretrained.__file__).parent
 EXAMPLE = Path(pretrained.EXAMPLE)
@@ -33,7 +35,9 @@ def elsewhere(tmp_path, monkeypatch):
 def test_each_is_small_described_and_of_its_task(task):
     path = pretrained.find(task, EXAMPLE)
     assert path.stat().st_size < 100_000
-    assert checkpoint.describe(path)["task"] == task
+    header = checkpoint.describe(path)
+    assert header["task"] == task
+    assert '"/' not in "".join(header.values())  # no path of the machine it was trained on
     assert f"| `{task}` |" in PAGE
 
 
@@ -49,7 +53,7 @@ def test_a_model_of_ones_own_goes_first(tmp_path):
     [
         ("animate growing --model nothing", "nothing: there is no such file or folder; give a checkpoint"),
         ("animate growing --model nothing", "or example for the one that comes with ncafast"),
-        ("animate texture --model example", f"no model comes with texture, only with {', '.join(pretrained.tasks())}"),
+        ("animate selfclassify --data x --model example", "no model comes with selfclassify, only with depth, growing, "),
     ],
 )
 def test_what_is_not_there_says_what_is(words, said, capsys):
@@ -77,6 +81,18 @@ def test_depth_is_better_than_a_constant_and_a_linear_model_in_rooms_it_has_not_
     options = depth.EvaluateConfig(EXAMPLE, data=tmp_path / "rooms", progress=False, device="cpu")
     means = DEPTH.evaluate(load(DEPTH, EXAMPLE, torch.device("cpu")), options).means
     assert means["model"]["abs_rel"] < 0.8 * min(means[name]["abs_rel"] for name in ("constant", "linear"))
+
+
+def test_texture_forms_and_stays():
+    model = load(TEXTURE, EXAMPLE, torch.device("cpu")).model
+    with torch.no_grad():
+        early = model(fresh(1, 12, (48, 64)), 200, seed=1)
+        late = model(early, 400, seed=2)
+    early, late = picture_of(early), picture_of(late)
+    for picture in (early, late):
+        assert 0.05 < picture.mean(1).std() < 0.3  # light and dark, neither flat nor saturated
+    assert (early.mean((0, 2, 3)) - late.mean((0, 2, 3))).abs().max() < 0.05
+    assert late.std() == pytest.approx(early.std().item(), rel=0.2)
 
 
 def test_mednca_finds_white_matter_in_slices_drawn_anew(tmp_path):
