@@ -53,7 +53,7 @@ def test_a_model_of_ones_own_goes_first(tmp_path):
     [
         ("animate growing --model nothing", "nothing: there is no such file or folder; give a checkpoint"),
         ("animate growing --model nothing", "or example for the one that comes with ncafast"),
-        ("animate selfclassify --data x --model example", "no model comes with selfclassify, only with depth, growing, "),
+        ("animate selfclassify --data x --model example", "no model comes with selfclassify, only with depth"),
     ],
 )
 def test_what_is_not_there_says_what_is(words, said, capsys):
