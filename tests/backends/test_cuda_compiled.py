@@ -2,7 +2,7 @@
 
     python tests/backends/test_cuda_compiled.py
 
-prints the table. Everything is compiled for sm_80 and sm_90, which takes minutes; NCAFAST_CUDA_ARCHS=100 adds that.
+prints the table. Everything is compiled for sm_90, which takes minutes; NCAFAST_CUDA_ARCHS="80;100" adds these.
 Objects of the build are used again where it was for the same architectures.
 """
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy
 import pytest
 import torch
-from architectures import ASKED, skip_unless
+from architectures import ARCHITECTURES, skip_unless
 
 from ncafast import Rule, backends, info
 from ncafast.backends import c_compiler
@@ -91,7 +91,7 @@ def cache(tmp_path_factory) -> str:
 @pytest.mark.parametrize("architecture", [80, 90, 100])
 def test_kernels_compile_without_spills(architecture, cache):
     """Every variant that the published models launch; registers suffice, and products run on tensor cores."""
-    skip_unless(architecture, ASKED)
+    skip_unless(architecture, ARCHITECTURES)
     found = run(str(SUITE / "compiled.py"), str(architecture), "--json", TRITON_CACHE_DIR=cache)
     assert found.returncode == 0, found.stderr[-3000:]
     rows = [json.loads(line) for line in found.stdout.splitlines()]
