@@ -53,14 +53,14 @@ def compare(name: str, rule: ncafast.Rule) -> None:
 
 
 def check_openmp() -> None:
-    """Of two OpenMP runtimes in one process, one would not know of torch.set_num_threads. (Linux.)"""
+    """Two OpenMP runtimes in one process would each have their threads. (Linux.)"""
     maps = Path("/proc/self/maps")
     if not native.build_info()["cpu"]["openmp"]:
         print("ok: without OpenMP, on one thread")
     elif maps.exists():
         loaded = {line.split()[-1] for line in maps.read_text().splitlines() if "gomp" in line}
         if len(loaded) != 1:
-            sys.exit(f"several OpenMP runtimes are loaded: {', '.join(sorted(loaded)) or 'none'}")
+            sys.exit(f"one OpenMP runtime was expected, these are loaded: {', '.join(sorted(loaded)) or 'none'}")
         print(f"ok: one OpenMP runtime, {loaded.pop()}")
 
 

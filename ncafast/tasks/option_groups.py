@@ -18,7 +18,7 @@ _GROUPS = {
     """,
     "repeated training": "over by lowest folds splits",
     "model": """
-        state_channels hidden levels scales scale kernel_sizes perception fire_rate steps step_jitter time_code
+        state_channels hidden levels scales scale kernel_sizes perception filters fire_rate steps step_jitter time_code
         pad_noise shared enlarge dropout weights runs views until_converged tolerance plateau min_steps max_steps
         uncertainty last_steps
     """,
