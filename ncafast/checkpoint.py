@@ -54,8 +54,8 @@ def save(path: str | os.PathLike[str], module: nn.Module, **metadata: str) -> No
     if not knows(module):
         kind = f"{type(module).__module__}.{name}" if name in CLASSES else name
         raise TypeError(
-            f"cannot save a {kind}: known are {', '.join(CLASSES)}; for others use torch.save(module.state_dict()), "
-            "or ncafast.checkpoint.save_tensors"
+            f"cannot save a {kind}: known are {', '.join(CLASSES)}; for others use "
+            "torch.save(module.state_dict(), path), or ncafast.checkpoint.save_tensors"
         )
     for key, value in metadata.items():
         if key in _OWN:

@@ -21,6 +21,9 @@ STEPS = (
     "iterations",
     "num_iterations",
     "n_iterations",
+    "n_iter",
+    "n_iters",
+    "num_iters",
     "iters",
     "timesteps",
 )

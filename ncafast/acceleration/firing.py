@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -101,9 +102,11 @@ def random_node(graph: StepGraph, grid: Grid, units: Collection[Node] = ()) -> N
     if strange is not None:
         raise NotAccelerated(f"a step draws noise or drops units: {at_node(strange)}")
     if len(found) > 1:
-        raise NotAccelerated(
-            f"a step draws {len(found)} random masks, a rule has one: {', '.join(map(at_node, found))}"
-        )
+        counted = Counter(map(at_node, found))
+        places = ", ".join(place if count == 1 else f"{place}, {count} times" for place, count in counted.items())
+        loops = "; if that is a loop over steps, give the name of the argument that counts them, as in steps='n'"
+        why = loops if len(counted) < len(found) else ""
+        raise NotAccelerated(f"a step draws {len(found)} random masks, a rule has one: {places}{why}")
     _axes(found[0], grid)
     return found[0]
 

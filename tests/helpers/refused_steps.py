@@ -65,6 +65,13 @@ class TwoMasks(Base):
         return x + self.update(x) * self.mask(x) * self.mask(x)
 
 
+class UnnamedLoop(Base):
+    def forward(self, x, n=3):
+        for _ in range(n):
+            x = super().forward(x)
+        return x
+
+
 class Counter(Base):
     def __init__(self):
         super().__init__()
@@ -314,6 +321,10 @@ REFUSED = {
     "attention": (Attention, "attention: `bmm` at refused_steps.py"),
     "branch on data": (Branch, "branches on values of the state"),
     "two masks": (TwoMasks, "2 random masks"),
+    "unnamed loop": (
+        UnnamedLoop,
+        "3 times; if that is a loop over steps, give the name of the argument that counts them",
+    ),
     "counter": (Counter, "`age`"),
     "counter in a buffer": (BufferCounter, "age"),
     "clamp of the update": (ClampedUpdate, "something else than the whole state after the update is clamped"),
