@@ -29,7 +29,7 @@ from ncafast.utils.seeds import mix
 Array = np.ndarray[Any, Any]
 
 # Bytes that a pixel takes at most: of each output that is enlarged and averaged, and of what is made of these.
-_ENLARGED = 36
+_ENLARGED = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,20 +34,22 @@ _GROUPS = {
     """,
     "speed and memory": "device threads amp memory spill memory_limit max_pixels domain_parallel deterministic",
     "output": "output overwrite overlay picture pictures save_every tensorboard progress",
+    "other": "",  # options of other people's tasks
 }
 _ORDER = {name: (group, place) for group, names in _GROUPS.items() for place, name in enumerate(names.split())}
+_LAST = ("other", len(_ORDER))
 
 
 def grouped(fields: Iterable[Field[Any]]) -> dict[str, list[Field[Any]]]:
     """The fields of a class of options by group, both in the order of the help; required ones are first in theirs.
 
-    A field may name another group in its metadata, under "group", and is last there.
+    A field may name another group in its metadata, under "group", and is last there. An unknown one is in "other".
     """
     found: dict[str, list[Field[Any]]] = {group: [] for group in _GROUPS}
     for field in fields:
-        found[field.metadata.get("group") or _ORDER[field.name][0]].append(field)
+        found[field.metadata.get("group") or _ORDER.get(field.name, _LAST)[0]].append(field)
     for members in found.values():
-        members.sort(key=lambda field: (not required(field), _ORDER[field.name][1]))
+        members.sort(key=lambda field: (not required(field), _ORDER.get(field.name, _LAST)[1]))
     return {group: members for group, members in found.items() if members}
 
 

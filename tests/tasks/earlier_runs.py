@@ -96,7 +96,7 @@ TASKS: dict[str, tuple[Callable[[Path], None], dict[str, Any], dict[str, Any]]] 
         _picture,
         {"image": DATA / "picture.png", "size": 24, "grid": 16, "state_channels": 6, "hidden": 8, "pool_size": 4,
          "steps": (2, 3), "epoch_length": 2, "loss": "patches"},
-        {"at": (4, 8), "frames": 3, "steps_per_frame": 2, "size": (20, 20)},
+        {"image": DATA / "picture.png", "at": (4, 8), "frames": 3, "steps_per_frame": 2, "size": (20, 20)},
     ),
 }  # fmt: skip
 
