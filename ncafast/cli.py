@@ -33,8 +33,8 @@ _EXPECTED = (ValueError, TypeError, OSError, RuntimeError, MemoryError)  # their
 
 
 _CONFIG = (
-    "JSON file with options by name, such as config.json in the folder of a training run. Options of the command line "
-    "win over those of the file. Left out: no file is read."
+    "JSON file with options of this command by name; those of a training are in config.json of its folder. Options of "
+    "the command line win over those of the file. Left out: no file is read."
 )
 
 

@@ -24,6 +24,9 @@ Metric = Callable[[Prediction, Any], Any]
 class Predicting(nn.Module):
     """A model with `predict`, `record` and `validate`."""
 
+    channels_last = False
+    """Whether states are [B, *S, C] in a call of the model, and not [B, C, *S]."""
+
     def predict(
         self,
         image: Tensor,  # [B, image channels, *S], or [B, C, *S]

@@ -41,6 +41,8 @@ class GrowingNCA(RuleModule):
         hidden_size: width of the hidden layer.
     """
 
+    channels_last = True
+
     _filters: Tensor
     fire_rate = Rate(above=True)
     _linear_layers = True

@@ -25,6 +25,8 @@ class ImageNCA(RuleModule):
         input_channels: channels of the image.
     """
 
+    channels_last = True
+
     _filter_layers: tuple[str, ...] = ()  # none where the filters are fixed
     _filter_axes: tuple[int, ...] | None = None  # which of their axes goes along each axis of the grid, if turned
     _normed = True

@@ -67,6 +67,8 @@ class M3DNCA(Rebuildable, Predicting):
             levels, or what BasicNCA3D refuses.
     """
 
+    channels_last = True
+
     def __init__(
         self,
         channel_n: int = 16,

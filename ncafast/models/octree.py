@@ -70,6 +70,8 @@ class OctreeNCA(Rebuildable, Predicting):
         ValueError: a level whose grid does not divide that of the level before, or what BasicNCA2DFast refuses.
     """
 
+    channels_last = True
+
     def __init__(
         self,
         res_and_steps: Sequence[tuple[Sequence[int], int]],

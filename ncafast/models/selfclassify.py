@@ -43,6 +43,8 @@ class SelfClassifyingNCA(RuleModule):
         alive_threshold: of the alive mask.
     """
 
+    channels_last = True
+
     cell_dropout_rate = Rate(above=True)
 
     def __init__(

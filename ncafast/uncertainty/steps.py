@@ -64,8 +64,8 @@ def flicker(
         model: as for `last_steps`.
         x: its input.
         n: steps at the end that are compared each with the one before, so n - 1 changes at most; at least 2.
-        decide: makes decisions [B, *S] of states [B, C, *S], or of what the model reads of them. None takes the largest
-            channel, or of a single one whether it is above 0, as for logits.
+        decide: makes decisions [B, *S] of states, or of what the model reads of them, in the model's own layout. None
+            takes the largest channel, or of a single one whether it is above 0, as for logits.
         **options: of the model's call.
 
     Returns:
@@ -74,7 +74,7 @@ def flicker(
     Raises:
         ValueError: a model with fewer steps.
     """
-    decisions = _course(model, x, whole("n", n, 2), decide or decisions_of, options)
+    decisions = _course(model, x, whole("n", n, 2), decide or _decide(model), options)
     changes = (decisions[1:] != decisions[:-1]).float().mean(0)
     return Uncertainty(changes, changes.flatten(1).mean(1), decisions[-1])
 
@@ -104,7 +104,7 @@ def stop_time(
     Raises:
         ValueError: a model with fewer steps.
     """
-    decisions = _course(model, x, None if n is None else whole("n", n, 2), decide or decisions_of, options)
+    decisions = _course(model, x, None if n is None else whole("n", n, 2), decide or _decide(model), options)
     changed = decisions[1:] != decisions[:-1]
     numbers = torch.arange(2, len(decisions) + 1, device=changed.device).view(-1, *[1] * (changed.dim() - 1))
     last = (changed * numbers).amax(0).float() if len(changed) else torch.zeros_like(decisions[-1], dtype=torch.float32)
@@ -114,6 +114,13 @@ def stop_time(
 def decisions_of(logits: Tensor) -> Tensor:
     """Logits [B, K, *S] -> the largest of several channels, or whether a single one is above 0, [B, *S]."""
     return logits.argmax(1) if logits.shape[1] > 1 else logits[:, 0] > 0
+
+
+def _decide(model: Callable[..., Any]) -> Read:
+    """`decisions_of` in the layout of the model's states."""
+    if getattr(model, "channels_last", False):
+        return lambda logits: decisions_of(logits.movedim(-1, 1))
+    return decisions_of
 
 
 def _course(model: Callable[..., Any], x: Tensor, n: int | None, read: Read | None, options: dict[str, Any]) -> Tensor:

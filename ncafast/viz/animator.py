@@ -17,7 +17,7 @@ from ncafast.viz.watch import watch
 
 def animate(
     model: Callable[..., Any],
-    x: Tensor,  # [B, C, H, W]
+    x: Tensor,  # [B, C, H, W], or as the model takes it
     path: str | Path,
     *,
     steps: int = 100,
@@ -67,10 +67,15 @@ def animate(
     count = steps // every
     states = watch(model, x, frames=count, every=every, seed=seed, **options)
 
+    last = getattr(model, "channels_last", False)
+
+    def picture(state: Tensor) -> Array:
+        return enlarged(draw(state.movedim(-1, 1) if last else state), zoom)
+
     def frames() -> Iterator[Frame]:
-        yield Frame.at(enlarged(draw(x), zoom), 0, steps)
+        yield Frame.at(picture(x), 0, steps)
         for number, state in enumerate(states, start=1):
-            yield Frame.at(enlarged(draw(state), zoom), number * every, steps)
+            yield Frame.at(picture(state), number * every, steps)
 
     shown = captioned(in_style(frames(), colours), colours, label=step_label, bar=step_bar)
     write_animation(Path(path), shown, fps=fps, hold=hold, total=count + 1, progress=progress)

@@ -13,7 +13,7 @@ _TOGETHER = 16  # states of one rollout that are held at once
 
 def watch(
     model: Callable[..., Any],
-    x: Tensor,  # [B, C, *S]
+    x: Tensor,  # [B, C, *S], or as the model takes it
     *,
     frames: int,
     every: int = 1,
@@ -21,7 +21,7 @@ def watch(
     first_step: int = 0,
     **options: Any,
 ) -> Iterator[Tensor]:
-    """Run an automaton and hand over its state [B, C, *S] after every `every` steps, `frames` times.
+    """Run an automaton and hand over its state, in the model's own layout, after every `every` steps, `frames` times.
 
     The frames are those of one long rollout of `frames * every` steps with this seed, bit for bit, but only a few
     states are in memory at a time. No gradient is kept.

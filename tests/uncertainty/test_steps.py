@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import ncafast
-from ncafast.models import CascadeNCA, MedNCA
+from ncafast.models import CascadeNCA, GrowingNCA, MedNCA
 from ncafast.uncertainty import flicker, last_steps, stop_time
 
 
@@ -65,6 +65,17 @@ def test_stop_time_is_the_last_change():
     found = stop_time(blinking, torch.zeros(2, 1, 4))
     assert found.map.tolist() == [[0, 2, 5, 6]] * 2
     assert found.output.tolist() == [[True, True, False, False]] * 2
+
+
+def test_decisions_of_states_whose_channels_are_last():
+    torch.manual_seed(0)
+    model, x = GrowingNCA(5, hidden_size=6, device="cpu"), torch.rand(2, 7, 6, 5)
+    with torch.no_grad():
+        model.fc1.weight.normal_(std=0.5)
+    _, states = model(x, steps=4, states="all", seed=3)
+    decided = states[-3:].argmax(-1)  # [3, B, H, W]
+    assert torch.equal(flicker(model, x, 3, steps=4, seed=3).map, (decided[1:] != decided[:-1]).float().mean(0))
+    assert stop_time(model, x, 3, steps=4, seed=3).map.shape == (2, 7, 6)
 
 
 def test_a_module_without_states_is_named():

@@ -12,6 +12,7 @@ import torch
 from matplotlib.figure import Figure
 
 from ncafast import NCA
+from ncafast.models import GrowingNCA
 from ncafast.viz import ANIMATION_STYLES, AnimationStyle, animate, mosaic, rgb
 from ncafast.viz.captions import Frame, captioned, in_style
 from ncafast.viz.figures import pixels_of
@@ -76,6 +77,13 @@ def test_a_dark_mosaic_has_black_where_a_light_one_is_white():
     state[0, 0, 0], state[1, 0, 0] = 2.0, -2.0
     found = mosaic(state, columns=3, gap=0, dark=True)
     assert found[0, [0, 2, 4]].tolist() == [[255, 102, 0], [0, 102, 255], [0, 0, 0]]
+
+
+def test_an_automaton_whose_channels_are_last_is_animated(tmp_path):
+    seen = []
+    model, x = GrowingNCA(4, hidden_size=8, device="cpu"), torch.rand(1, 6, 7, 4)
+    animate(model, x, tmp_path / "a.gif", steps=2, draw=lambda state: seen.append(state) or rgb(state))
+    assert [state.shape for state in seen] == [(1, 4, 6, 7)] * 3 and torch.equal(seen[0].movedim(1, -1), x)
 
 
 def test_an_automaton_is_animated_in_one_call(tmp_path):

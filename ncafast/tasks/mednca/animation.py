@@ -54,7 +54,9 @@ def frames(trained: TrainedModel, options: AnimateConfig) -> list[Frame]:
         raise refused("label", options.label, f"the model knows {', '.join(map(str, recipe.values))}")
     if options.every > min(model.steps):
         raise refused("every", options.every, f"a level of the model takes {min(model.steps)} steps, so give no more")
-    (case,) = find_inputs(options, recipe)
+    case, *more = find_inputs(options, recipe)
+    if more:
+        raise refused("input", options.input, f"it holds {1 + len(more)} images; give one of them")
     if case.problem:
         raise VolumeError(case.problem)
     say_contradictions(case.paths, recipe.geometry)
