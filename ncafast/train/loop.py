@@ -21,6 +21,7 @@ from ncafast.train.arguments import check_row, check_score
 from ncafast.train.context import Report, Result, StepContext
 from ncafast.train.distributed import Ranks
 from ncafast.train.job import Job, Row
+from ncafast.train.optimiser import learning_rate
 from ncafast.train.resume import SUMS, check_model, check_progress, kind_of
 from ncafast.train.run_folder import RunFolder
 from ncafast.train.saving import Saver
@@ -57,6 +58,13 @@ class Loop:
                 say(f"{path}: this run is finished ({self.epoch} epochs); raise epochs to train longer")
                 return self._result()
             say(f"{path}: resuming at epoch {self.epoch + 1}, step {self.step + 1}")
+        total, warmup = self.settings.epochs * self.epoch_steps, self.settings.warmup
+        if warmup >= total:
+            reached = learning_rate(self.settings, total - 1, self.epoch_steps)
+            say(
+                f"note: all {total} training steps are in the warm-up (warmup={warmup}), so the learning rate ends at "
+                f"{reached:.3g}; give more epochs or a shorter warm-up"
+            )
         with Board(self.folder.tensorboard, self.settings.tensorboard and self.ranks.first, self._total()) as board:
             self._run_epochs(board)
         return self._result()

@@ -100,7 +100,10 @@ def test_a_model_of_4d_images_takes_the_channel_it_was_trained_on(tmp_path, caps
 
 def test_a_film_shows_the_slice_with_most_of_the_label(run, tmp_path):
     image, _ = blob((9, 13, 7), seed=8)
-    source = write(tmp_path / "a.nii.gz", image)
+    source, both = write(tmp_path / "a.nii.gz", image), tmp_path / "both"
+    both.mkdir()
+    for name in ("a.nii.gz", "b.nii.gz"):
+        write(both / name, image)
     config = AnimateConfig(run, source, tmp_path / "a.gif", progress=False)
     assert animate(config) == config.output
     found = _predict(run, source, tmp_path / "p.nii.gz")
@@ -119,6 +122,7 @@ def test_a_film_shows_the_slice_with_most_of_the_label(run, tmp_path):
         ({"every": 6}, "every=6 is not allowed; a level of the model takes 5 steps"),
         ({"output": tmp_path / "a.avi"}, "must end in .gif or .mp4"),
         ({"input": tmp_path / "none.nii"}, "there is no such file"),
+        ({"input": both}, "both' is not allowed; it holds 2 images; give one of them"),
     ):
         with pytest.raises(ValueError, match=said):
             animate(dataclasses.replace(config, **options))

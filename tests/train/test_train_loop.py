@@ -234,6 +234,14 @@ def test_early_stopping_and_its_patience(tmp_path, capsys):
     assert fit(nca(), STATES, loss, own).history == result.history  # and it stays stopped
 
 
+def test_a_training_that_ends_in_its_warm_up_says_so(tmp_path, capsys):
+    for warmup in (5, 12):
+        fit(nca(), STATES, loss, settings(tmp_path / str(warmup), lr=0.04, warmup=warmup))
+    said = capsys.readouterr().out
+    assert said.count("note:") == 1
+    assert "note: all 6 training steps are in the warm-up (warmup=12), so the learning rate ends at 0.02;" in said
+
+
 @pytest.mark.parametrize("culprit", ["loss", "gradient"])
 def test_nan_stops_with_the_last_good_weights_and_advice(tmp_path, culprit):
     def fail(model, batch, at):

@@ -56,7 +56,7 @@ def frames(trained: TrainedModel, options: AnimateConfig) -> list[Frame]:
         raise refused("every", options.every, f"a level of the model takes {min(model.steps)} steps, so give no more")
     case, *more = find_inputs(options, recipe)
     if more:
-        raise refused("input", options.input, f"it holds {1 + len(more)} images; give one of them")
+        raise refused("input", str(options.input), f"it holds {1 + len(more)} images; give one of them")
     if case.problem:
         raise VolumeError(case.problem)
     say_contradictions(case.paths, recipe.geometry)
