@@ -215,7 +215,9 @@ def load(task: Task[S], path: Path, device: torch.device) -> Trained[S]:
     Raises:
         ValueError: one line that names the file, if it is none of this task or corrupt.
     """
-    path = pretrained.find(task.name, path)
+    given, path = path, pretrained.find(task.name, path)
+    if given.is_dir() and path.name == "last.safetensors":
+        say(f"note: {given} has no best.safetensors yet, as no epoch is complete; {path.name} is taken")
     metadata = checkpoint.describe(path)
     writer = metadata.get("task")
     if writer != task.name:

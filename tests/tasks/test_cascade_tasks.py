@@ -125,6 +125,18 @@ def test_nothing_to_work_on_is_one_line(trained, tmp_path):
     assert not (tmp_path / "r").exists()
 
 
+def test_a_run_without_a_complete_epoch_says_which_model_is_taken(trained, tmp_path, capsys):
+    task, run = trained
+    (tmp_path / "cut").mkdir()
+    (tmp_path / "cut" / "last.safetensors").write_bytes(run.last.read_bytes())
+    image = run.folder.parent / "data" / "images" / "0.png"
+    for folder in (run.folder, tmp_path / "cut"):
+        assert task.predict(task.PredictConfig(folder, image, tmp_path / folder.name)).written
+    said = f"note: {tmp_path / 'cut'} has no best.safetensors yet, as no epoch is complete; last.safetensors is taken"
+    shown = capsys.readouterr().out
+    assert shown.count("best.safetensors") == 1 and said in shown
+
+
 def test_a_damaged_model_is_named(trained, tmp_path):
     task, run = trained
     described = checkpoint.describe(run.best)
