@@ -17,6 +17,7 @@ from ncafast.tasks.base import load
 from ncafast.tasks.demo import brain
 from ncafast.tasks.depth.task import TASK as DEPTH
 from ncafast.tasks.growing.task import TASK as GROWING
+from ncafast.tasks.selfclassify.task import TASK as SELFCLASSIFY
 from ncafast.tasks.texture.recipe import fresh, picture_of
 from ncafast.tasks.texture.task import TASK as TEXTURE
 
@@ -53,7 +54,7 @@ def test_a_model_of_ones_own_goes_first(tmp_path):
     [
         ("animate growing --model nothing", "nothing: there is no such file or folder; give a checkpoint"),
         ("animate growing --model nothing", "or example for the one that comes with ncafast"),
-        ("animate selfclassify --data x --model example", "no model comes with selfclassify, only with depth"),
+        ("animate classification --input x.png --model example", "no model comes with classification, only with depth"),
     ],
 )
 def test_what_is_not_there_says_what_is(words, said, capsys):
@@ -81,6 +82,19 @@ def test_depth_is_better_than_a_constant_and_a_linear_model_in_rooms_it_has_not_
     options = depth.EvaluateConfig(EXAMPLE, data=tmp_path / "rooms", progress=False, device="cpu")
     means = DEPTH.evaluate(load(DEPTH, EXAMPLE, torch.device("cpu")), options).means
     assert means["model"]["abs_rel"] < 0.8 * min(means[name]["abs_rel"] for name in ("constant", "linear"))
+
+
+def test_most_cells_of_plain_digits_say_what_these_are():
+    """An ellipse and a bar, which are no digits of MNIST."""
+    x, y = torch.meshgrid(torch.arange(28.0), torch.arange(28.0), indexing="xy")
+    ring = ((x - 13.5).square() / 36 + (y - 13.5).square() / 81).sqrt()
+    drawn = torch.stack([(ring - 1).abs() < 0.22, ((x - 13.5).abs() < 1.6) & ((y - 13.5).abs() < 9.5)])
+    begin = torch.cat([torch.zeros(2, 28, 28, 19), drawn[..., None]], -1)
+    with torch.no_grad():
+        state = load(SELFCLASSIFY, EXAMPLE, torch.device("cpu")).model(begin, 30, seed=1)
+    said = state[..., :10].argmax(-1)
+    for number, (digit, cells) in enumerate(zip(said, drawn, strict=True)):
+        assert (digit[cells] == number).float().mean() > 0.7
 
 
 def test_texture_forms_and_stays():
