@@ -2,7 +2,6 @@
 // them. A block of up to four times the size is lent too, since memory that is kept is there anyway.
 #include "pool.h"
 
-#include <algorithm>
 #include <list>
 #include <mutex>
 #include <new>

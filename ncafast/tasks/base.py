@@ -28,7 +28,7 @@ from ncafast.training_options import Settings, check_settings
 from ncafast.utils.devices import resolve_device
 from ncafast.utils.option_checks import Range, check_options
 from ncafast.utils.outputs import check_folder, check_free
-from ncafast.utils.progress import is_first, say
+from ncafast.utils.progress import is_first, note, say
 from ncafast.utils.seeds import mix
 from ncafast.utils.texts import reason
 from ncafast.viz import charts
@@ -217,7 +217,7 @@ def load(task: Task[S], path: Path, device: torch.device) -> Trained[S]:
     """
     given, path = path, pretrained.find(task.name, path)
     if given.is_dir() and path.name == "last.safetensors":
-        say(f"note: {given} has no best.safetensors yet, as no epoch is complete; {path.name} is taken")
+        note(f"{given} has no best.safetensors yet, as no epoch is complete; {path.name} is taken")
     metadata = checkpoint.describe(path)
     writer = metadata.get("task")
     if writer != task.name:

@@ -28,7 +28,7 @@ from ncafast.train.saving import Saver
 from ncafast.train.tensorboard import Board
 from ncafast.train.trainer import Trainer
 from ncafast.training_options import Settings, memory_of
-from ncafast.utils.progress import Bar, say
+from ncafast.utils.progress import Bar, note, say
 from ncafast.utils.seeds import generator
 from ncafast.utils.texts import reason
 from ncafast.volume import sharding, spilling
@@ -61,8 +61,8 @@ class Loop:
         total, warmup = self.settings.epochs * self.epoch_steps, self.settings.warmup
         if warmup >= total:
             reached = learning_rate(self.settings, total - 1, self.epoch_steps)
-            say(
-                f"note: all {total} training steps are in the warm-up (warmup={warmup}), so the learning rate ends at "
+            note(
+                f"all {total} training steps are in the warm-up (warmup={warmup}), so the learning rate ends at "
                 f"{reached:.3g}; give more epochs or a shorter warm-up"
             )
         with Board(self.folder.tensorboard, self.settings.tensorboard and self.ranks.first, self._total()) as board:

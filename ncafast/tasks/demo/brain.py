@@ -5,7 +5,7 @@ coronal slice gets at random
 
 * a pose: a rotation up to 20 degrees, a shift up to 8 mm, a scale from 0.9 to 1.1;
 * shading, as of a receive coil on one side: brightness falls to a third from one side to the other, exponentially;
-* noise of a magnitude image (Rician) with a deviation of 2 % of the brightest white matter.
+* noise of a magnitude image (Rician) with a deviation of 2 % of the brightest voxel.
 
 White matter is about 1.3 times as bright as grey matter, so shading alone is more than the contrast.
 
