@@ -28,7 +28,7 @@ import objects  # noqa: E402
 import readme  # noqa: E402
 
 MSVC = ["/O2", "/std:c++17", "/EHsc", "/we4062"]  # the last one: as -Werror=switch
-UNIX = ["-O3", "-g0", "-std=c++17", "-fvisibility=hidden", "-Werror=switch"]  # every case of an enum is there
+UNIX = ["-O3", "-g", "-std=c++17", "-fvisibility=hidden", "-Werror=switch"]  # every case of an enum is there
 
 
 class BuildNative(build_ext):

@@ -87,9 +87,10 @@ static void panel(int64_t M, int64_t K, const typename Factors::value* a, int64_
       micro<Factors, NV, MR, START, END>(K, a + m * am, am, ak, b, ldb, bias, d + m * ldd, ldd,
                                          END == End::relu_slope ? gate + m * ldd : nullptr);
   };
-  constexpr int most = rows_of<NV>();
-  if (most == 12 && (M + 7) / 8 * 8 < (M + 11) / 12 * 12)
-    rows(Rows<8>{});
+  // The largest group costs the fewest reads, unless a smaller one leaves fewer rows for nothing.
+  constexpr int most = rows_of<NV>(), fewer = most == 12 ? 8 : most == 6 && NV == 2 ? 4 : most;
+  if (round_up(M, fewer) < round_up(M, most))
+    rows(Rows<fewer>{});
   else
     rows(Rows<most>{});
 }

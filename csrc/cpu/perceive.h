@@ -21,154 +21,175 @@ NCAFAST_INLINE vec read_first(const float* p, int n) { return n == W ? load(p) :
 NCAFAST_INLINE void write_first(float* p, vec v, int n) { n == W ? store(p, v) : store_first(p, v, n); }
 NCAFAST_INLINE void add_first(float* p, vec v, int n) { write_first(p, read_first(p, n) + v, n); }
 
-// Filters [first, first + F) of the channels [channel, +W) of N cells. N * F sums hide the latency of the FMA. K is the
-// filters' width.
-template <int N, int F, int K>
-static void filter_cells(const Job& job, const Cell* cells, int first, int channel, float* y, int64_t ldy) {
-  const Packed& p = *job.packed;
-  const Geometry& g = *job.geometry;
-  const int64_t C = p.channels, Cp = round_up(C, W), tap_stride = Cp * p.filters;
-  const float* taps = p.taps + first * Cp + channel;
-  const float* bias = p.tap_bias + first * Cp + channel;
-  const float* base[N];
-  vec sum[N][F];
-#pragma GCC unroll 8
-  for (int n = 0; n < N; ++n) {
-    base[n] = state_of(job, cells[n]) + channel;
-#pragma GCC unroll 4
-    for (int f = 0; f < F; ++f) sum[n][f] = load(bias + f * Cp);
-  }
-  for (int t = 0; t < g.taps; t += K)
-#pragma GCC unroll 8
-    for (int d = 0; d < K; ++d, taps += tap_stride) {
-      const int64_t offset = g.offset[t] + d * C;
-      vec weight[F];
-#pragma GCC unroll 4
-      for (int f = 0; f < F; ++f) weight[f] = load(taps + f * Cp);
-#pragma GCC unroll 8
-      for (int n = 0; n < N; ++n) {
-        const vec value = load(base[n] + offset);
-#pragma GCC unroll 4
-        for (int f = 0; f < F; ++f) sum[n][f] = weight[f] * value + sum[n][f];
-      }
-    }
-  const int valid = valid_of(p.channels, channel);
-#pragma GCC unroll 8
-  for (int n = 0; n < N; ++n)
-#pragma GCC unroll 4
-    for (int f = 0; f < F; ++f) {
-      float* target = y + n * ldy + (first + f) * C + channel;
-      if (valid == W)
-        store(target, sum[n][f]);
-      else
-        store_first(target, sum[n][f], valid);
-    }
-}
+// Where the depthwise filters [first, first + F) and the channels [channel, channel + W) lie, and which taps of them are
+// asked for: [begin, end), whole rows of the filter.
+struct Slice {
+  int first, channel, begin, end;
+};
 
-template <int F, int K>
-static void filter_apart(const Job& job, const Cell* cells, int count, int first, int channel, float* y, int64_t ldy) {
-  constexpr int N = F == 1 ? 8 : 4;
-  int i = 0;
-  for (; i + N <= count; i += N) filter_cells<N, F, K>(job, cells + i, first, channel, y + i * ldy, ldy);
-  for (; i < count; ++i) filter_cells<1, F, K>(job, cells + i, first, channel, y + i * ldy, ldy);
-}
-
-// Cells side by side along the last axis that are worked on together, whether or not each of them is asked for: what
-// they see overlaps, and stays in registers.
-constexpr int block_cells = NCAFAST_REGISTERS == 32 ? 8 : 4;
-static_assert(most_together % block_cells == 0, "a band that ends within a block would not see all of it");
-
-// How many of the cells that start here lie in one block, and the first one's column in it; 1 at the end of a row that
-// has no room for a whole block.
-NCAFAST_INLINE int cells_together(const Cell* cells, int count, int line, int* column) {
-  const int x = cells[0].index % line;
-  *column = x % block_cells;
-  int together = 1;
-  if (x - *column + block_cells <= line)
-    while (together < count && cells[together].index - cells[0].index < block_cells - *column) ++together;
-  return together;
-}
-
-template <int F, int K>
-static void filter_together(const Job& job, const Cell* cells, int count, int column, int first, int channel, float* y,
-                            int64_t ldy) {
-  const Packed& p = *job.packed;
-  const Geometry& g = *job.geometry;
-  constexpr int N = block_cells;
-  const int64_t C = p.channels, Cp = round_up(C, W), tap_stride = Cp * p.filters;
-  const float* taps = p.taps + first * Cp + channel;
-  const float* base = job.x + (cells[0].padded - column) * C + channel;
-  vec sum[N][F];
+// sum = what N cells gave so far for the slice, in y.
+template <int N, int F>
+NCAFAST_INLINE void start_sums(const float* bias, int64_t Cp, bool first, const float* y, int64_t ldy, int64_t C,
+                               int valid, vec (*sum)[F]) {
+  if (first) {
 #pragma GCC unroll 4
-  for (int f = 0; f < F; ++f) {
-    const vec bias = load(p.tap_bias + (first + f) * Cp + channel);
+    for (int f = 0; f < F; ++f)
 #pragma GCC unroll 8
-    for (int n = 0; n < N; ++n) sum[n][f] = bias;
-  }
-  for (int t = 0; t < g.taps; t += K) {
-    const float* from = base + g.offset[t];
-#pragma GCC unroll 8
-    for (int d = 0; d < K; ++d, taps += tap_stride) {
-      vec weight[F];
-#pragma GCC unroll 4
-      for (int f = 0; f < F; ++f) weight[f] = load(taps + f * Cp);
-#pragma GCC unroll 8
-      for (int n = 0; n < N; ++n) {
-        const vec value = load(from + (n + d) * C);
-#pragma GCC unroll 4
-        for (int f = 0; f < F; ++f) sum[n][f] = weight[f] * value + sum[n][f];
-      }
-    }
-  }
-  const int valid = valid_of(p.channels, channel);
-  float* target = y + first * C + channel;
-  if (count == N && valid == W) {  // the whole block, straight from the registers
+      for (int n = 0; n < N; ++n) sum[n][f] = load(bias + f * Cp);
+  } else if (valid == W) {
 #pragma GCC unroll 8
     for (int n = 0; n < N; ++n)
 #pragma GCC unroll 4
-      for (int f = 0; f < F; ++f) store(target + n * ldy + f * C, sum[n][f]);
-    return;
-  }
-  vec seen[N][F];
-  __builtin_memcpy(seen, sum, sizeof seen);  // the sums themselves stay in registers
-  for (int i = 0; i < count; ++i, target += ldy)
+      for (int f = 0; f < F; ++f) sum[n][f] = load(y + n * ldy + f * C);
+  } else {
+#pragma GCC unroll 8
+    for (int n = 0; n < N; ++n)
 #pragma GCC unroll 4
-    for (int f = 0; f < F; ++f) store_first(target + f * C, seen[column + cells[i].index - cells[0].index][f], valid);
+      for (int f = 0; f < F; ++f) sum[n][f] = load_first(y + n * ldy + f * C, valid);
+  }
 }
 
-// A whole block costs about what half its cells cost apart. (AVX-512, Xeon 6-167, 2026-11-23: with 7 taps a row,
-// moments of 48^3 cells in 6.5 ms instead of 12.7; with 3 taps any bound from 3 to 7 of 8 measured the same.)
-template <int F, int K>
-static void filter_chunk(const Job& job, const Cell* cells, int count, int first, int channel, float* y, int64_t ldy) {
-  constexpr int enough = block_cells / 2;
-  const int line = job.geometry->size[2];
-  int apart = 0;  // cells [apart, i) wait to be done one by one
-  for (int i = 0; K > 1 && i < count;) {
-    int column;
-    const int together = cells_together(cells + i, count - i, line, &column);
-    if (together >= enough) {
-      filter_apart<F, K>(job, cells + apart, i - apart, first, channel, y + apart * ldy, ldy);
-      filter_together<F, K>(job, cells + i, together, column, first, channel, y + i * ldy, ldy);
-      apart = i + together;
-    }
-    i += together;
+template <int N, int F>
+NCAFAST_INLINE void keep_sums(const vec (*sum)[F], float* y, int64_t ldy, int64_t C, int valid) {
+  if (valid == W) {
+#pragma GCC unroll 8
+    for (int n = 0; n < N; ++n)
+#pragma GCC unroll 4
+      for (int f = 0; f < F; ++f) store(y + n * ldy + f * C, sum[n][f]);
+  } else {
+#pragma GCC unroll 8
+    for (int n = 0; n < N; ++n)
+#pragma GCC unroll 4
+      for (int f = 0; f < F; ++f) store_first(y + n * ldy + f * C, sum[n][f], valid);
   }
-  filter_apart<F, K>(job, cells + apart, count - apart, first, channel, y + apart * ldy, ldy);
+}
+
+// A row of one filter on N cells that start at `from`. Each value is read once and used for all cells that see it: tap
+// by tap the compiler would keep more of them than there are registers.
+template <int N, int K>
+NCAFAST_INLINE void slide(const float* from, int64_t C, const float* tap, int64_t tap_stride, vec (*sum)[1]) {
+  vec weight[K];
+#pragma GCC unroll 8
+  for (int d = 0; d < K; ++d) weight[d] = load(tap + d * tap_stride);
+#pragma GCC unroll 16
+  for (int j = 0; j < N + K - 1; ++j) {
+    const vec value = load(from + j * C);
+#pragma GCC unroll 8
+    for (int d = 0; d < K; ++d)
+      if (j - d >= 0 && j - d < N) sum[j - d][0] = weight[d] * value + sum[j - d][0];
+  }
+}
+
+// A slice of the filters of `count` cells, N at a time: N * F sums hide the latency of the FMA. K is the filters' width.
+// Where the cells lie side by side, what they see overlaps and stays in registers. y is the slice's place in the first
+// cell's row.
+template <int N, int F, int K, bool SIDE_BY_SIDE>
+NCAFAST_APART void filter_cells(const Job& job, const Slice& slice, const Cell* cells, int count, float* y, int64_t ldy) {
+  const Packed& p = *job.packed;
+  const int64_t C = p.channels, Cp = round_up(C, W), tap_stride = Cp * p.filters;
+  const int64_t* offset = job.geometry->offset;
+  const float* taps = p.taps + slice.begin * tap_stride + slice.first * Cp + slice.channel;
+  const float* bias = p.tap_bias + slice.first * Cp + slice.channel;
+  const int valid = valid_of(C, slice.channel);
+  for (int i = 0; i < count; i += N, y += N * ldy) {
+    vec sum[N][F];
+    start_sums<N, F>(bias, Cp, slice.begin == 0, y, ldy, C, valid, sum);
+    const float* base[N];
+#pragma GCC unroll 8
+    for (int n = 0; n < N; ++n) base[n] = state_of(job, cells[SIDE_BY_SIDE ? i : i + n]) + slice.channel;
+    const float* tap = taps;
+    for (int t = slice.begin; t < slice.end; t += K, tap += K * tap_stride) {
+      if constexpr (SIDE_BY_SIDE && F == 1)
+        slide<N, K>(base[0] + offset[t], C, tap, tap_stride, sum);
+      else
+#pragma GCC unroll 8
+        for (int d = 0; d < K; ++d) {
+          vec weight[F];
+#pragma GCC unroll 4
+          for (int f = 0; f < F; ++f) weight[f] = load(tap + d * tap_stride + f * Cp);
+#pragma GCC unroll 8
+          for (int n = 0; n < N; ++n) {
+            const vec value = load(SIDE_BY_SIDE ? base[0] + offset[t] + (n + d) * C : base[n] + offset[t] + d * C);
+#pragma GCC unroll 4
+            for (int f = 0; f < F; ++f) sum[n][f] = weight[f] * value + sum[n][f];
+          }
+        }
+    }
+    keep_sums<N, F>(sum, y, ldy, C, valid);
+  }
+}
+
+// Cells [begin, end) of a tile that lie side by side, a multiple of `side_by_side` of them, or that lie anywhere.
+struct Piece {
+  int begin, end;
+  bool run;
+};
+
+constexpr int side_by_side = 8;
+
+// Cuts a tile into pieces; returns their number.
+static int cut(const Cell* cells, int count, Piece* pieces) {
+  int found = 0, apart = 0;
+  if (count && count % side_by_side == 0 && cells[count - 1].padded - cells[0].padded == count - 1) {
+    pieces[0] = {0, count, true};
+    return 1;
+  }
+  for (int i = 0; i < count;) {
+    int end = i + 1;
+    while (end < count && cells[end].padded - cells[i].padded == end - i) ++end;
+    const int whole = (end - i) / side_by_side * side_by_side;
+    if (whole) {
+      if (apart < i) pieces[found++] = {apart, i, false};
+      pieces[found++] = {i, i + whole, true};
+      apart = i + whole;
+    }
+    i = end;
+  }
+  if (apart < count) pieces[found++] = {apart, count, false};
+  return found;
+}
+
+template <int F, int K>
+static void filter_piece(const Job& job, const Slice& slice, const Piece& piece, const Cell* cells, float* y,
+                         int64_t ldy) {
+  constexpr bool many = NCAFAST_REGISTERS == 32;
+  constexpr int together = many || F == 1 ? 8 : 4, apart = F > 1 ? 4 : many ? 8 : 6;
+  const int count = piece.end - piece.begin;
+  cells += piece.begin;
+  y += piece.begin * ldy + slice.first * job.packed->channels + slice.channel;
+  if (piece.run) return filter_cells<together, F, K, true>(job, slice, cells, count, y, ldy);
+  const int full = count / apart * apart;
+  filter_cells<apart, F, K, false>(job, slice, cells, full, y, ldy);
+  filter_cells<1, F, K, false>(job, slice, cells + full, count - full, y + full * ldy, ldy);
+}
+
+// Few taps at a time: what the tile's cells see of them stays in the nearest cache, for the other channels too.
+template <int F, int K>
+static void filter_tile(const Job& job, const Cell* cells, const Piece* pieces, int count, int first, float* y,
+                        int64_t ldy) {
+  constexpr int at_once = K < 5 ? 27 : K * K;
+  const int taps = job.geometry->taps;
+  for (int begin = 0; begin < taps; begin += at_once)
+    for (int channel = 0; channel < job.packed->channels; channel += W) {
+      const Slice slice{first, channel, begin, begin + at_once < taps ? begin + at_once : taps};
+      for (int i = 0; i < count; ++i) filter_piece<F, K>(job, slice, pieces[i], cells, y, ldy);
+    }
 }
 
 template <int K>
 static void see_depthwise(const Job& job, const Cell* cells, int count, float* y, int64_t ldy) {
-  const Packed& p = *job.packed;
-  for (int channel = 0; channel < p.channels; channel += W)
-    for (int first = 0; first < p.filters; first += 3) {
-      const int left = p.filters - first;
-      if (left >= 3)
-        filter_chunk<3, K>(job, cells, count, first, channel, y, ldy);
-      else if (left == 2)
-        filter_chunk<2, K>(job, cells, count, first, channel, y, ldy);
-      else
-        filter_chunk<1, K>(job, cells, count, first, channel, y, ldy);
-    }
+  Piece pieces[tile_cells];
+  const int cuts = cut(cells, count, pieces), filters = job.packed->filters;
+  for (int first = 0, now; first < filters; first += now) {
+    const int left = filters - first;
+    now = left == 4 ? 2 : left < 3 ? left : 3;  // 4 as 2 + 2: a lone filter reads as much as two
+    if (now == 3)
+      filter_tile<3, K>(job, cells, pieces, cuts, first, y, ldy);
+    else if (now == 2)
+      filter_tile<2, K>(job, cells, pieces, cuts, first, y, ldy);
+    else
+      filter_tile<1, K>(job, cells, pieces, cuts, first, y, ldy);
+  }
 }
 
 static void see_depthwise(const Job& job, const Cell* cells, int count, float* y, int64_t ldy) {
@@ -297,6 +318,22 @@ static void spread_run(const Job& job, const Sums& sums, const Cell* cells, int 
   int i = 0;
   for (; i + 4 <= count; i += 4) spread_cells<4, F>(job, sums, cells + i, first, channel, dy + i * ldy, ldy);
   for (; i < count; ++i) spread_cells<1, F>(job, sums, cells + i, first, channel, dy + i * ldy, ldy);
+}
+
+// Cells side by side along the last axis that are worked on together, whether or not each of them is asked for: what
+// they see overlaps, and stays in registers.
+constexpr int block_cells = NCAFAST_REGISTERS == 32 ? 8 : 4;
+static_assert(most_together % block_cells == 0, "a band that ends within a block would not see all of it");
+
+// How many of the cells that start here lie in one block, and the first one's column in it; 1 at the end of a row that
+// has no room for a whole block.
+NCAFAST_INLINE int cells_together(const Cell* cells, int count, int line, int* column) {
+  const int x = cells[0].index % line;
+  *column = x % block_cells;
+  int together = 1;
+  if (x - *column + block_cells <= line)
+    while (together < count && cells[together].index - cells[0].index < block_cells - *column) ++together;
+  return together;
 }
 
 // Cells of one block are spread together, those that did not fire as zeros: their neighbours' gradients are then added

@@ -10,6 +10,8 @@ typedef uint32_t uvec __attribute__((vector_size(4 * W)));
 typedef uint64_t wide __attribute__((vector_size(4 * W)));  // W / 2 lanes
 
 #define NCAFAST_INLINE static inline __attribute__((always_inline))
+// A loop that takes all registers: inlined into another one, it would have to share them.
+#define NCAFAST_APART static __attribute__((noinline))
 
 NCAFAST_INLINE vec load(const float* p) { return *reinterpret_cast<const vec_memory*>(p); }
 NCAFAST_INLINE void store(float* p, vec v) { *reinterpret_cast<vec_memory*>(p) = v; }

@@ -160,7 +160,7 @@ static void moments(const Job& job, const Scratch& s, const float* shift, float*
                     const Cell* cells, int32_t count) {
   const Packed& p = *job.packed;
   const int64_t ldy = perception_stride(p), Pp = round_up(p.perception, W);
-  constexpr int block = W < 16 ? 24 : W;
+  constexpr int block = W < 16 ? 8 : W;
   for (int32_t i = 0; i < count; i += tile_cells) {
     const int now = count - i < tile_cells ? count - i : tile_cells;
     perceive(job, s, cells + i, now, false);
