@@ -131,16 +131,15 @@ static void gemm(int64_t M, int64_t N, int64_t K, const typename Factors::value*
   }
 }
 
-// sums [N] += columns of a [M, N].
+// sums [N] += columns of a [M, N]. Four sums of each column, so that an addition need not wait for the one before.
 static void add_columns(int64_t M, int64_t N, const float* a, int64_t lda, float* sums) {
   for (int64_t n = 0; n < N; n += W) {
-    vec even = load(sums + n), odd = vec{};
+    vec sum[4] = {load(sums + n)};
     int64_t m = 0;
-    for (; m + 1 < M; m += 2) {
-      even += load(a + m * lda + n);
-      odd += load(a + (m + 1) * lda + n);
-    }
-    if (m < M) even += load(a + m * lda + n);
-    store(sums + n, even + odd);
+    for (; m + 4 <= M; m += 4)
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) sum[i] += load(a + (m + i) * lda + n);
+    for (; m < M; ++m) sum[0] += load(a + m * lda + n);
+    store(sums + n, (sum[0] + sum[1]) + (sum[2] + sum[3]));
   }
 }

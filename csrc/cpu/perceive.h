@@ -21,21 +21,46 @@ NCAFAST_INLINE vec read_first(const float* p, int n) { return n == W ? load(p) :
 NCAFAST_INLINE void write_first(float* p, vec v, int n) { n == W ? store(p, v) : store_first(p, v, n); }
 NCAFAST_INLINE void add_first(float* p, vec v, int n) { write_first(p, read_first(p, n) + v, n); }
 
+// Rows of `to`, one for each cell: `width` floats from from(i), less `about` unless that is null.
+template <class From>
+NCAFAST_INLINE void lay(int count, int64_t width, From from, const float* about, float* to, int64_t ld) {
+  for (int64_t c = 0; c < width; c += W) {
+    const int valid = width - c < W ? static_cast<int>(width - c) : W;
+    const vec less = about ? read_first(about + c, valid) : vec{};
+    if (valid == W)
+      for (int i = 0; i < count; ++i) store(to + i * ld + c, load(from(i) + c) - less);
+    else
+      for (int i = 0; i < count; ++i) store_first(to + i * ld + c, load_first(from(i) + c, valid) - less, valid);
+  }
+}
+
 // Where the depthwise filters [first, first + F) and the channels [channel, channel + W) lie, and which taps of them are
 // asked for: [begin, end), whole rows of the filter.
 struct Slice {
   int first, channel, begin, end;
+  const float* about;  // [F, C] what is taken off all that the filters give, or null
 };
 
-// sum = what N cells gave so far for the slice, in y.
+template <int F>
+NCAFAST_INLINE void read_start(const Packed& p, const Slice& slice, vec* start) {
+  const int valid = valid_of(p.channels, slice.channel);
+#pragma GCC unroll 4
+  for (int f = 0; f < F; ++f) {
+    start[f] = load(p.tap_bias + (slice.first + f) * round_up(p.channels, W) + slice.channel);
+    if (slice.about)
+      start[f] -= read_first(slice.about + (slice.first + f) * static_cast<int64_t>(p.channels) + slice.channel, valid);
+  }
+}
+
+// sum = `start`, or with `more` what N cells gave for the slice so far, in y.
 template <int N, int F>
-NCAFAST_INLINE void start_sums(const float* bias, int64_t Cp, bool first, const float* y, int64_t ldy, int64_t C,
-                               int valid, vec (*sum)[F]) {
-  if (first) {
+NCAFAST_INLINE void start_sums(const vec* start, bool more, const float* y, int64_t ldy, int64_t C, int valid,
+                               vec (*sum)[F]) {
+  if (!more) {
 #pragma GCC unroll 4
     for (int f = 0; f < F; ++f)
 #pragma GCC unroll 8
-      for (int n = 0; n < N; ++n) sum[n][f] = load(bias + f * Cp);
+      for (int n = 0; n < N; ++n) sum[n][f] = start[f];
   } else if (valid == W) {
 #pragma GCC unroll 8
     for (int n = 0; n < N; ++n)
@@ -89,11 +114,12 @@ NCAFAST_APART void filter_cells(const Job& job, const Slice& slice, const Cell* 
   const int64_t C = p.channels, Cp = round_up(C, W), tap_stride = Cp * p.filters;
   const int64_t* offset = job.geometry->offset;
   const float* taps = p.taps + slice.begin * tap_stride + slice.first * Cp + slice.channel;
-  const float* bias = p.tap_bias + slice.first * Cp + slice.channel;
   const int valid = valid_of(C, slice.channel);
+  vec start[F];
+  read_start<F>(p, slice, start);
   for (int i = 0; i < count; i += N, y += N * ldy) {
     vec sum[N][F];
-    start_sums<N, F>(bias, Cp, slice.begin == 0, y, ldy, C, valid, sum);
+    start_sums<N, F>(start, slice.begin > 0, y, ldy, C, valid, sum);
     const float* base[N];
 #pragma GCC unroll 8
     for (int n = 0; n < N; ++n) base[n] = state_of(job, cells[SIDE_BY_SIDE ? i : i + n]) + slice.channel;
@@ -165,61 +191,61 @@ static void filter_piece(const Job& job, const Slice& slice, const Piece& piece,
 
 // Few taps at a time: what the tile's cells see of them stays in the nearest cache, for the other channels too.
 template <int F, int K>
-static void filter_tile(const Job& job, const Cell* cells, const Piece* pieces, int count, int first, float* y,
-                        int64_t ldy) {
+static void filter_tile(const Job& job, const Cell* cells, const Piece* pieces, int count, int first,
+                        const float* about, float* y, int64_t ldy) {
   constexpr int at_once = K < 5 ? 27 : K * K;
   const int taps = job.geometry->taps;
   for (int begin = 0; begin < taps; begin += at_once)
     for (int channel = 0; channel < job.packed->channels; channel += W) {
-      const Slice slice{first, channel, begin, begin + at_once < taps ? begin + at_once : taps};
+      const Slice slice{first, channel, begin, begin + at_once < taps ? begin + at_once : taps, about};
       for (int i = 0; i < count; ++i) filter_piece<F, K>(job, slice, pieces[i], cells, y, ldy);
     }
 }
 
 template <int K>
-static void see_depthwise(const Job& job, const Cell* cells, int count, float* y, int64_t ldy) {
+static void see_depthwise(const Job& job, const Cell* cells, int count, const float* about, float* y, int64_t ldy) {
   Piece pieces[tile_cells];
   const int cuts = cut(cells, count, pieces), filters = job.packed->filters;
   for (int first = 0, now; first < filters; first += now) {
     const int left = filters - first;
     now = left == 4 ? 2 : left < 3 ? left : 3;  // 4 as 2 + 2: a lone filter reads as much as two
     if (now == 3)
-      filter_tile<3, K>(job, cells, pieces, cuts, first, y, ldy);
+      filter_tile<3, K>(job, cells, pieces, cuts, first, about, y, ldy);
     else if (now == 2)
-      filter_tile<2, K>(job, cells, pieces, cuts, first, y, ldy);
+      filter_tile<2, K>(job, cells, pieces, cuts, first, about, y, ldy);
     else
-      filter_tile<1, K>(job, cells, pieces, cuts, first, y, ldy);
+      filter_tile<1, K>(job, cells, pieces, cuts, first, about, y, ldy);
   }
 }
 
-static void see_depthwise(const Job& job, const Cell* cells, int count, float* y, int64_t ldy) {
+static void see_depthwise(const Job& job, const Cell* cells, int count, const float* about, float* y, int64_t ldy) {
   switch (2 * job.geometry->radius[2] + 1) {
     case 1:
-      return see_depthwise<1>(job, cells, count, y, ldy);
+      return see_depthwise<1>(job, cells, count, about, y, ldy);
     case 3:
-      return see_depthwise<3>(job, cells, count, y, ldy);
+      return see_depthwise<3>(job, cells, count, about, y, ldy);
     case 5:
-      return see_depthwise<5>(job, cells, count, y, ldy);
+      return see_depthwise<5>(job, cells, count, about, y, ldy);
     default:
-      return see_depthwise<7>(job, cells, count, y, ldy);
+      return see_depthwise<7>(job, cells, count, about, y, ldy);
   }
 }
 
-static void see_or_recall(const Job& job, const Cell* cells, int count, float* y, int64_t ldy) {
+static void see_or_recall(const Job& job, const Cell* cells, int count, const float* about, float* y, int64_t ldy) {
+  if (!job.seen) return see_depthwise(job, cells, count, about, y, ldy);
   const int64_t width = static_cast<int64_t>(job.packed->filters) * job.packed->channels;
-  if (!job.seen_known) see_depthwise(job, cells, count, y, ldy);
-  for (int i = 0; job.seen && i < count; ++i) {
-    float* kept = job.seen + cells[i].index * width;
-    if (job.seen_known)
-      copy(y + i * ldy, kept, width);
-    else
-      copy(kept, y + i * ldy, width);
+  const auto kept = [&](int i) { return job.seen + cells[i].index * width; };
+  if (!job.seen_known) {
+    see_depthwise(job, cells, count, nullptr, y, ldy);
+    for (int i = 0; i < count; ++i) copy(kept(i), y + i * ldy, width);
+    if (!about) return;
   }
+  lay(count, width, kept, about, y, ldy);
 }
 
 // Dense perception: the neighbours side by side, then one product.
-static void see_dense(const Job& job, const Scratch& s, const Cell* cells, int count, float* y, int64_t ldy,
-                      bool slopes) {
+static void see_dense(const Job& job, const Scratch& s, const Cell* cells, int count, const float* about, float* y,
+                      int64_t ldy, bool slopes) {
   const Packed& p = *job.packed;
   const Geometry& g = *job.geometry;
   const int64_t width = round_up(p.conv.outputs, W), ldc = round_up(p.conv.inputs, W) + W;
@@ -230,7 +256,7 @@ static void see_dense(const Job& job, const Scratch& s, const Cell* cells, int c
                     width);
   if (slopes) differentiate(p.dense_activation, count * width, s.seen, s.seen_slope);
   activate(p.dense_activation, p.slope, count * width, s.seen);
-  for (int i = 0; i < count; ++i) copy(y + i * ldy, s.seen + i * width, p.conv.outputs);
+  lay(count, p.conv.outputs, [&](int i) { return s.seen + i * width; }, about, y, ldy);
 }
 
 NCAFAST_INLINE int64_t extra_place(const Job& job, Cell cell) {
@@ -241,26 +267,25 @@ NCAFAST_INLINE int64_t extra_place(const Job& job, Cell cell) {
 
 NCAFAST_INLINE int64_t perception_stride(const Packed& p) { return round_up(p.perception, 24) + W; }
 
-// Rows of y: [state, filters or dense outputs, extra, pooled].
-static void perceive(const Job& job, const Scratch& s, const Cell* cells, int count, bool slopes) {
+// Rows of y: [state, filters or dense outputs, extra, pooled], less `about` [P] unless that is null. Past P there is
+// rubbish.
+static void perceive(const Job& job, const Scratch& s, const Cell* cells, int count, const float* about, bool slopes) {
   const Packed& p = *job.packed;
   const int64_t ldy = perception_stride(p);
+  const auto from = [&](int64_t place) { return about ? about + place : nullptr; };
   float* y = s.perception;
   const int own = p.identity ? p.channels : 0;
-  if (p.identity)
-    for (int i = 0; i < count; ++i) copy(y + i * ldy, state_of(job, cells[i]), p.channels);
+  if (p.identity) lay(count, p.channels, [&](int i) { return state_of(job, cells[i]); }, about, y, ldy);
   if (p.dense)
-    see_dense(job, s, cells, count, y + own, ldy, slopes);
+    see_dense(job, s, cells, count, from(own), y + own, ldy, slopes);
   else if (p.filters)
-    see_or_recall(job, cells, count, y + own, ldy);
-  if (p.extra) {
-    float* last = y + p.perception - p.pooled - p.extra;
-    for (int i = 0; i < count; ++i) {
-      const float* from = job.extra + extra_place(job, cells[i]);
-      for (int e = 0; e < p.extra; ++e) last[i * ldy + e] = from[e * job.extra_channel];
-    }
-  }
-  for (int i = 0; p.pooled && i < count; ++i) copy(y + i * ldy + p.perception - p.pooled, job.pooled, p.pooled);
+    see_or_recall(job, cells, count, from(own), y + own, ldy);
+  const int pooled = p.perception - p.pooled, extra = pooled - p.extra;
+  for (int e = 0; e < p.extra; ++e)
+    for (int i = 0; i < count; ++i)
+      y[i * ldy + extra + e] =
+          job.extra[extra_place(job, cells[i]) + e * job.extra_channel] - (about ? about[extra + e] : 0.0f);
+  lay(count, p.pooled, [&](int) { return job.pooled; }, from(pooled), y + pooled, ldy);
 }
 
 // Transposed filters [first, first + F) of N cells: their neighbours' gradients, and the filters' own. Cells may share

@@ -1,17 +1,5 @@
 // The tile kernels: a handful of cells through a whole step, forward and backward, without leaving the cache.
 
-// The perception as the MLP takes it. Past P there is rubbish, of which nothing is taken off.
-static void perceive_centred(const Job& job, const Scratch& s, const Cell* cells, int count, bool slopes) {
-  perceive(job, s, cells, count, slopes);
-  const Packed& p = *job.packed;
-  if (!p.centre) return;
-  const int64_t ldy = perception_stride(p);
-  for (int64_t c = 0; c < p.perception; c += W) {
-    const vec centre = load(p.centre + c);
-    for (int i = 0; i < count; ++i) store(s.perception + i * ldy + c, load(s.perception + i * ldy + c) - centre);
-  }
-}
-
 // The MLP on the perception in scratch; leaves every layer's value, and slopes where backward will ask for them.
 static void run_hidden(const Job& job, const Scratch& s, const Cell* cells, int count, bool slopes) {
   const Packed& p = *job.packed;
@@ -46,17 +34,20 @@ static void run_update(const Job& job, const Scratch& s, int count, float* to) {
 
 static void forward_tile(const Job& job, const Scratch& s, const Cell* cells, int count) {
   const Packed& p = *job.packed;
-  perceive_centred(job, s, cells, count, false);
+  perceive(job, s, cells, count, p.centre, false);
   run_hidden(job, s, cells, count, false);
   run_update(job, s, count, s.update);
   const int64_t width = round_up(p.channels, W);
   activate(p.update_activation, p.slope, count * width, s.update);
   const vec scale = all(job.scale);
-  for (int i = 0; i < count; ++i) {
-    float* to = job.out + static_cast<int64_t>(cells[i].index) * p.channels;
-    const float* update = s.update + i * width;
-    for (int c = 0; c < p.channels; c += W)
-      add_first(to + c, keep(scale * load(update + c), job.moved + c), valid_of(p.channels, c));
+  for (int c = 0; c < p.channels; c += W) {
+    const auto to = [&](int i) { return job.out + static_cast<int64_t>(cells[i].index) * p.channels + c; };
+    const auto moved = [&](int i) { return keep(scale * load(s.update + i * width + c), job.moved + c); };
+    const int valid = valid_of(p.channels, c);
+    if (valid == W)
+      for (int i = 0; i < count; ++i) store(to(i), load(to(i)) + moved(i));
+    else
+      for (int i = 0; i < count; ++i) store_first(to(i), load_first(to(i), valid) + moved(i), valid);
   }
 }
 
@@ -99,7 +90,7 @@ static void backward_tile(const Job& job, const Scratch& s, const Sums& sums, co
                           const float* grad, float* given) {
   const Packed& p = *job.packed;
   const bool slopes = !slope_from_value(p.activation);
-  perceive_centred(job, s, cells, count, p.dense && !slope_from_value(p.dense_activation));
+  perceive(job, s, cells, count, p.centre, p.dense && !slope_from_value(p.dense_activation));
   run_hidden(job, s, cells, count, slopes);
 
   // dL/dd: the gradient of the next state, where an update counts.
@@ -144,7 +135,7 @@ static void backward_tile(const Job& job, const Scratch& s, const Sums& sums, co
 static void see(const Job& job, const Scratch& s, const Cell* cells, int32_t count) {
   const int own = job.packed->identity ? job.packed->channels : 0;
   for (int32_t i = 0; i < count; i += tile_cells)
-    see_or_recall(job, cells + i, count - i < tile_cells ? count - i : tile_cells, s.perception + own,
+    see_or_recall(job, cells + i, count - i < tile_cells ? count - i : tile_cells, nullptr, s.perception + own,
                   perception_stride(*job.packed));
 }
 
@@ -163,20 +154,13 @@ static void moments(const Job& job, const Scratch& s, const float* shift, float*
   constexpr int block = W < 16 ? 8 : W;
   for (int32_t i = 0; i < count; i += tile_cells) {
     const int now = count - i < tile_cells ? count - i : tile_cells;
-    perceive(job, s, cells + i, now, false);
-    for (int64_t c = 0; c < Pp; c += W) {
-      const vec about = load(shift + c);
-      vec sum = load(first + c);
-      // Columns past P hold rubbish that must not become NaN times zero later.
-      const int valid = valid_of(p.perception, c);
+    perceive(job, s, cells + i, now, shift, false);
+    if (p.perception < Pp)  // rubbish there must not become NaN times zero later
       for (int n = 0; n < now; ++n) {
-        float* y = s.perception + n * ldy + c;
-        const vec v = read_first(y, valid) - about;
-        sum += v;
-        store(y, v);
+        float* last = s.perception + n * ldy + Pp - W;
+        store(last, load_first(last, valid_of(p.perception, static_cast<int>(Pp) - W)));
       }
-      store(first + c, sum);
-    }
+    add_columns(now, Pp, s.perception, ldy, first);
     for (int64_t r = 0; r < p.perception; r += block) {
       const int64_t rows = p.perception - r < block ? p.perception - r : block;
       // Two or three vectors of columns at once: the rows that their kernels hold divide a block, whose next one must
@@ -198,7 +182,7 @@ static void affine(const Job& job, const Scratch& s, const Sums& sums, const flo
   int32_t next = 0;  // of those that are given
   for (int32_t i = 0; i < count; i += tile_cells) {
     const int now = count - i < tile_cells ? count - i : tile_cells;
-    perceive_centred(job, s, cells + i, now, p.dense && !slope_from_value(p.dense_activation));
+    perceive(job, s, cells + i, now, p.centre, p.dense && !slope_from_value(p.dense_activation));
     gemm<Start::bias>(now, Pp, p.perception, s.perception, ldy, 1, matrix, Pp, offset, s.grad_perception, ldy);
     for (int n = 0; n < now && next < job.given_count; ++n) {
       if (job.given_cells[next].index != cells[i + n].index) continue;
