@@ -167,6 +167,7 @@ class Backward {
           window.show(x + sample * engine_.sample_size(), engine_.bands[band]);
           Job job = engine_.job(t, sample, window);
           job.grad_x = g_.at(sample, window);
+          job.wants_taps = gradients_.parameters.filters != nullptr;
           const Extra<float>& extra = gradients_.extra;
           if (extra.values) job.grad_extra = extra.values + t * extra.step_stride + sample * extra.sample_stride;
           job.grad_pooled = engine_.pooled.band(me);

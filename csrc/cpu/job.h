@@ -132,6 +132,7 @@ struct Job {
   float* grad_extra;    // [E, *S] added to, or null
   const float* pooled;  // [pooled] what every cell sees
   float* grad_pooled;   // [pooled] added to
+  bool wants_taps;      // backward: the depthwise filters' own gradients too
   float* seen;          // [*S, F * C] what the depthwise filters give, where it is kept between passes, or null
   bool seen_known;      // it was written by an earlier pass
   // [cells, P] dL/dy, in the order of the cells that `backward` is about and that `affine` finds here, where it is the

@@ -15,6 +15,8 @@
 //
 #include "perceive.h"
 //
+#include "spread.h"
+//
 #include "clamp_kernel.h"
 //
 #include "draws.h"

@@ -1,11 +1,7 @@
-// Perception of chosen cells, and its transpose: what each cell sees, and where the gradient of what it saw goes.
+// Perception of chosen cells: what each of them sees. Its transpose is in spread.h.
 
 NCAFAST_INLINE const float* state_of(const Job& job, Cell cell) {
   return job.x + static_cast<int64_t>(cell.padded) * job.geometry->channels;
-}
-
-NCAFAST_INLINE float* grad_of(const Job& job, Cell cell) {
-  return job.grad_x + static_cast<int64_t>(cell.padded) * job.geometry->channels;
 }
 
 NCAFAST_INLINE int valid_of(int channels, int channel) { return channels - channel < W ? channels - channel : W; }
@@ -92,7 +88,7 @@ NCAFAST_INLINE void keep_sums(const vec (*sum)[F], float* y, int64_t ldy, int64_
 // A row of one filter on N cells that start at `from`. Each value is read once and used for all cells that see it: tap
 // by tap the compiler would keep more of them than there are registers.
 template <int N, int K>
-NCAFAST_INLINE void slide(const float* from, int64_t C, const float* tap, int64_t tap_stride, vec (*sum)[1]) {
+NCAFAST_INLINE void slide(const float* from, int64_t C, const float* tap, int64_t tap_stride, vec* sum) {
   vec weight[K];
 #pragma GCC unroll 8
   for (int d = 0; d < K; ++d) weight[d] = load(tap + d * tap_stride);
@@ -101,7 +97,7 @@ NCAFAST_INLINE void slide(const float* from, int64_t C, const float* tap, int64_
     const vec value = load(from + j * C);
 #pragma GCC unroll 8
     for (int d = 0; d < K; ++d)
-      if (j - d >= 0 && j - d < N) sum[j - d][0] = weight[d] * value + sum[j - d][0];
+      if (j - d >= 0 && j - d < N) sum[j - d] = weight[d] * value + sum[j - d];
   }
 }
 
@@ -126,7 +122,7 @@ NCAFAST_APART void filter_cells(const Job& job, const Slice& slice, const Cell* 
     const float* tap = taps;
     for (int t = slice.begin; t < slice.end; t += K, tap += K * tap_stride) {
       if constexpr (SIDE_BY_SIDE && F == 1)
-        slide<N, K>(base[0] + offset[t], C, tap, tap_stride, sum);
+        slide<N, K>(base[0] + offset[t], C, tap, tap_stride, sum[0]);
       else
 #pragma GCC unroll 8
         for (int d = 0; d < K; ++d) {
@@ -286,236 +282,4 @@ static void perceive(const Job& job, const Scratch& s, const Cell* cells, int co
       y[i * ldy + extra + e] =
           job.extra[extra_place(job, cells[i]) + e * job.extra_channel] - (about ? about[extra + e] : 0.0f);
   lay(count, p.pooled, [&](int) { return job.pooled; }, from(pooled), y + pooled, ldy);
-}
-
-// Transposed filters [first, first + F) of N cells: their neighbours' gradients, and the filters' own. Cells may share
-// neighbours, so their additions follow each other.
-template <int N, int F>
-static void spread_cells(const Job& job, const Sums& sums, const Cell* cells, int first, int channel, const float* dy,
-                         int64_t ldy) {
-  const Packed& p = *job.packed;
-  const Geometry& g = *job.geometry;
-  const int64_t Cp = round_up(p.channels, W), tap_stride = Cp * p.filters;
-  const int valid = valid_of(p.channels, channel);
-  const float* taps = p.taps + first * Cp + channel;
-  float* sum = sums.taps + first * Cp + channel;
-  float* bias = sums.tap_bias + first * Cp + channel;
-  const float* from[N];
-  float* to[N];
-  vec u[N][F];
-#pragma GCC unroll 4
-  for (int n = 0; n < N; ++n) {
-    from[n] = state_of(job, cells[n]) + channel;
-    to[n] = grad_of(job, cells[n]) + channel;
-#pragma GCC unroll 4
-    for (int f = 0; f < F; ++f) {
-      u[n][f] = load(dy + n * ldy + (first + f) * static_cast<int64_t>(p.channels) + channel);
-      store(bias + f * Cp, load(bias + f * Cp) + u[n][f]);
-    }
-  }
-  for (int t = 0; t < g.taps; ++t, taps += tap_stride, sum += tap_stride) {
-    const int64_t offset = g.offset[t];
-    vec weight[F], total[F];
-#pragma GCC unroll 4
-    for (int f = 0; f < F; ++f) {
-      weight[f] = load(taps + f * Cp);
-      total[f] = load(sum + f * Cp);
-    }
-#pragma GCC unroll 4
-    for (int n = 0; n < N; ++n) {
-      const vec value = load(from[n] + offset);
-      vec back = vec{};
-#pragma GCC unroll 4
-      for (int f = 0; f < F; ++f) {
-        back = weight[f] * u[n][f] + back;
-        total[f] = value * u[n][f] + total[f];
-      }
-      add_first(to[n] + offset, back, valid);
-    }
-#pragma GCC unroll 4
-    for (int f = 0; f < F; ++f) store(sum + f * Cp, total[f]);
-  }
-}
-
-template <int F>
-static void spread_run(const Job& job, const Sums& sums, const Cell* cells, int count, int first, int channel,
-                       const float* dy, int64_t ldy) {
-  int i = 0;
-  for (; i + 4 <= count; i += 4) spread_cells<4, F>(job, sums, cells + i, first, channel, dy + i * ldy, ldy);
-  for (; i < count; ++i) spread_cells<1, F>(job, sums, cells + i, first, channel, dy + i * ldy, ldy);
-}
-
-// Cells side by side along the last axis that are worked on together, whether or not each of them is asked for: what
-// they see overlaps, and stays in registers.
-constexpr int block_cells = NCAFAST_REGISTERS == 32 ? 8 : 4;
-static_assert(most_together % block_cells == 0, "a band that ends within a block would not see all of it");
-
-// How many of the cells that start here lie in one block, and the first one's column in it; 1 at the end of a row that
-// has no room for a whole block.
-NCAFAST_INLINE int cells_together(const Cell* cells, int count, int line, int* column) {
-  const int x = cells[0].index % line;
-  *column = x % block_cells;
-  int together = 1;
-  if (x - *column + block_cells <= line)
-    while (together < count && cells[together].index - cells[0].index < block_cells - *column) ++together;
-  return together;
-}
-
-// Cells of one block are spread together, those that did not fire as zeros: their neighbours' gradients are then added
-// up in registers, where cell by cell each addition would wait for the one before to reach memory. This is one filter
-// of the block of cells that starts at the padded place; u is their gradient. K is the filters' width.
-template <int F, int K>
-static void spread_block(const Job& job, const Sums& sums, int64_t place, int first, int channel,
-                         const vec (*u)[block_cells]) {
-  const Packed& p = *job.packed;
-  const Geometry& g = *job.geometry;
-  constexpr int N = block_cells, reach = N + K - 1;
-  const int64_t C = p.channels, Cp = round_up(C, W), tap_stride = Cp * p.filters;
-  const int valid = valid_of(p.channels, channel);
-  const float* taps = p.taps + first * Cp + channel;
-  float* sum = sums.taps + first * Cp + channel;
-  for (int t = 0; t < g.taps; t += K, taps += K * tap_stride, sum += K * tap_stride) {
-    float* to = job.grad_x + place * C + g.offset[t] + channel;
-    const float* from = job.x + place * C + g.offset[t] + channel;
-    vec back[reach], value[reach];
-    // All is read before anything is written: a load right after an overlapping store waits for it.
-#pragma GCC unroll 16
-    for (int j = 0; j < reach; ++j) back[j] = read_first(to + j * C, valid);
-#pragma GCC unroll 2
-    for (int f = 0; f < F; ++f)
-#pragma GCC unroll 8
-      for (int d = 0; d < K; ++d) {
-        const vec weight = load(taps + d * tap_stride + f * Cp);
-#pragma GCC unroll 8
-        for (int n = 0; n < N; ++n) back[n + d] = weight * u[f][n] + back[n + d];
-      }
-#pragma GCC unroll 16
-    for (int j = 0; j < reach; ++j) write_first(to + j * C, back[j], valid);
-#pragma GCC unroll 16
-    for (int j = 0; j < reach; ++j) value[j] = load(from + j * C);
-#pragma GCC unroll 2
-    for (int f = 0; f < F; ++f)
-#pragma GCC unroll 8
-      for (int d = 0; d < K; ++d) {
-        float* place_of_sum = sum + d * tap_stride + f * Cp;
-        vec total = load(place_of_sum);
-#pragma GCC unroll 8
-        for (int n = 0; n < N; ++n) total = value[n + d] * u[f][n] + total;
-        store(place_of_sum, total);
-      }
-  }
-}
-
-// The cells [0, count) lie in one block; `column` is the first one's place in it.
-template <int F, int K>
-static void spread_together(const Job& job, const Sums& sums, const Cell* cells, int count, int column, int first,
-                            int channel, const float* dy, int64_t ldy) {
-  const Packed& p = *job.packed;
-  const int64_t Cp = round_up(p.channels, W);
-  vec u[F][block_cells] = {};
-  for (int f = 0; f < F; ++f) {
-    float* bias = sums.tap_bias + (first + f) * Cp + channel;
-    vec total = load(bias);
-    for (int i = 0; i < count; ++i) {
-      const vec v = load(dy + i * ldy + (first + f) * static_cast<int64_t>(p.channels) + channel);
-      u[f][column + cells[i].index - cells[0].index] = v;
-      total += v;
-    }
-    store(bias, total);
-  }
-  spread_block<F, K>(job, sums, cells[0].padded - column, first, channel, u);
-}
-
-// Two filters at once where the registers hold them.
-template <int K>
-static void spread_together(const Job& job, const Sums& sums, const Cell* cells, int count, int column, const float* dy,
-                            int64_t ldy) {
-  const Packed& p = *job.packed;
-  constexpr int F = K == 3 && NCAFAST_REGISTERS == 32 ? 2 : 1;
-  for (int channel = 0; channel < p.channels; channel += W) {
-    int first = 0;
-    for (; first + F <= p.filters; first += F)
-      spread_together<F, K>(job, sums, cells, count, column, first, channel, dy, ldy);
-    for (; first < p.filters; ++first) spread_together<1, K>(job, sums, cells, count, column, first, channel, dy, ldy);
-  }
-}
-
-static void spread_apart(const Job& job, const Sums& sums, const Cell* cells, int count, const float* dy, int64_t ldy) {
-  const Packed& p = *job.packed;
-  for (int channel = 0; channel < p.channels; channel += W)
-    for (int first = 0; first < p.filters;) {
-      if (p.filters - first >= 2) {
-        spread_run<2>(job, sums, cells, count, first, channel, dy, ldy);
-        first += 2;
-      } else {
-        spread_run<1>(job, sums, cells, count, first, channel, dy, ldy);
-        first += 1;
-      }
-    }
-}
-
-static void spread_depthwise(const Job& job, const Sums& sums, const Cell* cells, int count, const float* dy,
-                             int64_t ldy) {
-  const Geometry& g = *job.geometry;
-  const int line = g.size[2], width = 2 * g.radius[2] + 1;
-  if (width == 1) return spread_apart(job, sums, cells, count, dy, ldy);
-  for (int i = 0; i < count;) {
-    int column;
-    const int together = cells_together(cells + i, count - i, line, &column);
-    const float* rows = dy + i * ldy;
-    if (4 * together <= block_cells)
-      spread_apart(job, sums, cells + i, together, rows, ldy);
-    else if (width == 3)
-      spread_together<3>(job, sums, cells + i, together, column, rows, ldy);
-    else if (width == 5)
-      spread_together<5>(job, sums, cells + i, together, column, rows, ldy);
-    else
-      spread_together<7>(job, sums, cells + i, together, column, rows, ldy);
-    i += together;
-  }
-}
-
-// Back through the dense convolution: dy [count, outputs].
-static void spread_dense(const Job& job, const Scratch& s, const Sums& sums, const Cell* cells, int count,
-                         const float* dy, int64_t ldy) {
-  const Packed& p = *job.packed;
-  const Geometry& g = *job.geometry;
-  const int64_t width = round_up(p.conv.outputs, W), ldc = round_up(p.conv.inputs, W) + W;
-  float* delta = s.delta[0];
-  for (int i = 0; i < count; ++i) {
-    for (int64_t n = 0; n < width; n += W) store(delta + i * width + n, vec{});
-    copy(delta + i * width, dy + i * ldy, p.conv.outputs);
-  }
-  through_activation(p.dense_activation, p.slope, count * width, s.seen, s.seen_slope, delta);
-  add_columns(count, width, delta, width, sums.conv_bias);
-  gemm<Start::add>(p.conv.inputs, width, count, s.columns, 1, ldc, delta, width, nullptr, sums.conv, width);
-  const int64_t inputs = round_up(p.conv.inputs, W);
-  gemm<Start::zero>(count, inputs, p.conv.outputs, delta, width, 1, p.conv.backward.floats, inputs, nullptr, s.columns,
-                    ldc);
-  for (int i = 0; i < count; ++i)
-    for (int t = 0; t < g.taps; ++t) {
-      float* to = grad_of(job, cells[i]) + g.offset[t];
-      const float* column = s.columns + i * ldc + t * p.channels;
-      for (int c = 0; c < p.channels; c += W) add_first(to + c, load(column + c), valid_of(p.channels, c));
-    }
-}
-
-// dL/dy of some cells goes to their neighbours, their own state, the filters, extra and pooled.
-static void spread_back(const Job& job, const Scratch& s, const Sums& sums, const Cell* cells, int count,
-                        const float* dy, int64_t ldy) {
-  const Packed& p = *job.packed;
-  const int own = p.identity ? p.channels : 0;
-  for (int i = 0; p.identity && i < count; ++i) {
-    float* to = grad_of(job, cells[i]);
-    for (int c = 0; c < p.channels; c += W) add_first(to + c, load(dy + i * ldy + c), valid_of(p.channels, c));
-  }
-  if (p.dense)
-    spread_dense(job, s, sums, cells, count, dy + own, ldy);
-  else if (p.filters)
-    spread_depthwise(job, sums, cells, count, dy + own, ldy);
-  for (int i = 0; job.grad_extra && i < count; ++i)
-    for (int e = 0; e < p.extra; ++e)
-      job.grad_extra[e * job.geometry->cells + cells[i].index] += dy[i * ldy + p.perception - p.pooled - p.extra + e];
-  for (int i = 0; p.pooled && i < count; ++i)
-    for (int q = 0; q < p.pooled; ++q) job.grad_pooled[q] += dy[i * ldy + p.perception - p.pooled + q];
 }
