@@ -96,9 +96,7 @@ std::vector<Band> make_bands(const GridTables& tables, int64_t batch, int thread
   // As many for each thread and colour, where that costs no more than a few bands.
   const int64_t even = colours * threads;
   if (count * batch % even != 0 && count > even) count = count / even * even;
-  // Where bands lie along the last axis, they hold whole blocks of cells that are worked on together.
-  const int64_t whole = tables.axis == 2 ? most_together : 1;
-  const auto start = [&](int64_t i) { return i == count ? slices : i * slices / count / whole * whole; };
+  const auto start = [&](int64_t i) { return i * slices / count; };
   std::vector<Band> bands;
   for (int64_t i = 0; i < count; ++i)
     bands.push_back({static_cast<int32_t>(start(i) * cells), static_cast<int32_t>(start(i + 1) * cells),

@@ -13,9 +13,8 @@
 
 namespace ncafast::cpu {
 
-constexpr int max_width = 16;     // floats in the widest vector
-constexpr int most_together = 8;  // cells side by side along the last axis that are worked on together, see perceive.h
-constexpr int tile_cells = 48;    // cells that go through the MLP together; a multiple of every micro-kernel's rows
+constexpr int max_width = 16;   // floats in the widest vector
+constexpr int tile_cells = 48;  // cells that go through the MLP together; a multiple of every micro-kernel's rows
 
 // One cell of a sample: its place in the grid, and in the window that shows it with its neighbours (window.h).
 struct Cell {
