@@ -108,10 +108,6 @@ class Case:
             x[:, -1] = _ring(size.grid)
         return x
 
-    def dead_cells(self) -> bool:
-        """Whether many cells are dead, so that the arithmetic that has to be done is not known beforehand."""
-        return self.start in ("seed", "ring")
-
     def tiny(self) -> Size:
         """A size for tests: two samples, odd axes of different lengths."""
         return Size(2, (9, 11) if len(self.sizes["full"].grid) == 2 else (5, 7, 6), self.check_steps)

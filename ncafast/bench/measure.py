@@ -6,7 +6,7 @@ import gc
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -188,10 +188,11 @@ class Measurement:
         per_step = taken.scaled(1 / self.runners[outcome.provider].steps(outcome.mode))
         outcome.values["time"] = per_step.scaled(1e3), "ms/step"
         outcome.values["rate"] = per_step.under(size.cells), "cells*steps/s"
-        if self.problem.case.dead_cells():
+        if self.problem.working is None:
             return
         if outcome.mode == INFERENCE:
             rule = rule.for_eval()
+        rule = replace(rule, fire_rate=rule.fire_rate * self.problem.working)
         todo = work.train(rule, self.problem.learned_filters) if outcome.mode == TRAIN else work.forward(rule)
         outcome.values["arithmetic"] = per_step.under(todo.flop * size.cells * 1e-9), "GFLOP/s"
         outcome.values["traffic"] = per_step.under(todo.bytes * size.cells * 1e-9), "GB/s"

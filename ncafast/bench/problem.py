@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ncafast.backends.reference import largest_near
 from ncafast.bench.case import Case, Size
 from ncafast.bench.originals import Original
 from ncafast.bench.parity import STATE, STATE_GRADIENT
@@ -39,6 +40,7 @@ class Problem:
         inputs: states in that layout.
         whole: the check at the size that is timed, or near it.
         strict: checks that are small enough for gradients; one that fails may have a hidden value at a ReLU's kink.
+        working: share of the cells whose update counts, or None where it changes from step to step.
     """
 
     def __init__(self, case: Case, size: Size, device: torch.device) -> None:
@@ -54,6 +56,7 @@ class Problem:
         few = Size(size.batch, size.grid, min(size.steps, case.check_steps))
         self.whole = Check(_smaller(few, _CHECKED), 2)
         self.strict = [Check(_smaller(few, _STRICT), seed) for seed in (2, 3, 4)]
+        self.working = _working(case, self.rule, case.state(Size(1, size.grid, 1), self.rule.channels, generator))
         self.answer = cache(self._answer)
 
     def original(self) -> Original:
@@ -135,6 +138,20 @@ def params_of(module: nn.Module) -> dict[str, Tensor]:
 def plain(module: Original) -> Rollout:
     """The original's own loop."""
     return lambda x, steps, masks: module.rollout(x, steps, None if masks is None else masks.unbind())
+
+
+def _working(case: Case, rule: Rule, state: Tensor) -> float | None:
+    alive = rule.alive
+    if alive is None or case.start == "alive":
+        return 1.0
+    moves = rule.lo <= alive.channel < rule.hi
+    restored = rule.restore is not None and rule.restore[0] <= alive.channel < rule.restore[1]
+    if not alive.pre or (moves and not restored):  # which cells live changes from step to step
+        return None
+    nearest = largest_near(state[:, alive.channel : alive.channel + 1], alive.pool, alive.wrap)
+    if alive.post and moves and alive.gates == "state":  # a dead cell's update still counts for its neighbours' life
+        nearest = largest_near(nearest, alive.pool, alive.wrap)
+    return float((nearest > alive.threshold).float().mean())
 
 
 def _gradient(tensor: Tensor) -> Tensor:

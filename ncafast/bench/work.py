@@ -1,8 +1,9 @@
 """The arithmetic and the memory traffic that a rule cannot avoid: what achieved rates are counted from.
 
-Counted per cell and step: a multiply-add is two operations. Only fired cells take part in the MLP and in a dense
-perception; depthwise filters count for every cell; batch statistics come from the mean and the second moment of the
-perception, not from a pass over the hidden layer. Activations, masks and the residual add are left out.
+Counted per cell and step: a multiply-add is two operations. Only cells that fire and whose update an alive mask lets
+through take part in the MLP and in a dense perception; depthwise filters count for every cell; batch statistics come
+from the mean and the second moment of the perception, not from a pass over the hidden layer. Activations, masks and the
+residual add are left out.
 """
 
 from __future__ import annotations
