@@ -66,7 +66,7 @@ PLAIN = {
         parser="ncafast.bench.options:parser",
     ),
     "render depth": Command(
-        "render rooms and their depth, to try the task without data",
+        "render rooms, to try depth and segmentation without data",
         "ncafast.tasks.depth:render",
         "ncafast.tasks.depth:RenderConfig",
     ),

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import binary_dilation, binary_erosion, gaussian_filter
 
 from ncafast.tasks.depth import RenderConfig, TrainConfig, render
 from ncafast.tasks.depth.data import find_pairs, read_pair
@@ -32,7 +32,7 @@ def unit(vector: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_walls_stand_at_right_angles_and_what_else_there_is_is_round(seed):
-    _, depth = room(np.random.default_rng(seed), 90, 121)
+    _, depth, balls = room(np.random.default_rng(seed), 90, 121)
     places = points(depth)
     normals = unit(np.cross(places[1:-1, 2:] - places[1:-1, :-2], places[2:, 1:-1] - places[:-2, 1:-1]))
     bends = normals[1:-1, 1:-1, None] @ normals[1:-1, :-2, :, None]
@@ -45,12 +45,15 @@ def test_walls_stand_at_right_angles_and_what_else_there_is_is_round(seed):
     assert np.mean(np.abs(flat @ axes.T).max(1) > 1 - 1e-4) > 0.98
     inside = places[2:-2, 2:-2][bends[..., 0, 0] < 1 - 1e-5]
     assert len(inside) > 50  # of balls and edges
+    round_ones = bends[..., 0, 0] < 1 - 1e-6
+    assert round_ones[binary_erosion(balls, iterations=3)[2:-2, 2:-2]].mean() > 0.95
+    assert round_ones[~binary_dilation(balls, iterations=3)[2:-2, 2:-2]].mean() < 0.1  # edges
 
 
 def test_far_things_are_paler():
     shares = []
     for seed in range(8):
-        pixels, depth = room(np.random.default_rng(seed), 48, 64)
+        pixels, depth, _ = room(np.random.default_rng(seed), 48, 64)
         spread = pixels.max(-1).astype(float) - pixels.min(-1)  # of the colours
         near, far = np.percentile(depth, (30, 70))
         shares.append(spread[depth > far].mean() / spread[depth < near].mean())

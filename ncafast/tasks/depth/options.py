@@ -56,13 +56,14 @@ class TrainConfig(CascadeConfig, _Measured):
 
 @dataclass
 class RenderConfig(Progress):
-    """Render rooms with balls and fog, and their depth, to try the task without data of your own.
+    """Render rooms with balls and fog, to try depth and segmentation without data of your own.
 
-    The folder is one for --data: images/ and depth/ with 16-bit PNG files in millimetres.
+    The folder is one for --data of both: images/, depth/ with 16-bit PNG files in millimetres, and masks/ in which
+    the balls are white.
     """
 
     output: Path = Path("rooms")
-    """Folder for images/ and depth/. Rooms that were rendered there before are replaced."""
+    """Folder for images/, depth/ and masks/. Rooms that were rendered there before are replaced."""
 
     count: int = 160
     """Number of images, each of a room of its own."""

@@ -1,4 +1,4 @@
-"""Rendered rooms with balls and fog, and how far everything in them is: a data set where there is none."""
+"""Rendered rooms with balls and fog, how far everything in them is and what is a ball: data where there are none."""
 
 from __future__ import annotations
 
@@ -20,8 +20,16 @@ class _Hit(NamedTuple):
     colour: Array  # [H, W, 3] or [3]
 
 
-def room(random: np.random.Generator, height: int, width: int) -> tuple[Array, Array]:
-    """An image [H, W, 3] uint8, and the depth [H, W] float32 in metres along the axis of the camera.
+class Room(NamedTuple):
+    """A rendered room."""
+
+    image: Array  # [H, W, 3] uint8
+    depth: Array  # [H, W] float32, metres along the axis of the camera
+    balls: Array  # [H, W] bool
+
+
+def room(random: np.random.Generator, height: int, width: int) -> Room:
+    """A room drawn by chance.
 
     The camera stands in a room of 3 to 5 by 4 to 9 metres with tiled walls, looks at one of them, and is tilted a
     little. Balls lie on the floor. Fog makes what is far paler; how thick it is differs from room to room.
@@ -30,6 +38,7 @@ def room(random: np.random.Generator, height: int, width: int) -> tuple[Array, A
     low = -np.array([random.uniform(1.2, 2.5), random.uniform(1.1, 1.8), 1.0])  # corners of the room, from the camera
     high = np.array([random.uniform(1.2, 2.5), random.uniform(0.8, 1.6), random.uniform(3.0, 8.0)])
     hits = [_plane(random, rays, axis, side[axis]) for side in (low, high) for axis in range(3)]
+    walls = len(hits)
     hits += [_ball(random, rays, low, high) for _ in range(random.integers(2, 7))]
     nearest = np.argmin([hit.distance for hit in hits], axis=0)[..., None]  # [H, W, 1]
     distance = np.take_along_axis(np.stack([hit.distance for hit in hits], -1), nearest, -1)
@@ -44,7 +53,8 @@ def room(random: np.random.Generator, height: int, width: int) -> tuple[Array, A
     clear = np.exp(-random.uniform(0.08, 0.16) * distance)
     image = clear * shade * colour + (1 - clear) * random.uniform(0.75, 0.9) + random.normal(0, 0.01, rays.shape)
     depth = distance * (rays @ forward)[..., None]
-    return np.rint(255 * np.clip(image, 0, 1)).astype(np.uint8), depth[..., 0].astype(np.float32)
+    pixels = np.rint(255 * np.clip(image, 0, 1)).astype(np.uint8)
+    return Room(pixels, depth[..., 0].astype(np.float32), nearest[..., 0] >= walls)
 
 
 def _rays(random: np.random.Generator, height: int, width: int) -> tuple[Array, Array]:
