@@ -72,12 +72,12 @@ def _text(folder: Path, home: Path, device: Callable[[Path, Chosen, Path], str])
     measured = [(path, chosen) for path, chosen in found if chosen.cases()]
     measured.sort(key=lambda item: max(row.date for row in item[1].rows), reverse=True)
     parts = [device(path, chosen, home) for path, chosen in measured[:1]]
-    parts += [_earlier(path, chosen, home) for path, chosen in measured[1:]]
     if not parts:
         parts = ["Nothing has been measured with this version yet."]
+    others = [_earlier(path, chosen, home) for path, chosen in measured[1:]]
     if not any(row.mode and "NVIDIA" in row.device for _, chosen in found for row in chosen.rows):
-        parts.append("Not measured: any GPU.")
-    return "\n\n".join(parts)
+        others.append("Not measured: any GPU.")
+    return "\n\n".join([*parts, "\n".join(others)]).rstrip()
 
 
 def _short(path: Path, chosen: Chosen, home: Path) -> str:
