@@ -192,6 +192,9 @@ CASES: tuple[Case, ...] = (
 )
 
 
+_SWEPT = ("eager", "ncafast:cpu", "ncafast:cuda", "ncafast:triton")
+
+
 def _grid_sweep() -> Iterable[Case]:
     """Cost per cell from 32^2 to 4096^2, about as many cells in every call."""
     for side in (32, 64, 128, 256, 512, 1024, 2048, 4096):
@@ -201,7 +204,22 @@ def _grid_sweep() -> Iterable[Case]:
             name=f"grid-{side}",
             title=f"{_LARGE.title}, {side}^2 cells",
             sizes=dict.fromkeys(SIZES, size),
-            providers=("eager", "ncafast:cpu", "ncafast:cuda", "ncafast:triton"),
+            providers=_SWEPT,
+        )
+
+
+def _cube_sweep() -> Iterable[Case]:
+    """The same from 16^3 to 192^3."""
+    for side in (16, 32, 64, 128, 192):
+        size = Size(1, (side, side, side), max(2, min(32, 2**20 // side**3)))
+        yield replace(
+            _LARGE,
+            name=f"cube-{side}",
+            title=f"a volume, C16 H64, 3x3x3, no norm, {side}^3 cells",
+            original=lambda: originals.OctreeNCA(3, norm=False),
+            fused=lambda: _octree(3, 3, norm=False),
+            sizes=dict.fromkeys(SIZES, size),
+            providers=_SWEPT,
         )
 
 
@@ -256,13 +274,14 @@ LARGEST = tuple(_volume_sweep(512))  # in no group: 8.6 GB a state, 12 GB of mem
 
 SWEEPS: dict[str, tuple[Case, ...]] = {
     "grid": tuple(_grid_sweep()),
+    "cube": tuple(_cube_sweep()),
     "steps": tuple(_step_sweep()),
     "volume": (*_volume_sweep(64, 128, 256), *_rank_sweep()),
 }
 
 
 def select(names: Iterable[str]) -> list[Case]:
-    """Cases by name; "main" is the table, "grid", "steps" and "volume" the sweeps, "all" everything.
+    """Cases by name; "main" is the table, "grid", "cube", "steps" and "volume" the sweeps, "all" everything.
 
     Raises:
         ValueError: an unknown name.

@@ -40,7 +40,8 @@ def choose(names: Sequence[str], subset: Subset, model: Path, things: str) -> se
     chosen = wanted.intersection(names)
     if not chosen:
         raise ValueError(f"none of the model's {len(wanted)} {side} {things} is in this data; use --subset all")
-    say(f"scoring the {side} {things}: {len(chosen)} of {len(names)}")
+    hint = "; --subset all scores all" if subset == "val" and len(chosen) < len(names) else ""
+    say(f"scoring the {side} {things}: {len(chosen)} of {len(names)}, as the names say{hint}")
     return chosen
 
 

@@ -57,7 +57,7 @@ def test_it_learns_and_evaluation_finds_the_same(trained, tmp_path, capsys):
     held_out = json.loads((trained.folder / "split.json").read_text())["held_out"]
     assert [row["image"] for row in scores.rows[::2]] == sorted(held_out)
     assert scores.mean["dice"] == pytest.approx(trained.best_dice, abs=1e-12)
-    assert "scoring the held-out images: 3 of 16" in capsys.readouterr().out
+    assert "scoring the held-out images: 3 of 16, as the names say; --subset all scores all" in capsys.readouterr().out
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best.png", "middle.png", "scores.csv", "worst.png"]
     assert len(evaluate(dataclasses.replace(config, subset="all")).rows) == 32
     assert len(list((trained.folder / "pictures").iterdir())) == 1
