@@ -25,6 +25,7 @@ from nibabel.volumeutils import apply_read_scaling
 
 from ncafast.free_memory import require
 from ncafast.medical_formats import hint
+from ncafast.utils.missing import missing
 from ncafast.utils.texts import reason
 
 Array = np.ndarray[Any, Any]
@@ -168,7 +169,7 @@ def _corrupt(path: Path, error: Exception) -> VolumeError:
 def _check_name(path: Path) -> None:
     """Raise VolumeError unless there is a file of this name whose ending says what it holds."""
     if not path.is_file():
-        raise VolumeError(f"{path}: there is no such file")
+        raise VolumeError(f"{path}: {missing(path)}; give a .nii or .nii.gz file")
     name = path.name.lower()
     if not name.endswith((".nii", ".nii.gz")):
         raise VolumeError(f"{path}: {hint(path) or 'is no .nii or .nii.gz file; convert it to .nii.gz'}")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ncafast.tasks.image_hints import RAW_ENDINGS
 from ncafast.tasks.images import ImageError
+from ncafast.utils.missing import missing
 from ncafast.utils.outputs import check_apart, check_folder, check_free
 from ncafast.utils.progress import note
 
@@ -36,7 +37,7 @@ def list_images(source: Path, endings: Sequence[str], *, deep: bool = True) -> l
     if source.is_file():
         return [source]
     if not source.is_dir():
-        raise ImageError(f"{source}: there is no such file or folder; give an image or a folder of images")
+        raise ImageError(f"{source}: {missing(source, 'file or folder')}; give an image or a folder of images")
     inside = [] if deep else [path.name for path in folders_in(source)]
     if inside:
         note(f"folders in {source} are not looked into: {', '.join(inside[:5])}{' ...' if inside[5:] else ''}")

@@ -549,6 +549,17 @@ def test_info_describes_a_run_by_its_best_checkpoint_and_shortens_what_is_long(t
         assert f"{place}: {said}; give a checkpoint" in err
 
 
+@pytest.mark.skipif(not Path("/dev/null").exists(), reason="there is no such device here")
+def test_a_device_as_a_model_is_not_called_missing(capsys):
+    for words in (["info", "/dev/null"], ["predict", "depth", "--model", "/dev/null", "--input", str(ROOT / "docs")]):
+        assert cli.main(words) == 1
+        err = capsys.readouterr().err
+        assert_one_line(err)
+        assert "no such" not in err
+    assert cli.main(["predict", "mednca", "--model", "/dev/null", "--input", "/dev/null"]) == 1
+    assert "/dev/null: is a device or a pipe, not a regular file; give a checkpoint" in capsys.readouterr().err
+
+
 def test_info_describes_a_cascade_with_both_rules(tmp_path, capsys):
     model = ncafast.models.MedNCA(channels=8, hidden=12, steps=(3, 2), scale=2)
     ncafast.save(tmp_path / "model.safetensors", model)

@@ -15,6 +15,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ncafast.utils.missing import missing
+
 Array = np.ndarray[Any, Any]
 Part = Literal["train", "t10k"]
 
@@ -100,7 +102,7 @@ def read_digits(folder: Path, part: Part) -> Digits:
 def find(folder: Path, part: Part) -> tuple[Path, Path]:
     """The image file and the label file of a part. Raises IdxError if there is not exactly one pair."""
     if not folder.is_dir():
-        what = "is a file" if folder.exists() else "there is no such folder"
+        what = missing(folder, "folder")
         raise IdxError(f"{folder}: {what}; give the folder that holds {part}-images-idx3-ubyte(.gz) with --data")
     sets: dict[Path, dict[str, Path]] = {}
     for path in sorted(folder.rglob(f"{part}-*")):
