@@ -23,12 +23,19 @@ from torch import Tensor, nn
 from ncafast import files
 from ncafast.rebuild import CLASSES, build, config_of, knows, misfit, obstacle, shapes, unwrapped
 from ncafast.tensors import packed, stored, tie, ties
+from ncafast.utils.missing import missing
 from ncafast.versions import version
 
 FORMAT = "ncafast"
 FORMAT_VERSION = "1"
 # Metadata that `save` and `save_tensors` write themselves.
 _OWN = ("format", "format_version", "ncafast", "model", "config", "tied", "bare", "bare_reason")
+_NO_MODELS = (
+    ((".nii", ".nii.gz"), "a NIfTI image"),
+    ((".dcm", ".dicom"), "a DICOM file"),
+    ((".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp"), "a picture"),
+    ((".json", ".csv", ".txt"), "a text file"),
+)
 _DAMAGE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, MemoryError)
 
 
@@ -169,7 +176,7 @@ def find(place: str | os.PathLike[str]) -> Path:
             return path / name
     if (path / "results.csv").is_file():
         raise ValueError(f"{path}: holds several trainings, see its results.csv; give the folder of one of them")
-    what = "holds no best.safetensors" if path.is_dir() else "there is no such file or folder"
+    what = "holds no best.safetensors" if path.is_dir() else missing(path, "file or folder")
     raise ValueError(f"{path}: {what}; give a checkpoint (.safetensors), or the folder of a training run")
 
 
@@ -180,7 +187,7 @@ def describe(path: str | os.PathLike[str]) -> dict[str, str]:
         FileNotFoundError, ValueError: as `load`.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}")
+        raise FileNotFoundError(f"no checkpoint at {path}: {missing(Path(path))}")
     try:
         with safe_open(path, "pt") as file:
             header = dict(file.metadata() or {})
@@ -189,6 +196,10 @@ def describe(path: str | os.PathLike[str]) -> dict[str, str]:
             raise ValueError(
                 f"{path} is a file of torch.save, such as resume.pt, the state of a training; give a .safetensors file "
                 "or the folder of a training run"
+            ) from None
+        if what := _other_kind(Path(path)):
+            raise ValueError(
+                f"{path} is {what}, not a model; give a checkpoint (.safetensors), or the folder of a training run"
             ) from None
         raise ValueError(f"{path} is corrupt or not a safetensors file: {_one_line(error)}") from None
     if "bare" in header:
@@ -239,6 +250,14 @@ def load_resume(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(state, dict):
         raise ValueError(f"{path} is not a training state: it holds a {type(state).__name__}; delete it to start anew")
     return state
+
+
+def _other_kind(path: Path) -> str:
+    """What a file is that is no model, by its ending; nothing where that does not say it."""
+    if not path.stat().st_size:
+        return "an empty file"
+    name = path.name.lower()
+    return next((what for endings, what in _NO_MODELS if name.endswith(endings)), "")
 
 
 def _one_line(error: BaseException) -> str:

@@ -178,6 +178,8 @@ def _check_name(path: Path) -> None:
             start = file.read(2)
     except OSError as error:
         raise VolumeError(f"{path}: cannot be opened ({error.strerror}); check its permissions") from error
+    if said := hint(path):  # DICOM under the name of a NIfTI file
+        raise VolumeError(f"{path}: {said}")
     if not start:
         raise VolumeError(f"{path}: the file is empty; copy it again")
     if _compressed(path) != (start == _MAGIC_GZIP):

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from ncafast.medical_formats import hint, hint_among
 from ncafast.tasks.mednca.options import Suffix
+from ncafast.utils.missing import missing
+from ncafast.utils.progress import note
 
 _LAYOUTS = (("imagesTr", "labelsTr"), ("images", "labels"))
 _NIFTI = re.compile(r"([^.].*)\.nii(\.gz)?", re.IGNORECASE | re.DOTALL)  # a name may hold line breaks
@@ -72,15 +74,20 @@ def ending(number: int) -> str:
 def list_nifti(folder: Path) -> list[Path]:
     """All .nii and .nii.gz files right inside ``folder``, sorted; hidden files are ignored.
 
+    A note names medical images of other formats that lie between them.
+
     Raises ValueError if the folder does not exist or holds none.
     """
     if not folder.is_dir():
-        what = f"is a file, and {hint(folder) or 'no folder'}" if folder.is_file() else "there is no such folder"
+        what = f"is a file, and {hint(folder) or 'no folder'}" if folder.is_file() else missing(folder, "folder")
         raise ValueError(f"{folder}: {what}; give a folder that holds NIfTI files")
-    files = [path for path in sorted(folder.iterdir()) if _NIFTI.fullmatch(path.name) and not path.is_dir()]
+    shown = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".") and not path.is_dir()]
+    files = [path for path in shown if _NIFTI.fullmatch(path.name)]
+    other = hint_among(path for path in shown if not _NIFTI.fullmatch(path.name))
     if not files:
-        other = hint_among(path for path in sorted(folder.iterdir()) if not path.name.startswith("."))
         raise ValueError(f"{folder}: holds no .nii or .nii.gz file; {other or 'give the folder that holds them'}")
+    if other:
+        note(f"{folder}: only its {len(files)} NIfTI files are read; {other}")
     return files
 
 
