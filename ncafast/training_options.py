@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ncafast.memory_option import MemoryLimit
+from ncafast.threads_option import Threads
 from ncafast.utils.option_checks import Range, check_options, refused
 from ncafast.utils.outputs import check_folder
 from ncafast.utils.renamed import Renamed
@@ -15,7 +16,7 @@ Schedule = Literal["constant", "step", "multistep", "exponential", "cosine"]
 
 
 @dataclass
-class BaseSettings(Renamed, MemoryLimit):
+class BaseSettings(Renamed, MemoryLimit, Threads):
     """What every training takes. A task's options inherit from `Settings`, or from this class where they leave open
     what that one decides."""
 
@@ -75,9 +76,6 @@ class BaseSettings(Renamed, MemoryLimit):
 
     device: str = "auto"
     """auto, cpu, cuda or cuda:1. auto takes a GPU if there is one."""
-
-    threads: int | None = None
-    """CPU threads. Left out: torch's choice; a continued run keeps the number it began with."""
 
     deterministic: bool = False
     """Have torch use none but deterministic algorithms, and fail where it has none."""

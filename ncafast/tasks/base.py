@@ -8,9 +8,10 @@ output files, which every task needs, are here.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections import deque
-from collections.abc import Iterable, Sequence, Sized
+from collections.abc import Callable, Iterable, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -25,7 +26,7 @@ from ncafast.train import Job, Result, run
 from ncafast.train.context import Report as EpochReport
 from ncafast.train.run_folder import FREE
 from ncafast.training_options import Settings, check_settings
-from ncafast.utils.devices import resolve_device
+from ncafast.utils.devices import resolve_device, threads
 from ncafast.utils.option_checks import Range, check_options
 from ncafast.utils.outputs import check_folder, check_free
 from ncafast.utils.progress import is_first, note, say
@@ -39,6 +40,7 @@ from ncafast.viz.styles import style_of
 from ncafast.viz.visual import Visual
 
 S = TypeVar("S")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,14 +238,27 @@ def load(task: Task[S], path: Path, device: torch.device) -> Trained[S]:
         raise ValueError(f"{path}: is corrupt ({reason(error)}); give another checkpoint or train again") from error
 
 
-@limited_by_options
+def _uses(command: F) -> F:
+    """A command that uses a trained model: its options are checked first, and it keeps to --memory-limit and to
+    --threads."""
+
+    @functools.wraps(command)
+    def run(task: Task[Any], options: Any) -> Any:
+        check_options(options, **_limits(task, options))
+        task.check_use(options)
+        with threads(getattr(options, "threads", None)):
+            return command(task, options)
+
+    return limited_by_options(run)  # type: ignore[return-value]
+
+
+@_uses
 def evaluate(task: Task[Any], options: Any) -> Report:
     """Score a trained model; print the table, and write the files of `task.evaluation_files` to `options.output`.
 
     Raises:
         ValueError: options, data or a checkpoint that cannot be used.
     """
-    _check_use(task, options)
     check_folder("--output", options.output)
     check_free("--output", [options.output / name for name in task.evaluation_files], options.overwrite)
     report = task.evaluate(load(task, options.model, resolve_device(options.device)), options)
@@ -253,26 +268,24 @@ def evaluate(task: Task[Any], options: Any) -> Report:
     return report
 
 
-@limited_by_options
+@_uses
 def predict(task: Task[Any], options: Any) -> Any:
     """Run a trained model on the files of `options.input`, and write what it finds to `options.output`.
 
     Raises:
         ValueError: options, a checkpoint or an input that cannot be used; of a folder, only if no file can.
     """
-    _check_use(task, options)
     files = task.inputs(options)
     return task.predict(load(task, options.model, resolve_device(options.device)), files, options)
 
 
-@limited_by_options
+@_uses
 def animate(task: Task[Any], options: Any) -> Path:
     """Write an animation to `options.output`, a .gif or .mp4 file, and return that path.
 
     Raises:
         ValueError: options or a checkpoint that cannot be used.
     """
-    _check_use(task, options)
     still = task.stills and options.output.suffix.lower() == ".png"
     if still:
         check_folder("--output", options.output.parent)
@@ -297,11 +310,6 @@ def initialised(make: Any, seed: int) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(mix("init", seed))
         return make()
-
-
-def _check_use(task: Task[Any], options: Any) -> None:
-    check_options(options, **_limits(task, options))
-    task.check_use(options)
 
 
 def _limits(task: Task[Any], options: Any) -> dict[str, int | Range]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from ncafast.memory_option import MemoryLimit
+from ncafast.threads_option import Threads
 from ncafast.utils.outputs import beside
 from ncafast.utils.renamed import Renamed
 
@@ -37,7 +38,7 @@ class Animation(Progress):
 
 
 @dataclass
-class Runtime(Renamed, MemoryLimit):
+class Runtime(Renamed, MemoryLimit, Threads):
     """Which trained model is run, and how.
 
     Derived classes have a field `output`. If it begins with `<model>/`, the results lie beside the model, and a number

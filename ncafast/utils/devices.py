@@ -23,10 +23,10 @@ def resolve_device(text: str) -> torch.device:
 
 
 @contextmanager
-def threads(number: int) -> Iterator[None]:
-    """Compute with this many CPU threads inside."""
+def threads(number: int | None) -> Iterator[None]:
+    """Compute with this many CPU threads inside; None leaves torch's choice."""
     before = torch.get_num_threads()
-    torch.set_num_threads(number)
+    torch.set_num_threads(before if number is None else number)
     try:
         yield
     finally:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import imageio.v3 as iio
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ncafast import cli, commands, tasks
@@ -180,6 +181,22 @@ def test_a_task_of_sixty_lines_gets_every_command(toy, tmp_path, capsys):
     assert cli.main(["search", "toy", *short, "--over", "lr=0.1,0.2"]) == 0
     rows = json.loads(Path("toy-search/results.json").read_text())
     assert sorted(row["lr"] for row in rows) == [0.1, 0.2]
+
+
+@pytest.mark.parametrize(
+    ("action", "method"), [("evaluate", "evaluate"), ("predict", "predict"), ("animate", "frames")]
+)
+def test_what_uses_a_model_keeps_to_the_threads_that_are_asked_for(toy, monkeypatch, action, method):
+    words = ["--epochs", "1", "--batch-size", "2", "--steps", "1", "--no-progress", "--no-tensorboard"]
+    assert cli.main(["train", "toy", *words]) == 0
+    Path("in.txt").write_text("0.75")
+    kind, seen = type(sys.modules["toytask.task"].TASK), []
+    own = getattr(kind, method)
+    monkeypatch.setattr(kind, method, lambda *words: seen.append(torch.get_num_threads()) or own(*words))
+    before = torch.get_num_threads()
+    assert cli.main([action, "toy", "--model", "toy-run", "--threads", str(before + 1)]) == 0
+    assert (seen, torch.get_num_threads()) == ([before + 1], before)
+    assert cli.main([action, "toy", "--model", "toy-run", "--threads", "0"]) == 1
 
 
 @pytest.mark.parametrize("action", ["train", "evaluate", "predict", "animate", "search"])

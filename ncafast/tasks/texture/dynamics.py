@@ -12,7 +12,6 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,7 +112,7 @@ def _measured(
     model = load(TASK, result.best, device).model
     options = {"start": config.start, "frames": config.frames, "steps_per_frame": config.steps_per_frame}
     size, seed = (config.grid, config.grid), point["seed"]
-    with threads(config.threads) if config.threads else nullcontext():
+    with threads(config.threads):
         strength = motion(model, size, flow, seed=seed, progress=config.progress, **options)
     say(f"motion strength {strength:.3f} pixels per frame")
     return {"motion": strength, "distance": result.measures["val_loss"], "note": ""}

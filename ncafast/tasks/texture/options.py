@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from ncafast.tasks.options import Animation, ImageLimit, ImageOptions, Progress, Runtime, ValueRange
+from ncafast.threads_option import Threads
 from ncafast.training_options import Schedule, Settings
 from ncafast.utils.renamed import Renamed
 
@@ -162,7 +163,7 @@ class EvaluateConfig(Runtime, ImageLimit, _Motion, Progress):
 
 
 @dataclass
-class StudyConfig(_Sample, _Motion, Progress):
+class StudyConfig(_Sample, _Motion, Progress, Threads):
     """Train textures over channels and hidden widths, and measure how strongly each one moves.
 
     The study of "Emergent Dynamics in Neural Cellular Automata" (Xu et al. 2024). A study that was stopped goes on with
@@ -198,6 +199,3 @@ class StudyConfig(_Sample, _Motion, Progress):
 
     device: str = "auto"
     """auto, cpu, cuda or cuda:1. auto takes a GPU if there is one."""
-
-    threads: int | None = None
-    """CPU threads. Left out: torch's choice."""
