@@ -23,6 +23,7 @@ from ncafast import interrupt
 from ncafast.commands import DONE, FAILED, PLAIN, Command, commands
 from ncafast.interrupt import INTERRUPTED
 from ncafast.tasks.option_groups import grouped
+from ncafast.utils.option_checks import is_range
 from ncafast.utils.options_file import read_options, take_options
 from ncafast.utils.outputs import BESIDE
 from ncafast.utils.renamed import present_words
@@ -155,10 +156,14 @@ def _parse(name: str, command: Command, words: list[str]) -> Any:
         prog=f"ncafast {name}",
         description=_paragraphs(options.__doc__ or ""),
         args=words,
-        config=(tyro.conf.DisallowNone, tyro.conf.OmitArgPrefixes),
+        config=(tyro.conf.OmitArgPrefixes,),
     )
     groups = [vars(group) for group in vars(given).values() if dataclasses.is_dataclass(group)]
-    return options(**{name: value for group in groups for name, value in group.items()})
+    values = {name: value for group in groups for name, value in group.items()}
+    for name, kind in typing.get_type_hints(options).items():
+        if is_range(name, kind) and isinstance(values[name], int):
+            values[name] = (values[name],) * 2
+    return options(**values)
 
 
 def _without_config(words: list[str]) -> tuple[list[str], Path | None]:
@@ -223,10 +228,14 @@ def _described(options: type[Any], defaults: Mapping[str, Any]) -> type[Any]:
         factory = dataclasses.MISSING if field.name in defaults else field.default_factory
         made: Any = dataclasses.field(default=default, default_factory=factory, metadata={"help": text(field)})
         kind = types[field.name]
+        if is_range(field.name, kind):
+            kind = kind | int
+        if field.default is None:  # what is open already cannot be said once more; elsewhere the word None is a value
+            kind = typing.Annotated[kind, tyro.conf.DisallowNone]
         return field.name, typing.Annotated[kind, nothing] if default in (None, ()) else kind, made
 
     file: Any = dataclasses.field(default=None, metadata={"help": _CONFIG})
-    members: list[Any] = [("config", typing.Annotated[Path | None, nothing], file)]
+    members: list[Any] = [("config", typing.Annotated[Path | None, tyro.conf.DisallowNone, nothing], file)]
     for group, fields in grouped(dataclasses.fields(options)).items():
         made = dataclasses.make_dataclass(group, map(described, fields), kw_only=True)
         members.append((group.replace(" ", "_"), typing.Annotated[made, tyro.conf.arg(name=group)]))

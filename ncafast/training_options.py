@@ -110,7 +110,8 @@ class Settings(BaseSettings):
     """Samples that one process trains on at a time."""
 
     steps: tuple[int, int] = (32, 32)
-    """Steps of the automaton: each batch draws a number from the first to the second, both included."""
+    """Steps of the automaton, the fewest and the most: each batch draws a number from the first to the second, both
+    included. One number stands for both."""
 
     lr_step: int = 10
     """Epochs between two falls of the step schedule."""

@@ -105,6 +105,11 @@ def fits(value: Any, kind: Any) -> bool:
     return not isinstance(kind, type) or isinstance(value, kind)
 
 
+def is_range(name: str, kind: Any) -> bool:
+    """Whether an option is the fewest and the most of what each batch draws, where one number may stand for both."""
+    return name == "steps" and kind == tuple[int, int]
+
+
 def words(kind: Any, value: Any) -> str:
     """What to give for an option of this kind."""
     origin, parts = get_origin(kind), get_args(kind)

@@ -181,7 +181,7 @@ def test_help_of_a_command_explains_every_option(capsys, monkeypatch, name):
             beside = " By default beside the model; a number is added where that is taken."
             text = texts[field.name] + (beside if str(default).startswith("<model>/") else "")
             assert f"{text} (default: {shlex.join(map(str, words))})" in shown
-    assert "{None}" not in shown and "default: None" not in shown
+    assert ("None" in shown) == ("Give None" in shown) and "default: None" not in shown
 
 
 # Words for what a number counts, or is a part or a place of.
@@ -272,6 +272,31 @@ def test_options_arrive_typed(monkeypatch, capsys):
     )
     assert dataclasses.asdict(seen[0]) == dataclasses.asdict(expected)
     assert "run/best.safetensors (epoch 2, dice 0.875)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_options_whose_help_says_so_take_none(monkeypatch, name):
+    seen = []
+    monkeypatch.setattr(cli, "_load", lambda place: lambda *words: seen.append(words[-1]))
+    texts, fields = field_texts(OPTIONS[name]), dataclasses.fields(OPTIONS[name])
+    needed = [field.name for field in fields if field.default is field.default_factory is dataclasses.MISSING]
+    command = [*name.split(), *(word for option in needed for word in (f"--{option}", "x=1"))]
+    for option in (field.name for field in fields if "Give None" in texts[field.name]):
+        assert cli.main([*command, f"--{option}", "None"]) == 0
+        assert getattr(seen[-1], option) is None, option
+    for option in (field.name for field in fields if field.default is None and field.name.endswith("steps")):
+        assert cli.main([*command, f"--{option}", "None"]) == 2, option
+
+
+@pytest.mark.parametrize("task", ["growing", "texture", "classification", "selfclassify"])
+@pytest.mark.parametrize(("words", "steps"), [(["10"], (10, 10)), (["10", "12"], (10, 12))])
+def test_one_number_of_steps_is_the_fewest_and_the_most(monkeypatch, task, words, steps):
+    seen = []
+    monkeypatch.setattr(cli, "_load", lambda place: lambda *words: seen.append(words[-1]))
+    needed = "--image" if task in ("growing", "texture") else "--data"
+    assert cli.main(["train", task, needed, "x", "--steps", *words]) == 0
+    assert seen[0].steps == steps
+    assert cli.main(["train", task, needed, "x", "--steps", "1", "2", "3"]) == 2
 
 
 @pytest.mark.parametrize(("skipped", "code"), [((), 0), (("a file",), 1)])

@@ -162,6 +162,7 @@ def test_a_training_that_breaks_down_ranks_last(volumes, tmp_path, monkeypatch):
         (("lr=1e-3,2e-3", "hidden=8,16"), {"lr": [0.001, 0.002], "hidden": [8, 16]}),
         (("--batch-size=4",), {"batch_size": [4]}),
         (("steps=3:4,5:6",), {"steps": [(3, 4), (5, 6)]}),
+        (("steps=3,5:6",), {"steps": [(3, 3), (5, 6)]}),
         (("loss=bce,focal", "balanced=true,False"), {"loss": ["bce", "focal"], "balanced": [True, False]}),
         (("patience=none,3",), {"patience": [None, 3]}),
     ],

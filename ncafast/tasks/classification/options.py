@@ -73,8 +73,8 @@ class TrainConfig(ImageOptions, Settings):
     """Probability that a cell updates in a step."""
 
     steps: tuple[int, int] = (12, 12)
-    """Steps of the automaton: each batch draws a number from the first to the second, both included. Images are
-    classified after the second."""
+    """Steps of the automaton, the fewest and the most: each batch draws a number from the first to the second, both
+    included; images are classified after the second. One number stands for both."""
 
     epochs: int = 30
     """Passes over the training images."""

@@ -14,6 +14,7 @@ from ncafast.tasks.repeats.training import begin, finish, measured, shared_optio
 from ncafast.train import TrainingStopped
 from ncafast.train import search as search_grid
 from ncafast.train.run_folder import FREE
+from ncafast.utils.option_checks import is_range
 from ncafast.utils.progress import say
 from ncafast.utils.renamed import present_words
 
@@ -82,8 +83,13 @@ def parse_grid(words: tuple[str, ...], kind: type[Any]) -> dict[str, list[Any]]:
             raise ValueError(f"--over {word}: {what}; give option=value,value with one of {', '.join(sorted(known))}")
         if name in grid:
             raise ValueError(f"--over names {name} twice; give all its values in one word")
-        grid[name] = [_value(text, hints[name], word) for text in values.split(",")]
+        grid[name] = [_value(_both(name, hints[name], text), hints[name], word) for text in values.split(",")]
     return grid
+
+
+def _both(name: str, kind: Any, text: str) -> str:
+    """The text of a value with the fewest and the most, where one number stands for both."""
+    return f"{text}:{text}" if is_range(name, kind) and ":" not in text else text
 
 
 def _value(text: str, kind: Any, word: str) -> Any:

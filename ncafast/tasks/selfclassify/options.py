@@ -87,7 +87,7 @@ class EvaluateConfig(Runtime, Progress):
     """Folder for scores.json, scores.csv, accuracy.png, confusion.png and digits.png."""
 
     digits: int | None = 2000
-    """Digits to classify, from the start of the file. All 10000 take five times as long."""
+    """Digits to classify, from the start of the file. Give None for all 10000, which take five times as long."""
 
     steps: int | None = None
     """Steps to run. Left out: ten times as many as in training, to see whether the answers last."""
