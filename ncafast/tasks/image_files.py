@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ncafast.tasks.image_hints import RAW_ENDINGS
@@ -59,16 +59,34 @@ def folders_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if not _ignored(path.name) and path.is_dir())
 
 
-def picture_of(image: Path, source: Path, output: Path) -> Path:
-    """Where in the folder `output` the picture of an image of `source` goes: under the image's whole name, since a.png
-    and a.jpg may lie side by side."""
-    name = image.relative_to(source if source.is_dir() else source.parent)
-    return output / name.with_name(f"{name.name}.png")
+def picture_names(files: Iterable[Path], source: Path) -> dict[Path, Path]:
+    """Where in a folder the picture of each image of `source` goes: a.png for a.jpg.
+
+    Images of one folder that differ in their ending alone keep it, as in a.jpg.png and a.tif.png.
+    """
+    folder = source if source.is_dir() else source.parent
+    inside = {file: file.relative_to(folder) for file in files}
+    names = {file: path.with_name(f"{path.stem}.png") for file, path in inside.items()}
+    while True:
+        taken = Counter(str(name).casefold() for name in names.values())  # a disk may take A.png for a.png
+        whole = {file: path.with_name(f"{path.name}.png") for file, path in inside.items()
+                 if taken[str(names[file]).casefold()] > 1}  # fmt: skip
+        if whole.items() <= names.items():
+            return names
+        names |= whole  # whose names may be those of others
+
+
+def check_pictures(written: Sequence[Path], files: Iterable[Path], overwrite: bool) -> None:
+    """Raise ValueError if what is written for images would replace one of them, or what ncafast did not write."""
+    sources = {file.resolve() for file in files}
+    if wrong := next((path for path in written if path.resolve() in sources), None):
+        raise ValueError(f"--output: {wrong} would replace the image itself; give another folder")
+    check_free("--output", written, overwrite)
 
 
 def list_beside(source: Path, output: Path, folders: Sequence[str], overwrite: bool) -> list[Path]:
     """The images of a file or folder, of each of which one picture goes into the folder `output` and one into each of
-    `folders` inside it; see `picture_of`.
+    `folders` inside it; see `picture_names`.
 
     Raises:
         ValueError: the images cannot be listed, or the pictures not be written.
@@ -76,11 +94,12 @@ def list_beside(source: Path, output: Path, folders: Sequence[str], overwrite: b
     check_folder("--output", output)
     check_apart("--output", output, "--input", source)
     files = list_images(source, ENDINGS)
-    written = [picture_of(file, source, place) for place in (output, *map(output.joinpath, folders)) for file in files]
+    names = picture_names(files, source).values()
+    written = [place / name for place in (output, *map(output.joinpath, folders)) for name in names]
     twice = [path for path, count in Counter(written).items() if count > 1]
     if twice:
         raise ValueError(f"--output: {twice[0]} would hold two results; rename {' and '.join(folders)} in {source}")
-    check_free("--output", written, overwrite)
+    check_pictures(written, files, overwrite)
     return files
 
 

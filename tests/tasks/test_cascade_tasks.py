@@ -64,7 +64,7 @@ def test_images_one_pixel_wide_have_results_of_their_size(trained, tmp_path):
     done = task.predict(task.PredictConfig(run.folder, data / "images", tmp_path / "p", runs=2, progress=False))
     assert not done.skipped
     for number, (shape, item) in enumerate(zip(SHAPES, done.written, strict=True)):
-        found = iio.imread(tmp_path / "p" / f"{number}.png.png")
+        found = iio.imread(tmp_path / "p" / f"{number}.png")
         assert found.shape == shape
         if task is depth:
             true = iio.imread(data / "depth" / f"{number}.png").astype(float)

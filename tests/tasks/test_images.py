@@ -17,7 +17,7 @@ from ncafast.tasks import image_hints
 from ncafast.tasks.classification import AnimateConfig, EvaluateConfig, PredictConfig, animate, evaluate, predict, train
 from ncafast.tasks.classification.images import read_image as read_square
 from ncafast.tasks.growing.target import Target, read_target
-from ncafast.tasks.image_files import list_images
+from ncafast.tasks.image_files import check_pictures, list_images, picture_names
 from ncafast.tasks.images import ImageError, Reading, read_image
 from ncafast.tasks.selfclassify.images import ENDINGS, read_digit
 from ncafast.tasks.texture.sample import read_sample
@@ -201,3 +201,31 @@ def test_one_bad_image_ends_neither_training_nor_evaluation_nor_prediction(tmp_p
     for path in bad:
         with pytest.raises(ImageError, match=path.name):
             animate(AnimateConfig(done.best, path, output=tmp_path / "f.gif", progress=False))
+
+
+def test_pictures_are_called_like_their_images(tmp_path):
+    folder = tmp_path
+    files = [folder / name for name in ("a.png", "b.jpg", "b.tif", "c.d.webp", "deep/a.gif", "B.bmp")]
+    names = [str(name) for name in picture_names(files, folder).values()]
+    assert names == ["a.png", "b.jpg.png", "b.tif.png", "c.d.png", str(Path("deep/a.png")), "B.bmp.png"]
+    clash = [folder / name for name in ("a.png", "a.jpg", "a.jpg.gif")]  # the last one's stem is the others' whole name
+    assert [str(name) for name in picture_names(clash, folder).values()] == ["a.png.png", "a.jpg.png", "a.jpg.gif.png"]
+
+
+def test_a_picture_never_takes_the_place_of_its_image(tmp_path):
+    image = tmp_path / "a.png"
+    image.write_bytes(png(levels((3, 4, 3), 3, 255).astype(np.uint8)))
+    (tmp_path / "link").symlink_to(tmp_path)
+    for written in (image, tmp_path / "link" / "a.png"):
+        with pytest.raises(ValueError, match="would replace the image itself; give another folder"):
+            check_pictures([tmp_path / "b.png", written], [image], overwrite=True)
+    check_pictures([tmp_path / "b.png"], [image], overwrite=False)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no such device here")
+def test_a_device_is_not_called_a_file_that_is_missing(tmp_path):
+    with pytest.raises(ImageError, match="/dev/full: is a device or a pipe, not a regular file; give an image"):
+        list_images(Path("/dev/full"), ENDINGS)
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ImageError, match="is a link to .*nowhere, which does not exist"):
+        list_images(tmp_path / "gone", ENDINGS)

@@ -98,12 +98,12 @@ def test_predicted_masks_have_the_values_of_training_and_the_size_of_the_image(t
     for item in done.written:
         mask = np.asarray(Image.open(item.mask))
         assert mask.shape == np.asarray(Image.open(item.image)).shape[:2] and set(np.unique(mask)) <= {0, 100, 200}
-    mask = np.asarray(Image.open(tmp_path / "out" / "a.png.png")) // 100
+    mask = np.asarray(Image.open(tmp_path / "out" / "a.png")) // 100
     assert np.mean(mask == labels) > 0.9
     (one,) = predict(PredictConfig(trained.folder, source / "a.png", tmp_path / "one", progress=False)).written
     assert np.array_equal(np.asarray(Image.open(one.mask)), 100 * mask) and one.overlay.is_file()
     assert one.share == {"blob": np.mean(mask == 1), "middle": np.mean(mask == 2)}
-    large = np.asarray(Image.open(tmp_path / "out" / "large.png.png")) // 100  # seen at 256 pixels
+    large = np.asarray(Image.open(tmp_path / "out" / "large.png")) // 100  # seen at 256 pixels
     assert np.mean(large == labels.repeat(20, 0).repeat(20, 1)) > 0.7
 
 

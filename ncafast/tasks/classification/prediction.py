@@ -21,7 +21,7 @@ from ncafast.tasks.image_files import ENDINGS, list_images, picture_of
 from ncafast.tasks.images import ImageError, Reading
 from ncafast.tasks.skipping import each_usable
 from ncafast.tasks.stopping import TABLE, Stopping, check_stopping, write_steps
-from ncafast.utils.outputs import check_apart, check_folder, check_free
+from ncafast.utils.outputs import check_apart, check_folder
 from ncafast.viz.figures import write_png
 
 _TABLE = "predictions.csv"
@@ -65,8 +65,8 @@ def inputs(options: PredictConfig) -> list[Path]:
     check_apart("--output", options.output, "--input", options.input)
     check_stopping(options)
     files = list_images(options.input, ENDINGS)
-    drawn = [picture_of(path, options.input, options.output) for path in files] if options.pictures else []
-    check_free("--output", [options.output / _TABLE, *drawn], options.overwrite)
+    drawn = map(options.output.joinpath, picture_names(files, options.input).values()) if options.pictures else ()
+    check_pictures([options.output / _TABLE, *drawn], files, options.overwrite)
     return files
 
 
@@ -79,6 +79,7 @@ def predict(trained: Trained[Spec], files: Sequence[Path], options: PredictConfi
     spec = trained.spec
     spec.classifier.check(Stopping.of(options))
     reading, drawn = Reading(spec.recipe.value_range, options.max_pixels), itertools.count()
+    names = picture_names(files, options.input)
 
     def one(path: Path) -> tuple[ImageResult, Tensor]:
         pixels = torch.from_numpy(read_image(path, spec.recipe.size, reading))
@@ -87,7 +88,7 @@ def predict(trained: Trained[Spec], files: Sequence[Path], options: PredictConfi
         best = int(probabilities.argmax())
         label, picture = spec.recipe.classes[best], None
         if next(drawn) < options.pictures:
-            picture = picture_of(path, options.input, options.output)
+            picture = options.output / names[path]
             title = f"{path.name}: {label} ({probabilities[best]:.2f})"
             taken = stopping.rows[0]["steps"] if stopping.rows else None  # of the view that is shown
             states = spec.states(pixels, options.seed)[: None if taken is None else taken + 1]
@@ -98,8 +99,8 @@ def predict(trained: Trained[Spec], files: Sequence[Path], options: PredictConfi
     reading.notes.say()
     table = options.output / _TABLE
     root = options.input if options.input.is_dir() else options.input.parent
-    names = [str(prediction.image.relative_to(root)) for prediction, _ in done]
-    write_text(table, predictions_csv(names, torch.stack([row for _, row in done]), spec.recipe.classes))
+    shown = [str(prediction.image.relative_to(root)) for prediction, _ in done]
+    write_text(table, predictions_csv(shown, torch.stack([row for _, row in done]), spec.recipe.classes))
     found = tuple(prediction for prediction, _ in done)
-    write_steps(options.output / TABLE, [(name, item.stopping) for name, item in zip(names, found, strict=True)])
+    write_steps(options.output / TABLE, [(name, item.stopping) for name, item in zip(shown, found, strict=True)])
     return Predictions(found, table, tuple(reason for _, reason in skipped))

@@ -92,7 +92,7 @@ class PredictConfig(Runtime, ImageLimit, _Runs, UntilConverged, Progress):
     """An image, or a folder with images, also in folders inside it."""
 
     output: Path = Path("<model>/predictions")
-    """Folder for the depth maps, which are named like the images with .png added, and for pictures/."""
+    """Folder for the depth maps, a.png for a.jpg (a.jpg.png where there is an a.tif too), and for pictures/."""
 
     picture: bool = True
     """Also write a picture of each image beside its depth, with a colour bar."""

@@ -14,7 +14,7 @@ from ncafast.tasks.cascades import SHOWN
 from ncafast.tasks.depth import pictures
 from ncafast.tasks.depth.inference import Estimator
 from ncafast.tasks.depth.options import PredictConfig
-from ncafast.tasks.image_files import list_beside, picture_of
+from ncafast.tasks.image_files import list_beside, picture_names
 from ncafast.tasks.images import ImageError, Reading
 from ncafast.tasks.skipping import each_usable
 from ncafast.tasks.stopping import TABLE, Stopping, check_stopping, write_steps
@@ -71,16 +71,17 @@ def predict(trained: Trained[Estimator], files: Sequence[Path], options: Predict
     """
     estimator = trained.spec
     recipe, reading = estimator.recipe, Reading(estimator.recipe.value_range, options.max_pixels)
+    names = picture_names(files, options.input)
 
     def one(path: Path) -> ImageResult:
         pixels, stopping = recipe.read_image(path, reading), Stopping.of(options)
         found = estimator.find(pixels, str(path), seed=options.seed, runs=options.runs, stopping=stopping)
         depth = estimator.metres(found)
-        target, picture = picture_of(path, options.input, options.output), None
+        target, picture = options.output / names[path], None
         with finished(target) as scratch:
             iio.imwrite(scratch, np.clip(np.rint(1000 * depth), 1, _MOST).astype(np.uint16))
         if options.picture:
-            picture = picture_of(path, options.input, options.output / "pictures")
+            picture = options.output / "pictures" / names[path]
             write_png(picture, pictures.beside(SHOWN.shrunk(pixels), SHOWN.shrunk_target(depth), path.name))
         return ImageResult(path, target, picture, float(depth.min()), float(depth.max()), stopping)
 

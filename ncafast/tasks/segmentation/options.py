@@ -60,7 +60,7 @@ class PredictConfig(Runtime, ImageLimit, _Runs, UntilConverged, Progress):
     """An image, or a folder with images, also in folders inside it."""
 
     output: Path = Path("<model>/predictions")
-    """Folder for the masks, which are named like the images with .png added, and for overlays/."""
+    """Folder for the masks, a.png for a.jpg (a.jpg.png where there is an a.tif too), and for overlays/."""
 
     overlay: bool = True
     """Also write a picture of each image with the outlines of what was found."""

@@ -68,15 +68,16 @@ def predict(trained: Trained[Segmenter], files: Sequence[Path], options: Predict
     """
     segmenter = trained.spec
     recipe, reading = segmenter.recipe, Reading(segmenter.recipe.value_range, options.max_pixels)
+    names = picture_names(files, options.input)
 
     def one(path: Path) -> ImageResult:
         pixels, stopping = recipe.read_image(path, reading), Stopping.of(options)
         labels = labels_of(segmenter.find(pixels, str(path), seed=options.seed, runs=options.runs, stopping=stopping))
-        mask, overlay = picture_of(path, options.input, options.output), None
+        mask, overlay = options.output / names[path], None
         with finished(mask) as scratch:
             iio.imwrite(scratch, recipe.mask(labels))
         if options.overlay:
-            overlay = picture_of(path, options.input, options.output / "overlays")
+            overlay = options.output / "overlays" / names[path]
             write_png(overlay, pictures.overlay(pixels, labels, recipe, path.name))
         share = {name: float(np.mean(labels == k)) for k, name in enumerate(recipe.names, start=1)}
         return ImageResult(path, mask, overlay, share, stopping)

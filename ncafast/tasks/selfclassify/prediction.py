@@ -10,7 +10,7 @@ import torch
 
 from ncafast.files import write_text
 from ncafast.tasks.base import Trained
-from ncafast.tasks.image_files import list_images, picture_of
+from ncafast.tasks.image_files import check_pictures, list_images, picture_names
 from ncafast.tasks.images import ImageError, Reading
 from ncafast.tasks.selfclassify import pictures
 from ncafast.tasks.selfclassify.images import ENDINGS, read_digit
@@ -20,7 +20,7 @@ from ncafast.tasks.selfclassify.running import over_time
 from ncafast.tasks.selfclassify.states import fresh_states
 from ncafast.tasks.skipping import each_usable
 from ncafast.tasks.stopping import TABLE, Stopping, check_stopping, write_steps
-from ncafast.utils.outputs import check_folder, check_free
+from ncafast.utils.outputs import check_folder
 from ncafast.utils.progress import say
 from ncafast.utils.tables import csv_text
 from ncafast.utils.texts import printable
@@ -68,7 +68,7 @@ def predict(trained: Trained[int], files: Sequence[Path], options: PredictConfig
         ValueError: none of the images can be used.
     """
     reading, device = Reading.of(options), next(trained.model.parameters()).device
-    most = options.steps or 2 * trained.spec
+    most, names = options.steps or 2 * trained.spec, picture_names(files, options.input)
 
     def one(path: Path) -> ImageResult:
         image = read_digit(path, size=options.size, tone=options.ink, reading=reading).to(device)
@@ -79,7 +79,7 @@ def predict(trained: Trained[int], files: Sequence[Path], options: PredictConfig
         counts = sorted({max(1, round(steps * part / (_STATES - 1))) for part in range(1, _STATES)})
         states = torch.cat([fresh, *(later for _, later in over_time(trained.model, fresh, counts, options.seed))])
         named = votes(states[-1:])[0]
-        picture = picture_of(path, options.input, options.output)
+        picture = options.output / names[path]
         write_png(picture, pictures.sheet(pictures.colour(states), len(states), zoom=5))
         done = ImageResult(path, int(named.argmax()), float(named.max() / named.sum()), picture, stopping)
         say(f"{path.name}: {done.digit} ({100 * done.share:.0f} % of the cells){stopping.words()}")
@@ -108,6 +108,6 @@ def inputs(options: PredictConfig) -> list[Path]:
         raise ValueError(f"--output {options.output}: its pictures would be taken for digits; give another folder")
     check_stopping(options)
     files = list_images(options.input, ENDINGS, deep=False)
-    written = [options.output / _TABLE, *(picture_of(path, options.input, options.output) for path in files)]
-    check_free("--output", written, options.overwrite)
+    names = picture_names(files, options.input).values()
+    check_pictures([options.output / _TABLE, *map(options.output.joinpath, names)], files, options.overwrite)
     return files
