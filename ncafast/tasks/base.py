@@ -85,10 +85,23 @@ class TaskJob(Job):
         """A few samples as the model handles them now, those held out if there are any, for TensorBoard."""
         return ()
 
+    def picture(self, report: EpochReport, path: Path, draw: Callable[[], Any], shown: str = "") -> None:
+        """Write the picture [height, width, 3] uint8 that `draw` makes, and add it to TensorBoard under the name
+        `shown`; nothing where pictures are not due."""
+        if not report.draws:
+            return
+        with report.timed():
+            pixels = draw()
+            write_png(path, pixels)
+            if shown:
+                report.board.picture(report.step, shown, pixels)
+
     def show(self, report: EpochReport) -> None:
-        """Add the pictures of `visuals` to TensorBoard."""
+        """Add the pictures of `visuals` to TensorBoard, where pictures are due."""
+        if not report.draws:
+            return
         self.model.eval()
-        with torch.no_grad():
+        with torch.no_grad(), report.timed():
             for visual in self.visuals():
                 report.board.picture(report.step, visual.name, visual.draw())
 

@@ -93,7 +93,8 @@ class CascadeConfig(ImageOptions, BaseSettings):
     """Measure and save weights averaged over the last training steps: 0.98 averages about 50, 0 switches this off."""
 
     pictures: int = 4
-    """Held-out images of which a picture is drawn after every epoch."""
+    """Held-out images of which a picture is drawn after every epoch, or less often where pictures would take more than
+    a tenth of the time."""
 
 
 LIMITS: dict[str, int | Range] = {

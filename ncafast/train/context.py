@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from ncafast.train.drawing import Drawing
 from ncafast.train.run_folder import RunFolder
 from ncafast.train.tensorboard import Board
 from ncafast.utils.seeds import generator, mix
@@ -82,6 +84,13 @@ class Report:
     board: Board
     step: int
     epoch: int
+    draws: bool = True
+    """Whether to draw pictures: after every epoch, unless that would take more than a tenth of the time."""
+    drawing: Drawing = field(default_factory=Drawing)
+
+    def timed(self) -> AbstractContextManager[None]:
+        """Around the drawing of pictures, so that later ones are drawn as often as there is time for them."""
+        return self.drawing.timed()
 
 
 class TrainingStopped(RuntimeError):

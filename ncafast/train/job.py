@@ -53,7 +53,9 @@ class Job:
         order of `at.numbers`, or None."""
 
     def validate(self, report: Report) -> Row:
-        """Columns to add to an epoch's row; numbers, or None. The model holds the weights to be judged."""
+        """Columns to add to an epoch's row; numbers, or None. The model holds the weights to be judged.
+
+        Pictures of what is measured are drawn where `report.draws`, inside `with report.timed():`."""
         return {}
 
     def show(self, report: Report) -> None:
@@ -65,7 +67,7 @@ class Job:
         return -float(row["loss"])
 
     def draw(self, history: Sequence[Row], best_epoch: int, report: Report) -> None:
-        """Write pictures of the run so far, at the end of an epoch."""
+        """Write pictures of the run so far, at the end of an epoch that `report.draws` is true for."""
 
     def headline(self, row: Row) -> str:
         """What to say of an epoch beside its loss."""

@@ -20,6 +20,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from ncafast.train.arguments import check_row, check_score
 from ncafast.train.context import Report, Result, StepContext
 from ncafast.train.distributed import Ranks
+from ncafast.train.drawing import Drawing
 from ncafast.train.job import Job, Row
 from ncafast.train.optimiser import learning_rate
 from ncafast.train.resume import SUMS, check_model, check_progress, kind_of
@@ -44,6 +45,7 @@ class Loop:
         self.trainer = Trainer(job, settings, folder, ranks, device)
         self.epoch_steps = self.trainer.epoch_steps
         self.state_saver, self.model_saver = Saver(settings.save_every), Saver(settings.save_every)
+        self.drawing = Drawing()
         self.epoch = 0  # epochs that are complete
         self.step = 0  # steps that are complete in the present epoch
         self.sums: dict[str, float] = dict.fromkeys(SUMS, 0)
@@ -125,7 +127,12 @@ class Loop:
         )
 
     def _finish_epoch(self, board: Board) -> None:
-        report = Report(self.folder, board, self._total(), self.epoch + 1)
+        with self.drawing.epoch():
+            self._end_epoch(board)
+
+    def _end_epoch(self, board: Board) -> None:
+        draws = self._may_be_last() or self.drawing.due()
+        report = Report(self.folder, board, self._total(), self.epoch + 1, draws, self.drawing)
         row = self._measured(report)
         self.history.append(row)
         self.epoch, self.step = self.epoch + 1, 0
@@ -135,7 +142,9 @@ class Loop:
         if self.ranks.first:
             if better:
                 self._save_model(self.folder.best)
-            self.job.draw(self.history, self.best["epoch"], report)
+            if report.draws:
+                with report.timed():
+                    self.job.draw(self.history, self.best["epoch"], report)
             self.folder.write_history(self.history)
             self._save(with_model=True)
         say(f"epoch {self.epoch}: loss {row['loss']:.4f}{self.job.headline(row)} ({row['seconds']:.0f} s)")
@@ -152,6 +161,11 @@ class Loop:
                 self.job.show(report)
         row["seconds"] = round(self.sums["seconds"], 1)
         return row
+
+    def _may_be_last(self) -> bool:
+        """Whether training may end with the present epoch: it is the last one, or the last to wait for a better one."""
+        patience, epoch = self.settings.patience, self.epoch + 1
+        return epoch == self.settings.epochs or (patience is not None and epoch - self.best["epoch"] >= patience)
 
     def _is_shown(self, epoch: int) -> bool:
         """The first epoch, the last one, and some in between: TensorBoard keeps ten pictures of a name."""

@@ -83,7 +83,7 @@ def test_what_a_run_leaves(run):
     rows = list(csv.DictReader((run / "history.csv").read_text().splitlines()))
     assert len(rows) == 2
     assert {"epoch", "loss", "texture", "overflow", "val_loss"} <= set(rows[0])
-    for name in ("curves.png", "pictures/epoch-001.png", "pictures/epoch-002.png"):
+    for name in ("curves.png", "pictures/epoch-002.png"):  # of the last epoch in any case
         assert iio.imread(run / name).std() > 1
     metadata = checkpoint.describe(run / "best.safetensors")
     assert metadata["task"] == "texture"

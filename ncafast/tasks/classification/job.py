@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,9 +87,9 @@ class Classification(TaskJob):
         images = self.recipe.scaled(self.held_out.pixels).to(self.model.fc2.weight.device)
         logits = torch.cat([classifier.logits(group, seed).cpu() for group in images.split(64)])
         score = measure(logits.argmax(1), self.held_out.labels, len(self.recipe.classes))
-        picture = charts.confusion(score.confusion, self.recipe.classes, f"held out, epoch {report.epoch}")
-        write_png(report.folder.path / "confusion.png", picture)
-        report.board.picture(report.step, "held out/confusion", picture)
+        title = f"held out, epoch {report.epoch}"
+        draw = partial(charts.confusion, score.confusion, self.recipe.classes, title)
+        self.picture(report, report.folder.path / "confusion.png", draw, "held out/confusion")
         loss = classification_loss(self.config.loss, logits, self.held_out.labels).item()
         return dict(zip(names, (loss, score.accuracy, score.f1_weighted, score.f1_macro), strict=True))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -14,6 +15,7 @@ from ncafast.utils.texts import printable
 from ncafast.viz import charts
 from ncafast.viz.captions import Frame
 from ncafast.viz.figures import Array, pixels_of
+from ncafast.viz.pixels import tiled
 from ncafast.viz.views import Bars, View
 from ncafast.viz.visual import Visual
 
@@ -46,17 +48,10 @@ def channels_over_time(
     image = _photograph(states[0][:3], recipe)
     hidden, chosen = _hidden([states[time] for time in times])
     figure = Figure(figsize=(0.95 * (1 + len(chosen)) + 0.6, 0.95 * len(times) + 2.3), dpi=100)
-    grid = figure.add_gridspec(len(times) + 2, 1 + len(chosen), wspace=0.06, hspace=0.06)
-    for row, time in enumerate(times):
-        for column in range(1 + len(chosen)):
-            axes = figure.add_subplot(grid[row, column])
-            _panel(axes, image, hidden[:, chosen[column - 1]] if column else None, row)
-            if column == 0:
-                axes.set_ylabel(f"step {time}", fontsize=8)
-            if row == 0:
-                axes.set_title("image" if column == 0 else f"{chosen[column - 1] + 3}", fontsize=8)
-    bars = figure.add_subplot(grid[len(times) + 1, :])
-    _bars(bars, probabilities, recipe)
+    grid = figure.add_gridspec(len(times) + 2, 1, hspace=0.06)
+    shown = [[_bytes(image), *(_coloured(hidden[:, channel], row) for channel in chosen)] for row in range(len(times))]
+    _sheet(figure.add_subplot(grid[: len(times)]), shown, [f"step {time}" for time in times], ["image", *(chosen + 3)])
+    _bars(figure.add_subplot(grid[len(times) + 1]), probabilities, recipe)
     figure.suptitle(printable(title), fontsize=11, parse_math=False)
     figure.subplots_adjust(0.1, 0.09, 0.98, 0.92)
     return pixels_of(figure)
@@ -104,6 +99,31 @@ def _hidden(states: Sequence[Tensor]) -> tuple[Array, Array]:
     """Hidden channels [T, C - 3, H, W] of an image's states, and those that vary most in the last one."""
     hidden = np.stack([state[3:].float().cpu().numpy() for state in states])
     return hidden, np.sort(np.argsort(-hidden[-1].std((1, 2)), kind="stable")[:MOST_CHANNELS])
+
+
+def _sheet(axes: Axes, panels: Sequence[Sequence[Array]], rows: Sequence[str], columns: Sequence[object]) -> None:
+    """Panels [H, W, 3] in rows, named at the left and above. One image for all: axes for each would take seconds."""
+    height, width = panels[0][0].shape[:2]
+    gap = max(1, width // 16)
+    whole = tiled([panel for row in panels for panel in row], columns=len(columns), gap=gap, colour=255)
+    axes.imshow(whole)
+    axes.xaxis.tick_top()
+    axes.set_xticks(np.arange(len(columns)) * (width + gap) + width / 2 - 0.5, list(map(str, columns)))
+    axes.set_yticks(np.arange(len(rows)) * (height + gap) + height / 2 - 0.5, rows, rotation=90, va="center")
+    axes.tick_params(length=0, labelsize=8)
+    axes.spines[:].set_visible(False)
+
+
+def _coloured(channel: Array, step: int) -> Array:
+    """A channel [T, H, W] after a step as colours, from its lowest to its highest value over all steps."""
+    low = channel.min()
+    shades = (channel[step] - low) / max(channel.max() - low, 1e-6)
+    return np.asarray(colormaps["viridis"](shades, bytes=True))[..., :3]
+
+
+def _bytes(image: Array) -> Array:
+    """[H, W, 3] from 0 to 1 as uint8."""
+    return np.rint(255 * image).astype(np.uint8)
 
 
 def _panel(axes: Axes, image: Array, channel: Array | None, step: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from ncafast.tasks.depth.recipe import Recipe
 from ncafast.tasks.mask_scores import mean
 from ncafast.tasks.planes import padded, padded_size
 from ncafast.train import Report, StepContext
-from ncafast.viz.figures import write_png
 from ncafast.viz.views import View
 
 
@@ -69,8 +69,8 @@ class Depth(CascadeJob):
             constant.append(measure(self.recipe.constant_depth(sample.pixels), sample.depth)["abs_rel"])
             if number < self.config.pictures:
                 title = f"{sample.name}, |error| / depth {table[-1]['abs_rel']:.3f}"
-                picture = pictures.beside(sample.pixels, depth, title, sample.depth)
-                write_png(report.folder.pictures / f"{Path(sample.name).stem}.png", picture)
+                draw = partial(pictures.beside, sample.pixels, depth, title, sample.depth)
+                self.picture(report, report.folder.pictures / f"{Path(sample.name).stem}.png", draw)
         means = {f"val_{name}": mean([row[name] for row in table]) for name in ("abs_rel", "rmse", "delta1")}
         return means | {"val_constant": mean(constant)}
 

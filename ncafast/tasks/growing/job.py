@@ -18,7 +18,6 @@ from ncafast.tasks.growing.target import Target
 from ncafast.train import Report, StepContext
 from ncafast.train.pool import Pool, PoolJob
 from ncafast.utils.seeds import mix
-from ncafast.viz.figures import write_png
 from ncafast.viz.views import View
 from ncafast.viz.visual import Visual
 
@@ -78,9 +77,8 @@ class Growing(TaskJob):
         row = {"val_grown": losses[longest], "val_later": losses[-1]}
         (course,) = heal(self.model, grown, self.target, cuts=("right",), steps=2 * longest, seed=seed)
         row["val_healed"] = course.losses[-1]
-        shown = pictures.row([self.target, *course.states])
-        write_png(report.folder.pictures / f"epoch-{report.epoch:04d}.png", shown)
-        report.board.picture(report.step, "target, grown, cut, healed", shown)
+        path, shown = report.folder.pictures / f"epoch-{report.epoch:04d}.png", "target, grown, cut, healed"
+        self.picture(report, path, lambda: pictures.row([self.target, *course.states]), shown)
         return row
 
     def visuals(self) -> Iterable[Visual]:

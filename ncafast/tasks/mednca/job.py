@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -30,7 +31,6 @@ from ncafast.train.run_folder import RunFolder
 from ncafast.training_options import settings_of
 from ncafast.utils.progress import note
 from ncafast.utils.seeds import mix
-from ncafast.viz.figures import write_png
 from ncafast.viz.visual import Visual
 
 _STEPS = 1500  # of the default length: 1803 steps on 96 hippocampi reach a held-out Dice of 0.857
@@ -101,8 +101,9 @@ class Segmentation(TaskJob):
             self.finds, labelled = self.finds or bool(segmentation.labels.any()), labelled or bool(truth.any())
             table.append([dice(segmentation.labels == k, truth == k) for k in range(1, len(self.recipe.values) + 1)])
             if number < self.config.pictures:
-                picture = pictures.draw(segmentation, f"{volume.name}, Dice of the volume {mean(table[-1]):.3f}", truth)
-                write_png(report.folder.pictures / f"{volume.name}.png", picture)
+                title = f"{volume.name}, Dice of the volume {mean(table[-1]):.3f}"
+                draw = partial(pictures.draw, segmentation, title, truth)
+                self.picture(report, report.folder.pictures / f"{volume.name}.png", draw)
         self.finds = self.finds or not labelled
         per_class = [mean(column) for column in zip(*table, strict=True)]
         return {"val_dice": mean(per_class), **dict(zip(columns, per_class, strict=False))}

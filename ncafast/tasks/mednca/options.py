@@ -176,7 +176,8 @@ class TrainConfig(BaseSettings, _Labelled):
     normalisation. With --dims 3 a volume is segmented whole."""
 
     pictures: int = 3
-    """Held-out volumes of which a picture is drawn after every epoch."""
+    """Held-out volumes of which a picture is drawn after every epoch, or less often where pictures would take more than
+    a tenth of the time."""
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ from ncafast.tasks.segmentation.inference import Segmenter
 from ncafast.tasks.segmentation.options import TrainConfig
 from ncafast.tasks.segmentation.recipe import Recipe
 from ncafast.train import Report, StepContext
-from ncafast.viz.figures import write_png
 from ncafast.viz.views import View, class_legend
 
 
@@ -63,8 +63,8 @@ class Segmentation(CascadeJob):
             table.append([dice(labels == k, sample.labels == k) for k in range(1, len(names) + 1)])
             if number < self.config.pictures:
                 title = f"{sample.name}, Dice {mean(table[-1]):.3f}"
-                picture = pictures.overlay(sample.pixels, labels, self.recipe, title, sample.labels)
-                write_png(report.folder.pictures / f"{Path(sample.name).stem}.png", picture)
+                draw = partial(pictures.overlay, sample.pixels, labels, self.recipe, title, sample.labels)
+                self.picture(report, report.folder.pictures / f"{Path(sample.name).stem}.png", draw)
         per_class = [mean(column) for column in zip(*table, strict=True)]
         return {"val_dice": mean(per_class), **dict(zip(columns, per_class, strict=False))}
 

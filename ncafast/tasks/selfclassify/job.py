@@ -22,7 +22,6 @@ from ncafast.tasks.selfclassify.states import brightness, exchange, fresh_states
 from ncafast.train import Report, StepContext
 from ncafast.train.pool import Pool, PoolJob
 from ncafast.utils.seeds import generator
-from ncafast.viz.figures import write_png
 from ncafast.viz.visual import Visual
 
 _LATER = 4  # times the trained length, at which held-out digits are looked at again
@@ -96,8 +95,8 @@ class SelfClassifying(TaskJob, PoolJob):
             tallies[step] += tally(states, labels[indices].to(states.device))
             if step == usual and indices.start == 0:
                 shown = states[:_SHOWN].cpu()
-        picture = pictures.sheet(pictures.colour(shown), zoom=3)
-        write_png(report.folder.pictures / f"epoch-{report.epoch:04d}.png", picture)
+        name = f"epoch-{report.epoch:04d}.png"
+        self.picture(report, report.folder.pictures / name, lambda: pictures.sheet(pictures.colour(shown), zoom=3))
         first, later = tallies.values()
         return {
             "val_cells": first.cell_accuracy,

@@ -29,7 +29,7 @@ class TrainConfig(Settings):
     them small over very long runs, and begins to learn later."""
 
     epochs: int = 40
-    """An epoch is 200 training steps; after each one, digits that are held out are classified and drawn."""
+    """An epoch is 200 training steps; after each one, digits that are held out are classified."""
 
     batch_size: int = 16
     """Digits that one process trains on at a time."""

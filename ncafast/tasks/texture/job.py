@@ -25,7 +25,6 @@ from ncafast.tasks.texture.sample import checksum, read_sample
 from ncafast.train import Pool, PoolJob, Report, StepContext
 from ncafast.utils.seeds import generator, mix
 from ncafast.viz import rgb
-from ncafast.viz.figures import write_png
 from ncafast.viz.views import View
 from ncafast.viz.visual import Visual
 
@@ -71,8 +70,9 @@ class Texture(TaskJob, PoolJob):
             image = picture_of(state)
             distances.append(self.distance(image, generator("validate", seed)).mean().item())
             shown.append(rgb(image[0]))
-        picture = pictures.side_by_side(shown, ["sample", *(f"after {steps} steps" for steps in _CHECKED_AFTER)])
-        write_png(report.folder.pictures / f"epoch-{report.epoch:03d}.png", picture)
+        titles = ["sample", *(f"after {steps} steps" for steps in _CHECKED_AFTER)]
+        name = f"epoch-{report.epoch:03d}.png"
+        self.picture(report, report.folder.pictures / name, lambda: pictures.side_by_side(shown, titles))
         return {"val_loss": sum(distances) / len(distances)}
 
     def visuals(self) -> Iterable[Visual]:
