@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -264,11 +265,21 @@ class NCA(Single):
 
     def extra_repr(self) -> str:
         """What every reader asks for, and fields of the rule that differ from the defaults."""
-        rule, plain = self.rule, Rule()
+        plain = Rule()
+        try:
+            rule = self.rule
+        except ValueError:  # a layer that cannot run still prints
+            rule = self._rule
         fields = {name: getattr(rule, name) for name in rule.__dataclass_fields__}
         calls = {"steps": self.steps} | self._defaults.config()
         found = {name: value for name, value in fields.items() if name in _SHOWN or value != getattr(plain, name)}
         return ", ".join(f"{name}={value!r}" for name, value in (found | calls).items())
+
+    def __repr__(self) -> str:
+        """As torch prints a module, but of parts that hold nothing but tensors the shapes of these."""
+        parts = (f"({name}): {_shapes_or_repr(part)}" for name, part in self.named_children())
+        lines = "\n".join([self.extra_repr(), *parts])
+        return f"{self._get_name()}(\n{textwrap.indent(lines, '  ')}\n)"
 
     def _stepper(self) -> Advance:
         return lambda state, steps, **options: with_kept(self(state, steps, **options))
@@ -348,6 +359,17 @@ class NCA(Single):
     def reset_parameters(self) -> None:
         """Draw all learned parameters anew: uniform in +-1/sqrt(fan in) as torch's layers, the last layer zero."""
         draw(self.named_parameters(), self.rule, self._zero_init)
+
+
+def _shapes_or_repr(part: nn.Module) -> str:
+    """What `print` shows of a sub-module."""
+    if type(part) is not nn.Module:
+        return repr(part)
+    learned = dict(part.named_parameters())
+    return ", ".join(
+        f"{name} {list(tensor.shape)}{'' if name in learned else ' fixed'}"
+        for name, tensor in (learned | dict(part.named_buffers())).items()
+    )
 
 
 def _holder(name: str, module: Any, *kinds: type[nn.Module]) -> Dense:

@@ -20,6 +20,8 @@ from ncafast.single import Single
 from ncafast.trace import Options, Trace, trace
 from ncafast.values import number
 
+_SHOWN = (bool, int, float, str, tuple, list, type(None))  # kinds of arguments that `print` shows
+
 
 class Rate:
     """A module's attribute that holds a rate of firing; setting it changes the module's rule at once.
@@ -57,6 +59,12 @@ class Rebuildable(nn.Module):
         names = inspect.signature(type(self)).parameters
         return {name: getattr(self, name) for name in names if name != "device"}
 
+    def extra_repr(self) -> str:
+        """The constructor's arguments; a subclass of somebody's may not keep them all."""
+        names = [name for name in inspect.signature(type(self)).parameters if name != "device"]
+        values = {name: getattr(self, name) for name in names if hasattr(self, name)}
+        return ", ".join(f"{name}={value!r}" for name, value in values.items() if isinstance(value, _SHOWN))
+
 
 class RuleModule(Rebuildable, Single):
     """A module that owns a Rule and runs it.
@@ -83,6 +91,15 @@ class RuleModule(Rebuildable, Single):
     def rule(self) -> Rule:
         """The step as a Rule, at the module's own rate of firing, with the layers in their present mode."""
         return self._derived(self._rule, self._rule.fire_rate)
+
+    def extra_repr(self) -> str:
+        """The constructor's arguments, and the step in a few words."""
+        try:
+            rule = self.rule
+        except (TypeError, ValueError):  # a layer that cannot run still prints
+            rule = self._rule
+        lines = super().extra_repr(), f"step: {rule.summary()}, cells update with probability {rule.fire_rate:g}"
+        return "\n".join(filter(None, lines))
 
     def params(self) -> dict[str, Tensor]:
         """The tensors of `rule.param_shapes()`, as differentiable views of the model's own parameters."""

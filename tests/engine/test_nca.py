@@ -168,6 +168,22 @@ def test_options_reach_the_rule():
         NCA(8, immutable=3, mutable=(0, 3))
 
 
+def test_a_printed_automaton_says_what_it_holds():
+    nca = NCA(6, (16, 4), filters="sobel", norm="batch")
+    shown = str(torch.nn.Sequential(nca, torch.nn.Flatten()))
+    assert "Module()" not in shown
+    assert "channels=6" in shown and "hidden=(16, 4)" in shown and "fire_rate=0.5" in shown and "num_filters=2" in shown
+    for part in ("(perceive): weight [2, 6, 3, 3] fixed", "(hidden2): weight [4, 16]", "(update): weight [6, 4]"):
+        assert part in shown
+    assert "\n    (norm): BatchNorm2d(16" in shown
+    assert shown.endswith("\n  )\n  (1): Flatten(start_dim=1, end_dim=-1)\n)")
+    assert "(perceive): weight [3, 4, 3, 3], bias [3, 4]" in str(
+        NCA(4, filters="learned", num_filters=3, filter_bias=True)
+    )
+    nca.update.register_forward_hook(print)  # such an automaton is refused when it is called
+    assert "channels=6" in str(nca)
+
+
 def test_steps_of_a_call_that_names_none():
     nca, x = NCA(4, 8, steps=3, zero_init=False), torch.rand(2, 4, 6, 5)
     with torch.random.fork_rng():

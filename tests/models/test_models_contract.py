@@ -464,3 +464,30 @@ def test_running_statistics_follow_in_each_level_of_a_cascade() -> None:
     model(torch.rand(2, 1, 8, 12), last_steps=1)
     assert model.model2.bn.num_batches_tracked == 2
     assert model.rules[1].norm == "batch" and model.eval().rules[1].norm == "running"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_printed_model_says_what_it_is(kind):
+    model = KINDS[kind][0]()
+    shown = str(nn.Sequential(model))
+    rule = model.rule
+    assert f"step: {rule.summary()}, cells update with probability {rule.fire_rate:g}" in shown
+    assert "Module()" not in shown and f"(0): {kind}(" in shown
+    for name, value in model.config().items():
+        if isinstance(value, (int, float, str)):
+            assert f"{name}={value!r}" in shown
+    next(layer for layer in model.modules() if layer is not model).register_forward_hook(print)
+    assert "step: " in str(model)
+
+
+def test_a_printed_cascade_of_a_paper_says_its_arguments():
+    assert "channels=6" in str(models.MedNCA(6, 9, (5, 3))) and "levels=3" in str(models.M3DNCA(6, levels=3))
+
+
+class Renamed(models.BasicNCA):
+    def __init__(self, width: int) -> None:
+        super().__init__(width, 0.5)
+
+
+def test_a_model_of_somebodys_class_can_be_printed():
+    assert "step: C6 H128" in str(Renamed(6))
