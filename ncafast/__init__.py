@@ -12,10 +12,10 @@ from ncafast.versions import version as _version
 __version__ = _version()
 
 if TYPE_CHECKING:
-    from ncafast.acceleration import Adapted, NotAccelerated, accelerate, accelerated, adapter, explain, restore
+    from ncafast.acceleration import Adapted, NotAccelerated, accelerate, accelerated, adapter, explain, restore, to_nca
     from ncafast.public import *
 
-_ACCELERATION = ("Adapted", "NotAccelerated", "accelerate", "accelerated", "adapter", "explain", "restore")
+_ACCELERATION = ("Adapted", "NotAccelerated", "accelerate", "accelerated", "adapter", "explain", "restore", "to_nca")
 
 
 def _complete() -> None:
@@ -65,6 +65,7 @@ __all__ = [
     "rollout",
     "save",
     "settle",
+    "to_nca",
     "uncertainty",
 ]
 

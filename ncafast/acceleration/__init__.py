@@ -21,6 +21,7 @@ from ncafast.acceleration.adapters import Adapted, adapter
 from ncafast.acceleration.assemble import Match
 from ncafast.acceleration.benchmark import compare
 from ncafast.acceleration.calls import Calls, Recorded, called, record
+from ncafast.acceleration.converted import to_nca
 from ncafast.acceleration.double import is_patch
 from ncafast.acceleration.entry import Entry, entries, example_of
 from ncafast.acceleration.errors import NotAccelerated
@@ -41,6 +42,7 @@ __all__ = [
     "adapter",
     "explain",
     "restore",
+    "to_nca",
 ]
 
 dynamo.register()
