@@ -9,6 +9,8 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from torch import Tensor
+
 from ncafast.rebuild import CLASSES, misfit, shapes_of
 
 Shapes = Mapping[str, list[int]]
@@ -55,6 +57,23 @@ def fit(name: str, found: Shapes, given: Mapping[str, Any]) -> Found:
     if key is not None and key not in given:
         raise ValueError(f"{name} needs an argument that no weight tells, {key}, such as {key}={example}")
     return result
+
+
+def said_of(tensors: Any) -> str:
+    """Whose tensors a state_dict holds, as a sentence for an error; empty where no model is known to have such."""
+    if not (isinstance(tensors, Mapping) and all(isinstance(tensor, Tensor) for tensor in tensors.values())):
+        return ""
+    found = {str(key): list(tensor.shape) for key, tensor in tensors.items()}
+    if {"hidden.weight", "hidden.bias", "update.weight"} <= found.keys():
+        return "The tensors are those of an ncafast.NCA."
+    names = [f"{one.name}({_told(one)})" for one in fitting(found, {})]
+    return f"The tensors are those of {' or '.join(f'ncafast.models.{name}' for name in names)}." if names else ""
+
+
+def _told(found: Found) -> str:
+    """The arguments that shapes tell; grids that stand for those that the user gives are none."""
+    needed, _ = _NEEDED.get(found.name, (None, ""))
+    return ", ".join(f"{key}={value!r}" for key, value in found.told.items() if key != needed)
 
 
 def arguments_of(name: str) -> list[str]:

@@ -27,6 +27,22 @@ class Predicting(nn.Module):
     channels_last = False
     """Whether states are [B, *S, C] in a call of the model, and not [B, C, *S]."""
 
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """As of any module; where the tensors are those of another model, the error names that one too.
+
+        Raises:
+            RuntimeError: they do not fit.
+        """
+        try:
+            return super().load_state_dict(state_dict, strict, assign)
+        except RuntimeError as error:
+            from ncafast.identify import said_of  # which imports all models
+
+            said = said_of(state_dict)
+            if not said:
+                raise
+            raise RuntimeError(f"{error}\n\t{said}") from None
+
     def predict(
         self,
         image: Tensor,  # [B, image channels, *S], or [B, C, *S]

@@ -148,6 +148,34 @@ def test_truncated_and_foreign_files(tmp_path):
         ncafast.load(tmp_path / "resume.pt")
 
 
+@pytest.mark.parametrize(
+    ("name", "what"), [("brain.nii.gz", "a NIfTI image"), ("a.PNG", "a picture"), ("b.dcm", "a DICOM file")]
+)
+def test_a_file_that_is_plainly_no_model_is_called_what_it_is(tmp_path, name, what):
+    (tmp_path / name).write_bytes(bytes(600))
+    with pytest.raises(ValueError, match=f"{name} is {what}, not a model; give a checkpoint") as error:
+        ncafast.load(tmp_path / name)
+    assert "\n" not in str(error.value)
+
+
+def test_a_state_dict_of_another_model_names_that_one():
+    backbone, basic = models.BackboneNCA(6, 0.5, hidden_size=9), models.BasicNCA(6, 0.5, hidden_size=9)
+    said = r"those of ncafast.models.BackboneNCA\(channel_n=6, hidden_size=9, batch_norm=False, kernel_size=3\)"
+    with pytest.raises(RuntimeError, match=said):
+        basic.load_state_dict(backbone.state_dict())
+    with pytest.raises(RuntimeError, match=r"those of ncafast.models.BasicNCA\(channel_n=6, "):
+        backbone.load_state_dict(basic.state_dict())
+    with pytest.raises(RuntimeError, match=r"ncafast.models.BasicNCA\(channel_n=6, hidden_size=9"):
+        models.BasicNCA(8, 0.5, hidden_size=9).load_state_dict(basic.state_dict())
+    with pytest.raises(RuntimeError, match="BackboneNCA"):
+        NCA(6, 9).load_state_dict(backbone.state_dict())
+    with pytest.raises(RuntimeError, match="The tensors are those of an ncafast.NCA"):
+        backbone.load_state_dict(NCA(6, 9).state_dict())
+    with pytest.raises(RuntimeError) as error:
+        backbone.load_state_dict({"weight": torch.zeros(2)})
+    assert "The tensors are" not in str(error.value)
+
+
 def test_what_cannot_be_saved(tmp_path):
     with pytest.raises(TypeError, match="cannot save a Linear: known are NCA"):
         ncafast.save(tmp_path / "a", nn.Linear(2, 2))
