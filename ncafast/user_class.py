@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import json
 import os
 import sys
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from torch import nn
 
+from ncafast.utils.missing import missing
+
 
 def load_class(option: str, where: str) -> type[nn.Module]:
-    """The class that "module:Class" names, importable from the present folder.
+    """The class that "module:Class" names, importable from the present folder, or "FILE.py:Class".
 
     Args:
         option: for error messages, such as "--mine".
@@ -21,13 +25,16 @@ def load_class(option: str, where: str) -> type[nn.Module]:
     Raises:
         ValueError: there is none, or its module fails.
     """
-    module, _, name = where.partition(":")
-    if not name:
-        raise ValueError(f"{option} takes module:Class, got {where!r}")
+    module, _, name = where.rpartition(":")
+    if not (module and name):
+        raise ValueError(f"{option} takes module:Class or FILE.py:Class, got {where!r}")
+    file = Path(module) if module.endswith(".py") else None
+    if file is not None and not file.is_file():
+        raise ValueError(f"{option} {where}: {missing(file)}")
     here = os.getcwd()
     sys.path.insert(0, here)
     try:
-        found = getattr(importlib.import_module(module), name)
+        found = getattr(importlib.import_module(module) if file is None else _of_file(file), name)
     except (Exception, SystemExit) as error:  # a user's module may do anything
         raise ValueError(f"{option} {where}: {type(error).__name__}: {error}") from error
     finally:
@@ -35,6 +42,23 @@ def load_class(option: str, where: str) -> type[nn.Module]:
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise ValueError(f"{option} {where}: is no class of modules; name a subclass of torch.nn.Module")
     return found
+
+
+def _of_file(path: Path) -> ModuleType:
+    """The module in a file, which finds the files beside it."""
+    folder, name = str(path.resolve().parent), path.stem
+    if name in sys.modules and getattr(sys.modules[name], "__file__", None) != str(path.resolve()):
+        name = f"_ncafast_{name}"  # another module is called so
+    spec = importlib.util.spec_from_file_location(name, path.resolve())
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, folder)
+    sys.modules[name] = module  # as an import does: tracing looks up the source there
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(folder)
+    return module
 
 
 def json_object(option: str, text: str) -> dict[str, Any]:

@@ -55,7 +55,9 @@ def test_a_reason_is_printed_and_the_exit_code_says_so(capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["mine_to_explain"], "takes module:Class"),
+        (["mine_to_explain"], "takes module:Class or FILE.py:Class"),
+        (["mine_to_explain.py"], "takes module:Class or FILE.py:Class"),
+        (["nowhere/mine.py:Mine"], "explain nowhere/mine.py:Mine: there is no such file"),
         (["mine_to_explain:Theirs"], "explain mine_to_explain:Theirs: AttributeError"),
         (["mine_to_explain:Mine", "--args", '{"no": 1}'], 'with --args {"no": 1}: TypeError'),
         (["mine_to_explain:Mine", "--shape", "2,8"], "--shape 2,8: batch, channels and at least one axis"),
