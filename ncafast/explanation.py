@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ncafast import parsers
-from ncafast.acceleration import Report, explain
+from ncafast.acceleration import SAY_EXAMPLE, SAY_METHOD, Report, explain
+from ncafast.acceleration.match import SAY_SHAPE
 from ncafast.user_class import build, lengths, load_class
 
 
@@ -20,16 +21,30 @@ def main(words: Sequence[str]) -> int:
     given = parsers.explain().parse_args(list(words))
     cls = load_class("explain", given.where)
     model = build(f"explain {given.where}", cls, "--args", given.args)
+    reports = []
     for shape in _shapes(given.shape):
-        report = explain(model, method=given.method, steps=given.steps, **shape)
-        if _found(report):
+        reports.append(explain(model, method=given.method, steps=given.steps, **shape))
+        if _found(reports[-1]):
             break
-    print(report)
-    return 0 if _found(report) else 1
+    best = max(reports, key=lambda report: (_found(report), _steps(report)))  # of several alike the first
+    print(_as_options(str(best), given.shape))
+    return 0 if _found(best) else 1
 
 
 def _found(report: Report) -> bool:
     return any(finding.rule is not None for finding in report.findings)
+
+
+def _steps(report: Report) -> bool:
+    """Whether a state of the shape was taken, and what it lacks is a rule."""
+    return not any(SAY_SHAPE in (finding.reason or "") for finding in report.findings)
+
+
+def _as_options(text: str, shape: str) -> str:
+    """What a report says, with the options of the command in place of Python's arguments."""
+    text = text.replace(SAY_SHAPE, f"--shape {shape} may not be its shape" if shape else "--shape says its shape")
+    text = text.replace(SAY_METHOD, "name one with --method")
+    return text.replace(SAY_EXAMPLE, "in Python, give an example of the model's inputs: ncafast.explain(model, x, ...)")
 
 
 def _shapes(shape: str) -> Iterator[dict[str, Any]]:

@@ -49,6 +49,8 @@ dynamo.register()
 
 Module = TypeVar("Module", bound=nn.Module)
 _MASKS = ("ncafast", "torch")
+SAY_EXAMPLE = "give an example of the model's inputs: accelerate(model, x, ...)"
+SAY_METHOD = "name one with method="
 
 
 def accelerate(
@@ -246,10 +248,10 @@ def _notes(report: Report, masks: str, verify: bool) -> Iterator[str]:
 
 def _needs(entry: Entry) -> str:
     names = ", ".join(f"`{name}`" for name in entry.needs)
-    return f"it also needs {names}; give an example of the model's inputs: accelerate(model, x, ...)"
+    return f"it also needs {names}; {SAY_EXAMPLE}"
 
 
 def _no_entry(method: str | None) -> str:
     if method is not None:
         return f"`{method}` is no method that takes a state, and a number of steps or nothing else without a default"
-    return "no method takes a state, and a number of steps or nothing else without a default; name one with method="
+    return f"no method takes a state, and a number of steps or nothing else without a default; {SAY_METHOD}"

@@ -22,6 +22,11 @@ from ncafast.acceleration.structure import Names, check_hooks, differences, stru
 _NOISE = 0.1  # added to parameters: layers that start at zero would hide what they do
 _MOST_WEIGHTS = 5_000_000  # of a module that is looked at
 _WIDEST = 512  # channels of a state that is looked for
+SAY_SHAPE = "channels= and ndim= say its shape"
+AROUND = (
+    "where layers before or behind the steps make another shape, torch.compile(model, backend='ncafast') finds the "
+    "steps inside"
+)
 _ATTEMPTS = 4  # states that a step takes, before the search ends
 
 
@@ -69,8 +74,10 @@ def find_match(module: nn.Module, entry: Entry, example: Example, shape: Shape) 
             break
     if stepped:
         raise NotAccelerated(stepped[0])
-    said = next((reason for reason in failed if entry.method in reason.split()), failed[0] if failed else "no weights")
-    raise NotAccelerated(f"no state was found that it steps ({said}); channels= and ndim= say its shape")
+    changed = next((reason for reason in failed if entry.method in reason.split()), None)
+    said = changed or (failed[0] if failed else "no weights")
+    around = f"; {AROUND}" if changed else ""
+    raise NotAccelerated(f"no state was found that it steps ({said}){around}; {SAY_SHAPE}")
 
 
 def _samples(twin: nn.Module, entry: Entry, example: Example, shape: Shape) -> Iterator[Sample]:

@@ -67,3 +67,60 @@ def test_wrong_words_are_explained_in_a_line(words, said, capsys):
     assert cli.main(["explain", *words]) == 1
     err = capsys.readouterr().err
     assert said in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["elsewhere/mine_in_a_file.py", "elsewhere/colorsys.py"])
+def test_a_class_of_a_file_finds_the_files_beside_it(name, capsys):
+    import colorsys  # which a file may be called like
+
+    Path("elsewhere").mkdir()
+    Path("elsewhere/beside_mine.py").write_text("WIDTH = 5\n")
+    Path(name).write_text(f"from beside_mine import WIDTH\n{MINE}".replace("width=12", "width=WIDTH"))
+    before = list(sys.path)
+    assert cli.main(["explain", f"{name}:Mine", *WORDS[2:]]) == 0
+    assert "evolve is accelerated. C8 H5" in capsys.readouterr().out
+    assert sys.path == before and sys.modules["colorsys"] is colorsys
+    for module in ("mine_in_a_file", "_ncafast_colorsys", "beside_mine"):
+        sys.modules.pop(module, None)
+
+
+AROUND = """
+import torch
+from torch import nn
+
+
+class Around(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.near = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.one, self.two, self.head = nn.Conv2d(16, 12, 1), nn.Conv2d(12, 8, 1), nn.Conv2d(8, 2, 1)
+
+    def forward(self, image, steps=3):
+        x = self.embed(image)
+        for _ in range(steps):
+            x = x + self.two(torch.relu(self.one(torch.cat([x, self.near(x)], 1))))
+        return self.head(x)
+
+
+class Labelled(Around):
+    def forward(self, x, label, steps=3):
+        return super().forward(x, steps) + label
+"""
+
+
+@pytest.mark.parametrize("shape", [[], ["--shape", "2,3,32,32"]])
+def test_a_refusal_names_its_reason_and_the_words_of_the_command(shape, capsys):
+    Path("around_steps.py").write_text(AROUND)
+    assert cli.main(["explain", "around_steps.py:Around", *shape]) == 1
+    said = capsys.readouterr().out
+    assert "forward makes [" in said and "torch.compile(model, backend='ncafast') finds the steps inside" in said
+    assert "--shape" in said and "channels=" not in said and "ndim=" not in said
+    assert cli.main(["explain", "around_steps.py:Labelled"]) == 1
+    assert "it also needs `label`; in Python, give an example" in capsys.readouterr().out
+    assert cli.main(["explain", "around_steps.py:Labelled", "--method", "embed"]) == 1
+    assert "method=" not in capsys.readouterr().out
+
+
+def test_the_reason_is_that_of_the_layout_that_was_meant(capsys):
+    assert cli.main([*WORDS, "--args", '{"clamped": true}', "--shape", "2,8,16,16"]) == 1
+    assert "softplus" in capsys.readouterr().out
