@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 RGB = tuple[float, float, float]
+_UNKNOWN = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)  # of recipes that were not made of images
+_EQUAL, _APART = 1e-4, 0.02  # differences between the statistics of colours, as shares of 255
+_COLOURED = 8.0  # mean difference between the colours of a pixel, above what a camera makes of grey
 
 
 def statistics(values: Tensor) -> tuple[RGB, RGB]:
@@ -16,6 +21,22 @@ def statistics(values: Tensor) -> tuple[RGB, RGB]:
     shares = values.double() / 255
     mean, std = shares.mean(0).tolist(), shares.std(0, correction=0).clamp_min(1 / 255).tolist()
     return tuple(mean), tuple(std)
+
+
+def unlike(pixels: np.ndarray[Any, Any], mean: RGB, std: RGB) -> str:  # [H, W, 3] uint8
+    """How an image plainly differs from those whose statistics these are, as a note; empty where it does not.
+
+    Grey images have the same statistics in all colours, which images in colour hardly ever have.
+    """
+    if (mean, std) == _UNKNOWN:
+        return ""
+    spread = np.ptp(pixels, axis=-1)
+    apart = max(max(values) - min(values) for values in (mean, std))
+    if apart < _EQUAL and spread.mean() > _COLOURED:
+        return "in colour, but the model was trained on grey images; is it the right model?"
+    if apart > _APART and not spread.any():
+        return "grey, but the model was trained on images in colour; is it the right model?"
+    return ""
 
 
 def check_statistics(mean: RGB, std: RGB) -> None:

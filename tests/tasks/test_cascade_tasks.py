@@ -158,3 +158,24 @@ def test_a_damaged_model_is_named(trained, tmp_path):
     path.write_bytes(run.best.read_bytes()[:300])
     with pytest.raises(ValueError, match=f"{path} is corrupt"):
         task.predict(task.PredictConfig(path, image, tmp_path / "out"))
+
+
+def test_an_image_of_another_kind_than_those_of_training_is_noted_once(tmp_path, capsys):
+    data = blobs.write_folders(tmp_path / "colour", 4)
+    grey = tmp_path / "grey"
+    for name in ("images", "masks"):
+        (grey / name).mkdir(parents=True)
+        for file in (data / name).iterdir():
+            Image.open(file).convert("L").save(grey / name / file.name)
+    configs = {kind: blobs.tiny(tmp_path / kind, tmp_path / f"{kind}-run") for kind in ("colour", "grey")}
+    runs = {kind: segmentation.train(config) for kind, config in configs.items()}
+    for model in runs:
+        for images in runs:
+            capsys.readouterr()
+            places = tmp_path / images / "images", tmp_path / f"{model}-{images}"
+            segmentation.predict(segmentation.PredictConfig(runs[model].folder, *places, overlay=False, progress=False))
+            said = [line for line in capsys.readouterr().out.splitlines() if "is it the right model" in line]
+            assert len(said) == (model != images), said
+            if said:
+                what = "grey, but the model was trained on images in colour" if images == "grey" else "in colour, but"
+                assert "0.png and 3 more: " in said[0] and what in said[0]

@@ -17,7 +17,8 @@ from ncafast.tasks.classification.images import read_image
 from ncafast.tasks.classification.inference import Spec
 from ncafast.tasks.classification.options import PredictConfig
 from ncafast.tasks.classification.scores import predictions_csv
-from ncafast.tasks.image_files import ENDINGS, list_images, picture_of
+from ncafast.tasks.colours import unlike
+from ncafast.tasks.image_files import ENDINGS, check_pictures, list_images, picture_names
 from ncafast.tasks.images import ImageError, Reading
 from ncafast.tasks.skipping import each_usable
 from ncafast.tasks.stopping import TABLE, Stopping, check_stopping, write_steps
@@ -82,7 +83,10 @@ def predict(trained: Trained[Spec], files: Sequence[Path], options: PredictConfi
     names = picture_names(files, options.input)
 
     def one(path: Path) -> tuple[ImageResult, Tensor]:
-        pixels = torch.from_numpy(read_image(path, spec.recipe.size, reading))
+        values = read_image(path, spec.recipe.size, reading)
+        if said := unlike(values, spec.recipe.mean, spec.recipe.std):
+            reading.notes.add(said, str(path))
+        pixels = torch.from_numpy(values)
         stopping = Stopping.of(options)
         probabilities = spec.probabilities(pixels, options.seed, options.views, stopping)
         best = int(probabilities.argmax())

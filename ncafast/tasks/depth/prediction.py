@@ -11,6 +11,7 @@ import numpy as np
 
 from ncafast.tasks.base import Trained
 from ncafast.tasks.cascades import SHOWN
+from ncafast.tasks.colours import unlike
 from ncafast.tasks.depth import pictures
 from ncafast.tasks.depth.inference import Estimator
 from ncafast.tasks.depth.options import PredictConfig
@@ -75,6 +76,8 @@ def predict(trained: Trained[Estimator], files: Sequence[Path], options: Predict
 
     def one(path: Path) -> ImageResult:
         pixels, stopping = recipe.read_image(path, reading), Stopping.of(options)
+        if said := unlike(pixels, recipe.mean, recipe.std):
+            reading.notes.add(said, str(path))
         found = estimator.find(pixels, str(path), seed=options.seed, runs=options.runs, stopping=stopping)
         depth = estimator.metres(found)
         target, picture = options.output / names[path], None

@@ -10,7 +10,8 @@ import imageio.v3 as iio
 import numpy as np
 
 from ncafast.tasks.base import Trained
-from ncafast.tasks.image_files import list_beside, picture_of
+from ncafast.tasks.colours import unlike
+from ncafast.tasks.image_files import list_beside, picture_names
 from ncafast.tasks.images import ImageError, Reading
 from ncafast.tasks.segmentation import pictures
 from ncafast.tasks.segmentation.inference import Segmenter, labels_of
@@ -72,6 +73,8 @@ def predict(trained: Trained[Segmenter], files: Sequence[Path], options: Predict
 
     def one(path: Path) -> ImageResult:
         pixels, stopping = recipe.read_image(path, reading), Stopping.of(options)
+        if said := unlike(pixels, recipe.mean, recipe.std):
+            reading.notes.add(said, str(path))
         labels = labels_of(segmenter.find(pixels, str(path), seed=options.seed, runs=options.runs, stopping=stopping))
         mask, overlay = options.output / names[path], None
         with finished(mask) as scratch:
