@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, TypeVar
 
-from ncafast.utils.progress import say
+from ncafast.utils.progress import note as print_note
 
 NAMES = {
     "out": "output",
@@ -75,10 +75,10 @@ def present_words(words: Iterable[str], known: Collection[str]) -> list[str]:
             new = present_name(option, known)
             if new != option:
                 option, old, head = new, head, f"--{new.replace('_', '-')}"
-                _tell(_say, old, head)
+                _tell(print_note, old, head)
         now = ",".join(_present_value(option, each) for each in value.split(","))  # a search gives several
         if now != value:
-            _tell(_say, f"--{option} {value}", now)
+            _tell(print_note, f"--{option} {value}", now)
         found.append(f"{head}{equals}{now}")
     return found
 
@@ -127,10 +127,6 @@ def takes_old_names(function: F) -> F:
 
 def _present_value(name: str, value: Any) -> Any:
     return VALUES.get((name, value), value) if isinstance(value, str) else value
-
-
-def _say(text: str) -> None:
-    say(f"note: {text}")
 
 
 def _fields(kind: type) -> Collection[str]:

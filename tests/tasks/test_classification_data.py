@@ -268,7 +268,7 @@ def test_one_folder_around_the_classes_is_looked_through(tmp_path, below):
     many(folder, ".ipynb_checkpoints/cat")
     source = open_source(folder)
     assert source.classes == ("cat", "dog") and len(source.items) == 4 and not source.skipped
-    assert source.notes[0].startswith(f"note: {folder / 'dataset'} is the only folder in {folder} with images")
+    assert source.notes[0].startswith(f"{folder / 'dataset'} is the only folder in {folder} with images")
 
 
 @pytest.mark.parametrize(
@@ -379,9 +379,7 @@ def test_parts_have_these_names_in_every_form_of_data(tmp_path):
         open_source(tmp_path / "b.npz")
     source = open_source(place(tmp_path / "m", "train/BAS_1.png", "Val/x/EBO_1.png", "EOS.png"), "matek19")
     assert sorted(item.part for item in source.items) == ["", "train", "val"]
-    assert source.notes == (
-        f"note: Val, train in {tmp_path / 'm'} are parts, not classes: train (1 images), val (1 images)",
-    )
+    assert source.notes == (f"Val, train in {tmp_path / 'm'} are parts, not classes: train (1 images), val (1 images)",)
 
 
 def test_colours_are_scaled_by_the_training_set():

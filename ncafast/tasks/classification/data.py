@@ -19,7 +19,7 @@ from ncafast.tasks.classification.options import TrainConfig
 from ncafast.tasks.classification.sources import open_source
 from ncafast.tasks.images import ImageError, Reading
 from ncafast.train.split_files import held_out_by_chance, split_by_lists
-from ncafast.utils.progress import Bar, say
+from ncafast.utils.progress import Bar, note, say
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,8 @@ def load_sides(config: TrainConfig, reading: Reading | None = None) -> Sides:
     skipped, notes = list(source.skipped), list(source.notes)
     sides = _divide(config, source, skipped, notes)
     used = [item.label for side in sides for item in side]
-    for line in (*notes, *describe(source.classes, used)):
+    note(*notes)
+    for line in describe(source.classes, used):
         say(line)
     reading = reading or Reading.of(config)
     (train, bad), (held_out, worse) = (
@@ -86,10 +87,10 @@ def load_sides(config: TrainConfig, reading: Reading | None = None) -> Sides:
         absent = [name for k, name in enumerate(source.classes) if k not in present]
         if absent and len(side):
             number = f"{len(absent)} of {len(source.classes)} classes"
-            say(f"note: {number} have no {what}: {', '.join(absent[:8])}")
+            note(f"{number} have no {what}: {', '.join(absent[:8])}")
     blank = train.blank()
     if blank:
-        say(f"note: {len(blank)} of {len(train)} images are of one colour, {blank[0]} first; are these files right?")
+        note(f"{len(blank)} of {len(train)} images are of one colour, {blank[0]} first; are these files right?")
     return Sides(train, held_out, source.classes, tuple(skipped))
 
 
@@ -114,7 +115,7 @@ def _divide(config: TrainConfig, source: Source, skipped: list[str], notes: list
         skipped += other.skipped
         notes += other.notes
         if "val" in known:
-            notes.append(f"note: the images that {config.data} holds out are left out; --val-data takes their place")
+            notes.append(f"the images that {config.data} holds out are left out; --val-data takes their place")
         # Images held out elsewhere may have the same names.
         held_out = [replace(item, name=f"val/{item.name}", part="val") for item in _but(other.items, "train")]
         return _but(source.items, "val", "test"), held_out

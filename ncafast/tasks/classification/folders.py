@@ -31,7 +31,7 @@ def from_folders(folder: Path) -> Source:
     if not others and not part_of(top) and level.nested(top) == level.inside.get(top):
         level = _Level(folder / top, level.inside[top])
         skipped += _left_out(level)
-        notes.append(f"note: {level.base} is the only folder in {folder} with images; its folders are taken")
+        notes.append(f"{level.base} is the only folder in {folder} with images; its folders are taken")
     parts = [top for top in level.inside if part_of(top) and level.nested(top)]
     if parts:
         skipped += _unlabelled(level, parts)
@@ -52,9 +52,7 @@ def from_folders(folder: Path) -> Source:
     learned = {item.label for item in items if item.part != "test"} or {item.label for item in items}
     strange = sorted({item.label for item in items} - learned)
     if strange:
-        notes.append(
-            f"note: {', '.join(strange[:8])} in {folder} have only test images, so they are no classes to learn"
-        )
+        notes.append(f"{', '.join(strange[:8])} in {folder} have only test images, so they are no classes to learn")
     return Source(tuple(items), tuple(sorted(learned)), tuple(skipped), tuple(notes))
 
 
@@ -120,4 +118,4 @@ def _nested(level: _Level) -> list[str]:
     if not deeper:
         return []
     path, label = deeper[0]
-    return [f"note: {len(deeper)} images lie in folders inside class folders; {path} counts as {label!r}"]
+    return [f"{len(deeper)} images lie in folders inside class folders; {path} counts as {label!r}"]

@@ -39,4 +39,4 @@ def parts_note(base: Path, names: Iterable[str], parts: Iterable[str]) -> str:
     """A line on which folders are parts, and how many images each part has; `parts` has the part of every image."""
     counts = Counter(parts)
     words = (f"{part} ({counts[part]} images)" for part in ("train", "val", "test") if counts[part])
-    return f"note: {', '.join(names)} in {base} are parts, not classes: {', '.join(words)}"
+    return f"{', '.join(names)} in {base} are parts, not classes: {', '.join(words)}"

@@ -23,7 +23,7 @@ from ncafast.tasks.report import Report
 from ncafast.train.run_folder import read_split
 from ncafast.uncertainty import Calibration
 from ncafast.utils.option_checks import Range
-from ncafast.utils.progress import Bar, say
+from ncafast.utils.progress import Bar, note, say
 from ncafast.utils.tables import aligned
 from ncafast.utils.texts import printable
 from ncafast.viz import charts
@@ -82,8 +82,7 @@ def score(trained: Trained[Spec], options: EvaluateConfig) -> Scores:
     """
     recipe = trained.spec.recipe
     source = open_source(options.data, options.naming)
-    for line in source.notes:
-        say(line)
+    note(*source.notes)
     chosen = _choose(source, options)
     unknown = sorted({item.label for item in chosen} - set(recipe.classes))
     if unknown:
@@ -164,7 +163,7 @@ def _all_parts(items: list[Item], config: EvaluateConfig) -> list[Item]:
     """All images; where nobody asked for all of several parts, a line says so."""
     parts = sorted({item.part for item in items if item.part})
     if config.subset == "auto" and len(parts) > 1:
-        say(f"note: scoring all {len(items)} images, those of {', '.join(parts)} together")
+        note(f"scoring all {len(items)} images, those of {', '.join(parts)} together")
     return items
 
 

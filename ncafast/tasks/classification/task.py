@@ -21,7 +21,7 @@ from ncafast.tasks.images import Reading
 from ncafast.train.run_folder import RunFolder
 from ncafast.utils.devices import resolve_device
 from ncafast.utils.outputs import check_apart
-from ncafast.utils.progress import say
+from ncafast.utils.progress import note
 from ncafast.viz.captions import Frame
 
 
@@ -58,7 +58,7 @@ class ClassificationTask(Task[Spec]):
         source = open_source(options.data, options.naming)
         items = [item for item in source.items if item.part != "test"]
         if any(item.part == "val" for item in items):
-            say(f"note: {options.data} says itself what to hold out; the folds are drawn from its train and val images")
+            note(f"{options.data} says itself what to hold out; the folds are drawn from its train and val images")
         return [item.name for item in items], [item.label for item in items]
 
     def rank_by(self, options: TrainConfig) -> str:

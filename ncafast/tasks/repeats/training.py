@@ -14,7 +14,7 @@ from ncafast.train.run_folder import FREE
 from ncafast.utils.json_files import plain, read_json
 from ncafast.utils.option_checks import Range, check_options
 from ncafast.utils.outputs import check_folder
-from ncafast.utils.progress import say
+from ncafast.utils.progress import note, say
 from ncafast.utils.tables import columns
 from ncafast.viz.figures import Array, write_png
 
@@ -49,7 +49,7 @@ def begin(config: Any, **limits: Range) -> tuple[Any, Any]:
     task = on_demand.find(config.task)
     if not (hasattr(config, "suffix") and _begun_earlier(config.output)):
         return config, task
-    say(f"note: an earlier version began {config.output}, so dataset.json and further modalities are left aside")
+    note(f"an earlier version began {config.output}, so dataset.json and further modalities are left aside")
     merge = not config.classes
     return dataclasses.replace(config, channels=config.channels or (0,), suffix="name", merge_labels=merge), task
 

@@ -19,7 +19,7 @@ from ncafast.tasks.texture.options import EvaluateConfig
 from ncafast.tasks.texture.recipe import Recipe, picture_of
 from ncafast.tasks.texture.sample import read_sample
 from ncafast.utils.option_checks import refused
-from ncafast.utils.progress import Bar, say
+from ncafast.utils.progress import Bar, note
 from ncafast.viz import rgb
 
 
@@ -103,7 +103,7 @@ def _check_loss(trained_with: str, measured: Collection[str]) -> None:
     advice = "this version has no such loss"
     if trained_with in ("sliced", "gram"):
         advice = unavailable() or "there are no VGG16 weights in torch's cache: give the file with --weights"
-    say(
-        f"note: the texture was trained with the loss {trained_with}, which is not measured ({advice}); "
+    note(
+        f"the texture was trained with the loss {trained_with}, which is not measured ({advice}); "
         f"the distances below are of {', '.join(measured)} alone"
     )
