@@ -141,7 +141,8 @@ class EvaluateConfig(Runtime, ImageLimit, _Views, Progress):
 
     uncertainty: bool = False
     """Also say whether the model is unsure where it is wrong: classify 10 times with different firing cells, and
-    compare the deviation of the probabilities with the error by ranks. Printed, and written to uncertainty.json."""
+    compare the standard deviation of the probabilities with the error by ranks. Printed, and written to
+    uncertainty.json."""
 
 
 @dataclass

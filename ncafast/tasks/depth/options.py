@@ -112,8 +112,8 @@ class EvaluateConfig(Runtime, ImageLimit, _Measured, Progress):
     --uncertainty 10 times."""
 
     uncertainty: bool = False
-    """Also say whether the model is unsure where it is wrong: the rank correlation of the deviation over runs and the
-    error, over the images, and over the pixels of each. Printed, and written to uncertainty.json."""
+    """Also say whether the model is unsure where it is wrong: the rank correlation of the standard deviation over
+    runs and the error, over the images, and over the pixels of each. Printed, and written to uncertainty.json."""
 
     output: Path = Path("<model>/evaluation")
     """Folder for scores.csv and pictures of the worst, the middle and the best image."""

@@ -206,11 +206,14 @@ class PredictConfig(Runtime, _NewImages, UntilConverged, Progress):
 
     uncertainty: bool = False
     """Also write where the model is unsure, into the folder uncertainty/ inside --output, or NAME-uncertainty/ beside a
-    file NAME.nii.gz: the variance of the probability over the runs and over the last steps of the automaton, as NIfTI
-    and as a picture, and report.json with the quality score of M3D-NCA (NQM; high means doubtful)."""
+    file NAME.nii.gz. NAME_runs.nii.gz holds at each voxel the variance of the probability over the runs, a number from
+    0 to 0.25 without unit; NAME_steps.nii.gz that over the last steps of the automaton; NAME.png shows both as standard
+    deviations, their square roots, from 0 to 0.5. report.json has the quality score of M3D-NCA (NQM; high means
+    doubtful)."""
 
     last_steps: int | None = None
-    """Steps at the end whose variance --uncertainty shows. Left out: 5, or all where the model takes fewer."""
+    """Steps at the end over which --uncertainty takes the variance of NAME_steps.nii.gz. Left out: 5, or all where the
+    model takes fewer."""
 
 
 @dataclass
@@ -238,8 +241,8 @@ class EvaluateConfig(Runtime, _Reading, _Labelled, Progress):
 
     uncertainty: bool = False
     """Also say whether the model is unsure where it is wrong: the rank correlation of NQM and 1 - Dice over the
-    volumes, that of the map of variance and the error over the voxels of each, and how well the map finds wrong voxels
-    (AUROC). They are printed, and written to uncertainty.json."""
+    volumes, that of the standard deviation over the runs and the error over the voxels of each, and how well the
+    standard deviation finds wrong voxels (AUROC). They are printed, and written to uncertainty.json."""
 
 
 @dataclass

@@ -153,7 +153,7 @@ def draw_uncertainty(segmentation: Segmentation, variances: Mapping[str, Array],
             axes.set_title(f"over {name}: {plane.axis}, {plane.index}", fontsize=8)
     figure.subplots_adjust(0.02, 0.03, 0.84, 0.88, wspace=0.04, hspace=0.12)
     bar = figure.colorbar(ScalarMappable(Normalize(0, _MOST), "plasma"), cax=figure.add_axes((0.87, 0.2, 0.02, 0.5)))
-    bar.ax.set_title("deviation of\nprobability", fontsize=7)
+    bar.ax.set_title("standard\ndeviation of\nprobability", fontsize=7)
     bar.ax.tick_params(labelsize=7)
     figure.suptitle(printable(title), fontsize=10, parse_math=False)
     return pixels_of(figure)

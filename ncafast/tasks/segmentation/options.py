@@ -80,8 +80,8 @@ class EvaluateConfig(Runtime, ImageLimit, _Labelled, Progress):
 
     uncertainty: bool = False
     """Also say whether the model is unsure where it is wrong: the rank correlation of NQM and 1 - Dice over the images,
-    that of the deviation over runs and the error over the pixels of each, and how well it finds wrong pixels (AUROC).
-    They are printed, and written to uncertainty.json."""
+    that of the standard deviation over runs and the error over the pixels of each, and how well it finds wrong pixels
+    (AUROC). They are printed, and written to uncertainty.json."""
 
     output: Path = Path("<model>/evaluation")
     """Folder for scores.csv and the overlays of the worst, the middle and the best image."""
