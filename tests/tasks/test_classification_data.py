@@ -304,7 +304,7 @@ def test_what_lies_elsewhere_is_named(tmp_path):
     place(folder, "a.png", "train/b.png", "train/cat/more/c.png", "test/1.png", "test/2.png")
     (folder / "train" / "empty").mkdir()
     source = open_source(folder)
-    assert f"note: 1 images lie in folders inside class folders; {folder}/train/cat/more/c.png counts as 'cat'" in (
+    assert f"1 images lie in folders inside class folders; {folder}/train/cat/more/c.png counts as 'cat'" in (
         source.notes
     )
     assert [reason.removeprefix(f"{folder}/").split(":")[0] for reason in source.skipped] == [
