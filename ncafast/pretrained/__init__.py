@@ -10,29 +10,17 @@ EXAMPLE = "example"
 _FOLDER = Path(__file__).parent
 
 
-def tasks() -> list[str]:
-    """The tasks that a model comes with."""
-    return sorted(path.stem for path in _FOLDER.glob("*.safetensors"))
-
-
 def find(task: str, place: Path) -> Path:
     """The model file that `--model` stands for, as `checkpoint.find` does, or the task's own for `example`.
 
     A checkpoint or a training run of that name in the working directory goes first.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is none, and the name is another one.
     """
     try:
         return checkpoint.find(place)
     except ValueError as error:
-        if task not in tasks():
-            if place == Path(EXAMPLE):
-                raise ValueError(
-                    f"{place}: no model comes with {task}, only with {', '.join(tasks())}; "
-                    "give a checkpoint (.safetensors), or the folder of a training run"
-                ) from None
-            raise
         if place == Path(EXAMPLE):
             return _FOLDER / f"{task}.safetensors"
         raise ValueError(f"{error}, or {EXAMPLE} for the one that comes with ncafast") from None

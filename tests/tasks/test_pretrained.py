@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import imageio.v3 as iio
 import nibabel as nib
 import numpy as np
 import pytest
@@ -11,12 +12,14 @@ import torch
 
 import ncafast
 from ncafast import checkpoint, cli, pretrained
+from ncafast.commands import TASKS
 from ncafast.losses.masks import dice
-from ncafast.tasks import depth, growing, mednca
+from ncafast.tasks import depth, growing, mednca, segmentation
 from ncafast.tasks.base import load
 from ncafast.tasks.demo import brain
 from ncafast.tasks.depth.task import TASK as DEPTH
 from ncafast.tasks.growing.task import TASK as GROWING
+from ncafast.tasks.segmentation.task import TASK as SEGMENTATION
 from ncafast.tasks.selfclassify.task import TASK as SELFCLASSIFY
 from ncafast.tasks.texture.recipe import fresh, picture_of
 from ncafast.tasks.texture.task import TASK as TEXTURE
@@ -32,7 +35,11 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize("task", pretrained.tasks())
+def test_every_task_has_one():
+    assert {path.stem for path in FOLDER.glob("*.safetensors")} == set(TASKS)
+
+
+@pytest.mark.parametrize("task", sorted(TASKS))
 def test_each_is_small_described_and_of_its_task(task):
     path = pretrained.find(task, EXAMPLE)
     assert path.stat().st_size < 100_000
@@ -54,7 +61,7 @@ def test_a_model_of_ones_own_goes_first(tmp_path):
     [
         ("animate growing --model nothing", "nothing: there is no such file or folder; give a checkpoint"),
         ("animate growing --model nothing", "or example for the one that comes with ncafast"),
-        ("animate classification --input x.png --model example", "no model comes with classification, only with depth"),
+        ("animate growing --model nothing/example", "nothing/example: there is no such file or folder"),
     ],
 )
 def test_what_is_not_there_says_what_is(words, said, capsys):
@@ -107,6 +114,45 @@ def test_texture_forms_and_stays():
         assert 0.05 < picture.mean(1).std() < 0.3  # light and dark, neither flat nor saturated
     assert (early.mean((0, 2, 3)) - late.mean((0, 2, 3))).abs().max() < 0.05
     assert late.std() == pytest.approx(early.std().item(), rel=0.2)
+
+
+def test_segmentation_finds_balls_in_rooms_it_has_not_seen(tmp_path):
+    depth.render(depth.RenderConfig(tmp_path / "rooms", count=8, seed=99, progress=False))
+    options = segmentation.EvaluateConfig(EXAMPLE, data=tmp_path / "rooms", progress=False, device="cpu")
+    scores = SEGMENTATION.evaluate(load(SEGMENTATION, EXAMPLE, torch.device("cpu")), options)
+    assert np.mean([row["dice"] for row in scores.rows]) > 0.8
+
+
+def drawn_cell(kind: str) -> np.ndarray:
+    """A blood cell as a textbook sketches it, 64 x 64 pixels."""
+    y, x = np.mgrid[:64, :64] - 31.5
+    pixels = np.full((64, 64, 3), (236, 214, 206), float)
+
+    def disc(radius: float, colour: tuple[int, int, int], across: float = 0.0) -> None:
+        pixels[np.hypot(x - across, y) < radius] = colour
+
+    if kind == "platelet":
+        disc(6, (150, 110, 160))
+    elif kind == "lymphocyte":  # hardly more than a round nucleus
+        disc(17, (190, 190, 225))
+        disc(14, (110, 60, 130))
+    elif kind == "eosinophil":  # red, with a nucleus of two lobes
+        disc(20, (225, 150, 140))
+        disc(8, (110, 60, 140), -7)
+        disc(8, (110, 60, 140), 7)
+    else:  # an erythroblast: a small dark nucleus
+        disc(16, (190, 180, 205))
+        disc(8, (60, 30, 80))
+    return np.clip(pixels + np.random.default_rng(0).normal(0, 3, pixels.shape), 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("kind", ["platelet", "lymphocyte", "eosinophil", "erythroblast"])
+def test_classification_tells_cells_as_a_textbook_draws_them(kind, tmp_path):
+    iio.imwrite(tmp_path / "cell.png", drawn_cell(kind))
+    words = "predict classification --model example --input cell.png --output found --device cpu --no-progress"
+    assert cli.main(words.split()) == 0
+    rows = (tmp_path / "found" / "predictions.csv").read_text().splitlines()
+    assert rows[1].split(",")[:2] == ["cell.png", kind]
 
 
 def test_mednca_finds_white_matter_in_slices_drawn_anew(tmp_path):
