@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from ncafast import checkpoint
 from ncafast.losses import DiceBCELoss
 from ncafast.models import MedNCA
+from ncafast.tasks import base
 from ncafast.tasks.mednca import job, train
 from ncafast.train import TrainingStopped
 from ncafast.train.run_folder import RunFolder
@@ -83,7 +84,7 @@ def test_what_a_run_leaves(data, tmp_path):
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
     assert [e.step for e in events.Scalars("train/dice_loss")] == list(range(1, 15))
     assert [e.step for e in events.Scalars("epoch/val_dice")] == [7, 14]
-    assert [e.step for e in events.Images(f"held out/{result.held_out[0]}")] == [7, 14]
+    assert [e.step for e in events.Images(f"held out/{result.held_out[0]}")][-1] == 14  # epochs are quick
 
 
 def test_a_finished_run_is_left_alone(data, tmp_path, capsys):
@@ -157,7 +158,7 @@ WRITES = [
     (checkpoint, "save"),
     (RunFolder, "save_resume"),
     (RunFolder, "write_history"),
-    (job, "write_png"),
+    (base, "write_png"),  # of the last epoch
 ]
 
 
