@@ -30,6 +30,7 @@ from ncafast.rule import Alive, Rule
 
 CPU = torch.device("cpu")
 SETS = native.load().instruction_sets() if native.load() else []
+LOOPS = 2 if native.build_info().get("cpu", {}).get("openmp") else 1  # of a ceiling that two threads are asked for
 BY_NAME = {case.name: case for case in CASES}
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 every_backend = pytest.mark.parametrize("backend", backends.names())
@@ -415,10 +416,11 @@ def test_the_peak_of_ncafast_is_that_of_the_instruction_set_that_it_runs_on(monk
 def test_ceilings_say_how_much_they_did():
     extension = native.load()
     for name, lanes in {"avx512": 16, "avx2": 8, "portable": 4}.items():
-        done = extension.multiply_add(name, 2, 3)
-        assert name not in SETS and done == 0 or done % (2 * 3 * 2 * lanes) == 0 and done > 0
+        done = extension.multiply_add(name, 1, 3)
+        assert name not in SETS and done == 0 or done % (3 * 2 * lanes) == 0 and done > 0
+        assert extension.multiply_add(name, 2, 3) == LOOPS * done
     assert extension.multiply_add("none", 1, 3) == 0
-    assert extension.copy(2, 4096, 5) == 2 * 5 * 4096  # each of two buffers is read or written once a round
+    assert extension.copy(2, 4096, 5) == LOOPS * 5 * 4096  # each of two buffers is read or written once a round
 
 
 def test_a_figure_above_the_peak_is_left_out_and_an_error(monkeypatch, tmp_path, capsys):
