@@ -147,12 +147,16 @@ def _unavailable(name: str) -> str | None:
 
 
 def _distrust(name: str, rule: Rule, x: Tensor, rounding: str, may_check: bool) -> str | None:
-    return _verdict_against(name, rule, x.device, rounding, x.dtype, may_check)
+    if torch.compiler.is_dynamo_compiling():
+        return _verdict_against(name, rule.to_json(), x.device, rounding, x.dtype, may_check)
+    return trust.reason_against(trust.Question(name, rule, x.device, rounding, x.dtype), may_check=may_check)
 
 
 @constant_result
 def _verdict_against(
-    name: str, rule: Rule, device: torch.device, rounding: str, dtype: torch.dtype, may_check: bool
+    name: str, rule: str, device: torch.device, rounding: str, dtype: torch.dtype, may_check: bool
 ) -> str | None:
-    """Why a backend may not be chosen by default. torch.compile asks while it traces, so that a check runs then."""
-    return trust.reason_against(trust.Question(name, rule, device, rounding, dtype), may_check=may_check)
+    """Why a backend may not be chosen by default. torch.compile asks while it traces, so that a check runs then.
+    (PyTorch 2.10 and 2.11 take no Rule as a constant, but text.)"""
+    question = trust.Question(name, Rule.from_json(rule), device, rounding, dtype)
+    return trust.reason_against(question, may_check=may_check)

@@ -66,9 +66,10 @@ def can_run(rule: Rule, x: Tensor, rounding: str | None = None) -> str | None:
         return reason
     if math.prod(x.shape[2:]) >= _MAX_CELLS:
         return "a sample has about 2**31 cells or more"
-    # torch.compile may not know the size yet: then one that stands for all but very thin grids.
-    size = [64] * rule.ndim if torch.compiler.is_dynamo_compiling() else x.shape[2:]
-    return _refusal(rule, tuple(size), STATES.index(x.dtype), _index(x), rounding or precision(x))
+    state, device, rounding = STATES.index(x.dtype), _index(x), rounding or precision(x)
+    if torch.compiler.is_dynamo_compiling():
+        return _refusal(rule.to_json(), state, device, rounding)
+    return _asked(rule, tuple(x.shape[2:]), state, device, rounding)
 
 
 def outputs(rule: Rule, x: Tensor, plan: Plan) -> Outputs:
@@ -137,14 +138,17 @@ def _module() -> Any:
 
 
 @constant_result
-def _refusal(rule: Rule, size: tuple[int, ...], state: int, device: int, rounding: str) -> str | None:
-    """Why no kernel takes this rule with such states in this precision."""
-    return _asked(rule, size, state, device, rounding)
+def _refusal(rule: str, state: int, device: int, rounding: str) -> str | None:
+    """What the kernels say to torch.compile. It may not know the size yet: one stands for all but very thin grids.
+    (PyTorch 2.10 and 2.11 take no Rule as a constant, but text.)"""
+    known = Rule.from_json(rule)
+    return _asked(known, (64,) * known.ndim, state, device, rounding)
 
 
 @functools.lru_cache(maxsize=256)
 def _asked(rule: Rule, size: tuple[int, ...], state: int, device: int, rounding: str) -> str | None:
-    """What the kernels say: asked once, since the question costs more than a small step."""
+    """Why no kernel takes this rule with such states in this precision: asked once, since the question costs more than
+    a small step."""
     numbers, axes = rule_numbers(rule), three_axes(size)
     with torch.cuda.device(device):  # its shared memory matters
         answer: str | None = _module().refuse(numbers, 1, axes, state, PRECISIONS.index(rounding), max(device, 0))
