@@ -12,7 +12,8 @@ _LARGEST = 2**31 - 1  # kernels count channels and widths in 32 bits
 
 def as_int(value: Any) -> int | None:
     """The value as an int, also if it is one of numpy or a tensor of one whole number; None for anything else."""
-    if isinstance(value, bool) or (type(value).__name__ == "Tensor" and "bool" in str(value.dtype)):
+    kind = type(value).__name__
+    if kind in ("bool", "bool_") or (kind == "Tensor" and "bool" in str(value.dtype)):  # numpy 1 has bool_, an index
         return None
     try:
         return operator.index(value)
