@@ -85,6 +85,7 @@ def test_tensorboard_draws_the_graph(tmp_path):
     assert b"ncafast::rollout" in file.read_bytes()
 
 
+@pytest.mark.skipif(torch.__version__ < "2.12", reason="to torch.compile of 2.10 and 2.11 they are arrays")
 @pytest.mark.parametrize("name", ["steps", "seed", "first_step", "first_sample", "memory", "states"])
 def test_whole_numbers_of_numpy_are_taken_under_compile(name):
     nca, x = NCA(4, 5, zero_init=False), torch.rand(1, 4, 6, 7)
