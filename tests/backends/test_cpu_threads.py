@@ -14,7 +14,7 @@ import torch
 from cases import CASES, make_extra, make_params, make_state
 from torch.utils.data import DataLoader, Dataset
 
-from ncafast import rollout
+from ncafast import native, rollout
 from ncafast.backends.fusable import MEASURED_NORMS
 
 NAMES = [
@@ -157,6 +157,7 @@ for threads in map(int, sys.argv[1:]):
 """
 
 
+@pytest.mark.skipif(not native.build_info().get("cpu", {}).get("openmp", True), reason="a build without OpenMP has one")
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in /proc")
 def test_threads_are_those_that_torch_allows_at_each_call():
     """One: none is started. Three: two beside the caller, and backward has use for no more. Then these are kept."""
