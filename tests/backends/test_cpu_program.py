@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import sys
 from collections import Counter
 
 import pytest
@@ -30,8 +31,8 @@ CROSS = "aarch64-linux-gnu-"
 def native() -> list[str]:
     """The command that runs the program here; little is optimised, since that takes longest."""
     compiler = os.environ.get("CXX", "g++")
-    if shutil.which(compiler) is None:
-        pytest.skip(f"there is no {compiler}")
+    if sys.platform != "linux" or shutil.which(compiler) is None:
+        pytest.skip("the program needs Linux and GCC")
     return [str(built("cpu-program", compiler, "-O0"))]
 
 
@@ -58,6 +59,7 @@ def test_parity_with_float64(backend, name):
     check_case(backend, name)
 
 
+@pytest.mark.parametrize("backend", [arm64], indirect=True)  # test_cpu_random.py has the portable kernels of this one
 @settings(
     max_examples=int(os.environ.get("NCAFAST_RANDOM_RULES") or 100),
     derandomize="NCAFAST_RANDOM_RULES" not in os.environ,
