@@ -21,9 +21,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ncafast import files
+from ncafast.missing import missing
 from ncafast.rebuild import CLASSES, build, config_of, knows, misfit, obstacle, shapes, unwrapped
 from ncafast.tensors import packed, stored, tie, ties
-from ncafast.utils.missing import missing
 from ncafast.versions import version
 
 FORMAT = "ncafast"

@@ -25,7 +25,7 @@ from nibabel.volumeutils import apply_read_scaling
 
 from ncafast.free_memory import require
 from ncafast.medical_formats import hint
-from ncafast.utils.missing import missing
+from ncafast.missing import missing
 from ncafast.utils.texts import reason
 
 Array = np.ndarray[Any, Any]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -36,9 +37,9 @@ class Predicting(nn.Module):
         try:
             return super().load_state_dict(state_dict, strict, assign)
         except RuntimeError as error:
-            from ncafast.identify import said_of  # which imports all models
-
-            said = said_of(state_dict)
+            said = importlib.import_module("ncafast.identify").said_of(
+                state_dict
+            )  # knows all models, above this module
             if not said:
                 raise
             raise RuntimeError(f"{error}\n\t{said}") from None

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from ncafast.utils.missing import missing
+from ncafast.missing import missing
 
 
 def load_class(option: str, where: str) -> type[nn.Module]:

@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from ncafast.missing import missing
 from ncafast.tasks.image_hints import RAW_ENDINGS
 from ncafast.tasks.images import ImageError
-from ncafast.utils.missing import missing
 from ncafast.utils.outputs import check_apart, check_folder, check_free
 from ncafast.utils.progress import note
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ncafast.medical_formats import hint, hint_among
+from ncafast.missing import missing
 from ncafast.tasks.mednca.options import Suffix
-from ncafast.utils.missing import missing
 from ncafast.utils.progress import note
 
 _LAYOUTS = (("imagesTr", "labelsTr"), ("images", "labels"))

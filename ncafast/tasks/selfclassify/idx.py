@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ncafast.utils.missing import missing
+from ncafast.missing import missing
 
 Array = np.ndarray[Any, Any]
 Part = Literal["train", "t10k"]
