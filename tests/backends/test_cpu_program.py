@@ -44,7 +44,7 @@ def arm64() -> list[str]:
     return [emulator, str(built("cpu-program-arm64", f"{CROSS}g++", "-O3", "-static"))]
 
 
-@pytest.fixture(scope="module", params=[native, arm64])
+@pytest.fixture(scope="module")
 def backend(request):
     """The name of the backend that runs the program."""
     found = ProgramBackend(*request.param())
@@ -54,8 +54,15 @@ def backend(request):
         yield "program"
 
 
+@pytest.mark.parametrize("backend", [arm64], indirect=True)
 @pytest.mark.parametrize("name", RUNS)
-def test_parity_with_float64(backend, name):
+def test_parity_with_float64_on_arm64(backend, name):
+    check_case(backend, name)
+
+
+@pytest.mark.parametrize("backend", [native], indirect=True)
+@pytest.mark.parametrize("name", RUNS[::4])  # test_cpu.py has the kernels with all cases; this is about the program
+def test_parity_with_float64_here(backend, name):
     check_case(backend, name)
 
 

@@ -532,10 +532,10 @@ LINEAR = ("--mine", "torch.nn:Linear", "--drop-in", "NCA2D")
     ("words", "said"),
     [
         (["--mine", "math:sqrt"], "--mine needs --mine-shape"),
-        (["--mine", "math", "--mine-shape", "1,2,3"], "--mine takes module:Class, got 'math'"),
+        (["--mine", "math", "--mine-shape", "1,2,3"], "--mine takes module:Class or FILE.py:Class, got 'math'"),
         (["--mine", "no_module:X", "--mine-shape", "1,2,3"], "No module named 'no_module'"),
         (["--mine", "no_module:X", "--mine-shape", "1,2,3"], "--mine no_module:X"),
-        (["--mine", ":X", "--mine-shape", "1,2,3"], "--mine :X"),
+        (["--mine", ":X", "--mine-shape", "1,2,3"], "got ':X'"),
         (["--mine", "os:getcwd", "--mine-shape", "1,2,3"], "--mine os:getcwd: is no class of modules"),
         (["--mine", "torch:Tensor", "--mine-shape", "1,2,3"], "--mine torch:Tensor: is no class of modules"),
         ([*LINEAR[:3], "Linear", "--mine-shape", "1,2,3"], "there is no drop-in called 'Linear'"),
