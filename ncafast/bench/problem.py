@@ -56,7 +56,7 @@ class Problem:
         few = Size(size.batch, size.grid, min(size.steps, case.check_steps))
         self.whole = Check(_smaller(few, _CHECKED), 2)
         self.strict = [Check(_smaller(few, _STRICT), seed) for seed in (2, 3, 4)]
-        self.working = _working(case, self.rule, case.state(Size(1, size.grid, 1), self.rule.channels, generator))
+        self.working = _working(case, self.rule, Size(1, size.grid, 1))
         self.answer = cache(self._answer)
 
     def original(self) -> Original:
@@ -140,7 +140,7 @@ def plain(module: Original) -> Rollout:
     return lambda x, steps, masks: module.rollout(x, steps, None if masks is None else masks.unbind())
 
 
-def _working(case: Case, rule: Rule, state: Tensor) -> float | None:
+def _working(case: Case, rule: Rule, size: Size) -> float | None:
     alive = rule.alive
     if alive is None or case.start == "alive":
         return 1.0
@@ -148,6 +148,7 @@ def _working(case: Case, rule: Rule, state: Tensor) -> float | None:
     restored = rule.restore is not None and rule.restore[0] <= alive.channel < rule.restore[1]
     if not alive.pre or (moves and not restored):  # which cells live changes from step to step
         return None
+    state = case.state(size, rule.channels, torch.Generator().manual_seed(1))
     nearest = largest_near(state[:, alive.channel : alive.channel + 1], alive.pool, alive.wrap)
     if alive.post and moves and alive.gates == "state":  # a dead cell's update still counts for its neighbours' life
         nearest = largest_near(nearest, alive.pool, alive.wrap)
