@@ -38,8 +38,9 @@ constexpr int rows_of() {
 #endif
 }
 
+// A number that the compiler knows, as an argument.
 template <int N>
-struct Rows {
+struct Number {
   static constexpr int value = N;
 };
 
@@ -90,9 +91,9 @@ static void panel(int64_t M, int64_t K, const typename Factors::value* a, int64_
   // The largest group costs the fewest reads, unless a smaller one leaves fewer rows for nothing.
   constexpr int most = rows_of<NV>(), fewer = most == 12 ? 8 : most == 6 && NV == 2 ? 4 : most;
   if (round_up(M, fewer) < round_up(M, most))
-    rows(Rows<fewer>{});
+    rows(Number<fewer>{});
   else
-    rows(Rows<most>{});
+    rows(Number<most>{});
 }
 
 // N is a multiple of W.

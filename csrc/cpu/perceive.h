@@ -30,6 +30,21 @@ NCAFAST_INLINE void lay(int count, int64_t width, From from, const float* about,
   }
 }
 
+// Calls work(Number<K>) with the filters' width K.
+template <class Work>
+NCAFAST_INLINE void with_width(const Geometry& geometry, const Work& work) {
+  switch (2 * geometry.radius[2] + 1) {
+    case 1:
+      return work(Number<1>{});
+    case 3:
+      return work(Number<3>{});
+    case 5:
+      return work(Number<5>{});
+    default:
+      return work(Number<7>{});
+  }
+}
+
 // Where the depthwise filters [first, first + F) and the channels [channel, channel + W) lie, and which taps of them
 // are asked for: [begin, end), whole rows of the filter.
 struct Slice {
@@ -173,6 +188,7 @@ static int cut(const Cell* cells, int count, Piece* pieces) {
   return found;
 }
 
+// (Scattered cells six at a time: AVX2, EPYC 25-1, 2026-11-29, 3 x 3 taps at 59 GFLOP/s, eight at a time at 53.)
 template <int F, int K>
 static void filter_piece(const Job& job, const Slice& slice, const Piece& piece, const Cell* cells, float* y,
                          int64_t ldy) {
@@ -219,16 +235,8 @@ static void see_depthwise(const Job& job, const Cell* cells, int count, const fl
 }
 
 static void see_depthwise(const Job& job, const Cell* cells, int count, const float* about, float* y, int64_t ldy) {
-  switch (2 * job.geometry->radius[2] + 1) {
-    case 1:
-      return see_depthwise<1>(job, cells, count, about, y, ldy);
-    case 3:
-      return see_depthwise<3>(job, cells, count, about, y, ldy);
-    case 5:
-      return see_depthwise<5>(job, cells, count, about, y, ldy);
-    default:
-      return see_depthwise<7>(job, cells, count, about, y, ldy);
-  }
+  with_width(*job.geometry,
+             [&](auto width) { see_depthwise<decltype(width)::value>(job, cells, count, about, y, ldy); });
 }
 
 static void see_or_recall(const Job& job, const Cell* cells, int count, const float* about, float* y, int64_t ldy) {

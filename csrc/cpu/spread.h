@@ -14,11 +14,10 @@ struct Stretch {
 };
 
 constexpr int most_span = 64, line_floats = 16;  // of a stretch: cells, and channels at a time, which fill a cache line
+constexpr int most_places = most_span + 2 * 6 + 8;  // of the widest filter, and a whole block past the last one
 
 // to [span + K - 1, C] += the transpose of F filters' row on u [F, most_places, line_floats], which starts with K - 1
 // zeros. Sums stay in registers where cell by cell each addition would wait for the one before to reach memory.
-constexpr int most_places = most_span + 2 * 6 + 8;  // of the widest filter, and a whole block past the last one
-
 template <int F, int K, bool WHOLE>
 NCAFAST_APART void spread_row(float* to, int64_t C, int valid, int span, const float* u, const float* tap,
                               int64_t tap_stride, int64_t filter_stride) {
@@ -95,7 +94,7 @@ static void gather(const Job& job, const Sums& sums, const Stretch& stretch, int
 }
 
 // Row by row of the filters: what a row reaches stays in the nearest cache, for all of the stretch and for each channel
-// of a cache line. (AVX2, EPYC 25-1, one thread, 2026-11-29: training with 343 taps in 1095 instead of 1388 ns per cell
+// of a cache line. (AVX2, EPYC 25-1, one thread, 2026-11-29: training with 343 taps in 1095 instead of 1340 ns per cell
 // and step, where each block of four cells went through all taps.)
 template <int F, int K>
 static void spread_stretch(const Job& job, const Sums& sums, const Stretch& stretch, int first) {
@@ -146,7 +145,7 @@ static void spread_alone(const Job& job, const Sums& sums, const Stretch& cells,
 }
 
 // How many of the cells lie close enough to each other to be spread together. A gap costs as much as a cell for each of
-// its places.
+// its places, so that one of a whole block is bridged: reckoned, not measured.
 static int stretch_of(const Cell* cells, int count) {
   constexpr int most_gap = 8;
   int end = 1;
@@ -173,16 +172,8 @@ static void spread_depthwise(const Job& job, const Sums& sums, const Cell* cells
 
 static void spread_depthwise(const Job& job, const Sums& sums, const Cell* cells, int count, const float* dy,
                              int64_t ldy) {
-  switch (2 * job.geometry->radius[2] + 1) {
-    case 1:
-      return spread_depthwise<1>(job, sums, cells, count, dy, ldy);
-    case 3:
-      return spread_depthwise<3>(job, sums, cells, count, dy, ldy);
-    case 5:
-      return spread_depthwise<5>(job, sums, cells, count, dy, ldy);
-    default:
-      return spread_depthwise<7>(job, sums, cells, count, dy, ldy);
-  }
+  with_width(*job.geometry,
+             [&](auto width) { spread_depthwise<decltype(width)::value>(job, sums, cells, count, dy, ldy); });
 }
 
 // Back through the dense convolution: dy [count, outputs].
