@@ -16,6 +16,12 @@ namespace py = pybind11;
 
 namespace {
 
+// Runs Python's signal handlers, which they wait for where no Python code runs: Ctrl-C's raises KeyboardInterrupt.
+void run_signal_handlers() {
+  const py::gil_scoped_acquire held;
+  if (PyErr_CheckSignals()) throw py::error_already_set();
+}
+
 void fire_mask(uintptr_t mask, int64_t first_sample, int64_t batch, int64_t first_cell, int64_t cells, uint64_t seed,
                uint32_t step, uint64_t fire_limit) {
   ncafast::cpu::fire_mask(reinterpret_cast<uint8_t*>(mask), first_sample, batch, first_cell, cells, seed, step,
@@ -71,6 +77,7 @@ void backward(const py::dict& call, uintptr_t history, uintptr_t tape, uintptr_t
 
 PYBIND11_MODULE(_C, m, py::mod_gil_not_used()) {
   m.doc() = "Kernels of ncafast. Arguments are not checked, but for enums: call ncafast.native instead.";
+  ncafast::cpu::between_steps(&run_signal_handlers);
   m.def("fire_mask", &fire_mask, py::arg("mask"), py::arg("first_sample"), py::arg("batch"), py::arg("first_cell"),
         py::arg("cells"), py::arg("seed"), py::arg("step"), py::arg("fire_limit"),
         py::call_guard<py::gil_scoped_release>());

@@ -181,6 +181,10 @@ void backward(const Inputs& inputs, int threads,
               const float* grad_history,  // [kept, B, C, *S] or null
               const Gradients& gradients);
 
+// Sets what forward and backward call between steps, about ten times a second, in the thread that called them or that
+// runs a member. It throws to end the rollout. Nothing is called at first.
+void between_steps(void (*check)());
+
 const char* instruction_set();  // the kernels that run on this processor: avx512, avx2 or portable
 
 const char* refuse_bf16();  // why no call can have Inputs::bf16 on this processor, or null

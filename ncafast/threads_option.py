@@ -10,4 +10,4 @@ class Threads:
     """What every command takes that computes much; see `ncafast.utils.devices.threads`."""
 
     threads: int | None = None
-    """CPU threads. Left out: torch's choice; a continued training keeps the number it began with."""
+    """CPU threads. Left out: torch's choice, or in a continued training the number it began with."""

@@ -10,6 +10,7 @@
 #include "engine.h"
 #include "gradient.h"
 #include "life.h"
+#include "stop.h"
 
 namespace ncafast::cpu {
 namespace {
@@ -59,8 +60,12 @@ class Backward {
       const int64_t end = std::min(start + every, plan.steps);
       const auto state = [&](int64_t t) -> float* { return segment[t - start - 1].data(); };
       const float* x = start ? history + (start / every - 1) * size : first;
-      for (int64_t t = start; t + 1 < end; ++t) engine_.step_again(t, t == start ? x : state(t), state(t + 1), tape(t));
+      for (int64_t t = start; t + 1 < end; ++t) {
+        may_stop();
+        engine_.step_again(t, t == start ? x : state(t), state(t + 1), tape(t));
+      }
       for (int64_t t = end - 1; t >= start; --t) {
+        may_stop();
         const int64_t number = t + 1;
         if (grad_history && plan.every && number % plan.every == 0 && number / plan.every <= plan.kept)
           g_.add(grad_history + (number / plan.every - 1) * size);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "engine.h"
+#include "stop.h"
 #include "turn.h"
 
 namespace ncafast::cpu {
@@ -26,6 +27,7 @@ void forward(const Inputs& in, int threads, float* out, float* history, float* s
     const int64_t number = t + 1;
     const bool keep = plan.every && number % plan.every == 0 && number / plan.every <= plan.kept;
     float* next = keep ? history + (number / plan.every - 1) * size : out;
+    may_stop();
     engine.step(t, x, next, here);
     x = next;
     if (has_batch_moments(in.rule.norm)) {

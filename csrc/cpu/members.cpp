@@ -3,13 +3,16 @@
 
 #include <exception>
 
+#include "stop.h"
+
 namespace ncafast::cpu {
 namespace {
 
 // With fewer members than half the threads, all threads work on one after another: by count, not measured.
 bool one_by_one(int64_t members, int threads) { return 2 * members < threads; }
 
-// Runs work(member, threads) on each. An exception of a thread is thrown again here, the first member's first.
+// Runs work(member, threads) on each. Where one throws, the others end, and it is thrown again here: of several the
+// first member's.
 template <class Member, class Work>
 void each(const std::vector<Member>& members, int threads, const Work& work) {
   const int64_t count = static_cast<int64_t>(members.size());
@@ -18,12 +21,17 @@ void each(const std::vector<Member>& members, int threads, const Work& work) {
     return;
   }
   std::vector<std::exception_ptr> failed(count);
+  std::atomic<bool> failing{false};
 #pragma omp parallel for num_threads(threads) schedule(dynamic)
   for (int64_t i = 0; i < count; ++i) {
+    if (failing) continue;
+    const AbandonedWith others(failing);
     try {
       work(members[i], 1);
+    } catch (const Abandoned&) {
     } catch (...) {
       failed[i] = std::current_exception();
+      failing = true;
     }
   }
   for (const std::exception_ptr& failure : failed)

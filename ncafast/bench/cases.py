@@ -223,6 +223,20 @@ def _cube_sweep() -> Iterable[Case]:
         )
 
 
+def _call_sweep() -> Iterable[Case]:
+    """Cost per cell of small and large grids in calls of 2, 10 and 50 steps."""
+    small_and_large = ("grid-64", "grid-512", "grid-4096", "cube-16", "cube-64", "cube-192")
+    for case in (*_grid_sweep(), *_cube_sweep()):
+        for steps in (2, 10, 50) if case.name in small_and_large else ():
+            size = replace(case.sizes["full"], steps=steps)
+            yield replace(
+                case,
+                name=f"{case.name}-in-{steps}",
+                title=f"{case.title}, {steps} steps a call",
+                sizes=dict.fromkeys(SIZES, size),
+            )
+
+
 def _step_sweep() -> Iterable[Case]:
     """Memory kept for backward against the number of steps."""
     for steps in (4, 8, 16, 32, 64):
@@ -275,13 +289,14 @@ LARGEST = tuple(_volume_sweep(512))  # in no group: 8.6 GB a state, 12 GB of mem
 SWEEPS: dict[str, tuple[Case, ...]] = {
     "grid": tuple(_grid_sweep()),
     "cube": tuple(_cube_sweep()),
+    "calls": tuple(_call_sweep()),
     "steps": tuple(_step_sweep()),
     "volume": (*_volume_sweep(64, 128, 256), *_rank_sweep()),
 }
 
 
 def select(names: Iterable[str]) -> list[Case]:
-    """Cases by name; "main" is the table, "grid", "cube", "steps" and "volume" the sweeps, "all" everything.
+    """Cases by name; "main" is the table, "grid", "cube", "calls", "steps" and "volume" the sweeps, "all" everything.
 
     Raises:
         ValueError: an unknown name.

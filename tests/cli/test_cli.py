@@ -440,7 +440,8 @@ def test_ctrl_c_in_a_callback_stops_a_command_too(tmp_path):
     """Python prints an exception there and goes on."""
     script = tmp_path / "ncafast"
     script.write_text(
-        "import os, signal, sys, time\nsys.path.insert(0, sys.argv[1])\nimport ncafast.parsers\n"
+        "import os, signal, sys, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "sys.path.insert(0, sys.argv[1])\nimport ncafast.parsers\n"
         "class Command:\n"
         "    def __del__(self):\n        os.kill(os.getpid(), signal.SIGINT)\n        time.sleep(1)\n"
         "def info(words):\n    command = Command()\n    del command\n    time.sleep(1000)\n"

@@ -21,6 +21,12 @@ README = ROOT / "README.md"
 OTHERS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "bench/README.md")]
 
 
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    """What a page writes stays out of the checkout."""
+    monkeypatch.chdir(tmp_path)
+
+
 def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
 
@@ -61,8 +67,7 @@ def test_links_lead_to_files_and_headings(page):
             assert not anchor or anchor in anchors(page.parent / path if path else page), target
 
 
-def test_the_training_page_runs(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_the_training_page_runs():
     first, second = blocks(DOCS / "training.md", "python")
     names: dict = {}
     exec(first.replace("epochs=20", "epochs=2").replace("(64, 16, 32, 32)", "(16, 16, 9, 8)"), names)
@@ -75,7 +80,7 @@ def test_the_training_page_runs(tmp_path, monkeypatch):
         calls.append(folder)
         return {"accuracy": options["lr"]}
 
-    results = names["search"]({"lr": [1e-3, 4e-3]}, train, tmp_path / "search", by="accuracy")
+    results = names["search"]({"lr": [1e-3, 4e-3]}, train, Path("search"), by="accuracy")
     assert results[0]["lr"] == 4e-3 and len(calls) == 2
 
 
@@ -117,25 +122,22 @@ def test_the_page_on_layers_runs():
 @pytest.mark.parametrize(
     "page", ["export", "index", "losses", "nca", "step", "uncertainty", "volumes-training", "why-fast"]
 )
-def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
+def test_the_code_of_a_page_runs(page):
     """It asserts for itself."""
-    monkeypatch.chdir(tmp_path)
     names: dict = {}
     for block in blocks(DOCS / f"{page}.md", "python"):
         exec(block, names)
 
 
-def test_the_page_on_volumes_runs(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_the_page_on_volumes_runs(capsys):
     names: dict = {}
     for block in blocks(DOCS / "volumes.md", "python"):
         exec(block, names)
     assert capsys.readouterr().out.startswith(blocks(DOCS / "volumes.md", "text")[0])
 
 
-def test_the_page_on_several_devices_runs(tmp_path, monkeypatch):
+def test_the_page_on_several_devices_runs(monkeypatch):
     """On a group of one process; `tests/volume` has groups of several."""
-    monkeypatch.chdir(tmp_path)
     for name, value in (("MASTER_ADDR", "localhost"), ("MASTER_PORT", "0"), ("RANK", "0"), ("WORLD_SIZE", "1")):
         monkeypatch.setenv(name, value)
     first, second = blocks(DOCS / "sharding.md", "python")
