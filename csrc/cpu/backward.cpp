@@ -353,7 +353,7 @@ class Backward {
 
 void backward(const Inputs& in, int threads, const float* history, uint8_t* tape, const float* grad_out,
               const float* grad_history, const Gradients& gradients) {
-  Backward(in, threads, tape, gradients).run(history, grad_out, grad_history);
+  Backward(in, useful_threads(in.grid, threads), tape, gradients).run(history, grad_out, grad_history);
 }
 
 }  // namespace ncafast::cpu

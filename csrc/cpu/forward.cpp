@@ -9,7 +9,7 @@
 namespace ncafast::cpu {
 
 void forward(const Inputs& in, int threads, float* out, float* history, float* stats, uint8_t* tape) {
-  Engine engine(in, threads);
+  Engine engine(in, useful_threads(in.grid, threads));
   const int64_t size = engine.size();
   const Plan& plan = in.plan;
   use_large_pages(history, 4 * plan.kept * size);
@@ -37,7 +37,7 @@ void forward(const Inputs& in, int threads, float* out, float* history, float* s
     }
   }
   if (x == out)
-    turn_channels_first(out, in.grid.batch, engine.geometry.cells, in.rule.channels, threads);
+    turn_channels_first(out, in.grid.batch, engine.geometry.cells, in.rule.channels, engine.threads);
   else
     engine.put_channels_first(x, out);
 }

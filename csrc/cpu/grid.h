@@ -54,4 +54,7 @@ constexpr int colours = 2;
 // cell.
 std::vector<Band> make_bands(const GridTables& tables, int64_t batch, int threads);
 
+// How many of the threads shorten a rollout.
+int useful_threads(const Grid& grid, int threads);
+
 }  // namespace ncafast::cpu
