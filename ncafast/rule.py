@@ -123,7 +123,8 @@ class Rule:
         for name, value in _normalised(self):
             object.__setattr__(self, name, value)
         _check_together(self)
-        # Written once here so that code traced by torch.compile only ever reads a string.
+        # Made once here: every call asks for the shapes, and code traced by torch.compile only ever reads a string.
+        object.__setattr__(self, "_shapes", tuple(_param_shapes(self)))
         text = json.dumps(_written(self), sort_keys=True, separators=(",", ":"), allow_nan=False)
         object.__setattr__(self, "_json", text)
 
@@ -160,7 +161,7 @@ class Rule:
 
         Hidden layer 1 is `hidden.*` and `norm.*`; layer n > 1 is `hidden<n>.*` and `norm<n>.*`.
         """
-        return dict(_param_shapes(self))
+        return dict(self._shapes)  # type: ignore[attr-defined]
 
     def summary(self) -> str:
         """The rule in a few words: channels, hidden widths, filters, norm."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -73,7 +74,13 @@ def _alive_numbers(alive: Alive) -> tuple[Any, ...]:
 
 
 def rule_numbers(rule: Rule) -> dict[str, Any]:
-    """The rule, names of choices as their numbers in csrc/rollout.h."""
+    """The rule, names of choices as their numbers in csrc/rollout.h; read only, since all calls share it."""
+    return _numbers(rule.to_json())
+
+
+@lru_cache(maxsize=256)
+def _numbers(text: str) -> dict[str, Any]:
+    rule = Rule.from_json(text)
     alive, restore = rule.alive, rule.restore or (0, 0)
     lo, hi = rule.clamp or (None, None)
     dense = rule.perception == "dense"
