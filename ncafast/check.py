@@ -5,7 +5,7 @@ Messages name the argument, its value and what is allowed. TypeError for a wrong
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -39,19 +39,25 @@ def check_rollout(
     steps = check_count("steps", steps)
     first_step = check_count("first_step", first_step)
     first_sample = check_count("first_sample", first_sample)
-    if prod(x.shape) * (steps + 1) > _MOST_ELEMENTS:
-        raise ValueError(
-            f"x of shape {_shape(x)} over steps={shown(steps)} has more than 2**63 elements; run fewer steps at a time"
-        )
-    if first_step + steps > _COUNTER:
-        raise ValueError(f"first_step + steps = {shown(first_step + steps)} must not exceed 2**32")
-    if first_sample + x.shape[0] > _COUNTER:
-        raise ValueError(f"first_sample + batch = {shown(first_sample + x.shape[0])} must not exceed 2**32")
+    if not torch.compiler.is_compiling():  # each would bound the sizes that an exported program takes
+        check_limits(x.shape, steps, first_step, first_sample)
     check_params(x, rule, params)
     if fire_mask is not None:
         check_fire_mask(x, steps, fire_mask)
     check_extra(x, rule, steps, extra)
     return steps, first_step, first_sample
+
+
+def check_limits(shape: Sequence[int], steps: int, first_step: int, first_sample: int) -> None:
+    """Whether the random counter and 64-bit offsets are wide enough."""
+    if prod(shape) * (steps + 1) > _MOST_ELEMENTS:
+        raise ValueError(
+            f"x of shape {list(shape)} over steps={shown(steps)} has more than 2**63 elements; run fewer steps at a time"
+        )
+    if first_step + steps > _COUNTER:
+        raise ValueError(f"first_step + steps = {shown(first_step + steps)} must not exceed 2**32")
+    if first_sample + shape[0] > _COUNTER:
+        raise ValueError(f"first_sample + batch = {shown(first_sample + shape[0])} must not exceed 2**32")
 
 
 def check_state(x: Tensor, rule: Rule) -> None:

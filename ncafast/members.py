@@ -67,7 +67,7 @@ def _forward(
     if x.shape[0] * x.shape[1] == 0:
         return Outputs(*(tensor.zero_() for tensor in run.outputs(members.call.rule, x, members.call.plan)))
     first = members.at(0)
-    ops.check_sizes(first.x, first.rule, first.fire_mask, first.extra, first.plan.steps)
+    ops.check_sizes(first.x, first.rule, first.fire_mask, first.extra, first.plan)
     return run.forward(members)
 
 

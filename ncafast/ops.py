@@ -20,6 +20,7 @@ ARGS = (
     "Tensor[] params, Tensor? extra, Tensor? fire_mask, Tensor seed, str rule, str backend, "
     "SymInt steps, SymInt first_step, SymInt first_sample, SymInt every, SymInt kept, str precision"
 )
+_MANY = 2**28  # elements of a state from which on there may be more cells than a backend counts
 library = torch.library.Library("ncafast", "DEF")
 library.define(f"rollout(Tensor x, {ARGS}) -> (Tensor, Tensor, Tensor, Tensor)")
 library.define(
@@ -40,10 +41,11 @@ def _forward(
 ) -> Outputs:
     check_dtypes(x, params, extra)
     parsed, todo = Rule.from_json(rule), read_plan(*plan)
-    check_sizes(x, parsed, fire_mask, extra, todo.steps)
+    check_sizes(x, parsed, fire_mask, extra, todo)
     x, params, extra, fire_mask = _contiguous(x, params, extra, fire_mask)
     if x.shape[0] == 0:
         return Outputs(*(tensor.zero_() for tensor in backends.get(backend).outputs(parsed, x, todo)))
+    _check_cells(x, parsed, backend, todo.precision)
     return backends.get(backend).forward(Call(parsed, x, params, extra, fire_mask, seed, todo))
 
 
@@ -103,12 +105,23 @@ def _contiguous(
     return x.contiguous(), [p.contiguous() for p in params], extra, fire_mask
 
 
-def check_sizes(x: Tensor, rule: Rule, fire_mask: Tensor | None, extra: Tensor | None, steps: int) -> None:
-    """Once more what a module traced by torch.jit.trace looked at for its example alone."""
+def check_sizes(x: Tensor, rule: Rule, fire_mask: Tensor | None, extra: Tensor | None, plan: Plan) -> None:
+    """Once more what a module that was traced or exported looked at for its example alone."""
+    steps = plan.steps
+    check.check_limits(x.shape, steps, plan.first_step, plan.first_sample)
     check.check_state(x, rule)
     if fire_mask is not None:
         check.check_fire_mask(x, steps, fire_mask)
     check.check_extra(x, rule, steps, extra)
+
+
+def _check_cells(x: Tensor, rule: Rule, backend: str, precision: str) -> None:
+    """An exported program does not bound its sizes where the backend was chosen."""
+    if x.numel() < _MANY:
+        return
+    reason = backends.get(backend).can_run(rule, x, precision)
+    if reason is not None:
+        raise RuntimeError(f"{backend!r} cannot run this: {reason}")
 
 
 def check_dtypes(x: Tensor, params: list[Tensor], extra: Tensor | None) -> None:

@@ -48,7 +48,7 @@ class Match:
     caches: Names = frozenset()  # attributes that the step writes, which do not matter
     units: tuple[bool, ...] = ()  # which of a step's draws are those of hidden units
     checked_steps: int = 0  # the longest loop that is known to repeat one step
-    checked_sizes: set[tuple[int, tuple[int, ...]]] = field(default_factory=set)  # of batch and grid
+    checked_sizes: set[tuple[int, tuple[int, ...], bool]] = field(default_factory=set)  # batch, grid, gradients
 
     @property
     def grid(self) -> Grid:

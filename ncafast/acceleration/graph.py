@@ -93,10 +93,13 @@ class StepGraph:
         return found
 
     def operations(self, outside: Iterable[Node] = ()) -> list[str]:
-        """All operations with their numbers, but for those that only lead to the nodes in `outside`."""
+        """All operations with their numbers and the module's tensors, but for those that only lead to the nodes in
+        `outside`.
+        """
+        names = dict(zip(self.tensors, self.names, strict=False))
         kept = self.ancestors(self.out, dict.fromkeys(outside)) - set(outside)
         ran = (node for node in self.nodes if node in kept and isinstance(node.target, OpOverload))
-        return [f"{node.target} {map_arg((node.args, node.kwargs), lambda _: None)}" for node in ran]
+        return [f"{node.target} {map_arg((node.args, node.kwargs), names.get)}" for node in ran]
 
     def depends(self, node: Node, on: Node) -> bool:
         """Whether a node is computed from another."""

@@ -139,7 +139,8 @@ class Accelerated:
             if call.x.dtype not in (torch.float32, torch.float64):
                 return f"masks='torch' takes float32 and float64 states, not {call.x.dtype}"
         batch, _, *sizes = match.grid.inward(call.x).shape
-        known = (batch, tuple(sizes)) in match.checked_sizes
+        here = batch, tuple(sizes), torch.is_grad_enabled()
+        known = here in match.checked_sizes
         longer = self.entry.steps is not None and call.steps > match.checked_steps
         try:
             check_given(call.rest, match.sample.roles, call.x.dtype, batch, sizes)
@@ -149,7 +150,7 @@ class Accelerated:
                 if longer:
                     check_loop(self.module, match, call.rest, call.steps)
                 if not known:
-                    check_size(self.module, match, batch, tuple(sizes))
+                    check_size(self.module, match, *here)
         except NotAccelerated as reason:
             return str(reason)
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from ncafast.acceleration.assemble import Match
 from ncafast.acceleration.double import Double, double_copy
@@ -18,27 +19,67 @@ from ncafast.acceleration.entry import Rest
 from ncafast.acceleration.errors import NotAccelerated, at_exception
 from ncafast.acceleration.extra import Extra
 from ncafast.acceleration.given import doubled
-from ncafast.acceleration.graph import VIEWS
+from ncafast.acceleration.graph import VIEWS, named_tensors
 from ncafast.acceleration.sample import Graphs, Sample
 
 _PRODUCTS = {"addmm": ("mm", "add"), "bmm": ("mm",)}
 
 
 class _Operations(TorchDispatchMode):
-    """The operations that a call runs, on demand with all their arguments that are not tensors."""
+    """The operations that a call runs, with their arguments: of tensors the shape, and whose memory of the module's it
+    is.
+    """
 
-    def __init__(self, arguments: bool) -> None:
+    def __init__(self, module: nn.Module) -> None:
         super().__init__()
-        self.arguments = arguments
         self.seen: list[str] = []
+        self._names = {tensor.untyped_storage().data_ptr(): name for name, tensor in named_tensors(module).items()}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run the operation."""
-        if self.arguments:
-            self.seen.append(f"{func} {tree_map(_shape, (args, kwargs))}")
-        elif func.overloadpacket.__name__ not in VIEWS:  # a tensor of one row is contiguous where others are copied
-            self.seen.append(str(func))
+        self.seen.append(f"{func} {tree_map(self._written, (args, kwargs))}")
         return func(*args, **(kwargs or {}))
+
+    def _written(self, value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        return self._names.get(value.untyped_storage().data_ptr()), tuple(value.shape)
+
+
+class _Computed(TorchDispatchMode):
+    """The operations that compute, with the numbers by which they change what they make of the state.
+
+    Sizes are left out, and numbers of what does not depend on the state: coordinates of the cells come from them.
+    """
+
+    def __init__(self, state: Tensor) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+        self._of_state = [state]
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run the operation."""
+        out = func(*args, **(kwargs or {}))
+        leaves = tree_leaves((args, kwargs))
+        of_state = any(leaf is known for leaf in leaves if isinstance(leaf, Tensor) for known in self._of_state)
+        if of_state:  # what is written into counts too
+            self._of_state += [leaf for leaf in (*tree_leaves(out), *leaves[:1]) if isinstance(leaf, Tensor)]
+        name = func.overloadpacket.__name__
+        if (constant := getattr(out, "constant", None)) is not None and constant.numel() == 1:
+            self.seen.append(f"{func} {constant.item()}")
+        elif name not in VIEWS:  # a tensor of one row is contiguous where others are copied
+            self.seen.append(" ".join(map(str, [func, *(_factors(func, args, kwargs or {}) if of_state else ())])))
+        return out
+
+
+def _factors(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[float]:
+    """The numbers among an operation's arguments that are no sizes, axes or flags."""
+    given = {**{a.name: value for a, value in zip(func._schema.arguments, args, strict=False)}, **kwargs}
+    for argument in func._schema.arguments:
+        value = given.get(argument.name)
+        counts = any(kind in str(argument.type) for kind in ("int", "Int", "bool"))
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and not counts:
+            yield float(value)
 
 
 def check_loop(module: nn.Module, match: Match, rest: Rest, steps: int) -> None:
@@ -56,7 +97,7 @@ def check_loop(module: nn.Module, match: Match, rest: Rest, steps: int) -> None:
     same = next((k for k, (a, b) in enumerate(zip(one, two, strict=False)) if a != b), len(one))
     second = two[same : same + body]
     repeated = two[:same] + second * (steps - 1) + two[same + body :]
-    if body <= 0 or not _kinds(second) <= _kinds(one) or many != repeated:
+    if body <= 0 or not _names(second) <= _names(one) or many != repeated:
         raise NotAccelerated(f"in a loop of {steps} steps, later ones run other operations than the first two")
     match.checked_steps = steps
 
@@ -78,20 +119,25 @@ def for_other_numbers(module: nn.Module, match: Match, rest: Rest) -> Match | No
     return replace(match, sample=sample, extra=Extra(sample, table, match.extra.groups, Graphs({sample.key: new})))
 
 
-def check_size(module: nn.Module, match: Match, batch: int, sizes: tuple[int, ...]) -> None:
-    """Check that on a grid of these sizes the user's method runs the same operations; nothing is computed.
+def check_size(module: nn.Module, match: Match, batch: int, sizes: tuple[int, ...], gradients: bool = True) -> None:
+    """Check that on so many grids of these sizes, with gradients on or off, the user's method runs the operations that
+    it ran when the match was found; nothing is computed.
 
     Raises:
         NotAccelerated: it does something else there.
     """
-    twin = double_copy(module)
-    small, large = (
-        _operations(twin, match.sample.on(batch, grid, 1, match.sample.rest), fake=True)
-        for grid in (match.grid.sizes, sizes)
-    )
-    if small != large:
-        raise NotAccelerated(f"on {batch} grids of {list(sizes)} it runs other operations than on small ones")
-    match.checked_sizes.add((batch, sizes))
+
+    def ran(batch: int, sizes: tuple[int, ...], gradients: bool) -> list[str]:
+        twin = double_copy(module)  # for each, since it may remember what it made for a grid
+        twin.requires_grad_(False)  # gradient mode then decides nothing but what the user asks it
+        return _computed(twin, match.sample.on(batch, sizes, 1, match.sample.rest), gradients)
+
+    found, small = ran(match.grid.batch, match.grid.sizes, True), ran(batch, match.grid.sizes, gradients)
+    large = ran(batch, sizes, gradients)
+    if small != large or _kinds(found) != _kinds(small):
+        where = f"with batch {batch}, a grid of {list(sizes)} and gradients {'on' if gradients else 'off'}"
+        raise NotAccelerated(f"{where} it runs other operations than where it was looked at: {_other(found, large)}")
+    match.checked_sizes.add((batch, sizes, gradients))
 
 
 def _ran(module: nn.Module, twin: nn.Module, match: Match, rest: Rest, steps: int) -> list[str]:
@@ -101,14 +147,24 @@ def _ran(module: nn.Module, twin: nn.Module, match: Match, rest: Rest, steps: in
     return _operations(twin, match.sample.on(1, match.grid.sizes, steps, doubled(rest)))
 
 
-def _operations(twin: nn.Module, sample: Sample, fake: bool = False) -> list[str]:
-    like = next(iter(twin.parameters()))
-    ran = _Operations(arguments=not fake)
+def _operations(twin: nn.Module, sample: Sample) -> list[str]:
+    """All operations of a call."""
+    with torch.no_grad():
+        x = sample.state(next(iter(twin.parameters())))
+        return _ran_on(twin, sample, x, _Operations(twin))
+
+
+def _computed(twin: nn.Module, sample: Sample, gradients: bool) -> list[str]:
+    """The operations of a call that compute, found without computing."""
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.set_grad_enabled(gradients):
+        x = sample.state(next(iter(twin.parameters())))
+        return _ran_on(twin, sample, x, _Computed(x))
+
+
+def _ran_on(twin: nn.Module, sample: Sample, x: Tensor, ran: _Operations | _Computed) -> list[str]:
     try:
-        with FakeTensorMode(allow_non_fake_inputs=True) if fake else torch.no_grad(), torch.no_grad():
-            x = sample.state(like)
-            with ran, Double():
-                sample.entry.call(twin, x, sample.steps, sample.rest)
+        with ran, Double():
+            sample.entry.call(twin, x, sample.steps, sample.rest)
     except NotAccelerated:
         raise
     except Exception as error:  # of the user's code, on a grid of other sizes
@@ -116,12 +172,30 @@ def _operations(twin: nn.Module, sample: Sample, fake: bool = False) -> list[str
     return ran.seen
 
 
+def _names(operations: list[str]) -> Counter[str]:
+    """`_kinds` whatever their arguments."""
+    return _kinds([operation.partition(" ")[0] for operation in operations])
+
+
 def _kinds(operations: list[str]) -> Counter[str]:
-    """How many there are of each operation: views do not count, addmm is mm and add, bmm is mm."""
-    names = [operation.split()[0].split(".")[1] for operation in operations]
-    spelled = (_PRODUCTS.get(name, (name,)) for name in names if name not in VIEWS)
-    return Counter(name for parts in spelled for name in parts)
+    """How many there are of each operation with its arguments: views do not count, addmm is mm and add, bmm is mm."""
+    found: Counter[str] = Counter()
+    for namespace, name, numbers in map(_parts, operations):
+        if name not in VIEWS and namespace != "prim":
+            found.update(f"{part}{numbers}" for part in _PRODUCTS.get(name, (name,)))
+    return found
 
 
-def _shape(value: Any) -> Any:
-    return tuple(value.shape) if isinstance(value, Tensor) else value
+def _parts(operation: str) -> tuple[str, str, str]:
+    """Namespace and name of an operation, and what stands behind them."""
+    full, _, rest = operation.partition(" ")
+    namespace, name, _ = full.split(".")
+    return namespace, name, f" {rest}" if rest else ""
+
+
+def _other(found: list[str], now: list[str]) -> str:
+    """The first difference in words."""
+    was, new = (next((_kinds(a) - _kinds(b)).elements(), None) for a, b in ((found, now), (now, found)))
+    if was and new:
+        return f"{new} instead of {was}"
+    return f"also {new}" if new else f"no {was}" if was else "in another order"

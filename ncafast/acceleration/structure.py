@@ -14,6 +14,7 @@ from ncafast.acceleration.graph import STATISTICS
 
 Names = frozenset[tuple[str, str]]  # of a part of the module, and its attribute
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_LARGE = 2**14  # elements; so many are compared within microseconds
 
 
 def structure(module: nn.Module, without: Names = frozenset()) -> tuple[Any, ...]:
@@ -26,6 +27,7 @@ def structure(module: nn.Module, without: Names = frozenset()) -> tuple[Any, ...
         (
             name,
             type(part),
+            _of_class(type(part)),
             part.training,
             tuple((key, p.shape, p.dtype, p.device) for key, p in part._parameters.items() if p is not None),
             tuple((key, _buffer(key, b)) for key, b in part._buffers.items() if b is not None),
@@ -40,7 +42,7 @@ def differences(before: tuple[Any, ...], after: tuple[Any, ...]) -> Names:
     """The buffers and attributes that differ between two structures of a module."""
     found = set()
     for old, new in zip(before, after, strict=True):
-        mine, other = dict(old[4] + old[5]), dict(new[4] + new[5])
+        mine, other = dict(old[5] + old[6]), dict(new[5] + new[6])
         found |= {(old[0], name) for name in {*mine, *other} if name not in mine or mine[name] != other.get(name)}
     return frozenset(found)
 
@@ -57,6 +59,17 @@ def check_hooks(module: nn.Module) -> None:
             raise NotAccelerated(f"{whose} was replaced on this one instance, so its class does not say what runs")
         if name and any(len(getattr(part, hooks)) for hooks in _HOOKS):
             raise NotAccelerated(f"its submodule {name!r} has a hook, which would no longer be called")
+
+
+def _of_class(kind: type) -> tuple[Any, ...]:
+    """Numbers, words and tensors that the user's classes hold."""
+    own = (base for base in kind.__mro__ if not base.__module__.startswith(("torch.", "builtins")))
+    return tuple(
+        (name, _plain(value))
+        for base in own
+        for name, value in vars(base).items()
+        if isinstance(value, (bool, int, float, str, Tensor)) and not name.startswith("__")
+    )
 
 
 def _buffer(name: str, tensor: Tensor) -> Any:
@@ -85,7 +98,8 @@ def _plain(value: Any, depth: int = 3) -> Any:
 class Snapshot:
     """A tensor that a match stands on. Two are equal if they hold the same numbers, on whatever device.
 
-    `freeze` keeps a copy to compare with; before that only the same tensor, unchanged, is known to be equal.
+    `freeze` keeps a copy to compare with; before that only the same tensor, unchanged, is known to be equal. Of a large
+    one or on a GPU, which would wait for it, torch's count of changes is believed, which `.data` and NumPy go round.
     """
 
     def __init__(self, tensor: Tensor) -> None:
@@ -99,17 +113,25 @@ class Snapshot:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Snapshot) or self.tensor.shape != other.tensor.shape:
             return False
-        if self.tensor is other.tensor and self.version == other.version:
+        if self.tensor is other.tensor and self.version == other.version and not self._is_cheap():
             return True
         mine, theirs = (s.copy if s.copy is not None else s.tensor.detach().cpu() for s in (self, other))
         return (
-            (self.copy is not None or other.copy is not None)
+            (self.copy is not None or other.copy is not None or self.tensor is other.tensor)
             and mine.dtype == theirs.dtype
-            and torch.equal(mine, theirs)
+            and torch.equal(_bytes(mine), _bytes(theirs))
         )
 
     def __hash__(self) -> int:
         return hash(self.tensor.shape)
+
+    def _is_cheap(self) -> bool:
+        return self.tensor.device.type == "cpu" and self.tensor.numel() <= _LARGE
+
+
+def _bytes(tensor: Tensor) -> Tensor:
+    """By which NaN equals NaN."""
+    return tensor.reshape(-1).contiguous().view(torch.uint8)
 
 
 def freeze(value: Any) -> None:

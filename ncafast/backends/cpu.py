@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ncafast import native
 from ncafast.backends import extra_channels
-from ncafast.backends.fusable import MEASURED_NORMS, can_fuse
+from ncafast.backends.fusable import MEASURED_NORMS, can_fuse, too_large
 from ncafast.backends.native_call import gradients, inputs, three_axes
 from ncafast.backends.plan import Call, Gradients, Outputs, Plan
 from ncafast.compiling import constant_result
@@ -36,7 +36,7 @@ def can_run(rule: Rule, x: Tensor, rounding: str | None = None) -> str | None:
     """Why this rule and state cannot run here, or None."""
     if x.device.type != "cpu":
         return f"the state is on {x.device}, this backend runs on the CPU"
-    if math.prod([n + 6 for n in x.shape[2:]]) >= 2**31:
+    if too_large(math.prod([n + 6 for n in x.shape[2:]]), 2**31):
         return "a sample has 2**31 cells or more, its border included"
     if rounding == "bf16" and (refusal := _refuse_bf16()) is not None:
         return f"bfloat16 was asked for, and {refusal}"

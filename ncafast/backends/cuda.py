@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ncafast import native
 from ncafast.backends import extra_channels
-from ncafast.backends.fusable import can_fuse, cpu_only
+from ncafast.backends.fusable import can_fuse, cpu_only, too_large
 from ncafast.backends.native_call import STATES, gradients, inputs, rule_numbers, three_axes
 from ncafast.backends.plan import Call, Gradients, Outputs, Plan
 from ncafast.backends.precision import PRECISIONS, precision
@@ -64,7 +64,7 @@ def can_run(rule: Rule, x: Tensor, rounding: str | None = None) -> str | None:
     reason = can_fuse(rule, norms=_NORMS) or cpu_only(rule)
     if reason is not None:
         return reason
-    if math.prod(x.shape[2:]) >= _MAX_CELLS:
+    if too_large(math.prod(x.shape[2:]), _MAX_CELLS):
         return "a sample has about 2**31 cells or more"
     state, device, rounding = STATES.index(x.dtype), _index(x), rounding or precision(x)
     if torch.compiler.is_dynamo_compiling():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+
 from ncafast.rule import Rule
 
 # What fused kernels have, in the order of the enums in csrc/rollout.h. A name that is added to ncafast/rule.py alone is
@@ -43,6 +45,13 @@ def can_fuse(rule: Rule, norms: Sequence[str] = NORMS) -> str | None:
     if rule.negative_slope < 0 and "leaky_relu" in (rule.activation, rule.update_activation, dense):
         return f"leaky_relu with a negative_slope below 0 ({rule.negative_slope}) is not fused"
     return None
+
+
+def too_large(cells: int, most: int) -> bool:
+    """Whether there are as many cells as kernels cannot count. Not said while code is compiled or exported, which would
+    write it down as a bound of the sizes: the operator asks again.
+    """
+    return not torch.compiler.is_compiling() and cells >= most
 
 
 def cpu_only(rule: Rule) -> str | None:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ncafast.backends import c_compiler, extra_channels, graphs, tuning
-from ncafast.backends.fusable import can_fuse, cpu_only
+from ncafast.backends.fusable import can_fuse, cpu_only, too_large
 from ncafast.backends.plan import Call, Gradients, Outputs, Plan
 from ncafast.backends.triton_kernels.norm_kinds import KINDS, statistics_bytes
 from ncafast.half import HALF
@@ -71,7 +71,7 @@ def can_run(rule: Rule, x: Tensor, rounding: str | None = None) -> str | None:
         return f"{rule.channels} channels and {max(rule.hidden)} hidden need more shared memory than this GPU has"
     if rule.perception == "dense" and rule.dense_channels > _MAX_DENSE:
         return f"dense_channels={rule.dense_channels} are too many, at most {_MAX_DENSE} are fused"
-    if x.shape[0] * math.prod(x.shape[2:]) >= _MAX_CELLS:
+    if too_large(x.shape[0] * math.prod(x.shape[2:]), _MAX_CELLS):
         return "the batch has about 2**31 cells or more"
     return None
 

@@ -227,6 +227,108 @@ def test_a_loop_or_size_that_differs_later_runs_the_users_code():
         assert float(sized(x).detach().abs().max()) <= 1
 
 
+class Scaled(Base):
+    """Another factor where `when` says so."""
+
+    def __init__(self, when):
+        super().__init__()
+        self.when = when
+
+    def forward(self, x):
+        return x + (super().forward(x) - x) * self.factor(self.when(x))
+
+    def factor(self, other):
+        return 0.5 if other else 1.0
+
+
+class ScaledByTensor(Scaled):
+    def factor(self, other):
+        return torch.tensor(0.5 if other else 1.0)
+
+
+@pytest.mark.parametrize("kind", [Scaled, ScaledByTensor])
+@pytest.mark.parametrize(
+    ("when", "shape", "gradients"),
+    [
+        (lambda x: x.shape[-1] > 99, (2, 8, 9, 100), True),
+        (lambda x: x.shape[0] > 4, (5, 8, 9, 10), True),
+        (lambda x: not torch.is_grad_enabled(), (1, 8, 9, 10), False),
+    ],
+    ids=["grid", "batch", "gradients"],
+)
+def test_a_factor_that_depends_on_grid_batch_or_gradients_runs_the_users_code(kind, when, shape, gradients):
+    torch.manual_seed(0)
+    model = ncafast.accelerate(kind(when), quiet=True, masks="torch")
+    plain, usual, other = ncafast.restore(copy.deepcopy(model)), torch.randn(1, 8, 9, 10), torch.randn(shape)
+    model(usual)  # without a warning
+    with torch.set_grad_enabled(gradients):
+        torch.manual_seed(1)
+        with pytest.warns(NotAcceleratedWarning, match=r"runs other operations .* (mul|lift_fresh) 0.5 instead of"):
+            got = model(other)
+        torch.manual_seed(1)
+        assert torch.equal(got, plain(other))
+
+
+class TwoNets(nn.Module):
+    """A loop whose later steps have a last layer of their own."""
+
+    def __init__(self):
+        super().__init__()
+        self.see, self.hidden = nn.Conv2d(8, 16, 3, padding=1, groups=8), nn.Conv2d(24, 12, 1)
+        self.last = nn.ModuleList(nn.Conv2d(12, 8, 1) for _ in range(2))
+
+    def forward(self, x, steps=4):
+        for t in range(steps):
+            x = x + self.last[t >= 5](torch.relu(self.hidden(torch.cat([x, self.see(x)], 1))))
+        return x
+
+
+def test_steps_that_read_other_weights_run_the_users_code():
+    torch.manual_seed(0)
+    model, x = ncafast.accelerate(TwoNets(), masks="torch", quiet=True), torch.randn(1, 8, 9, 10)
+    plain = ncafast.restore(copy.deepcopy(model))
+    model(x, 3)
+    torch.manual_seed(1)
+    with pytest.warns(NotAcceleratedWarning, match="a loop of 8 steps"):
+        got = model(x, 8)
+    torch.manual_seed(1)
+    assert torch.equal(got, plain(x, 8))
+
+
+class Factor(Base):
+    """Its factor is an attribute of the class, its filters are a buffer."""
+
+    factor = 0.5
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("taps", torch.randn(8, 1, 3, 3))
+        self.register_buffer("unused", torch.tensor(float("nan")))
+
+    def forward(self, x):
+        seen = torch.conv2d(x, self.taps, padding=1, groups=8)
+        return x + self.factor * self.two(self.hidden(torch.cat([x, seen, x], 1)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda model: model.taps.data.mul_(2),
+        lambda model: model.taps.numpy().__imul__(2),
+        lambda model: setattr(type(model), "factor", 0.25),
+    ],
+    ids=["data", "numpy", "class"],
+)
+def test_what_is_changed_behind_torchs_back_is_noticed(change, monkeypatch):
+    monkeypatch.setattr(Factor, "factor", 0.5)
+    torch.manual_seed(0)
+    model, x = ncafast.accelerate(Factor(), quiet=True), torch.randn(1, 8, 9, 10)
+    before = model(x)
+    change(model)
+    assert torch.allclose(model(x), Factor.forward(model, x), atol=1e-5)
+    assert not torch.allclose(model(x), before, atol=1e-3)
+
+
 def test_the_users_random_numbers_are_left_alone():
     models = Filters(), Growing()
     torch.manual_seed(4)

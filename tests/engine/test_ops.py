@@ -7,6 +7,7 @@ import torch
 import torch.distributed as dist
 from cases import CASES, make_extra, make_masks, make_params, make_state
 from torch import nn
+from torch.export import Dim
 
 from ncafast import NCA, backends, rollout
 
@@ -130,6 +131,11 @@ def test_export_save_and_load(tmp_path):
     torch.export.save(program, tmp_path / "nca.pt2")
     again = torch.export.load(tmp_path / "nca.pt2").module()
     assert torch.equal(again(x), nca(x, steps=3, seed=6))
+
+    sizes = {0: Dim("batch"), 2: Dim("height", min=4), 3: Dim("width", min=4)}
+    any_size = torch.export.export(Fixed(), (x,), dynamic_shapes={"x": sizes}).module()
+    other = torch.randn(3, 5, 9, 4, dtype=torch.float64)
+    assert torch.equal(any_size(other), nca(other, steps=3, seed=6))
 
 
 @pytest.mark.parametrize("name", ["2d", "batch norm"])
