@@ -52,7 +52,8 @@ def check_limits(shape: Sequence[int], steps: int, first_step: int, first_sample
     """Whether the random counter and 64-bit offsets are wide enough."""
     if prod(shape) * (steps + 1) > _MOST_ELEMENTS:
         raise ValueError(
-            f"x of shape {list(shape)} over steps={shown(steps)} has more than 2**63 elements; run fewer steps at a time"
+            f"x of shape {list(shape)} over steps={shown(steps)} has more than 2**63 elements; "
+            "run fewer steps at a time"
         )
     if first_step + steps > _COUNTER:
         raise ValueError(f"first_step + steps = {shown(first_step + steps)} must not exceed 2**32")

@@ -96,7 +96,12 @@ def parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--quick", action="store_true", help="small sizes, eight cases, no torch.compile: about two minutes")
-    add("--case", nargs="+", metavar="NAME", help="cases, or main, grid, cube, calls, steps, volume, all (default: main)")
+    add(
+        "--case",
+        nargs="+",
+        metavar="NAME",
+        help="cases, or main, grid, cube, calls, steps, volume, all (default: main)",
+    )
     add("--size", choices=SIZES, help="default: full on a CPU, gpu on a GPU")
     add(
         "--provider",

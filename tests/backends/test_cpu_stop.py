@@ -56,7 +56,14 @@ def third_signal_stops() -> Iterator[None]:
 
 def test_forward_ends_where_a_handler_raises():
     with third_signal_stops():
-        rollout(make_state(RULE, SIZE, torch.float32), RULE, make_params(RULE, torch.float32), 1_000_000_000, seed=1, backend="cpu")
+        rollout(
+            make_state(RULE, SIZE, torch.float32),
+            RULE,
+            make_params(RULE, torch.float32),
+            1_000_000_000,
+            seed=1,
+            backend="cpu",
+        )
 
 
 def test_members_end_where_a_handler_raises():

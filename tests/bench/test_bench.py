@@ -131,7 +131,9 @@ def test_ring_leaves_two_thirds_dead_as_a_digit_does():
 def test_select_takes_names_and_groups():
     assert [case.name for case in cases.select(["texture", "main"])][0] == "texture"
     assert {case.name for case in cases.select(["all"])} == {case.name for case in (*CASES, *sum(SWEEPS.values(), ()))}
-    with pytest.raises(ValueError, match="case=.none. is not known: choose from main, grid, cube, calls, steps, volume, all"):
+    with pytest.raises(
+        ValueError, match="case=.none. is not known: choose from main, grid, cube, calls, steps, volume, all"
+    ):
         cases.select(["none"])
 
 
