@@ -23,7 +23,7 @@ from ncafast.versions import package_version, version
 _CORE = ("torch", "numpy", "safetensors", "triton")
 _IMPORT_NAMES = {"imageio-ffmpeg": "imageio_ffmpeg", "pillow": "PIL"}
 _EXTRAS = {
-    "tasks": (
+    "cli": (
         "filelock",
         "imageio",
         "matplotlib",
@@ -32,10 +32,10 @@ _EXTRAS = {
         "scipy",
         "tensorboard",
         "torchmetrics",
-        "torchvision",
         "tqdm",
         "tyro",
     ),
+    "tasks": ("torchvision",),
     "video": ("imageio-ffmpeg",),
     "demo": ("nilearn",),
 }
