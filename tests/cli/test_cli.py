@@ -451,6 +451,24 @@ def test_ctrl_c_in_a_callback_stops_a_command_too(tmp_path):
     assert (done.returncode, done.stderr) == (130, "ncafast: stopped\n")
 
 
+@pytest.mark.parametrize(
+    ("words", "set_before", "policy"),
+    [(["info"], {}, "PASSIVE"), (["info"], {"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE"), (["bench", "--help"], {}, "None")],
+)
+def test_threads_of_a_command_wait_asleep(tmp_path, words, set_before, policy):
+    script = tmp_path / "ncafast"
+    script.write_text(
+        "import atexit, os, sys\nsys.path.insert(0, sys.argv.pop(1))\n"
+        "atexit.register(lambda: print(os.environ.get('OMP_WAIT_POLICY')))\n"
+        "import ncafast.cli\nsys.exit(ncafast.cli.main())\n"
+    )
+    kept = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    done = subprocess.run(
+        [sys.executable, script, ROOT, *words], env=kept | set_before, capture_output=True, text=True, timeout=HANG
+    )
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, policy)
+
+
 def test_one_of_several_processes_says_that_they_stopped(tmp_path):
     for rank, said in (("0", "ncafast: stopped\n"), ("1", "")):
         done = stopped_at(tmp_path, "torch", "-m", "ncafast", "info", RANK=rank)
