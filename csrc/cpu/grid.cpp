@@ -104,8 +104,8 @@ std::vector<Band> make_bands(const GridTables& tables, int64_t batch, int thread
   return bands;
 }
 
-// (AVX2, EPYC 25-1, 2026-11-29, a step on two threads against one: 12^2 cells 1.03 to 1.23 times as long, 16^2 cells 0.85
-// to 1.02 times.)
+// (AVX2, EPYC 25-1, 2026-11-29, a step on two threads against one: 12^2 cells 1.03 to 1.23 times as long, 16^2 cells
+// 0.85 to 1.02 times.)
 int useful_threads(const Grid& grid, int threads) {
   constexpr int64_t worth_two = 256;
   return grid.batch * grid.size[0] * grid.size[1] * grid.size[2] < worth_two ? 1 : threads;
