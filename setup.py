@@ -102,7 +102,7 @@ class BuildNative(build_ext):
             made.parent.mkdir(parents=True, exist_ok=True)
             nvcc.link(compiler, parts, made, host)
         except nvcc.Unavailable as error:
-            self.cuda["reason"] = str(error)
+            self.cuda |= {"reason": str(error), "torch_is_for_cpu": isinstance(error, nvcc.NoCudaTorch)}
             if "nvcc_version" in self.cuda:  # there was an attempt
                 print(f"\nWARNING: ncafast is installed without its CUDA kernels.\n{error}\n", file=sys.stderr)
         else:

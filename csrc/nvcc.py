@@ -35,6 +35,10 @@ class Unavailable(Exception):
     """There will be no CUDA kernels, and why."""
 
 
+class NoCudaTorch(Unavailable):
+    """The PyTorch that ncafast is built for cannot use GPUs."""
+
+
 MODES = ("auto", "force", "wheels", "0")  # of NCAFAST_CUDA
 
 
@@ -62,10 +66,13 @@ def check_wanted(compiler: str | None) -> None:
     if mode != "auto" or os.environ.get("NCAFAST_CUDA_ARCHS"):
         return
     if torch_is_for_cpu():
-        raise Unavailable("the installed PyTorch is a build for the CPU; NCAFAST_CUDA=force compiles nevertheless")
+        raise NoCudaTorch(
+            "when ncafast was built, the installed PyTorch was a build for the CPU; "
+            "NCAFAST_CUDA=force compiles nevertheless"
+        )
     if not _of_gpus():
         raise Unavailable(
-            f"no NVIDIA GPU of sm_{OLDEST} or newer was found here (nvidia-smi lists none); "
+            f"when ncafast was built, no NVIDIA GPU of sm_{OLDEST} or newer was found (nvidia-smi listed none); "
             "NCAFAST_CUDA=force compiles nevertheless"
         )
 

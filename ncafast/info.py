@@ -115,10 +115,10 @@ def _parts() -> Iterator[tuple[str, str]]:
         cpu = record.get("cpu", {})
         threads = "with OpenMP" if cpu.get("openmp") else "without OpenMP"
         yield "C++", f"yes: {cpu['compiler']}, {threads}" if "compiler" in cpu else "yes"
-    cuda = record.get("cuda", {"built": False, "reason": record.get("reason", "not recorded")})
+    cuda = record.get("cuda", {})
     nvcc = f" ({cuda['nvcc_version']})" if cuda.get("nvcc_version") else ""
     made = ", ".join(f"sm_{a}" for a in cuda.get("architectures", ()))
-    yield "CUDA", f"yes: {made}{nvcc}" if cuda.get("built") else f"no: {cuda.get('reason')}{nvcc}"
+    yield "CUDA", f"yes: {made}{nvcc}" if cuda.get("built") else f"no: {native.cuda_build_reason()}{nvcc}"
 
 
 def _extras() -> Iterator[tuple[str, str]]:

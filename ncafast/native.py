@@ -20,6 +20,7 @@ from ncafast.philox import check_counter, threshold
 from ncafast.versions import build_info
 
 _LEAST_KEPT = 2**20  # bytes
+_INSTALL_AGAIN = "install ncafast again, with pip install --force-reinstall --no-deps . in its checkout"
 
 
 def _import(name: str, file: str | None = None) -> tuple[ModuleType | None, str | None]:
@@ -75,7 +76,16 @@ def cuda_reason() -> str | None:
     cuda = build_info().get("cuda", {})
     if cuda.get("built", True):
         return f"ncafast._CUDA cannot be imported: {_cuda_import_error}"
-    return f"ncafast._CUDA was not built: {cuda.get('reason')}"
+    return f"ncafast._CUDA was not built: {cuda_build_reason()}"
+
+
+def cuda_build_reason() -> str:
+    """Return why the build left out the CUDA kernels, and what to do where another PyTorch has been installed since."""
+    record = build_info()
+    cuda = record.get("cuda", {"reason": record.get("reason", "not recorded")})
+    if cuda.get("torch_is_for_cpu") and torch.version.cuda is not None:
+        return f"{cuda['reason']}; now it is {torch.__version__}: {_INSTALL_AGAIN}"
+    return str(cuda.get("reason"))
 
 
 def empty(shape: Sequence[int]) -> Tensor:

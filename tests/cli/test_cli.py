@@ -561,6 +561,19 @@ def test_info_gives_the_reason_for_every_missing_part(monkeypatch, capsys):
     assert "no: no build record" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("now", ["13.0", None])
+def test_info_advises_a_new_installation_where_pytorch_is_another_one_now(now, monkeypatch, capsys):
+    reason = "when ncafast was built, the installed PyTorch was a build for the CPU"
+    record = {"cuda": {"built": False, "reason": reason, "torch_is_for_cpu": True}}
+    monkeypatch.setattr(native, "build_info", lambda: record)
+    monkeypatch.setattr(torch.version, "cuda", now)
+    monkeypatch.setattr(torch, "__version__", "2.99.0+cu130")
+    assert cli.main(["info"]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  CUDA")]
+    advice = "; now it is 2.99.0+cu130: install ncafast again, with pip install --force-reinstall --no-deps ."
+    assert reason in line and (advice in line) is (now is not None)
+
+
 def test_info_describes_a_checkpoint(tmp_path, capsys):
     nca = ncafast.NCA(channels=6, hidden=9, norm="batch", alive=(3, 0.2), padding="circular")
     ncafast.save(tmp_path / "model.safetensors", nca, task="texture", note="from a test")
