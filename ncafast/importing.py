@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from ncafast import checkpoint, identify, parsers, rebuild
+from ncafast import checkpoint, identify, parsers, pickled, rebuild
 
 _PAGE = "docs/bring-your-own-weights.md"
 
@@ -111,15 +111,25 @@ def _unpickled(path: str | os.PathLike[str]) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         if _is_pickle(path):
-            raise ValueError(
-                f"{path} holds more than tensors, such as a whole pickled module, and reading that runs code of the "
-                "file's author. Where you trust it and have its class: torch.save(torch.load(PATH, "
-                "weights_only=False).state_dict(), 'weights.pth'), then import weights.pth"
-            ) from None
+            raise ValueError(f"{path} holds {_way_out(pickled.content(path))}") from None
     except (RuntimeError, EOFError, ValueError, KeyError, AttributeError):
         pass  # torch's words do not help here
     raise ValueError(
         f"{path} is neither a safetensors file nor one of torch.save; for weights of flax or TensorFlow see {_PAGE}"
+    )
+
+
+def _way_out(content: pickled.Content) -> str:
+    """What is in a file beside tensors, and how to get the weights alone."""
+    if content.top:
+        what, part, more = f"a whole pickled module or other object, {content.top}", ".state_dict()", ""
+    else:
+        what = "more than tensors" + (f" ({', '.join(content.classes[:3])})" if content.classes else "")
+        part = f"[{content.weights or 'model'!r}]"
+        more = "" if content.weights else "; in place of 'model' the key of the state_dict in your file"
+    return (
+        f"{what}, and reading that runs code of the file's author. Where you trust it and have its classes: "
+        f"torch.save(torch.load(PATH, weights_only=False){part}, 'weights.pth'), then import weights.pth{more}"
     )
 
 

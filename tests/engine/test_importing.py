@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import re
 
 import published_variants as originals
 import pytest
@@ -131,10 +133,33 @@ def test_code_in_a_file_does_not_run(tmp_path) -> None:
     assert not (tmp_path / "made").exists()
 
 
-def test_a_whole_module_is_refused_with_the_way_out(tmp_path) -> None:
-    torch.save(originals.Dense(6, 0.3, 9), tmp_path / "model.pth")
-    with pytest.raises(ValueError, match=r"whole pickled module.*weights_only=False\).state_dict\(\), 'weights.pth'"):
-        import_weights(tmp_path / "model.pth")
+def advice(error: ValueError, path, folder) -> None:
+    """Do what the message says."""
+    (command,) = re.findall(r"torch\.save\(.*'weights\.pth'\)", str(error))
+    exec(command.replace("PATH", repr(str(path))).replace("'weights.pth'", repr(str(folder / "weights.pth"))))
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["zip", "old"])
+def test_a_whole_module_is_refused_with_the_way_out(old, tmp_path) -> None:
+    model, path = originals.Dense(6, 0.3, 9), tmp_path / "model.pth"
+    torch.save(model, path, _use_new_zipfile_serialization=not old)
+    with pytest.raises(ValueError, match="whole pickled module or other object, published_variants.Dense, ") as raised:
+        import_weights(path)
+    advice(raised.value, path, tmp_path)
+    assert torch.equal(import_weights(tmp_path / "weights.pth")[0].fc0.weight, model.fc0.weight)
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["zip", "old"])
+def test_a_training_state_is_refused_with_the_way_out(old, tmp_path) -> None:
+    """A dict, of which one entry is the weights and another is no tensor."""
+    model, path = originals.Dense(6, 0.3, 9), tmp_path / "state.pth"
+    optimizer = torch.optim.Adam(model.parameters()).state_dict()
+    state = {"epoch": 3, "net": model.state_dict(), "optimizer": optimizer, "args": argparse.Namespace(lr=0.1)}
+    torch.save(state, path, _use_new_zipfile_serialization=not old)
+    with pytest.raises(ValueError, match=r"more than tensors \(argparse.Namespace\), .*\['net'\]") as raised:
+        import_weights(path)
+    advice(raised.value, path, tmp_path)
+    assert torch.equal(import_weights(tmp_path / "weights.pth")[0].fc0.weight, model.fc0.weight)
 
 
 REFUSED = {

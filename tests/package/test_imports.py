@@ -21,6 +21,7 @@ ORDER = (
         "memory_option",
         "missing",
         "parsers",
+        "pickled",
         "threads_option",
         "values",
         "versions",
