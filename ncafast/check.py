@@ -139,7 +139,9 @@ def check_tensor(name: str, value: Any, x: Tensor) -> None:
     if not fits(value.dtype, x.dtype) and not (
         value.dtype in _AUTOCAST and x.dtype in _AUTOCAST and torch.is_autocast_enabled(x.device.type)
     ):
-        raise TypeError(f"{name} is {value.dtype}, but x is {x.dtype}; convert one of them")
+        wider = value.dtype.itemsize < x.dtype.itemsize == torch.float32.itemsize
+        advice = ", such as all weights with model.float()" if wider and name.startswith("params[") else ""
+        raise TypeError(f"{name} is {value.dtype}, but x is {x.dtype}; convert one of them{advice}")
 
 
 def check_fire_mask(x: Tensor, steps: int, mask: Tensor) -> None:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from ncafast.keywords import hint
 from ncafast.rebuild import CLASSES, misfit, shapes_of
 
 Shapes = Mapping[str, list[int]]
@@ -47,9 +48,11 @@ def fit(name: str, found: Shapes, given: Mapping[str, Any]) -> Found:
     """
     if name not in _READERS:
         raise ValueError(f"there is no model {name!r}; there are {', '.join(_READERS)}")
-    unknown = [key for key in given if key not in arguments_of(name)]
+    known = arguments_of(name)
+    unknown = [key for key in given if key not in known]
     if unknown:
-        raise ValueError(f"{name} has no argument {unknown[0]!r}; it has {', '.join(arguments_of(name))}")
+        like = hint(unknown[0], known)
+        raise ValueError(f"{name} has no argument {unknown[0]!r}{like}; it has {', '.join(known)}")
     result = _fit(name, found, given)
     if isinstance(result, str):
         raise ValueError(result)

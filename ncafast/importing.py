@@ -18,20 +18,28 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ncafast import checkpoint, identify, parsers, pickled, rebuild
+from ncafast.missing import missing
 
 _PAGE = "docs/bring-your-own-weights.md"
+_ENDING = ".safetensors"
+# Models of several automata: what stands before the names of each one's tensors, and the number of the first.
+_LEVELS = {"MedNCA": ("model{}.", 1), "M3DNCA": ("model.{}.", 0)}
 
 
 def main(words: Sequence[str]) -> int:
     """`ncafast import CHECKPOINT`. Returns the exit code; errors as in `import_weights`."""
     options = parsers.weights().parse_args(list(words))
+    if options.output.suffix != _ENDING:
+        raise ValueError(f"--output: {options.output} would hold safetensors; give a name that ends in {_ENDING}")
     if os.path.lexists(options.output) and not options.overwrite:
         raise ValueError(f"--output: {options.output} exists; give another --output, or --overwrite to replace it")
     given = dict(_argument(text) for text in options.set)
     module, found = import_weights(options.checkpoint, options.like, key=options.key, arguments=given)
     checkpoint.save(options.output, module)
     count = sum(parameter.numel() for parameter in module.parameters())
-    print(f"{found.name}, {count:,} parameters: {_listed(found.told)}")
+    dtypes = sorted({str(p.dtype).removeprefix("torch.") for p in module.parameters()} - {"float32"})
+    kind = f" of {' and '.join(dtypes)}" if dtypes else ""
+    print(f"{found.name}, {count:,} parameters{kind}: {_listed(found.told)}")
     if found.assumed:
         print(f"assumed, as no weight tells it: {_listed(found.assumed)}; --set NAME=VALUE says otherwise")
     print(f"written: {options.output}")
@@ -39,7 +47,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def import_weights(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     like: str | None = None,
     *,
     key: str | None = None,
@@ -48,7 +56,8 @@ def import_weights(
     """Build the published model whose weights a file holds.
 
     Args:
-        path: a .safetensors file, or one of torch.save that holds tensors only.
+        path: a .safetensors file, or one of torch.save that holds tensors only; of a MedNCA or M3DNCA also several, one
+            per level, the coarsest first.
         like: the model's name in `ncafast.models`; None where keys and shapes fit a single one.
         key: where the weights are in a file that holds several things, such as "model_state_dict".
         arguments: of the model's constructor that the weights do not tell, by name.
@@ -61,11 +70,15 @@ def import_weights(
         ValueError: a file of another kind, weights of another model or of several, or a wrong argument.
     """
     arguments = dict(arguments or {})
-    tensors = _inside(_plain_names(_weights(path, key)), arguments)
+    paths = [path] if isinstance(path, (str, os.PathLike)) else list(path)
+    if not paths:
+        raise ValueError("path holds no file; give one, or the files of all levels in their order")
+    levels = [_inside(_plain_names(_weights(path, key))) for path in paths]
     try:
+        tensors = levels[0] if len(levels) == 1 else _joined(levels, like)
         found = _identify(rebuild.shapes(tensors), like, arguments)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise ValueError(f"{', '.join(map(str, paths))}: {error}") from None
     config = found.told | found.assumed
     module = rebuild.build(found.name, config)
     checkpoint.take(module, tensors, config)
@@ -85,18 +98,38 @@ def _identify(shapes: dict[str, list[int]], like: str | None, arguments: Mapping
         return identify.fit(fits[0].name, shapes, arguments)
     if fits:
         raise ValueError(f"the weights fit several models, which compute different things: give --like {names}")
+    for one in identify.fitting(shapes, {}):  # so it is the arguments that do not fit
+        identify.fit(one.name, shapes, arguments)
     first = ", ".join(f"{name} {size}" for name, size in list(shapes.items())[:4])
-    what = f"with --set {', '.join(arguments)} " if arguments else ""
     raise ValueError(
-        f"the weights {what}are those of no published model ({first}, ...); --like NAME says why not of one, and "
+        f"the weights are those of no published model ({first}, ...); --like NAME says why not of one, and "
         f"{_PAGE} how to write any other model as a Rule"
+    )
+
+
+def _joined(levels: Sequence[dict[str, Tensor]], like: str | None) -> dict[str, Tensor]:
+    """The tensors of the model whose levels, in order, these are."""
+    several = " or ".join(_LEVELS)
+    if like is not None and like not in _LEVELS:
+        raise ValueError(f"--like {like} is one model of one file; {several} takes a file for each of its levels")
+    for name in [like] if like else _LEVELS:
+        text, start = _LEVELS[name]
+        prefixes = [text.format(number) for number in range(start, start + len(levels))]
+        pairs = zip(prefixes, levels, strict=True)
+        joined = {prefix + key: tensor for prefix, level in pairs for key, tensor in level.items()}
+        if like or identify.fitting(rebuild.shapes(joined), {}):
+            return joined
+    alone = " or ".join(one.name for one in identify.fitting(rebuild.shapes(levels[0]), {}))
+    raise ValueError(
+        f"{len(levels)} files are the levels of {several}, the coarsest first, and these tensors fit neither"
+        + (f"; the first file is of {alone}: import each by itself" if alone else "")
     )
 
 
 def _weights(path: str | os.PathLike[str], key: str | None) -> dict[str, Tensor]:
     """The tensors of a file, by name."""
     if not Path(path).is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}")
+        raise FileNotFoundError(f"no checkpoint at {path}: {missing(Path(path))}")
     try:
         with safe_open(path, "pt") as file:
             if (file.metadata() or {}).get("format") == checkpoint.FORMAT:
@@ -112,10 +145,11 @@ def _unpickled(path: str | os.PathLike[str]) -> Any:
     except pickle.UnpicklingError:
         if _is_pickle(path):
             raise ValueError(f"{path} holds {_way_out(pickled.content(path))}") from None
-    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError):
+    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, OSError):
         pass  # torch's words do not help here
     raise ValueError(
-        f"{path} is neither a safetensors file nor one of torch.save; for weights of flax or TensorFlow see {_PAGE}"
+        f"{path} is neither a safetensors file nor one of torch.save, or damaged or cut short; for weights of flax "
+        f"or TensorFlow see {_PAGE}"
     )
 
 
@@ -165,13 +199,13 @@ def _plain_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {names[name].replace("_orig_mod.", ""): tensor for name, tensor in tensors.items()}
 
 
-def _inside(tensors: dict[str, Tensor], arguments: Mapping[str, Any]) -> dict[str, Tensor]:
+def _inside(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """The names inside the one module that holds all tensors, such as `nca.` of a Lightning module, if that helps."""
     words = {name.partition(".")[0] for name in tensors}
     inside = {name.partition(".")[2]: tensor for name, tensor in tensors.items()}
-    if len(words) > 1 or identify.fitting(rebuild.shapes(tensors), arguments):
+    if len(words) > 1 or identify.fitting(rebuild.shapes(tensors), {}):
         return tensors
-    return inside if identify.fitting(rebuild.shapes(inside), arguments) else tensors
+    return inside if identify.fitting(rebuild.shapes(inside), {}) else tensors
 
 
 def _argument(text: str) -> tuple[str, Any]:

@@ -22,6 +22,10 @@ def refuse_unknown(owner: str, given: Iterable[str], known: Collection[str]) -> 
 
 
 def _refuse(owner: str, name: str, known: Collection[str]) -> NoReturn:
+    raise TypeError(f"{owner} has no option {name!r}{hint(name, known)}; known are {', '.join(known)}")
+
+
+def hint(name: str, known: Collection[str]) -> str:
+    """The known name that looks most like a wrong one, as a question in brackets; empty where none does."""
     close = difflib.get_close_matches(name, known, 1)
-    hint = f" (did you mean {close[0]!r}?)" if close else ""
-    raise TypeError(f"{owner} has no option {name!r}{hint}; known are {', '.join(known)}")
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -32,7 +32,13 @@ def weights() -> argparse.ArgumentParser:
         prog="ncafast import",
         description="Make a model file of ncafast from the weights of a published model. Tensors only are read.",
     )
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a file of safetensors or torch.save")
+    parser.add_argument(
+        "checkpoint",
+        type=Path,
+        nargs="+",
+        metavar="CHECKPOINT",
+        help="a file of safetensors or torch.save; of MedNCA and M3DNCA also a file for each level, the coarsest first",
+    )
     parser.add_argument("--like", metavar="NAME", help="class in ncafast.models; left out: the one that the keys fit")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the model file (.safetensors)")
     parser.add_argument(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+from pathlib import Path
 
 import published_variants as originals
 import pytest
@@ -162,6 +163,68 @@ def test_a_training_state_is_refused_with_the_way_out(old, tmp_path) -> None:
     assert torch.equal(import_weights(tmp_path / "weights.pth")[0].fc0.weight, model.fc0.weight)
 
 
+LEVELS = {
+    "MedNCA": (lambda: models.MedNCA(6, 9, (5, 3), image_channels=2), "model1", "model2"),
+    "M3DNCA": (lambda: models.M3DNCA(6, hidden_size=9, levels=2, kernel_size=[5, 3]), "model.0", "model.1"),
+}
+
+
+@pytest.mark.parametrize("name", LEVELS)
+def test_files_of_the_levels_become_one_model(name, tmp_path, capsys) -> None:
+    """In the order in which they are given, also where nobody says what they are of."""
+    make, *parts = LEVELS[name]
+    model = make()
+    paths = [tmp_path / f"{number}.pth" for number in range(len(parts))]
+    for path, part in zip(paths, parts, strict=True):
+        torch.save(model.get_submodule(part).state_dict(), path)
+    output = tmp_path / "model.safetensors"
+    assert cli.main(["import", *map(str, paths), "--like", name, "--output", str(output)]) == 0
+    loaded, (guessed, _) = ncafast.load(output), import_weights(paths)
+    for key, tensor in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[key], tensor) and torch.equal(guessed.state_dict()[key], tensor)
+    with pytest.raises(ValueError, match=r"0.pth, .*1.pth: --like NCA2D is one model of one file; MedNCA or M3DNCA"):
+        import_weights(paths, "NCA2D")
+
+
+def test_files_that_are_no_levels_are_refused(tmp_path) -> None:
+    _, path = backbone(tmp_path)
+    with pytest.raises(ValueError, match="fit neither; the first file is of BackboneNCA: import each by itself"):
+        import_weights([path, path])
+    with pytest.raises(ValueError, match=r"not those of a MedNCA: model1\.perception\.weight is missing"):
+        import_weights([path, path], "MedNCA")
+    with pytest.raises(ValueError, match="path holds no file"):
+        import_weights([])
+
+
+@pytest.mark.parametrize("prefix", ["", "nca."])
+def test_wrong_arguments_are_said_of_the_model_that_is_found(prefix, tmp_path) -> None:
+    model, path = backbone(tmp_path)
+    torch.save({prefix + name: value for name, value in model.state_dict().items()}, path)
+    with pytest.raises(ValueError, match="BackboneNCA cannot be built for these weights: fire_rate=7"):
+        import_weights(path, arguments={"fire_rate": 7})
+    with pytest.raises(ValueError, match=r"BackboneNCA has no argument 'firerate' \(did you mean 'fire_rate'\?\)"):
+        import_weights(path, arguments={"firerate": 0.3})
+
+
+def test_half_precision_is_said(tmp_path, capsys) -> None:
+    """At the import, and where a float32 state then does not go with it."""
+    path, output = tmp_path / "half.pth", tmp_path / "half.safetensors"
+    torch.save(models.DyNCA(5, 3, 8).half().state_dict(), path)
+    assert cli.main(["import", str(path), "--output", str(output)]) == 0
+    assert "parameters of float16: " in capsys.readouterr().out
+    nca = ncafast.NCA(4, 6).half()
+    with pytest.raises(TypeError, match=r"torch.float16, but x is torch.float32; .* with model.float\(\)"):
+        nca(torch.rand(1, 4, 5, 5), steps=1)
+    nca.float()(torch.rand(1, 4, 5, 5), steps=1)
+
+
+def test_the_output_is_named_as_what_it_is(tmp_path, capsys) -> None:
+    _, path = backbone(tmp_path)
+    assert cli.main(["import", path, "--output", str(tmp_path / "z.txt")]) == 1
+    assert "z.txt would hold safetensors; give a name that ends in .safetensors" in capsys.readouterr().err
+    assert not (tmp_path / "z.txt").exists()
+
+
 REFUSED = {
     "wrong model": (
         lambda s: s,
@@ -185,7 +248,11 @@ REFUSED = {
         r"p1.weight has shape \[6, 6, 5, 5\], its arguments give \[6, 6, 3, 3\]",
     ),
     "nobody's": (lambda s: s | {"head.weight": torch.zeros(3)}, {}, "those of no published model .*bring-your-own"),
-    "argument": (lambda s: s, {"like": "BackboneNCA", "arguments": {"fire": 1}}, "has no argument 'fire'; it has chan"),
+    "argument": (
+        lambda s: s,
+        {"like": "BackboneNCA", "arguments": {"fire": 1}},
+        r"has no argument 'fire' \(did you mean 'fire_rate'\?\); it has chan",
+    ),
     "value": (
         lambda s: s,
         {"like": "BackboneNCA", "arguments": {"fire_rate": 2}},
@@ -214,8 +281,12 @@ def test_other_files_are_refused(tmp_path) -> None:
     ncafast.save(tmp_path / "ours.safetensors", models.PENCA(4, 6))
     with pytest.raises(ValueError, match="is a model file of ncafast already"):
         import_weights(tmp_path / "ours.safetensors")
-    with pytest.raises(FileNotFoundError, match="no checkpoint at"):
+    with pytest.raises(FileNotFoundError, match="no checkpoint at .*: there is no such file"):
         import_weights(tmp_path / "none.pth")
+    _, path = backbone(tmp_path)
+    (tmp_path / "short.pth").write_bytes(Path(path).read_bytes()[:-100])
+    with pytest.raises(ValueError, match="damaged or cut short"):
+        import_weights(tmp_path / "short.pth")
     torch.save(models.OctreeNCA(OCTREE).state_dict(), tmp_path / "octree.pth")
     with pytest.raises(ValueError, match="OctreeNCA needs an argument that no weight tells, res_and_steps, such as"):
         import_weights(tmp_path / "octree.pth")
