@@ -98,6 +98,13 @@ def free_memory(device: torch.device) -> Free | None:
     return min(filter(None, ways), default=None)
 
 
+def held_memory(device: torch.device) -> int | None:
+    """What this process holds of a limit on it; None where that is not known."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
+    return _resident() if device.type == "cpu" else None
+
+
 def require(count: int, doing: str, fits: str = "", device: torch.device | None = None) -> None:
     """Raise MemoryError, one line, if something needs more bytes than are free; `fits` says what to do then."""
     free = free_memory(device or torch.device("cpu"))

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
 
-from ncafast.free_memory import free_memory, limited, parse_size, size_text
+from ncafast.free_memory import free_memory, held_memory, limited, parse_size, size_text
 from ncafast.values import shown, whole
 from ncafast.volume.plan import PassPlan, Volume, sizes_text
 from ncafast.volume.reach import needs_whole_grid, refusal
 
 MOST_REDUNDANT = 0.25  # of the cells that are computed, against those that are wanted
 _OF_LIMIT, _OF_FREE = 0.9, 0.8  # what may be used: the allocator and threads of others need some too
+_MARGIN = 1.03  # of a limit that is recommended: what the process holds is not the same at the next call
 _UNKNOWN = 2**32  # bytes, where the system does not say what is free
 
 
@@ -51,10 +53,14 @@ def choose(
     if not found:
         every = _plans(volume, sizes, steps_per_pass or 1, lambda plan: False)
         smallest = min(every, key=lambda plan: plan.device_bytes)
+        need, alone = smallest.device_bytes, ""
         whole_states = f", of which {size_text(smallest.kept)} are whole states" if smallest.kept > budget else ""
+        if sizes is None and entire.device_bytes < need:  # of a small volume, which needs none of what tiles share
+            need = entire.device_bytes
+            alone = f", all cells as one tile {size_text(need)}"
         raise MemoryError(
-            f"tiles of {sizes_text(smallest.tile)} cells need {size_text(smallest.device_bytes)}{whole_states}, and "
-            f"{size_text(budget)} may be used; raise memory_limit"
+            f"tiles of {sizes_text(smallest.tile)} cells need {size_text(smallest.device_bytes)}{whole_states}{alone}, "
+            f"and {size_text(budget)} may be used; raise memory_limit{_enough(need, memory_limit, volume.device)}"
             + (", give an out on disk such as a memory map" if whole_states else "")
             + (", or use smaller tiles" if sizes else "")
         )
@@ -126,6 +132,15 @@ def _check_parts(volume: Volume, tile: tuple[int, ...] | None, steps_per_pass: i
             f"steps_per_pass={steps_per_pass}, but each step measures the whole volume "
             f"(norm={volume.rule.norm!r}, pooled={volume.rule.pooled!r}): it must be 1"
         )
+
+
+def _enough(need: int, memory_limit: int | str | None, device: torch.device) -> str:
+    """The limit that would do, where one is given, beside what the process holds of it."""
+    held = None if memory_limit is None else held_memory(device)
+    if held is None:
+        return ""
+    limit = math.ceil((held + need / _OF_LIMIT) * _MARGIN / 10**6)
+    return f" to {limit}MB, since the process holds {size_text(held)} already"
 
 
 def usable_bytes(memory_limit: int | str | None, device: torch.device) -> int:

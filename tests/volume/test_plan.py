@@ -1,10 +1,13 @@
 """Plans of rollouts over tiles: what fits, what is computed twice, and what is said."""
 
+import re
+
 import pytest
 import torch
 
 from ncafast import Rule
-from ncafast.free_memory import Free
+from ncafast import free_memory as memory
+from ncafast.free_memory import Free, parse_size
 from ncafast.volume import choose as module
 from ncafast.volume.choose import MOST_REDUNDANT, choose
 from ncafast.volume.plan import Volume
@@ -93,6 +96,26 @@ def test_whole_states_in_memory_count(free):
     free(10**9)
     with pytest.raises(MemoryError, match="of which 17.2 GB are whole states"):
         choose(Volume(RULE, (1, 16, 512, 512, 512), torch.float32, 10, own=512**3 * 64), None, None, None)
+
+
+def test_a_limit_that_is_too_small_says_which_one_is_not(monkeypatch):
+    """Beside what the process holds; a volume that needs less whole than in tiles is run whole under it."""
+    monkeypatch.setattr(memory, "_resident", lambda: 620 * 10**6)
+    monkeypatch.setattr(memory, "_system", lambda: None)
+    small = volume(whole=(96, 96, 96), steps=6, copied=True)
+    with pytest.raises(
+        MemoryError, match="need .* as one tile .*0.0 MB may be used; .* holds 620 MB already"
+    ) as raised:
+        choose(small, None, None, "0.6GB")
+    (limit,) = re.findall(r"raise memory_limit to (\d+MB)", str(raised.value))
+    plan = choose(small, None, None, limit)
+    assert plan.cut == () and plan.device_bytes <= parse_size(limit) - 620e6
+    with pytest.raises(MemoryError):
+        choose(small, None, None, int(0.94 * parse_size(limit)))
+    with pytest.raises(MemoryError, match="or use smaller tiles") as raised:
+        choose(volume(), 200, None, "1GB")
+    (limit,) = re.findall(r"raise memory_limit to (\d+MB)", str(raised.value))
+    assert choose(volume(), 200, None, limit).cut
 
 
 def test_an_unknown_amount_of_memory(free):
