@@ -29,6 +29,7 @@ from ncafast.acceleration.match import Shape
 from ncafast.acceleration.patch import Accelerated, NotAcceleratedWarning, OwnReplicas
 from ncafast.acceleration.report import Finding, Report
 from ncafast.acceleration.search import search
+from ncafast.measuring.progress import Progress, silent
 from ncafast.rule import Rule
 
 __all__ = [
@@ -88,7 +89,7 @@ def accelerate(
         verify: compare states and all gradients with the module's own, in float64, before anything is replaced.
         benchmark: measure time and memory of the call with `inputs`, in the model's own code and accelerated, and
             print a small table; it takes up to half a minute and leaves the model as it is.
-        quiet: do not print what was found.
+        quiet: do not print what was found, nor what is being measured.
 
     Returns:
         `model`.
@@ -119,7 +120,9 @@ def accelerate(
     if not quiet:
         print("\n".join([str(report), *_notes(report, masks, verify)]), file=sys.stderr)
     if benchmark:
-        print(compare(model, partial(getattr(model, called(model, method)), *inputs)), file=sys.stderr)
+        with Progress() as say:
+            found = compare(model, partial(getattr(model, called(model, method)), *inputs), silent if quiet else say)
+        print(found, file=sys.stderr)
     return model
 
 

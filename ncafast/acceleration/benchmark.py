@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 
 from ncafast.acceleration.double import is_patch
 from ncafast.measuring.memory import peak_bytes
+from ncafast.measuring.progress import Say, silent
 from ncafast.measuring.timing import Spread, interleave, spread, synchronize
 
 OWN, ACCELERATED = "own code", "accelerated"
@@ -57,7 +58,7 @@ class Benchmark:
         return "\n".join([_line("", OWN, ACCELERATED, ""), *map(str, self.rows), note])
 
 
-def compare(model: nn.Module, call: Callable[[], Any]) -> Benchmark:
+def compare(model: nn.Module, call: Callable[[], Any], say: Say = silent) -> Benchmark:
     """Measure a call of an accelerated model, with and without what `accelerate` put into it.
 
     Parameters, buffers, gradients and torch's random state are as before afterwards.
@@ -65,6 +66,7 @@ def compare(model: nn.Module, call: Callable[[], Any]) -> Benchmark:
     Args:
         model: accelerated.
         call: calls it; tensors in the result, also in lists, dicts and plain objects, are what gradients start from.
+        say: is told what is done now.
     """
     device = next(model.parameters()).device
     learned = [p for p in model.parameters() if p.requires_grad]
@@ -80,9 +82,9 @@ def compare(model: nn.Module, call: Callable[[], Any]) -> Benchmark:
         synchronize(device)
 
     with _untouched(model, device):
-        rows = [_row(FORWARD, model, forward, device)]
+        rows = [_row(FORWARD, model, forward, device, say)]
         if learned and any(t.requires_grad for t in _tensors(call())):
-            rows.append(_row(TRAINING, model, training, device))
+            rows.append(_row(TRAINING, model, training, device, say))
     return Benchmark(rows)
 
 
@@ -99,17 +101,21 @@ def own_code(model: nn.Module) -> Iterator[None]:
             vars(module)[name] = patch
 
 
-def _row(name: str, model: nn.Module, run: Callable[[], None], device: torch.device) -> Row:
+def _row(name: str, model: nn.Module, run: Callable[[], None], device: torch.device, say: Say) -> Row:
     def own() -> None:
         with own_code(model):
             run()
 
     start = time.perf_counter()
+    say(f"{name}: first call in its own code")
     own()
+    say(f"{name}: first call accelerated")
     run()  # a first call may check its size, and compile
     rounds = int(_SECONDS / (time.perf_counter() - start))
     rounds = min(max(rounds, _ROUNDS[0]), _ROUNDS[1])
-    seconds = interleave({OWN: lambda _: own(), ACCELERATED: lambda _: run()}, rounds)
+    calls = {OWN: lambda _: own(), ACCELERATED: lambda _: run()}
+    seconds = interleave(calls, rounds, say=lambda text: say(f"{name}, both in turns: {text}"))
+    say(f"{name}: measuring memory")
     peaks = (peak_bytes(own, device), peak_bytes(run, device))
     return Row(name, (spread(seconds[OWN]), spread(seconds[ACCELERATED])), peaks, rounds)
 

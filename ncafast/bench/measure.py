@@ -20,6 +20,7 @@ from ncafast.bench.problem import Problem
 from ncafast.bench.providers import Provider, Runner
 from ncafast.bench.results import PEAK_SHARE, ROUNDED
 from ncafast.measuring.memory import peak_bytes
+from ncafast.measuring.progress import Say, silent
 from ncafast.measuring.timing import Call, Spread, interleave, spread
 
 _MIB = 2**20
@@ -56,10 +57,17 @@ class Measurement:
     """One case at one size with all of its providers."""
 
     def __init__(
-        self, case: Case, size: Size, providers: Sequence[Provider], device: torch.device, ceilings: Ceilings
+        self,
+        case: Case,
+        size: Size,
+        providers: Sequence[Provider],
+        device: torch.device,
+        ceilings: Ceilings,
+        say: Say = silent,
     ) -> None:
         self.problem = Problem(case, size, device)
         self.providers, self.device, self.ceilings = providers, device, ceilings
+        self.say = say
         self.runners: dict[str, Runner] = {}
         self.broken: dict[str, str] = {}  # providers that could not be opened or run, and why
         self.verdicts: dict[tuple[str, bool], Verdict] = {}
@@ -76,14 +84,19 @@ class Measurement:
             ready = list(self._prepared(mode))
             calls = {outcome.provider: call for outcome, call in ready if call is not None}
             if calls and mode != MEMORY:
+                self.say(f"{self.problem.case.name}: warming up for {mode}")
                 self._warm(modes)
                 trained = [outcome for outcome, _ in done if outcome.mode == TRAIN]
                 limits.append(self._possible(mode, rounds, calls, {o.provider: o for o, _ in ready}, trained))
             done += ready
         for outcome, call in done:
             if call is not None and outcome.absent is None:
+                self._tell(outcome, "measuring memory")
                 self._remember(outcome, call)
         return [*limits, *(outcome for outcome, _ in done)]
+
+    def _tell(self, outcome: Outcome, what: str) -> None:
+        self.say(f"{self.problem.case.name}, {outcome.provider}, {outcome.mode}: {what}")
 
     def _prepared(self, mode: str) -> Iterator[tuple[Outcome, Call | None]]:
         """Every provider that has the mode: its outcome so far, and its call if it is to be measured."""
@@ -102,6 +115,7 @@ class Measurement:
 
     def _checked(self, provider: Provider, outcome: Outcome) -> Call | None:
         """The call, after it has run (which compiles it where that is its way); None when the provider is wrong."""
+        self._tell(outcome, "checking")
         runner = self.runners.get(provider.name)
         if runner is None:
             runner = self.runners[provider.name] = provider.open(self.problem)
@@ -112,6 +126,7 @@ class Measurement:
             self._judge(provider, runner, outcome)
             if outcome.wrong is not None:
                 return None
+        self._tell(outcome, "compiling" if provider.compiles else "first call")
         call = runner.call(outcome.mode)
         first = outcome.seconds = _seconds(call, 0)
         if provider.compiles:
@@ -175,7 +190,9 @@ class Measurement:
             possible = max(_LEAST_ROUNDS, int(_BUDGET / max(outcomes[name].seconds, 1e-9)))
             outcomes[name].rounds = possible if possible < rounds else None
         fewer = {name: outcomes[name].rounds or rounds for name in calls}
-        seconds = interleave({**calls, **self.ceilings.calls()}, rounds, fewer=fewer)
+        what = f"{self.problem.case.name}, {mode}, {len(calls)} providers in turns"
+        every = {**calls, **self.ceilings.calls()}
+        seconds = interleave(every, rounds, fewer=fewer, say=lambda text: self.say(f"{what}: {text}"))
         rates = self.ceilings.rates(seconds)
         for name in calls:
             self._rates(outcomes[name], spread(seconds[name]), rates)

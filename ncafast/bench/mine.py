@@ -16,6 +16,7 @@ from ncafast.acceleration.entry import STEPS
 from ncafast.bench.case import Case, Size
 from ncafast.bench.modes import FORWARD, SIZES, TRAIN
 from ncafast.bench.originals import Masks, Original
+from ncafast.measuring.progress import Progress
 from ncafast.user_class import build, json_object, lengths, load_class
 
 _LARGE = 0.9999
@@ -49,7 +50,9 @@ def accelerated(where: str, shape: str, steps: int, arguments: str, device: torc
     x = torch.randn(lengths("--mine-shape", shape), device=device)
     run = Mine(module, channels_last=False).rollout
     accelerate(module)
-    print(compare(module, lambda: run(x, steps)))
+    with Progress() as say:
+        found = compare(module, lambda: run(x, steps), say)
+    print(found)
 
 
 def case(where: str, drop_in: str, shape: str, steps: int, arguments: str = "{}") -> Case:

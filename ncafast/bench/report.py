@@ -61,6 +61,11 @@ def ending(path: Path, wrong: Sequence[str], above: Sequence[str]) -> str:
     return text
 
 
+def stopped(path: Path, done: int, cases: int, case: str) -> str:
+    """What the results hold where a run was stopped."""
+    return f"{path} has the rows of the {done} of {cases} cases that were measured, and none of {case}"
+
+
 def summary(chosen: Chosen) -> str:
     """A short table of what the results hold: a line per case and mode."""
     lines = [f"{'case':<18}{'mode':<11}{'eager':>9}{'compile':>9}{'ncafast':>9}{'x eager':>9}{'x compile':>10}  by"]

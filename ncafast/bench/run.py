@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from ncafast.bench.providers import Compiled, CompiledMax, Eager, Fused, Provide
 from ncafast.bench.ranks import Ranks
 from ncafast.bench.results import Row
 from ncafast.bench.tiled import Tiled
+from ncafast.measuring.progress import Progress, Say
 
 _BUSY = 0.5  # load per core before the start, above which times are not to be trusted
 
@@ -110,10 +112,15 @@ def _run(options: Options) -> int:
     above: list[str] = []
     measured = False
     said: set[tuple[str, str]] = set()
-    for case in cases:
+    for number, case in enumerate(cases):
         size = case.sizes[options.size]
         print(report.title(case, size), flush=True)
-        outcomes = _measure(case, size, asked, options, ceilings)
+        try:
+            with Progress() as say:
+                outcomes = _measure(case, size, asked, options, ceilings, say)
+        except KeyboardInterrupt:
+            print(report.stopped(path, number, len(cases), case.name), file=sys.stderr)
+            raise
         print(report.table(outcomes, said), flush=True)
         results.append(path, rows(shared, case, size, outcomes))
         measured |= any(map(_measured, outcomes))
@@ -166,8 +173,10 @@ def _cases(options: Options) -> list[Case]:
     return [mine.case(options.mine, drop_in, options.mine_shape, options.mine_steps, options.mine_args)]
 
 
-def _measure(case: Case, size: Size, asked: Sequence[Provider], options: Options, ceilings: Ceilings) -> list[Outcome]:
-    measurement = Measurement(case, size, _chosen(case, asked), options.device, ceilings)
+def _measure(
+    case: Case, size: Size, asked: Sequence[Provider], options: Options, ceilings: Ceilings, say: Say
+) -> list[Outcome]:
+    measurement = Measurement(case, size, _chosen(case, asked), options.device, ceilings, say)
     try:
         return measurement.run([mode for mode in case.modes if mode in options.mode], options.rounds)
     finally:

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import torch
 
+from ncafast.measuring.progress import Say, silent
+
 Call = Callable[[int], object]  # runs once on input number i and returns when it is done
 
 
@@ -54,12 +56,13 @@ def interleave(
     *,
     warm: int = 1,
     fewer: Mapping[str, int] | None = None,
+    say: Say = silent,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Seconds of every call, `rounds` each, in turns after `warm` rounds that are thrown away.
 
     Round i runs on input number i, so that no call finds its input in the cache from the call before. A call named in
-    `fewer` drops out after so many rounds.
+    `fewer` drops out after so many rounds. `say` is told the number of each round before it.
     """
     last = {name: warm + min(rounds, (fewer or {}).get(name, rounds)) for name in calls}
     seconds: dict[str, list[float]] = {name: [] for name in calls}
@@ -67,6 +70,7 @@ def interleave(
     gc.disable()
     try:
         for number in range(warm + rounds):
+            say(f"round {max(1, number + 1 - warm)} of {rounds}")
             for name, call in calls.items():
                 if number >= last[name]:
                     continue

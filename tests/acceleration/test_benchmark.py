@@ -50,12 +50,16 @@ def test_a_table_of_time_and_memory_is_printed_and_the_model_stays_as_it_was(cap
     text = capsys.readouterr().err
     assert text.index("nca (Octree): forward is accelerated") < text.index("own code")
     assert [row[0] for row in table(text)] == ["forward", "training"]
+    steps = (": first call in its own code", ": first call accelerated", ", both in turns: round 1 of 1")
+    places = [text.index(name + step) for name in ("forward", "training step") for step in steps]
+    assert places == sorted(places) and places[-1] < text.index("own code  ")
 
 
 def test_where_nothing_is_learned_there_is_no_training_step(capsys):
     model = Octree().requires_grad_(False)
     ncafast.accelerate(model, torch.randn(2, 9, 8, 10), benchmark=True, quiet=True)
-    assert [row[0] for row in table(capsys.readouterr().err)] == ["forward"]
+    text = capsys.readouterr().err
+    assert [row[0] for row in table(text)] == ["forward"] and "first call" not in text
 
 
 def test_the_named_method_is_what_is_measured(capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,7 @@ from ncafast.bench.parity import STATE, STATE_GRADIENT
 from ncafast.bench.problem import Problem
 from ncafast.bench.providers import Compiled, CompiledMax, Eager, Fused
 from ncafast.measuring import memory, timing
+from ncafast.measuring.progress import Progress
 from ncafast.nca import NCA
 from ncafast.rule import Alive, Rule
 
@@ -606,8 +608,11 @@ def test_quick_run_prints_and_appends(tmp_path, capsys):
     words = ["bench", "--quick", "--case", "texture", "--rounds", "2", "--provider", "eager", "ncafast"]
     for _ in range(2):
         assert cli.main([*words, "--output", str(tmp_path)]) == 0
-    out = capsys.readouterr().out
-    assert "Texture C12 H96" in out and "x eager" in out
+    out, err = capsys.readouterr()
+    assert "Texture C12 H96" in out and "x eager" in out and "checking" not in out
+    lines = ("texture, eager, train: checking", "texture, ncafast:cpu, train: first call", "in turns: round 1 of 2")
+    places = [err.index(line) for line in lines]
+    assert places == sorted(places)
     (path,) = tmp_path.glob("*.csv")
     rows = run.results.read(path)
     times = [row for row in rows if row.metric == "time" and row.provider == "eager" and row.mode == TRAIN]
@@ -617,6 +622,46 @@ def test_quick_run_prints_and_appends(tmp_path, capsys):
         assert row.device == machine.device_name(CPU) and row.threads == str(torch.get_num_threads())
         assert f"torch {torch.__version__}" in row.versions
     assert {row.metric for row in rows if row.provider == "machine"} >= {"matmul", "copy"}
+
+
+def test_what_was_measured_before_ctrl_c_is_written(tmp_path, monkeypatch, capsys):
+    """And a line says so."""
+    measure = run._measure
+
+    def stopped_at_maxnca(case, *more):
+        if case.name == "maxnca":
+            raise KeyboardInterrupt
+        return measure(case, *more)
+
+    monkeypatch.setattr(run, "_measure", stopped_at_maxnca)
+    words = ["--quick", "--case", "texture", "maxnca", "--rounds", "1", "--provider", "ncafast:reference"]
+    with pytest.raises(KeyboardInterrupt):
+        run.main([*words, "--mode", "forward", "--output", str(tmp_path)])
+    (path,) = tmp_path.glob("*.csv")
+    assert {row.case for row in run.results.read(path)} == {"texture"}
+    said = "has the rows of the 1 of 2 cases that were measured, and none of maxnca"
+    assert capsys.readouterr().err.splitlines()[-1] == f"{path} {said}"
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_progress_is_one_line_on_a_terminal_and_several_elsewhere():
+    now = [0.0]
+    with Progress(Terminal(), lambda: now[0]) as say:
+        say("a: checking")
+        say("a: round 1 of 2")
+    assert say._stream.getvalue() == "\r\x1b[Ka: checking\r\x1b[Ka: round 1 of 2\r\x1b[K"
+    with Progress(io.StringIO(), lambda: now[0]) as say:
+        for number in range(1, 9):
+            say(f"a: round {number} of 8")
+            now[0] += 2.0
+        say("b: round 1 of 8")
+    assert say._stream.getvalue().splitlines() == [
+        f"{n} of 8" for n in ("a: round 1", "a: round 4", "a: round 7", "b: round 1")
+    ]
 
 
 def test_a_mode_that_no_case_has_is_an_error(tmp_path, capsys):
