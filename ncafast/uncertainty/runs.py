@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ncafast.evaluating import evaluating
+from ncafast.uncertainty.calls import check_options
 from ncafast.uncertainty.modes import dropping
 from ncafast.uncertainty.result import Moments, Read, Reduce, Uncertainty, first_output, spread
 from ncafast.values import whole
@@ -39,13 +40,15 @@ def nqm(
         reduce: how the map becomes a score: its "mean" or "max"; or "nqm", the sum of the deviation divided by the sum
             of the mean, for which the outputs have to be probabilities.
         at_once: runs in one batch; None means all. Fewer need less memory.
-        **options: of the model's call, such as steps and seed. With `seed` the result does not depend on `at_once`, but
+        **options: of the model's call, such as steps and seed, where it takes them; without `seed` it draws what
+            `torch.manual_seed` says. With `seed` the result does not depend on `at_once`, but
             where a norm takes statistics of the batch; the model then has to take `first_sample` too.
 
     Returns:
         Map and mean over the runs in the output's shape, score [B].
 
     Raises:
+        TypeError: an option that the model's call does not take.
         ValueError: fewer than 2 runs, or outputs that "nqm" cannot be taken of.
     """
     with evaluating(model):
@@ -78,6 +81,7 @@ def mc_dropout(
         **options: as for `nqm`.
 
     Raises:
+        TypeError: as `nqm`.
         ValueError: a module without dropout, or what `nqm` refuses.
     """
     with dropping(model):
@@ -106,10 +110,11 @@ def _outputs(
     model: Callable[..., Any], x: Tensor, runs: int, at_once: int, read: Read, options: dict[str, Any]
 ) -> Iterator[Tensor]:
     """What is compared, [n, B, ...] for n runs at a time."""
-    begin = options.get("first_sample", 0)
+    begin, seeded = options.get("first_sample", 0), options.get("seed") is not None
+    check_options(model, (*options, *(["first_sample"] if seeded and at_once < runs else [])))
     for first in range(0, runs, at_once):
         count = min(at_once, runs - first)
-        if first and options.get("seed") is not None:  # other masks than those of the runs before
+        if first and seeded:  # other masks than those of the runs before
             options = options | {"first_sample": begin + first * len(x)}
         output = read(model(x.repeat(count, *[1] * (x.dim() - 1)), **options))
         yield output.unflatten(0, (count, len(x)))

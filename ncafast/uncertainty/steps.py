@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ncafast.evaluating import evaluating
+from ncafast.uncertainty.calls import check_options, takes
 from ncafast.uncertainty.result import Moments, Read, Reduce, Uncertainty, spread
 from ncafast.values import whole
 
@@ -41,6 +41,7 @@ def last_steps(
         Map and mean over the steps, [B, ...]; score [B].
 
     Raises:
+        TypeError: a model that takes neither, or not one of the options.
         ValueError: a model with fewer steps, or outputs that "nqm" cannot be taken of.
     """
     moments = Moments()
@@ -126,10 +127,12 @@ def _decide(model: Callable[..., Any]) -> Read:
 def _course(model: Callable[..., Any], x: Tensor, n: int | None, read: Read | None, options: dict[str, Any]) -> Tensor:
     """What is read of the last n steps, [n, B, ...]; of all of them if n is None."""
     with evaluating(model):
-        if "last_steps" in inspect.signature(getattr(model, "forward", model)).parameters:
+        if takes(model, "last_steps"):
+            check_options(model, options)
             count = model.steps[-1] if n is None else n  # type: ignore[attr-defined]
             states = model(x, last_steps=count, **options)[-1]
         else:
+            check_options(model, ("states", *options))
             states = _states(model(x, states="all", **options))
     if n is not None and len(states) < n:
         raise ValueError(f"n={n} is not allowed: the model takes {len(states)} steps")

@@ -7,7 +7,7 @@ import torch
 
 import ncafast
 from ncafast.models import M3DNCA, MedNCA
-from ncafast.uncertainty import mc_dropout, nqm
+from ncafast.uncertainty import last_steps, mc_dropout, nqm
 
 
 def random(module):
@@ -86,3 +86,30 @@ def test_dropout_is_switched_on_and_norms_are_not():
     assert (mc_dropout(plain, torch.randn(4, 3)).score > 0).all()
     with pytest.raises(ValueError, match="NCA has no dropout: build it with hidden_dropout="):
         mc_dropout(ncafast.NCA(), x)
+
+
+class Plain(torch.nn.Module):
+    """Somebody's automaton, without the options of ncafast's."""
+
+    def forward(self, x, steps=1):
+        for _ in range(steps):
+            x = x + (torch.rand_like(x) > 0.5)
+        return x
+
+
+def test_what_a_module_does_not_take_is_said_with_what_to_do():
+    model, x = Plain(), torch.zeros(2, 3, 4, 5)
+    with pytest.raises(TypeError, match=r"Plain takes no 'seed' \(x, steps are .*\): .* torch.manual_seed"):
+        nqm(model, x, runs=3, steps=2, seed=0)
+    with pytest.raises(TypeError, match="Plain takes no 'stepz' .* leave it out"):
+        nqm(model, x, runs=3, stepz=2)
+    with pytest.raises(TypeError, match="<lambda> takes no 'first_sample' .* leave out at_once or seed"):
+        nqm(lambda x, seed: x, x, runs=3, seed=0, at_once=2)
+    assert nqm(lambda x, seed: x, x, runs=3, seed=0).map.sum() == 0
+    assert nqm(lambda x, **options: x + options["seed"], x, runs=3, seed=1, at_once=1).map.sum() == 0
+    torch.manual_seed(0)
+    first = nqm(model, x, runs=3, steps=2).map
+    torch.manual_seed(0)
+    assert first.sum() > 0 and torch.equal(first, nqm(model, x, runs=3, steps=2).map)
+    with pytest.raises(TypeError, match="Plain takes no 'states' .* give a function that takes states= or last_steps="):
+        last_steps(model, x, 2, steps=3)
