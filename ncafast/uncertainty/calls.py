@@ -9,8 +9,8 @@ from typing import Any
 _INSTEAD = {
     "seed": "leave it out, and torch.manual_seed seeds what the module draws",
     "first_sample": "runs with seed= and at_once= need it, to draw different masks; leave out at_once or seed",
-    "states": "states='all' asks for the states [T, B, ...] of a run, returned last; give a function that takes states= "
-    "or last_steps=",
+    "states": "states='all' asks for the states of a run, [T, B, ...], returned last; "
+    "give a function that takes states= or last_steps=",
 }
 
 
