@@ -119,6 +119,6 @@ def check_norm(model: nn.Module, ranks: Ranks, local_norm: bool) -> None:
         ):
             raise ValueError(
                 f"{type(module).__name__} normalises by the statistics of its batch, which a rollout cannot take over "
-                f"{ranks.count} processes: train in one process, choose another norm, or give --local-norm to let each "
-                "process normalise by its own samples"
+                f"{ranks.count} processes: train in one process, choose another norm, or give --local-norm (in "
+                "Python Settings.local_norm) to let each process normalise by its own samples"
             )

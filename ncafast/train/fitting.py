@@ -16,7 +16,7 @@ from ncafast.train.context import Result, StepContext
 from ncafast.train.distributed import check_norm, joined
 from ncafast.train.job import FunctionJob, Job, Losses, Row, bare_reason
 from ncafast.train.loop import Loop
-from ncafast.train.run_folder import FREE, RunFolder
+from ncafast.train.run_folder import ANOTHER, FREE, RunFolder
 from ncafast.training_options import Settings, check_settings
 from ncafast.utils.devices import determinism, threads
 from ncafast.utils.lock import locked
@@ -118,7 +118,7 @@ def _check_length(settings: Settings, begun: dict[str, Any]) -> None:
     if settings.schedule == "cosine" and begun.get("epochs", settings.epochs) != settings.epochs:
         raise ValueError(
             f"{settings.output}: the cosine schedule of this run ends after {begun['epochs']} epochs, not after "
-            f"epochs={settings.epochs}; give the same number to continue it, or another folder with --output"
+            f"epochs={settings.epochs}; give the same number to continue it, or {ANOTHER}"
         )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ncafast import checkpoint
+from ncafast.train.run_folder import ANOTHER
 
 SUMS = ("samples", "seconds")  # beside one sum for every loss
 _ROW = {"epoch", "steps", "loss", "lr", "seconds"}
@@ -70,7 +71,7 @@ def check_model(model: nn.Module, kind: Any, folder: Path) -> None:
     shown = [f"{name} (here {kind.get(name, 'none')}, asked {asked.get(name, 'none')})" for name in names[:4]]
     raise ValueError(
         f"{folder}: holds a run of another model: {', '.join(shown)}{' ...' if len(names) > 4 else ''}; "
-        "give the same model to continue it, or another folder with --output"
+        f"give the same model to continue it, or {ANOTHER}"
     )
 
 

@@ -36,7 +36,8 @@ FREE = frozenset(
 )
 # Options that earlier versions do not have, with the values that stand for what they did.
 _ADDED: dict[str, Any] = {"step_jitter": 0.0}
-_ANOTHER = "give another folder with --output"
+ANOTHER = "another folder with --output (Settings.output in Python)"
+_GIVE = f"give {ANOTHER}"
 
 
 class RunFolder:
@@ -59,12 +60,12 @@ class RunFolder:
 
         Raises ValueError if they are corrupt.
         """
-        kept = read_json(self._config, _ANOTHER, dict) if self._config.exists() else {}
+        kept = read_json(self._config, _GIVE, dict) if self._config.exists() else {}
         for name in ("threads", "epochs", "lr_step"):
             value = kept.get(name)
             most = MOST_THREADS if name == "threads" else math.inf
             if value is not None and not (type(value) is int and 1 <= value <= most):
-                raise ValueError(f"{self._config}: is corrupt ({name}={value!r}); give another folder with --output")
+                raise ValueError(f"{self._config}: is corrupt ({name}={value!r}); {_GIVE}")
         return kept
 
     def claim(self, config: Any, data: dict[str, dict[str, int]], free: Iterable[str] = FREE) -> dict[str, Any] | None:
@@ -80,7 +81,7 @@ class RunFolder:
         """
         wanted = plain(config)
         if self._config.exists():
-            self._compare(wanted, read_json(self._config, _ANOTHER, dict), data, set(free))
+            self._compare(wanted, read_json(self._config, _GIVE, dict), data, set(free))
             if self.resume.exists():
                 return checkpoint.load_resume(self.resume)
         else:
@@ -104,36 +105,31 @@ class RunFolder:
     def _check_fresh(self) -> None:
         """Raise ValueError if a new run would replace files in its folder, which are of something else."""
         if self.path.exists() and any(self.path.glob("*.safetensors")):
-            raise ValueError(f"{self.path}: holds checkpoints but no config.json; give another folder with --output")
+            raise ValueError(f"{self.path}: holds checkpoints but no config.json; {_GIVE}")
         tables = self._history.with_suffix(".csv"), self._history.with_suffix(".json")
         theirs = [path for path in (self.curves, self.resume, self.path / "confusion.png", *tables) if path.exists()]
         if self.split.exists():  # is written before config.json, so a killed run may have left it alone
-            split = read_json(self.split, _ANOTHER, dict)
+            split = read_json(self.split, _GIVE, dict)
             theirs += [self.split] if set(split) != {"train", "held_out"} else []
         theirs += [path for path in (self.pictures, self.tensorboard) if path.is_dir() and any(path.iterdir())]
         if theirs:
             raise ValueError(
-                f"{self.path}: holds {theirs[0].name}, which a run would replace, but no run (no config.json); give "
-                "another folder with --output"
+                f"{self.path}: holds {theirs[0].name}, which a run would replace, but no run (no config.json); {_GIVE}"
             )
 
     def _compare(self, wanted: dict[str, Any], found: dict[str, Any], data: dict[str, Any], free: set[str]) -> None:
         found = {name: value for name, value in _ADDED.items() if name in wanted} | present(found, wanted)
         if wanted.keys() - free - found.keys():
-            raise ValueError(
-                f"{self.path}: holds a run of another task or of another version of ncafast; give another folder with "
-                "--output"
-            )
+            raise ValueError(f"{self.path}: holds a run of another task or of another version of ncafast; {_GIVE}")
         if different := differences(found, wanted, (name for name in wanted if name not in free)):
             raise ValueError(
                 f"{self.path}: holds a run with other options: {', '.join(different)}; "
-                "give the same options to continue it, or another folder with --output"
+                f"give the same options to continue it, or {ANOTHER}"
             )
-        if self.split.exists() and read_json(self.split, _ANOTHER, dict) != data:
+        if self.split.exists() and read_json(self.split, _GIVE, dict) != data:
             raise ValueError(
-                f"{self.path}: holds a run on other {self._things} or another split (see "
-                f"{self.split.name}); "
-                "bring the data back to continue it, or give another folder with --output"
+                f"{self.path}: holds a run on other {self._things} or another split (see {self.split.name}); "
+                f"bring the data back to continue it, or {_GIVE}"
             )
 
 
