@@ -29,6 +29,14 @@ def test_one_version():
         assert done.returncode == code
 
 
+def test_the_papers_of_the_models_can_be_cited():
+    """Those that docstrings name with a year, and no others."""
+    listed = set(re.findall(r'^    title: "(.+)"$', text("CITATION.cff"), re.MULTILINE))
+    named = " ".join(" ".join(path.read_text().split()) for path in (ROOT / "ncafast" / "models").glob("*.py"))
+    assert listed == {title for title in listed if title in named}
+    assert {title for title in re.findall(r'"([^"]+)"(?=,? \(?20\d\d| \([A-Za-z]+ 20)', named)} <= listed
+
+
 def test_hooks_before_a_commit_are_the_linters_of_ci():
     """Each with the same command, but for what CI only checks and a hook changes."""
     commands = re.findall(r"entry: (.+)", text(".pre-commit-config.yaml"))
