@@ -139,9 +139,19 @@ def check_tensor(name: str, value: Any, x: Tensor) -> None:
     if not fits(value.dtype, x.dtype) and not (
         value.dtype in _AUTOCAST and x.dtype in _AUTOCAST and torch.is_autocast_enabled(x.device.type)
     ):
-        wider = value.dtype.itemsize < x.dtype.itemsize == torch.float32.itemsize
-        advice = ", such as all weights with model.float()" if wider and name.startswith("params[") else ""
-        raise TypeError(f"{name} is {value.dtype}, but x is {x.dtype}; convert one of them{advice}")
+        raise _mixed(name, value, x)
+
+
+def check_layer(name: str, weight: Tensor, x: Tensor) -> None:
+    """The weight of a layer of PyTorch's that reads x, in x's dtype (autocast may mix)."""
+    if weight.dtype != x.dtype and not torch.is_autocast_enabled(x.device.type):
+        raise _mixed(name, weight, x)
+
+
+def _mixed(name: str, weight: Tensor, x: Tensor) -> TypeError:
+    narrow = weight.dtype.itemsize < x.dtype.itemsize == torch.float32.itemsize
+    advice = ", such as all weights with model.float()" if narrow and name.startswith("params[") else ""
+    return TypeError(f"{name} is {weight.dtype}, but x is {x.dtype}; convert one of them{advice}")
 
 
 def check_fire_mask(x: Tensor, steps: int, mask: Tensor) -> None:

@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ncafast import files
-from ncafast.missing import missing
+from ncafast.missing import missing, why_missing
 from ncafast.rebuild import CLASSES, build, config_of, knows, misfit, obstacle, shapes, unwrapped
 from ncafast.tensors import packed, stored, tie, ties
 from ncafast.versions import version
@@ -36,6 +36,7 @@ _NO_MODELS = (
     ((".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp"), "a picture"),
     ((".json", ".csv", ".txt"), "a text file"),
 )
+_OF_TORCH = (".pth", ".pt", ".ckpt", ".bin", ".pkl")  # endings that people give to files of torch.save
 _DAMAGE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, MemoryError)
 
 
@@ -46,7 +47,8 @@ def save(path: str | os.PathLike[str], module: nn.Module, **metadata: str) -> No
     as bare tensors, so that nothing is lost, with a warning that says why and how to read it.
 
     Args:
-        path: the file; its folder is made if missing.
+        path: the file, NAME.safetensors; its folder is made if missing. A name that looks like a file of
+            torch.save, such as NAME.pth, is taken, with a warning.
         module: an `NCA` or one of `ncafast.models`, also inside torch.compile's, DataParallel's or
             DistributedDataParallel's wrapper.
         **metadata: further text to keep, such as task="mednca"; `describe` returns it.
@@ -80,6 +82,12 @@ def save(path: str | os.PathLike[str], module: nn.Module, **metadata: str) -> No
     if tied:
         header["tied"] = json.dumps(tied)
     files.write_bytes(Path(path), packed(stored(module)[0], header))
+    if Path(path).suffix in _OF_TORCH:
+        warnings.warn(
+            f"{path} holds safetensors, as every file of ncafast.save: ncafast.load reads it, and torch.load does not; "
+            "name it .safetensors",
+            stacklevel=2,
+        )
 
 
 def save_tensors(path: str | os.PathLike[str], module: nn.Module, *, partial: bool = False, **metadata: str) -> None:
@@ -187,7 +195,7 @@ def describe(path: str | os.PathLike[str]) -> dict[str, str]:
         FileNotFoundError, ValueError: as `load`.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}: {missing(Path(path))}")
+        raise FileNotFoundError(f"no checkpoint at {path}: {why_missing(Path(path))}")
     try:
         with safe_open(path, "pt") as file:
             header = dict(file.metadata() or {})

@@ -52,7 +52,8 @@ def rollout(
         fire_mask: which cells update, [T, B or 1, 1, *S], bool or 0/1, instead of random ones.
         extra: the rule's extra channels, [B or 1, E, *(S or 1)], with a leading axis T when they change per step; of
             the dtypes that parameters may have.
-        states: "all" or k: also return every (k-th) state, [T // k, B, C, *S]: x_k, x_2k, ... Differentiable.
+        states: "all" or k: also return every (k-th) state, [T // k, B, C, *S]: x_k, x_2k, ...; none where k is above
+            the number of steps. Differentiable.
         memory: what is kept for backward. "states": every state, 4 C bytes per cell and step in float32, 2 C in half
             precision. k: every
             k-th state, the rest computed again. "sqrt": k = sqrt(T), the least memory. Backward itself needs memory

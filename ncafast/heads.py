@@ -45,6 +45,7 @@ class Head(Rebuildable):
             raise ValueError(
                 f"state of shape {list(state.shape)} is not allowed: this head reads [B, {self.channels}, *S]"
             )
+        check.check_layer("classifier.0.weight", self.classifier[0].weight, state)  # type: ignore[arg-type]
         logits: Tensor = self.classifier(self.pool(state[:, self.first :]))
         return logits
 

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ncafast import checkpoint, identify, parsers, pickled, rebuild
-from ncafast.missing import missing
+from ncafast.missing import why_missing
 
 _PAGE = "docs/bring-your-own-weights.md"
 _ENDING = ".safetensors"
@@ -129,7 +129,7 @@ def _joined(levels: Sequence[dict[str, Tensor]], like: str | None) -> dict[str, 
 def _weights(path: str | os.PathLike[str], key: str | None) -> dict[str, Tensor]:
     """The tensors of a file, by name."""
     if not Path(path).is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}: {missing(Path(path))}")
+        raise FileNotFoundError(f"no checkpoint at {path}: {why_missing(Path(path))}")
     try:
         with safe_open(path, "pt") as file:
             if (file.metadata() or {}).get("format") == checkpoint.FORMAT:

@@ -6,6 +6,12 @@ import os
 from pathlib import Path
 
 
+def why_missing(path: Path) -> str:
+    """What is at a path that is no file, as a sentence."""
+    text = missing(path)
+    return f"it {text}" if text.startswith("is ") else text
+
+
 def missing(path: Path, wanted: str = "file") -> str:
     """What is at a path that is no `wanted`, such as "file" or "file or folder", as the end of a sentence."""
     if not os.path.lexists(path):

@@ -315,7 +315,8 @@ def _check_together(rule: Rule) -> None:
         raise ValueError("hidden_dropout=1.0 leaves nothing to update with; it must be below 1")
     if rule.alive is not None:
         if not isinstance(rule.alive, Alive):
-            raise TypeError(f"alive must be an Alive or None, got {type(rule.alive).__name__}")
+            kind = type(rule.alive).__name__
+            raise TypeError(f"alive must be an Alive or None, got {kind}; NCA also takes (channel, threshold)")
         if rule.alive.channel >= rule.channels:
             raise ValueError(f"alive.channel={rule.alive.channel} must be below channels={rule.channels}")
 

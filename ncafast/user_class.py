@@ -97,8 +97,10 @@ def lengths(option: str, shape: str) -> list[int]:
     """
     try:
         found = [int(length) for length in shape.split(",")]
-    except ValueError as error:
-        raise ValueError(f"{option} takes numbers like 8,64,64,16: {error}") from None
+    except ValueError:
+        raise ValueError(
+            f"{option} takes numbers like 8,64,64,16 or 2,16,32,32, of the batch, channels and axes; {shape!r} is none"
+        ) from None
     if len(found) < 3 or min(found) < 1:
         raise ValueError(f"{option} {shape}: batch, channels and at least one axis are needed, each above 0")
     return found

@@ -107,6 +107,7 @@ class MaxNCA(ImageNCA):
         return (logits, last) if kept is None else (logits, last, kept)
 
     def _head(self, state: Tensor) -> Tensor:
+        check.check_layer("fc2.weight", self.fc2.weight, state)
         pooled = F.adaptive_max_pool2d(state, (1, 1)).flatten(1)
         logits: Tensor = self.fc3(F.relu(self.fc2(pooled)))
         return logits

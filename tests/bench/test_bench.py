@@ -548,7 +548,10 @@ LINEAR = ("--mine", "torch.nn:Linear", "--drop-in", "NCA2D")
             [*LINEAR[:2], "--mine-shape", "1,2,3", "--mine-args", '{"in_features": 3, "out_features": 3}'],
             "nothing in this",
         ),
-        ([*LINEAR, "--mine-shape", "2,x"], "--mine-shape takes numbers like"),
+        (
+            [*LINEAR, "--mine-shape", "2,x"],
+            "--mine-shape takes numbers like 8,64,64,16 or 2,16,32,32, of the batch",
+        ),
         ([*LINEAR, "--mine-shape", "2,3"], "at least one axis"),
         ([*LINEAR, "--mine-shape", "2,3,4,5", "--mine-args", "[1]"], "--mine-args takes a JSON object"),
         ([*LINEAR, "--mine-shape", "2,3,4,5", "--mine-args", "{"], "--mine-args takes a JSON object"),

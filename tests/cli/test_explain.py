@@ -60,6 +60,7 @@ def test_a_reason_is_printed_and_the_exit_code_says_so(capsys):
         (["nowhere/mine.py:Mine"], "explain nowhere/mine.py:Mine: there is no such file"),
         (["mine_to_explain:Theirs"], "explain mine_to_explain:Theirs: AttributeError"),
         (["mine_to_explain:Mine", "--args", '{"no": 1}'], 'with --args {"no": 1}: TypeError'),
+        (["mine_to_explain:Mine", "--shape", "2,16,"], "2,16,32,32, of the batch, channels and axes; '2,16,' is none"),
         (["mine_to_explain:Mine", "--shape", "2,8"], "--shape 2,8: batch, channels and at least one axis"),
     ],
 )

@@ -47,6 +47,17 @@ def test_round_trip(name, tmp_path):
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
+def test_a_name_as_of_torch_save_is_noted(tmp_path):
+    with pytest.warns(UserWarning, match="x.pth holds safetensors, .* torch.load does not; name it .safetensors"):
+        ncafast.save(tmp_path / "x.pth", NCA(4, 6))
+    assert isinstance(ncafast.load(tmp_path / "x.pth"), NCA)
+
+
+def test_a_folder_is_no_checkpoint(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no checkpoint at .*: it is a folder"):
+        ncafast.load(tmp_path)
+
+
 def test_the_rule_stands_in_the_metadata(tmp_path):
     nca = NCA(4, 6)
     ncafast.save(tmp_path / "a", nca)

@@ -12,6 +12,8 @@ from parity import check_half
 
 from ncafast import Alive, Rule, backends, rollout
 from ncafast.backends.precision import precision, use_precision
+from ncafast.heads import MaxPoolHead
+from ncafast.models import MaxNCA
 from ncafast.trace import Options, trace
 
 HALF = [torch.float16, torch.bfloat16]
@@ -107,6 +109,17 @@ def test_which_dtypes_go_together():
             plan = (1, 0, 0, 0, 0, "ieee")
             seed = torch.zeros(1, dtype=torch.int64)
             torch.ops.ncafast.rollout(state, list(own.values()), more, None, seed, rule.to_json(), "reference", *plan)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_heads_name_the_dtypes_that_do_not_go_together(dtype):
+    """As a rollout does, though one of float16 runs with float32 weights."""
+    model = MaxNCA(6, device="cpu", hidden_size=9, num_classes=4)
+    with pytest.raises(TypeError, match=f"is torch.float32, but x is {dtype}; convert one of them"):
+        model(torch.rand(1, 9, 8, 6, dtype=dtype), steps=1)
+    with pytest.raises(TypeError, match=f"classifier.0.weight is torch.float32, but x is {dtype}; convert one of them"):
+        MaxPoolHead(6, 4)(torch.rand(1, 6, 9, 8, dtype=dtype))
+    assert model.to(dtype)(torch.rand(1, 9, 8, 6, dtype=dtype), steps=1)[0].dtype == dtype
 
 
 @pytest.mark.parametrize("dtype", HALF)

@@ -115,7 +115,8 @@ def test_wrong_values_are_named(fields, message):
         ({"step_size": torch.zeros(9, 9)}, "step_size must be a number, got Tensor tensor([[0., 0., 0."),
         ({"mutable": 3}, "mutable must be (first, end)"),
         ({"clamp": 8}, "clamp must be (lo, hi) or None, got 8"),
-        ({"alive": (3, 0.1)}, "alive must be an Alive or None, got tuple"),
+        ({"alive": 0.1}, "got float; NCA also takes (channel, threshold)"),
+        ({"alive": (3, 0.1)}, "alive must be an Alive or None, got tuple; NCA also takes"),
     ],
 )
 def test_wrong_kinds_are_named(fields, message):
