@@ -154,6 +154,20 @@ def test_a_folder_is_predicted_file_by_file(run, data, tmp_path, capsys):
         assert item.overlay.stat().st_size > 5000
 
 
+@pytest.mark.parametrize("value", [0, 7])
+def test_an_image_without_contrast_is_skipped(run, data, tmp_path, capsys, value):
+    inputs = tmp_path / "in"
+    write(inputs / "flat.nii.gz", np.full((9, 13, 7), value, np.int16))
+    (inputs / "good.nii.gz").write_bytes((data / "imagesTr" / "case_0.nii.gz").read_bytes())
+    done = predict(PredictConfig(run, inputs, tmp_path / "out", progress=False, overlay=False))
+    assert [item.path.name for item in done.skipped] == ["flat.nii.gz"]
+    assert not (tmp_path / "out" / "flat.nii.gz").exists()
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "flat.nii.gz" in line]
+    assert line.startswith("skipped: ") and "has no contrast" in line
+    with pytest.raises(ValueError, match=r"flat\.nii\.gz: has no contrast"):
+        _predict(run, inputs / "flat.nii.gz", tmp_path / "x.nii.gz")
+
+
 STRANGE = (r"a$\frac$", "50% $", "脑", "a\tb\nc", b"caf\xe9".decode("utf-8", "surrogateescape"))
 
 

@@ -109,6 +109,13 @@ def test_percentiles_in_parts_are_those_of_all():
     assert percentiles(lambda: [], (1, 2)) is None
 
 
+def test_a_store_without_contrast_is_refused(runs, tmp_path):
+    zarr.create_array(str(tmp_path / "a.zarr"), data=np.full((6, 7, 8), 3, np.int16), chunks=(4, 4, 4))
+    with pytest.raises(ValueError, match=r"a\.zarr: has no contrast"):
+        segmented(runs / "2", tmp_path / "a.zarr", tmp_path / "new.zarr")
+    assert not (tmp_path / "new.zarr").exists()
+
+
 def test_what_cannot_be_segmented_is_said_in_one_line_and_nothing_is_lost(runs, tmp_path):
     image, _ = blob((16, 13, 11), seed=5)
     good, bad = tmp_path / "good.zarr", tmp_path / "bad.zarr"

@@ -28,7 +28,7 @@ from ncafast.models import MedNCA
 from ncafast.models.memory import fitting_batch
 from ncafast.nifti import VolumeError, by, read_bytes
 from ncafast.tasks.mednca.model_file import Model, Spec, TrainedModel, dims_of, least_sides
-from ncafast.tasks.mednca.slices import Array, Recipe
+from ncafast.tasks.mednca.slices import Array, Recipe, without_contrast
 from ncafast.tasks.mednca.tiled import check_tiles, in_tiles, logits
 from ncafast.tasks.mednca.volumes import Volume, check_sides, read_grid
 from ncafast.tasks.planes import decide, padded, padded_size
@@ -119,10 +119,14 @@ def seen_size(model: Model, count: int, sides: Sequence[int]) -> list[int]:
 
 
 def slices_of(trained: TrainedModel, volume: Volume) -> Array:
-    """The volume as the model takes it, [S, C, H, W] float16. Raises VolumeError if it is too small for the model."""
+    """The volume as the model takes it, [S, C, H, W] float16. Raises VolumeError if it is too small for the model, or
+    without contrast."""
     if dims_of(trained.model) == 3:
         check_sides(volume.path, volume.shape, least_sides(trained.model))
-    return trained.spec.recipe.slices_of(volume)
+    slices = trained.spec.recipe.slices_of(volume)
+    if not slices.any():
+        raise without_contrast(volume.path)
+    return slices
 
 
 def segment(trained: TrainedModel, volume: Volume, **options: Any) -> Segmentation:

@@ -14,7 +14,7 @@ import numpy as np
 
 from ncafast.nifti import VolumeError
 from ncafast.tasks.mednca.percentiles import percentiles
-from ncafast.tasks.mednca.slices import Recipe, scaled
+from ncafast.tasks.mednca.slices import Recipe, scaled, without_contrast
 from ncafast.tasks.mednca.volumes import LARGEST
 
 Numbers = np.ndarray[Any, Any]
@@ -68,6 +68,8 @@ class LazySlices:
     def measured(cls, image: LazyImage, recipe: Recipe, channels: tuple[int, ...]) -> LazySlices:
         """All slices of an image, which is read twice for its percentiles. Raises VolumeError."""
         limits = [percentiles(partial(_inside, image, channel), recipe.percentiles) for channel in channels]
+        if all(pair is None or pair[0] == pair[1] for pair in limits):
+            raise without_contrast(image.path)
         return cls(image, recipe, channels, tuple(limits), range(image.shape[recipe.slice_axis]))
 
     def of(self, numbers: range) -> LazySlices:

@@ -184,6 +184,13 @@ def sharpest_axis(images: Sequence[Path], geometry: Geometry = "sform") -> Axis:
     return "coronal"
 
 
+def without_contrast(path: Path) -> VolumeError:
+    """The error for an image of which `Recipe.image_slices` leaves zeros alone, so that a model sees nothing."""
+    return VolumeError(
+        f"{path}: has no contrast, as its voxels are all alike (0 aside); leave it out, or export it again"
+    )
+
+
 def _files(count: int) -> str:
     return f"{count} image file{'s' if count > 1 else ''}"
 
