@@ -191,6 +191,21 @@ def test_planes_are_the_canonical_ones_through_the_label(axis) -> None:
     assert [plane.index for plane in empty] == [4, 5, 6]
 
 
+def test_a_picture_shows_the_slice_with_most_labels() -> None:
+    recipe = Recipe("axial", classes=(3, 5))
+    slices = np.zeros((7, 9, 11), np.uint8)
+    slices[1, :6] = 1  # the largest area, of one label
+    slices[2, :5] = 2
+    slices[4, :1], slices[4, 1:2] = 1, 2  # both
+    slices[5, :1], slices[5, 1:3] = 2, 1  # both, and more of them
+    (plane,) = pictures.choose(recipe, 2, slices, (3.0, 1.0, 2.0))
+    assert (plane.axis, plane.index, plane.pixel) == ("axial", 5, (1.0, 2.0))
+    (plane,) = pictures.choose(recipe, 2, slices[:4], (3.0, 1.0, 2.0))
+    assert plane.index == 1
+    (plane,) = pictures.choose(recipe, 2, slices * 0, (3.0, 1.0, 2.0))
+    assert plane.index == 3
+
+
 def test_pictures_show_labels_and_doubt() -> None:
     recipe = Recipe("coronal")
     image = np.full((11, 9, 13), 0.3, np.float32)

@@ -109,12 +109,12 @@ class Segmentation(TaskJob):
         return {"val_dice": mean(per_class), **dict(zip(columns, per_class, strict=False))}
 
     def visuals(self) -> Iterable[Visual]:
-        """The slice of each volume in which most is labelled, as an animation has it."""
+        """The slice of each volume with most labels, as an animation has it."""
         side, names = "held out" if self.held_out else "training", [self.recipe.name_of(v) for v in self.recipe.values]
         seed = mix("predict", self.config.seed, 0, 0)  # as of the volume's first slices in `validate`
         for volume in (self.held_out or self.train)[: self.config.pictures]:
             images, truth = volume.read(slice(None))
-            index = int(truth.flatten(1).count_nonzero(1).argmax())
+            index = pictures.fullest(pictures.areas(truth.numpy()))
             yield visual(self.model, images, truth, index, f"{side}/{volume.name}", names, volume.spacing, seed)
 
     def _columns(self) -> list[str]:

@@ -198,8 +198,8 @@ class PredictConfig(Runtime, _NewImages, UntilConverged, Progress):
     once, with --uncertainty 10 times."""
 
     overlay: bool = True
-    """Also write a picture: of the slice with the largest segmented area, or of three planes
-    through the middle of what a 3-D model segmented."""
+    """Also write a picture: of the slice with most labels, and of several such slices the one with the largest
+    segmented area; or of three planes through the middle of what a 3-D model segmented."""
 
     masks: bool = field(default=False, metadata={"group": "output"})
     """Also write one binary mask per label, NAME/LABEL.nii.gz beside NAME.nii.gz."""
@@ -257,8 +257,8 @@ class AnimateConfig(Runtime, _NewImages, Animation):
     """The film: a file name ending in .gif or .mp4."""
 
     slice: int | None = None
-    """Which slice, counted from 0 along the axis that the model was trained on. Left out: the one with the largest
-    segmented area."""
+    """Which slice, counted from 0 along the axis that the model was trained on. Left out: the one with most labels, and of
+    several such slices the one with the largest segmented area."""
 
     label: int | None = None
     """The label value whose probability is shown. Left out: the first one that the model knows."""

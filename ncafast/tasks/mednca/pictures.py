@@ -1,6 +1,6 @@
 """Pictures for people: slices with contours or a probability over them, and planes through a volume.
 
-Of a volume, a 2-D model's pictures show the fullest slice, a 3-D model's three planes through the middle. Slices are
+Of a volume, a 2-D model's pictures show the slice with most labels, a 3-D model's three planes through the middle. Slices are
 shown as a viewer shows them: the patient's top or front is up, and letters at the edge name the sides.
 """
 
@@ -160,8 +160,10 @@ def draw_uncertainty(segmentation: Segmentation, variances: Mapping[str, Array],
 
 
 def choose(recipe: Recipe, dims: int, labels: Array, spacing: Sequence[float]) -> list[Plane]:
-    """The slice with most labelled pixels (dims=2), or for each axis the plane in the middle of what is labelled,
-    sagittal, coronal, axial; the middle of the volume where nothing is. ``labels`` is [S, H, W]."""
+    """The `fullest` slice (dims=2), or for each axis the plane in the middle of what is labelled, sagittal, coronal,
+    axial; the middle of the volume where nothing is. ``labels`` is [S, H, W]."""
+    if dims == 2:
+        return [Plane(recipe.axis, fullest(areas(labels)), (spacing[1], spacing[2]))]
     canonical = recipe.to_canonical(labels)
     size = list(spacing[1:])
     size.insert(recipe.slice_axis, spacing[0])
@@ -169,11 +171,22 @@ def choose(recipe: Recipe, dims: int, labels: Array, spacing: Sequence[float]) -
     for number, name in enumerate(AXES):
         rest = [other for other in range(3) if other != number]
         area = np.count_nonzero(canonical, axis=tuple(rest))
-        index = len(area) // 2
-        if area.any():
-            index = int(area.argmax()) if dims == 2 else int(np.searchsorted(area.cumsum(), area.sum() / 2))
+        index = int(np.searchsorted(area.cumsum(), area.sum() / 2)) if area.any() else len(area) // 2
         planes.append(Plane(name, index, (size[rest[0]], size[rest[1]])))
-    return planes if dims == 3 else [planes[recipe.slice_axis]]
+    return planes
+
+
+def areas(labels: Array) -> Array:
+    """Pixels of each class in each slice, [S, 255], of class numbers [S, H, W]."""
+    return np.stack([np.bincount(plane.reshape(-1), minlength=256)[1:] for plane in labels])
+
+
+def fullest(found: Array) -> int:
+    """The slice in which most classes are, and among several the one with most labelled pixels; the middle one where
+    nothing is. ``found`` has the pixels by slice and class, [S, K]."""
+    if not found.any():
+        return len(found) // 2
+    return max(range(len(found)), key=lambda number: (np.count_nonzero(found[number]), found[number].sum()))
 
 
 def _figure(planes: Sequence[Plane], image: Array, rows: int, margin: float = 0.9) -> tuple[Figure, Array]:

@@ -74,12 +74,12 @@ def _channels(image: ZarrImage, trained: TrainedModel, options: PredictConfig) -
 
 
 def _drawn(trained: TrainedModel, slices: LazySlices, labels: ZarrLabels, found: Array, title: str) -> Array:
-    """The slice with most labelled pixels, every n-th of them where there are many."""
+    """The slice that `pictures.fullest` chooses, every n-th pixel where there are many."""
     recipe = trained.spec.recipe
-    fullest = int(found.sum(1).argmax()) if found.any() else len(found) // 2
+    index = pictures.fullest(found)
     every = math.ceil(max(slices.shape[2:]) / _MOST_SIDE)
     rows, columns = (slice(0, side, every) for side in slices.shape[2:])
-    one = slice(fullest, fullest + 1)
+    one = slice(index, index + 1)
     where = place_of(one, rows, columns, recipe)
     values = np.moveaxis(labels.read(where), recipe.slice_axis, 0)[0]
     classes = sum((values == value) * k for k, value in enumerate(recipe.values, start=1))
@@ -92,5 +92,5 @@ def _drawn(trained: TrainedModel, slices: LazySlices, labels: ZarrLabels, found:
         names=[recipe.name_of(value) for value in recipe.values],
         axis=recipe.axis,
         pixel=(pixel[0], pixel[1]),
-        title=f"{title}, slice {fullest}",
+        title=f"{title}, slice {index}",
     )
