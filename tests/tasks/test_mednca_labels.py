@@ -111,8 +111,22 @@ def test_labels_that_dataset_json_names_are_classes(data, tmp_path, capsys):
     assert weights(tmp_path / "named") == weights(tmp_path / "chosen")
     assert weights(tmp_path / "merged") == weights(tmp_path / "plain")
     train(tiny(data, tmp_path / "one", epochs=1, classes=(2,)))
-    assert "the label maps also hold 1, which is not among the classes" in capsys.readouterr().out
+    said = "4 of 4 label maps hold values that are not among the classes (1), case_0 first; these are background"
+    assert f"note: {said}" in capsys.readouterr().out
     assert load(TASK, tmp_path / "one", CPU).spec.recipe.label_names == ("high",)
+
+
+def test_a_value_that_dataset_json_does_not_name_is_said_with_its_case(data, tmp_path, capsys):
+    facts_of(data, **TWO)
+    path = data / "labelsTr" / "case_2.nii.gz"
+    values = np.asarray(nib.load(path).dataobj).copy()
+    values[0, 0, 0] = 7
+    write(path, values)
+    train(tiny(data, tmp_path / "named", epochs=1))
+    assert "1 of 4 label maps hold values that are not among the classes (7), case_2 first" in capsys.readouterr().out
+    train(tiny(data, tmp_path / "merged", epochs=1, merge_labels=True))
+    said = "note: 1 of 4 label maps hold values that dataset.json does not name (7), case_2 first; these are foreground"
+    assert said in capsys.readouterr().out
 
 
 def test_what_labels_cannot_be(data, tmp_path):

@@ -121,18 +121,19 @@ def _label_names(classes: tuple[int, ...], data: Dataset) -> tuple[str, ...]:
 
 
 def load_sides(
-    config: TrainConfig, recipe: Recipe, pairs: Sequence[Pair], unpaired: Sequence[Skipped], least: int = 1
+    config: TrainConfig, recipe: Recipe, data: Dataset, least: int = 1
 ) -> tuple[list[CachedVolume], list[CachedVolume], list[Skipped]]:
     """Training volumes, held-out volumes and the files that were left out."""
-    for item in unpaired:
+    for item in data.skipped:
         say(f"skipped: {item.reason}")
-    loaded, unusable = load_volumes(pairs, recipe, config, least)
+    loaded, unusable = load_volumes(data.pairs, recipe, config, least)
     volumes = {volume.name: volume for volume in loaded}
     names = split_volumes(sorted(volumes), config.val_fraction, config.seed, config.train_list, config.val_list)
     train, held_out = ([volumes[name] for name in side] for side in names)
     require_classes(train, recipe)
-    note(*doubts(loaded, None if config.merge_labels else recipe))
-    return train, held_out, [*unpaired, *unusable]
+    named = [value for value, _ in data.labels]
+    note(*doubts(loaded, None if config.merge_labels else recipe), *_unknown_values(loaded, recipe, named))
+    return train, held_out, [*data.skipped, *unusable]
 
 
 def load_volumes(
@@ -176,8 +177,7 @@ def require_classes(volumes: Sequence[CachedVolume], recipe: Recipe) -> None:
 
 
 def doubts(volumes: Sequence[CachedVolume], recipe: Recipe | None = None) -> Iterator[str]:
-    """What can be used, but was hardly meant, one line each; with a recipe, also which label values it merges or leaves
-    out."""
+    """What can be used, but was hardly meant, one line each; with a recipe, also which label values it merges."""
     below = [volume.name for volume in volumes if min(volume.labels, default=0) < 0]
     if below:
         yield f"{len(below)} of {len(volumes)} label maps hold values below 0, {below[0]} first; these are background"
@@ -185,9 +185,6 @@ def doubts(volumes: Sequence[CachedVolume], recipe: Recipe | None = None) -> Ite
     values = sorted({value for volume in volumes for value in volume.labels if value > 0})
     if recipe is not None and not recipe.classes and len(values) > 1:
         yield f"the label maps hold the values {listed(values)}, merged into one class; --classes tells them apart"
-    unnamed = [value for value in values if recipe is not None and recipe.classes and value not in recipe.classes]
-    if unnamed:
-        yield f"the label maps also hold {listed(unnamed)}, which is not among the classes and counts as background"
     overlaps = [volume for volume in volumes if volume.overlap]
     if overlaps:
         yield (
@@ -197,3 +194,19 @@ def doubts(volumes: Sequence[CachedVolume], recipe: Recipe | None = None) -> Ite
     blank = [volume.name for volume in volumes if volume.blank]
     if blank:
         yield f"{len(blank)} of {len(volumes)} images are the same everywhere, {blank[0]} first; are these files right?"
+
+
+def _unknown_values(volumes: Sequence[CachedVolume], recipe: Recipe, named: Sequence[int]) -> Iterator[str]:
+    """One line on label values that are not to be told apart; where all are merged, on those that dataset.json does not
+    name."""
+    known = recipe.classes or named
+    others = {volume.name: {value for value in volume.labels if value > 0} - {*known} for volume in volumes}
+    holders = [name for name, values in others.items() if values]
+    if known and holders:
+        which = "are not among the classes" if recipe.classes else "dataset.json does not name"
+        values = listed(sorted(set().union(*others.values())))
+        become = "background" if recipe.classes else "foreground, as all labels are merged"
+        yield (
+            f"{len(holders)} of {len(volumes)} label maps hold values that {which} ({values}), {holders[0]} first; "
+            f"these are {become}"
+        )

@@ -62,7 +62,7 @@ class Segmentation(TaskJob):
         self.spec = Spec(self.recipe, config.predict_batch)
         self.model = initialised(lambda: _new_model(config, self.recipe), config.seed)
         least = least_sides(self.model)
-        self.train, self.held_out, self.skipped = load_sides(config, self.recipe, data.pairs, data.skipped, least)
+        self.train, self.held_out, self.skipped = load_sides(config, self.recipe, data, least)
         if config.device == "cpu":  # on a GPU the rollouts look themselves
             check_memory(self.model, config, self.train, self.held_out)
         self.data = TrainingData(self.train, config, len(self.recipe.values))
