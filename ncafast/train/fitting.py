@@ -20,7 +20,7 @@ from ncafast.train.run_folder import ANOTHER, FREE, RunFolder
 from ncafast.training_options import Settings, check_settings
 from ncafast.utils.devices import determinism, threads
 from ncafast.utils.lock import locked
-from ncafast.utils.progress import say
+from ncafast.utils.progress import note, say
 
 
 def fit(
@@ -102,6 +102,7 @@ def run(
         state = ranks.told(folder.claim(config, names, free) if ranks.first else None)
         if state is not None:
             loop.restore(state)
+            note(*_new_length(settings, begun))
         if opening:
             say(f"{opening}; the run is in {settings.output}")
         _announce_bare(job, settings.output)
@@ -120,6 +121,17 @@ def _check_length(settings: Settings, begun: dict[str, Any]) -> None:
             f"{settings.output}: the cosine schedule of this run ends after {begun['epochs']} epochs, not after "
             f"epochs={settings.epochs}; give the same number to continue it, or {ANOTHER}"
         )
+
+
+def _new_length(settings: Settings, begun: dict[str, Any]) -> list[str]:
+    """One line if a run that is continued has another length than it began with."""
+    epochs = begun.get("epochs", settings.epochs)
+    if epochs == settings.epochs:
+        return []
+    return [
+        f"{settings.output}: this run began with epochs={epochs}, and now ends after {settings.epochs}; the learning "
+        "rate of each epoch is the same as before"
+    ]
 
 
 def _announce_bare(job: Job, folder: Path) -> None:

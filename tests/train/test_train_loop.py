@@ -578,6 +578,17 @@ def test_two_trainings_in_one_folder_exclude_each_other_until_one_is_killed(tmp_
     assert len(fit(nca(), STATES, loss, settings(tmp_path / "b")).history) == 2
 
 
+@pytest.mark.parametrize("epochs", [2, 4])
+def test_another_length_is_said_and_leaves_the_learning_rate_alone(tmp_path, capsys, epochs):
+    own = settings(tmp_path / "run", epochs=3, schedule="step", lr_step=1, lr_gamma=0.5, lr=0.01)
+    fit(nca(), STATES, loss, dataclasses.replace(own, epochs=1))
+    capsys.readouterr()
+    rates = [row["lr"] for row in fit(nca(), STATES, loss, dataclasses.replace(own, epochs=epochs)).history]
+    said = f"run began with epochs=1, and now ends after {epochs}; the learning rate of each epoch is the same"
+    assert capsys.readouterr().out.count(said) == 1
+    assert rates == [0.01 / 2**epoch for epoch in range(epochs)]
+
+
 def test_a_cosine_run_has_its_end(tmp_path):
     own = settings(tmp_path, schedule="cosine", lr=0.01)
     rates = [row["lr"] for row in fit(nca(), STATES, loss, own).history]
