@@ -61,8 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
-    except KeyboardInterrupt:
-        interrupt.say()
+    except KeyboardInterrupt as stop:  # a command may have said what is left of its work
+        interrupt.say(" ".join(str(stop).split()))
         return INTERRUPTED
     except _Usage as error:
         return _fail(error, WRONG_USAGE)

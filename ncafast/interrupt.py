@@ -43,12 +43,13 @@ class Released:
         sys.unraisablehook = self._hook
 
 
-def say() -> None:
-    """Print the line, once whatever the number of processes under torchrun and of Ctrl-Cs."""
+def say(left: str = "") -> None:
+    """Print the line, with what is left of the work, once whatever the number of processes under torchrun and of
+    Ctrl-Cs."""
     global _said
     if not _said and os.environ.get("RANK", "0") == "0":
         _said = True
-        print("ncafast: stopped", file=sys.stderr, flush=True)
+        print(f"ncafast: stopped; {left}" if left else "ncafast: stopped", file=sys.stderr, flush=True)
 
 
 def is_command() -> bool:

@@ -358,7 +358,7 @@ def test_ctrl_c_stops_with_130_and_one_line(tmp_path):
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=HANG)
     assert process.returncode == 130
-    assert err.splitlines()[-1] == "ncafast: stopped"
+    assert err.splitlines()[-1] == "ncafast: stopped; the same command starts the demo anew"
     assert "Traceback" not in err
 
 

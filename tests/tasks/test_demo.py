@@ -128,6 +128,18 @@ def test_epochs_below_one_are_refused(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+def test_threads_are_those_of_the_option_and_are_given_back(tmp_path, monkeypatch):
+    seen, before = [], torch.get_num_threads()
+
+    def look(seed, quick):
+        seen.append(torch.get_num_threads())
+        raise ValueError("seen enough")
+
+    monkeypatch.setattr(brain, "load", look)
+    assert cli.main(["demo", "--quick", "--threads", "3", "--output", str(tmp_path / "out")]) == 1
+    assert (seen, torch.get_num_threads()) == ([3], before)
+
+
 def test_a_folder_with_other_files_is_left_alone(tmp_path, capsys):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "mine.txt").write_text("precious")

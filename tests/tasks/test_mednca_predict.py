@@ -15,9 +15,18 @@ import torch
 from nifti import affine_of, blob, tiny, write, write_set
 from safetensors.torch import load_file, save_file
 
-from ncafast import checkpoint
+from ncafast import checkpoint, cli, interrupt
 from ncafast.tasks.base import load
-from ncafast.tasks.mednca import AnimateConfig, EvaluateConfig, PredictConfig, animate, evaluate, predict, train
+from ncafast.tasks.mednca import (
+    AnimateConfig,
+    EvaluateConfig,
+    PredictConfig,
+    animate,
+    evaluate,
+    predict,
+    prediction,
+    train,
+)
 from ncafast.tasks.mednca.inference import groups, infer
 from ncafast.tasks.mednca.task import TASK
 from ncafast.utils.seeds import mix
@@ -417,3 +426,22 @@ def test_groups_of_slices_stop_where_they_have_converged(run, data, tmp_path):
         predict(PredictConfig(run, source, tmp_path / "no", until_converged=True, uncertainty=True))
     with pytest.raises(ValueError, match=r"--until-converged is for NIfTI images, not for a\.zarr"):
         predict(PredictConfig(run, Path("a.zarr"), tmp_path / "no", until_converged=True))
+
+
+def test_ctrl_c_says_how_many_results_are_written(run, data, tmp_path, monkeypatch, capsys):
+    written = []
+
+    def stop(path, picture):
+        written.append(path)
+        if len(written) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(prediction, "write_png", stop)
+    monkeypatch.setattr(interrupt, "_said", False)  # it is said once per process
+    words = ["predict", "mednca", "--model", run, "--input", data / "imagesTr", "--output", tmp_path / "out"]
+    assert cli.main([str(word) for word in words]) == 130
+    err = capsys.readouterr().err
+    assert err.splitlines()[-1] == (
+        f"ncafast: stopped; 2 of 5 results are in {tmp_path / 'out'}; the same command begins with the first again"
+    )
+    assert cli.main([str(word) for word in words]) == 0  # what is there is replaced

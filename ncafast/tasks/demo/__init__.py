@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ncafast.tasks import on_demand
+from ncafast.threads_option import Threads
 from ncafast.utils.renamed import Renamed
 
 __all__ = ["DemoConfig", "run"]
 
 
 @dataclass
-class DemoConfig(Renamed):
+class DemoConfig(Renamed, Threads):
     """Train a small Med-NCA to find white matter in shaded, noisy brain slices, try it on unseen ones, time it.
 
     Brightness falls to a third across each slice, so that a threshold cannot find it. Takes a few minutes on two CPU
@@ -42,4 +43,7 @@ class DemoConfig(Renamed):
 def run(config: DemoConfig) -> None:
     """Run the demo as configured; see `ncafast.tasks.demo.job.run`."""
     on_demand.imported("nilearn", "demo", "demo")  # its absence is said before any work
-    on_demand.imported("ncafast.tasks.demo.job", "demo", "demo").run(config)
+    try:
+        on_demand.imported("ncafast.tasks.demo.job", "demo", "demo").run(config)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("the same command starts the demo anew") from None

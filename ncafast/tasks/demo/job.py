@@ -20,7 +20,8 @@ from ncafast.tasks.base import load
 from ncafast.tasks.demo import DemoConfig, baselines, brain, pictures, summary
 from ncafast.tasks.mednca import AnimateConfig, PredictConfig, Result, TrainConfig, animate, predict, train
 from ncafast.tasks.mednca.task import TASK
-from ncafast.utils.devices import resolve_device
+from ncafast.utils.devices import resolve_device, threads
+from ncafast.utils.option_checks import check_options
 from ncafast.utils.outputs import check_folder
 from ncafast.utils.progress import say
 from ncafast.viz.figures import write_png
@@ -39,11 +40,15 @@ def run(config: DemoConfig) -> None:
     """Run the demo and leave its files in `config.output`.
 
     Raises:
-        ValueError: epochs below 1, or the folder holds something else.
+        ValueError: an option that cannot be used, or the folder holds something else.
         OSError: the folder cannot be written.
     """
-    if config.epochs < 1:
-        raise ValueError(f"epochs={config.epochs} is not allowed; give a whole number from 1")
+    check_options(config)
+    with threads(config.threads):
+        _run(config)
+
+
+def _run(config: DemoConfig) -> None:
     seconds: dict[str, float] = {}
     with _timed(seconds, "prepare"):
         _claim(config.output)

@@ -88,7 +88,7 @@ def predict(trained: Trained[Estimator], files: Sequence[Path], options: Predict
             write_png(picture, pictures.beside(SHOWN.shrunk(pixels), SHOWN.shrunk_target(depth), path.name))
         return ImageResult(path, target, picture, float(depth.min()), float(depth.max()), stopping)
 
-    done, skipped = each_usable(files, one, ImageError, "estimating depth", options.progress)
+    done, skipped = each_usable(files, one, ImageError, "estimating depth", options.progress, options.output)
     reading.notes.say()
     root = options.input if options.input.is_dir() else options.input.parent
     steps = write_steps(options.output / TABLE, [(str(item.image.relative_to(root)), item.stopping) for item in done])

@@ -257,8 +257,8 @@ class AnimateConfig(Runtime, _NewImages, Animation):
     """The film: a file name ending in .gif or .mp4."""
 
     slice: int | None = None
-    """Which slice, counted from 0 along the axis that the model was trained on. Left out: the one with most labels, and of
-    several such slices the one with the largest segmented area."""
+    """Which slice, counted from 0 along the axis that the model was trained on. Left out: the one with most
+    labels, and of several such slices the one with the largest segmented area."""
 
     label: int | None = None
     """The label value whose probability is shown. Left out: the first one that the model knows."""

@@ -1,7 +1,7 @@
 """Pictures for people: slices with contours or a probability over them, and planes through a volume.
 
-Of a volume, a 2-D model's pictures show the slice with most labels, a 3-D model's three planes through the middle. Slices are
-shown as a viewer shows them: the patient's top or front is up, and letters at the edge name the sides.
+Of a volume, a 2-D model's pictures show the slice with most labels, a 3-D model's three planes through the middle.
+Slices are shown as a viewer shows them: the patient's top or front is up, and letters at the edge name the sides.
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ def predict(trained: TrainedModel, options: PredictConfig) -> Predictions:
         return _segment(trained, *item, options)
 
     items = list(zip(cases, planned, strict=True))
-    written, skipped = each_usable(items, one, VolumeError, "segmenting", options.progress)
+    written, skipped = each_usable(items, one, VolumeError, "segmenting", options.progress, options.output)
     report = None
     if options.uncertainty:
         facts = {"runs": options.runs, "last_steps": options.last_steps}

@@ -85,7 +85,7 @@ def predict(trained: Trained[Segmenter], files: Sequence[Path], options: Predict
         share = {name: float(np.mean(labels == k)) for k, name in enumerate(recipe.names, start=1)}
         return ImageResult(path, mask, overlay, share, stopping)
 
-    done, skipped = each_usable(files, one, ImageError, "segmenting", options.progress)
+    done, skipped = each_usable(files, one, ImageError, "segmenting", options.progress, options.output)
     reading.notes.say()
     root = options.input if options.input.is_dir() else options.input.parent
     steps = write_steps(options.output / TABLE, [(str(item.image.relative_to(root)), item.stopping) for item in done])
