@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any, ClassVar, TypeVar
@@ -25,10 +25,14 @@ class MaskScores(Report):
     Attributes:
         sample: column of the samples' names.
         columns: measures by their column: what the table calls them, and the digits that it shows.
+        cells: what the cells are called, of which the rows have so many true and so many found.
+        of_nothing: what the measures are where nothing is found.
     """
 
     sample: ClassVar[str]
     columns: ClassVar[Columns]
+    cells: ClassVar[str]
+    of_nothing: ClassVar[str] = "Dice and IoU are then 0"
 
     rows: tuple[dict[str, Any], ...]
     """The sample's name, label (and name, where labels are numbers with names), the measures, and more."""
@@ -41,22 +45,50 @@ class MaskScores(Report):
     """Of --uncertainty."""
 
     def table(self) -> str:
-        """The rows and the mean as text in columns, then what is said of the calibration."""
+        """The rows and their means, of each label and of all, as text in columns; then what is said of the calibration
+        and of empty masks."""
         lines = [(self.sample, "label", *(heading for heading, _ in self.columns.values()))]
-        for row in (*self.rows, {self.sample: "mean", "label": "", **self.mean}):
-            numbers = (f"{row[key]:.{digits}f}" for key, (_, digits) in self.columns.items())
-            label = printable(row.get("name") or str(row["label"]))
-            lines.append((printable(row[self.sample]), label, *numbers))
+        lines += [(printable(row[self.sample]), _label(row), *self._numbers(row)) for row in self.rows]
+        rows_of = self._by_label()
+        if len(rows_of) > 1 and len(self.rows) > len(rows_of):
+            lines += [("mean", label, *self._numbers(means(rows, self.columns))) for label, rows in rows_of.items()]
+        lines.append(("mean", "", *self._numbers(self.mean)))
         text = aligned(lines, right=(False, *[True] * (1 + len(self.columns))))
-        rule = "-" * len(text[0])
+        rule, last = "-" * len(text[0]), 1 + len(self.rows)
         calibration = self.calibration.lines() if self.calibration else []
-        return "\n".join([text[0], rule, *text[1:-1], rule, text[-1], *calibration])
+        return "\n".join([text[0], rule, *text[1:last], rule, *text[last:], *calibration, *self._empty()])
+
+    def _numbers(self, row: Mapping[str, Any]) -> list[str]:
+        """The measures as the table shows them."""
+        return [f"{row[key]:.{digits}f}" for key, (_, digits) in self.columns.items()]
+
+    def _empty(self) -> Iterator[str]:
+        """One line if nothing is found of what is there."""
+        rows_of, true, found = self._by_label(), f"{self.cells}_true", f"{self.cells}_found"
+        missed = {label: sum(row[true] > 0 and not row[found] for row in rows) for label, rows in rows_of.items()}
+        if any(missed.values()):
+            each = ", ".join(f"of {label} in {count}" for label, count in missed.items() if count)
+            where = each if len(missed) > 1 else f"in {sum(missed.values())}"
+            samples = len(self.rows) // len(rows_of)
+            yield f"note: nothing is found {where} of {samples} {self.sample}s; {self.of_nothing}"
+
+    def _by_label(self) -> dict[str, list[dict[str, Any]]]:
+        """The rows of each label."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        for row in self.rows:
+            found.setdefault(_label(row), []).append(row)
+        return found
 
     def contents(self) -> dict[str, Any]:
         """The rows with a last one named mean, the calibration, and the pictures."""
         rows = [row | {self.sample: printable(row[self.sample])} for row in self.rows]
         calibration = {"uncertainty.json": self.calibration.facts()} if self.calibration else {}
         return {"scores.csv": [*rows, {self.sample: "mean", **self.mean}], **calibration, **self.pictures}
+
+
+def _label(row: Mapping[str, Any]) -> str:
+    """What the label of a row is called."""
+    return printable(row.get("name") or str(row["label"]))
 
 
 def means(rows: Sequence[Mapping[str, Any]], columns: Columns) -> dict[str, float]:

@@ -34,6 +34,8 @@ class Scores(MaskScores):
 
     sample = "volume"
     columns = {"dice": ("Dice", 4), "iou": ("IoU", 4), "hd95_mm": ("HD95 mm", 2)}
+    cells = "voxels"
+    of_nothing = "Dice and IoU are then 0, and HD95 is the diagonal of the volume"
     skipped: tuple[Skipped, ...]
 
 

@@ -30,6 +30,7 @@ class Scores(MaskScores):
 
     sample = "image"
     columns = {"dice": ("Dice", 4), "iou": ("IoU", 4)}
+    cells = "pixels"
 
 
 def score(trained: Trained[Segmenter], options: EvaluateConfig) -> Scores:
