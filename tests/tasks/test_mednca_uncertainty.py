@@ -108,6 +108,11 @@ def test_predict_writes_maps_and_the_report(run, tmp_path):
     }  # fmt: skip
     report = json.loads((folder / "report.json").read_text())
     assert (report["runs"], report["last_steps"]) == (10, 3)
+    *lines, last = done.lines()
+    for line, item in zip(lines, done.written, strict=True):
+        assert item.quality is not None
+        assert line.endswith(f"(NQM label 1 {item.quality[1]:.3f}, label 2 {item.quality[2]:.3f})")
+    assert last.endswith("high NQM means doubtful")
     doubts = [max(row["nqm"].values()) for row in report["images"]]
     assert doubts == sorted(doubts, reverse=True)
     for row in report["images"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -76,16 +76,18 @@ class Predictions:
     skipped: tuple[Skipped, ...]
     report: Path | None = None
     """What --uncertainty says of all images."""
+    names: Mapping[int, str] = field(default_factory=dict)
+    """Of the labels by their values."""
 
     def lines(self) -> Iterator[str]:
         """What was written, for people."""
         for item in self.written:
             overlay = f", {item.overlay.name}" if item.overlay else ""
-            doubt = f" (NQM {', '.join(f'{value:.3f}' for value in item.quality.values())})" if item.quality else ""
+            doubt = f" ({uncertainty.words(item.quality, self.names)})" if item.quality else ""
             masks = f", {len(item.masks)} masks in {item.masks[0].parent.name}/" if item.masks else ""
             yield f"written: {item.labels}{overlay}{masks}{doubt}{item.stopping.words()}"
         if self.report is not None:
-            yield f"written: {self.report}, and beside it maps of where the model is unsure"
+            yield f"written: {self.report}, and beside it maps of where the model is unsure; high NQM means doubtful"
 
 
 def check_prediction(options: PredictConfig) -> None:
@@ -135,7 +137,8 @@ def predict(trained: TrainedModel, options: PredictConfig) -> Predictions:
         facts = {"runs": options.runs, "last_steps": options.last_steps}
         report = uncertainty.write_report(_maps_folder(options), [item.row for item in written], recipe, facts)
     write_steps(_steps_table(options), [(item.title, item.stopping) for item in written])
-    return Predictions(tuple(written), tuple(Skipped(item.image, reason) for (_, item), reason in skipped), report)
+    left_out = tuple(Skipped(item.image, reason) for (_, item), reason in skipped)
+    return Predictions(tuple(written), left_out, report, recipe.names)
 
 
 def _last_steps(config: PredictConfig, trained: TrainedModel) -> int:

@@ -109,6 +109,11 @@ class Recipe(Jsonable):
         return printable(self.label_names[self.values.index(value)]) if self.label_names else f"label {value}"
 
     @property
+    def names(self) -> dict[int, str]:
+        """`name_of` each value."""
+        return {value: self.name_of(value) for value in self.values}
+
+    @property
     def values(self) -> tuple[int, ...]:
         """The label value written for each class; 1 where all labels were merged."""
         return self.classes or (1,)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,12 @@ def scores(segmentation: Segmentation) -> dict[int, float]:
     return dict(zip(segmentation.recipe.values, quality(variance.sqrt(), mean).tolist(), strict=True))
 
 
+def words(quality: Mapping[int, float], names: Mapping[int, str]) -> str:
+    """The scores for people; of several labels with their names, by label value."""
+    each = [f"{names[value]} {score:.3f}" if len(quality) > 1 else f"{score:.3f}" for value, score in quality.items()]
+    return f"NQM {', '.join(each)}"
+
+
 def write_maps(
     paths: Sequence[Path], segmentation: Segmentation, source: Path, title: str, runs: int, last_steps: int
 ) -> dict[str, Any]:
@@ -56,7 +62,7 @@ def write_maps(
         write_map(path, recipe.to_canonical(variance), source, recipe.geometry)
     nqm = scores(segmentation)
     shown = dict(zip((f"{runs} runs", f"the last {last_steps} steps"), variances, strict=True))
-    text = f"{title}: NQM {', '.join(f'{value:.3f}' for value in nqm.values())}"
+    text = f"{title}: {words(nqm, recipe.names)}"
     write_png(picture, pictures.draw_uncertainty(segmentation, shown, text))
     means = (float(variance.mean(dtype=np.float64)) for variance in variances)
     row = {"image": printable(title), "nqm": nqm, "voxels": segmentation.voxels()}
