@@ -44,7 +44,7 @@ class CascadeConfig(ImageOptions, BaseSettings):
     """How many times smaller the image is on each level of the cascade, falling to 1."""
 
     steps: tuple[int, ...] = (16, 8, 8)
-    """Steps of the automaton on each level."""
+    """Steps of the automaton on each level, the coarsest first: a number for each of --scales."""
 
     step_jitter: float = 0.2
     """Vary the steps of each level in training by up to this share."""

@@ -47,7 +47,7 @@ class Runtime(Renamed, MemoryLimit, Threads):
 
     model: Path
     """Checkpoint (.safetensors), or the folder of a training run (its best checkpoint is taken), or example: the small
-    model that comes with ncafast for growing, mednca, depth and texture."""
+    model of this task that comes with ncafast."""
 
     seed: int = field(default=0, kw_only=True, metadata={"group": "model"})
     """Random seed of the fire masks."""

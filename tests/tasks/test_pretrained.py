@@ -40,6 +40,13 @@ def test_every_task_has_one():
 
 
 @pytest.mark.parametrize("task", sorted(TASKS))
+def test_the_help_of_every_task_offers_it(task, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    assert cli.main(["animate" if task in ("growing", "texture") else "predict", task, "--help"]) == 0
+    assert "or example: the small model of this task that comes with ncafast" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("task", sorted(TASKS))
 def test_each_is_small_described_and_of_its_task(task):
     path = pretrained.find(task, EXAMPLE)
     assert path.stat().st_size < 100_000

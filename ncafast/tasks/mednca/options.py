@@ -140,7 +140,8 @@ class TrainConfig(BaseSettings, _Labelled):
     out: 7 on the coarsest level, 3 on the others."""
 
     steps: tuple[int, ...] | None = None
-    """Steps of the automaton on each level. Left out: 20, with --dims 3 10."""
+    """Steps of the automaton on each level, the coarsest first: as many numbers as there are levels, such as 20 20.
+    Left out: 20 on each, with --dims 3 10."""
 
     step_jitter: float = 0.0
     """Vary the steps of each level in training by up to this share."""
