@@ -28,6 +28,7 @@ from ncafast.versions import version
 
 FORMAT = "ncafast"
 FORMAT_VERSION = "1"
+_MODELS = "best.safetensors", "last.safetensors"  # of a training run, the better one first
 # Metadata that `save` and `save_tensors` write themselves.
 _OWN = ("format", "format_version", "ncafast", "model", "config", "tied", "bare", "bare_reason")
 _NO_MODELS = (
@@ -179,7 +180,7 @@ def find(place: str | os.PathLike[str]) -> Path:
     path = Path(place)
     if path.is_file():
         return path
-    for name in ("best.safetensors", "last.safetensors"):
+    for name in _MODELS:
         if (path / name).is_file():
             return path / name
     if (path / "results.csv").is_file():
@@ -209,7 +210,9 @@ def describe(path: str | os.PathLike[str]) -> dict[str, str]:
             raise ValueError(
                 f"{path} is {what}, not a model; give a checkpoint (.safetensors), or the folder of a training run"
             ) from None
-        raise ValueError(f"{path} is corrupt or not a safetensors file: {_one_line(error)}") from None
+        raise ValueError(
+            f"{path} is corrupt or not a safetensors file: {_one_line(error)}{_instead(Path(path))}"
+        ) from None
     if "bare" in header:
         raise ValueError(f"{path} {bare(header['bare'], header.get('bare_reason', ''), path)}")
     if header.get("format") != FORMAT:
@@ -252,12 +255,26 @@ def load_resume(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}; correct that, or delete it to start anew") from None
+        raise ValueError(f"{path} cannot be read: {error.strerror}; correct that, or {anew(path)}") from None
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError):  # torch's words do not help here
-        raise ValueError(f"{path} is corrupt or not a training state; delete it to start anew") from None
+        raise ValueError(f"{path} is corrupt or not a training state; {anew(path)}") from None
     if not isinstance(state, dict):
-        raise ValueError(f"{path} is not a training state: it holds a {type(state).__name__}; delete it to start anew")
+        raise ValueError(f"{path} is not a training state: it holds a {type(state).__name__}; {anew(path)}")
     return state
+
+
+def anew(path: str | os.PathLike[str]) -> str:
+    """What to do about a training state that cannot be used, and what becomes of the models beside it."""
+    models = [name for name in _MODELS if Path(path).with_name(name).is_file()]
+    kept = f"; {' and '.join(models)} can still be used, until the new run replaces them" if models else ""
+    return f"delete it to start anew{kept}"
+
+
+def _instead(path: Path) -> str:
+    """The other model of a run whose best one cannot be read, as the end of an error."""
+    best, last = _MODELS
+    there = path.name == best and path.with_name(last).is_file()
+    return f"; {last} beside it may be whole, so give that" if there else ""
 
 
 def _other_kind(path: Path) -> str:

@@ -31,6 +31,7 @@ from ncafast.utils.texts import reason
 Array = np.ndarray[Any, Any]
 
 _MAGIC_GZIP = b"\x1f\x8b"
+_HEADERS = nib.Nifti1Header, nib.Nifti2Header
 _FATAL = 40  # nibabel's level of an error that leaves no way to read the file
 _CODES = range(6)  # of sform and qform
 _TYPES = nib.nifti1.data_type_codes
@@ -184,7 +185,19 @@ def _check_name(path: Path) -> None:
         raise VolumeError(f"{path}: the file is empty; copy it again")
     if _compressed(path) != (start == _MAGIC_GZIP):
         kind, ending = ("not compressed", ".nii") if _compressed(path) else ("gzip-compressed", ".nii.gz")
-        raise VolumeError(f"{path}: the file is {kind}, or no NIfTI at all; rename it to end in {ending}")
+        if not _has_mark(path, start == _MAGIC_GZIP):
+            raise VolumeError(f"{path}: is no NIfTI file, whatever its name; give a .nii or .nii.gz file")
+        raise VolumeError(f"{path}: the file is {kind}; rename it to end in {ending}")
+
+
+def _has_mark(path: Path, compressed: bool) -> bool:
+    """Whether a file begins as NIfTI files do."""
+    try:
+        with gzip.open(path) if compressed else path.open("rb") as stream:
+            start = stream.read(nib.Nifti2Header.template_dtype.itemsize)
+    except _READ_ERRORS:
+        return False
+    return any(kind.may_contain_header(start) for kind in _HEADERS)
 
 
 def _compressed(path: Path) -> bool:
@@ -200,7 +213,7 @@ def _read_header(path: Path) -> nib.Nifti1Header:
     with _stream(path) as stream, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of extensions whose size is unusual
         start = stream.read(nib.Nifti2Header.template_dtype.itemsize)
-        kinds = [kind for kind in (nib.Nifti1Header, nib.Nifti2Header) if kind.may_contain_header(start)]
+        kinds = [kind for kind in _HEADERS if kind.may_contain_header(start)]
         if not kinds:
             raise ValueError("its header lacks the mark of NIfTI")
         stream.seek(0)

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch.distributed.device_mesh import init_device_mesh
 
+from ncafast import checkpoint
 from ncafast.train.arguments import check_row, check_score
 from ncafast.train.context import Report, Result, StepContext
 from ncafast.train.distributed import Ranks
@@ -218,8 +219,8 @@ class Loop:
             self.trainer.load_state(state)
             self.job.load_state(state["job"])
         except (LookupError, RuntimeError, ValueError, TypeError, AttributeError) as error:
-            remedy = f"is corrupt or not of this run ({reason(error)}); delete it to start the run anew"
-            raise ValueError(f"{self.folder.resume}: {remedy}") from error
+            what = f"is corrupt or not of this run ({reason(error)})"
+            raise ValueError(f"{self.folder.resume}: {what}; {checkpoint.anew(self.folder.resume)}") from error
         self.epoch, self.step = state["epoch"], state["step"]
         self.sums, self.history, self.best = state["sums"], state["history"], state["best"]
 

@@ -215,6 +215,16 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_a_best_model_that_is_cut_off_names_the_last_one(tmp_path):
+    ncafast.save(tmp_path / "last.safetensors", NCA(4, 8))
+    data = (tmp_path / "last.safetensors").read_bytes()
+    for name, said in (("best", "; last.safetensors beside it may be whole, so give that"), ("other", "")):
+        (tmp_path / f"{name}.safetensors").write_bytes(data[:-30])
+        with pytest.raises(ValueError, match=r"is corrupt or not a safetensors file: ") as error:
+            ncafast.load(tmp_path / f"{name}.safetensors")
+        assert str(error.value).endswith(said) and ("last.safetensors" in str(error.value)) == bool(said)
+
+
 def test_training_state(tmp_path):
     state = {"step": 3, "weights": {"a": torch.randn(3)}, "history": [{"loss": 0.5}], "name": "x"}
     checkpoint.save_resume(tmp_path / "resume.pt", state)

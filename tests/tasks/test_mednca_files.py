@@ -168,6 +168,9 @@ def _bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
     text.write_text("no image at all")
     zipped_text = folder / "text.nii.gz"
     zipped_text.write_bytes(gzip.compress(b"no image at all" * 100))
+    text_named_gz, zipped_named_nii = folder / "junk.nii.gz", folder / "junk.nii"
+    text_named_gz.write_bytes(text.read_bytes())
+    zipped_named_nii.write_bytes(zipped_text.read_bytes())
     empty = folder / "empty.nii.gz"
     empty.write_bytes(b"")
     holes = image.copy()
@@ -184,6 +187,8 @@ def _bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
         "nii named gz": (plain_named_gz, r"rename it to end in \.nii"),
         "gz named nii": (gz_named_plain, r"rename it to end in \.nii\.gz"),
         "text": (text, "no readable NIfTI"),
+        "text named gz": (text_named_gz, "is no NIfTI file, whatever its name"),
+        "zipped text named nii": (zipped_named_nii, "is no NIfTI file, whatever its name"),
         "zipped text": (zipped_text, "no readable NIfTI"),
         "empty": (empty, "empty"),
         "missing": (folder / "missing.nii.gz", "no such file"),
