@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 from ncafast.utils.texts import printable
+
+
+_EVERY = 30.0  # seconds from one line to the next, where no bar can be drawn
+_LINE = "{desc}{n_fmt} of {total_fmt} after {elapsed}, {remaining} left, {rate_fmt}{postfix}"
 
 
 def is_first() -> bool:
@@ -30,8 +35,21 @@ def note(*lines: str) -> None:
         say(f"note: {line}")
 
 
+class _Lines:
+    """The stream of errors as a bar sees it where that is no terminal: every state of it becomes a line."""
+
+    def write(self, text: str) -> None:
+        """Of what moves a terminal's cursor nothing is left."""
+        if line := text.strip():
+            sys.stderr.write(f"{line}\n")
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
 class Bar:
-    """A progress bar with rate and remaining time, for `with`; silent if unwanted or without tqdm."""
+    """A progress bar with rate and remaining time, for `with`; silent if unwanted or without tqdm. In a file or a pipe
+    it is a line now and then."""
 
     def __init__(self, total: int, wanted: bool, text: str = "", first: int = 0) -> None:
         self._bar: Any = None
@@ -40,7 +58,14 @@ class Bar:
                 from tqdm import tqdm
             except ImportError:
                 return
-            self._bar = tqdm(total=total, initial=first, unit="step", desc=text or None)
+            options: dict[str, Any] = {}
+            if not sys.stderr.isatty():
+                options = {"file": _Lines(), "bar_format": _LINE, "miniters": 1}
+                options |= {"mininterval": _EVERY, "delay": _EVERY}
+            self._moves = not options
+            self._bar = tqdm(
+                total=total or None, initial=first, unit="step", desc=f"{text}: " if text else None, **options
+            )
 
     def __enter__(self) -> Bar:
         return self
@@ -48,7 +73,7 @@ class Bar:
     def describe(self, text: str) -> None:
         """What stands before the bar."""
         if self._bar is not None:
-            self._bar.set_description(text)
+            self._bar.set_description(text, refresh=self._moves)
 
     def advance(self, values: dict[str, float], count: int = 1) -> None:
         """So many steps, with the numbers that stand behind the bar."""
