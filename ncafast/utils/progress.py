@@ -8,7 +8,6 @@ from typing import Any
 
 from ncafast.utils.texts import printable
 
-
 _EVERY = 30.0  # seconds from one line to the next, where no bar can be drawn
 _LINE = "{desc}{n_fmt} of {total_fmt} after {elapsed}, {remaining} left, {rate_fmt}{postfix}"
 

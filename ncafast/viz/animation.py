@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from ncafast.utils.progress import Bar
 from ncafast.viz.pixels import Array, enlarged
 
 KINDS = (".gif", ".mp4")
+_COLOURS, _COMMON = 256, 8  # of a GIF's palette, and those of them that are the commonest
 
 
 def check_animation(path: Path, option: str = "--output", overwrite: bool = True) -> None:
@@ -97,12 +98,43 @@ def _prepared(frames: Iterable[Array], scale: int, bar: Bar) -> Iterator[Array]:
 
 
 def _write_gif(path: Path, frames: Iterable[Array], fps: float, hold: float) -> int:
-    import imageio.v3 as iio
+    from PIL import Image
 
     kept = list(frames)  # each frame's time stands in its header, so the last one must be known
     times = [1000 / fps] * (len(kept) - 1) + [1000 / fps + 1000 * hold]  # milliseconds
-    iio.imwrite(path, kept, duration=times if len(times) > 1 else times[0], loop=0)
+    palette, numbers = indexed(kept)
+    first, *others = map(Image.fromarray, numbers)
+    for image in (first, *others):
+        image.putpalette(palette.tobytes())
+    duration = times if others else times[0]
+    first.save(path, "GIF", save_all=True, append_images=others, duration=duration, loop=0)
     return len(kept)
+
+
+def indexed(frames: Sequence[Array]) -> tuple[Array, list[Array]]:
+    """At most 256 colours [n, 3] uint8 for frames [H, W, 3], and of each pixel the number of the nearest, [H, W] uint8.
+
+    One palette for all frames, so that nothing flickers. It has all colours where they are no more. Otherwise it has
+    the commonest ones, such as the page, then again and again the one that is farthest from these, however rare, so
+    that a narrow colour bar has as many as it needs.
+    """
+    packed = [frame.astype(np.uint32) @ np.array([2**16, 2**8, 1], np.uint32) for frame in frames]
+    counts = np.zeros(2**24, np.int64)
+    for frame in packed:
+        numbers, times = np.unique(frame, return_counts=True)
+        counts[numbers] += times
+    numbers = np.flatnonzero(counts)
+    numbers = numbers[np.argsort(-counts[numbers], kind="stable")]
+    colours = np.stack([numbers >> 16, numbers >> 8 & 255, numbers & 255], -1).astype(np.float32)
+    palette, nearest = [], np.zeros(2**24, np.uint8)
+    distance = np.full(len(colours), np.inf, np.float32)
+    for number in range(min(_COLOURS, len(colours))):
+        colour = colours[number if number < _COMMON else distance.argmax()]
+        here = ((colours - colour) ** 2).sum(1)
+        nearest[numbers[here < distance]] = number
+        distance = np.minimum(distance, here)
+        palette.append(colour)
+    return np.array(palette, np.uint8), [nearest[frame] for frame in packed]
 
 
 def _write_mp4(path: Path, frames: Iterable[Array], fps: float, hold: float) -> int:

@@ -76,6 +76,30 @@ def test_a_gif_holds_the_frames_their_size_and_their_time(tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["a.gif"]
 
 
+def test_a_gif_has_one_palette_which_keeps_a_narrow_colour_bar(tmp_path):
+    random = np.random.default_rng(0)
+    bar = np.stack([np.arange(256), np.full(256, 40), 255 - np.arange(256)], -1).astype(np.uint8)
+    film = []
+    for _ in range(3):
+        frame = np.full((256, 99, 3), 255, np.uint8)
+        frame[:, :90] = random.integers(0, 256, (256, 90, 1))  # a grey picture of all brightnesses, anew each time
+        frame[:, 95:98] = bar[:, None]
+        film.append(frame)
+    write_animation(tmp_path / "a.gif", film)
+    found = iio.imread(tmp_path / "a.gif").astype(int)
+    assert len(found) == 3
+    assert np.ptp(found[:, :, 90:], axis=0).max() == 0  # what stays the same looks the same
+    assert (found[:, :, 92] == 255).all()
+    assert len(np.unique(found[0, :, 96], axis=0)) > 50
+    assert np.abs(found - np.stack(film)).max() < 24
+
+
+def test_a_gif_of_few_colours_has_these(tmp_path):
+    film = [np.random.default_rng(k).integers(0, 2, (9, 8, 3), np.uint8) * 200 + 7 for k in range(4)]
+    write_animation(tmp_path / "a.gif", film)
+    assert np.array_equal(iio.imread(tmp_path / "a.gif"), np.stack(film))
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # imageio-ffmpeg's reader leaves pipes
 def test_an_mp4_holds_the_frames(tmp_path):
     ffmpeg = pytest.importorskip("imageio_ffmpeg")
