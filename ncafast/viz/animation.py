@@ -121,8 +121,8 @@ def indexed(frames: Sequence[Array]) -> tuple[Array, list[Array]]:
     packed = [frame.astype(np.uint32) @ np.array([2**16, 2**8, 1], np.uint32) for frame in frames]
     counts = np.zeros(2**24, np.int64)
     for frame in packed:
-        numbers, times = np.unique(frame, return_counts=True)
-        counts[numbers] += times
+        occurring, times = np.unique(frame, return_counts=True)
+        counts[occurring] += times
     numbers = np.flatnonzero(counts)
     numbers = numbers[np.argsort(-counts[numbers], kind="stable")]
     colours = np.stack([numbers >> 16, numbers >> 8 & 255, numbers & 255], -1).astype(np.float32)

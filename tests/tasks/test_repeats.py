@@ -20,7 +20,7 @@ from ncafast import cli
 from ncafast.tasks import TASKS, base, classification, mednca
 from ncafast.tasks.classification.options import TrainConfig as Cells
 from ncafast.tasks.on_demand import find
-from ncafast.tasks.repeats import crossvalidate, search
+from ncafast.tasks.repeats import crossvalidate, pictures, search
 from ncafast.tasks.repeats.config import fold_options, grid_options
 from ncafast.tasks.repeats.grid import parse_grid
 from ncafast.tasks.repeats.training import training
@@ -228,6 +228,18 @@ def test_every_task_can_be_searched_and_ranked_by_what_it_measures():
     assert training(texture).grid == 48  # the task's own grid is the side of a torus
     assert training(texture, grid=32).grid == 32 and parse_grid(texture.over, Texture)["grid"] == [32, 48]
     assert isinstance(grid_options("classification")(over=("lr=1",)), Cells)
+
+
+def test_the_picture_of_folds_has_its_legend_above_the_bars(monkeypatch):
+    seen = []
+    monkeypatch.setattr(pictures, "pixels_of", seen.append)
+    rows = [{"fold": number, "val_dice": 0.8 + number / 50} for number in range(3)]
+    pictures.draw_folds([*rows, {"fold": "mean", "val_dice": 0.82}, {"fold": "std", "val_dice": 0.02}], "val_dice")
+    (axes,) = seen[0].axes
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("fold that is held out", "held-out Dice")
+    seen[0].canvas.draw()
+    assert axes.get_legend().get_window_extent().y0 >= axes.get_window_extent().y1
+    assert pictures.in_words("loss") == "training loss" and pictures.in_words("val_accuracy") == "held-out accuracy"
 
 
 def test_tables_are_in_columns():

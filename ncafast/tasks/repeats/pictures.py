@@ -14,6 +14,7 @@ from ncafast.viz.figures import Array, pixels_of
 
 _BLUE, _PINK, _GREY = "#3a6ea5", "#ff5d8f", "0.6"
 _WIDTH = 3.2  # inches per option
+_WORDS = {"dice": "Dice", "abs_rel": "error / depth"}
 
 
 def draw_folds(rows: Sequence[dict[str, Any]], name: str) -> Array:
@@ -28,11 +29,19 @@ def draw_folds(rows: Sequence[dict[str, Any]], name: str) -> Array:
     axes.bar([str(row["fold"]) for row in folds], [row[name] for row in folds], color=_BLUE, width=0.6)
     axes.axhline(mean, color=_PINK, label=f"mean {mean:.3f}, deviation {spread:.3f}")
     axes.axhspan(mean - spread, mean + spread, color=_PINK, alpha=0.15)
-    axes.set(xlabel="fold", ylabel=name)
+    axes.set(xlabel="fold that is held out", ylabel=in_words(name))
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=9, loc="lower right")
+    axes.legend(frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)  # above the bars
     figure.tight_layout()
     return pixels_of(figure)
+
+
+def in_words(name: str) -> str:
+    """What a column of a training's history measures, for people."""
+    if not name.startswith("val_"):
+        return f"training {name}"
+    measure = name.removeprefix("val_")
+    return f"held-out {_WORDS.get(measure, measure.replace('_', ' '))}"
 
 
 def draw_grid(rows: Sequence[dict[str, Any]], options: Sequence[str], by: str, lowest: bool) -> Array:
