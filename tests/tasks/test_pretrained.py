@@ -128,6 +128,7 @@ def test_segmentation_finds_balls_in_rooms_it_has_not_seen(tmp_path):
     options = segmentation.EvaluateConfig(EXAMPLE, data=tmp_path / "rooms", progress=False, device="cpu")
     scores = SEGMENTATION.evaluate(load(SEGMENTATION, EXAMPLE, torch.device("cpu")), options)
     assert np.mean([row["dice"] for row in scores.rows]) > 0.8
+    assert {row["label"] for row in scores.rows} == {"ball"}
 
 
 def drawn_cell(kind: str) -> np.ndarray:
