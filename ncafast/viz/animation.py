@@ -102,7 +102,7 @@ def _write_gif(path: Path, frames: Iterable[Array], fps: float, hold: float) -> 
 
     kept = list(frames)  # each frame's time stands in its header, so the last one must be known
     times = [1000 / fps] * (len(kept) - 1) + [1000 / fps + 1000 * hold]  # milliseconds
-    palette, numbers = indexed(kept)
+    palette, numbers = _indexed(kept)
     first, *others = map(Image.fromarray, numbers)
     for image in (first, *others):
         image.putpalette(palette.tobytes())
@@ -111,7 +111,7 @@ def _write_gif(path: Path, frames: Iterable[Array], fps: float, hold: float) -> 
     return len(kept)
 
 
-def indexed(frames: Sequence[Array]) -> tuple[Array, list[Array]]:
+def _indexed(frames: Sequence[Array]) -> tuple[Array, list[Array]]:
     """At most 256 colours [n, 3] uint8 for frames [H, W, 3], and of each pixel the number of the nearest, [H, W] uint8.
 
     One palette for all frames, so that nothing flickers. It has all colours where they are no more. Otherwise it has
