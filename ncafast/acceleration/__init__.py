@@ -8,7 +8,7 @@ not called `accelerate`, since importing a module of that name would hide the fu
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
@@ -25,11 +25,13 @@ from ncafast.acceleration.converted import to_nca
 from ncafast.acceleration.double import is_patch
 from ncafast.acceleration.entry import Entry, entries, example_of
 from ncafast.acceleration.errors import NotAccelerated
-from ncafast.acceleration.match import Shape
+from ncafast.acceleration.layers import NO_LAYER
+from ncafast.acceleration.match import SAY_SHAPE, Shape
 from ncafast.acceleration.patch import Accelerated, NotAcceleratedWarning, OwnReplicas
 from ncafast.acceleration.report import Finding, Report
 from ncafast.acceleration.search import search
 from ncafast.measuring.progress import Progress, silent
+from ncafast.acceleration.update import NO_UPDATE
 from ncafast.rule import Rule
 
 __all__ = [
@@ -52,6 +54,7 @@ Module = TypeVar("Module", bound=nn.Module)
 _MASKS = ("ncafast", "torch")
 SAY_EXAMPLE = "give an example of the model's inputs: accelerate(model, x, ...)"
 SAY_METHOD = "name one with method="
+_NO_STEPS = (SAY_EXAMPLE, SAY_SHAPE, NO_LAYER, NO_UPDATE)  # in reasons of methods that may not step at all
 
 
 def accelerate(
@@ -217,7 +220,7 @@ def _finding(
     shape: Shape,
     proof: bool,
 ) -> Finding:
-    reason, label = "", f"{name or 'model'} ({type(module).__name__})"
+    reasons, label = list[str](), f"{name or 'model'} ({type(module).__name__})"
     try:
         said = adapted(module)
     except NotAccelerated as error:
@@ -230,8 +233,14 @@ def _finding(
         found = search(module, entry, example, shape, proof) if example is not None else _needs(entry)
         if isinstance(found, Match):
             return Finding(label, module, entry, found, None, example)
-        reason = reason or f"{entry.method}: {found}"
-    return Finding(label, module, None, None, reason or _no_entry(method))
+        reasons.append(f"{entry.method}: {found}")
+    return Finding(label, module, None, None, _most_helpful(reasons) if reasons else _no_entry(method))
+
+
+def _most_helpful(reasons: Sequence[str]) -> str:
+    """Of several methods' reasons the first of one that steps a state, else the first."""
+    steps = (reason for reason in reasons if not any(words in reason for words in _NO_STEPS))
+    return next(steps, reasons[0])
 
 
 def _notes(report: Report, masks: str, verify: bool) -> Iterator[str]:

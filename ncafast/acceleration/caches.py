@@ -31,7 +31,7 @@ def caches(module: nn.Module, sample: Sample, names: Names) -> Names:
     calls = (sample.elsewhere(), sample)
     if plain and not differences(before, structure(used)) and all(_same(module, used, call) for call in calls):
         return names
-    changed = ", ".join(f"`{name}`" for _, name in sorted(names))
+    changed = ", ".join(f"`{owner}.{name}`" if owner else f"`{name}`" for owner, name in sorted(names))
     raise NotAccelerated(f"a step changes the module's {changed}, and what it computes may depend on that")
 
 

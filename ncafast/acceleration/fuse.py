@@ -107,7 +107,7 @@ def _found(chain: Chain, examples: Examples, masks: str) -> Found | str:
             return str(reason)
         match = _match(unrolled, examples, channels)
         if isinstance(match, str):
-            reasons.append(match)
+            reasons.append(unrolled.in_users_words(match))
         elif masks == "torch" and match.rule.hidden_dropout:
             return "it drops hidden units, so masks='torch' is not possible"
         elif masks == "torch" and match.firing is not None and not match.firing.replays:

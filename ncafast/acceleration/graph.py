@@ -28,6 +28,9 @@ SHAPES = {  # what they return depends on their input's shape alone
     "rand_like",
 }
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # buffers of norms
+KEPT_STATISTICS = (
+    "; norms keep theirs in evaluation, after eval(); ncafast.NCA(norm='running') follows them in training too"
+)
 _SLICES = VIEWS | {"slice", "select", "as_strided"}
 
 
@@ -167,7 +170,7 @@ class StepGraph:
                     raise NotAccelerated(f"a step writes into an argument: {at_node(node)}")
                 if base.op == "placeholder":
                     name = self.names[self.tensors.index(base)]
-                    hint = "; norms keep theirs in evaluation, after eval()" if name.endswith(STATISTICS) else ""
+                    hint = KEPT_STATISTICS if name.endswith(STATISTICS) else ""
                     raise NotAccelerated(f"a step changes the module's tensor {name!r}: {at_node(node)}{hint}")
                 written.setdefault(base, []).append(node)
         return needs

@@ -16,6 +16,8 @@ from ncafast.acceleration.graph import GETITEM, VIEWS, StepGraph, source
 from ncafast.acceleration.norms import Norm, is_norm, norm_at
 from ncafast.acceleration.units import Drop, drop_at
 
+NO_LAYER = "no linear layer over the channels"
+
 
 @dataclass
 class Layer:
@@ -70,7 +72,7 @@ def find_layers(graph: StepGraph) -> Layers:
     """
     mixes = pointwise_layers(graph)
     if not mixes:
-        raise NotAccelerated("no linear layer over the channels (1x1 convolution or nn.Linear) is in its step")
+        raise NotAccelerated(f"{NO_LAYER} (1x1 convolution or nn.Linear) is in its step")
     update = mixes[-1]
     hidden = hidden_before(graph, update)
     first = hidden[0] if hidden else update

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
@@ -16,6 +17,15 @@ _IN_PLACE = ("setitem", "iadd", "isub", "imul", "itruediv", "iand", "ior", "ixor
 def value_of(node: Node) -> Any:
     """Dynamo's example of a node's value."""
     return node.meta.get("example_value")
+
+
+def module_name(node: Node) -> str | None:
+    """What the user's module calls an input of Dynamo's graph that is one of its tensors, such as `bn.running_mean`."""
+    source = getattr(node.meta.get("grapharg"), "source", None)
+    name = getattr(source, "name", "")
+    words = re.findall(r"\w+", name() if callable(name) else name)  # of L['self']._modules['bn']._buffers['running_mean']
+    found = [word for word in words[2:] if word not in ("_modules", "_parameters", "_buffers")]
+    return ".".join(found) or None
 
 
 def is_state(node: Node) -> bool:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from ncafast.acceleration.errors import NotAccelerated, arguments, at_node, operation
-from ncafast.acceleration.graph import StepGraph
+from ncafast.acceleration.graph import KEPT_STATISTICS, StepGraph
 
 _BATCH_NORMS = (
     "native_batch_norm",
@@ -95,5 +95,7 @@ def _batch_norm(node: Node) -> tuple[str, float]:
     training = bool(args[-3])
     has_statistics = len(args) == 8 and args[3] is not None
     if training and has_statistics:
-        raise NotAccelerated(f"a batch norm collects running statistics in training: {at_node(node)}")
+        raise NotAccelerated(
+            f"a batch norm collects running statistics in training: {at_node(node)}{KEPT_STATISTICS}"
+        )
     return "batch" if training else "running", float(args[-1])

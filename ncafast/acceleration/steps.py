@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.fx import Node
 
 from ncafast.acceleration.errors import operation
-from ncafast.acceleration.nodes import needs, value_of
+from ncafast.acceleration.graph import KEPT_STATISTICS, STATISTICS, named_tensors
+from ncafast.acceleration.nodes import module_name, needs, value_of
 from ncafast.acceleration.programs import Builder, Examples, Parts, Program
 from ncafast.acceleration.segments import Chain
 
@@ -55,6 +56,16 @@ class Unrolled:
     constants: list[Node]
     key: str
     shape: tuple[int, ...]
+
+    def in_users_words(self, reason: str) -> str:
+        """A reason with the names that the user's module has for its tensors."""
+        for node, (name, _) in zip(self.tensors, named_tensors(self.steps).items(), strict=True):
+            theirs = module_name(node)
+            for quote in "'`":
+                if theirs is not None and f"{quote}{name}{quote}" in reason:
+                    hint = KEPT_STATISTICS if theirs.endswith(STATISTICS) and KEPT_STATISTICS not in reason else ""
+                    reason = reason.replace(f"{quote}{name}{quote}", f"{quote}{theirs}{quote}") + hint
+        return reason
 
 
 def rolled(chain: Chain, examples: Examples, channels: int, turned: bool) -> Unrolled:

@@ -17,6 +17,7 @@ from ncafast.acceleration.living import measure_alive
 from ncafast.acceleration.measure import NOTHING, Measure
 from ncafast.alive import Alive
 
+NO_UPDATE = "a step replaces or scales the state that it is given, and adds no update to it"
 _SCALES = (1.0, 1e-3, 1e3)
 
 
@@ -82,7 +83,7 @@ def _matrix(measure: Measure, draw: float | None) -> Tensor:
     for scale in _SCALES:  # operations that are linear by name may still be none together, and the state must stay
         x = measure.state(None) * scale
         if float((measure.after(x, fill(measure.last, 0.0), draw=draw) - x).abs().max()) > NOTHING * scale:
-            raise NotAccelerated("a step replaces or scales the state that it is given, and adds no update to it")
+            raise NotAccelerated(NO_UPDATE)
     return matrix
 
 

@@ -96,6 +96,42 @@ def test_a_module_that_is_no_rule_is_refused_with_a_reason(name):
     assert words in str(error.value)
 
 
+class Headed(Base):
+    """Steps in a method; its forward returns no state."""
+
+    def __init__(self, norm=None):
+        super().__init__()
+        self.norm, self.head = norm or nn.Identity(), nn.Linear(8, 4)
+
+    def hidden(self, y):
+        return torch.relu(self.norm(self.one(y)))
+
+    def step(self, x):
+        return super().forward(x)
+
+    def forward(self, x, steps=3):
+        for _ in range(steps):
+            x = self.step(x)
+        return self.head(x.mean((2, 3)))
+
+
+class Pooled(Base):
+    """Steps inside its forward, which returns no state."""
+
+    def forward(self, x, steps=3):
+        for _ in range(steps):
+            x = super().forward(x)
+        return x.mean((2, 3))
+
+
+def test_the_reason_is_that_of_the_method_that_steps_a_state():
+    reason = ncafast.explain(Headed(nn.BatchNorm2d(12))).findings[0].reason
+    assert reason.startswith("step: a step changes the module's tensor 'norm.num_batches_tracked'")
+    assert "after eval()" in reason and "NCA(norm='running') follows them in training" in reason
+    reason = ncafast.explain(Pooled()).findings[0].reason  # its `update` gives no next state
+    assert reason.startswith("forward: no state was found") and "backend='ncafast'" in reason
+
+
 def test_masks_of_ours_have_the_same_rate():
     model = Filters(fire_rate=0.3)
     with torch.no_grad():

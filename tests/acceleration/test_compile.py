@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 from foreign_steps import Filters, Growing, Octree
-from refused_steps import Base, Decaying, Residual
+from refused_steps import Base, Decaying, Normed, Residual
 from test_accelerate import CHANNELS_LAST, STEPPED, built
 from torch import nn
 
@@ -269,6 +269,16 @@ def test_hidden_units_are_dropped_by_our_draws_or_by_the_modules_own_code(length
     torch._dynamo.reset()
     compiled(model, masks="ncafast", quiet=False)(x, 2)
     assert lengths == [2] and "other units" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("norm", "name"),
+    [(nn.BatchNorm2d(12), "num_batches_tracked"), (nn.InstanceNorm2d(12, track_running_stats=True), "running_mean")],
+    ids=["batch", "instance"],
+)
+def test_a_tensor_that_a_step_changes_has_the_name_of_the_users_module(norm, name):
+    with pytest.warns(NotAcceleratedWarning, match=f"tensor 'norm.{name}'.* after eval"):
+        compiled(Normed(norm), quiet=False)(torch.randn(2, 8, 9, 10))
 
 
 def test_wrong_options_are_named():
