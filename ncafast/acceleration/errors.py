@@ -28,7 +28,12 @@ class Misread(NotAccelerated):
 
 def at_node(node: Node) -> str:
     """The operation and the line of the user's code that made it."""
-    return f"`{operation(node)}`{_line(str(node.meta.get('stack_trace') or ''))}"
+    return f"`{operation(node)}`{at_line(node)}"
+
+
+def at_line(node: Node) -> str:
+    """The line of the user's code that made a node."""
+    return _line(str(node.meta.get("stack_trace") or ""))
 
 
 def counted(steps: int) -> str:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
-from ncafast.acceleration.activations import activation_of, isactivation_of
+from ncafast.acceleration.activations import activation_of, isactivation_of, why_no_activation
 from ncafast.acceleration.errors import NotAccelerated, arguments, at_node, operation
 from ncafast.acceleration.graph import GETITEM, VIEWS, StepGraph, source
 from ncafast.acceleration.norms import Norm, is_norm, norm_at
@@ -83,7 +83,8 @@ def find_layers(graph: StepGraph) -> Layers:
         if before.target is GETITEM:
             before = arguments(before)[0]
         raise NotAccelerated(
-            f"no 1x1 hidden layer with an activation stands before the last layer, but {at_node(before)}"
+            why_no_activation(before, graph.dependent)
+            or f"no 1x1 hidden layer with an activation stands before the last layer, but {at_node(before)}"
         )
     _take_bias(graph, update)
     seen = graph.ancestors(first.data)

@@ -262,6 +262,15 @@ class SmallRange(Base):
         return F.hardtanh(self.one(y), -50, 50)
 
 
+class Activated(Base):
+    def __init__(self, activation):
+        super().__init__()
+        self.activation = activation
+
+    def hidden(self, y):
+        return self.activation(self.one(y))
+
+
 class Mixed(Base):
     def hidden(self, y):
         z = self.one(y)
@@ -355,6 +364,12 @@ REFUSED = {
     "dilation": (Wide, "further than 3 cells"),
     "detached": (Detached, "gradient"),
     "hardtanh": (SmallRange, "hardtanh"),
+    "mish": (lambda: Activated(nn.Mish()), "not in a rule, which has relu, gelu, elu, silu, tanh, leaky_relu: `mish`"),
+    "sine": (lambda: Activated(torch.sin), "activation that is not in a rule, which has relu"),
+    "ReLU6": (lambda: Activated(nn.ReLU6()), "leaky_relu: `ReLU6` at refused_steps.py"),
+    "PReLU": (lambda: Activated(nn.PReLU()), "leaky_relu: `PReLU` at refused_steps.py"),
+    "tanh's GELU": (lambda: Activated(nn.GELU("tanh")), "only the exact one is fused, not approximate='tanh': `gelu`"),
+    "SELU": (lambda: Activated(nn.SELU()), "only the one with alpha=1 is fused, and no SELU: `elu`"),
     "two activations": (Mixed, "cat"),
     "life without pool": (Masked, "without a max pool"),
     "the update as a result": (Pair, "a result beside the state is computed inside the step"),
