@@ -78,10 +78,11 @@ def assemble(twin: nn.Module, sample: Sample) -> Match:
     extra = find_extra(twin, graph, layers, seen, sample)
     rows = extra.rows if extra is not None else []
     perception = measure_perception(seen, graph, tensors, [row for row in rows if row < len(seen.hit)])
-    update = measure_update(graph, layers, behind, grid, tensors)
+    update = measure_update(graph, layers, behind, grid, tensors, len(list(twin.parameters())))
     rule = _rule(layers, perception, update, grid, norm)
     rule = rule.replace(extra=len(rows), hidden_dropout=dropout_of(graph, layers.drops, tensors))
-    compute = _compute(graph, layers, perception, update, rule, norm, rows, given)
+    compute = parameter_mapping(_compute(graph, layers, perception, update, rule, norm, rows, given), own)
+    compute = _scaled(compute, update, rule, given)
     outside = None
     if extra is not None:
         x = grid.inward(sample.state(own[0]))
@@ -90,7 +91,7 @@ def assemble(twin: nn.Module, sample: Sample) -> Match:
         padding=_padding(graph, rule, compute(own), update.firing, layers.drops, grid, tensors, outside)
     )
     units = tuple(node in layers.drawn for node in graph.nodes if operation(node) in RANDOM)
-    return Match(rule, parameter_mapping(compute, own), update.firing, sample, extra, results, units=units)
+    return Match(rule, compute, update.firing, sample, extra, results, units=units)
 
 
 def _rule(layers: Layers, seen: Perception, update: Update, grid: Grid, norm: Norm) -> Rule:
@@ -122,7 +123,7 @@ def _rule(layers: Layers, seen: Perception, update: Update, grid: Grid, norm: No
         norm_affine=norm.affine,
         update_bias=layers.update.bias is not None,
         fire_rate=update.firing.rate if update.firing else 1.0,
-        step_size=_step_size(update.matrix),
+        step_size=1.0 if update.factors is not None else _step_size(update.matrix),
         mutable=mutable,
         restore=update.restore,
         alive=update.alive,
@@ -151,7 +152,8 @@ def _compute(
     """The rule's tensors, evaluated on the user's own graph."""
     matrix = update.matrix[rule.lo : rule.hi] / rule.step_size
     rows = matrix.abs().argmax(1).masked_fill(matrix.abs().sum(1) == 0, -1)
-    selects = bool(((matrix == 0) | (matrix == 1)).all()) and int((matrix != 0).sum(1).max()) == 1
+    numbers = (matrix == 0) | (matrix == 1)
+    selects = bool(numbers.all() or update.factors is not None) and int((matrix != 0).sum(1).max()) == 1
     if rule.update_activation != "identity" and not selects:
         raise NotAccelerated(f"the update's channels are mixed or scaled apart behind its {rule.update_activation}")
 
@@ -180,6 +182,21 @@ def _compute(
         return {name: found[name] for name in rule.param_shapes()}
 
     return compute
+
+
+def _scaled(compute: Compute, update: Update, rule: Rule, given: list[Tensor]) -> Compute:
+    """The rule's tensors where parameters of the module scale the update: its last layer's are multiplied by them."""
+    factors = update.factors
+    if factors is None:
+        return compute
+
+    def scaled(tensors: Sequence[Tensor]) -> dict[str, Tensor]:
+        found, like = compute(tensors), next(t for t in tensors if t.is_floating_point())
+        scale = factors([*tensors, *(t.to(like.device) for t in widened(given, like.dtype))])[rule.lo : rule.hi]
+        last = {name: found[name] for name in ("update.weight", "update.bias") if name in found}
+        return found | {name: (value.T * scale).T for name, value in last.items()}
+
+    return scaled
 
 
 def _bias(graph: StepGraph, node: Any, weight: Tensor, tensors: Sequence[Tensor]) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -41,6 +41,7 @@ class Measure:
         draw: float | None = None,
         node: Node | None = None,
         clamped: bool = False,
+        tensors: Sequence[Tensor] | None = None,
     ) -> Tensor:  # [B, C, *S]
         """The next state (or another node) for a state and a last layer's result.
 
@@ -51,13 +52,14 @@ class Measure:
             draw: value of every random number.
             node: what to evaluate in place of the next state.
             clamped: with the clamp of the state, which otherwise passes its input on.
+            tensors: values of the module's tensors in place of those that were measured.
         """
         feed = {self.last: update, self.graph.x: self.grid.outward(x)}
         if pools is not None:
             feed |= {pool: fill(pool, pools, x.dtype) for pool in self.pooled if pool is not node}
         if self.random is not None and draw is not None:
             feed[self.random] = fill(self.random, draw, x.dtype)
-        tensors = [t.to(x.dtype) if t.is_floating_point() else t for t in self.tensors]
+        tensors = [t.to(x.dtype) if t.is_floating_point() else t for t in tensors or self.tensors]
         return self.grid.cells(
             self.graph.evaluate(node or self.graph.out, feed, tensors, [] if clamped else self.clamps)
         )
@@ -74,6 +76,17 @@ class Measure:
         """Whether cells update when every random number has a value."""
         ones = fill(self.last, 1.0, dtype)
         return bool(self.after(self.state(dtype=dtype), ones, pools=pools, draw=draw).abs().sum() > 0)
+
+    def rows(self, draw: float | None, tensors: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+        """[C]: what ones in all rows of the last layer add to each channel; differentiable."""
+        middle: tuple[Any, ...] = (0, slice(None), *(size // 2 for size in self.grid.sizes))
+        ones = fill(self.last, 1.0, dtype)
+        return self.after(self.state(dtype=dtype), ones, draw=draw, tensors=tensors)[middle]
+
+    def learned(self, parameters: Collection[Node]) -> list[Node]:
+        """The parameters that stand behind the last layer."""
+        behind = self.graph.ancestors(self.graph.out, {self.last: None, self.graph.x: None})
+        return [node for node in self.graph.tensors if node in parameters and node in behind]
 
     def columns(self, draw: float | None, node: Node) -> Tensor:
         """[channels of a node, M]: what each row of the last layer adds to it."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
+from torch.fx import Node
 
 from ncafast.acceleration.behind import Behind, Limits
 from ncafast.acceleration.errors import NotAccelerated, arguments, at_node, operation
@@ -18,6 +19,7 @@ from ncafast.acceleration.measure import NOTHING, Measure
 from ncafast.alive import Alive
 
 NO_UPDATE = "a step replaces or scales the state that it is given, and adds no update to it"
+Factors = Callable[[Sequence[Tensor]], Tensor]  # the step's tensors -> [C]
 _SCALES = (1.0, 1e-3, 1e3)
 
 
@@ -31,10 +33,21 @@ class Update:
     restore: tuple[int, int] | None
     activation: str
     clamp: Limits | None
+    factors: Factors | None = None  # of the channels, where parameters scale the update
 
 
-def measure_update(graph: StepGraph, layers: Layers, behind: Behind, grid: Grid, tensors: Sequence[Tensor]) -> Update:
+def measure_update(
+    graph: StepGraph, layers: Layers, behind: Behind, grid: Grid, tensors: Sequence[Tensor], learned: int
+) -> Update:
     """Mask, channels, factor, alive mask and clamp.
+
+    Args:
+        graph: the step.
+        layers: its layers.
+        behind: what is not linear behind them.
+        grid: the sizes of the step.
+        tensors: values of its tensors.
+        learned: how many of these are parameters, which come first.
 
     Raises:
         NotAccelerated: what follows the last layer is not in a rule.
@@ -50,7 +63,32 @@ def measure_update(graph: StepGraph, layers: Layers, behind: Behind, grid: Grid,
     restore = _past_clamp(measure, behind.clamp, draw)
     if alive is not None and alive.gates == "state":
         restore = _restored(measure, alive.threshold, draw)
-    return Update(matrix, firing, alive, restore, behind.activation, behind.clamp)
+    factors = _factors(measure, behind, matrix, draw, graph.tensors[:learned])
+    return Update(matrix, firing, alive, restore, behind.activation, behind.clamp, factors)
+
+
+def _factors(
+    measure: Measure, behind: Behind, matrix: Tensor, draw: float | None, parameters: Sequence[Node]
+) -> Factors | None:
+    """What parameters scale the update of each channel by, from the present values of the step's tensors.
+
+    Raises:
+        NotAccelerated: the last layer's weight and bias cannot be scaled in its place.
+    """
+    learned = measure.learned(parameters)
+    if not learned:
+        return None
+    names = ", ".join(repr(measure.graph.names[measure.graph.tensors.index(node)]) for node in learned)
+    if behind.activation != "identity":
+        raise NotAccelerated(f"a parameter scales the update behind its activation, a rule has a number there: {names}")
+    if int((matrix != 0).sum(1).max()) > 1:
+        raise NotAccelerated(f"a parameter mixes the update's channels behind the last layer: {names}")
+
+    def factors(tensors: Sequence[Tensor]) -> Tensor:
+        dtype = next(t.dtype for t in tensors if t.is_floating_point())
+        return measure.rows(draw, tensors, dtype)
+
+    return factors
 
 
 def _check_clamps(measure: Measure, draw: float | None) -> None:

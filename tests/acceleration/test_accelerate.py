@@ -216,9 +216,23 @@ def test_a_block_that_raises_is_restored_too():
     assert "forward" not in vars(model)
 
 
-def test_gradients_of_weights_that_are_computed_reach_their_parameters():
+class Sized(Base):
+    """Learns the size of its step."""
+
+    def __init__(self, shape=(), squash=None):
+        super().__init__()
+        self.size, self.squash = nn.Parameter(torch.rand(shape)), squash or nn.Identity()
+
+    def update(self, x):
+        return self.size.exp() * self.squash(super().update(x))
+
+
+@pytest.mark.parametrize(
+    "make", [half_frozen, Sized, lambda: Sized((8, 1, 1))], ids=["norm of weights", "step size", "size per channel"]
+)
+def test_gradients_of_weights_that_are_computed_reach_their_parameters(make):
     torch.manual_seed(0)
-    model = half_frozen()
+    model = make()
     x = torch.randn(2, 8, 9, 10)
     with ncafast.accelerated(model, masks="torch", quiet=True):
         torch.manual_seed(1)
@@ -231,6 +245,22 @@ def test_gradients_of_weights_that_are_computed_reach_their_parameters():
         assert torch.allclose(a, p.grad, rtol=1e-4, atol=1e-4)
 
 
+def test_a_learned_step_size_is_followed_and_kept_by_an_nca():
+    torch.manual_seed(0)
+    model, x = ncafast.accelerate(Sized((8, 1, 1)), quiet=True, masks="torch"), torch.randn(1, 8, 9, 10)
+    for _ in range(2):
+        with torch.no_grad():
+            model.size.sub_(0.5)
+        torch.manual_seed(1)
+        want = Sized.forward(model, x)
+        torch.manual_seed(1)
+        assert torch.allclose(model(x), want, atol=1e-5)
+    fires = torch.ones(1, 1, 1, 9, 10, dtype=torch.bool)
+    assert torch.allclose(ncafast.to_nca(model)(x, 1, fire_mask=fires), x + model.update(x), atol=1e-5)
+    with pytest.raises(ncafast.NotAccelerated, match="a parameter scales the update behind its activation.* 'size'"):
+        ncafast.accelerate(Sized(squash=nn.Tanh()), quiet=True)
+
+
 class Late(Base):
     """A loop whose seventh step is another one."""
 
@@ -240,7 +270,7 @@ class Late(Base):
         return x
 
 
-class Sized(Base):
+class Large(Base):
     """On large grids something else."""
 
     def forward(self, x):
@@ -258,7 +288,7 @@ def test_a_loop_or_size_that_differs_later_runs_the_users_code():
     torch.manual_seed(1)
     assert torch.equal(got, plain(x, 8))
 
-    sized, x = ncafast.accelerate(Sized(), quiet=True), torch.randn(1, 8, 9, 120) * 3
+    sized, x = ncafast.accelerate(Large(), quiet=True), torch.randn(1, 8, 9, 120) * 3
     with pytest.warns(NotAcceleratedWarning, match="other operations"):
         assert float(sized(x).detach().abs().max()) <= 1
 
