@@ -14,6 +14,7 @@ from ncafast.acceleration.double import Double, double_copy
 from ncafast.acceleration.draws import Draws, drawn_masks, with_all_units
 from ncafast.acceleration.entry import Rest
 from ncafast.acceleration.errors import NotAccelerated, at_exception, counted
+from ncafast.acceleration.factors import changing_factor
 from ncafast.acceleration.firing import Firing
 from ncafast.acceleration.fused import fused
 from ncafast.acceleration.given import tensors_in, with_tensors
@@ -75,7 +76,11 @@ def verify(module: nn.Module, match: Match) -> None:
         got = opened(_fused(twin, with_all_units(match), rest, leaf, steps, masks))
         if (str(out[2]), len(out[0])) != (str(got[2]), len(got[0])):
             raise NotAccelerated(f"{call.entry.method} returns other things after {steps} steps than after one")
-        _check_errors(_gradients(got[0], leaf, twin, given), want, steps)
+        wrong = _first_error(_gradients(got[0], leaf, twin, given), want)
+        if wrong is not None:
+            raise NotAccelerated(
+                changing_factor(twin, match.sample) or f"a rule was found, but after {counted(steps)} {wrong}"
+            )
 
 
 def _fused(module: nn.Module, match: Match, rest: Rest, x: Tensor, steps: int, masks: Tensor | None) -> Any:
@@ -111,12 +116,13 @@ def _gradients(outs: list[Tensor], leaf: Tensor, module: nn.Module, given: list[
     return {**{f"result {k + 1}" if k else "the state": out.detach().double() for k, out in enumerate(outs)}, **found}
 
 
-def _check_errors(got: dict[str, Tensor], want: dict[str, Tensor], steps: int) -> None:
+def _first_error(got: dict[str, Tensor], want: dict[str, Tensor]) -> str | None:
+    """What is not the module's, or None."""
     top = max([float(value.abs().max()) for name, value in want.items() if "parameter" in name], default=0.0)
     for name, value in want.items():
         scale = max(float(value.abs().max()), 1e-6 * top if "parameter" in name or "argument" in name else 0.0, 1e-30)
         error = float((got[name] - value).abs().max()) / scale
         if not error <= _AGREES:
             why = "; is something detached?" if "gradient" in name else ""
-            found = f"{name} is not the module's (relative error {error:.1e}{why})"
-            raise NotAccelerated(f"a rule was found, but after {counted(steps)} {found}")
+            return f"{name} is not the module's (relative error {error:.1e}{why})"
+    return None

@@ -261,6 +261,35 @@ def test_a_learned_step_size_is_followed_and_kept_by_an_nca():
         ncafast.accelerate(Sized(squash=nn.Tanh()), quiet=True)
 
 
+class Dependent(Base):
+    """Its factor is computed from the call."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x, steps=4):
+        for k in range(steps):
+            x = x + self.update(x) * self.factor(x, k, steps) * self.mask(x)
+        return x
+
+
+@pytest.mark.parametrize(
+    ("factor", "what"),
+    [
+        (lambda x, k, steps: 1 / steps, "the number of steps, `steps`"),
+        (lambda x, k, steps: torch.tensor(1 / steps), "the number of steps, `steps`"),
+        (lambda x, k, steps: 1 - k / steps, "on which of them it is"),
+        (lambda x, k, steps: x.shape[-1], "the size of the grid"),
+    ],
+    ids=["steps", "tensor", "index", "size"],
+)
+def test_a_factor_that_depends_on_the_call_is_named_with_its_line(factor, what):
+    torch.manual_seed(0)
+    reason = ncafast.explain(Dependent(factor)).findings[0].reason
+    assert what in reason and "`mul` at test_accelerate.py:" in reason
+
+
 class Late(Base):
     """A loop whose seventh step is another one."""
 
