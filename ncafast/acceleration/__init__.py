@@ -232,15 +232,41 @@ def _finding(
         example = example_of(function, entry, calls.get(entry.method))
         found = search(module, entry, example, shape, proof) if example is not None else _needs(entry)
         if isinstance(found, Match):
-            return Finding(label, module, entry, found, None, example)
+            return Finding(label, module, entry, found, None, example, _of_forward(module, entry, calls, reasons))
         reasons.append(f"{entry.method}: {found}")
     return Finding(label, module, None, None, _most_helpful(reasons) if reasons else _no_entry(method))
 
 
+def _of_forward(
+    module: nn.Module, entry: Entry, calls: Mapping[str, Recorded], reasons: Sequence[str]
+) -> str | None:
+    """What becomes of a module's forward where another of its methods is accelerated.
+
+    Args:
+        module: the user's.
+        entry: the method.
+        calls: the module's, where the model was run on inputs.
+        reasons: why the methods before it are not accelerated.
+    """
+    if entry.method == "forward" or type(module).forward is nn.Module.forward:
+        return None
+    called = f"forward calls {entry.method}" if entry.method in calls else f"forward gains where it calls {entry.method}"
+    if calls and entry.method not in calls:
+        called = f"nothing called {entry.method} with these inputs, so they run no faster"
+    why = next((reason.removeprefix("forward: ") for reason in reasons if reason.startswith("forward: ")), None)
+    if why is not None and _is_vague(why):
+        why = why.partition("; ")[0]  # without what would let a search find more
+    return called if why is None else f"{called}; as a whole it is not accelerated: {why}"
+
+
 def _most_helpful(reasons: Sequence[str]) -> str:
     """Of several methods' reasons the first of one that steps a state, else the first."""
-    steps = (reason for reason in reasons if not any(words in reason for words in _NO_STEPS))
-    return next(steps, reasons[0])
+    return next((reason for reason in reasons if not _is_vague(reason)), reasons[0])
+
+
+def _is_vague(reason: str) -> bool:
+    """Whether the method may be none that steps a state."""
+    return any(words in reason for words in _NO_STEPS)
 
 
 def _notes(report: Report, masks: str, verify: bool) -> Iterator[str]:

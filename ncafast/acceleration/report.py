@@ -21,6 +21,7 @@ class Finding:
     match: Match | None
     reason: str | None = None
     example: Example | None = None  # the call that was looked at
+    forward: str | None = None  # what becomes of the module's forward, where another method is accelerated
 
     @property
     def rule(self) -> Rule | None:
@@ -45,7 +46,8 @@ class Finding:
             parts.append(f"{rule.update_activation} of the update")
         if rule.clamp is not None:
             parts.append(f"state clamped to {list(rule.clamp)}")
-        return f"{self.name}: {self.entry.method} is accelerated. {', '.join(parts)}"
+        forward = "" if self.forward is None else f". {self.forward}"
+        return f"{self.name}: {self.entry.method} is accelerated. {', '.join(parts)}{forward}"
 
 
 @dataclass

@@ -290,6 +290,26 @@ def test_a_factor_that_depends_on_the_call_is_named_with_its_line(factor, what):
     assert what in reason and "`mul` at test_accelerate.py:" in reason
 
 
+class Unused(Dependent):
+    """Its forward does not call its step method."""
+
+    def __init__(self):
+        super().__init__(lambda x, k, steps: 1 - k / steps)
+
+    def step(self, x):
+        return Base.forward(self, x)
+
+
+def test_where_a_step_method_is_accelerated_the_report_speaks_of_forward_too():
+    torch.manual_seed(0)
+    unknown, unused = (str(ncafast.explain(Unused(), *inputs)) for inputs in ((), (torch.rand(2, 8, 9, 10),)))
+    assert "step is accelerated" in unknown and "step is accelerated" in unused
+    assert "forward gains where it calls step; as a whole it is not accelerated: a factor depends on" in unknown
+    assert "nothing called step with these inputs, so they run no faster" in unused and "a factor depends" in unused
+    headed = str(ncafast.explain(Headed(), torch.rand(2, 8, 9, 10)))
+    assert "forward calls step; as a whole" in headed and headed.endswith("(forward makes [2, 4] of a state [2, 8, 11, 13])")
+
+
 class Late(Base):
     """A loop whose seventh step is another one."""
 
