@@ -237,9 +237,7 @@ def _finding(
     return Finding(label, module, None, None, _most_helpful(reasons) if reasons else _no_entry(method))
 
 
-def _of_forward(
-    module: nn.Module, entry: Entry, calls: Mapping[str, Recorded], reasons: Sequence[str]
-) -> str | None:
+def _of_forward(module: nn.Module, entry: Entry, calls: Mapping[str, Recorded], reasons: Sequence[str]) -> str | None:
     """What becomes of a module's forward where another of its methods is accelerated.
 
     Args:
@@ -250,9 +248,12 @@ def _of_forward(
     """
     if entry.method == "forward" or type(module).forward is nn.Module.forward:
         return None
-    called = f"forward calls {entry.method}" if entry.method in calls else f"forward gains where it calls {entry.method}"
-    if calls and entry.method not in calls:
+    if entry.method in calls:
+        called = f"forward calls {entry.method}"
+    elif calls:
         called = f"nothing called {entry.method} with these inputs, so they run no faster"
+    else:
+        called = f"forward gains where it calls {entry.method}"
     why = next((reason.removeprefix("forward: ") for reason in reasons if reason.startswith("forward: ")), None)
     if why is not None and _is_vague(why):
         why = why.partition("; ")[0]  # without what would let a search find more

@@ -23,7 +23,7 @@ def module_name(node: Node) -> str | None:
     """What the user's module calls an input of Dynamo's graph that is one of its tensors, such as `bn.running_mean`."""
     source = getattr(node.meta.get("grapharg"), "source", None)
     name = getattr(source, "name", "")
-    words = re.findall(r"\w+", name() if callable(name) else name)  # of L['self']._modules['bn']._buffers['running_mean']
+    words = re.findall(r"\w+", name() if callable(name) else name)  # L['self']._modules['bn']._buffers['running_mean']
     found = [word for word in words[2:] if word not in ("_modules", "_parameters", "_buffers")]
     return ".".join(found) or None
 

@@ -95,7 +95,5 @@ def _batch_norm(node: Node) -> tuple[str, float]:
     training = bool(args[-3])
     has_statistics = len(args) == 8 and args[3] is not None
     if training and has_statistics:
-        raise NotAccelerated(
-            f"a batch norm collects running statistics in training: {at_node(node)}{KEPT_STATISTICS}"
-        )
+        raise NotAccelerated(f"a batch norm collects running statistics in training: {at_node(node)}{KEPT_STATISTICS}")
     return "batch" if training else "running", float(args[-1])

@@ -24,6 +24,10 @@ from ncafast.acceleration.structure import Names, freeze, structure
 
 _STRUCTURES = 16  # of a module, each with what was found
 _CALLS = 1024  # of a structure: the index of a step may be an argument
+EXPORTED = (
+    "torch.export cannot look into an accelerated method: call ncafast.restore(model) first, or export "
+    "ncafast.to_nca(model), whose rollout stays fused"
+)
 
 
 class NotAcceleratedWarning(UserWarning):
@@ -60,11 +64,13 @@ class Accelerated:
         self.module, self.entry, self.shape, self.masks, self.proof = module, entry, shape, masks, proof
         self._forget()
 
-    @torch.compiler.disable(reason="an accelerated method is one operator already, and its search cannot be traced")
+    @torch.compiler.disable(reason=f"an accelerated method is one operator already; {EXPORTED}")
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the steps fused where the call is one that was found, else as the user wrote them."""
         call = self.entry.parts(self.signature, args, kwargs)
-        found = self.find(Example(call.x, call.rest)) if self._takes(call) else "its arguments are of another kind"
+        found: Match | str = EXPORTED if torch.compiler.is_exporting() else "its arguments are of another kind"
+        if self._takes(call) and found is not EXPORTED:
+            found = self.find(Example(call.x, call.rest))
         if isinstance(found, Match):
             found = self._reason(call, found) or found
         if isinstance(found, Match):
@@ -186,4 +192,6 @@ class Accelerated:
         if name == "signature" and "module" in self.__dict__:  # a copy's: its module was not complete before
             self.signature = inspect.signature(self.original)
             return self.signature
+        if name == "__code__":  # which torch.export reads
+            raise AttributeError(EXPORTED)
         raise AttributeError(name)

@@ -307,7 +307,9 @@ def test_where_a_step_method_is_accelerated_the_report_speaks_of_forward_too():
     assert "forward gains where it calls step; as a whole it is not accelerated: a factor depends on" in unknown
     assert "nothing called step with these inputs, so they run no faster" in unused and "a factor depends" in unused
     headed = str(ncafast.explain(Headed(), torch.rand(2, 8, 9, 10)))
-    assert "forward calls step; as a whole" in headed and headed.endswith("(forward makes [2, 4] of a state [2, 8, 11, 13])")
+    assert "forward calls step; as a whole" in headed and headed.endswith(
+        "(forward makes [2, 4] of a state [2, 8, 11, 13])"
+    )
 
 
 class Late(Base):
@@ -495,6 +497,14 @@ def test_a_module_can_be_compiled_after_it_was_accelerated():
     want = model(x, 3)
     torch.manual_seed(1)
     assert torch.allclose(torch.compile(model, backend="eager")(x, 3), want, atol=1e-5)
+
+
+def test_export_says_what_to_do():
+    model, inputs = ncafast.accelerate(Octree(), quiet=True), (torch.randn(1, 9, 8, 10),)
+    with pytest.raises(AttributeError, match=r"call ncafast.restore\(model\) first, or export ncafast.to_nca"):
+        torch.export.export(model, inputs)
+    with pytest.warns(NotAcceleratedWarning, match=r"call ncafast.restore\(model\) first"):
+        torch.export.export(nn.Sequential(model), inputs)
 
 
 class Odd(nn.Module):
