@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from ncafast.acceleration.aside import aside
-from ncafast.acceleration.double import is_patch
+from ncafast.acceleration.double import copied, is_patch
 from ncafast.acceleration.errors import NotAccelerated, at_exception
 
 
@@ -49,7 +49,7 @@ def record(model: nn.Module, inputs: Sequence[Any], method: str | None = None) -
     calls: Calls = {}
     with aside(model), torch.no_grad():
         try:
-            twin = copy.deepcopy(model)
+            twin = copied(model)
             for name, module in twin.named_modules():
                 for own, function in _methods(module):
                     vars(module)[own] = _Recorder(calls, (name, own), function.__get__(module))

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import traceback as fx_traceback
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from ncafast.acceleration.errors import LIBRARIES, NotAccelerated, at_exception
 
@@ -30,7 +31,7 @@ def double_copy(module: nn.Module) -> nn.Module:
         NotAccelerated: the module cannot be copied.
     """
     try:
-        twin = copy.deepcopy(module).double()
+        twin = copied(module).double()
     except Exception as error:  # a user's module may hold anything
         raise NotAccelerated(f"the module cannot be copied: {at_exception(error)}") from error
     for part in twin.modules():
@@ -39,6 +40,19 @@ def double_copy(module: nn.Module) -> nn.Module:
         for name, value in plain_attributes(part):
             vars(part)[name] = _widened(value)
     return twin
+
+
+def copied(module: nn.Module) -> nn.Module:
+    """A deep copy. Tensors that were computed, as by `torch.func.functional_call`, are cut off from what made them."""
+    cut: dict[int, Any] = {}
+    for part in module.modules():
+        own = {id(value): value for value in part._parameters.values() if value is not None}
+        others = tree_leaves([list(part._buffers.values()), [value for _, value in plain_attributes(part)]])
+        for value in (*own.values(), *others):
+            if isinstance(value, Tensor) and not value.is_leaf:
+                leaf = value.detach().clone()
+                cut[id(value)] = nn.Parameter(leaf, value.requires_grad) if id(value) in own else leaf
+    return copy.deepcopy(module, cut)
 
 
 def is_patch(value: Any) -> bool:

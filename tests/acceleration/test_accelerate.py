@@ -490,6 +490,38 @@ def test_functional_call_hooks_of_the_module_and_no_grad_work():
         assert not model(x, 2).requires_grad
 
 
+def test_functional_call_with_parameters_that_are_computed_runs_fused():
+    torch.manual_seed(0)
+    model, x = ncafast.accelerate(Registered().eval(), quiet=True, masks="torch"), torch.randn(1, 4, 5, 6, 7)
+    plain = ncafast.restore(copy.deepcopy(model))
+    scale, grads = torch.tensor(0.9, requires_grad=True), []
+    for one in (model, plain):
+        computed = {name: p * scale for name, p in one.named_parameters()}
+        torch.manual_seed(1)
+        out = torch.func.functional_call(one, computed, (x, 2))
+        grads.append(torch.autograd.grad(out.square().sum(), [scale, *one.parameters()]))
+    for a, b in zip(*grads, strict=True):
+        assert torch.allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+class Keeping(Base):
+    """Keeps what it made last."""
+
+    def forward(self, x):
+        self.last = super().forward(x)
+        return self.last
+
+
+def test_a_tensor_that_was_computed_may_be_an_attribute_unless_a_step_writes_it():
+    torch.manual_seed(0)
+    model, x = Base(), torch.randn(1, 8, 9, 10)
+    model.last = model(x)
+    assert ncafast.explain(model, x).findings[0].rule is not None
+    keeping = Keeping()
+    keeping(x)
+    assert "a step changes the module's `last`" in ncafast.explain(keeping, x).findings[0].reason
+
+
 def test_a_module_can_be_compiled_after_it_was_accelerated():
     torch.manual_seed(0)
     model, x = ncafast.accelerate(Octree(), masks="torch", quiet=True), torch.randn(1, 9, 8, 10)
