@@ -82,7 +82,12 @@ def explain() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("where", metavar="MODULE:CLASS", help="a subclass of torch.nn.Module: of a module here, or of FILE.py:CLASS")
     add("--args", default="{}", metavar="JSON", help="arguments of its constructor (default: {})")
-    add("--shape", default="", metavar="N,N,...", help="shape of a state, such as 2,16,32,32 (default: found out)")
+    add(
+        "--shape",
+        default="",
+        metavar="N,N,...",
+        help="shape of a state, such as 2,16,32,32, or of the input from which forward makes it (default: found out)",
+    )
     add("--method", metavar="NAME", help="the only method to look at (default: forward, step, update, ...)")
     add("--steps", metavar="NAME", help="that method's argument for the number of steps (default: steps, n_steps, ...)")
     return parser

@@ -122,6 +122,32 @@ def test_a_refusal_names_its_reason_and_the_words_of_the_command(shape, capsys):
     assert "method=" not in capsys.readouterr().out
 
 
+PADS = """
+from around_steps import *
+
+
+class Pads(Around):
+    def step(self, x):
+        return x + self.two(torch.relu(self.one(torch.cat([x, self.near(x)], 1))))
+
+    def forward(self, image, steps=3):
+        x = nn.functional.pad(image, (0, 0, 0, 0, 0, 5))
+        for _ in range(steps):
+            x = self.step(x)
+        return self.head(x)
+"""
+
+
+@pytest.mark.parametrize("shape", ["2,8,32,32", "2,3,32,32"])
+def test_a_shape_is_that_of_a_state_or_of_the_input_that_it_is_made_of(shape, capsys):
+    Path("around_steps.py").write_text(AROUND)
+    Path("pads.py").write_text(PADS)
+    assert cli.main(["explain", "pads.py:Pads", "--shape", shape]) == 0
+    assert "model (Pads): step is accelerated. C8" in capsys.readouterr().out
+    assert cli.main(["explain", "pads.py:Pads", "--shape", "2,5,32,32"]) == 1
+    assert "--shape 2,5,32,32 may not be its shape" in capsys.readouterr().out
+
+
 def test_the_reason_is_that_of_the_layout_that_was_meant(capsys):
     assert cli.main([*WORDS, "--args", '{"clamped": true}', "--shape", "2,8,16,16"]) == 1
     assert "softplus" in capsys.readouterr().out
