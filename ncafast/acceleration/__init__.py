@@ -32,6 +32,7 @@ from ncafast.acceleration.report import Finding, Report
 from ncafast.acceleration.search import search
 from ncafast.measuring.progress import Progress, silent
 from ncafast.acceleration.update import NO_UPDATE
+from ncafast.predicting import Predicting
 from ncafast.rule import Rule
 
 __all__ = [
@@ -234,7 +235,7 @@ def _finding(
         if isinstance(found, Match):
             return Finding(label, module, entry, found, None, example, _of_forward(module, entry, calls, reasons))
         reasons.append(f"{entry.method}: {found}")
-    return Finding(label, module, None, None, _most_helpful(reasons) if reasons else _no_entry(method))
+    return Finding(label, module, None, None, _most_helpful(reasons) if reasons else _no_entry(module, method))
 
 
 def _of_forward(module: nn.Module, entry: Entry, calls: Mapping[str, Recorded], reasons: Sequence[str]) -> str | None:
@@ -290,7 +291,9 @@ def _needs(entry: Entry) -> str:
     return f"it also needs {names}; {SAY_EXAMPLE}"
 
 
-def _no_entry(method: str | None) -> str:
+def _no_entry(module: nn.Module, method: str | None) -> str:
+    if isinstance(module, Predicting):
+        return "ncafast's own modules run fused already"
     if method is not None:
         return f"`{method}` is no method that takes a state, and a number of steps or nothing else without a default"
     return f"no method takes a state, and a number of steps or nothing else without a default; {SAY_METHOD}"

@@ -12,8 +12,9 @@ from torch._dynamo.backends import registry
 from torch.fx import GraphModule
 
 from ncafast.acceleration.errors import NotAccelerated, at_exception
-from ncafast.acceleration.fuse import Found, Fused, fuse
+from ncafast.acceleration.fuse import Fused, fuse
 from ncafast.acceleration.patch import NotAcceleratedWarning
+from ncafast.acceleration.report import described
 from ncafast.acceleration.structure import Snapshot
 
 _OPTIONS = {"masks": ("ncafast", "torch"), "rest": ("inductor", "eager"), "quiet": (False, True)}
@@ -115,7 +116,7 @@ class _Compiled:
 
     def _say(self, fused: Fused) -> None:
         for one in fused.found:
-            self._print(f"torch.compile: {_described(one)}")
+            self._print(f"torch.compile: steps run as a rollout. {described(one.match.rule)}")
         if self.options["masks"] == "ncafast" and any(one.match.firing is not None for one in fused.found):
             self._print(
                 "note: fire masks come from Philox: same rate, other cells; "
@@ -134,11 +135,6 @@ class _Compiled:
         text = f"torch.compile: nothing of a graph runs fused: {reason}"
         if not self.options["quiet"]:
             warnings.warn(text, NotAcceleratedWarning, stacklevel=2)
-
-
-def _described(found: Found) -> str:
-    rule = found.match.rule
-    return f"steps run as a rollout. {rule.summary()}, padding {rule.padding}, fire rate {rule.fire_rate:g}"
 
 
 def _no_inductor() -> str | None:

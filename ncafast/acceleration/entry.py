@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 
 from ncafast.acceleration.calls import METHODS, Recorded, keeps_shape
@@ -28,6 +30,8 @@ STEPS = (
     "timesteps",
 )
 _INDEX = ("step", "step_index", "timestep", "index", "t", "i")  # arguments that may be the step's number
+
+_WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 Rest = tuple[tuple[str, Any], ...]  # arguments beside state and steps, by name
 
@@ -86,7 +90,15 @@ class Entry:
         bound.apply_defaults()
         values = bound.arguments
         rest = tuple((name, values[name]) for name in self.rest)
-        return Call(values[self.state], 1 if self.steps is None else values[self.steps], rest)
+        return Call(values[self.state], 1 if self.steps is None else _count(values[self.steps]), rest)
+
+
+def _count(steps: Any) -> Any:
+    """A number of steps, also where it is an integer tensor on the CPU or one of NumPy; else what was given."""
+    whole = isinstance(steps, np.integer) or (isinstance(steps, Tensor) and steps.numel() == 1)
+    if isinstance(steps, Tensor):
+        whole = whole and steps.device.type == "cpu" and steps.dtype in _WHOLE
+    return int(steps) if whole else steps
 
 
 def entries(

@@ -183,6 +183,8 @@ def _axes(node: Node, grid: Grid) -> tuple[int, ...]:
     shape = node.meta["val"].shape
     axes = tuple(lengths.index(size) if size in lengths else -1 for size in shape)
     whole = sorted(axis for axis in axes if axis >= 0) == list(range(len(lengths)))
-    if not whole or any(size != 1 for size, axis in zip(shape, axes, strict=True) if axis < 0):
-        raise NotAccelerated(f"a random mask of shape {list(shape)} is not one number per cell: {at_node(node)}")
+    wide = any(size != 1 for size, axis in zip(shape, axes, strict=True) if axis < 0)
+    if not whole or wide:
+        hint = "" if wide else "; ncafast.NCA and ncafast.rollout take any mask of cells as fire_mask="
+        raise NotAccelerated(f"a random mask of shape {list(shape)} is not one number per cell: {at_node(node)}{hint}")
     return axes

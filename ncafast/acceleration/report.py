@@ -11,6 +11,32 @@ from ncafast.acceleration.entry import Entry, Example
 from ncafast.rule import Rule
 
 
+def described(rule: Rule) -> str:
+    """A rule in a line: what is not as by default, but for its filters, padding and fire rate."""
+    parts = [rule.summary(), f"padding {rule.padding}", f"fire rate {rule.fire_rate:g}"]
+    if rule.activation != "relu":
+        slope = f" {rule.negative_slope:g}" if rule.activation == "leaky_relu" else ""
+        parts.append(f"activation {rule.activation}{slope}")
+    if rule.dense_activation != "identity":
+        parts.append(f"{rule.dense_activation} of the perception")
+    if rule.step_size != 1:
+        parts.append(f"step size {rule.step_size:g}")
+    if rule.extra:
+        parts.append(f"{rule.extra} extra channels")
+    if rule.mutable is not None:
+        parts.append(f"channels {rule.lo} to {rule.hi - 1} change")
+    if rule.alive is not None:
+        what = "update gated by" if rule.alive.gates == "update" else "alive mask of"
+        parts.append(f"{what} channel {rule.alive.channel} above {rule.alive.threshold:g}")
+    if rule.hidden_dropout:
+        parts.append(f"dropout {rule.hidden_dropout:g} of hidden units")
+    if rule.update_activation != "identity":
+        parts.append(f"{rule.update_activation} of the update")
+    if rule.clamp is not None:
+        parts.append(f"state clamped to {list(rule.clamp)}")
+    return ", ".join(parts)
+
+
 @dataclass
 class Finding:
     """One module: its entry point and step, or the reason why it keeps its own code."""
@@ -31,23 +57,8 @@ class Finding:
     def __str__(self) -> str:
         if self.match is None or self.entry is None:
             return f"{self.name}: not accelerated. {self.reason}"
-        rule = self.match.rule
-        parts = [rule.summary(), f"padding {rule.padding}", f"fire rate {rule.fire_rate:g}"]
-        if rule.extra:
-            parts.append(f"{rule.extra} extra channels")
-        if rule.mutable is not None:
-            parts.append(f"channels {rule.lo} to {rule.hi - 1} change")
-        if rule.alive is not None:
-            what = "update gated by" if rule.alive.gates == "update" else "alive mask of"
-            parts.append(f"{what} channel {rule.alive.channel} above {rule.alive.threshold:g}")
-        if rule.hidden_dropout:
-            parts.append(f"dropout {rule.hidden_dropout:g} of hidden units")
-        if rule.update_activation != "identity":
-            parts.append(f"{rule.update_activation} of the update")
-        if rule.clamp is not None:
-            parts.append(f"state clamped to {list(rule.clamp)}")
         forward = "" if self.forward is None else f". {self.forward}"
-        return f"{self.name}: {self.entry.method} is accelerated. {', '.join(parts)}{forward}"
+        return f"{self.name}: {self.entry.method} is accelerated. {described(self.match.rule)}{forward}"
 
 
 @dataclass

@@ -75,9 +75,19 @@ def measure_seen(graph: StepGraph, layers: Layers, grid: Grid, tensors: Sequence
     responses = torch.stack([seen.of_unit(graph, [c], tensors, base[0]) for c in range(grid.channels)], 1).detach()
     taps = window(responses, len(grid.sizes))
     if float(responses.abs().sum()) > float(taps.abs().sum()) * (1 + NOTHING) + NOTHING:
-        raise NotAccelerated(f"the perception sees further than {REACH} cells: {at_node(node)}")
+        far = next((n for n in graph.nodes if n in graph.ancestors(node) and _reaches_far(n)), node)
+        raise NotAccelerated(f"the perception sees further than {REACH} cells: {at_node(far)}")
     seen.base, seen.taps, seen.hit = base, taps, taps.flatten(2).abs().amax(2) > NOTHING
     return seen
+
+
+def _reaches_far(node: Node) -> bool:
+    """Whether it is a convolution that sees further than a rule's filters."""
+    if operation(node) != "convolution":
+        return False
+    weight, dilations = arguments(node)[1], arguments(node)[5]
+    sizes = weight.meta["val"].shape[2:]
+    return any((size - 1) * dilation > 2 * REACH for size, dilation in zip(sizes, dilations, strict=True))
 
 
 def found_node(graph: StepGraph, layers: Layers, grid: Grid) -> Node:

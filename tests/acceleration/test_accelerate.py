@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -592,6 +593,37 @@ def test_what_makes_results_differ_is_said(capsys, options, said):
     ncafast.accelerate(built("chosen"), **options)
     notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note:")]
     assert len(notes) == len(said) and all(word in line for word, line in zip(said, notes, strict=True))
+
+
+def test_the_report_tells_rules_apart():
+    class Other(Sized):
+        def hidden(self, y):
+            return nn.functional.leaky_relu(self.one(y), 0.3)
+
+        def update(self, x):
+            return 0.25 * Base.update(self, x)
+
+    assert ", activation leaky_relu 0.3, step size 0.25" in str(ncafast.explain(Other()))
+    plain = str(ncafast.explain(Base()))
+    assert "activation" not in plain and "step size" not in plain
+
+
+@pytest.mark.parametrize("model", [ncafast.NCA(8, 12), nn.Sequential(ncafast.NCA(8, 12))])
+def test_an_nca_is_said_to_be_fused(model):
+    with pytest.raises(ncafast.NotAccelerated, match="own modules run fused already"):
+        ncafast.accelerate(model, quiet=True)
+
+
+@pytest.mark.parametrize("steps", [torch.tensor(3), torch.tensor([3], dtype=torch.int32), np.int64(3)])
+def test_steps_may_be_one_whole_number_of_any_kind(steps):
+    model, x = ncafast.accelerate(built("octree"), quiet=True, masks="torch"), torch.randn(1, 9, 8, 10)
+    results = []
+    for number in (3, steps):
+        torch.manual_seed(1)
+        results.append(model(x, number))
+    assert torch.equal(*results)
+    with pytest.warns(NotAcceleratedWarning, match="another kind"), pytest.raises(TypeError):
+        model(x, torch.tensor(3.0))
 
 
 def test_wrong_arguments_are_named():

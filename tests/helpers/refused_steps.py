@@ -224,6 +224,11 @@ class PerChannel(Base):
         return (torch.rand_like(x) < 0.5).float()
 
 
+class PerSample(Base):
+    def mask(self, x):
+        return (torch.rand_like(x[:, :1, :1, :1]) < 0.5).float()
+
+
 class Alternating(Base):
     def forward(self, x, steps=4):
         for t in range(steps):
@@ -358,10 +363,11 @@ REFUSED = {
     "no residual": (Replacing, "adds no update"),
     "decay": (Decaying, "adds no update"),
     "mask per channel": (PerChannel, "one number per cell"),
+    "mask per sample": (PerSample, "take any mask of cells as fire_mask="),
     "loop of two steps": (Alternating, "steps"),
     "clamp after the first step": (ClampedLater, "later ones run other operations"),
     "absolute value": (Edge, "abs"),
-    "dilation": (Wide, "further than 3 cells"),
+    "dilation": (Wide, "further than 3 cells: `convolution` at refused_steps.py"),
     "detached": (Detached, "gradient"),
     "hardtanh": (SmallRange, "hardtanh"),
     "mish": (lambda: Activated(nn.Mish()), "not in a rule, which has relu, gelu, elu, silu, tanh, leaky_relu: `mish`"),
