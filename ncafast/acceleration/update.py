@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
+import torch
 from torch import Tensor
 from torch.fx import Node
 
@@ -75,19 +77,26 @@ def _factors(
     Raises:
         NotAccelerated: the last layer's weight and bias cannot be scaled in its place.
     """
-    learned = measure.learned(parameters)
-    if not learned:
+    places = [measure.graph.tensors.index(node) for node in measure.learned(parameters)]
+    if not places:
         return None
-    names = ", ".join(repr(measure.graph.names[measure.graph.tensors.index(node)]) for node in learned)
-    if behind.activation != "identity":
-        raise NotAccelerated(f"a parameter scales the update behind its activation, a rule has a number there: {names}")
-    if int((matrix != 0).sum(1).max()) > 1:
-        raise NotAccelerated(f"a parameter mixes the update's channels behind the last layer: {names}")
 
     def factors(tensors: Sequence[Tensor]) -> Tensor:
         dtype = next(t.dtype for t in tensors if t.is_floating_point())
         return measure.rows(draw, tensors, dtype)
 
+    names = [repr(measure.graph.names[k]) for k in places]
+    leaves = [t.clone().requires_grad_(k in places and t.is_floating_point()) for k, t in enumerate(measure.tensors)]
+    total = factors(leaves).sum()
+    grads = torch.autograd.grad(total, [leaves[k] for k in places], allow_unused=True) if total.requires_grad else ()
+    for name, grad in zip_longest(names, grads):
+        if grad is None:
+            raise NotAccelerated(f"a parameter decides which cells update or live, a rule has a number there: {name}")
+    if behind.activation != "identity":
+        said = f"a parameter scales the update behind its {behind.activation}, a rule has a number there"
+        raise NotAccelerated(f"{said}: {', '.join(names)}")
+    if int((matrix != 0).sum(1).max()) > 1:
+        raise NotAccelerated(f"a parameter mixes the update's channels behind the last layer: {', '.join(names)}")
     return factors
 
 

@@ -258,7 +258,7 @@ def test_a_learned_step_size_is_followed_and_kept_by_an_nca():
         assert torch.allclose(model(x), want, atol=1e-5)
     fires = torch.ones(1, 1, 1, 9, 10, dtype=torch.bool)
     assert torch.allclose(ncafast.to_nca(model)(x, 1, fire_mask=fires), x + model.update(x), atol=1e-5)
-    with pytest.raises(ncafast.NotAccelerated, match="a parameter scales the update behind its activation.* 'size'"):
+    with pytest.raises(ncafast.NotAccelerated, match="a parameter scales the update behind its tanh.* 'size'"):
         ncafast.accelerate(Sized(squash=nn.Tanh()), quiet=True)
 
 

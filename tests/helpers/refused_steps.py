@@ -229,6 +229,20 @@ class PerSample(Base):
         return (torch.rand_like(x[:, :1, :1, :1]) < 0.5).float()
 
 
+class LearnedRate(Base):
+    def __init__(self):
+        super().__init__()
+        self.rate = nn.Parameter(torch.tensor(0.5))
+
+    def mask(self, x):
+        return (torch.rand_like(x[:, :1]) < self.rate).float()
+
+
+class LearnedChance(LearnedRate):
+    def mask(self, x):
+        return torch.bernoulli(self.rate.clamp(0, 1).expand(len(x), 1, *x.shape[2:]))
+
+
 class Alternating(Base):
     def forward(self, x, steps=4):
         for t in range(steps):
@@ -364,6 +378,8 @@ REFUSED = {
     "decay": (Decaying, "adds no update"),
     "mask per channel": (PerChannel, "one number per cell"),
     "mask per sample": (PerSample, "take any mask of cells as fire_mask="),
+    "learned rate": (LearnedRate, "a parameter decides which cells update or live, a rule has a number there: 'rate'"),
+    "learned probability": (LearnedChance, "a parameter decides which cells update or live"),
     "loop of two steps": (Alternating, "steps"),
     "clamp after the first step": (ClampedLater, "later ones run other operations"),
     "absolute value": (Edge, "abs"),
