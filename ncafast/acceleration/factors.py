@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.fx import Node
 from torch.utils._pytree import tree_leaves
 
-from ncafast.acceleration.errors import at_node, operation
+from ncafast.acceleration.errors import NotAccelerated, at_node, operation
 from ncafast.acceleration.graph import StepGraph
 from ncafast.acceleration.sample import Sample
 
@@ -18,20 +18,20 @@ _FEW = 3  # steps: a factor of one step alone may be that of the first, and of t
 
 
 def changing_factor(twin: nn.Module, sample: Sample) -> str | None:
-    """The line with a factor that depends on the grid or the steps, where there is one.
+    """The line with a factor that depends on the grid or the steps; None if there is none, or no trace to look in.
 
     Args:
         twin: a copy of the user's module in float64.
         sample: a call of one step.
-
-    Raises:
-        NotAccelerated: the step cannot be traced on another grid, or in a loop.
     """
-    one = _factors(sample.traced(twin))
-    for other, what in _others(sample):
-        for place, found in _factors(other.traced(twin)).items():
-            if place in one and found != one[place]:
-                return f"a factor depends on {what}, in a rule it is one number: {place}"
+    try:
+        one = _factors(sample.traced(twin))
+        for other, what in _others(sample):
+            for place, found in _factors(other.traced(twin)).items():
+                if place in one and found != one[place]:
+                    return f"a factor depends on {what}, in a rule it is one number: {place}"
+    except NotAccelerated:
+        pass  # a module that has an adapter may be one that cannot be traced
     return None
 
 
