@@ -30,8 +30,8 @@ from ncafast.acceleration.match import SAY_SHAPE, Shape
 from ncafast.acceleration.patch import Accelerated, NotAcceleratedWarning, OwnReplicas
 from ncafast.acceleration.report import Finding, Report
 from ncafast.acceleration.search import search
-from ncafast.measuring.progress import Progress, silent
 from ncafast.acceleration.update import NO_UPDATE
+from ncafast.measuring.progress import Progress, silent
 from ncafast.predicting import Predicting
 from ncafast.rule import Rule
 
