@@ -37,11 +37,11 @@ def native() -> list[str]:
 
 
 def arm64() -> list[str]:
-    """The command that runs it on emulated arm64, compiled as setup.py does."""
+    """The command that runs it on emulated arm64, compiled as setup.py does and without a warning."""
     emulator = shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")
     if shutil.which(f"{CROSS}g++") is None or emulator is None:
         pytest.skip(f"there is no {CROSS}g++ or no qemu-aarch64")
-    return [emulator, str(built("cpu-program-arm64", f"{CROSS}g++", "-O3", "-static"))]
+    return [emulator, str(built("cpu-program-arm64", f"{CROSS}g++", "-O3", "-static", "-Wall", "-Wextra", "-Werror"))]
 
 
 @pytest.fixture(scope="module")
