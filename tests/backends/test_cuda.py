@@ -30,7 +30,7 @@ needs_shim = pytest.mark.skipif(
 
 # What only compares numbers of kernels that other tests run on the same grids: minutes under AddressSanitizer.
 NUMBERS = ("two_runs", "its_steps_one_after", "parameters_in_half", "do_not_overflow", "parameters_are_fixed")
-NUMBERS += ("is_rounded_once", "give_the_same_bits", "masks_are_those")
+NUMBERS += ("is_rounded_once", "give_the_same_bits", "masks_are_those", "whatever_learns")
 
 
 def run_suite(module: Path, *words: str, **variables: str) -> None:
@@ -59,7 +59,7 @@ def test_kernels_keep_within_their_memory():
     """As if on a GPU that has them, under AddressSanitizer; new memory is full of NaN."""
     ways = {"NCAFAST_SHIM_CAPABILITY": "90", "NCAFAST_CUDA_ROLLOUT": "cluster"}
     leave_out = ("-k", " and ".join(f"not {part}" for part in NUMBERS))
-    run_suite(built("address"), *leave_out, **ways, **environment("address"), NCAFAST_RANDOM_RULES="6")
+    run_suite(built("address"), *leave_out, **ways, **environment("address"), NCAFAST_RANDOM_RULES="4")
 
 
 def test_info_says_that_nobody_has_measured_it(capsys):

@@ -137,7 +137,7 @@ def test_failing_compiler_still_installs_and_is_recorded(tmp_path):
     source = copy_source(tmp_path / "source")
     for other in (source / "csrc" / "cpu").glob("*.cpp"):
         other.unlink()  # they would be compiled all the same
-    (source / "csrc" / "cpu" / "a_broken.cpp").write_text('#error "no such instruction"\n')
+    (source / "csrc" / "bind.cpp").write_text('#error "no such instruction"\n')
     shown = build_wheel(source, NCAFAST_CUDA="0")
     assert "WARNING: ncafast._C could not be compiled" in shown
     installed = unpack(tmp_path)
