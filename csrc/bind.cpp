@@ -16,7 +16,8 @@ namespace py = pybind11;
 
 namespace {
 
-// Runs Python's signal handlers, which they wait for where no Python code runs: Ctrl-C's raises KeyboardInterrupt.
+// Runs Python's handlers of pending signals, which otherwise wait until the kernels return. Ctrl-C's raises
+// KeyboardInterrupt.
 void run_signal_handlers() {
   const py::gil_scoped_acquire held;
   if (PyErr_CheckSignals()) throw py::error_already_set();

@@ -49,7 +49,7 @@ def check_rollout(
 
 
 def check_limits(shape: Sequence[int], steps: int, first_step: int, first_sample: int) -> None:
-    """Whether the random counter and 64-bit offsets are wide enough."""
+    """Raise where the random counter or 64-bit offsets are too narrow for a rollout."""
     if prod(shape) * (steps + 1) > _MOST_ELEMENTS:
         raise ValueError(
             f"x of shape {list(shape)} over steps={shown(steps)} has more than 2**63 elements; "

@@ -68,6 +68,7 @@ def _forward(
         return Outputs(*(tensor.zero_() for tensor in run.outputs(members.call.rule, x, members.call.plan)))
     first = members.at(0)
     ops.check_sizes(first.x, first.rule, first.fire_mask, first.extra, first.plan)
+    ops.check_cells(first.x, first.rule, backend, first.plan.precision)
     return run.forward(members)
 
 

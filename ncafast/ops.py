@@ -45,7 +45,7 @@ def _forward(
     x, params, extra, fire_mask = _contiguous(x, params, extra, fire_mask)
     if x.shape[0] == 0:
         return Outputs(*(tensor.zero_() for tensor in backends.get(backend).outputs(parsed, x, todo)))
-    _check_cells(x, parsed, backend, todo.precision)
+    check_cells(x, parsed, backend, todo.precision)
     return backends.get(backend).forward(Call(parsed, x, params, extra, fire_mask, seed, todo))
 
 
@@ -115,8 +115,8 @@ def check_sizes(x: Tensor, rule: Rule, fire_mask: Tensor | None, extra: Tensor |
     check.check_extra(x, rule, steps, extra)
 
 
-def _check_cells(x: Tensor, rule: Rule, backend: str, precision: str) -> None:
-    """An exported program does not bound its sizes where the backend was chosen."""
+def check_cells(x: Tensor, rule: Rule, backend: str, precision: str) -> None:
+    """Ask the backend again: a compiled or exported program does not bound its sizes by what the backend can count."""
     if x.numel() < _MANY:
         return
     reason = backends.get(backend).can_run(rule, x, precision)

@@ -7,13 +7,11 @@ from collections.abc import Iterator, Mapping
 
 from torch import Tensor, nn
 from torch.fx import Node
-from torch.utils._pytree import tree_leaves
 
-from ncafast.acceleration.errors import NotAccelerated, at_node, operation
-from ncafast.acceleration.graph import StepGraph
+from ncafast.acceleration.errors import NotAccelerated, at_node
+from ncafast.acceleration.graph import StepGraph, factors
 from ncafast.acceleration.sample import Sample
 
-_ARITHMETIC = ("add", "sub", "rsub", "mul", "div", "pow")  # whose whole numbers are no sizes
 _FEW = 3  # steps: a factor of one step alone may be that of the first, and of the last
 
 
@@ -47,16 +45,8 @@ def _factors(graph: StepGraph) -> Mapping[str, set[float]]:
     found: dict[str, set[float]] = defaultdict(set)
     for node in graph.nodes:
         if node in graph.used and node in graph.dependent and node.op == "call_function":
-            found[at_node(node)] |= {*_numbers(node), *_constants(graph, node)}
+            found[at_node(node)] |= {*factors(node.target, node.args, node.kwargs), *_constants(graph, node)}
     return found
-
-
-def _numbers(node: Node) -> Iterator[float]:
-    """The numbers among a node's arguments that are no sizes, axes or flags."""
-    kinds = (int, float) if operation(node) in _ARITHMETIC else (float,)
-    for value in tree_leaves((node.args, node.kwargs)):
-        if isinstance(value, kinds) and not isinstance(value, bool):
-            yield float(value)
 
 
 def _constants(graph: StepGraph, node: Node) -> Iterator[float]:

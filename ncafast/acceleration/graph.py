@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -174,6 +174,18 @@ class StepGraph:
                     raise NotAccelerated(f"a step changes the module's tensor {name!r}: {at_node(node)}{hint}")
                 written.setdefault(base, []).append(node)
         return needs
+
+
+def factors(target: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[float]:
+    """The numbers among an operation's arguments that are no sizes, axes or flags."""
+    if not isinstance(target, OpOverload):
+        return
+    given = {**{a.name: value for a, value in zip(target._schema.arguments, args, strict=False)}, **kwargs}
+    for argument in target._schema.arguments:
+        value = given.get(argument.name)
+        counts = any(kind in str(argument.type) for kind in ("int", "Int", "bool"))
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and not counts:
+            yield float(value)
 
 
 def named_tensors(module: nn.Module) -> dict[str, Tensor]:

@@ -68,9 +68,11 @@ class Accelerated:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the steps fused where the call is one that was found, else as the user wrote them."""
         call = self.entry.parts(self.signature, args, kwargs)
-        found: Match | str = EXPORTED if torch.compiler.is_exporting() else "its arguments are of another kind"
-        if self._takes(call) and found is not EXPORTED:
-            found = self.find(Example(call.x, call.rest))
+        found: Match | str
+        if torch.compiler.is_exporting():
+            found = EXPORTED
+        else:
+            found = self.find(Example(call.x, call.rest)) if self._takes(call) else "its arguments are of another kind"
         if isinstance(found, Match):
             found = self._reason(call, found) or found
         if isinstance(found, Match):

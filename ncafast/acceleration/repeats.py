@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +18,7 @@ from ncafast.acceleration.entry import Rest
 from ncafast.acceleration.errors import NotAccelerated, at_exception
 from ncafast.acceleration.extra import Extra
 from ncafast.acceleration.given import doubled
-from ncafast.acceleration.graph import VIEWS, named_tensors
+from ncafast.acceleration.graph import VIEWS, factors, named_tensors
 from ncafast.acceleration.sample import Graphs, Sample
 
 _PRODUCTS = {"addmm": ("mm", "add"), "bmm": ("mm",)}
@@ -55,31 +54,21 @@ class _Computed(TorchDispatchMode):
     def __init__(self, state: Tensor) -> None:
         super().__init__()
         self.seen: list[str] = []
-        self._of_state = [state]
+        self._of_state = {id(state): state}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run the operation."""
         out = func(*args, **(kwargs or {}))
         leaves = tree_leaves((args, kwargs))
-        of_state = any(leaf is known for leaf in leaves if isinstance(leaf, Tensor) for known in self._of_state)
+        of_state = any(id(leaf) in self._of_state for leaf in leaves)
         if of_state:  # what is written into counts too
-            self._of_state += [leaf for leaf in (*tree_leaves(out), *leaves[:1]) if isinstance(leaf, Tensor)]
+            self._of_state |= {id(t): t for t in (*tree_leaves(out), *leaves[:1]) if isinstance(t, Tensor)}
         name = func.overloadpacket.__name__
         if (constant := getattr(out, "constant", None)) is not None and constant.numel() == 1:
             self.seen.append(f"{func} {constant.item()}")
         elif name not in VIEWS:  # a tensor of one row is contiguous where others are copied
-            self.seen.append(" ".join(map(str, [func, *(_factors(func, args, kwargs or {}) if of_state else ())])))
+            self.seen.append(" ".join(map(str, [func, *(factors(func, args, kwargs or {}) if of_state else ())])))
         return out
-
-
-def _factors(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[float]:
-    """The numbers among an operation's arguments that are no sizes, axes or flags."""
-    given = {**{a.name: value for a, value in zip(func._schema.arguments, args, strict=False)}, **kwargs}
-    for argument in func._schema.arguments:
-        value = given.get(argument.name)
-        counts = any(kind in str(argument.type) for kind in ("int", "Int", "bool"))
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and not counts:
-            yield float(value)
 
 
 def check_loop(module: nn.Module, match: Match, rest: Rest, steps: int) -> None:
@@ -189,7 +178,7 @@ def _kinds(operations: list[str]) -> Counter[str]:
 def _parts(operation: str) -> tuple[str, str, str]:
     """Namespace and name of an operation, and what stands behind them."""
     full, _, rest = operation.partition(" ")
-    namespace, name, _ = full.split(".")
+    namespace, name = full.split(".")[:2]
     return namespace, name, f" {rest}" if rest else ""
 
 

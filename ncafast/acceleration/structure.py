@@ -119,19 +119,23 @@ class Snapshot:
         return (
             (self.copy is not None or other.copy is not None or self.tensor is other.tensor)
             and mine.dtype == theirs.dtype
-            and torch.equal(_bytes(mine), _bytes(theirs))
+            and _same(mine, theirs)
         )
 
     def __hash__(self) -> int:
         return hash(self.tensor.shape)
 
     def _is_cheap(self) -> bool:
-        return self.tensor.device.type == "cpu" and self.tensor.numel() <= _LARGE
+        plain = type(self.tensor) in (Tensor, nn.Parameter) and self.tensor.layout is torch.strided
+        return plain and self.tensor.device.type == "cpu" and self.tensor.numel() <= _LARGE
 
 
-def _bytes(tensor: Tensor) -> Tensor:
-    """By which NaN equals NaN."""
-    return tensor.reshape(-1).contiguous().view(torch.uint8)
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors hold the same numbers; NaN is the same as NaN."""
+    if torch.equal(one, other):
+        return True
+    plain = one.is_floating_point() and one.layout is torch.strided
+    return plain and torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
 
 
 def freeze(value: Any) -> None:

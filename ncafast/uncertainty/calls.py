@@ -20,9 +20,11 @@ def takes(model: Callable[..., Any], name: str) -> bool:
 
 
 def check_options(model: Callable[..., Any], names: Iterable[str]) -> None:
-    """Raise TypeError where a call of the model does not take one of these keyword arguments."""
+    """Raise TypeError where a call of the model does not take one of these keyword arguments. Of what shows no
+    signature, such as a module of torch.jit.trace, nothing is known.
+    """
     parameters = _parameters(model)
-    if any(kind is inspect.Parameter.VAR_KEYWORD for kind in parameters.values()):
+    if not parameters or any(kind is inspect.Parameter.VAR_KEYWORD for kind in parameters.values()):
         return
     for name in names:
         if name not in parameters:
@@ -32,5 +34,8 @@ def check_options(model: Callable[..., Any], names: Iterable[str]) -> None:
 
 
 def _parameters(model: Callable[..., Any]) -> dict[str, Any]:
-    parameters = inspect.signature(getattr(model, "forward", model)).parameters
+    try:
+        parameters = inspect.signature(getattr(model, "forward", model)).parameters
+    except ValueError:
+        return {}
     return {name: parameter.kind for name, parameter in parameters.items()}

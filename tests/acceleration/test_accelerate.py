@@ -322,6 +322,20 @@ class Late(Base):
         return x
 
 
+class TwoNets(nn.Module):
+    """A loop whose later steps have a last layer of their own."""
+
+    def __init__(self):
+        super().__init__()
+        self.see, self.hidden = nn.Conv2d(8, 16, 3, padding=1, groups=8), nn.Conv2d(24, 12, 1)
+        self.last = nn.ModuleList(nn.Conv2d(12, 8, 1) for _ in range(2))
+
+    def forward(self, x, steps=4):
+        for t in range(steps):
+            x = x + self.last[t >= 5](torch.relu(self.hidden(torch.cat([x, self.see(x)], 1))))
+        return x
+
+
 class Large(Base):
     """On large grids something else."""
 
@@ -329,17 +343,21 @@ class Large(Base):
         return super().forward(x) if x.shape[-1] < 100 else super().forward(x).clamp(-1, 1)
 
 
-def test_a_loop_or_size_that_differs_later_runs_the_users_code():
+@pytest.mark.parametrize(("kind", "usual"), [(Late, 6), (TwoNets, 5)], ids=["operations", "weights"])
+def test_steps_that_differ_later_run_the_users_code(kind, usual):
     torch.manual_seed(0)
-    model, x = ncafast.accelerate(Late(), masks="torch", quiet=True), torch.randn(1, 8, 9, 10)
+    model, x = ncafast.accelerate(kind(), masks="torch", quiet=True), torch.randn(1, 8, 9, 10)
     plain = ncafast.restore(copy.deepcopy(model))
-    model(x, 6)
+    model(x, usual)  # without a warning
     torch.manual_seed(1)
     with pytest.warns(NotAcceleratedWarning, match="a loop of 8 steps"):
         got = model(x, 8)
     torch.manual_seed(1)
     assert torch.equal(got, plain(x, 8))
 
+
+def test_a_size_that_differs_runs_the_users_code():
+    torch.manual_seed(0)
     sized, x = ncafast.accelerate(Large(), quiet=True), torch.randn(1, 8, 9, 120) * 3
     with pytest.warns(NotAcceleratedWarning, match="other operations"):
         assert float(sized(x).detach().abs().max()) <= 1
@@ -385,32 +403,6 @@ def test_a_factor_that_depends_on_grid_batch_or_gradients_runs_the_users_code(ki
             got = model(other)
         torch.manual_seed(1)
         assert torch.equal(got, plain(other))
-
-
-class TwoNets(nn.Module):
-    """A loop whose later steps have a last layer of their own."""
-
-    def __init__(self):
-        super().__init__()
-        self.see, self.hidden = nn.Conv2d(8, 16, 3, padding=1, groups=8), nn.Conv2d(24, 12, 1)
-        self.last = nn.ModuleList(nn.Conv2d(12, 8, 1) for _ in range(2))
-
-    def forward(self, x, steps=4):
-        for t in range(steps):
-            x = x + self.last[t >= 5](torch.relu(self.hidden(torch.cat([x, self.see(x)], 1))))
-        return x
-
-
-def test_steps_that_read_other_weights_run_the_users_code():
-    torch.manual_seed(0)
-    model, x = ncafast.accelerate(TwoNets(), masks="torch", quiet=True), torch.randn(1, 8, 9, 10)
-    plain = ncafast.restore(copy.deepcopy(model))
-    model(x, 3)
-    torch.manual_seed(1)
-    with pytest.warns(NotAcceleratedWarning, match="a loop of 8 steps"):
-        got = model(x, 8)
-    torch.manual_seed(1)
-    assert torch.equal(got, plain(x, 8))
 
 
 class Factor(Base):

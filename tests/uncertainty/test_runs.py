@@ -113,3 +113,8 @@ def test_what_a_module_does_not_take_is_said_with_what_to_do():
     assert first.sum() > 0 and torch.equal(first, nqm(model, x, runs=3, steps=2).map)
     with pytest.raises(TypeError, match="Plain takes no 'states' .* give a function that takes states= or last_steps="):
         last_steps(model, x, 2, steps=3)
+
+
+def test_what_shows_no_signature_is_called_as_it_is():
+    x = torch.rand(2, 3, 4, 4)
+    assert torch.equal(nqm(torch.relu, x, runs=2).score, torch.zeros(2))
