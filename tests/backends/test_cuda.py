@@ -28,9 +28,10 @@ needs_shim = pytest.mark.skipif(
 )
 
 
-# What only compares numbers of kernels that other tests run on the same grids: minutes under AddressSanitizer.
+# What only compares numbers of kernels that other tests run on the same grids: minutes under AddressSanitizer. So does
+# the second type of 16 bits, and the precision that splits the operands of another in registers.
 NUMBERS = ("two_runs", "its_steps_one_after", "parameters_in_half", "do_not_overflow", "parameters_are_fixed")
-NUMBERS += ("is_rounded_once", "give_the_same_bits", "masks_are_those", "whatever_learns")
+NUMBERS += ("is_rounded_once", "give_the_same_bits", "masks_are_those", "whatever_learns", "dtype1", "tf32x3")
 
 
 def run_suite(module: Path, *words: str, **variables: str) -> None:
