@@ -48,16 +48,16 @@ static void draw_kept(const Job& job, const Scratch& s, const Cell* cells, int c
     const uint8_t* stays = s.drawn;
     for (int layer = 0; layer < p.layers; ++layer) {
       const int64_t units = p.hidden[layer].outputs;
-      float* kept = s.kept[layer] + i * round_up(units, W);
+      float* kept = s.kept[layer] + i * row_stride(units, W);
       for (int64_t n = 0; n < units; ++n) kept[n] = static_cast<float>(stays[n]) * d.scale;
       stays += (units + 3) / 4 * 4;
     }
   }
 }
 
-// values [count, Hp] of a hidden layer, or their gradients, with what was dropped.
+// values [count, Hs] of a hidden layer, or their gradients, with what was dropped.
 NCAFAST_INLINE void drop(const Job& job, const Scratch& s, int layer, int count, float* values) {
   if (!job.dropout.drops()) return;
-  const int64_t size = count * round_up(job.packed->hidden[layer].outputs, W);
+  const int64_t size = count * row_stride(job.packed->hidden[layer].outputs, W);
   for (int64_t i = 0; i < size; i += W) store(values + i, load(values + i) * load(s.kept[layer] + i));
 }

@@ -96,9 +96,9 @@ Engine::Engine(const Inputs& in, int thread_count)
   }
   make_runs();
   const int64_t most = most_cells(bands), width = kernels.width;
-  int64_t widest = rule.dense ? round_up(rule.filters, width) : 0;
+  int64_t widest = rule.dense ? row_stride(rule.filters, width) : 0;
   for (int layer = 0; layer < rule.layers; ++layer)
-    widest = std::max({widest, round_up(rule.hidden[layer], width), round_up(weights.inputs(layer), width)});
+    widest = std::max({widest, row_stride(rule.hidden[layer], width), row_stride(weights.inputs(layer), width)});
   const bool drops = rule.keep_limit >> 32 == 0;
   int64_t drawn = 0;  // bytes of a cell
   for (int layer = 0; layer < rule.layers; ++layer) drawn += round_up(rule.hidden[layer], 4);
@@ -116,11 +116,11 @@ Engine::Engine(const Inputs& in, int thread_count)
       s.drawn = drawn_.back().data();
     }
     for (int layer = 0; layer < rule.layers; ++layer) {
-      if (drops) s.kept[layer] = floats(tile_cells * round_up(rule.hidden[layer], width));
-      s.value[layer] = floats(tile_cells * round_up(rule.hidden[layer], width));
-      s.slope[layer] = floats(tile_cells * round_up(rule.hidden[layer], width));
+      if (drops) s.kept[layer] = floats(tile_cells * row_stride(rule.hidden[layer], width));
+      s.value[layer] = floats(tile_cells * row_stride(rule.hidden[layer], width));
+      s.slope[layer] = floats(tile_cells * row_stride(rule.hidden[layer], width));
       if (!has_cell_moments(rule.norm)) continue;
-      s.normal[layer] = floats(tile_cells * round_up(rule.hidden[layer], width));
+      s.normal[layer] = floats(tile_cells * row_stride(rule.hidden[layer], width));
       s.inverse[layer] = floats(tile_cells);
     }
     if (in.bf16) {

@@ -2,7 +2,7 @@
 // library code and no function compiled for a newer processor can be picked by the linker for an older one.
 //
 // Inside the CPU backend states are channels last, [B, *S, C]. W is the vector width in floats; Xp is X rounded up to
-// W.
+// W, and Xs the stride of rows of X floats, see `row_stride`.
 #pragma once
 
 #include <cstdint>
@@ -15,6 +15,16 @@ namespace ncafast::cpu {
 
 constexpr int max_width = 16;   // floats in the widest vector
 constexpr int tile_cells = 48;  // cells that go through the MLP together; a multiple of every micro-kernel's rows
+
+inline int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+// Of a matrix whose columns are read in strips: whole vectors, and an odd number of cache lines, so that the lines of a
+// strip lie in all sets of the nearest cache instead of a few. MEASURED
+inline int64_t row_stride(int64_t n, int64_t width) {
+  constexpr int64_t line = 16;
+  const int64_t whole = round_up(n, width);
+  return whole % (2 * line) ? whole : whole + line;
+}
 
 // One cell of a sample: its place in the grid, and in the window that shows it with its neighbours (window.h).
 struct Cell {
@@ -35,16 +45,16 @@ struct Geometry {
 // A factor of a product, rows by columns: in float32, and as bfloat16 where that was chosen, each word a column's value
 // of two rows (the first one in its low half, zero past the last row).
 struct Factor {
-  const float* floats;    // [K, Np]
-  const uint32_t* pairs;  // [ceil(K / 2), Np] or null
+  const float* floats;    // [K, Ns]
+  const uint32_t* pairs;  // [ceil(K / 2), Ns] or null
 };
 
 // One 1x1 layer, packed: inputs K, outputs N.
 struct Dense {
   int32_t inputs, outputs;
-  Factor forward;     // [K, Np]
+  Factor forward;     // [K, Ns]
   const float* bias;  // [Np]
-  Factor backward;    // [N, Kp]
+  Factor backward;    // [N, Ks]
 };
 
 // Layer norm of one hidden layer.
@@ -90,11 +100,11 @@ struct Scratch {
   float* seen;                        // [, Np] its outputs
   float* seen_slope;                  // [, Np] derivative of its activation
   float* perception;                  // [, Pp + W]
-  float* value[max_hidden_layers];    // [, Hp] after the activation
-  float* slope[max_hidden_layers];    // [, Hp] derivative of the activation
-  float* normal[max_hidden_layers];   // [, Hp] layer norm before its weight: of mean 0 and variance 1
+  float* value[max_hidden_layers];    // [, Hs] after the activation
+  float* slope[max_hidden_layers];    // [, Hs] derivative of the activation
+  float* normal[max_hidden_layers];   // [, Hs] layer norm before its weight: of mean 0 and variance 1
   float* inverse[max_hidden_layers];  // [, 1] 1 / sqrt(var + eps)
-  float* kept[max_hidden_layers];     // [, Hp] factors of dropout
+  float* kept[max_hidden_layers];     // [, Hs] factors of dropout
   uint8_t* drawn;                     // a cell's words of dropout
   uint32_t* pairs;                    // [, widest] the other factor of a product in bfloat16
   float* delta[2];                    // [, widest] gradients on their way back
@@ -179,7 +189,6 @@ const Kernels* avx512_kernels();  // likewise
 const Kernels* bf16_kernels();    // AVX-512 with the MLP's products in bfloat16; likewise
 const Kernels& chosen_kernels();  // the best for this processor, or what NCAFAST_CPU_ISA names
 
-inline int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
 // Of the bits of `clamp`, which are written by whole vectors.
 inline int64_t bit_bytes(int64_t count) { return round_up(count, max_width) / 8; }

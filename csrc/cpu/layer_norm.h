@@ -13,12 +13,12 @@ NCAFAST_INLINE float sum_of(vec v) {
   return lanes[0];
 }
 
-// z [count, Hp], 0 in the columns past the layer, becomes the norm's output; leaves zh and s.
+// z [count, Hs], 0 in the columns past the layer, becomes the norm's output; leaves zh and s.
 static void through_layer_norm(const Packed& p, const Scratch& s, int layer, int count, float* z) {
   const LayerNorm& norm = p.norm[layer];
-  const int64_t units = p.hidden[layer].outputs, width = round_up(units, W);
-  for (int i = 0; i < count; ++i, z += width) {
-    float* normal = s.normal[layer] + i * width;
+  const int64_t units = p.hidden[layer].outputs, width = round_up(units, W), ld = row_stride(units, W);
+  for (int i = 0; i < count; ++i, z += ld) {
+    float* normal = s.normal[layer] + i * ld;
     vec sum = vec{}, squares = vec{};
     for (int64_t n = 0; n < width; n += W) sum += load(z + n);
     const vec mean = all(sum_of(sum) / units);
@@ -37,14 +37,14 @@ static void through_layer_norm(const Packed& p, const Scratch& s, int layer, int
   }
 }
 
-// delta [count, Hp] = dL/d(norm output) becomes dL/dz; adds to the sums of the norm's weight and bias.
+// delta [count, Hs] = dL/d(norm output) becomes dL/dz; adds to the sums of the norm's weight and bias.
 static void back_through_layer_norm(const Packed& p, const Scratch& s, const Sums& sums, int layer, int count,
                                     float* delta) {
   const float* weight = p.norm[layer].weight;
-  const int64_t units = p.hidden[layer].outputs, width = round_up(units, W);
-  add_columns(count, width, delta, width, sums.norm_bias[layer]);
-  for (int i = 0; i < count; ++i, delta += width) {
-    const float* normal = s.normal[layer] + i * width;
+  const int64_t units = p.hidden[layer].outputs, width = round_up(units, W), ld = row_stride(units, W);
+  add_columns(count, width, delta, ld, sums.norm_bias[layer]);
+  for (int i = 0; i < count; ++i, delta += ld) {
+    const float* normal = s.normal[layer] + i * ld;
     float* own = sums.norm_weight[layer];
     vec sum = vec{}, along = vec{};
     for (int64_t n = 0; n < width; n += W) {

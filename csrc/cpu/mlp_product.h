@@ -22,9 +22,9 @@ static void mlp_product(const Scratch& s, int64_t M, int64_t N, int64_t K, const
 #ifdef NCAFAST_BF16
   const int64_t ld = round_up(K, 2 * W) / 2;
   to_pairs(M, K, a, lda, s.pairs, ld);
-  gemm<START, END, Pairs>(M, N, (K + 1) / 2, s.pairs, ld, 1, b.pairs, N, bias, d, ldd, gate);
+  gemm<START, END, Pairs>(M, N, (K + 1) / 2, s.pairs, ld, 1, b.pairs, row_stride(N, W), bias, d, ldd, gate);
 #else
   (void)s;
-  gemm<START, END>(M, N, K, a, lda, 1, b.floats, N, bias, d, ldd, gate);
+  gemm<START, END>(M, N, K, a, lda, 1, b.floats, row_stride(N, W), bias, d, ldd, gate);
 #endif
 }

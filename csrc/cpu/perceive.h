@@ -260,8 +260,8 @@ static void see_dense(const Job& job, const Scratch& s, const Cell* cells, int c
   for (int i = 0; i < count; ++i)
     for (int t = 0; t < g.taps; ++t)
       copy(s.columns + i * ldc + t * p.channels, state_of(job, cells[i]) + g.offset[t], p.channels);
-  gemm<Start::bias>(count, width, p.conv.inputs, s.columns, ldc, 1, p.conv.forward.floats, width, p.conv.bias, s.seen,
-                    width);
+  gemm<Start::bias>(count, width, p.conv.inputs, s.columns, ldc, 1, p.conv.forward.floats, row_stride(width, W),
+                    p.conv.bias, s.seen, width);
   if (slopes) differentiate(p.dense_activation, count * width, s.seen, s.seen_slope);
   activate(p.dense_activation, p.slope, count * width, s.seen);
   lay(count, p.conv.outputs, [&](int i) { return s.seen + i * width; }, about, y, ldy);

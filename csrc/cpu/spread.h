@@ -191,8 +191,8 @@ static void spread_dense(const Job& job, const Scratch& s, const Sums& sums, con
   add_columns(count, width, delta, width, sums.conv_bias);
   gemm<Start::add>(p.conv.inputs, width, count, s.columns, 1, ldc, delta, width, nullptr, sums.conv, width);
   const int64_t inputs = round_up(p.conv.inputs, W);
-  gemm<Start::zero>(count, inputs, p.conv.outputs, delta, width, 1, p.conv.backward.floats, inputs, nullptr, s.columns,
-                    ldc);
+  gemm<Start::zero>(count, inputs, p.conv.outputs, delta, width, 1, p.conv.backward.floats, row_stride(inputs, W),
+                    nullptr, s.columns, ldc);
   for (int i = 0; i < count; ++i)
     for (int t = 0; t < g.taps; ++t) {
       float* to = grad_of(job, cells[i]) + g.offset[t];

@@ -8,19 +8,19 @@ static void run_hidden(const Job& job, const Scratch& s, const Cell* cells, int 
   int64_t ld = perception_stride(p);
   for (int layer = 0; layer < p.layers; ++layer) {
     const Dense& d = p.hidden[layer];
-    const int64_t width = round_up(d.outputs, W);
+    const int64_t width = round_up(d.outputs, W), stride = row_stride(d.outputs, W);
     float* z = s.value[layer];
     if (p.activation == Activation::relu && !p.layer_norm) {
-      mlp_product<Start::bias, End::relu>(s, count, width, d.inputs, input, ld, d.forward, d.bias, z, width);
+      mlp_product<Start::bias, End::relu>(s, count, width, d.inputs, input, ld, d.forward, d.bias, z, stride);
     } else {
-      mlp_product<Start::bias>(s, count, width, d.inputs, input, ld, d.forward, d.bias, z, width);
+      mlp_product<Start::bias>(s, count, width, d.inputs, input, ld, d.forward, d.bias, z, stride);
       if (p.layer_norm) through_layer_norm(p, s, layer, count, z);
-      if (slopes) differentiate(p.activation, count * width, z, s.slope[layer]);
-      activate(p.activation, p.slope, count * width, z);
+      if (slopes) differentiate(p.activation, count * stride, z, s.slope[layer]);
+      activate(p.activation, p.slope, count * stride, z);
     }
     drop(job, s, layer, count, z);
     input = z;
-    ld = width;
+    ld = stride;
   }
 }
 
@@ -28,7 +28,7 @@ static void run_hidden(const Job& job, const Scratch& s, const Cell* cells, int 
 static void run_update(const Job& job, const Scratch& s, int count, float* to) {
   const Packed& p = *job.packed;
   const Dense& d = p.update;
-  const int64_t width = round_up(d.outputs, W), ld = round_up(d.inputs, W);
+  const int64_t width = round_up(d.outputs, W), ld = row_stride(d.inputs, W);
   mlp_product<Start::bias>(s, count, width, d.inputs, s.value[p.layers - 1], ld, d.forward, d.bias, to, width);
 }
 
@@ -60,14 +60,14 @@ static void forward(const Job& job, const Scratch& s, const Cell* cells, int32_t
 static void delta_through_hidden(const Job& job, const Scratch& s, int layer, int count, const float* from, int64_t ld,
                                  const Dense& above, float* to) {
   const Packed& p = *job.packed;
-  const int64_t width = round_up(above.inputs, W);
+  const int64_t width = round_up(above.inputs, W), stride = row_stride(above.inputs, W);
   const float* value = s.value[layer];
   if (p.activation == Activation::relu) {
     mlp_product<Start::zero, End::relu_slope>(s, count, width, above.outputs, from, ld, above.backward, nullptr, to,
-                                              width, value);
+                                              stride, value);
   } else {
-    mlp_product<Start::zero>(s, count, width, above.outputs, from, ld, above.backward, nullptr, to, width);
-    through_activation(p.activation, p.slope, count * width, value, s.slope[layer], to);
+    mlp_product<Start::zero>(s, count, width, above.outputs, from, ld, above.backward, nullptr, to, stride);
+    through_activation(p.activation, p.slope, count * stride, value, s.slope[layer], to);
   }
   drop(job, s, layer, count, to);
 }
@@ -102,27 +102,27 @@ static void backward_tile(const Job& job, const Scratch& s, const Sums& sums, co
   }
   delta_through_update(job, s, count);
   const int last = p.layers - 1;
-  const int64_t top = round_up(p.update.inputs, W);
+  const int64_t top = round_up(p.update.inputs, W), top_stride = row_stride(p.update.inputs, W);
   add_columns(count, Cp, s.update, Cp, sums.update_bias);
-  gemm<Start::add>(p.channels, top, count, s.update, 1, Cp, s.value[last], top, nullptr, sums.update, top);
+  gemm<Start::add>(p.channels, top, count, s.update, 1, Cp, s.value[last], top_stride, nullptr, sums.update, top);
   float* delta = s.delta[0];
   delta_through_hidden(job, s, last, count, s.update, Cp, p.update, delta);
 
   for (int layer = last; layer >= 0; --layer) {
     const Dense& d = p.hidden[layer];
-    const int64_t width = round_up(d.outputs, W);
+    const int64_t width = round_up(d.outputs, W), stride = row_stride(d.outputs, W);
     if (p.layer_norm) back_through_layer_norm(p, s, sums, layer, count, delta);
-    add_columns(count, width, delta, width, sums.hidden_bias[layer]);
+    add_columns(count, width, delta, stride, sums.hidden_bias[layer]);
     const float* input = layer ? s.value[layer - 1] : s.perception;
-    const int64_t ld = layer ? round_up(d.inputs, W) : perception_stride(p);
-    gemm<Start::add>(d.inputs, width, count, input, 1, ld, delta, width, nullptr, sums.hidden[layer], width);
+    const int64_t ld = layer ? row_stride(d.inputs, W) : perception_stride(p);
+    gemm<Start::add>(d.inputs, width, count, input, 1, ld, delta, stride, nullptr, sums.hidden[layer], width);
     if (layer) {
       float* below = s.delta[delta == s.delta[0]];
-      delta_through_hidden(job, s, layer - 1, count, delta, width, d, below);
+      delta_through_hidden(job, s, layer - 1, count, delta, stride, d, below);
       delta = below;
     } else {
       const int64_t inputs = round_up(d.inputs, W);
-      mlp_product<Start::zero>(s, count, inputs, d.outputs, delta, width, d.backward, nullptr, s.grad_perception,
+      mlp_product<Start::zero>(s, count, inputs, d.outputs, delta, stride, d.backward, nullptr, s.grad_perception,
                                perception_stride(p));
     }
   }

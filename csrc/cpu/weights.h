@@ -110,14 +110,14 @@ class PackedWeights {
     const int64_t n = rule_.hidden[layer], k = inputs(layer);
     allocate(to, k, n);
     float *forward = to.forward.data(), *backward = to.backward.data(), *bias = to.bias.data();
-    const int64_t np = round_up(n, width_), kp = round_up(k, width_);
+    const int64_t ns = row_stride(n, width_), ks = row_stride(k, width_);
     for (int64_t h = 0; h < n; ++h) {
       const double scale = fold.scale.empty() ? 1.0 : fold.scale[h];
       const double shift = fold.scale.empty() ? 0.0 : fold.shift[h];
       double middle = from.bias[h];
       for (int64_t i = 0; i < k; ++i) {
         const float weight = static_cast<float>(scale * from.weight[h * k + i]);
-        forward[i * np + h] = backward[h * kp + i] = weight;
+        forward[i * ns + h] = backward[h * ks + i] = weight;
         if (mean) middle += static_cast<double>(from.weight[h * k + i]) * mean[i];
       }
       bias[h] = static_cast<float>(scale * middle + shift);
@@ -142,14 +142,14 @@ class PackedWeights {
 
   void allocate(Layer1x1& to, int64_t k, int64_t n) {
     if (to.forward.count()) return;
-    to.forward = Floats(k * round_up(n, width_));
+    to.forward = Floats(k * row_stride(n, width_));
     to.bias = Floats(round_up(n, width_));
-    to.backward = Floats(n * round_up(k, width_));
+    to.backward = Floats(n * row_stride(k, width_));
   }
 
   Dense view(Layer1x1& from, int64_t k, int64_t n) const {
-    pack_pairs(from.forward, k, round_up(n, width_), from.forward_pairs);
-    pack_pairs(from.backward, n, round_up(k, width_), from.backward_pairs);
+    pack_pairs(from.forward, k, row_stride(n, width_), from.forward_pairs);
+    pack_pairs(from.backward, n, row_stride(k, width_), from.backward_pairs);
     return {static_cast<int32_t>(k),
             static_cast<int32_t>(n),
             {from.forward.data(), from.forward_pairs.data()},
@@ -161,13 +161,13 @@ class PackedWeights {
     const int64_t c = rule_.channels, f = rule_.filters, cp = round_up(c, width_);
     if (rule_.dense) {
       allocate(conv_, taps_ * c, f);
-      const int64_t np = round_up(f, width_), kp = round_up(taps_ * c, width_);
+      const int64_t ns = row_stride(f, width_), ks = row_stride(taps_ * c, width_);
       for (int64_t o = 0; o < f; ++o) {
         conv_.bias[o] = parameters_.filter_bias ? parameters_.filter_bias[o] : 0.0f;
         for (int64_t i = 0; i < c; ++i)
           for (int64_t t = 0; t < taps_; ++t) {
             const float weight = parameters_.filters[(o * c + i) * taps_ + t];
-            conv_.forward[(t * c + i) * np + o] = conv_.backward[o * kp + t * c + i] = weight;
+            conv_.forward[(t * c + i) * ns + o] = conv_.backward[o * ks + t * c + i] = weight;
           }
       }
       to.conv = view(conv_, taps_ * c, f);
@@ -200,12 +200,12 @@ class PackedWeights {
   void pack_update(Packed& to) {
     const int64_t c = rule_.channels, k = rule_.hidden[rule_.layers - 1];
     allocate(update_, k, c);
-    const int64_t cp = round_up(c, width_), kp = round_up(k, width_);
+    const int64_t cs = row_stride(c, width_), ks = row_stride(k, width_);
     for (int64_t m = 0; m < rule_.mutable_hi - rule_.mutable_lo; ++m) {
       const int64_t channel = rule_.mutable_lo + m;
       if (parameters_.update_bias) update_.bias[channel] = parameters_.update_bias[m];
       for (int64_t i = 0; i < k; ++i)
-        update_.forward[i * cp + channel] = update_.backward[channel * kp + i] = parameters_.update_weight[m * k + i];
+        update_.forward[i * cs + channel] = update_.backward[channel * ks + i] = parameters_.update_weight[m * k + i];
     }
     to.update = view(update_, k, c);
   }
