@@ -90,7 +90,7 @@ std::vector<Band> make_bands(const GridTables& tables, int64_t batch, int thread
   const int64_t slices = g.size[tables.axis], cells = tables.slice_cells;
   // About 1000 cells fill the tiles and stay in the L2 cache; on small grids fewer, so that threads have work.
   const int64_t share = g.cells * batch / (8 * threads);
-  const int64_t wanted = std::max<int64_t>(1, std::clamp<int64_t>(share, 128, 1024) / cells);
+  const int64_t wanted = std::max<int64_t>(1, std::clamp<int64_t>(share, 128, 2048) / cells);
   const int64_t height = std::max<int64_t>(wanted, 2 * g.radius[tables.axis]);
   int64_t count = std::max<int64_t>(1, slices / height);
   // As many for each thread and colour, where that costs no more than a few bands.

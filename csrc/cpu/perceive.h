@@ -173,6 +173,13 @@ static int cut(const Cell* cells, int count, Piece* pieces) {
     pieces[0] = {0, count, true};
     return 1;
   }
+  int runs = 0;  // counted without a branch, since among scattered cells none could be foretold
+  for (int i = 0; i + side_by_side <= count; ++i)
+    runs += cells[i + side_by_side - 1].padded - cells[i].padded == side_by_side - 1;
+  if (!runs) {
+    pieces[0] = {0, count, false};
+    return count > 0;
+  }
   for (int i = 0; i < count;) {
     int end = i + 1;
     while (end < count && cells[end].padded - cells[i].padded == end - i) ++end;
