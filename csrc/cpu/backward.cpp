@@ -23,6 +23,7 @@ class Backward {
         tape_(tape),
         gradients_(gradients),
         K_(engine_.kernels),
+        runs_(backward_runs(engine_)),
         g_(engine_, !engine_.keeps_seen),
         recalls_(engine_.keeps_seen && in.rule.filters == 1) {
     for (int i = 0; i < threads; ++i)
@@ -84,11 +85,14 @@ class Backward {
     if (engine_.measures) engine_.normalise(tape(t));
     engine_.pooled.measure(x);
     begin(t);
-    g_.keep_edges();
-    over_bands(t, x, [&](Job& job, const Scratch& s, const Sums& sums, int64_t sample, int64_t band, Window& window) {
+#pragma omp parallel for num_threads(engine_.threads) schedule(static)
+    for (int i = 0; i < engine_.threads; ++i)
+      for (BackwardRun& run : runs_[i]) g_.keep_end(run);
+    over_bands(t, x, [&](Job& job, const Scratch& s, const Sums& sums, BackwardRun& run, int64_t band, Window& window) {
+      const int64_t sample = run.sample;
       if (recalls_) look(job, s, sample, band, window);
       const int32_t count = list_moved(t, sample, band, window, s);
-      job.grad = g_.read(sample, band, window, s.cells, count);
+      job.grad = g_.read(run, band, window, s.cells, count);
       if (engine_.keeps_seen) job.given = room_for(sample, band, count);
       K_.backward(job, s, sums, s.cells, count);
       if (engine_.measures) keep_first(sums, engine_.set_of(sample));
@@ -150,38 +154,38 @@ class Backward {
     }
   }
 
-  // Runs `work`, which returns how many cells it saw, on every band, colour by colour, so that no two threads reach the
-  // same cell's gradient.
+  // Runs `work`, which returns how many cells it saw, on every band, so that no two threads reach the same cell's
+  // gradient.
   template <class Work>
   void over_bands(int64_t t, const float* x, const Work& work) {
-    const int64_t per_sample = static_cast<int64_t>(engine_.bands.size());
-    for (int colour = 0; colour < colours; ++colour) {
-      std::vector<int64_t> tasks;
-      for (int64_t i = 0; i < in_.grid.batch * per_sample; ++i)
-        if (engine_.bands[i % per_sample].colour == colour) tasks.push_back(i);
-      if (tasks.empty()) continue;
-      const int64_t count = static_cast<int64_t>(tasks.size());
-#pragma omp parallel num_threads(engine_.threads)
-      {
-        const int me = this_thread();
-        Window& window = engine_.windows[me];
-        window.forget();
-#pragma omp for schedule(static)
-        for (int64_t i = 0; i < count; ++i) {
-          const int64_t sample = tasks[i] / per_sample, band = tasks[i] % per_sample;
-          window.show(x + sample * engine_.sample_size(), engine_.bands[band]);
-          Job job = engine_.job(t, sample, window);
-          job.grad_x = g_.at(sample, window);
-          job.wants_taps = gradients_.parameters.filters != nullptr;
-          const Extra<float>& extra = gradients_.extra;
-          if (extra.values) job.grad_extra = extra.values + t * extra.step_stride + sample * extra.sample_stride;
-          job.grad_pooled = engine_.pooled.band(me);
-          SumMemory& memory = *sums_[me];
-          memory.added(work(job, engine_.scratch[me], memory.sums, sample, band, window));
-          engine_.pooled.keep(me, sample);
+    for (const bool waited : {false, true}) {
+#pragma omp parallel for num_threads(engine_.threads) schedule(static)
+      for (int i = 0; i < engine_.threads; ++i) {
+        engine_.windows[this_thread()].forget();
+        for (BackwardRun& run : runs_[i]) {
+          const int64_t early = run.last - run.last_waits;
+          for (int64_t band = waited ? early : run.first; band < (waited ? run.last : early); ++band)
+            at_band(t, x, run, band, work);
         }
       }
     }
+  }
+
+  template <class Work>
+  void at_band(int64_t t, const float* x, BackwardRun& run, int64_t band, const Work& work) {
+    const int me = this_thread();
+    const int64_t sample = run.sample;
+    Window& window = engine_.windows[me];
+    window.show(x + sample * engine_.sample_size(), engine_.bands[band]);
+    Job job = engine_.job(t, sample, window);
+    job.grad_x = g_.at(sample, window);
+    job.wants_taps = gradients_.parameters.filters != nullptr;
+    const Extra<float>& extra = gradients_.extra;
+    if (extra.values) job.grad_extra = extra.values + t * extra.step_stride + sample * extra.sample_stride;
+    job.grad_pooled = engine_.pooled.band(me);
+    SumMemory& memory = *sums_[me];
+    memory.added(work(job, engine_.scratch[me], memory.sums, run, band, window));
+    engine_.pooled.keep(me, sample);
   }
 
   // Measured norms: this step's share of the gradients of norm and first layer, and dy's part on every cell.
@@ -200,7 +204,8 @@ class Backward {
       add(back.norm_weight, first_layer_.norm_weight);
       add(back.norm_bias, first_layer_.norm_bias);
     }
-    over_bands(t, x, [&](Job& job, const Scratch& s, const Sums& sums, int64_t sample, int64_t band, Window& window) {
+    over_bands(t, x, [&](Job& job, const Scratch& s, const Sums& sums, BackwardRun& run, int64_t band, Window& window) {
+      const int64_t sample = run.sample;
       const NormBack& back = backs[engine_.set_of(sample)];
       if (recalls_) engine_.keep_seen(job, sample, true);
       if (engine_.keeps_seen) {
@@ -340,6 +345,7 @@ class Backward {
   std::vector<std::vector<double>> first_sums_;  // [threads, sets] of the present step, see take_first
   int64_t first_count_;                          // P Hp
   std::vector<uint8_t> life_;                    // [B * cells] of the present step
+  std::vector<std::vector<BackwardRun>> runs_;   // [threads]
   Gradient g_;
   // What one filter gives is as large as a state, and is kept between the passes: two or more would not fit into five
   // states besides those kept. (AMD EPYC, one thread, 2026-11-28: training on 48^3 cells, 7^3, in 351 instead of 379

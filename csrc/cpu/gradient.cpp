@@ -8,13 +8,35 @@
 
 namespace ncafast::cpu {
 
+// About as many bands for each thread, in runs of two or more, or of a whole sample.
+std::vector<std::vector<BackwardRun>> backward_runs(const Engine& engine) {
+  const int64_t per_sample = static_cast<int64_t>(engine.bands.size()), pairs = std::max<int64_t>(1, per_sample / 2);
+  const int64_t all = engine.inputs.grid.batch * pairs;
+  const auto place = [&](int64_t pair) { return pair % pairs * per_sample / pairs; };
+  std::vector<std::vector<BackwardRun>> runs(engine.threads);
+  bool splits = false;
+  for (int i = 0; i < engine.threads; ++i) {
+    const int64_t end = all * (i + 1) / engine.threads;
+    for (int64_t pair = all * i / engine.threads; pair < end;) {
+      const int64_t sample = pair / pairs, next = std::min(end, (sample + 1) * pairs);
+      const bool more = next % pairs != 0;
+      runs[i].push_back({sample, place(pair), more ? place(next) : per_sample, false, {}});
+      pair = next;
+      splits |= more;
+    }
+  }
+  // One band of each thread, so that none has more to do than the others.
+  for (std::vector<BackwardRun>& own : runs)
+    if (splits && !own.empty()) own.back().last_waits = true;
+  return runs;
+}
+
 Gradient::Gradient(const Engine& engine, bool spreads_early)
     : engine_(engine),
       line_(engine.geometry.padded[2] * engine.inputs.rule.channels),
-      edge_(engine.geometry.radius[engine.tables.axis] * engine.tables.slice_cells * engine.inputs.rule.channels),
+      edge_(spreads_early ? static_cast<int32_t>(engine.geometry.radius[engine.tables.axis] * engine.tables.slice_cells)
+                          : 0),
       memory_(engine.inputs.grid.batch * engine.padded_sample(), false),
-      edges_(spreads_early ? engine.inputs.grid.batch * static_cast<int64_t>(engine.bands.size() / 2) * 2 * edge_ : 0,
-             false),
       read_(engine.threads) {}
 
 void Gradient::set(const float* from) {
@@ -46,42 +68,37 @@ void Gradient::get(float* to) const {
   });
 }
 
-float* Gradient::kept(int64_t sample, int64_t band) const {
-  return edges_.data() + (sample * static_cast<int64_t>(engine_.bands.size() / 2) + band / 2) * 2 * edge_;
-}
-
-void Gradient::keep_edges() {
-  if (!edges_.count()) return;
+// Of the cells from `begin` on as many as an edge has.
+void Gradient::keep(int64_t sample, int32_t begin, Floats& to) const {
   const int64_t C = engine_.inputs.rule.channels;
-  const int32_t line = engine_.geometry.size[2], edge = static_cast<int32_t>(edge_ / C), part = std::min(line, edge);
-#pragma omp parallel for num_threads(engine_.threads) schedule(static)
-  for (int64_t i = 0; i < engine_.tasks(); ++i) {
-    const int64_t per_sample = static_cast<int64_t>(engine_.bands.size()), sample = i / per_sample;
-    const Band& band = engine_.bands[i % per_sample];
-    if (band.colour == 0) continue;
-    float* to = kept(sample, i % per_sample);
-    const float* from = data() + sample * engine_.padded_sample();
-    for (const int32_t begin : {band.begin, band.end - edge})
-      for (int32_t cell = begin; cell < begin + edge; cell += part, to += part * C)
-        std::memcpy(to, from + (engine_.tables.padded_row(cell / line) + cell % line) * C, 4 * part * C);
-  }
+  const int32_t line = engine_.geometry.size[2], part = std::min(line, edge_);
+  if (!to.count()) to = Floats(edge_ * C, false);
+  const float* from = data() + sample * engine_.padded_sample();
+  for (int32_t i = 0; i < edge_; i += part)
+    std::memcpy(to.data() + i * C, from + (engine_.tables.padded_row((begin + i) / line) + (begin + i) % line) * C,
+                4 * part * C);
 }
 
-const float* Gradient::read(int64_t sample, int64_t number, const Window& window, const Cell* cells, int32_t count) {
+void Gradient::keep_end(BackwardRun& run) const {
+  if (edge_ && run.last_waits) keep(run.sample, engine_.bands[run.last - 1].end - edge_, run.changed[1]);
+}
+
+const float* Gradient::read(BackwardRun& run, int64_t number, const Window& window, const Cell* cells, int32_t count) {
   const int64_t C = engine_.inputs.rule.channels;
   const Band& band = engine_.bands[number];
   Floats& to = read_[this_thread()];
   if (to.count() < count * C) to = Floats((band.end - band.begin) * C, false);
-  const bool changed = band.colour && edges_.count();
-  const int32_t edge = changed ? static_cast<int32_t>(edge_ / C) : 0;
-  const float *from = at(sample, window), *first = changed ? kept(sample, number) : nullptr;
+  const int32_t first = number > run.first ? band.begin + edge_ : band.begin;
+  const int32_t last = number + 1 == run.last && run.last_waits ? band.end - edge_ : band.end;
+  const float* from = at(run.sample, window);
   for (int32_t i = 0; i < count; ++i) {
     const Cell cell = cells[i];
     const float* source = from + cell.padded * C;
-    if (cell.index < band.begin + edge) source = first + (cell.index - band.begin) * C;
-    if (cell.index >= band.end - edge) source = first + edge_ + (cell.index - (band.end - edge)) * C;
+    if (cell.index < first) source = run.changed[0].data() + (cell.index - band.begin) * C;
+    if (cell.index >= last) source = run.changed[1].data() + (cell.index - last) * C;
     std::memcpy(to.data() + i * C, source, 4 * C);
   }
+  if (edge_ && number + 1 < run.last) keep(run.sample, band.end, run.changed[0]);
   return to.data();
 }
 

@@ -1,13 +1,26 @@
 // dL/dx of a state, which a step backward turns in place into that of the state before it.
 //
 // It has a border, [B, P*, C], where what cells give to their neighbours goes; see grid.h.
+//
+// A band also gives to the cells of its neighbours. One thread takes a run of bands in their order; where a sample is
+// divided, a thread's last band waits until all others are done.
 #pragma once
 
 #include <vector>
 
 #include "engine.h"
+#include "memory.h"
 
 namespace ncafast::cpu {
+
+// Bands [first, last) of a sample, at least two of them if other runs lie beside it.
+struct BackwardRun {
+  int64_t sample, first, last;
+  bool last_waits;
+  Floats changed[2];  // dL/dx_(t+1) at the start of the band to come, and at the end of the last one: [edge]
+};
+
+std::vector<std::vector<BackwardRun>> backward_runs(const Engine& engine);  // [threads]
 
 class Gradient {
  public:
@@ -27,22 +40,22 @@ class Gradient {
   // A row of the padded grid, counted over all samples.
   float* row(int64_t number) const { return memory_.data() + number * line_; }
 
-  // Keeps what bands of the second colour would find changed by those of the first.
-  void keep_edges();
-  // dL/dx of the cells that a band has listed, before anything was given to them; [cells, C].
-  const float* read(int64_t sample, int64_t band, const Window& window, const Cell* cells, int32_t count);
+  // Keeps what the last band of a run would find changed by the next run.
+  void keep_end(BackwardRun& run) const;
+  // dL/dx of the cells that a band of a run has listed, before anything was given to them; [cells, C]. Bands are read
+  // in their order; what the next one would find changed by this one is kept.
+  const float* read(BackwardRun& run, int64_t band, const Window& window, const Cell* cells, int32_t count);
 
   void fold_border() { engine_.tables.fold_border(memory_.data(), engine_.inputs.grid.batch, engine_.threads); }
   float* data() const { return memory_.data(); }
 
  private:
-  float* kept(int64_t sample, int64_t band) const;
+  void keep(int64_t sample, int32_t begin, Floats& to) const;
 
   const Engine& engine_;
   const int64_t line_;  // floats of a padded row
-  const int64_t edge_;  // floats of the slices at one end of a band that its neighbour reaches
+  const int32_t edge_;  // cells at one end of a band that its neighbour reaches too early
   Floats memory_;
-  Floats edges_;              // [B, bands of the second colour, 2, edge]
   std::vector<Floats> read_;  // [threads] a band's cells, C
 };
 

@@ -90,17 +90,16 @@ std::vector<Band> make_bands(const GridTables& tables, int64_t batch, int thread
   const int64_t slices = g.size[tables.axis], cells = tables.slice_cells;
   // About 1000 cells fill the tiles and stay in the L2 cache; on small grids fewer, so that threads have work.
   const int64_t share = g.cells * batch / (8 * threads);
-  const int64_t wanted = std::max<int64_t>(1, std::clamp<int64_t>(share, 128, 2048) / cells);
+  const int64_t wanted = std::max<int64_t>(1, std::clamp<int64_t>(share, 128, 1024) / cells);
   const int64_t height = std::max<int64_t>(wanted, 2 * g.radius[tables.axis]);
   int64_t count = std::max<int64_t>(1, slices / height);
-  // As many for each thread and colour, where that costs no more than a few bands.
-  const int64_t even = colours * threads;
+  // As many for each thread, where that costs no more than a few bands.
+  const int64_t even = 2 * threads;
   if (count * batch % even != 0 && count > even) count = count / even * even;
   const auto start = [&](int64_t i) { return i * slices / count; };
   std::vector<Band> bands;
   for (int64_t i = 0; i < count; ++i)
-    bands.push_back({static_cast<int32_t>(start(i) * cells), static_cast<int32_t>(start(i + 1) * cells),
-                     static_cast<int32_t>(i % 2)});
+    bands.push_back({static_cast<int32_t>(start(i) * cells), static_cast<int32_t>(start(i + 1) * cells)});
   return bands;
 }
 

@@ -41,16 +41,12 @@ class GridTables {
   std::vector<int64_t> offset_;
 };
 
-// A band of cells [begin, end) of one sample. Bands of one colour can be worked on at the same time although each also
-// adds to the gradient of its neighbours' cells.
+// A band of cells [begin, end) of one sample.
 struct Band {
   int32_t begin, end;
-  int32_t colour;
 };
 
-constexpr int colours = 2;
-
-// Bands of slices, each at least twice the filters' radius high: then two bands of one colour never reach the same
+// Bands of slices, each at least twice the filters' radius high: then the two bands beside one never reach the same
 // cell.
 std::vector<Band> make_bands(const GridTables& tables, int64_t batch, int threads);
 
