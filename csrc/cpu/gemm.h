@@ -100,7 +100,7 @@ static void panel(int64_t M, int64_t K, const typename Factors::value* a, int64_
 
 // All strips of columns.
 template <Start START, End END = End::none, class Factors = Singles>
-static void panels(int64_t M, int64_t N, int64_t K, const typename Factors::value* a, int64_t am, int64_t ak,
+static void strips(int64_t M, int64_t N, int64_t K, const typename Factors::value* a, int64_t am, int64_t ak,
                    const typename Factors::value* b, int64_t ldb, const float* bias, float* d, int64_t ldd,
                    const float* gate) {
   int64_t left = N / W;
@@ -141,14 +141,14 @@ static void gemm(int64_t M, int64_t N, int64_t K, const typename Factors::value*
                  const typename Factors::value* b, int64_t ldb, const float* bias, float* d, int64_t ldd,
                  const float* gate = nullptr) {
   constexpr int64_t stretch = 256;
-  if (K <= stretch) return panels<START, END, Factors>(M, N, K, a, am, ak, b, ldb, bias, d, ldd, gate);
-  panels<START, End::none, Factors>(M, N, stretch, a, am, ak, b, ldb, bias, d, ldd, gate);
+  if (K <= stretch) return strips<START, END, Factors>(M, N, K, a, am, ak, b, ldb, bias, d, ldd, gate);
+  strips<START, End::none, Factors>(M, N, stretch, a, am, ak, b, ldb, bias, d, ldd, gate);
   for (K -= stretch; K > stretch; K -= stretch) {
     a += stretch * ak, b += stretch * ldb;
-    panels<Start::add, End::none, Factors>(M, N, stretch, a, am, ak, b, ldb, bias, d, ldd, gate);
+    strips<Start::add, End::none, Factors>(M, N, stretch, a, am, ak, b, ldb, bias, d, ldd, gate);
   }
   a += stretch * ak, b += stretch * ldb;
-  panels<Start::add, END, Factors>(M, N, K, a, am, ak, b, ldb, bias, d, ldd, gate);
+  strips<Start::add, END, Factors>(M, N, K, a, am, ak, b, ldb, bias, d, ldd, gate);
 }
 
 // sums [N] += columns of a [M, N]. Four sums of each column, so that an addition need not wait for the one before.
