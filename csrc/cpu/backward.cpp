@@ -26,6 +26,7 @@ class Backward {
         runs_(backward_runs(engine_)),
         g_(engine_, !engine_.keeps_seen),
         recalls_(engine_.keeps_seen && in.rule.filters == 1) {
+    for (const std::vector<BackwardRun>& own : runs_) waits_ |= !own.empty() && own.back().last_waits;
     for (int i = 0; i < threads; ++i)
       sums_.push_back(std::make_unique<SumMemory>(in.rule, K_.width, engine_.geometry.taps));
     const int64_t H = in.rule.hidden[0];
@@ -85,7 +86,7 @@ class Backward {
     if (engine_.measures) engine_.normalise(tape(t));
     engine_.pooled.measure(x);
     begin(t);
-#pragma omp parallel for num_threads(engine_.threads) schedule(static)
+#pragma omp parallel for num_threads(engine_.threads) schedule(static) if (waits_)
     for (int i = 0; i < engine_.threads; ++i)
       for (BackwardRun& run : runs_[i]) g_.keep_end(run);
     over_bands(t, x, [&](Job& job, const Scratch& s, const Sums& sums, BackwardRun& run, int64_t band, Window& window) {
@@ -159,6 +160,7 @@ class Backward {
   template <class Work>
   void over_bands(int64_t t, const float* x, const Work& work) {
     for (const bool waited : {false, true}) {
+      if (waited && !waits_) break;
 #pragma omp parallel for num_threads(engine_.threads) schedule(static)
       for (int i = 0; i < engine_.threads; ++i) {
         engine_.windows[this_thread()].forget();
@@ -346,6 +348,7 @@ class Backward {
   int64_t first_count_;                          // P Hp
   std::vector<uint8_t> life_;                    // [B * cells] of the present step
   std::vector<std::vector<BackwardRun>> runs_;   // [threads]
+  bool waits_ = false;                           // any of their last bands
   Gradient g_;
   // What one filter gives is as large as a state, and is kept between the passes: two or more would not fit into five
   // states besides those kept. (AMD EPYC, one thread, 2026-11-28: training on 48^3 cells, 7^3, in 351 instead of 379
