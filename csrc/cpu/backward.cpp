@@ -155,8 +155,8 @@ class Backward {
     }
   }
 
-  // Runs `work`, which returns how many cells it saw, on every band, so that no two threads reach the same cell's
-  // gradient.
+  // Runs `work`, which returns how many cells it saw, on every band, those that wait last, so that no two threads reach
+  // the same cell's gradient.
   template <class Work>
   void over_bands(int64_t t, const float* x, const Work& work) {
     for (const bool waited : {false, true}) {

@@ -143,16 +143,9 @@ Engine::Engine(const Inputs& in, int thread_count)
 
 // The bands of all samples in order, an equal number for each thread.
 void Engine::make_runs() {
-  const int64_t per_sample = static_cast<int64_t>(bands.size());
-  for (int i = 0; i < threads; ++i) {
-    std::vector<Run>& own = runs_.emplace_back();
-    const int64_t end = tasks() * (i + 1) / threads;
-    for (int64_t task = tasks() * i / threads; task < end;) {
-      const int64_t sample = task / per_sample, first = task % per_sample;
-      const int64_t last = std::min(per_sample, first + end - task);
-      own.push_back({sample, first, last, {}, {}});
-      task += last - first;
-    }
+  for (const std::vector<Share>& own : divide(inputs.grid.batch, static_cast<int64_t>(bands.size()), threads)) {
+    std::vector<Run>& runs = runs_.emplace_back();
+    for (const Share& share : own) runs.push_back({share.sample, share.first, share.last, {}, {}});
   }
 }
 

@@ -134,7 +134,7 @@ static void strips(int64_t M, int64_t N, int64_t K, const typename Factors::valu
   }
 }
 
-// N is a multiple of W. Where K is large, the strips of B go through it in stretches that stay in the nearest cache.
+// N is a multiple of W. A large K is taken in stretches, of which a strip of B stays in the nearest cache.
 // (AVX2, EPYC 25-1, one thread, 2026-11-29: forward with weights of 640 x 128, 20.1 instead of 21.1 ms per step.)
 template <Start START, End END = End::none, class Factors = Singles>
 static void gemm(int64_t M, int64_t N, int64_t K, const typename Factors::value* a, int64_t am, int64_t ak,

@@ -11,18 +11,14 @@ namespace ncafast::cpu {
 // About as many bands for each thread, in runs of two or more, or of a whole sample.
 std::vector<std::vector<BackwardRun>> backward_runs(const Engine& engine) {
   const int64_t per_sample = static_cast<int64_t>(engine.bands.size()), pairs = std::max<int64_t>(1, per_sample / 2);
-  const int64_t all = engine.inputs.grid.batch * pairs;
-  const auto place = [&](int64_t pair) { return pair % pairs * per_sample / pairs; };
-  std::vector<std::vector<BackwardRun>> runs(engine.threads);
+  const auto place = [&](int64_t pair) { return pair * per_sample / pairs; };
+  std::vector<std::vector<BackwardRun>> runs;
   bool splits = false;
-  for (int i = 0; i < engine.threads; ++i) {
-    const int64_t end = all * (i + 1) / engine.threads;
-    for (int64_t pair = all * i / engine.threads; pair < end;) {
-      const int64_t sample = pair / pairs, next = std::min(end, (sample + 1) * pairs);
-      const bool more = next % pairs != 0;
-      runs[i].push_back({sample, place(pair), more ? place(next) : per_sample, false, {}});
-      pair = next;
-      splits |= more;
+  for (const std::vector<Share>& own : divide(engine.inputs.grid.batch, pairs, engine.threads)) {
+    std::vector<BackwardRun>& here = runs.emplace_back();
+    for (const Share& share : own) {
+      here.push_back({share.sample, place(share.first), place(share.last), false, {}});
+      splits |= share.last < pairs;
     }
   }
   // One band of each thread, so that none has more to do than the others.
@@ -68,7 +64,7 @@ void Gradient::get(float* to) const {
   });
 }
 
-// Of the cells from `begin` on as many as an edge has.
+// Copies dL/dx of the `edge_` cells from `begin` on.
 void Gradient::keep(int64_t sample, int32_t begin, Floats& to) const {
   const int64_t C = engine_.inputs.rule.channels;
   const int32_t line = engine_.geometry.size[2], part = std::min(line, edge_);

@@ -17,7 +17,7 @@ namespace ncafast::cpu {
 struct BackwardRun {
   int64_t sample, first, last;
   bool last_waits;
-  Floats changed[2];  // dL/dx_(t+1) at the start of the band to come, and at the end of the last one: [edge]
+  Floats changed[2];  // dL/dx_(t+1) at the start of the band to come, and at the end of the last one: [edge, C]
 };
 
 std::vector<std::vector<BackwardRun>> backward_runs(const Engine& engine);  // [threads]

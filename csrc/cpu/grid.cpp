@@ -93,7 +93,7 @@ std::vector<Band> make_bands(const GridTables& tables, int64_t batch, int thread
   const int64_t wanted = std::max<int64_t>(1, std::clamp<int64_t>(share, 128, 1024) / cells);
   const int64_t height = std::max<int64_t>(wanted, 2 * g.radius[tables.axis]);
   int64_t count = std::max<int64_t>(1, slices / height);
-  // As many for each thread, where that costs no more than a few bands.
+  // As many pairs for each thread, which backward takes, where that costs no more than a few bands.
   const int64_t even = 2 * threads;
   if (count * batch % even != 0 && count > even) count = count / even * even;
   const auto start = [&](int64_t i) { return i * slices / count; };
@@ -101,6 +101,20 @@ std::vector<Band> make_bands(const GridTables& tables, int64_t batch, int thread
   for (int64_t i = 0; i < count; ++i)
     bands.push_back({static_cast<int32_t>(start(i) * cells), static_cast<int32_t>(start(i + 1) * cells)});
   return bands;
+}
+
+std::vector<std::vector<Share>> divide(int64_t batch, int64_t per_sample, int threads) {
+  std::vector<std::vector<Share>> shares(threads);
+  for (int i = 0; i < threads; ++i) {
+    const int64_t end = batch * per_sample * (i + 1) / threads;
+    for (int64_t unit = batch * per_sample * i / threads; unit < end;) {
+      const int64_t sample = unit / per_sample, first = unit % per_sample;
+      const int64_t last = std::min(per_sample, first + end - unit);
+      shares[i].push_back({sample, first, last});
+      unit += last - first;
+    }
+  }
+  return shares;
 }
 
 // (AVX2, EPYC 25-1, 2026-11-29, a step on two threads against one: 12^2 cells 1.03 to 1.23 times as long, 16^2 cells

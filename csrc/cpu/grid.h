@@ -50,6 +50,14 @@ struct Band {
 // cell.
 std::vector<Band> make_bands(const GridTables& tables, int64_t batch, int threads);
 
+// Units of work [first, last) of a sample.
+struct Share {
+  int64_t sample, first, last;
+};
+
+// All samples' units in order, divided evenly among threads: [threads] the shares of each.
+std::vector<std::vector<Share>> divide(int64_t batch, int64_t per_sample, int threads);
+
 // How many of the threads shorten a rollout.
 int useful_threads(const Grid& grid, int threads);
 

@@ -173,7 +173,7 @@ static int cut(const Cell* cells, int count, Piece* pieces) {
     pieces[0] = {0, count, true};
     return 1;
   }
-  int runs = 0;  // counted without a branch, since among scattered cells none could be foretold
+  int runs = 0;  // counted without branches: among scattered cells they cannot be predicted
   for (int i = 0; i + side_by_side <= count; ++i)
     runs += cells[i + side_by_side - 1].padded - cells[i].padded == side_by_side - 1;
   if (!runs) {
